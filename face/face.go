@@ -1,0 +1,148 @@
+// Package face holds what every face detector shares: the Detector interface,
+// the types of its answer, and the geometry of boxes.
+//
+// Coordinates are pixels of the image that was given, with its top left corner
+// at (0, 0), x to the right and y down. A box covers min <= x < max.
+package face
+
+import (
+	"cmp"
+	"context"
+	"image"
+	"slices"
+)
+
+// A Detector finds faces in images.
+type Detector interface {
+	// Detect finds the faces in img, which is taken as upright. The answer's
+	// coordinates are relative to img.Bounds().Min. Faces come sorted by Compare,
+	// boxes and landmarks lie within the image, and the same pixels and options
+	// give the same faces on every call.
+	//
+	// An image too small to hold a face has none; that is no error. Detect
+	// returns ctx.Err() soon after ctx ends. It is safe for concurrent use, does
+	// not modify img, and does not keep it.
+	Detect(ctx context.Context, img image.Image, opts Options) ([]Face, error)
+
+	// Info tells what the detector is. It never changes.
+	Info() Info
+}
+
+// Info describes a detector.
+type Info struct {
+	// Family is the kind of detector, such as "pigo".
+	Family string
+	// Version changes whenever the same image may give other faces.
+	Version string
+	// InputSize is the size in pixels of the images that the detector's network
+	// takes. Zero means that it looks at images of any size as they are.
+	InputSize image.Point
+	// Landmarks tells whether Detect finds landmarks.
+	Landmarks bool
+	// MinConfidence is the confidence under which a caller without a preference
+	// should not be shown a face: it leaves about one false face in ten pictures
+	// without any face.
+	MinConfidence float64
+	// MinFaceSize is the longer side in pixels of the smallest face that the
+	// detector can see.
+	MinFaceSize int
+}
+
+// Options says how to look. The zero value returns all that the detector finds.
+type Options struct {
+	// MinConfidence in [0, 1]: less confident faces are left out.
+	MinConfidence float64
+	// MaxResults keeps the most confident faces; 0 keeps all.
+	MaxResults int
+	// MinFaceSize is the longer side, in pixels, of the smallest face to return;
+	// 0 leaves it to the detector, which chooses by the size of the image. Values
+	// under Info.MinFaceSize count as that.
+	MinFaceSize int
+	// SkipLandmarks leaves Face.Landmarks nil.
+	SkipLandmarks bool
+}
+
+// Face is one face in an image.
+type Face struct {
+	Box Box
+	// Landmarks is nil when they were not asked for or the model has none.
+	Landmarks *Landmarks
+	// Confidence is the probability, in [0, 1], that this is a face.
+	Confidence float64
+}
+
+// Point is a place in an image, in pixels.
+type Point struct{ X, Y float64 }
+
+// Landmarks are five points of a face. Left and right are the viewer's: in an
+// upright face LeftEye.X < RightEye.X.
+type Landmarks struct {
+	LeftEye, RightEye, Nose, MouthLeft, MouthRight Point
+}
+
+// Box is a rectangle with sides parallel to the image's, in pixels.
+type Box struct{ MinX, MinY, MaxX, MaxY float64 }
+
+// Width is the box's horizontal extent; negative never counts.
+func (b Box) Width() float64 { return max(0, b.MaxX-b.MinX) }
+
+// Height is the box's vertical extent; negative never counts.
+func (b Box) Height() float64 { return max(0, b.MaxY-b.MinY) }
+
+// Area is Width times Height.
+func (b Box) Area() float64 { return b.Width() * b.Height() }
+
+// Clamp returns the part of b within an image of width × height pixels.
+func (b Box) Clamp(width, height int) Box {
+	w, h := float64(width), float64(height)
+	return Box{
+		MinX: min(max(b.MinX, 0), w), MinY: min(max(b.MinY, 0), h),
+		MaxX: min(max(b.MaxX, 0), w), MaxY: min(max(b.MaxY, 0), h),
+	}
+}
+
+// Intersect returns the area that a and b share.
+func Intersect(a, b Box) float64 {
+	return Box{
+		MinX: max(a.MinX, b.MinX), MinY: max(a.MinY, b.MinY),
+		MaxX: min(a.MaxX, b.MaxX), MaxY: min(a.MaxY, b.MaxY),
+	}.Area()
+}
+
+// IoU returns the intersection over union of a and b, in [0, 1]. It is 0 when
+// neither has an area.
+func IoU(a, b Box) float64 {
+	inter := Intersect(a, b)
+	union := a.Area() + b.Area() - inter
+	if union <= 0 {
+		return 0
+	}
+	return inter / union
+}
+
+// Compare orders faces as answers are ordered: by falling confidence, then from
+// the top of the image to the bottom, from left to right, the smaller box first.
+// Two faces that compare as equal have the same confidence and box.
+func Compare(a, b Face) int {
+	return cmp.Or(
+		cmp.Compare(b.Confidence, a.Confidence),
+		cmp.Compare(a.Box.MinY, b.Box.MinY),
+		cmp.Compare(a.Box.MinX, b.Box.MinX),
+		cmp.Compare(a.Box.MaxY, b.Box.MaxY),
+		cmp.Compare(a.Box.MaxX, b.Box.MaxX),
+	)
+}
+
+// Suppress is greedy non-maximum suppression: it sorts faces by Compare and
+// drops each one whose overlap with a kept one exceeds limit. It works in
+// place, and returns the kept part of faces.
+func Suppress(faces []Face, overlap func(a, b Box) float64, limit float64) []Face {
+	slices.SortFunc(faces, Compare)
+	kept := faces[:0]
+	for _, f := range faces {
+		if !slices.ContainsFunc(kept, func(k Face) bool { return overlap(k.Box, f.Box) > limit }) {
+			kept = append(kept, f)
+		}
+	}
+	return kept
+}

@@ -1,0 +1,72 @@
+package face_test
+
+import (
+	"math"
+	"slices"
+	"testing"
+
+	"github.com/mienproject/mien/face"
+)
+
+func TestIoU(t *testing.T) {
+	a := face.Box{MinX: 0, MinY: 0, MaxX: 10, MaxY: 10}
+	for _, c := range []struct {
+		name string
+		b    face.Box
+		want float64
+	}{
+		{"itself", a, 1},
+		{"half to the right", face.Box{MinX: 5, MinY: 0, MaxX: 15, MaxY: 10}, 50.0 / 150},
+		{"inside", face.Box{MinX: 2, MinY: 2, MaxX: 7, MaxY: 6}, 0.2},
+		{"touching", face.Box{MinX: 10, MinY: 0, MaxX: 20, MaxY: 10}, 0},
+		{"apart", face.Box{MinX: 50, MinY: 50, MaxX: 60, MaxY: 60}, 0},
+		{"turned inside out", face.Box{MinX: 10, MinY: 10, MaxX: 0, MaxY: 0}, 0},
+		{"a point", face.Box{MinX: 3, MinY: 3, MaxX: 3, MaxY: 3}, 0},
+	} {
+		if got := face.IoU(a, c.b); math.Abs(got-c.want) > 1e-12 {
+			t.Errorf("%s: %v, want %v", c.name, got, c.want)
+		}
+		if face.IoU(a, c.b) != face.IoU(c.b, a) {
+			t.Errorf("%s: not symmetric", c.name)
+		}
+	}
+	if got := face.IoU(face.Box{}, face.Box{}); got != 0 {
+		t.Errorf("two points: %v, want 0", got)
+	}
+}
+
+func TestClamp(t *testing.T) {
+	got := face.Box{MinX: -5, MinY: 3, MaxX: 50, MaxY: 900}.Clamp(40, 30)
+	if want := (face.Box{MinX: 0, MinY: 3, MaxX: 40, MaxY: 30}); got != want {
+		t.Errorf("%v, want %v", got, want)
+	}
+}
+
+func TestCompareOrdersEveryPair(t *testing.T) {
+	at := func(confidence, x, y, size float64) face.Face {
+		return face.Face{Confidence: confidence, Box: face.Box{MinX: x, MinY: y, MaxX: x + size, MaxY: y + size}}
+	}
+	want := []face.Face{
+		at(.9, 5, 5, 3), at(.9, 5, 5, 4), at(.9, 6, 5, 3), at(.9, 0, 7, 3), at(.2, 0, 0, 1),
+	}
+	got := slices.Clone(want)
+	slices.Reverse(got)
+	slices.SortFunc(got, face.Compare)
+	if !slices.Equal(got, want) {
+		t.Errorf("%v, want %v", got, want)
+	}
+}
+
+func TestSuppress(t *testing.T) {
+	at := func(confidence, x float64) face.Face {
+		return face.Face{Confidence: confidence, Box: face.Box{MinX: x, MaxX: x + 10, MaxY: 10}}
+	}
+	// 0 and 2 are the same; 4 overlaps only what was dropped, and stays.
+	got := face.Suppress([]face.Face{at(.5, 100), at(.7, 2), at(.9, 0), at(.6, 4)}, face.IoU, 0.5)
+	if want := []face.Face{at(.9, 0), at(.6, 4), at(.5, 100)}; !slices.Equal(got, want) {
+		t.Errorf("%v, want %v", got, want)
+	}
+	if got := face.Suppress(nil, face.IoU, 0.5); len(got) != 0 {
+		t.Errorf("%v from nothing", got)
+	}
+}

@@ -1,0 +1,241 @@
+// Package facetest helps tests to look at labelled photographs and to measure
+// detectors on them. The photographs are no part of this repository, because
+// their licences differ: they lie in a folder beside it, ../shared/faces as seen
+// from the root.
+package facetest
+
+import (
+	"bufio"
+	"cmp"
+	"encoding/json"
+	"image"
+	_ "image/jpeg" // the formats of the photographs
+	_ "image/png"
+	"math"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"testing"
+
+	"github.com/mienproject/mien/face"
+)
+
+// Path returns the path of a file or folder of the labelled photographs. When it
+// is absent the test is skipped, or fails where CI is set: there they have to be.
+func Path(t testing.TB, elem ...string) string {
+	t.Helper()
+	_, self, _, _ := runtime.Caller(0)
+	path := filepath.Join(append([]string{filepath.Dir(self), "../../../shared/faces"}, elem...)...)
+	if _, err := os.Stat(path); err != nil {
+		if os.Getenv("CI") != "" {
+			t.Fatalf("CI has to have the labelled photographs: %v", err)
+		}
+		t.Skipf("needs the labelled photographs, which are no part of the repository: %v", err)
+	}
+	return path
+}
+
+// Photo is one labelled photograph. Coordinates are those of package face.
+type Photo struct {
+	Path  string
+	Faces []Label
+	// Complete tells whether every face is labelled.
+	Complete bool
+}
+
+// Label is one labelled face.
+type Label struct {
+	Box       face.Box
+	Landmarks *face.Landmarks
+	// Level is 0, 1 or 2 for WIDER FACE's easy, medium and hard; Ignore for faces
+	// that count neither way. Elsewhere it is 0.
+	Level int
+}
+
+// Ignore is the level of labels that count neither way.
+const Ignore = 3
+
+// Subset reads the labels of one subset, in the order of its file.
+func Subset(t testing.TB, name string) []Photo {
+	t.Helper()
+	folder := Path(t, name)
+	file, err := os.Open(filepath.Join(folder, "annotations.jsonl"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	var photos []Photo
+	lines := bufio.NewScanner(file)
+	lines.Buffer(nil, 1<<20)
+	for lines.Scan() {
+		var a struct {
+			File      string
+			Boxes     [][4]float64
+			Landmarks []*[5][2]float64
+			Level     []string
+			Complete  *bool
+		}
+		if err := json.Unmarshal(lines.Bytes(), &a); err != nil {
+			t.Fatalf("%s: %v", file.Name(), err)
+		}
+		p := Photo{Path: filepath.Join(folder, a.File), Complete: a.Complete == nil || *a.Complete}
+		for i, b := range a.Boxes {
+			l := Label{Box: face.Box{MinX: b[0], MinY: b[1], MaxX: b[0] + b[2], MaxY: b[1] + b[3]}}
+			if i < len(a.Level) {
+				l.Level = slices.Index([]string{"easy", "medium", "hard", "ignore"}, a.Level[i])
+			}
+			if i < len(a.Landmarks) && a.Landmarks[i] != nil {
+				var pt [5]face.Point
+				for k, xy := range a.Landmarks[i] {
+					pt[k] = face.Point{X: xy[0], Y: xy[1]}
+				}
+				l.Landmarks = &face.Landmarks{LeftEye: pt[0], RightEye: pt[1], Nose: pt[2], MouthLeft: pt[3], MouthRight: pt[4]}
+			}
+			p.Faces = append(p.Faces, l)
+		}
+		photos = append(photos, p)
+	}
+	if err := lines.Err(); err != nil {
+		t.Fatal(err)
+	}
+	if len(photos) == 0 {
+		t.Fatalf("%s: no photograph", file.Name())
+	}
+	return photos
+}
+
+// Decode reads an image with the standard library, which ignores EXIF.
+func Decode(t testing.TB, path string) image.Image {
+	t.Helper()
+	file, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	img, _, err := image.Decode(file)
+	if err != nil {
+		t.Fatalf("%s: %v", path, err)
+	}
+	return img
+}
+
+// Match pairs found faces, in their order, with the labels: each takes the best
+// label that is left at an IoU of at least least. The answer has an index into
+// labels for each found face, or -1.
+func Match(found []face.Face, labels []Label, least float64) []int {
+	taken := make([]bool, len(labels))
+	match := make([]int, len(found))
+	for i, f := range found {
+		match[i] = -1
+		best := least
+		for k, l := range labels {
+			if iou := face.IoU(f.Box, l.Box); !taken[k] && iou >= best {
+				match[i], best = k, iou
+			}
+		}
+		if match[i] >= 0 {
+			taken[match[i]] = true
+		}
+	}
+	return match
+}
+
+// AveragePrecision is the area under the precision-recall curve of all found
+// faces ranked together, found[i] being those in photos[i]. Labels above level
+// count neither way; a face is right at an IoU of at least 0.5. Precision is the
+// best at that recall or a higher one, as in PASCAL VOC from 2010 on.
+func AveragePrecision(photos []Photo, found [][]face.Face, level int) float64 {
+	type ranked struct {
+		confidence float64
+		right      bool
+	}
+	var all []ranked
+	total := 0
+	for i, p := range photos {
+		for _, l := range p.Faces {
+			if l.Level <= level {
+				total++
+			}
+		}
+		for k, m := range Match(found[i], p.Faces, 0.5) {
+			if m < 0 || p.Faces[m].Level <= level {
+				all = append(all, ranked{found[i][k].Confidence, m >= 0})
+			}
+		}
+	}
+	slices.SortStableFunc(all, func(a, b ranked) int { return cmp.Compare(b.confidence, a.confidence) })
+	precision := make([]float64, len(all))
+	right := 0
+	for i, r := range all {
+		if r.right {
+			right++
+		}
+		precision[i] = float64(right) / float64(i+1)
+	}
+	var area, best float64
+	for i, r := range slices.Backward(all) {
+		best = max(best, precision[i])
+		if r.right {
+			area += best / float64(total)
+		}
+	}
+	return area
+}
+
+// CalibrationError returns the expected calibration error of all found faces, in
+// ten bins of confidence, and logs what each bin said and what was so: what says
+// 0.9 should be a face nine times in ten. found[i] are those in photos[i]; a face
+// is right at an IoU of at least 0.5.
+func CalibrationError(t testing.TB, photos []Photo, found [][]face.Face) float64 {
+	t.Helper()
+	var said, were, count [10]float64
+	for i, faces := range found {
+		for k, m := range Match(faces, photos[i].Faces, 0.5) {
+			bin := min(9, int(10*faces[k].Confidence))
+			said[bin] += faces[k].Confidence
+			count[bin]++
+			if m >= 0 {
+				were[bin]++
+			}
+		}
+	}
+	var off, all float64
+	for bin, n := range count {
+		if n > 0 {
+			t.Logf("said %.2f, were %.2f of %.0f", said[bin]/n, were[bin]/n, n)
+			off += math.Abs(said[bin] - were[bin])
+			all += n
+		}
+	}
+	return off / all
+}
+
+// MeanLandmarkError is the mean of LandmarkError over the labelled faces that were
+// found, at an IoU of at least 0.4: the boxes of the sets with landmarks are wider
+// than those of detectors. found[i] are the faces in photos[i].
+func MeanLandmarkError(photos []Photo, found [][]face.Face) (mean float64, matched, labelled int) {
+	var sum float64
+	for i, p := range photos {
+		for _, l := range p.Faces {
+			if l.Landmarks == nil {
+				continue
+			}
+			labelled++
+			k := slices.IndexFunc(found[i], func(f face.Face) bool { return face.IoU(f.Box, l.Box) >= 0.4 })
+			if k >= 0 {
+				matched++
+				sum += LandmarkError(*found[i][k].Landmarks, *l.Landmarks)
+			}
+		}
+	}
+	return sum / float64(matched), matched, labelled
+}
+
+// LandmarkError is the mean distance over the five points, in distances between
+// the labelled eyes.
+func LandmarkError(found, label face.Landmarks) float64 {
+	dist := func(p, q face.Point) float64 { return math.Hypot(p.X-q.X, p.Y-q.Y) }
+	return (dist(found.LeftEye, label.LeftEye) + dist(found.RightEye, label.RightEye) + dist(found.Nose, label.Nose) +
+		dist(found.MouthLeft, label.MouthLeft) + dist(found.MouthRight, label.MouthRight)) / 5 / dist(label.LeftEye, label.RightEye)
+}

@@ -1,0 +1,117 @@
+package pigo_test
+
+import (
+	"slices"
+	"testing"
+
+	"github.com/mienproject/mien/face"
+	"github.com/mienproject/mien/face/facetest"
+	"github.com/mienproject/mien/face/pigo"
+)
+
+func detectAll(t *testing.T, d face.Detector, photos []facetest.Photo) [][]face.Face {
+	t.Helper()
+	found := make([][]face.Face, len(photos))
+	for i, p := range photos {
+		faces, err := d.Detect(t.Context(), facetest.Decode(t, p.Path), face.Options{})
+		if err != nil {
+			t.Fatalf("%s: %v", p.Path, err)
+		}
+		found[i] = faces
+	}
+	return found
+}
+
+func newDetector(t testing.TB) *pigo.Detector {
+	t.Helper()
+	d, err := pigo.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+// TestAccuracy holds what docs/calibration.md says of the detector, with a little
+// room: run it with -v to see the figures.
+func TestAccuracy(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes a minute, and ten with the race detector: make accuracy runs it")
+	}
+	d := newDetector(t)
+	type looked struct {
+		photos []facetest.Photo
+		found  [][]face.Face
+	}
+	cache := map[string]looked{}
+	look := func(t *testing.T, subset string) ([]facetest.Photo, [][]face.Face) {
+		l, ok := cache[subset]
+		if !ok {
+			photos := facetest.Subset(t, subset)
+			l = looked{photos, detectAll(t, d, photos)}
+			cache[subset] = l
+		}
+		return l.photos, l.found
+	}
+	t.Run("average precision", func(t *testing.T) {
+		for _, c := range []struct {
+			subset string
+			least  [3]float64
+		}{
+			{"wider_val_orig", [3]float64{.51, .43, .25}},
+			{"wider_val_416", [3]float64{.38, .26, .085}},
+		} {
+			photos, found := look(t, c.subset)
+			for level, least := range c.least {
+				ap := facetest.AveragePrecision(photos, found, level)
+				t.Logf("%s level %d: %.3f", c.subset, level, ap)
+				if ap < least {
+					t.Errorf("%s level %d: average precision %.3f, want %.3f", c.subset, level, ap, least)
+				}
+			}
+		}
+	})
+	t.Run("calibration", func(t *testing.T) {
+		var photos []facetest.Photo
+		var found [][]face.Face
+		for _, subset := range []string{"wider_val_orig", "wider_val_416", "face_mask", "negatives"} {
+			p, f := look(t, subset)
+			photos, found = append(photos, p...), append(found, f...)
+		}
+		off := facetest.CalibrationError(t, photos, found)
+		t.Logf("expected calibration error %.3f", off)
+		if off > 0.05 {
+			t.Errorf("expected calibration error %.3f, want at most 0.05", off)
+		}
+	})
+	t.Run("false faces", func(t *testing.T) {
+		photos, found := look(t, "negatives")
+		var all []float64
+		for _, faces := range found {
+			for _, f := range faces {
+				all = append(all, f.Confidence)
+			}
+		}
+		slices.Sort(all)
+		t.Logf("highest: %.2f", all[max(0, len(all)-6):])
+		n := len(all) - lowerBound(all, d.Info().MinConfidence)
+		t.Logf("%d false faces in %d pictures without any", n, len(photos))
+		if n > 1 {
+			t.Errorf("%d false faces in %d pictures without any, want at most one", n, len(photos))
+		}
+	})
+	t.Run("landmarks", func(t *testing.T) {
+		for subset, most := range map[string]float64{"lfw_5pt": .055, "net_5pt": .067} {
+			photos, found := look(t, subset)
+			mean, matched, labelled := facetest.MeanLandmarkError(photos, found)
+			t.Logf("%s: mean error %.4f of the eye distance, over %d of %d faces", subset, mean, matched, labelled)
+			if mean > most || matched < labelled*9/10 {
+				t.Errorf("%s: mean error %.3f over %d of %d faces, want at most %.3f over nine in ten", subset, mean, matched, labelled, most)
+			}
+		}
+	})
+}
+
+func lowerBound(sorted []float64, v float64) int {
+	i, _ := slices.BinarySearch(sorted, v)
+	return i
+}

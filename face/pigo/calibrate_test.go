@@ -1,0 +1,123 @@
+package pigo
+
+import (
+	"cmp"
+	"flag"
+	"math"
+	"slices"
+	"testing"
+
+	"github.com/mienproject/mien/face"
+	"github.com/mienproject/mien/face/facetest"
+)
+
+var calibrate = flag.Bool("calibrate", false, "print box geometry and confidence weights fitted on the labelled photographs")
+
+// fitted are the subsets whose faces are all labelled, by people who drew boxes
+// around faces.
+var fitted = []string{"wider_val_orig", "wider_val_416", "face_mask", "negatives"}
+
+// TestCalibrate fits what calibration.go holds, and prints it.
+func TestCalibrate(t *testing.T) {
+	if !*calibrate {
+		t.Skip("fits constants rather than testing them: run with -calibrate")
+	}
+	d, err := New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var (
+		shapes   [4][]float64 // width, height, right, down
+		evidence [][5]float64
+		truth    []bool
+	)
+	for _, subset := range fitted {
+		for _, p := range facetest.Subset(t, subset) {
+			g := luminance(facetest.Decode(t, p.Path))
+			clusters, err := d.candidates(t.Context(), g, smallestWindow(g.width, g.height))
+			if err != nil {
+				t.Fatal(err)
+			}
+			// Of two that are at the same face, the better one counts as it.
+			slices.SortFunc(clusters, func(a, b cluster) int { return cmp.Compare(b.score, a.score) })
+			var found []face.Face
+			for _, c := range clusters {
+				found = append(found, face.Face{Box: c.box().Clamp(g.width, g.height)})
+			}
+			for i, m := range facetest.Match(found, p.Faces, 0.3) {
+				c := clusters[i]
+				switch {
+				case m < 0:
+				case face.IoU(found[i].Box, p.Faces[m].Box) < 0.5:
+					// Neither a face nor none.
+					continue
+				case c.score > 30:
+					b := p.Faces[m].Box
+					for k, v := range [4]float64{
+						b.Width(), b.Height(), (b.MinX+b.MaxX)/2 - c.col, (b.MinY+b.MaxY)/2 - c.row,
+					} {
+						shapes[k] = append(shapes[k], v/c.size)
+					}
+				}
+				_, s := d.landmarks(c, g)
+				evidence = append(evidence, evidenceOf(c, s))
+				truth = append(truth, m >= 0)
+			}
+		}
+	}
+	for k, name := range []string{"boxWidth", "boxHeight", "boxRight", "boxDown"} {
+		slices.Sort(shapes[k])
+		t.Logf("%s = %.3f // median of %d", name, shapes[k][len(shapes[k])/2], len(shapes[k]))
+	}
+	w := logistic(evidence, truth)
+	t.Logf("weights = %.3f // %d candidates", w, len(truth))
+}
+
+// logistic fits a logistic regression by Newton's method, with a ridge that only
+// keeps it from running away.
+func logistic(x [][5]float64, y []bool) (w [5]float64) {
+	const ridge = 1e-2
+	for range 50 {
+		var grad [5]float64
+		var hess [5][5]float64
+		for i, e := range x {
+			z := 0.0
+			for k := range w {
+				z += w[k] * e[k]
+			}
+			p := 1 / (1 + math.Exp(-z))
+			r := p
+			if y[i] {
+				r--
+			}
+			for a := range w {
+				grad[a] += r * e[a]
+				for b := range w {
+					hess[a][b] += p * (1 - p) * e[a] * e[b]
+				}
+			}
+		}
+		for a := range w {
+			grad[a] += ridge * w[a]
+			hess[a][a] += ridge
+		}
+		// Solve hess · step = grad by elimination: hess is positive definite.
+		for a := range w {
+			for b := a + 1; b < len(w); b++ {
+				f := hess[b][a] / hess[a][a]
+				for k := a; k < len(w); k++ {
+					hess[b][k] -= f * hess[a][k]
+				}
+				grad[b] -= f * grad[a]
+			}
+		}
+		for a := len(w) - 1; a >= 0; a-- {
+			for b := a + 1; b < len(w); b++ {
+				grad[a] -= hess[a][b] * grad[b]
+			}
+			grad[a] /= hess[a][a]
+			w[a] -= grad[a]
+		}
+	}
+	return w
+}

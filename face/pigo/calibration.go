@@ -1,0 +1,58 @@
+package pigo
+
+import (
+	"math"
+
+	"github.com/mienproject/mien/face"
+)
+
+// Geometry and confidence, fitted on labelled faces: docs/calibration.md tells on
+// which, how well they do, and the command that fits them again. They belong to
+// the parameters of the scan.
+
+// The box of a face in parts of the window's size: people label from the
+// forehead to the chin, and the cascade's window is a square around that.
+const (
+	boxWidth  = 0.766
+	boxHeight = 0.985
+	boxRight  = 0.008 // how far the box's centre lies to the right of the window's
+	boxDown   = 0.039 // and below it
+	// longerSide is what face.Options.MinFaceSize counts.
+	longerSide = boxHeight
+)
+
+// box returns where the face in c is.
+func (c cluster) box() face.Box {
+	x, y := c.col+boxRight*c.size, c.row+boxDown*c.size
+	w, h := boxWidth*c.size/2, boxHeight*c.size/2
+	return face.Box{MinX: x - w, MinY: y - h, MaxX: x + w, MaxY: y + h}
+}
+
+// evidenceOf is what the confidence is made of: the score, and how well the
+// landmarks' walks agree (all as logarithms).
+func evidenceOf(c cluster, s spreads) [5]float64 {
+	// A tenth of a percent of the face is as good as perfect.
+	const least = 1e-3
+	return [...]float64{
+		1,
+		math.Log(c.score),
+		math.Log(s.leftEye + s.rightEye + least),
+		math.Log(s.nose + least),
+		math.Log(s.mouthLeft + s.mouthRight + least),
+	}
+}
+
+// weights is a logistic regression on evidenceOf.
+var weights = [5]float64{-8.331, 0.930, -0.292, -0.441, -1.156}
+
+// defaultMinConfidence leaves about one false face in ten pictures without any.
+const defaultMinConfidence = 0.65
+
+// confidence returns the probability that c is a face.
+func confidence(c cluster, s spreads) float64 {
+	var z float64
+	for i, e := range evidenceOf(c, s) {
+		z += weights[i] * e
+	}
+	return 1 / (1 + math.Exp(-z))
+}

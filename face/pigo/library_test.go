@@ -1,0 +1,180 @@
+// Seeding the library's random source works only with this.
+//
+//go:debug randseednop=0
+package pigo
+
+import (
+	"cmp"
+	"image"
+	"math"
+	"math/rand"
+	"slices"
+	"testing"
+
+	pigo "github.com/esimov/pigo/core"
+
+	"github.com/mienproject/mien/face/facetest"
+)
+
+// TestScanIsTheLibrarys compares the banded scan with one call of the library.
+func TestScanIsTheLibrarys(t *testing.T) {
+	d, err := New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name     string
+		img      gray
+		smallest int
+	}{
+		{"photograph", luminance(facetest.Decode(t, "../../service/selftest/sample.jpg")), 20},
+		{"photograph, larger faces", luminance(facetest.Decode(t, "../../service/selftest/sample.jpg")), 57},
+		{"noise, wide", noise(1200, 90), 20},
+		{"noise, many bands", noise(900, 700), 20},
+		{"just a window", noise(22, 22), 20},
+		{"less than a window", noise(21, 40), 20},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			got, err := c.img.scan(t.Context(), d.faces, c.smallest, math.MaxInt)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var want []window
+			for _, d := range d.faces.RunCascade(pigo.CascadeParams{
+				MinSize: c.smallest, MaxSize: min(c.img.width, c.img.height) - 2,
+				ShiftFactor: shiftFactor, ScaleFactor: scaleFactor,
+				ImageParams: params(c.img),
+			}, 0) {
+				want = append(want, window{d.Row, d.Col, d.Scale, d.Q})
+			}
+			if !slices.Equal(got, want) {
+				t.Errorf("%d windows, the library finds %d", len(got), len(want))
+			}
+			if c.name == "photograph" && len(got) < 10 {
+				t.Errorf("only %d windows on a face: nothing was compared", len(got))
+			}
+		})
+	}
+}
+
+// TestLandmarksAreTheLibrarys gives both the same perturbations.
+func TestLandmarksAreTheLibrarys(t *testing.T) {
+	img := luminance(facetest.Decode(t, "../../service/selftest/sample.jpg"))
+	for _, c := range []struct {
+		name   string
+		data   []byte
+		mirror bool
+		start  pigo.Puploc
+	}{
+		{"left pupil", eyeCascade, false, pigo.Puploc{Row: 185, Col: 115, Scale: 64}},
+		{"right pupil", eyeCascade, false, pigo.Puploc{Row: 190, Col: 196, Scale: 64}},
+		{"nose", noseCascade, false, pigo.Puploc{Row: 206, Col: 173, Scale: 270}},
+		{"mouth", mouthCascade, false, pigo.Puploc{Row: 206, Col: 173, Scale: 270}},
+		{"mouth, mirrored", mouthCascade, true, pigo.Puploc{Row: 206, Col: 173, Scale: 270}},
+		{"outside", mouthCascade, true, pigo.Puploc{Row: 399, Col: 319, Scale: 300}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			theirs, err := pigo.NewPuplocCascade().UnpackCascade(c.data)
+			if err != nil {
+				t.Fatal(err)
+			}
+			ours, err := parseLandmarkCascade(c.data)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for seed := range int64(20) {
+				// The order in which the library draws them.
+				random := rand.New(rand.NewSource(seed))
+				var j jitter
+				for i := range j {
+					for k := range j[i] {
+						j[i][k] = random.Float32()
+					}
+				}
+				rand.Seed(seed) //nolint:staticcheck // the source that the library draws from
+				c.start.Perturbs = perturbations
+				want := theirs.RunDetector(c.start, params(img), 0, c.mirror)
+				got, _ := ours.find(guess{float32(c.start.Row), float32(c.start.Col), c.start.Scale}, img, c.mirror, 0, &j)
+				if int(got.row) != want.Row || int(got.col) != want.Col || got.scale != want.Scale {
+					t.Fatalf("seed %d: %+v, the library finds %+v", seed, got, *want)
+				}
+			}
+		})
+	}
+}
+
+// TestFixedJitterIsEven: a cube of perturbations that leans to a side would move
+// every landmark.
+func TestFixedJitterIsEven(t *testing.T) {
+	for k := range 3 {
+		var values []float32
+		var sum float32
+		for _, u := range fixedJitter {
+			values = append(values, u[k])
+			sum += u[k]
+		}
+		slices.SortFunc(values, cmp.Compare[float32])
+		if mean := sum / perturbations; mean < 0.48 || mean > 0.52 {
+			t.Errorf("axis %d: mean %v, want 0.5", k, mean)
+		}
+		for i := 1; i < len(values); i++ {
+			if gap := values[i] - values[i-1]; gap > 0.1 {
+				t.Errorf("axis %d: nothing between %v and %v", k, values[i-1], values[i])
+			}
+		}
+	}
+}
+
+func params(g gray) pigo.ImageParams {
+	return pigo.ImageParams{Pixels: g.pix, Rows: g.height, Cols: g.width, Dim: g.stride}
+}
+
+// noise has windows that pass many trees, and some that pass all.
+func noise(width, height int) gray {
+	random := rand.New(rand.NewSource(1))
+	img := image.NewGray(image.Rect(0, 0, width, height))
+	for i := range img.Pix {
+		img.Pix[i] = uint8(random.Intn(256))
+	}
+	return luminance(img)
+}
+
+func FuzzParseLandmarkCascade(f *testing.F) {
+	f.Add(mouthCascade[:16])
+	f.Add([]byte{1, 0, 0, 0, 0, 0, 0, 63, 1, 0, 0, 0, 1, 0, 0, 0, 1, 2, 3, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0})
+	img := noise(40, 30)
+	f.Fuzz(func(_ *testing.T, data []byte) {
+		c, err := parseLandmarkCascade(data)
+		if err != nil {
+			return
+		}
+		// Whatever its leaves say, it has to stay within the image.
+		c.find(guess{20, 15, 30}, img, true, 0, &fixedJitter)
+		c.find(guess{20, 15, 30}, img, true, 2, &fixedJitter)
+	})
+}
+
+func BenchmarkScan(b *testing.B) {
+	d, err := New()
+	if err != nil {
+		b.Fatal(err)
+	}
+	img := luminance(facetest.Decode(b, facetest.Path(b, "peoples.jpg")))
+	for b.Loop() {
+		if _, err := newPyramid(img).scan(b.Context(), d.faces, minWindow); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkLandmarks(b *testing.B) {
+	d, err := New()
+	if err != nil {
+		b.Fatal(err)
+	}
+	img := luminance(facetest.Decode(b, "../../service/selftest/sample.jpg"))
+	b.ReportAllocs()
+	for b.Loop() {
+		d.landmarks(cluster{row: 211, col: 157, size: 255}, img)
+	}
+}

@@ -1,0 +1,158 @@
+// Package pigo is the face detector that comes with the binary: the pixel-pair
+// cascade of github.com/esimov/pigo, its landmark cascades, and a calibration
+// that turns scores into probabilities.
+//
+// It finds upright, roughly frontal faces of 20 pixels and more, and needs
+// nothing but luminance.
+package pigo
+
+import (
+	"context"
+	_ "embed" // the cascades
+	"fmt"
+	"image"
+	"slices"
+
+	pigo "github.com/esimov/pigo/core"
+
+	"github.com/mienproject/mien/face"
+)
+
+// The cascades are those of github.com/esimov/pigo v1.4.6, MIT licensed; see
+// cascade/LICENSE. They are copied because go:embed does not reach into another
+// module.
+var (
+	//go:embed cascade/facefinder
+	faceCascade []byte
+	//go:embed cascade/puploc
+	eyeCascade []byte
+	//go:embed cascade/lp93
+	noseCascade []byte
+	//go:embed cascade/lp84
+	mouthCascade []byte
+)
+
+// Version names the cascades, the scan, and the calibration as one. It changes
+// whenever the same image may give other faces.
+const Version = "1.4.6+1"
+
+// Detector is the embedded model. It is immutable, and so safe for concurrent
+// use; its cascades are shared by all calls.
+type Detector struct {
+	*Landmarker
+	faces *pigo.Pigo
+}
+
+var _ face.Detector = (*Detector)(nil)
+
+// New unpacks the embedded cascades. An error means that the binary is broken.
+func New() (*Detector, error) {
+	faces, err := pigo.NewPigo().Unpack(faceCascade)
+	if err != nil {
+		return nil, fmt.Errorf("face cascade: %w", err)
+	}
+	l, err := NewLandmarker()
+	if err != nil {
+		return nil, err
+	}
+	return &Detector{Landmarker: l, faces: faces}, nil
+}
+
+// Info implements face.Detector.
+func (d *Detector) Info() face.Info {
+	return face.Info{
+		Family:        "pigo",
+		Version:       Version,
+		Landmarks:     true,
+		MinConfidence: defaultMinConfidence,
+		MinFaceSize:   minWindow,
+	}
+}
+
+// Detect implements face.Detector. It runs on one core. A scan costs about as
+// many windows as the image has pixels, divided by the square of a tenth of the
+// smallest face; when the caller leaves that to the detector it stays 20 pixels
+// up to a megapixel and grows with the square root of the area from there.
+func (d *Detector) Detect(ctx context.Context, img image.Image, opts face.Options) ([]face.Face, error) {
+	g := luminance(img)
+	smallest := smallestWindow(g.width, g.height)
+	if opts.MinFaceSize > 0 {
+		// A face that just reaches the size may be found in a window a step
+		// smaller.
+		smallest = max(minWindow, int(float64(opts.MinFaceSize)/(longerSide*scaleFactor)))
+	}
+	candidates, err := d.candidates(ctx, g, smallest)
+	if err != nil {
+		return nil, err
+	}
+	faces := make([]face.Face, 0, len(candidates))
+	for _, c := range candidates {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		box := c.box()
+		// Before clamping: a face is not smaller for being cut by the frame.
+		if max(box.Width(), box.Height()) < float64(opts.MinFaceSize) {
+			continue
+		}
+		points, spread := d.landmarks(c, g)
+		f := face.Face{Box: box.Clamp(g.width, g.height), Confidence: confidence(c, spread)}
+		if !opts.SkipLandmarks {
+			f.Landmarks = &points
+		}
+		faces = append(faces, f)
+	}
+	faces = face.Suppress(faces, samePlace, duplicateOverlap)
+	if i := slices.IndexFunc(faces, func(f face.Face) bool { return f.Confidence < opts.MinConfidence }); i >= 0 {
+		faces = faces[:i]
+	}
+	if opts.MaxResults > 0 && len(faces) > opts.MaxResults {
+		faces = faces[:opts.MaxResults]
+	}
+	return faces, nil
+}
+
+// candidates are the places that may be faces, each looked at twice.
+func (d *Detector) candidates(ctx context.Context, img gray, smallest int) ([]cluster, error) {
+	levels := newPyramid(img)
+	windows, err := levels.scan(ctx, d.faces, smallest)
+	if err != nil {
+		return nil, err
+	}
+	clusters, err := merge(ctx, windows)
+	if err != nil {
+		return nil, err
+	}
+	kept := clusters[:0]
+	for _, c := range clusters {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		if c, ok := levels.lookAgain(d.faces, c); ok {
+			kept = append(kept, c)
+		}
+	}
+	return kept, nil
+}
+
+// duplicateOverlap is the share of the smaller box above which two boxes are
+// the same face: windows on the eyes or the mouth of a large face cluster apart
+// from those on all of it.
+const duplicateOverlap = 0.5
+
+func samePlace(a, b face.Box) float64 {
+	smaller := min(a.Area(), b.Area())
+	if smaller <= 0 {
+		return 0
+	}
+	return face.Intersect(a, b) / smaller
+}
+
+// landmarks finds the five points of the face in c. Its starting points are the
+// library's, for a window of size s around the face: pupils at 0.175 s to either
+// side and 0.075 s above the centre, the rest from the pupils.
+func (d *Detector) landmarks(c cluster, img gray) (face.Landmarks, spreads) {
+	y := c.row - 0.075*c.size
+	return d.find(img, c.size, 0,
+		face.Point{X: c.col - 0.175*c.size, Y: y}, face.Point{X: c.col + 0.175*c.size, Y: y})
+}

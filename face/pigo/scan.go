@@ -1,0 +1,279 @@
+package pigo
+
+import (
+	"cmp"
+	"context"
+	"math"
+	"slices"
+
+	pigo "github.com/esimov/pigo/core"
+)
+
+// Parameters of the scan. The calibration in calibration.go belongs to them: a
+// denser scan gives higher scores.
+const (
+	// shiftFactor is the distance of neighbouring windows as a part of their size.
+	shiftFactor = 0.1
+	// scaleFactor is the ratio of neighbouring window sizes.
+	scaleFactor = 1.1
+	// minWindow is the smallest window in pixels. Below it the scan loses more
+	// precision than it gains faces.
+	minWindow = 20
+	// windowBudget bounds, roughly, the windows of a scan whose smallest face
+	// the caller left to us: about 0.25 s of one core, and all faces of 20 pixels
+	// in images of up to a megapixel.
+	windowBudget = 1.5e6
+	// bandWindows is how many windows are scanned between two looks at the
+	// context: about 2 ms of one core.
+	bandWindows = 10_000
+)
+
+// gray is a luminance plane: rows of stride bytes, of which width count.
+type gray struct {
+	pix                   []uint8
+	width, height, stride int
+}
+
+// window is one place where the cascade says "face": a square of side size
+// around (col, row), in pixels, with the cascade's score, which is above 0.
+type window struct {
+	row, col, size int
+	score          float32
+}
+
+// smallestWindow returns the smallest window that keeps a scan of width × height
+// pixels within windowBudget.
+func smallestWindow(width, height int) int {
+	// A scan has pixels / (shift·size)² windows at each size, and sizes grow by
+	// scaleFactor: a geometric series.
+	perSize := float64(width) * float64(height) / (shiftFactor * shiftFactor)
+	series := 1 / (1 - 1/(scaleFactor*scaleFactor))
+	return max(minWindow, int(math.Ceil(math.Sqrt(perSize*series/windowBudget))))
+}
+
+// pyramid holds an image at falling sizes: each level has half the width and
+// height of the one before, every pixel being the mean of four.
+type pyramid []gray
+
+// A level is scanned for windows from levelWindow to twice that; the first one
+// for smaller windows too. A cascade that compares single pixels is thrown by
+// noise where faces have many: on labelled faces the pyramid finds more than a
+// scan of the image as it is, and what it finds depends less on how the picture
+// was encoded. docs/calibration.md has the figures.
+const levelWindow = 40
+
+func newPyramid(img gray) pyramid {
+	levels := pyramid{img}
+	for min(img.width, img.height) >= 2*(levelWindow+2) {
+		img = img.half()
+		levels = append(levels, img)
+	}
+	return levels
+}
+
+func (g gray) half() gray {
+	h := gray{width: g.width / 2, height: g.height / 2, stride: g.width / 2}
+	h.pix = make([]uint8, h.width*h.height)
+	for y := range h.height {
+		upper, lower := g.pix[2*y*g.stride:][:2*h.width], g.pix[(2*y+1)*g.stride:][:2*h.width]
+		for x := range h.width {
+			sum := int(upper[2*x]) + int(upper[2*x+1]) + int(lower[2*x]) + int(lower[2*x+1])
+			h.pix[y*h.stride+x] = uint8((sum + 2) / 4)
+		}
+	}
+	return h
+}
+
+// scan looks for faces in windows of smallest pixels and more.
+func (p pyramid) scan(ctx context.Context, cascade *pigo.Pigo, smallest int) ([]window, error) {
+	var found []window
+	for l, img := range p {
+		factor := 1 << l
+		from := max(levelWindow, smallest/factor)
+		if l == 0 {
+			from = smallest
+		}
+		to := 2*levelWindow - 1
+		if l == len(p)-1 {
+			to = math.MaxInt
+		}
+		windows, err := img.scan(ctx, cascade, from, to)
+		if err != nil {
+			return nil, err
+		}
+		for _, w := range windows {
+			found = append(found, window{w.row*factor + factor/2, w.col*factor + factor/2, w.size * factor, w.score})
+		}
+	}
+	return found, nil
+}
+
+// scan runs the cascade over img with windows from smallest to largest pixels.
+// It is the library's RunCascade, called for one window size and one band of
+// rows at a time so that ctx is looked at every few milliseconds: the windows and
+// scores are the same.
+func (g gray) scan(ctx context.Context, cascade *pigo.Pigo, smallest, largest int) ([]window, error) {
+	var found []window
+	// A window of size s lies within s/2+1 of its centre.
+	largest = min(largest, min(g.width, g.height)-2)
+	for size := smallest; size <= largest; size = nextSize(size) {
+		step := max(1, int(shiftFactor*float64(size)))
+		margin := size/2 + 1
+		rows := (g.height-2*margin)/step + 1
+		cols := (g.width-2*margin)/step + 1
+		band := max(1, bandWindows/cols)
+		for first := 0; first < rows; first += band {
+			if err := ctx.Err(); err != nil {
+				return nil, err
+			}
+			n := min(band, rows-first)
+			top := first * step
+			for _, d := range cascade.RunCascade(pigo.CascadeParams{
+				MinSize: size, MaxSize: size, ShiftFactor: shiftFactor, ScaleFactor: scaleFactor,
+				ImageParams: pigo.ImageParams{
+					Pixels: g.pix[top*g.stride:],
+					Rows:   2*margin + (n-1)*step,
+					Cols:   g.width,
+					Dim:    g.stride,
+				},
+			}, 0) {
+				found = append(found, window{d.Row + top, d.Col, d.Scale, d.Q})
+			}
+		}
+	}
+	return found, nil
+}
+
+// nextSize is the library's step from one window size to the next.
+func nextSize(size int) int {
+	s := float64(size)
+	return int(s + max(2, s*scaleFactor-s))
+}
+
+// clusterIoU is the overlap above which two windows speak of the same face.
+const clusterIoU = 0.2
+
+// cluster is a group of windows that speak of the same face. Row, col and size
+// are their means in pixels, weighted by score.
+type cluster struct {
+	row, col, size float64
+	score          float64 // sum of the windows' scores
+}
+
+func (c *cluster) add(w window) {
+	q := float64(w.score)
+	c.row += q * float64(w.row)
+	c.col += q * float64(w.col)
+	c.size += q * float64(w.size)
+	c.score += q
+}
+
+// settle turns the weighted sums into means.
+func (c *cluster) settle() {
+	c.row /= c.score
+	c.col /= c.score
+	c.size /= c.score
+}
+
+// merge groups windows: the best one left takes all that overlap it, until none
+// is left, so that each window counts once and the order of the input does not
+// matter.
+func merge(ctx context.Context, windows []window) ([]cluster, error) {
+	slices.SortFunc(windows, func(a, b window) int {
+		return cmp.Or(cmp.Compare(b.score, a.score),
+			cmp.Compare(a.row, b.row), cmp.Compare(a.col, b.col), cmp.Compare(a.size, b.size))
+	})
+	var (
+		clusters []cluster
+		taken    = make([]bool, len(windows))
+	)
+	for i, best := range windows {
+		if taken[i] {
+			continue
+		}
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		var c cluster
+		for j := i; j < len(windows); j++ {
+			if w := windows[j]; !taken[j] && windowIoU(best, w) > clusterIoU {
+				taken[j] = true
+				c.add(w)
+			}
+		}
+		c.settle()
+		clusters = append(clusters, c)
+	}
+	return clusters, nil
+}
+
+// Parameters of the second look.
+const (
+	closeShift = 0.05
+	closeScale = 1.05
+	// How far sizes and places reach from those of the cluster, as parts of it.
+	closeSmaller = 0.75
+	closeLarger  = 1.34
+	closeReach   = 0.25
+	// Windows that overlap the cluster less belong to somebody else.
+	closeIoU = 0.3
+	// closeSmallest in pixels: the cascade's pairs are a pixel apart there.
+	closeSmallest = 12
+)
+
+// lookAgain scans the neighbourhood of a cluster more densely than the whole
+// image can be, on the level that has its windows at levelWindow pixels and
+// more. What a coarse grid finds hangs on where its points happen to fall; this
+// does not. It returns false when nothing is left of the cluster.
+func (p pyramid) lookAgain(cascade *pigo.Pigo, c cluster) (cluster, bool) {
+	level, factor := 0, 1.0
+	for level+1 < len(p) && c.size >= 2*levelWindow*factor {
+		level++
+		factor *= 2
+	}
+	img := p[level]
+	centre := window{row: int(c.row / factor), col: int(c.col / factor), size: int(c.size / factor)}
+	size := float64(centre.size)
+	reach := int(size*(closeLarger/2+closeReach)) + 2
+	top, bottom := max(0, centre.row-reach), min(img.height, centre.row+reach+1)
+	left, right := max(0, centre.col-reach), min(img.width, centre.col+reach+1)
+
+	var near cluster
+	for _, d := range cascade.RunCascade(pigo.CascadeParams{
+		MinSize:     max(closeSmallest, int(size*closeSmaller)),
+		MaxSize:     min(int(math.Round(size*closeLarger)), min(bottom-top, right-left)-2),
+		ShiftFactor: closeShift, ScaleFactor: closeScale,
+		ImageParams: pigo.ImageParams{
+			Pixels: img.pix[top*img.stride+left:],
+			Rows:   bottom - top,
+			Cols:   right - left,
+			Dim:    img.stride,
+		},
+	}, 0) {
+		if w := (window{d.Row + top, d.Col + left, d.Scale, d.Q}); windowIoU(centre, w) >= closeIoU {
+			near.add(w)
+		}
+	}
+	if near.score == 0 {
+		return cluster{}, false
+	}
+	near.settle()
+	// A pixel of this level is the middle of factor pixels of the image.
+	middle := (factor - 1) / 2
+	near.row = near.row*factor + middle
+	near.col = near.col*factor + middle
+	near.size *= factor
+	return near, true
+}
+
+func windowIoU(a, b window) float64 {
+	half := float64(a.size+b.size) / 2
+	dr := half - math.Abs(float64(a.row-b.row))
+	dc := half - math.Abs(float64(a.col-b.col))
+	if dr <= 0 || dc <= 0 {
+		return 0
+	}
+	sa, sb := float64(a.size), float64(b.size)
+	inter := min(dr, sa, sb) * min(dc, sa, sb)
+	return inter / (sa*sa + sb*sb - inter)
+}
