@@ -1,0 +1,252 @@
+package photo
+
+import (
+	"bytes"
+	"fmt"
+	"image"
+	"io"
+
+	"github.com/bep/imagemeta"
+)
+
+var exifPrefix = []byte("Exif\x00\x00")
+
+// trimEXIF removes the prefix that belongs in JPEG only, and that some
+// programs write in the other formats too.
+func trimEXIF(exif []byte) []byte { return bytes.TrimPrefix(exif, exifPrefix) }
+
+// orientation reads the EXIF orientation, 1 to 8, from a TIFF structure. What
+// is missing or cannot be read is 1: metadata are no reason to refuse a
+// picture.
+//
+// Each format's own code finds the structure, so that the library has nothing
+// to do with containers, their lengths and their compressed chunks.
+func orientation(exif []byte) int {
+	result := 1
+	if len(exif) == 0 {
+		return result
+	}
+	_, _ = imagemeta.Decode(imagemeta.Options{
+		R:           &frugal{Reader: bytes.NewReader(exif), left: 4 << 20},
+		ImageFormat: imagemeta.TIFF,
+		Sources:     imagemeta.EXIF,
+		// A value of four bytes is in its directory entry. Larger ones, lists
+		// of further directories among them, are skipped.
+		LimitTagSize: 4,
+		LimitNumTags: 1000,
+		ShouldHandleTag: func(tag imagemeta.TagInfo) bool {
+			return tag.Namespace == "IFD0" && tag.Tag == "Orientation"
+		},
+		HandleTag: func(tag imagemeta.TagInfo) error {
+			switch v := tag.Value.(type) {
+			case uint16:
+				result = int(v)
+			case uint32: // the wrong type, which some programs write
+				result = int(min(v, 9))
+			}
+			return imagemeta.ErrStopWalking
+		},
+	})
+	if result < 1 || result > 8 {
+		return 1
+	}
+	return result
+}
+
+// frugal ends after a number of bytes read, wherever they are read from. The
+// library fills a buffer of 4 KB for each tag, so this is what bounds its time
+// on a directory of 65,535 tags, and unlike its time-out it gives the same
+// answer every time.
+type frugal struct {
+	*bytes.Reader
+	left int
+}
+
+func (f *frugal) Read(p []byte) (int, error) {
+	if f.left <= 0 {
+		return 0, io.EOF
+	}
+	n, err := f.Reader.Read(p)
+	f.left -= n
+	return n, err
+}
+
+// upright applies an EXIF orientation to an image at the origin. The result
+// has the type of img.
+func upright(img image.Image, orientation int) image.Image {
+	if orientation == 1 {
+		return img
+	}
+	size := img.Bounds().Size()
+	t := turn{orientation}
+	r := image.Rectangle{Max: t.size(size)}
+	switch m := img.(type) {
+	case *image.Gray:
+		out := image.NewGray(r)
+		t.plane(out.Pix, out.Stride, m.Pix, m.Stride, size, 1)
+		return out
+	case *image.Gray16:
+		out := image.NewGray16(r)
+		t.plane(out.Pix, out.Stride, m.Pix, m.Stride, size, 2)
+		return out
+	case *image.Paletted:
+		out := image.NewPaletted(r, m.Palette)
+		t.plane(out.Pix, out.Stride, m.Pix, m.Stride, size, 1)
+		return out
+	case *image.RGBA:
+		out := image.NewRGBA(r)
+		t.plane(out.Pix, out.Stride, m.Pix, m.Stride, size, 4)
+		return out
+	case *image.NRGBA:
+		out := image.NewNRGBA(r)
+		t.plane(out.Pix, out.Stride, m.Pix, m.Stride, size, 4)
+		return out
+	case *image.CMYK:
+		out := image.NewCMYK(r)
+		t.plane(out.Pix, out.Stride, m.Pix, m.Stride, size, 4)
+		return out
+	case *image.RGBA64:
+		out := image.NewRGBA64(r)
+		t.plane(out.Pix, out.Stride, m.Pix, m.Stride, size, 8)
+		return out
+	case *image.NRGBA64:
+		out := image.NewNRGBA64(r)
+		t.plane(out.Pix, out.Stride, m.Pix, m.Stride, size, 8)
+		return out
+	case *image.YCbCr:
+		return t.yCbCr(m)
+	case *image.NYCbCrA:
+		out := &image.NYCbCrA{YCbCr: *t.yCbCr(&m.YCbCr), A: make([]byte, r.Dx()*r.Dy()), AStride: r.Dx()}
+		t.plane(out.A, out.AStride, m.A, m.AStride, size, 1)
+		return out
+	}
+	panic(fmt.Sprintf("photo: no decoder makes images of type %T", img))
+}
+
+// turn is an EXIF orientation, 2 to 8: the way from the stored picture to the
+// upright one.
+type turn struct{ orientation int }
+
+func (t turn) transposes() bool { return t.orientation >= 5 }
+
+func (t turn) size(p image.Point) image.Point {
+	if t.transposes() {
+		return image.Pt(p.Y, p.X)
+	}
+	return p
+}
+
+// plane moves the elements, of n bytes each, of a plane whose stored size is
+// given.
+func (t turn) plane(dst []byte, dstStride int, src []byte, srcStride int, size image.Point, n int) {
+	w, h := size.X, size.Y
+	right, bottom := (t.size(size).X-1)*n, (t.size(size).Y-1)*dstStride
+	// Where the stored origin goes in dst, and the steps there for one to the
+	// right and one down in src.
+	var origin, dx, dy int
+	switch t.orientation {
+	case 2: // mirrored
+		origin, dx, dy = right, -n, dstStride
+	case 3: // upside down
+		origin, dx, dy = right+bottom, -n, -dstStride
+	case 4: // mirrored, upside down
+		origin, dx, dy = bottom, n, -dstStride
+	case 5: // mirrored, lying on its left side
+		origin, dx, dy = 0, dstStride, n
+	case 6: // lying on its left side
+		origin, dx, dy = right, dstStride, -n
+	case 7: // mirrored, lying on its right side
+		origin, dx, dy = right+bottom, -dstStride, -n
+	case 8: // lying on its right side
+		origin, dx, dy = bottom, -dstStride, n
+	}
+	// In squares, so that the columns written stay in the cache.
+	const square = 64
+	for y0 := 0; y0 < h; y0 += square {
+		for x0 := 0; x0 < w; x0 += square {
+			x1 := min(x0+square, w)
+			for y := y0; y < min(y0+square, h); y++ {
+				row := src[y*srcStride+x0*n : y*srcStride+x1*n]
+				to := origin + y*dy + x0*dx
+				switch {
+				case dx == n:
+					copy(dst[to:], row)
+				case n == 1:
+					for _, v := range row {
+						dst[to] = v
+						to += dx
+					}
+				case n == 4:
+					for ; len(row) >= 4; row = row[4:] {
+						*(*[4]byte)(dst[to:]) = [4]byte(row)
+						to += dx
+					}
+				default:
+					for ; len(row) > 0; row = row[n:] {
+						copy(dst[to:to+n], row)
+						to += dx
+					}
+				}
+			}
+		}
+	}
+}
+
+func (t turn) yCbCr(m *image.YCbCr) *image.YCbCr {
+	ratio := m.SubsampleRatio
+	if t.transposes() {
+		m, ratio = transposable(m)
+	}
+	size := m.Bounds().Size()
+	out := image.NewYCbCr(image.Rectangle{Max: t.size(size)}, ratio)
+	t.plane(out.Y, out.YStride, m.Y, m.YStride, size, 1)
+	chroma := chromaSize(size, m.SubsampleRatio)
+	t.plane(out.Cb, out.CStride, m.Cb, m.CStride, chroma, 1)
+	t.plane(out.Cr, out.CStride, m.Cr, m.CStride, chroma, 1)
+	return out
+}
+
+// transposable returns m, or its like with chroma at full size where the
+// standard library has no ratio for the transposed chroma, and the ratio that
+// it has when transposed.
+func transposable(m *image.YCbCr) (*image.YCbCr, image.YCbCrSubsampleRatio) {
+	switch m.SubsampleRatio {
+	case image.YCbCrSubsampleRatio444, image.YCbCrSubsampleRatio420:
+		return m, m.SubsampleRatio
+	case image.YCbCrSubsampleRatio422:
+		return m, image.YCbCrSubsampleRatio440
+	case image.YCbCrSubsampleRatio440:
+		return m, image.YCbCrSubsampleRatio422
+	}
+	size := m.Bounds().Size()
+	full := &image.YCbCr{
+		Y: m.Y, YStride: m.YStride,
+		Cb: make([]byte, size.X*size.Y), Cr: make([]byte, size.X*size.Y), CStride: size.X,
+		SubsampleRatio: image.YCbCrSubsampleRatio444, Rect: m.Rect,
+	}
+	for y := range size.Y {
+		for x := range size.X {
+			from, to := m.COffset(x, y), y*size.X+x
+			full.Cb[to], full.Cr[to] = m.Cb[from], m.Cr[from]
+		}
+	}
+	return full, image.YCbCrSubsampleRatio444
+}
+
+// chromaSize is the size of the chroma planes of an image at the origin.
+func chromaSize(luma image.Point, ratio image.YCbCrSubsampleRatio) image.Point {
+	w, h := 1, 1
+	switch ratio {
+	case image.YCbCrSubsampleRatio422:
+		w = 2
+	case image.YCbCrSubsampleRatio420:
+		w, h = 2, 2
+	case image.YCbCrSubsampleRatio440:
+		h = 2
+	case image.YCbCrSubsampleRatio411:
+		w = 4
+	case image.YCbCrSubsampleRatio410:
+		w, h = 4, 2
+	}
+	return image.Pt((luma.X+w-1)/w, (luma.Y+h-1)/h)
+}

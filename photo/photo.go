@@ -1,0 +1,278 @@
+// Package photo turns bytes that strangers send into an upright image, within
+// limits.
+//
+// [Open] reads a header and says how large the picture is and how much memory
+// its decoding will take; no pixel is decoded yet, so a server can refuse, or
+// wait for memory, at the cost of a few microseconds. [Photo.Decode] then
+// gives the image as a viewer shows it: the EXIF orientation is applied, and
+// the origin is at the top left.
+//
+// JPEG, PNG, GIF, WebP, BMP and TIFF are read, told by content and never by
+// name. Of several pictures in a file (animations, TIFF pages) the first one
+// counts. The image stays in the colour model and chroma subsampling that its
+// file has. Transparent pixels are what [image.Image]'s At says they are: colours
+// premultiplied by alpha, so full transparency reads as black.
+package photo
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"image"
+	"image/jpeg"
+	"image/png"
+	"io"
+	"math"
+	"strings"
+
+	"golang.org/x/image/bmp"
+	"golang.org/x/image/tiff"
+)
+
+// What can be wrong with a picture. Every error of this package wraps one of
+// these, except for the context's own.
+var (
+	// ErrEmpty means that there are no bytes.
+	ErrEmpty = errors.New("empty image")
+	// ErrUnsupportedFormat means that the content is in no format that is
+	// read here, or uses a feature of its format that is not.
+	ErrUnsupportedFormat = errors.New("unsupported image format")
+	// ErrCorrupt means that the content starts as a format that is read here
+	// and cannot be decoded.
+	ErrCorrupt = errors.New("corrupt image")
+	// ErrTooManyPixels means that the picture exceeds a limit, by its header.
+	ErrTooManyPixels = errors.New("too many pixels")
+	// ErrPixels means that raw pixels lack a size, or do not fit it.
+	ErrPixels = errors.New("invalid pixels")
+)
+
+// Limits bounds what a picture may ask for.
+type Limits struct {
+	// MaxPixels is the most pixels (width × height) that a picture may have.
+	// 0, and all that is larger, means 2³¹−1.
+	MaxPixels int64
+	// MaxBytes is the largest MemoryBytes that a picture may have. 0 means no
+	// limit.
+	MaxBytes int64
+}
+
+// Photo is a picture whose header has been read. Its fields are for reading.
+//
+// A Photo refers to the data it was opened from, which must not change while
+// the Photo, or an image that came out of it, is in use. One goroutine may use
+// a Photo at a time; different Photos may share data.
+type Photo struct {
+	// Format is "jpeg", "png", "gif", "webp", "bmp", "tiff", or the name of a
+	// PixelFormat.
+	Format string
+	// Width and Height are pixels of the upright image.
+	Width, Height int
+	// Orientation is the EXIF orientation, 1 to 8, that Decode applies. It is
+	// 1 when the file has none, or none that can be read.
+	Orientation int
+	// MemoryBytes is an upper bound of the memory that Decode holds at any
+	// moment, its result included and the encoded data not. Large buffers
+	// that are garbage by then are counted, for the collector may come late;
+	// small ones, such as the tables of a decompressor for each strip of a
+	// TIFF, are not.
+	MemoryBytes int64
+
+	title  string // the format's name as people write it
+	header header
+}
+
+// header is what a format's header tells, in the file's own orientation.
+type header struct {
+	width, height int
+	// capacity is the most pixels that the data can hold, however well they
+	// compress.
+	capacity int64
+	// memory bounds what decode holds; turned, what the orientation adds.
+	memory, turned int64
+	// exif is a TIFF structure whose first directory has the orientation.
+	exif []byte
+	// decode returns an image of width × height at the origin.
+	decode func(context.Context) (image.Image, error)
+}
+
+// overhead covers a decoder's tables and windows, none of which grows with the
+// picture.
+const overhead = 256 << 10
+
+// Open reads the header of an encoded picture. Its cost grows with the length
+// of data, never with what the header claims.
+//
+// The error wraps ErrEmpty, ErrUnsupportedFormat, ErrCorrupt or
+// ErrTooManyPixels.
+func Open(data []byte, l Limits) (*Photo, error) {
+	if len(data) == 0 {
+		return nil, ErrEmpty
+	}
+	f, err := sniff(data)
+	if err != nil {
+		return nil, err
+	}
+	h, err := f.open(data)
+	if err != nil {
+		return nil, classify(f.title, err)
+	}
+	if err := l.checkPixels(h.width, h.height); err != nil {
+		return nil, err
+	}
+	if h.width <= 0 || h.height <= 0 {
+		return nil, fmt.Errorf("%w: %s: %d×%d pixels", ErrCorrupt, f.title, h.width, h.height)
+	}
+	// A header costs a stranger nothing to write, and us the memory it asks
+	// for. This refuses the lie before anything is allocated.
+	if int64(h.width)*int64(h.height) > h.capacity {
+		return nil, classify(f.title, tooSmallFor(h.width, h.height, len(data)))
+	}
+	p := &Photo{
+		Format: f.name, title: f.title,
+		Width: h.width, Height: h.height,
+		Orientation: orientation(h.exif),
+		MemoryBytes: h.memory + overhead,
+		header:      h,
+	}
+	if p.Orientation != 1 {
+		p.MemoryBytes += h.turned
+	}
+	if p.Orientation >= 5 {
+		p.Width, p.Height = p.Height, p.Width
+	}
+	if err := l.checkMemory(p); err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+func tooSmallFor(width, height, bytes int) error {
+	return fmt.Errorf("the header promises %d×%d pixels, which %d bytes cannot hold", width, height, bytes)
+}
+
+func (l Limits) checkPixels(width, height int) error {
+	limit := l.MaxPixels
+	if limit <= 0 || limit > math.MaxInt32 {
+		limit = math.MaxInt32
+	}
+	// Divided rather than multiplied: a TIFF's product overflows 64 bits.
+	if width > 0 && height > 0 && int64(width) > limit/int64(height) {
+		return fmt.Errorf("%w: %d×%d = %.0f pixels, the limit is %d",
+			ErrTooManyPixels, width, height, float64(width)*float64(height), limit)
+	}
+	return nil
+}
+
+func (l Limits) checkMemory(p *Photo) error {
+	if l.MaxBytes > 0 && p.MemoryBytes > l.MaxBytes {
+		return fmt.Errorf("%w: decoding this %s of %d×%d pixels takes up to %d bytes of memory, the limit is %d",
+			ErrTooManyPixels, p.title, p.Width, p.Height, p.MemoryBytes, l.MaxBytes)
+	}
+	return nil
+}
+
+// Decode returns the upright image, whose bounds are Width × Height at the
+// origin. Its type is one of the standard library's, and it may share memory
+// with the data that the Photo was opened from.
+//
+// When ctx ends, Decode returns ctx.Err() as soon as its decoder asks for more
+// data. WebP's decoder asks for all of it first, and a progressive JPEG's turns
+// coefficients into pixels when it has all of it; that work, about a second for
+// 64 megapixels, is then still done.
+//
+// Where chroma is subsampled and a side is odd, turning the picture moves its
+// colours, not its brightness, by at most the width of one chroma sample.
+//
+// Other errors wrap ErrCorrupt or ErrUnsupportedFormat.
+func (p *Photo) Decode(ctx context.Context) (image.Image, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	img, err := p.header.decode(ctx)
+	// The decoders hide the reader's error behind their own, or in it.
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if err != nil {
+		return nil, classify(p.title, err)
+	}
+	if want := image.Rect(0, 0, p.header.width, p.header.height); img.Bounds() != want {
+		return nil, fmt.Errorf("%w: %s: the header promises %v pixels, the picture has %v",
+			ErrCorrupt, p.title, want.Size(), img.Bounds().Size())
+	}
+	return upright(img, p.Orientation), nil
+}
+
+// classify turns a decoder's error into one of this package's, worded for
+// somebody who knows the picture and not the decoder.
+func classify(title string, err error) error {
+	if errors.Is(err, ErrUnsupportedFormat) {
+		return err
+	}
+	reason := err.Error()
+	for _, prefix := range []string{
+		"invalid JPEG format: ", "unsupported JPEG feature: ", "gif: ", "bmp: ", "webp: ",
+		"png: ", "tiff: ", "invalid format: ", "unsupported feature: ",
+	} {
+		reason = strings.TrimPrefix(reason, prefix)
+	}
+	var (
+		jpegFeature jpeg.UnsupportedError
+		pngFeature  png.UnsupportedError
+		tiffFeature tiff.UnsupportedError
+	)
+	switch {
+	case errors.As(err, &jpegFeature), errors.As(err, &pngFeature), errors.As(err, &tiffFeature):
+		return fmt.Errorf("%w: a %s feature that is not read: %s", ErrUnsupportedFormat, title, reason)
+	case errors.Is(err, bmp.ErrUnsupported):
+		return fmt.Errorf("%w: only uncompressed BMP of 1, 2, 4, 8, 24 or 32 bits a pixel is read", ErrUnsupportedFormat)
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return fmt.Errorf("%w: %s: the file ends early", ErrCorrupt, title)
+	}
+	return fmt.Errorf("%w: %s: %s", ErrCorrupt, title, reason)
+}
+
+// guard calls a decoder. Decoders are other people's code reading strangers'
+// bytes: a panic in one is that picture's failure, not the server's.
+func guard[T any](decode func() (T, error)) (result T, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("the decoder panicked: %v", r)
+		}
+	}()
+	return decode()
+}
+
+// config reads a header with a decoder's own DecodeConfig, so that what the
+// decoder would refuse is refused before it is asked.
+func config(data []byte, decodeConfig func(io.Reader) (image.Config, error)) (image.Config, error) {
+	return guard(func() (image.Config, error) { return decodeConfig(bytes.NewReader(data)) })
+}
+
+// decoder makes a header's decode function from a decoder that reads data.
+func decoder(data []byte, decode func(io.Reader) (image.Image, error)) func(context.Context) (image.Image, error) {
+	return func(ctx context.Context) (image.Image, error) {
+		return guard(func() (image.Image, error) { return decode(reader{ctx, bytes.NewReader(data)}) })
+	}
+}
+
+// reader reads until ctx ends.
+//
+// It deliberately has neither ReadByte nor WriteTo, which decoders look for
+// and which would lead past the check.
+type reader struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+// readSize is small because little data can be much work: a progressive JPEG
+// has whole scans in 70 bytes.
+const readSize = 256
+
+func (r reader) Read(p []byte) (int, error) {
+	if err := r.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return r.r.Read(p[:min(len(p), readSize)])
+}

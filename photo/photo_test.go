@@ -1,0 +1,524 @@
+package photo_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"image"
+	"image/color"
+	"image/gif"
+	"image/jpeg"
+	"image/png"
+	"math"
+	"os"
+	"path/filepath"
+	"reflect"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/mienproject/mien/photo"
+)
+
+// samples are the files of testdata that can be decoded, and what they are.
+var samples = []struct {
+	file, format  string
+	width, height int
+	image         image.Image // for its type
+	tolerance     int         // the mean difference from rgb.png, in 1/255; -1: another picture
+}{
+	{"444.jpg", "jpeg", 37, 23, &image.YCbCr{SubsampleRatio: image.YCbCrSubsampleRatio444}, 12},
+	{"422.jpg", "jpeg", 37, 23, &image.YCbCr{SubsampleRatio: image.YCbCrSubsampleRatio422}, 25},
+	{"440.jpg", "jpeg", 37, 23, &image.YCbCr{SubsampleRatio: image.YCbCrSubsampleRatio440}, 25},
+	{"420.jpg", "jpeg", 37, 23, &image.YCbCr{SubsampleRatio: image.YCbCrSubsampleRatio420}, 25},
+	{"411.jpg", "jpeg", 37, 23, &image.YCbCr{SubsampleRatio: image.YCbCrSubsampleRatio411}, 25},
+	{"410.jpg", "jpeg", 37, 23, &image.YCbCr{SubsampleRatio: image.YCbCrSubsampleRatio410}, 30},
+	{"444_even.jpg", "jpeg", 40, 24, &image.YCbCr{SubsampleRatio: image.YCbCrSubsampleRatio444}, -1},
+	{"422_even.jpg", "jpeg", 40, 24, &image.YCbCr{SubsampleRatio: image.YCbCrSubsampleRatio422}, -1},
+	{"440_even.jpg", "jpeg", 40, 24, &image.YCbCr{SubsampleRatio: image.YCbCrSubsampleRatio440}, -1},
+	{"420_even.jpg", "jpeg", 40, 24, &image.YCbCr{SubsampleRatio: image.YCbCrSubsampleRatio420}, -1},
+	{"411_even.jpg", "jpeg", 40, 24, &image.YCbCr{SubsampleRatio: image.YCbCrSubsampleRatio411}, -1},
+	{"410_even.jpg", "jpeg", 40, 24, &image.YCbCr{SubsampleRatio: image.YCbCrSubsampleRatio410}, -1},
+	{"progressive.jpg", "jpeg", 37, 23, &image.YCbCr{SubsampleRatio: image.YCbCrSubsampleRatio420}, 25},
+	{"gray.jpg", "jpeg", 37, 23, &image.Gray{}, -1},
+	{"rgb.jpg", "jpeg", 37, 23, &image.RGBA{}, 12},
+	{"cmyk.jpg", "jpeg", 37, 23, &image.CMYK{}, 12},
+	{"rgb.png", "png", 37, 23, &image.RGBA{}, 0},
+	{"interlaced.png", "png", 37, 23, &image.RGBA{}, 0},
+	{"alpha.png", "png", 37, 23, &image.NRGBA{}, -1},
+	{"gray16.png", "png", 37, 23, &image.Gray16{}, -1},
+	{"paletted.png", "png", 37, 23, &image.Paletted{}, 40},
+	{"picture.gif", "gif", 37, 23, &image.Paletted{}, 20},
+	{"interlaced.gif", "gif", 37, 23, &image.Paletted{}, 20},
+	{"lossy.webp", "webp", 37, 23, &image.YCbCr{SubsampleRatio: image.YCbCrSubsampleRatio420}, 30},
+	{"exif6.webp", "webp", 23, 37, &image.YCbCr{SubsampleRatio: image.YCbCrSubsampleRatio420}, -1},
+	{"lossless.webp", "webp", 37, 23, &image.NRGBA{}, 0},
+	{"alpha.webp", "webp", 37, 23, &image.NYCbCrA{YCbCr: image.YCbCr{SubsampleRatio: image.YCbCrSubsampleRatio420}}, -1},
+	{"lossless_alpha.webp", "webp", 37, 23, &image.NRGBA{}, -1},
+	{"animated.webp", "webp", 41, 29, &image.RGBA{}, -1},
+	{"rgb.bmp", "bmp", 37, 23, &image.RGBA{}, 0},
+	{"v5.bmp", "bmp", 37, 23, &image.NRGBA{}, -1},
+	{"paletted.bmp", "bmp", 37, 23, &image.Paletted{}, 40},
+	{"none.tif", "tiff", 37, 23, &image.RGBA{}, 0},
+	{"lzw.tif", "tiff", 37, 23, &image.RGBA{}, 0},
+	{"deflate.tif", "tiff", 37, 23, &image.RGBA{}, 0},
+	{"packbits.tif", "tiff", 37, 23, &image.RGBA{}, 0},
+	{"tiled.tif", "tiff", 37, 23, &image.RGBA{}, 0},
+	{"paletted.tif", "tiff", 37, 23, &image.Paletted{}, 12},
+	{"alpha16.tif", "tiff", 37, 23, &image.NRGBA64{}, -1},
+	{"g4.tif", "tiff", 37, 23, &image.Gray{}, -1},
+}
+
+func TestFormats(t *testing.T) {
+	reference := decode(t, read(t, "rgb.png"))
+	for _, s := range samples {
+		t.Run(s.file, func(t *testing.T) {
+			p, err := photo.Open(read(t, s.file), photo.Limits{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if p.Format != s.format || p.Width != s.width || p.Height != s.height {
+				t.Errorf("Open: %s of %d×%d, want %s of %d×%d", p.Format, p.Width, p.Height, s.format, s.width, s.height)
+			}
+			img, err := p.Decode(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if want := image.Rect(0, 0, s.width, s.height); img.Bounds() != want {
+				t.Errorf("bounds %v, want %v", img.Bounds(), want)
+			}
+			if got, want := kind(img), kind(s.image); got != want {
+				t.Errorf("the image is %s, want %s", got, want)
+			}
+			if s.tolerance >= 0 {
+				if d := difference(img, reference); d > float64(s.tolerance) {
+					t.Errorf("differs from rgb.png by %.1f on average, want at most %d", d, s.tolerance)
+				}
+			}
+		})
+	}
+}
+
+func TestAnimatedWebPIsItsFirstFrameOnTheCanvas(t *testing.T) {
+	whole := decode(t, read(t, "animated.webp"))
+	frame := decode(t, read(t, "alpha.webp"))
+	if _, _, _, a := whole.At(0, 0).RGBA(); a != 0 {
+		t.Errorf("alpha %d outside the frame, want 0", a)
+	}
+	// The colours lose a little, being stored premultiplied by alpha.
+	inside := whole.(*image.RGBA).SubImage(image.Rect(4, 6, 41, 29))
+	if d := difference(inside, frame); d > 1 {
+		t.Errorf("differs by %.2f inside the frame", d)
+	}
+}
+
+// Some programs set the flag for alpha on pictures without.
+func TestWebPThatAnnouncesAlpha(t *testing.T) {
+	data := bytes.Clone(read(t, "exif6.webp"))
+	plain := decode(t, data)
+	const flags, alpha = 20, 1 << 4
+	data[flags] |= alpha
+	if img := decode(t, data); !reflect.DeepEqual(img, plain) {
+		t.Error("the flag makes a difference")
+	}
+}
+
+func TestGIFFrameOffset(t *testing.T) {
+	palette := color.Palette{color.RGBA{200, 10, 10, 255}, color.RGBA{10, 200, 10, 255}}
+	frame := image.NewPaletted(image.Rect(5, 3, 15, 9), palette)
+	frame.SetColorIndex(5, 3, 1)
+	second := image.NewPaletted(image.Rect(0, 0, 20, 12), palette)
+	var buf bytes.Buffer
+	err := gif.EncodeAll(&buf, &gif.GIF{
+		Image: []*image.Paletted{frame, second}, Delay: []int{10, 10},
+		Config: image.Config{ColorModel: palette, Width: 20, Height: 12},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	img := decode(t, buf.Bytes())
+	if img.Bounds() != image.Rect(0, 0, 20, 12) {
+		t.Fatalf("bounds %v, want those of the canvas", img.Bounds())
+	}
+	for _, c := range []struct {
+		x, y int
+		want color.RGBA
+	}{{5, 3, color.RGBA{10, 200, 10, 255}}, {14, 8, color.RGBA{200, 10, 10, 255}}, {4, 3, color.RGBA{}}, {15, 8, color.RGBA{}}, {14, 9, color.RGBA{}}} {
+		if got := color.RGBAModel.Convert(img.At(c.x, c.y)); got != c.want {
+			t.Errorf("(%d, %d) is %v, want %v", c.x, c.y, got, c.want)
+		}
+	}
+
+	// Cut off after the first frame, it is the same picture.
+	n := bytes.LastIndexByte(buf.Bytes(), 0x2c)
+	if cut := decode(t, buf.Bytes()[:n]); !reflect.DeepEqual(cut, img) {
+		t.Error("the second frame makes a difference")
+	}
+}
+
+func TestErrors(t *testing.T) {
+	big := read(t, "rgb.png")
+	for _, c := range []struct {
+		name string
+		data []byte
+		l    photo.Limits
+		want error
+		text string
+	}{
+		{"nothing", nil, photo.Limits{}, photo.ErrEmpty, "empty image"},
+		{"text", []byte("What is this?"), photo.Limits{}, photo.ErrUnsupportedFormat, "the content is not JPEG, PNG, GIF, WebP, BMP or TIFF"},
+		{"one byte", []byte{0xff}, photo.Limits{}, photo.ErrUnsupportedFormat, "JPEG, PNG"},
+		{"a message that begins with BM", []byte("BMW makes cars in Munich"), photo.Limits{}, photo.ErrUnsupportedFormat, "the content is not"},
+		{"HEIC", []byte("\x00\x00\x00\x18ftypheic\x00\x00\x00\x00"), photo.Limits{}, photo.ErrUnsupportedFormat, "HEIC is not read; send JPEG, PNG, GIF, WebP, BMP or TIFF"},
+		{"AVIF", []byte("\x00\x00\x00\x20ftypavif\x00\x00\x00\x00"), photo.Limits{}, photo.ErrUnsupportedFormat, "AVIF is not read"},
+		{"JPEG XL", []byte("\xff\x0a\x01\x02"), photo.Limits{}, photo.ErrUnsupportedFormat, "JPEG XL is not read"},
+		{"SVG", []byte("<svg xmlns='http://www.w3.org/2000/svg'/>"), photo.Limits{}, photo.ErrUnsupportedFormat, "SVG is not read"},
+		{"PDF", []byte("%PDF-1.7"), photo.Limits{}, photo.ErrUnsupportedFormat, "PDF is not read"},
+		{"base64", []byte("/9j/4AAQSkZJRgABAQ"), photo.Limits{}, photo.ErrUnsupportedFormat, "base64 text is not read"},
+		{"arithmetic JPEG", read(t, "arithmetic.jpg"), photo.Limits{}, photo.ErrUnsupportedFormat, "a JPEG feature"},
+		{"JPEG in TIFF", read(t, "jpeg.tif"), photo.Limits{}, photo.ErrUnsupportedFormat, "compression 7"},
+		{"four-bit TIFF", read(t, "paletted4.tif"), photo.Limits{}, photo.ErrUnsupportedFormat, "BitsPerSample of 4"},
+		{"run-length BMP", read(t, "rle.bmp"), photo.Limits{}, photo.ErrUnsupportedFormat, "only uncompressed BMP"},
+		{"JPEG cut short", read(t, "420.jpg")[:600], photo.Limits{}, photo.ErrCorrupt, "JPEG: "},
+		{"JPEG header cut short", read(t, "420.jpg")[:30], photo.Limits{}, photo.ErrCorrupt, "JPEG: the file ends early"},
+		{"WebP cut short", read(t, "lossy.webp")[:100], photo.Limits{}, photo.ErrCorrupt, "WebP: the file ends early"},
+		{"PNG with a wrong checksum", flip(big, len(big)-20), photo.Limits{}, photo.ErrCorrupt, "PNG: "},
+		{"one pixel too many", big, photo.Limits{MaxPixels: 37*23 - 1}, photo.ErrTooManyPixels, "37×23 = 851 pixels, the limit is 850"},
+		{"a byte too many", big, photo.Limits{MaxBytes: 1000}, photo.ErrTooManyPixels, "the limit is 1000"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			p, err := photo.Open(c.data, c.l)
+			if err == nil {
+				_, err = p.Decode(t.Context())
+			}
+			if !errors.Is(err, c.want) || !strings.Contains(err.Error(), c.text) {
+				t.Errorf("got %q, want %q with %q in it", err, c.want, c.text)
+			}
+		})
+	}
+	if _, err := photo.Open(big, photo.Limits{MaxPixels: 37 * 23}); err != nil {
+		t.Errorf("at the limit: %v", err)
+	}
+}
+
+// A file cut off anywhere gives an error that says so, or the picture, if what
+// is missing does not matter.
+func TestTruncation(t *testing.T) {
+	for _, s := range samples {
+		data := read(t, s.file)
+		for n := range data {
+			p, err := photo.Open(data[:n], photo.Limits{})
+			if err == nil {
+				_, err = p.Decode(t.Context())
+			}
+			if !known(err) {
+				t.Errorf("%s cut to %d bytes: %v", s.file, n, err)
+			}
+		}
+	}
+}
+
+// after is a context that ends after Err has been asked n times.
+type after struct {
+	context.Context
+	n, asked int
+}
+
+func (c *after) Err() error {
+	if c.asked++; c.asked > c.n {
+		return context.DeadlineExceeded
+	}
+	return nil
+}
+
+func TestCancel(t *testing.T) {
+	for _, s := range samples {
+		p, err := photo.Open(read(t, s.file), photo.Limits{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for n := range 3 { // before decoding, and while reading
+			ctx := &after{Context: t.Context(), n: n}
+			if _, err := p.Decode(ctx); !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, photo.ErrCorrupt) {
+				t.Errorf("%s, ended after %d: %v, want the context's error", s.file, n, err)
+			}
+			// One more to see that the end is why it failed, and one for a
+			// decoder that asks twice.
+			if ctx.asked > n+3 {
+				t.Errorf("%s went on to read %d times after the end", s.file, ctx.asked-n)
+			}
+		}
+		if _, err := p.Decode(t.Context()); err != nil {
+			t.Errorf("%s, decoded again: %v", s.file, err)
+		}
+	}
+}
+
+func TestConcurrentUse(t *testing.T) {
+	for _, file := range []string{"420.jpg", "exif6.webp", "lzw.tif"} {
+		data := read(t, file)
+		before := bytes.Clone(data)
+		want := decode(t, data)
+		var wg sync.WaitGroup
+		for range 8 {
+			wg.Go(func() {
+				if got := decode(t, data); !reflect.DeepEqual(got, want) {
+					t.Errorf("%s: another picture", file)
+				}
+			})
+		}
+		wg.Wait()
+		if !bytes.Equal(data, before) {
+			t.Errorf("%s: the data have changed", file)
+		}
+	}
+}
+
+// All that Decode allocates, garbage included, stays below MemoryBytes, which
+// is no wild guess either.
+func TestMemoryBytes(t *testing.T) {
+	if raceDetector {
+		t.Skip("the race detector's build allocates twice where bytes.Buffer grows")
+	}
+	check := func(name string, data []byte, most float64) {
+		t.Helper()
+		p, err := photo.Open(data, photo.Limits{})
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		used := allocated(func() { _, err = p.Decode(t.Context()) })
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		t.Logf("%-28s %4d×%-4d %9d of %9d bytes (%.2f)", name, p.Width, p.Height, used, p.MemoryBytes, float64(p.MemoryBytes)/float64(used))
+		slack := int64(64 << 10) // what the test itself makes
+		if strings.HasPrefix(name, "tiled.tif") {
+			slack = 1 << 20 // a decompressor for each of 20 tiles
+		}
+		if used > p.MemoryBytes+slack {
+			t.Errorf("%s: Decode allocated %d bytes, MemoryBytes is %d", name, used, p.MemoryBytes)
+		}
+		if float64(p.MemoryBytes) > most*float64(used) {
+			t.Errorf("%s: MemoryBytes is %d, Decode allocated only %d", name, p.MemoryBytes, used)
+		}
+	}
+
+	files, err := filepath.Glob("testdata/large/*")
+	if err != nil || len(files) == 0 {
+		t.Fatal("no files: ", err)
+	}
+	for _, file := range files {
+		name := filepath.Base(file)
+		data := read(t, "large/"+name)
+		most := 1.5
+		switch name {
+		case "interlaced.gif", "rgb.jpg":
+			most = 4
+		case "lossless.webp", "lossless_alpha.webp", "alpha.webp":
+			most = 2.5
+		case "lzw.tif", "deflate.tif", "packbits.tif":
+			most = 8
+		case "g4.tif", "tiled.tif":
+			most = 4
+		}
+		check(name, data, most)
+		if turned := withOrientation(data, 6); turned != nil {
+			check(name+" turned", turned, most)
+		}
+	}
+
+	plain := read(t, "large/rgb.png")
+	check("rgb.png with tRNS", insertChunk(plain, "tRNS", []byte{0, 1, 0, 2, 0, 3}), 1.5)
+	gray := image.NewGray(image.Rect(0, 0, 1600, 1200))
+	var buf bytes.Buffer
+	if err := png.Encode(&buf, gray); err != nil {
+		t.Fatal(err)
+	}
+	check("gray.png", buf.Bytes(), 1.5)
+	check("gray.png with tRNS", insertChunk(buf.Bytes(), "tRNS", []byte{0, 1}), 1.5)
+	check("a frame on a canvas.gif", frameOnCanvas(t, 1600, 1200), 1.5)
+	check("bmp", bitmap(1600, 1200), 1.5)
+	check("deflate bomb.tif", deflateBomb(2048, 2048), 4)
+
+	for _, f := range []photo.PixelFormat{photo.Gray8, photo.RGB24, photo.RGBA32, photo.I420, photo.NV12} {
+		const w, h = 1601, 1201
+		p, err := photo.OpenRaw(make([]byte, rawSize(f, w, h)), f, w, h, photo.Limits{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		used := allocated(func() { _, err = p.Decode(t.Context()) })
+		if err != nil {
+			t.Fatal(err)
+		}
+		// The runtime rounds large allocations up to pages of 8 KB.
+		if used > p.MemoryBytes+8<<10 {
+			t.Errorf("%v: %d bytes, MemoryBytes is %d", f, used, p.MemoryBytes)
+		}
+	}
+}
+
+func allocated(f func()) int64 {
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	f()
+	runtime.ReadMemStats(&after)
+	return int64(after.TotalAlloc - before.TotalAlloc)
+}
+
+// The photographs beside the project, one for each orientation, all of the
+// same scene.
+func TestPhotographs(t *testing.T) {
+	dir := filepath.Join("..", "..", "shared", "faces", "exif")
+	list, err := os.ReadFile(filepath.Join(dir, "annotations.jsonl"))
+	if err != nil {
+		if os.Getenv("CI") != "" {
+			t.Fatal(err)
+		}
+		t.Skip("the shared photographs are not here: ", err)
+	}
+	var first image.Image
+	for line := range bytes.Lines(list) {
+		var want struct {
+			File                       string
+			Width, Height, Orientation int
+		}
+		if err := json.Unmarshal(line, &want); err != nil {
+			t.Fatal(err)
+		}
+		data, err := os.ReadFile(filepath.Join(dir, want.File))
+		if err != nil {
+			t.Fatal(err)
+		}
+		p, err := photo.Open(data, photo.Limits{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if p.Width != want.Width || p.Height != want.Height || p.Orientation != want.Orientation {
+			t.Errorf("%s: %d×%d, orientation %d, want %+v", want.File, p.Width, p.Height, p.Orientation, want)
+		}
+		img := decode(t, data)
+		if first == nil {
+			first = img
+		}
+		if d := difference(img, first); d > 8 {
+			t.Errorf("%s: differs by %.1f from the first", want.File, d)
+		}
+	}
+}
+
+func BenchmarkOpen(b *testing.B) {
+	for _, file := range []string{"progressive.jpg", "rgb.png", "lossy.webp", "lzw.tif"} {
+		data := read(b, file)
+		b.Run(file, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := photo.Open(data, photo.Limits{}); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+func BenchmarkUpright(b *testing.B) {
+	var buf bytes.Buffer
+	if err := jpeg.Encode(&buf, image.NewYCbCr(image.Rect(0, 0, 4000, 3000), image.YCbCrSubsampleRatio420), nil); err != nil {
+		b.Fatal(err)
+	}
+	for o := 1; o <= 8; o++ {
+		p, err := photo.Open(withOrientation(buf.Bytes(), o), photo.Limits{})
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.Run(fmt.Sprint(o), func(b *testing.B) {
+			for b.Loop() {
+				if _, err := p.Decode(b.Context()); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+func read(t testing.TB, file string) []byte {
+	t.Helper()
+	data, err := os.ReadFile(filepath.Join("testdata", filepath.FromSlash(file)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+func decode(t testing.TB, data []byte) image.Image {
+	t.Helper()
+	p, err := photo.Open(data, photo.Limits{})
+	if err != nil {
+		t.Error(err)
+		return image.NewGray(image.Rectangle{})
+	}
+	img, err := p.Decode(t.Context())
+	if err != nil {
+		t.Error(err)
+		return image.NewGray(image.Rectangle{})
+	}
+	if want := image.Rect(0, 0, p.Width, p.Height); img.Bounds() != want {
+		t.Errorf("bounds %v, want %v", img.Bounds(), want)
+	}
+	return img
+}
+
+// known says whether err is one that Open and Decode may return for bad data,
+// or nil. A decoder's panic, though caught, is not.
+func known(err error) bool {
+	switch {
+	case err == nil:
+		return true
+	case strings.Contains(err.Error(), "panicked"):
+		return false
+	}
+	for _, want := range []error{photo.ErrEmpty, photo.ErrUnsupportedFormat, photo.ErrCorrupt, photo.ErrTooManyPixels} {
+		if errors.Is(err, want) {
+			return true
+		}
+	}
+	return false
+}
+
+// kind is an image's type, with the subsampling if it has one.
+func kind(img image.Image) string {
+	switch m := img.(type) {
+	case *image.YCbCr:
+		return fmt.Sprintf("%T %v", m, m.SubsampleRatio)
+	case *image.NYCbCrA:
+		return fmt.Sprintf("%T %v", m, m.SubsampleRatio)
+	}
+	return fmt.Sprintf("%T", img)
+}
+
+// difference is the mean difference of colours, in 1/255.
+func difference(a, b image.Image) float64 {
+	if a.Bounds().Size() != b.Bounds().Size() {
+		return math.Inf(1)
+	}
+	var sum float64
+	size := a.Bounds().Size()
+	for y := range size.Y {
+		for x := range size.X {
+			r, g, bl, al := a.At(a.Bounds().Min.X+x, a.Bounds().Min.Y+y).RGBA()
+			r2, g2, bl2, al2 := b.At(b.Bounds().Min.X+x, b.Bounds().Min.Y+y).RGBA()
+			for _, d := range []float64{float64(r) - float64(r2), float64(g) - float64(g2), float64(bl) - float64(bl2), float64(al) - float64(al2)} {
+				sum += math.Abs(d)
+			}
+		}
+	}
+	return sum / float64(3*257*size.X*size.Y)
+}
+
+func flip(data []byte, at int) []byte {
+	data = bytes.Clone(data)
+	data[at] ^= 0xff
+	return data
+}
