@@ -1,0 +1,85 @@
+package service
+
+import (
+	"fmt"
+	"math"
+
+	"github.com/mienproject/mien/face"
+	inferencev1 "github.com/mienproject/mien/gen/inference/v1"
+	"github.com/mienproject/mien/photo"
+)
+
+// detectOptions checks the caller's options and fills in the model's defaults.
+func detectOptions(o *inferencev1.DetectOptions, model face.Info) (face.Options, error) {
+	opts := face.Options{
+		MinConfidence: model.MinConfidence,
+		MaxResults:    int(o.GetMaxResults()),
+		MinFaceSize:   int(o.GetMinFaceSize()),
+		SkipLandmarks: o.GetSkipLandmarks(),
+	}
+	if o != nil && o.MinConfidence != nil {
+		c := float64(o.GetMinConfidence())
+		// Written so that NaN fails.
+		if !(c >= 0 && c <= 1) {
+			return opts, fmt.Errorf("%w: options.min_confidence is %v; allowed is 0 to 1", errOptions, c)
+		}
+		opts.MinConfidence = c
+	}
+	if opts.MaxResults < 0 {
+		return opts, fmt.Errorf("%w: options.max_results is %d; allowed is 0, which means all, and above", errOptions, opts.MaxResults)
+	}
+	if opts.MinFaceSize < 0 {
+		return opts, fmt.Errorf("%w: options.min_face_size is %d; allowed is 0, which leaves it to the model, and above", errOptions, opts.MinFaceSize)
+	}
+	return opts, nil
+}
+
+func pixelFormat(f inferencev1.PixelFormat) (photo.PixelFormat, error) {
+	switch f {
+	case inferencev1.PixelFormat_PIXEL_FORMAT_GRAY8:
+		return photo.Gray8, nil
+	case inferencev1.PixelFormat_PIXEL_FORMAT_RGB24:
+		return photo.RGB24, nil
+	case inferencev1.PixelFormat_PIXEL_FORMAT_RGBA32:
+		return photo.RGBA32, nil
+	case inferencev1.PixelFormat_PIXEL_FORMAT_I420:
+		return photo.I420, nil
+	case inferencev1.PixelFormat_PIXEL_FORMAT_NV12:
+		return photo.NV12, nil
+	}
+	return 0, fmt.Errorf("%w: pixel_format is %d; allowed are 0 (an encoded file), 1 (GRAY8), 2 (RGB24), 3 (RGBA32), 4 (I420) and 5 (NV12)", photo.ErrPixels, f)
+}
+
+// results rounds faces to whole pixels of a width × height image.
+func results(faces []face.Face, width, height int) []*inferencev1.Result {
+	out := make([]*inferencev1.Result, 0, len(faces))
+	for _, f := range faces {
+		r := &inferencev1.Result{
+			Box: &inferencev1.Box{
+				UpLeft:     point(face.Point{X: f.Box.MinX, Y: f.Box.MinY}, width, height),
+				LowerRight: point(face.Point{X: f.Box.MaxX, Y: f.Box.MaxY}, width, height),
+			},
+			Confidence: f.Confidence,
+		}
+		if l := f.Landmarks; l != nil {
+			// The last pixel, not the edge behind it.
+			at := func(p face.Point) *inferencev1.Point { return point(p, width-1, height-1) }
+			r.Landmarks = &inferencev1.Landmarks{
+				LeftEye:    at(l.LeftEye),
+				RightEye:   at(l.RightEye),
+				Nose:       at(l.Nose),
+				MouthLeft:  at(l.MouthLeft),
+				MouthRight: at(l.MouthRight),
+			}
+		}
+		out = append(out, r)
+	}
+	return out
+}
+
+func point(p face.Point, maxX, maxY int) *inferencev1.Point {
+	return &inferencev1.Point{
+		X: int32(min(max(math.Round(p.X), 0), float64(maxX))),
+		Y: int32(min(max(math.Round(p.Y), 0), float64(maxY))),
+	}
+}

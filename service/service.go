@@ -1,0 +1,262 @@
+// Package service answers the calls of the Inference service: it admits them
+// within limits, decodes the picture, asks the model, and turns what happened
+// into an answer or an error of the one table in errors.go.
+//
+// It knows no flag, no environment variable, no concrete model and no metrics
+// exporter: cmd/server hands those in.
+package service
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"runtime"
+	"time"
+
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/mienproject/mien/face"
+	inferencev1 "github.com/mienproject/mien/gen/inference/v1"
+	"github.com/mienproject/mien/photo"
+)
+
+// Model is a detector under the name that callers use for it.
+type Model struct {
+	Name     string
+	Detector face.Detector
+}
+
+// Config says what a Service may use. DefaultConfig has every limit; Models is
+// the caller's to set.
+type Config struct {
+	// Models by name; the first is the default. At least one.
+	Models []Model
+	// MaxImageBytes bounds raw_data, encoded or bare. Bodies may be a third
+	// larger, so that base64 fits.
+	MaxImageBytes int64
+	// MaxPixels bounds width times height of one image.
+	MaxPixels int64
+	// MaxInflightBytes bounds the memory of all images that are being decoded or
+	// looked at, by what decoding them takes at its peak. An image that needs
+	// more than this alone is refused.
+	MaxInflightBytes int64
+	// Workers is how many images are decoded or looked at at once, each on one
+	// core.
+	Workers int
+	// Queue is how many more may wait for a worker. What comes beyond is refused
+	// as OVERLOADED.
+	Queue int
+	// Timeout is the longest a call may take, whatever its caller allows.
+	Timeout time.Duration
+	// DefaultTimeout is what a call may take whose caller set no deadline.
+	DefaultTimeout time.Duration
+	// Environment goes into the meta data of answers.
+	Environment inferencev1.Environment
+	// Logger gets what operators have to know: internal errors with their causes.
+	Logger *slog.Logger
+}
+
+// DefaultConfig returns the limits of a server on this machine, without models.
+func DefaultConfig() Config {
+	workers := runtime.GOMAXPROCS(0)
+	return Config{
+		MaxImageBytes:    16 << 20,
+		MaxPixels:        64_000_000,
+		MaxInflightBytes: 1 << 30,
+		Workers:          workers,
+		Queue:            4 * workers,
+		Timeout:          30 * time.Second,
+		DefaultTimeout:   10 * time.Second,
+		Environment:      inferencev1.Environment_ENVIRONMENT_PRODUCTION,
+		Logger:           slog.New(slog.DiscardHandler),
+	}
+}
+
+// Validate tells everything that is wrong with c, at once. Its messages name
+// flags of the server, for that is where the values come from.
+func (c Config) Validate() error {
+	var errs []error
+	check := func(ok bool, format string, args ...any) {
+		if !ok {
+			errs = append(errs, fmt.Errorf(format, args...))
+		}
+	}
+	check(len(c.Models) > 0, "--model: at least one is needed")
+	seen := map[string]bool{}
+	for _, m := range c.Models {
+		check(m.Name != "" && m.Detector != nil, "--model: a model has a name and a detector")
+		check(!seen[m.Name], "--model: %q is there twice", m.Name)
+		seen[m.Name] = true
+	}
+	const most = math.MaxInt32
+	check(c.MaxImageBytes >= 1 && c.MaxImageBytes <= most/2, "--max-image-bytes: %d is not between 1 and %d", c.MaxImageBytes, most/2)
+	check(c.MaxPixels >= 1 && c.MaxPixels <= most, "--max-pixels: %d is not between 1 and %d", c.MaxPixels, most)
+	check(c.MaxInflightBytes >= 1<<20, "--max-inflight-bytes: %d is below 1MiB, in which no image can be decoded", c.MaxInflightBytes)
+	check(c.Workers >= 1, "--workers: %d is not above 0", c.Workers)
+	check(c.Queue >= 0, "--queue: %d is below 0", c.Queue)
+	check(c.Timeout > 0, "--timeout: %v is not above 0", c.Timeout)
+	check(c.DefaultTimeout > 0 && c.DefaultTimeout <= c.Timeout, "--default-timeout: %v is not between 0 and --timeout, %v", c.DefaultTimeout, c.Timeout)
+	check(c.Logger != nil, "a logger is needed")
+	return errors.Join(errs...)
+}
+
+// Service answers the Inference service's calls. It is safe for concurrent use.
+type Service struct {
+	config    Config
+	admission *admission
+}
+
+// New returns a service, or all that is wrong with c.
+func New(c Config) (*Service, error) {
+	if err := c.Validate(); err != nil {
+		return nil, err
+	}
+	return &Service{config: c, admission: newAdmission(c)}, nil
+}
+
+// Models returns the names of the models, the default one first.
+func (s *Service) Models() []string {
+	var names []string
+	for _, m := range s.config.Models {
+		names = append(names, m.Name)
+	}
+	return names
+}
+
+// Drain makes the service refuse new work as DRAINING. Work that was admitted
+// goes on.
+func (s *Service) Drain() { s.admission.drain() }
+
+// Predict finds the faces of one image. It is the one path of every way in: its
+// errors are sentinels, which Handler turns into the table's errors.
+func (s *Service) Predict(ctx context.Context, req *inferencev1.Image) (*inferencev1.InferResults, error) {
+	call := CallFrom(ctx)
+	call.Bytes = len(req.GetRawData())
+
+	// What is wrong with the request itself is told before it waits for anything.
+	model, err := s.model(req.GetOptions().GetModel())
+	if err != nil {
+		return nil, err
+	}
+	call.Model = model.Name
+	opts, err := detectOptions(req.GetOptions(), model.Detector.Info())
+	if err != nil {
+		return nil, err
+	}
+	picture, err := s.open(req)
+	if err != nil {
+		return nil, err
+	}
+	call.Width, call.Height = picture.Width, picture.Height
+
+	arrived := time.Now()
+	leave, err := s.admission.enter(ctx, min(memoryOf(picture), s.config.MaxInflightBytes))
+	call.Queue = time.Since(arrived)
+	if err != nil {
+		return nil, err
+	}
+	// The slot is given back when the work has ended, which is not when the
+	// caller has left.
+	defer leave()
+
+	started := time.Now()
+	img, err := picture.Decode(ctx)
+	call.Decode = time.Since(started)
+	if err != nil {
+		return nil, err
+	}
+	started = time.Now()
+	faces, err := model.Detector.Detect(ctx, img, opts)
+	call.Detect = time.Since(started)
+	if err != nil {
+		return nil, err
+	}
+	call.Faces = len(faces)
+
+	return &inferencev1.InferResults{
+		ImageId:  req.GetImageId(),
+		MetaData: s.metaData(call.ID),
+		Results:  results(faces, picture.Width, picture.Height),
+		Width:    int32(picture.Width),
+		Height:   int32(picture.Height),
+		Model:    model.Name,
+		Timing: &inferencev1.Timing{
+			Queue:  durationpb.New(call.Queue),
+			Decode: durationpb.New(call.Decode),
+			Detect: durationpb.New(call.Detect),
+		},
+	}, nil
+}
+
+// ListModels tells the models, the default one first.
+func (s *Service) ListModels(context.Context, *inferencev1.ListModelsRequest) (*inferencev1.ListModelsResponse, error) {
+	res := &inferencev1.ListModelsResponse{}
+	for i, m := range s.config.Models {
+		info := m.Detector.Info()
+		res.Models = append(res.Models, &inferencev1.Model{
+			Name:                 m.Name,
+			Family:               info.Family,
+			Version:              info.Version,
+			InputWidth:           int32(info.InputSize.X),
+			InputHeight:          int32(info.InputSize.Y),
+			Landmarks:            info.Landmarks,
+			Default:              i == 0,
+			DefaultMinConfidence: float32(info.MinConfidence),
+			MinFaceSize:          int32(info.MinFaceSize),
+		})
+	}
+	return res, nil
+}
+
+// model returns the model of that name, the default one for none.
+func (s *Service) model(name string) (Model, error) {
+	if name == "" {
+		return s.config.Models[0], nil
+	}
+	for _, m := range s.config.Models {
+		if m.Name == name {
+			return m, nil
+		}
+	}
+	return Model{}, fmt.Errorf("%w: options.model is %q; this server has %q", errUnknownModel, name, s.Models())
+}
+
+// open reads the header of the request's image.
+func (s *Service) open(req *inferencev1.Image) (*photo.Photo, error) {
+	data := req.GetRawData()
+	if n := int64(len(data)); n > s.config.MaxImageBytes {
+		return nil, fmt.Errorf("%w: raw_data has %d bytes, this server takes %d", errTooManyBytes, n, s.config.MaxImageBytes)
+	}
+	limits := photo.Limits{MaxPixels: s.config.MaxPixels, MaxBytes: s.config.MaxInflightBytes}
+	if req.GetPixelFormat() == inferencev1.PixelFormat_PIXEL_FORMAT_ENCODED {
+		p, err := photo.Open(data, limits)
+		if errors.Is(err, photo.ErrUnsupportedFormat) && req.GetWidth() > 0 && req.GetHeight() > 0 {
+			// In JSON, a format by a wrong name is ignored as an unknown field is.
+			err = fmt.Errorf("%w; if these are bare pixels, pixel_format has to tell, as PIXEL_FORMAT_RGB24 does", err)
+		}
+		return p, err
+	}
+	format, err := pixelFormat(req.GetPixelFormat())
+	if err != nil {
+		return nil, err
+	}
+	return photo.OpenRaw(data, format, int(req.GetWidth()), int(req.GetHeight()), limits)
+}
+
+// memoryOf is what decoding a picture takes at its peak, and a byte a pixel for
+// the luminance that a model may make of it.
+func memoryOf(p *photo.Photo) int64 {
+	return p.MemoryBytes + int64(p.Width)*int64(p.Height)
+}
+
+func (s *Service) metaData(id string) *inferencev1.MetaData {
+	now := time.Now().UTC()
+	return &inferencev1.MetaData{
+		Timestamp:   float64(now.UnixMicro()) / 1e6,
+		Environment: s.config.Environment,
+		Uuid:        id,
+		IsoDate:     now.Format(time.RFC3339Nano),
+	}
+}
