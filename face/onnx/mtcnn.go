@@ -1,0 +1,649 @@
+//go:build cgo
+
+package onnx
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"image"
+	"image/draw"
+	"math"
+	"slices"
+	"sync"
+
+	ort "github.com/yalue/onnxruntime_go"
+
+	"github.com/mienproject/mien/face"
+)
+
+// mtcnn is the cascade of Zhang, Zhang, Li and Qiao, "Joint Face Detection and
+// Alignment using Multi-task Cascaded Convolutional Networks" (2016), as version
+// 0.1.0 of the Python package mtcnn runs it: its thresholds, its rounding, its
+// 1-based boxes and its oddities, so that who comes from there gets the same
+// faces. Nothing here is meant to be better than that package, only bounded:
+// networks see tiles and batches, and the pyramid has a largest level.
+//
+// It is immutable, and so safe for concurrent use.
+type mtcnn struct {
+	pnet, rnet, onet *session
+	// Where the networks' outputs are: box offsets, probabilities, and of O-net
+	// the points.
+	pOffsets, pScores          int
+	rOffsets, rScores          int
+	oOffsets, oScores, oPoints int
+	workspaces                 sync.Pool
+}
+
+var _ face.Detector = (*mtcnn)(nil)
+
+// mtcnnVersion is the version of the package that this does as, and one that
+// changes whenever the same image may give other faces.
+const mtcnnVersion = "0.1.0+1"
+
+// The package's constants, which are those of the authors' own code for MATLAB.
+const (
+	// pnetWindow is what one cell of P-net's output sees, and pnetStride how far
+	// the next one is.
+	pnetWindow = 12
+	pnetStride = 2
+	rnetSide   = 24
+	onetSide   = 48
+	// stockFace is the side of the smallest face that the package looks for.
+	stockFace = 20
+	// pyramidFactor is from one level of the pyramid to the next: half the area.
+	pyramidFactor = 0.709
+	// The least probability of a face after each network. P-net's may equal it,
+	// the others' have to exceed it.
+	pnetLeast, rnetLeast, onetLeast = 0.6, 0.7, 0.7
+	// The overlap above which the weaker of two boxes goes: of one level of the
+	// pyramid, after R-net (both over the union), and at the end (over the smaller
+	// box).
+	levelOverlap, rnetOverlap, onetOverlap = 0.5, 0.7, 0.7
+)
+
+// What bounds time and memory. The package has no bounds.
+const (
+	// usualLevel is how many pixels the largest level of the pyramid has when the
+	// caller leaves the smallest face to the detector: the 20 pixels of the package
+	// up to an image of 12.5 megapixels, and from there on faces that grow with the
+	// image's side. largestLevel is the same when the caller asks for a size. A
+	// level costs about as much as all smaller ones together.
+	usualLevel   = 4_500_000
+	largestLevel = 16_000_000
+	// tileCells is the side of the part of a level that P-net sees at once, in
+	// cells. The network is the same everywhere, so that tiles which share their
+	// windows' margins give what the whole does. A tile takes 4 MB in the network,
+	// which caches like better than the whole.
+	tileCells = 128
+	// R-net takes 0.1 MB for each face of a batch, and O-net 0.5 MB.
+	rnetBatch = 64
+	onetBatch = 16
+)
+
+// openMTCNN loads the three networks: channels last, a batch of any size, and
+// the two spatial axes swapped against the image's.
+func openMTCNN(pnet, rnet, onet string) (*mtcnn, error) {
+	d := &mtcnn{}
+	d.workspaces.New = func() any { return &mtcnnWorkspace{} }
+	for _, n := range []struct {
+		name, path string
+		into       **session
+		shape      ort.Shape      // -1 is any size
+		axes       int            // of each output
+		outputs    map[int64]*int // by the size of the last axis
+	}{
+		{"P-net", pnet, &d.pnet, ort.NewShape(-1, -1, -1, 3), 4, map[int64]*int{4: &d.pOffsets, 2: &d.pScores}},
+		{"R-net", rnet, &d.rnet, ort.NewShape(-1, rnetSide, rnetSide, 3), 2, map[int64]*int{4: &d.rOffsets, 2: &d.rScores}},
+		{"O-net", onet, &d.onet, ort.NewShape(-1, onetSide, onetSide, 3), 2, map[int64]*int{4: &d.oOffsets, 2: &d.oScores, 10: &d.oPoints}},
+	} {
+		s, err := openSession(n.path)
+		if err != nil {
+			return nil, errors.Join(err, d.close())
+		}
+		*n.into = s
+		if err := mtcnnShape(s, n.shape, n.axes, n.outputs); err != nil {
+			return nil, errors.Join(fmt.Errorf("%s is not MTCNN's %s: %w", n.path, n.name, err), d.close())
+		}
+	}
+	return d, nil
+}
+
+// mtcnnShape checks a network's input and finds its outputs.
+func mtcnnShape(s *session, input ort.Shape, axes int, outputs map[int64]*int) error {
+	if len(s.inputs) != 1 || !s.inputs[0].Dimensions.Equals(input) || s.inputs[0].DataType != ort.TensorElementDataTypeFloat {
+		return fmt.Errorf("it takes %v, wanted is one input of float32 %v", s.inputs, input)
+	}
+	found := 0
+	for i, o := range s.outputs {
+		if len(o.Dimensions) != axes {
+			continue
+		}
+		if at, ok := outputs[o.Dimensions[axes-1]]; ok {
+			*at = i
+			found++
+		}
+	}
+	if len(s.outputs) != len(outputs) || found != len(outputs) {
+		return fmt.Errorf("it gives %v, wanted are %d outputs of %d axes: offsets, probabilities and, of O-net, points", s.outputs, len(outputs), axes)
+	}
+	return nil
+}
+
+// close gives back the networks; no call may be running or follow.
+func (d *mtcnn) close() error {
+	var errs []error
+	for _, s := range []*session{d.pnet, d.rnet, d.onet} {
+		if s != nil {
+			errs = append(errs, s.close())
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Info implements face.Detector.
+func (d *mtcnn) Info() face.Info {
+	return face.Info{
+		Family:        "mtcnn",
+		Version:       mtcnnVersion,
+		Landmarks:     true,
+		MinConfidence: mtcnnMinConfidence,
+		MinFaceSize:   pnetWindow,
+	}
+}
+
+// mtcnnWorkspace is the memory of one call.
+type mtcnnWorkspace struct {
+	pixels              []uint8
+	pnet, rnet, onet    tensors
+	across, down        kernel
+	rows                rowBuffers
+	proposals           []proposal
+	kept                []bool
+	candidates, batches []candidate
+}
+
+// free gives back what the runtime holds, so that a workspace may be forgotten.
+func (w *mtcnnWorkspace) free() {
+	w.pnet.free()
+	w.rnet.free()
+	w.onet.free()
+}
+
+// candidate is a box that may be a face. Like the package's it is 1-based, and
+// both its ends belong to it.
+type candidate struct {
+	x1, y1, x2, y2 float64
+	score          float32
+	points         [5]face.Point
+}
+
+func (c candidate) area() float64 { return (c.x2 - c.x1 + 1) * (c.y2 - c.y1 + 1) }
+
+// Detect implements face.Detector. It runs on one core.
+func (d *mtcnn) Detect(ctx context.Context, img image.Image, opts face.Options) ([]face.Face, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	b := img.Bounds()
+	if b.Empty() {
+		return nil, nil
+	}
+	w := d.workspaces.Get().(*mtcnnWorkspace)
+	defer func() {
+		w.free()
+		d.workspaces.Put(w)
+	}()
+	if err := d.cascade(ctx, w, img, opts.MinFaceSize); err != nil {
+		return nil, err
+	}
+	faces := make([]face.Face, 0, len(w.candidates))
+	for _, c := range w.candidates {
+		if max(c.x2-c.x1, c.y2-c.y1) < float64(opts.MinFaceSize) {
+			continue
+		}
+		f := face.Face{
+			Box:        face.Box{MinX: c.x1, MinY: c.y1, MaxX: c.x2, MaxY: c.y2}.Clamp(b.Dx(), b.Dy()),
+			Confidence: mtcnnConfidence(c.score),
+		}
+		if f.Confidence < opts.MinConfidence || f.Box.Area() == 0 {
+			continue
+		}
+		if !opts.SkipLandmarks {
+			p := c.points
+			for i := range p {
+				p[i].X = min(max(p[i].X, 0), float64(b.Dx()-1))
+				p[i].Y = min(max(p[i].Y, 0), float64(b.Dy()-1))
+			}
+			f.Landmarks = &face.Landmarks{LeftEye: p[0], RightEye: p[1], Nose: p[2], MouthLeft: p[3], MouthRight: p[4]}
+		}
+		faces = append(faces, f)
+	}
+	slices.SortFunc(faces, face.Compare)
+	if opts.MaxResults > 0 && len(faces) > opts.MaxResults {
+		faces = faces[:opts.MaxResults:opts.MaxResults]
+	}
+	return faces, nil
+}
+
+// cascade leaves the faces in img in w.candidates.
+func (d *mtcnn) cascade(ctx context.Context, w *mtcnnWorkspace, img image.Image, smallest int) error {
+	w.candidates = w.candidates[:0]
+	width, height := img.Bounds().Dx(), img.Bounds().Dy()
+	scales := mtcnnScales(width, height, smallestFace(width, height, smallest))
+	if len(scales) == 0 {
+		return nil
+	}
+	src, err := w.rgba(ctx, img)
+	if err != nil {
+		return err
+	}
+	for _, scale := range scales {
+		if err := d.propose(ctx, w, src, scale); err != nil {
+			return err
+		}
+	}
+	// Here the package suppresses across levels, above 0.7 of the union. That never
+	// finds anything: boxes of two levels differ by half in area.
+	if err := d.refine(ctx, w, src); err != nil {
+		return err
+	}
+	return d.finish(ctx, w, src)
+}
+
+// smallestFace is the side of the smallest face to look for, of which asked is
+// what the caller wants.
+func smallestFace(width, height, asked int) int {
+	side, most := stockFace, float64(usualLevel)
+	if asked > 0 {
+		side, most = max(asked, pnetWindow), largestLevel
+	}
+	bound := math.Ceil(pnetWindow * math.Sqrt(float64(width)*float64(height)/most))
+	return max(side, int(bound))
+}
+
+// mtcnnScales are the scales of the pyramid's levels: those in which a face of
+// the smallest size is as large as P-net's window, and larger ones as long as
+// the image still has a window.
+func mtcnnScales(width, height, smallest int) []float64 {
+	first := float64(pnetWindow) / float64(smallest)
+	var scales []float64
+	side := float64(min(width, height)) * first
+	for side >= pnetWindow {
+		scales = append(scales, first*math.Pow(pyramidFactor, float64(len(scales))))
+		side *= pyramidFactor
+	}
+	return scales
+}
+
+// rgba returns img as such, with transparent pixels as black; it may share the
+// pixels of img, or be in the workspace.
+func (w *mtcnnWorkspace) rgba(ctx context.Context, img image.Image) (*image.RGBA, error) {
+	b := img.Bounds()
+	if m, ok := img.(*image.RGBA); ok {
+		return &image.RGBA{Pix: m.Pix[m.PixOffset(b.Min.X, b.Min.Y):], Stride: m.Stride, Rect: image.Rect(0, 0, b.Dx(), b.Dy())}, nil
+	}
+	n := 4 * b.Dx() * b.Dy()
+	w.pixels = slices.Grow(w.pixels[:0], n)[:n]
+	m := &image.RGBA{Pix: w.pixels, Stride: 4 * b.Dx(), Rect: image.Rect(0, 0, b.Dx(), b.Dy())}
+	var palette [256][4]uint8
+	paletted, _ := img.(*image.Paletted)
+	if paletted != nil {
+		for i, c := range paletted.Palette[:min(len(paletted.Palette), len(palette))] {
+			r, g, b, a := c.RGBA()
+			palette[i] = [4]uint8{uint8(r >> 8), uint8(g >> 8), uint8(b >> 8), uint8(a >> 8)}
+		}
+	}
+	const band = 64 // rows between two looks at the context
+	for y := 0; y < b.Dy(); y += band {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		end := min(y+band, b.Dy())
+		if paletted == nil {
+			// It knows the kinds of images that decoders give.
+			draw.Draw(m, image.Rect(0, y, b.Dx(), end), img, image.Pt(b.Min.X, b.Min.Y+y), draw.Src)
+			continue
+		}
+		for ; y < end; y++ {
+			from := paletted.Pix[paletted.PixOffset(b.Min.X, b.Min.Y+y):][:b.Dx()]
+			to := m.Pix[y*m.Stride:]
+			for x, i := range from {
+				copy(to[4*x:4*x+4], palette[i][:])
+			}
+		}
+		y = end - band
+	}
+	return m, nil
+}
+
+// level is one level of the pyramid: an image of width × height pixels and
+// P-net's output of columns × rows cells for it.
+type level struct {
+	src           *image.RGBA
+	width, height int
+	columns, rows int
+	rounding      rounding
+}
+
+// cellsOf is the number of P-net's cells along a side: a 3×3 convolution, a
+// pooling by two that keeps an odd end, and two more 3×3 convolutions.
+func cellsOf(side int) int { return (side-1)/2 - 4 }
+
+// proposal is one of P-net's cells that may be a face.
+type proposal struct {
+	x, y   int
+	score  float32
+	offset [4]float32
+}
+
+// propose runs P-net on one level of the pyramid, and appends what it finds to
+// w.candidates: squares in whole pixels.
+func (d *mtcnn) propose(ctx context.Context, w *mtcnnWorkspace, src *image.RGBA, scale float64) error {
+	l := level{
+		src:    src,
+		width:  int(math.Ceil(float64(src.Rect.Dx()) * scale)),
+		height: int(math.Ceil(float64(src.Rect.Dy()) * scale)),
+	}
+	l.columns, l.rows = cellsOf(l.width), cellsOf(l.height)
+	l.rounding = w.kernels(src.Rect.Dx(), src.Rect.Dy(), l.width, l.height)
+	if l.rounding == unrounded {
+		l.rounding = halfEven
+	}
+	w.proposals = w.proposals[:0]
+	for y := 0; y < l.rows; y += tileCells {
+		for x := 0; x < l.columns; x += tileCells {
+			cells := image.Rect(x, y, min(x+tileCells, l.columns), min(y+tileCells, l.rows))
+			offsets, scores, err := d.runPNet(ctx, w, l, cells)
+			if err != nil {
+				return err
+			}
+			for i := range cells.Dx() * cells.Dy() {
+				// Columns come one after the other, the axes being swapped.
+				if score := scores[2*i+1]; score >= pnetLeast {
+					w.proposals = append(w.proposals, proposal{
+						x + i/cells.Dy(), y + i%cells.Dy(), score, [4]float32(offsets[4*i:]),
+					})
+				}
+			}
+		}
+	}
+	if len(w.proposals) == 1 {
+		// For one proposal alone the package mirrors the map of offsets: its model in
+		// MATLAB had to turn one there, and here it is a slip. Without it large faces
+		// would differ from the package's.
+		p := &w.proposals[0]
+		mirrored := image.Rect(l.columns-1-p.x, p.y, l.columns-p.x, p.y+1)
+		offsets, _, err := d.runPNet(ctx, w, l, mirrored)
+		if err != nil {
+			return err
+		}
+		p.offset = [4]float32(offsets)
+	}
+	return w.squares(ctx, l, scale)
+}
+
+// runPNet returns the offsets and the probabilities of some of a level's cells,
+// column by column.
+func (d *mtcnn) runPNet(ctx context.Context, w *mtcnnWorkspace, l level, cells image.Rectangle) (offsets, scores []float32, err error) {
+	const margin = pnetWindow - pnetStride
+	pixels := image.Rect(
+		pnetStride*cells.Min.X, pnetStride*cells.Min.Y,
+		min(pnetStride*cells.Max.X+margin, l.width), min(pnetStride*cells.Max.Y+margin, l.height),
+	)
+	columns, rows := int64(cells.Dx()), int64(cells.Dy())
+	shapes := make([]ort.Shape, 2)
+	shapes[d.pOffsets] = ort.NewShape(1, columns, rows, 4)
+	shapes[d.pScores] = ort.NewShape(1, columns, rows, 2)
+	if err := w.pnet.resize(ort.NewShape(1, int64(pixels.Dx()), int64(pixels.Dy()), 3), shapes); err != nil {
+		return nil, nil, err
+	}
+	if err := w.resample(ctx, w.pnet.input.GetData(), l.src, pixels, l.rounding); err != nil {
+		return nil, nil, err
+	}
+	if err := d.pnet.infer(ctx, &w.pnet); err != nil {
+		return nil, nil, err
+	}
+	return w.pnet.outputs[d.pOffsets].GetData(), w.pnet.outputs[d.pScores].GetData(), nil
+}
+
+// squares suppresses the weaker of proposals in one place, moves the others by
+// their offsets and makes them square.
+func (w *mtcnnWorkspace) squares(ctx context.Context, l level, scale float64) error {
+	// The package sorts in the order of columns and takes from the end, with a sort
+	// that leaves open what comes first of two that are equal. Here it is the last.
+	slices.SortFunc(w.proposals, func(a, b proposal) int {
+		return cmp.Or(cmp.Compare(b.score, a.score), cmp.Compare(b.x, a.x), cmp.Compare(b.y, a.y))
+	})
+	box := func(x, y int) candidate {
+		at := func(cell, pixel int) float64 { return math.Trunc(float64(pnetStride*cell+pixel) / scale) }
+		return candidate{x1: at(x, 1), y1: at(y, 1), x2: at(x, pnetWindow), y2: at(y, pnetWindow)}
+	}
+	// All boxes have the same size, so that four cells away none overlaps by half:
+	// looking at the map of the kept ones around each makes this linear.
+	const reach = 3
+	n := l.columns * l.rows
+	w.kept = slices.Grow(w.kept[:0], n)[:n]
+	clear(w.kept)
+	for i, p := range w.proposals {
+		if i%1024 == 0 {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+		}
+		c := box(p.x, p.y)
+		if w.suppressed(l, p, c, box, reach) {
+			continue
+		}
+		w.kept[p.y*l.columns+p.x] = true
+		width, height := c.x2-c.x1, c.y2-c.y1
+		c.x1 += float64(p.offset[0]) * width
+		c.y1 += float64(p.offset[1]) * height
+		c.x2 += float64(p.offset[2]) * width
+		c.y2 += float64(p.offset[3]) * height
+		c.score = p.score
+		w.candidates = append(w.candidates, c.square().whole())
+	}
+	return nil
+}
+
+// suppressed tells whether a kept box is in the place of c, p's box.
+func (w *mtcnnWorkspace) suppressed(l level, p proposal, c candidate, box func(x, y int) candidate, reach int) bool {
+	for y := max(p.y-reach, 0); y <= min(p.y+reach, l.rows-1); y++ {
+		for x := max(p.x-reach, 0); x <= min(p.x+reach, l.columns-1); x++ {
+			if w.kept[y*l.columns+x] && overUnion(box(x, y), c) > levelOverlap {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// refine runs R-net on w.candidates, and leaves those that may still be faces:
+// squares.
+func (d *mtcnn) refine(ctx context.Context, w *mtcnnWorkspace, src *image.RGBA) error {
+	shapes := func(n int64) []ort.Shape {
+		s := make([]ort.Shape, 2)
+		s[d.rOffsets], s[d.rScores] = ort.NewShape(n, 4), ort.NewShape(n, 2)
+		return s
+	}
+	var offsets [][4]float32
+	err := w.batch(ctx, d.rnet, &w.rnet, src, rnetSide, rnetBatch, shapes, func(c candidate, i int) {
+		c.score = w.rnet.outputs[d.rScores].GetData()[2*i+1]
+		if c.score > rnetLeast {
+			w.candidates = append(w.candidates, c)
+			offsets = append(offsets, [4]float32(w.rnet.outputs[d.rOffsets].GetData()[4*i:]))
+		}
+	})
+	if err != nil {
+		return err
+	}
+	kept, err := suppress(ctx, w.candidates, overUnion, rnetOverlap)
+	if err != nil {
+		return err
+	}
+	// The answer has another order than the candidates, so it needs other memory.
+	w.batches = w.batches[:0]
+	for _, i := range kept {
+		w.batches = append(w.batches, w.candidates[i].moved(offsets[i]).square().whole())
+	}
+	w.candidates, w.batches = w.batches, w.candidates
+	return nil
+}
+
+// finish runs O-net on w.candidates, and leaves the faces.
+func (d *mtcnn) finish(ctx context.Context, w *mtcnnWorkspace, src *image.RGBA) error {
+	shapes := func(n int64) []ort.Shape {
+		s := make([]ort.Shape, 3)
+		s[d.oOffsets], s[d.oScores], s[d.oPoints] = ort.NewShape(n, 4), ort.NewShape(n, 2), ort.NewShape(n, 10)
+		return s
+	}
+	err := w.batch(ctx, d.onet, &w.onet, src, onetSide, onetBatch, shapes, func(c candidate, i int) {
+		c.score = w.onet.outputs[d.oScores].GetData()[2*i+1]
+		if c.score <= onetLeast {
+			return
+		}
+		// Five x, then five y, in parts of the square.
+		p := w.onet.outputs[d.oPoints].GetData()[10*i:][:10]
+		for k := range c.points {
+			c.points[k] = face.Point{
+				X: (c.x2-c.x1+1)*float64(p[k]) + c.x1 - 1,
+				Y: (c.y2-c.y1+1)*float64(p[5+k]) + c.y1 - 1,
+			}
+		}
+		w.candidates = append(w.candidates, c.moved([4]float32(w.onet.outputs[d.oOffsets].GetData()[4*i:])))
+	})
+	if err != nil {
+		return err
+	}
+	kept, err := suppress(ctx, w.candidates, overSmaller, onetOverlap)
+	if err != nil {
+		return err
+	}
+	w.batches = w.batches[:0]
+	for _, i := range kept {
+		w.batches = append(w.batches, w.candidates[i])
+	}
+	w.candidates, w.batches = w.batches, w.candidates
+	return nil
+}
+
+// batch runs a network that takes squares of side × side pixels on the parts of
+// the image that w.candidates are, and calls done for each of them, which
+// appends to w.candidates in their place.
+func (w *mtcnnWorkspace) batch(
+	ctx context.Context, s *session, t *tensors, src *image.RGBA, side, most int,
+	shapes func(n int64) []ort.Shape, done func(c candidate, i int),
+) error {
+	// done never appends more than were taken out.
+	rest := w.candidates
+	w.candidates = w.candidates[:0]
+	for len(rest) > 0 {
+		part := rest[:min(most, len(rest))]
+		rest = rest[len(part):]
+		n := int64(len(part))
+		if err := t.resize(ort.NewShape(n, int64(side), int64(side), 3), shapes(n)); err != nil {
+			return err
+		}
+		data := t.input.GetData()
+		size := 3 * side * side
+		for i, c := range part {
+			if err := w.crop(ctx, data[i*size:][:size], src, c, side); err != nil {
+				return err
+			}
+		}
+		if err := s.infer(ctx, t); err != nil {
+			return err
+		}
+		for i, c := range part {
+			done(c, i)
+		}
+	}
+	return nil
+}
+
+// crop resamples the part of src that c is, with black around the image, to
+// side × side pixels. The package fails on boxes without any area.
+func (w *mtcnnWorkspace) crop(ctx context.Context, dst []float32, src *image.RGBA, c candidate, side int) error {
+	width, height := int(c.x2-c.x1)+1, int(c.y2-c.y1)+1
+	// Far larger than the image is as far from a face.
+	if most := 16 * max(src.Rect.Dx(), src.Rect.Dy(), side); width < 1 || height < 1 || width > most || height > most {
+		for i := range dst {
+			dst[i] = normalized(0)
+		}
+		return nil
+	}
+	w.kernels(width, height, side, side)
+	w.across.move(int(c.x1)-1, src.Rect.Dx())
+	w.down.move(int(c.y1)-1, src.Rect.Dy())
+	return w.resample(ctx, dst, src, image.Rect(0, 0, side, side), unrounded)
+}
+
+// square makes c as wide as it is high, around its middle.
+func (c candidate) square() candidate {
+	width, height := c.x2-c.x1, c.y2-c.y1
+	side := max(width, height)
+	c.x1 += width*0.5 - side*0.5
+	c.y1 += height*0.5 - side*0.5
+	c.x2, c.y2 = c.x1+side, c.y1+side
+	return c
+}
+
+// whole cuts c's coordinates to whole pixels, towards zero.
+func (c candidate) whole() candidate {
+	c.x1, c.y1, c.x2, c.y2 = math.Trunc(c.x1), math.Trunc(c.y1), math.Trunc(c.x2), math.Trunc(c.y2)
+	return c
+}
+
+// moved moves c's sides by parts of its size.
+func (c candidate) moved(offset [4]float32) candidate {
+	width, height := c.x2-c.x1+1, c.y2-c.y1+1
+	c.x1 += float64(offset[0]) * width
+	c.y1 += float64(offset[1]) * height
+	c.x2 += float64(offset[2]) * width
+	c.y2 += float64(offset[3]) * height
+	return c
+}
+
+func shared(a, b candidate) float64 {
+	w := min(a.x2, b.x2) - max(a.x1, b.x1) + 1
+	h := min(a.y2, b.y2) - max(a.y1, b.y1) + 1
+	return max(0, w) * max(0, h)
+}
+
+func overUnion(a, b candidate) float64 {
+	s := shared(a, b)
+	return s / (a.area() + b.area() - s)
+}
+
+func overSmaller(a, b candidate) float64 { return shared(a, b) / min(a.area(), b.area()) }
+
+// suppress is greedy non-maximum suppression: it returns the indices of those
+// that stay, by falling score. Of equal ones the last goes first.
+func suppress(ctx context.Context, candidates []candidate, overlap func(a, b candidate) float64, limit float64) ([]int, error) {
+	order := make([]int, len(candidates))
+	for i := range order {
+		order[i] = len(candidates) - 1 - i
+	}
+	slices.SortStableFunc(order, func(i, k int) int { return cmp.Compare(candidates[k].score, candidates[i].score) })
+	kept := order[:0]
+	for _, i := range order {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		if !slices.ContainsFunc(kept, func(k int) bool { return overlap(candidates[k], candidates[i]) > limit }) {
+			kept = append(kept, i)
+		}
+	}
+	return kept, nil
+}
+
+// mtcnnMinConfidence leaves about one false face in ten pictures without any:
+// what the package finds with its own thresholds is that already.
+const mtcnnMinConfidence = onetLeast
+
+// mtcnnConfidence makes a confidence of O-net's probability, which is one as it
+// is: on the labelled photographs its calibration error is .04. So a threshold
+// that somebody has chosen with the package stays right.
+func mtcnnConfidence(score float32) float64 { return float64(score) }

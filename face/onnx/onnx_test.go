@@ -1,0 +1,217 @@
+//go:build cgo
+
+package onnx
+
+import (
+	"context"
+	"errors"
+	"image"
+	"image/color"
+	"image/draw"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/mienproject/mien/face"
+	"github.com/mienproject/mien/face/facetest"
+)
+
+const sample = "../../service/selftest/sample.jpg"
+
+// TestSample: every family finds the face of the self-test picture.
+func TestSample(t *testing.T) {
+	want := face.Box{MinX: 60, MinY: 85, MaxX: 254, MaxY: 339}
+	img := facetest.Decode(t, sample)
+	for _, name := range []string{"yunet_n_dynamic.onnx", "yunet_s_dynamic.onnx", "face_detection_yunet_2023mar.onnx", "scrfd_500m_kps_640.onnx", "scrfd_2.5g_kps_640.onnx"} {
+		t.Run(name, func(t *testing.T) {
+			g := openGrid(t, name)
+			faces, err := g.Detect(t.Context(), img, face.Options{MinConfidence: g.info.MinConfidence})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(faces) != 1 || face.IoU(faces[0].Box, want) < 0.7 {
+				t.Fatalf("%+v, want one face at %v", faces, want)
+			}
+			right := face.Landmarks{
+				LeftEye: face.Point{X: 115, Y: 184}, RightEye: face.Point{X: 203, Y: 183}, Nose: face.Point{X: 161, Y: 236},
+				MouthLeft: face.Point{X: 124, Y: 282}, MouthRight: face.Point{X: 200, Y: 281},
+			}
+			if e := facetest.LandmarkError(*faces[0].Landmarks, right); e > 0.08 {
+				t.Errorf("landmark error %.3f: %+v", e, *faces[0].Landmarks)
+			}
+			for _, opts := range []face.Options{{SkipLandmarks: true}, {MaxResults: 1}, {MinFaceSize: 150}} {
+				faces, err := g.Detect(t.Context(), img, opts)
+				if err != nil || len(faces) == 0 || face.IoU(faces[0].Box, want) < 0.7 || (faces[0].Landmarks == nil) != opts.SkipLandmarks {
+					t.Errorf("%+v: %+v, %v", opts, faces, err)
+				}
+			}
+			if faces, err := g.Detect(t.Context(), img, face.Options{MinFaceSize: 400}); err != nil || len(faces) != 0 {
+				t.Errorf("larger than the image: %+v, %v", faces, err)
+			}
+		})
+	}
+}
+
+// TestSameAnswer in any concurrency, from any type of image with the same pixels,
+// wherever its bounds begin.
+func TestSameAnswer(t *testing.T) {
+	g := openGrid(t, "yunet_n_dynamic.onnx")
+	photo := facetest.Decode(t, sample)
+	b := photo.Bounds()
+	rgba := image.NewRGBA(b)
+	draw.Draw(rgba, b, photo, b.Min, draw.Src)
+	nrgba := image.NewNRGBA(b)
+	draw.Draw(nrgba, b, photo, b.Min, draw.Src)
+	shifted := image.NewRGBA(b.Add(image.Pt(31, 17)))
+	draw.Draw(shifted, shifted.Rect, photo, b.Min, draw.Src)
+	want, err := g.Detect(t.Context(), rgba, face.Options{})
+	if err != nil || len(want) == 0 {
+		t.Fatalf("%v, %v", want, err)
+	}
+	var wg sync.WaitGroup
+	for range 4 {
+		for _, img := range []image.Image{rgba, nrgba, shifted} {
+			wg.Go(func() {
+				got, err := g.Detect(t.Context(), img, face.Options{})
+				if err != nil || !reflect.DeepEqual(got, want) {
+					t.Errorf("%T: %v, %v; want %v", img, got, err, want)
+				}
+			})
+		}
+	}
+	wg.Wait()
+}
+
+func TestAnySize(t *testing.T) {
+	for _, name := range []string{"yunet_n_dynamic.onnx", "face_detection_yunet_2023mar.onnx", "scrfd_500m_kps_640.onnx"} {
+		g := openGrid(t, name)
+		for _, size := range []image.Point{{}, {1, 1}, {1, 3000}, {3000, 1}, {31, 33}, {2000, 40}} {
+			for _, img := range []image.Image{image.NewGray(image.Rectangle{Max: size}), image.NewYCbCr(image.Rectangle{Max: size}, image.YCbCrSubsampleRatio420)} {
+				for _, smallest := range []int{0, 1, 5000} {
+					if _, err := g.Detect(t.Context(), img, face.Options{MinFaceSize: smallest, MinConfidence: 0.5}); err != nil {
+						t.Errorf("%s: %T of %v, smallest face %d: %v", name, img, size, smallest, err)
+					}
+				}
+			}
+		}
+	}
+}
+
+// TestStops in the middle of a network.
+func TestStops(t *testing.T) {
+	g := openGrid(t, "yunet_n_dynamic.onnx")
+	ctx, cancel := context.WithCancel(t.Context())
+	time.AfterFunc(30*time.Millisecond, cancel)
+	if _, err := g.Detect(ctx, image.NewGray(image.Rect(0, 0, 4000, 4000)), face.Options{MinFaceSize: 1}); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v, want %v", err, context.Canceled)
+	}
+	// And goes on working.
+	if faces, err := g.Detect(t.Context(), facetest.Decode(t, sample), face.Options{MinConfidence: 0.8}); err != nil || len(faces) != 1 {
+		t.Errorf("%v, %v", faces, err)
+	}
+}
+
+// TestOpenRefuses what is no model, and models of no known family.
+func TestOpenRefuses(t *testing.T) {
+	known := model(t, "yunet_n_dynamic.onnx")
+	text := filepath.Join(t.TempDir(), "text.onnx")
+	if err := os.WriteFile(text, []byte("no model"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct{ name, path, told string }{
+		{"nothing there", filepath.Join(t.TempDir(), "missing.onnx"), "no such file"},
+		{"no model", text, "text.onnx"},
+		{"unknown family", filepath.Join(filepath.Dir(known), "mtcnn", "rnet.onnx"), "softmax_1"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if _, err := Open(c.path, environment.library); err == nil || !strings.Contains(err.Error(), c.told) {
+				t.Errorf("%v does not tell %q", err, c.told)
+			}
+		})
+	}
+	if _, err := Open(known, "/nowhere/libonnxruntime.so"); err == nil {
+		t.Error("a second runtime was taken")
+	}
+}
+
+// TestInput compares the one pass to planes with a plain one.
+func TestInput(t *testing.T) {
+	photo := facetest.Decode(t, sample).(*image.YCbCr)
+	odd := photo.SubImage(image.Rect(0, 0, 211, 173))
+	rgba := image.NewRGBA(odd.Bounds())
+	draw.Draw(rgba, rgba.Rect, odd, image.Point{}, draw.Src)
+	for _, c := range []struct {
+		name   string
+		img    image.Image
+		within float64 // grey levels, in the mean: chroma is interpolated rather than repeated
+	}{{"YCbCr", odd, 2}, {"RGBA", rgba, 0.01}} {
+		t.Run(c.name, func(t *testing.T) {
+			w, h := 211, 173
+			planes := make([]float32, 3*w*h)
+			planesOf(c.img).input(planes[:w*h], planes[w*h:2*w*h], planes[2*w*h:], w, h, w, 1, make([]float32, w))
+			var off float64
+			for y := range h {
+				for x := range w {
+					want := rgba.RGBAAt(x, y)
+					for i, v := range []uint8{want.B, want.G, want.R} {
+						d := float64(planes[i*w*h+y*w+x]) - float64(v)
+						off += max(d, -d)
+					}
+				}
+			}
+			if off /= float64(3 * w * h); off > c.within {
+				t.Errorf("off by %.3f grey levels in the mean, want %.2f", off, c.within)
+			}
+		})
+	}
+	t.Run("reduced to means", func(t *testing.T) {
+		// Of a checkerboard nothing but grey is left, at any reduction.
+		board := image.NewGray(image.Rect(0, 0, 400, 300))
+		for i := range board.Pix {
+			if (i%400+i/400)%2 == 0 {
+				board.SetGray(i%400, i/400, color.Gray{Y: 200})
+			}
+		}
+		for _, scale := range []float64{0.5, 0.3, 0.11} {
+			w, h := int(400*scale), int(300*scale)
+			planes := make([]float32, 3*w*h)
+			planesOf(board).input(planes[:w*h], planes[w*h:2*w*h], planes[2*w*h:], w, h, w, scale, make([]float32, 400))
+			for i, v := range planes {
+				x, y := i%w, i/w%h
+				if x > 0 && y > 0 && x < w-1 && y < h-1 && (v < 85 || v > 115) {
+					t.Fatalf("scale %v: %v at (%d, %d), want 100", scale, v, x, y)
+				}
+			}
+		}
+	})
+}
+
+func BenchmarkDetect(b *testing.B) {
+	img := facetest.Decode(b, facetest.Path(b, "peoples.jpg"))
+	for _, name := range []string{"yunet_n_dynamic.onnx", "scrfd_2.5g_kps_640.onnx"} {
+		g := openGrid(b, name)
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := g.Detect(b.Context(), img, face.Options{MinConfidence: g.info.MinConfidence}); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+// BenchmarkInput is the part of BenchmarkDetect before the network.
+func BenchmarkInput(b *testing.B) {
+	p := planesOf(facetest.Decode(b, facetest.Path(b, "peoples.jpg")))
+	w, h := 1120, 744
+	planes, row := make([]float32, 3*w*h), make([]float32, p.width)
+	b.ReportAllocs()
+	for b.Loop() {
+		p.input(planes[:w*h], planes[w*h:2*w*h], planes[2*w*h:], w, h, w, 1120.0/840, row)
+	}
+}

@@ -1,0 +1,8 @@
+//go:build !cgo
+
+package onnx
+
+import "github.com/mienproject/mien/face"
+
+// Open returns ErrUnavailable: this binary was built without cgo.
+func Open(_, _ string) (face.Detector, error) { return nil, ErrUnavailable }

@@ -1,0 +1,96 @@
+//go:build cgo
+
+package onnx
+
+import (
+	"fmt"
+
+	ort "github.com/yalue/onnxruntime_go"
+
+	"github.com/mienproject/mien/face"
+)
+
+// scrfdAnchors is how many candidates SCRFD has in each cell.
+const scrfdAnchors = 2
+
+// isSCRFD tells by the number and the sizes of its outputs: scores, boxes and
+// points, for each of three strides.
+func isSCRFD(s *session) bool {
+	if len(s.inputs) != 1 || len(s.outputs) != 3*len(strides) {
+		return false
+	}
+	for i, values := range []int64{1, 4, 10} {
+		for k := range strides {
+			d := s.outputs[i*len(strides)+k].Dimensions
+			if len(d) == 0 || d[len(d)-1] != values {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// newSCRFD makes the detector of Guo et al., "Sample and Computation
+// Redistribution for Efficient Face Detection" (2021), of a network with points.
+// Its input is red, green, blue, (v-127.5)/128. A box is the distances from the
+// cell's corner to its four sides, a point an offset from there; all in strides.
+func newSCRFD(s *session) (*grid, error) {
+	in := s.inputs[0].Dimensions
+	size, err := fixedSize(in)
+	if err != nil {
+		return nil, fmt.Errorf("SCRFD: %w", err)
+	}
+	return &grid{
+		session: s,
+		info: face.Info{
+			Family: "scrfd", Landmarks: true, InputSize: size,
+			MinConfidence: scrfdMinConfidence, MinFaceSize: smallestSeen,
+		},
+		order:      [3]int{2, 1, 0},
+		workspaces: make(chan *workspace, maxWorkspaces),
+		confidence: func(raw float64) float64 { return logistic(raw, scrfdIntercept, scrfdSlope) },
+		normalize: func(data []float32) {
+			for i, v := range data {
+				data[i] = (v - 127.5) / 128
+			}
+		},
+		outputs: func(cells [len(strides)]int64) []ort.Shape {
+			shapes := make([]ort.Shape, 0, len(s.outputs))
+			for at, values := range []int64{1, 4, 10} {
+				for k := range strides {
+					shape := ort.NewShape(scrfdAnchors*cells[k], values)
+					if len(s.outputs[at*len(strides)+k].Dimensions) == 3 {
+						shape = append(ort.NewShape(1), shape...)
+					}
+					shapes = append(shapes, shape)
+				}
+			}
+			return shapes
+		},
+		faces: func(outputs []*ort.Tensor[float32], cols [len(strides)]int, yield func(face.Face)) {
+			for i, stride := range strides {
+				scores := outputs[i].GetData()
+				boxes, points := outputs[len(strides)+i].GetData(), outputs[2*len(strides)+i].GetData()
+				for c, score := range scores {
+					if score < rawLeast {
+						continue
+					}
+					cell := c / scrfdAnchors
+					s, x, y := float64(stride), float64(cell%cols[i]*stride), float64(cell/cols[i]*stride)
+					b, p := boxes[4*c:][:4], points[10*c:][:10]
+					at := func(k int) face.Point {
+						return face.Point{X: x + float64(p[2*k])*s, Y: y + float64(p[2*k+1])*s}
+					}
+					yield(face.Face{
+						Confidence: float64(score),
+						Box: face.Box{
+							MinX: x - float64(b[0])*s, MinY: y - float64(b[1])*s,
+							MaxX: x + float64(b[2])*s, MaxY: y + float64(b[3])*s,
+						},
+						Landmarks: &face.Landmarks{LeftEye: at(0), RightEye: at(1), Nose: at(2), MouthLeft: at(3), MouthRight: at(4)},
+					})
+				}
+			}
+		},
+	}, nil
+}

@@ -1,0 +1,165 @@
+//go:build cgo
+
+package onnx
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	ort "github.com/yalue/onnxruntime_go"
+)
+
+// environment is the runtime's: one per process, as the runtime itself has it.
+var environment struct {
+	sync.Mutex
+	library string
+}
+
+// load opens the runtime's library, once per process.
+func load(library string) error {
+	environment.Lock()
+	defer environment.Unlock()
+	if environment.library != "" {
+		if environment.library != library {
+			return fmt.Errorf("the ONNX Runtime is loaded from %s already; a process has one", environment.library)
+		}
+		return nil
+	}
+	ort.SetSharedLibraryPath(library)
+	if err := ort.InitializeEnvironment(ort.WithLogLevelError()); err != nil {
+		return fmt.Errorf("ONNX Runtime %s: %w", library, err)
+	}
+	environment.library = library
+	return nil
+}
+
+// session runs one network, on one core a call. It is safe for concurrent use.
+type session struct {
+	run             *ort.DynamicAdvancedSession
+	inputs, outputs []ort.InputOutputInfo
+}
+
+// openSession loads the network in path.
+func openSession(path string) (*session, error) {
+	options, err := ort.NewSessionOptions()
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = options.Destroy() }() // it only frees
+	// Requests run beside each other, one core each: that answers more of them
+	// than one request on all cores does.
+	if err := errors.Join(options.SetIntraOpNumThreads(1), options.SetInterOpNumThreads(1)); err != nil {
+		return nil, err
+	}
+	inputs, outputs, err := ort.GetInputOutputInfo(path)
+	if err != nil {
+		return nil, fmt.Errorf("%s is no ONNX model that the runtime can load: %w", path, err)
+	}
+	run, err := ort.NewDynamicAdvancedSession(path, names(inputs), names(outputs), options)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return &session{run: run, inputs: inputs, outputs: outputs}, nil
+}
+
+func (s *session) close() error { return s.run.Destroy() }
+
+func names(infos []ort.InputOutputInfo) []string {
+	var n []string
+	for _, i := range infos {
+		n = append(n, i.Name)
+	}
+	return n
+}
+
+// output returns the position of an output, -1 when there is none of that name.
+func (s *session) output(name string) int {
+	for i, o := range s.outputs {
+		if o.Name == name {
+			return i
+		}
+	}
+	return -1
+}
+
+// tensors are the input and the outputs of one run, in buffers that are used
+// again: a run of the same sizes allocates nothing but what the binding does.
+type tensors struct {
+	input   *ort.Tensor[float32]
+	outputs []*ort.Tensor[float32]
+	values  []ort.Value // outputs, as the binding wants them
+	buffers [][]float32
+}
+
+// resize makes t fit; the data of its tensors is undefined afterwards.
+func (t *tensors) resize(input ort.Shape, outputs []ort.Shape) error {
+	if t.input != nil && t.input.GetShape().Equals(input) {
+		return nil
+	}
+	t.free()
+	if t.buffers == nil {
+		t.buffers = make([][]float32, 1+len(outputs))
+	}
+	var err error
+	if t.input, err = t.tensor(0, input); err != nil {
+		return err
+	}
+	for i, shape := range outputs {
+		out, err := t.tensor(1+i, shape)
+		if err != nil {
+			return err
+		}
+		t.outputs = append(t.outputs, out)
+		t.values = append(t.values, out)
+	}
+	return nil
+}
+
+func (t *tensors) tensor(i int, shape ort.Shape) (*ort.Tensor[float32], error) {
+	n := int(shape.FlattenedSize())
+	if cap(t.buffers[i]) < n {
+		t.buffers[i] = make([]float32, n)
+	}
+	return ort.NewTensor(shape, t.buffers[i][:n])
+}
+
+// free gives back what the runtime holds; the buffers stay.
+func (t *tensors) free() {
+	if t.input != nil {
+		_ = t.input.Destroy() // it only frees
+		t.input = nil
+	}
+	for _, o := range t.outputs {
+		_ = o.Destroy() // it only frees
+	}
+	t.outputs, t.values = t.outputs[:0], t.values[:0]
+}
+
+// infer runs the network on t. When ctx ends it stops in the middle, at the next
+// operator, and returns ctx.Err().
+func (s *session) infer(ctx context.Context, t *tensors) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	options, err := ort.NewRunOptions()
+	if err != nil {
+		return err
+	}
+	defer func() { _ = options.Destroy() }() // it only frees
+	terminated := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(terminated)
+		_ = options.Terminate() // then the run comes to its own end
+	})
+	err = s.run.RunWithOptions([]ort.Value{t.input}, t.values, options)
+	if !stop() {
+		// Not to be destroyed while it is in use.
+		<-terminated
+	}
+	if ctxErr := ctx.Err(); ctxErr != nil && err != nil {
+		return ctxErr
+	}
+	return err
+}

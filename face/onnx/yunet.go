@@ -1,0 +1,93 @@
+//go:build cgo
+
+package onnx
+
+import (
+	"fmt"
+	"math"
+
+	ort "github.com/yalue/onnxruntime_go"
+
+	"github.com/mienproject/mien/face"
+	"github.com/mienproject/mien/face/pigo"
+)
+
+// isYuNet tells by the names of its outputs.
+func isYuNet(s *session) bool {
+	return len(s.inputs) == 1 && len(s.outputs) == 4*len(strides) && s.output("cls_8") >= 0 && s.output("kps_32") >= 0
+}
+
+// newYuNet makes the detector of Wu et al., "YuNet: A Tiny Millisecond-level Face
+// Detector" (2023), of a network of libfacedetection.train. Its input is blue,
+// green, red, 0 to 255. For each stride S it has cls_S and obj_S, whose geometric
+// mean is the score, bbox_S, a centre relative to the cell and logarithms of the
+// size, and kps_S, five points relative to the cell; all in strides.
+func newYuNet(s *session) (*grid, error) {
+	size, err := fixedSize(s.inputs[0].Dimensions)
+	if err != nil {
+		return nil, fmt.Errorf("YuNet: %w", err)
+	}
+	kinds := []struct {
+		name   string
+		values int64
+	}{{"cls", 1}, {"obj", 1}, {"bbox", 4}, {"kps", 10}}
+	var heads [len(strides)][4]int
+	for i, stride := range strides {
+		for k, kind := range kinds {
+			name := fmt.Sprintf("%s_%d", kind.name, stride)
+			if heads[i][k] = s.output(name); heads[i][k] < 0 {
+				return nil, fmt.Errorf("YuNet: there is no output %s among %q", name, names(s.outputs))
+			}
+		}
+	}
+	landmarker, err := pigo.NewLandmarker()
+	if err != nil {
+		return nil, err
+	}
+	return &grid{
+		session: s,
+		info: face.Info{
+			Family: "yunet", Landmarks: true, InputSize: size,
+			MinConfidence: yunetMinConfidence, MinFaceSize: smallestSeen,
+		},
+		order:      [3]int{0, 1, 2},
+		landmarker: landmarker,
+		workspaces: make(chan *workspace, maxWorkspaces),
+		confidence: func(raw float64) float64 { return logistic(raw, yunetIntercept, yunetSlope) },
+		outputs: func(cells [len(strides)]int64) []ort.Shape {
+			shapes := make([]ort.Shape, len(s.outputs))
+			for i := range strides {
+				for k, kind := range kinds {
+					shapes[heads[i][k]] = ort.NewShape(1, cells[i], kind.values)
+				}
+			}
+			return shapes
+		},
+		faces: func(outputs []*ort.Tensor[float32], cols [len(strides)]int, yield func(face.Face)) {
+			for i, stride := range strides {
+				cls, obj := outputs[heads[i][0]].GetData(), outputs[heads[i][1]].GetData()
+				boxes, points := outputs[heads[i][2]].GetData(), outputs[heads[i][3]].GetData()
+				for c := range cls {
+					product := min(max(cls[c], 0), 1) * min(max(obj[c], 0), 1)
+					if product < rawLeast*rawLeast {
+						continue
+					}
+					yield(yunetFace(float64(stride), c%cols[i], c/cols[i], math.Sqrt(float64(product)), boxes[4*c:][:4], points[10*c:][:10]))
+				}
+			}
+		},
+	}, nil
+}
+
+func yunetFace(stride float64, col, row int, score float64, box, points []float32) face.Face {
+	x, y := (float64(col)+float64(box[0]))*stride, (float64(row)+float64(box[1]))*stride
+	w, h := math.Exp(float64(box[2]))*stride/2, math.Exp(float64(box[3]))*stride/2
+	at := func(i int) face.Point {
+		return face.Point{X: (float64(col) + float64(points[2*i])) * stride, Y: (float64(row) + float64(points[2*i+1])) * stride}
+	}
+	return face.Face{
+		Confidence: score,
+		Box:        face.Box{MinX: x - w, MinY: y - h, MaxX: x + w, MaxY: y + h},
+		Landmarks:  &face.Landmarks{LeftEye: at(0), RightEye: at(1), Nose: at(2), MouthLeft: at(3), MouthRight: at(4)},
+	}
+}
