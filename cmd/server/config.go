@@ -1,0 +1,306 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math"
+	"net"
+	neturl "net/url"
+	"os"
+	"regexp"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/alecthomas/kong"
+	"github.com/dustin/go-humanize"
+
+	"github.com/mienproject/mien/face"
+	"github.com/mienproject/mien/face/onnx"
+	"github.com/mienproject/mien/face/pigo"
+	inferencev1 "github.com/mienproject/mien/gen/inference/v1"
+	"github.com/mienproject/mien/modelstore"
+	"github.com/mienproject/mien/service"
+)
+
+// version is that of the release; CHANGELOG.md tells what each one brought.
+const version = "0.1.0"
+
+const description = `Mien answers one question: where are the faces in this image?
+
+It speaks gRPC, gRPC-Web, Connect and plain HTTP/JSON on one port:
+
+    curl -s localhost:8080/inference.v1.Inference/Predict \
+      --json '{"rawData": "<base64 of a JPEG, PNG, GIF, WebP, BMP or TIFF>"}'
+
+Every flag has an environment variable, named beside it; a flag wins. Repeatable flags take a list with commas there. Sizes may be written as 16MiB, durations as 1m30s.`
+
+// config is what flags and environment say.
+type config struct {
+	Listen     []string `group:"Network" default:":8080" placeholder:"ADDR" help:"Address to listen on, host:port (default :8080); port 0 picks a free one. Repeatable."`
+	TLSCert    string   `group:"Network" placeholder:"FILE" help:"Certificate chain, PEM. With it and --tls-key, TLS only."`
+	TLSKey     string   `group:"Network" placeholder:"FILE" help:"Private key of the certificate, PEM."`
+	CORSOrigin []string `group:"Network" name:"cors-origin" placeholder:"ORIGIN" help:"Origin whose pages may call from a browser, such as https://app.example.com; https://*.example.com for all below, * for all. Repeatable. Without it only pages of this server's own origin may."`
+
+	Model       []string `group:"Models" default:"pigo" placeholder:"NAME" help:"Model to serve (default pigo, which is built in): a known name (${models}), which is fetched once, or NAME=PATH of an ONNX file. Repeatable; the first answers when a caller names none."`
+	ONNXRuntime string   `group:"Models" name:"onnxruntime" placeholder:"FILE" help:"Shared library of ONNX Runtime, which all models but pigo need. Without it, the server looks beside its binary and in the system's library folders."`
+	ModelMirror string   `group:"Models" name:"model-mirror" placeholder:"URL" help:"Where to fetch known models from, as URL/NAME/FILE, instead of from their publishers."`
+
+	MaxImageBytes    byteSize      `group:"Limits" default:"${max_image_bytes}" placeholder:"SIZE" help:"Largest image, as it comes (default ${max_image_bytes}). Messages may be a third larger, so that base64 fits."`
+	MaxPixels        int64         `group:"Limits" default:"${max_pixels}" placeholder:"N" help:"Most pixels of one image, width times height (default ${max_pixels})."`
+	MaxInflightBytes byteSize      `group:"Limits" default:"${max_inflight_bytes}" placeholder:"SIZE" help:"Memory for all images being decoded and looked at together (default ${max_inflight_bytes}). Others wait."`
+	Workers          int           `group:"Limits" default:"${workers}" placeholder:"N" help:"Images worked on at once (default: the number of cores, here ${workers})."`
+	Queue            *int          `group:"Limits" placeholder:"N" help:"Images that may wait for a worker (default: 4 for each worker). What comes beyond is refused as OVERLOADED."`
+	Timeout          time.Duration `group:"Limits" default:"${timeout}" placeholder:"DURATION" help:"Longest that a call may take, whatever its caller allows (default ${timeout})."`
+	DefaultTimeout   time.Duration `group:"Limits" default:"${default_timeout}" placeholder:"DURATION" help:"What a call may take whose caller sets no deadline (default ${default_timeout}, or --timeout if that is less)."`
+
+	DrainDelay   time.Duration `group:"Operation" default:"2s" placeholder:"DURATION" help:"After SIGTERM, go on taking calls for so long (default 2s) while /readyz already says no, so that load balancers see it. An interrupt (Ctrl-C) skips it."`
+	DrainTimeout time.Duration `group:"Operation" default:"35s" placeholder:"DURATION" help:"Then let running calls end for at most so long (default 35s)."`
+	Environment  string        `group:"Operation" default:"production" env:"MIEN_ENVIRONMENT,RUN_ENV" placeholder:"NAME" help:"What answers say in meta_data.environment: production, staging or development (default production)."`
+	LogFormat    string        `group:"Operation" default:"auto" placeholder:"FORMAT" help:"text, json, or auto (default): text on a terminal, JSON otherwise. Logs go to standard error."`
+	LogLevel     logLevel      `group:"Operation" default:"info" placeholder:"LEVEL" help:"debug, info (default), warn or error. Probes of health are logged at debug."`
+
+	Version bool `env:"-" help:"Print the version and the models, and exit."`
+}
+
+// parse reads flags and environment. done tells that --help or --version was
+// answered on stdout.
+func parse(args []string, stdout io.Writer) (cfg *config, done bool, err error) {
+	cfg = &config{}
+	defaults := service.DefaultConfig()
+	parser, err := kong.New(cfg,
+		kong.Name("mien"),
+		kong.Description(description),
+		kong.DefaultEnvars(envPrefix),
+		kong.ConfigureHelp(kong.HelpOptions{WrapUpperBound: 100}),
+		kong.Writers(stdout, io.Discard),
+		kong.Exit(func(int) { done = true }), // called by --help
+		kong.Vars{
+			"max_image_bytes":    byteSize(defaults.MaxImageBytes).String(),
+			"max_pixels":         strconv.FormatInt(defaults.MaxPixels, 10),
+			"max_inflight_bytes": byteSize(defaults.MaxInflightBytes).String(),
+			"workers":            strconv.Itoa(defaults.Workers),
+			"timeout":            defaults.Timeout.String(),
+			"default_timeout":    defaults.DefaultTimeout.String(),
+			"models":             strings.Join(modelNames(), ", "),
+		},
+	)
+	if err != nil {
+		return nil, false, err
+	}
+	// An empty variable is one that is not set: compose files and charts set many.
+	for _, f := range parser.Model.Flags {
+		for _, env := range f.Envs {
+			if v, ok := os.LookupEnv(env); ok && v == "" {
+				_ = os.Unsetenv(env) // fails for names that no flag has
+			}
+		}
+	}
+	_, err = parser.Parse(args)
+	if done {
+		return nil, true, nil
+	}
+	if err := errors.Join(err, unknownVariables(parser.Model.Flags, os.Environ())); err != nil {
+		return nil, false, err
+	}
+	if cfg.Version {
+		_, err := fmt.Fprintf(stdout, "mien %s, models: %s; %s %s/%s\n",
+			version, strings.Join(modelNames(), ", "), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+		return nil, true, err
+	}
+	return cfg, false, nil
+}
+
+const envPrefix = "MIEN"
+
+// injected matches the variables that Kubernetes sets in every container for a
+// service named "mien" or "mien-something".
+var injected = regexp.MustCompile(`^MIEN_([A-Z0-9_]+_)?(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)$`)
+
+// unknownVariables refuses variables of ours that mean nothing, for a limit that
+// is misspelt is no limit.
+func unknownVariables(flags []*kong.Flag, environ []string) error {
+	known := map[string]bool{}
+	for _, f := range flags {
+		for _, env := range f.Envs {
+			known[env] = true
+		}
+	}
+	var errs []error
+	for _, kv := range environ {
+		name, _, _ := strings.Cut(kv, "=")
+		if strings.HasPrefix(name, envPrefix+"_") && !known[name] && !injected.MatchString(name) {
+			errs = append(errs, fmt.Errorf("the environment has %s, which is no variable of this version: correct or remove it", name))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// service returns what the service is made of, or everything that is wrong with
+// the configuration.
+func (c *config) service(ctx context.Context, log *slog.Logger, progress io.Writer) (service.Config, error) {
+	var errs []error
+	fail := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	if len(c.Listen) == 0 {
+		fail("--listen: at least one address is needed, such as :8080")
+	}
+	for _, addr := range c.Listen {
+		_, port, err := net.SplitHostPort(addr)
+		if err == nil {
+			_, err = strconv.ParseUint(port, 10, 16)
+		}
+		if err != nil {
+			fail("--listen: %q is not host:port, such as :8080 or 127.0.0.1:8080", addr)
+		}
+	}
+	if (c.TLSCert == "") != (c.TLSKey == "") {
+		fail("--tls-cert and --tls-key: one is no use without the other")
+	}
+	for _, origin := range c.CORSOrigin {
+		if !isOrigin(origin) {
+			fail("--cors-origin: %q is no origin: it is a scheme and a host, and a port where it is not the scheme's own, such as https://app.example.com", origin)
+		}
+	}
+	if c.DrainDelay < 0 || c.DrainTimeout <= 0 {
+		fail("--drain-delay and --drain-timeout: %v and %v are not durations to wait for", c.DrainDelay, c.DrainTimeout)
+	}
+	if !slices.Contains([]string{"auto", "text", "json"}, c.LogFormat) {
+		fail("--log-format: %q is none of text, json and auto", c.LogFormat)
+	}
+	environment, err := c.environment()
+	errs = append(errs, err)
+	models, err := c.models(ctx, log, progress)
+	errs = append(errs, err)
+
+	s := service.Config{
+		Models:           models,
+		MaxImageBytes:    int64(c.MaxImageBytes),
+		MaxPixels:        c.MaxPixels,
+		MaxInflightBytes: int64(c.MaxInflightBytes),
+		Workers:          c.Workers,
+		Queue:            4 * c.Workers,
+		Timeout:          c.Timeout,
+		DefaultTimeout:   min(c.DefaultTimeout, c.Timeout),
+		Environment:      environment,
+		Logger:           log,
+	}
+	if c.Queue != nil {
+		s.Queue = *c.Queue
+	}
+	if err == nil {
+		errs = append(errs, s.Validate())
+	}
+	return s, errors.Join(errs...)
+}
+
+func isOrigin(s string) bool {
+	if s == "*" {
+		return true
+	}
+	u, err := neturl.Parse(strings.Replace(s, "//*.", "//", 1))
+	if err != nil || u.Scheme == "" || u.Host == "" || s != strings.ToLower(s) || strings.Contains(u.Host, "*") {
+		return false
+	}
+	// Browsers leave out the scheme's own port.
+	ownPort := (u.Scheme == "http" && u.Port() == "80") || (u.Scheme == "https" && u.Port() == "443")
+	return !ownPort && u.User == nil && u.Path == "" && u.RawQuery == "" && !u.ForceQuery && u.Fragment == ""
+}
+
+// embedded is the model that needs nothing but this binary.
+const embedded = "pigo"
+
+func modelNames() []string {
+	names := []string{embedded}
+	for _, m := range modelstore.Known() {
+		names = append(names, m.Name)
+	}
+	return names
+}
+
+// models opens what --model names, and fetches what has to be fetched.
+func (c *config) models(ctx context.Context, log *slog.Logger, progress io.Writer) ([]service.Model, error) {
+	var models []service.Model
+	for _, arg := range c.Model {
+		name, path, named := strings.Cut(arg, "=")
+		d, err := c.model(ctx, name, path, named, log, progress)
+		if err != nil {
+			return nil, fmt.Errorf("--model: %w", err)
+		}
+		models = append(models, service.Model{Name: name, Detector: d})
+	}
+	return models, nil
+}
+
+func (c *config) model(ctx context.Context, name, path string, named bool, log *slog.Logger, progress io.Writer) (face.Detector, error) {
+	if named && (name == "" || path == "") {
+		return nil, fmt.Errorf("%q: write it as NAME=PATH", name+"="+path)
+	}
+	if name == embedded && !named {
+		return pigo.New()
+	}
+	if !named && !slices.Contains(modelNames(), name) {
+		return nil, fmt.Errorf("%q is not known; this version has %s, and NAME=PATH takes any ONNX file of a kind that it knows", name, strings.Join(modelNames(), ", "))
+	}
+	// Told before anything is fetched.
+	library, err := onnx.FindLibrary(c.ONNXRuntime)
+	if err != nil {
+		return nil, err
+	}
+	if !named {
+		store := modelstore.Store{Mirror: c.ModelMirror, Logger: log, Progress: progress}
+		if path, err = store.Fetch(ctx, name); err != nil {
+			return nil, err
+		}
+	}
+	return onnx.Open(path, library)
+}
+
+// environment understands the names in any case, as the system that Mien
+// replaces set them in RUN_ENV.
+func (c *config) environment() (inferencev1.Environment, error) {
+	if e, ok := inferencev1.Environment_value["ENVIRONMENT_"+strings.ToUpper(c.Environment)]; ok && e != 0 {
+		return inferencev1.Environment(e), nil
+	}
+	return 0, fmt.Errorf("--environment (or MIEN_ENVIRONMENT, or RUN_ENV): %q is none of production, staging and development", c.Environment)
+}
+
+func (c *config) logger(w io.Writer, terminal bool) *slog.Logger {
+	opts := &slog.HandlerOptions{Level: slog.Level(c.LogLevel)}
+	if c.LogFormat == "text" || (c.LogFormat == "auto" && terminal) {
+		return slog.New(slog.NewTextHandler(w, opts))
+	}
+	return slog.New(slog.NewJSONHandler(w, opts))
+}
+
+// logLevel is a slog.Level whose error tells the levels that there are.
+type logLevel slog.Level
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (l *logLevel) UnmarshalText(text []byte) error {
+	if (*slog.Level)(l).UnmarshalText(text) != nil {
+		return fmt.Errorf("%q is none of debug, info, warn and error", text)
+	}
+	return nil
+}
+
+// byteSize is a number of bytes, written as 16MiB, 16MB or 16777216.
+type byteSize int64
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (b *byteSize) UnmarshalText(text []byte) error {
+	n, err := humanize.ParseBytes(string(text))
+	if err != nil || n > math.MaxInt64 {
+		return fmt.Errorf("%q is no size: write it as 16MiB, 16MB or 16777216", text)
+	}
+	*b = byteSize(n)
+	return nil
+}
+
+func (b byteSize) String() string {
+	return strings.NewReplacer(" ", "", ".0", "").Replace(humanize.IBytes(uint64(max(b, 0))))
+}

@@ -1,0 +1,320 @@
+// Command server is Mien: it finds faces in images, over gRPC, gRPC-Web, Connect
+// and plain HTTP/JSON on one port. Run it with --help.
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"connectrpc.com/connect"
+	"connectrpc.com/grpchealth"
+	"connectrpc.com/grpcreflect"
+	"golang.org/x/term"
+
+	inferencev1connect "github.com/mienproject/mien/gen/inference/v1/inferencev1connect"
+	"github.com/mienproject/mien/service"
+)
+
+func main() {
+	os.Exit(run(context.Background(), os.Args[1:], os.Stdout, os.Stderr))
+}
+
+// run is the whole program: it returns the exit code, 0 after an orderly stop, 1
+// when something failed, 2 when the configuration is wrong.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	cfg, done, err := parse(args, stdout)
+	if done {
+		return 0
+	}
+	if err != nil {
+		return misconfigured(stderr, err)
+	}
+	// SIGTERM is how an orchestrator stops a server, and gives it time; an
+	// interrupt is a person, who has none.
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt)
+	defer stop()
+	// A second interrupt ends the process at once.
+	context.AfterFunc(ctx, stop)
+	terminated := make(chan os.Signal, 1)
+	signal.Notify(terminated, syscall.SIGTERM)
+	defer signal.Stop(terminated)
+
+	log := cfg.logger(stderr, isTerminal(stderr))
+	var progress io.Writer // only a person wants to see it
+	if isTerminal(stderr) {
+		progress = stderr
+	}
+	svcConfig, err := cfg.service(ctx, log, progress)
+	if err != nil {
+		return misconfigured(stderr, err)
+	}
+	tlsConfig, err := cfg.tls()
+	if err != nil {
+		return misconfigured(stderr, err)
+	}
+	// Or the collector would let the heap grow to twice what is in use.
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(svcConfig.MaxInflightBytes + memoryHeadroom)
+	}
+	svc, err := service.New(svcConfig)
+	if err != nil {
+		return misconfigured(stderr, err)
+	}
+	if err := serve(ctx, terminated, cfg, svc, tlsConfig, log); err != nil {
+		fmt.Fprintf(stderr, "mien: %v\n", err)
+		return 1
+	}
+	return 0
+}
+
+// misconfigured tells each thing that is wrong on a line of its own.
+func misconfigured(stderr io.Writer, err error) int {
+	for line := range strings.Lines(err.Error()) {
+		fmt.Fprintf(stderr, "mien: %s\n", strings.TrimSpace(line))
+	}
+	fmt.Fprintln(stderr, "mien: see --help")
+	return 2
+}
+
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
+}
+
+// serve answers calls until ctx ends or a signal comes from terminated, then
+// lets those that run come to their end.
+func serve(ctx context.Context, terminated <-chan os.Signal, cfg *config, svc *service.Service, tlsConfig *tls.Config, log *slog.Logger) error {
+	// The addresses are taken first, so that a port in use is told at once; calls
+	// that come now wait until the self-test has passed.
+	var listeners []net.Listener
+	defer func() {
+		for _, l := range listeners {
+			_ = l.Close() // closed already when the server has stopped
+		}
+	}()
+	for _, addr := range cfg.Listen {
+		l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", addr)
+		if err != nil {
+			return fmt.Errorf("--listen: %w", err)
+		}
+		listeners = append(listeners, l)
+	}
+	started := time.Now()
+	if err := svc.SelfTest(ctx); err != nil {
+		return err
+	}
+
+	state := newHealth()
+	stopping, stopNow := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopNow()
+	server := &http.Server{
+		Handler:   routes(stopping, cfg, svc, state, log),
+		Protocols: new(http.Protocols),
+		TLSConfig: tlsConfig,
+		// A URL may hold an image of 40 KB, and on HTTP/2 an oversized header
+		// costs the connection, neighbours included.
+		MaxHeaderBytes:    maxHeaderBytes,
+		ReadHeaderTimeout: 10 * time.Second,
+		// A 16 MiB image in base64 over a slow line.
+		ReadTimeout: bodyTimeout,
+		// From the end of the header to the end of the answer.
+		WriteTimeout: bodyTimeout + cfg.Timeout + 10*time.Second,
+		IdleTimeout:  2 * time.Minute,
+		HTTP2: &http.HTTP2Config{
+			MaxConcurrentStreams: 250,
+			// The smallest that the protocol allows: h2spec expects larger frames
+			// to be refused.
+			MaxReadFrameSize: 16 << 10,
+			SendPingTimeout:  30 * time.Second,
+			PingTimeout:      15 * time.Second,
+			WriteByteTimeout: 30 * time.Second,
+		},
+		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+	}
+	server.Protocols.SetHTTP1(true)
+	server.Protocols.SetHTTP2(true)
+	server.Protocols.SetUnencryptedHTTP2(true)
+
+	failed := make(chan error, len(listeners))
+	for _, l := range listeners {
+		go func() {
+			if tlsConfig != nil {
+				failed <- server.ServeTLS(l, "", "")
+			} else {
+				failed <- server.Serve(l)
+			}
+		}()
+	}
+	state.serving(true)
+	for _, l := range listeners {
+		log.Info("listening", "url", url(l.Addr(), tlsConfig != nil))
+	}
+	log.Info("ready", "version", version, "models", svc.Models(), "workers", cfg.Workers,
+		"self_test_ms", milliseconds(time.Since(started)))
+
+	select {
+	case err := <-failed:
+		return err
+	case <-ctx.Done():
+		log.Info("stopping", "because", "interrupt")
+		state.serving(false)
+	case <-terminated:
+		log.Info("stopping", "because", "SIGTERM", "drain_delay", cfg.DrainDelay.String(), "drain_timeout", cfg.DrainTimeout.String())
+		// Readiness turns first, and calls are still answered until those who
+		// watch it have seen that.
+		state.serving(false)
+		select {
+		case <-time.After(cfg.DrainDelay):
+		case <-ctx.Done():
+		}
+	}
+	svc.Drain()
+	stopNow()
+	return shutdown(ctx, server, cfg.DrainTimeout, log)
+}
+
+// shutdown lets the requests in flight end, for at most timeout.
+func shutdown(ctx context.Context, server *http.Server, timeout time.Duration, log *slog.Logger) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), timeout)
+	defer cancel()
+	err := server.Shutdown(ctx)
+	if errors.Is(err, context.DeadlineExceeded) {
+		_ = server.Close() // nothing more can be done for whoever is left
+		return fmt.Errorf("requests were still running after --drain-timeout, %v, and were cut off", timeout)
+	}
+	if err != nil {
+		return err
+	}
+	log.Info("stopped")
+	return nil
+}
+
+const (
+	// memoryHeadroom is for all but the pictures: the bodies of as many requests
+	// as workers and queue hold by default on a small machine, and the process.
+	memoryHeadroom = 512 << 20
+	maxHeaderBytes = 64 << 10
+	bodyTimeout    = time.Minute
+)
+
+// routes is the whole surface, and the order in which a request passes through
+// it.
+func routes(stop context.Context, cfg *config, svc *service.Service, state *health, log *slog.Logger) http.Handler {
+	mux := http.NewServeMux()
+	handle := func(path string, h http.Handler) { mux.Handle(path, bounded(stop, h)) }
+	// Whose messages are names: compressed, they could only be bombs.
+	small := connect.WithHandlerOptions(connect.WithReadMaxBytes(smallMessage), connect.WithCompression("gzip", nil, nil))
+
+	mux.Handle(svc.Handler())                                 // /inference.v1.Inference/
+	handle(grpchealth.NewHandler(state, small))               // /grpc.health.v1.Health/
+	handle(grpcreflect.NewHandlerV1(reflector(), small))      // /grpc.reflection.v1.ServerReflection/
+	handle(grpcreflect.NewHandlerV1Alpha(reflector(), small)) // /grpc.reflection.v1alpha.ServerReflection/
+	mux.HandleFunc("GET /livez", state.live)
+	mux.HandleFunc("GET /readyz", state.ready)
+
+	return accessLog(log, svc.Recover(crossOrigin(cfg.CORSOrigin, mux))) // first to last
+}
+
+// smallMessage is more than any message of health and reflection has.
+const smallMessage = 64 << 10
+
+// bounded keeps handlers that take no images from reading much, and ends their
+// streams when stop does: a reflection stream that idles must not hold up an
+// orderly stop.
+func bounded(stop context.Context, next http.Handler) http.Handler {
+	next = http.MaxBytesHandler(next, 16*smallMessage)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body := http.NewResponseController(w)
+		defer context.AfterFunc(stop, func() {
+			_ = body.SetReadDeadline(time.Now()) // it may have ended by itself
+		})()
+		next.ServeHTTP(w, r)
+	})
+}
+
+func reflector() *grpcreflect.Reflector {
+	return grpcreflect.NewStaticReflector(inferencev1connect.InferenceName, grpchealth.HealthV1ServiceName)
+}
+
+// health answers probes: gRPC's, and Kubernetes's two.
+type health struct {
+	*grpchealth.StaticChecker
+	isReady atomic.Bool
+}
+
+func newHealth() *health {
+	h := &health{StaticChecker: grpchealth.NewStaticChecker(inferencev1connect.InferenceName)}
+	h.serving(false)
+	return h
+}
+
+func (h *health) serving(yes bool) {
+	h.isReady.Store(yes)
+	status := grpchealth.StatusNotServing
+	if yes {
+		status = grpchealth.StatusServing
+	}
+	h.SetStatus("", status)
+	h.SetStatus(inferencev1connect.InferenceName, status)
+}
+
+// live tells that the process turns over.
+func (h *health) live(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, "ok\n") }
+
+// ready tells that the models are loaded and passed their self-test, and that
+// the server is not about to stop.
+func (h *health) ready(w http.ResponseWriter, _ *http.Request) {
+	if !h.isReady.Load() {
+		answer(w, http.StatusServiceUnavailable, "stopping\n")
+		return
+	}
+	answer(w, http.StatusOK, "ok\n")
+}
+
+func answer(w http.ResponseWriter, status int, text string) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
+	_, _ = io.WriteString(w, text) // the prober may have left
+}
+
+// url is what a person on this machine would open.
+func url(addr net.Addr, secure bool) string {
+	scheme := "http"
+	if secure {
+		scheme = "https"
+	}
+	host, port, err := net.SplitHostPort(addr.String())
+	if err != nil {
+		return addr.String()
+	}
+	if ip := net.ParseIP(host); ip != nil && ip.IsUnspecified() {
+		host = "localhost"
+	}
+	return scheme + "://" + net.JoinHostPort(host, port)
+}
+
+// tls returns nil when no certificate is configured.
+func (c *config) tls() (*tls.Config, error) {
+	if c.TLSCert == "" {
+		return nil, nil
+	}
+	cert, err := tls.LoadX509KeyPair(c.TLSCert, c.TLSKey)
+	if err != nil {
+		return nil, fmt.Errorf("--tls-cert and --tls-key: %w", err)
+	}
+	return &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}, nil
+}

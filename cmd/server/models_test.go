@@ -1,0 +1,137 @@
+package main
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/mienproject/mien/face/facetest"
+	inferencev1 "github.com/mienproject/mien/gen/inference/v1"
+)
+
+// onnxShelf returns ONNX Runtime's library and the folder of the models. Without
+// either the test is skipped, or fails where CI is set.
+func onnxShelf(t *testing.T) (library, models string) {
+	t.Helper()
+	refuse := t.Skipf
+	if os.Getenv("CI") != "" {
+		refuse = t.Fatalf
+	}
+	library, models = "../../.bin/libonnxruntime.so.1", "../../../shared/models"
+	if _, err := os.Stat(library); err != nil {
+		refuse("needs ONNX Runtime, which \"make onnxruntime\" fetches: %v", err)
+	}
+	if _, err := os.Stat(models); err != nil {
+		refuse("needs the models, which are no part of the repository: %v", err)
+	}
+	return library, models
+}
+
+// TestModels serves a known model from a mirror, one by its path, MTCNN's folder
+// and the embedded one, and asks each for the four people.
+func TestModels(t *testing.T) {
+	library, models := onnxShelf(t)
+	t.Setenv("XDG_CACHE_HOME", t.TempDir())
+	requests := 0
+	mirror := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		requests++
+		if r.URL.Path != "/yunet/yunet_n_dynamic.onnx" {
+			http.NotFound(w, r)
+			return
+		}
+		http.ServeFile(w, r, filepath.Join(models, "yunet_n_dynamic.onnx"))
+	}))
+	args := []string{
+		"--onnxruntime", library, "--model-mirror", mirror.URL,
+		"--model", "yunet", "--model", "pigo", "--model", "mtcnn=" + filepath.Join(models, "mtcnn"),
+		"--model", "scrfd=" + filepath.Join(models, "scrfd_2.5g_kps_640.onnx"),
+	}
+	s := start(t, args...)
+	if requests != 1 {
+		t.Errorf("%d requests to the mirror, want 1", requests)
+	}
+	mirror.Close()
+
+	client := grpcClient(t, s.url)
+	res, err := client.ListModels(t.Context(), &inferencev1.ListModelsRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names, families []string
+	for _, m := range res.GetModels() {
+		names, families = append(names, m.GetName()), append(families, m.GetFamily())
+		if m.GetVersion() == "" || !m.GetLandmarks() || m.GetDefault() != (m.GetName() == "yunet") {
+			t.Errorf("%v", m)
+		}
+	}
+	if want := []string{"yunet", "pigo", "mtcnn", "scrfd"}; !slices.Equal(names, want) || !slices.Equal(families, want) {
+		t.Errorf("names %q, families %q", names, families)
+	}
+	people := readFile(t, facetest.Path(t, "peoples.jpg"))
+	for _, name := range append(names, "") {
+		t.Run(name, func(t *testing.T) {
+			res, err := client.Predict(t.Context(), &inferencev1.Image{RawData: people, Options: &inferencev1.DetectOptions{Model: name}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if want := cmp.Or(name, "yunet"); res.GetModel() != want {
+				t.Errorf("%q answered", res.GetModel())
+			}
+			assertFaces(t, res, fourPeople, 0.5)
+			for _, r := range res.GetResults() {
+				if r.GetLandmarks() == nil {
+					t.Errorf("no landmarks: %v", r)
+				}
+			}
+		})
+	}
+
+	// Offline, with what was fetched.
+	if code, log := s.stop(); code != 0 {
+		t.Fatalf("exit code %d:\n%s", code, log)
+	}
+	start(t, args...)
+}
+
+// TestModelsRefused before anything is served, with the remedy.
+func TestModelsRefused(t *testing.T) {
+	library, models := onnxShelf(t)
+	t.Setenv("XDG_CACHE_HOME", t.TempDir())
+	nowhere := httptest.NewServer(http.NotFoundHandler())
+	defer nowhere.Close()
+	for _, c := range []struct {
+		name string
+		args []string
+		told []string
+	}{
+		{"no path", []string{"--model", "mine="}, []string{"NAME=PATH"}},
+		{"nothing there", []string{"--model", "mine=/nowhere.onnx", "--onnxruntime", library}, []string{"/nowhere.onnx", "no such file"}},
+		{"no model", []string{"--model", "mine=main.go", "--onnxruntime", library}, []string{"main.go"}},
+		{"unknown kind", []string{"--model", "mine=" + filepath.Join(models, "mtcnn", "rnet.onnx"), "--onnxruntime", library}, []string{"softmax_1", "YuNet"}},
+		{"no runtime", []string{"--model", "yunet", "--onnxruntime", "/nowhere.so"}, []string{"/nowhere.so"}},
+		{"not on the mirror", []string{"--model", "yunet", "--onnxruntime", library, "--model-mirror", nowhere.URL}, []string{nowhere.URL, "404", "yunet=path"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			var stderr bytes.Buffer
+			if code := run(ctx, append([]string{"--listen", "127.0.0.1:0"}, c.args...), io.Discard, &stderr); code != 2 || ctx.Err() != nil {
+				t.Errorf("exit code %d", code)
+			}
+			for _, text := range c.told {
+				if !strings.Contains(strings.ToLower(stderr.String()), strings.ToLower(text)) {
+					t.Errorf("%q does not tell %q", stderr.String(), text)
+				}
+			}
+		})
+	}
+}

@@ -1,0 +1,880 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"compress/gzip"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"image"
+	"image/color"
+	"io"
+	"math/big"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"connectrpc.com/connect"
+	"connectrpc.com/grpcreflect"
+	"go.uber.org/goleak"
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/mienproject/mien/face"
+	"github.com/mienproject/mien/face/facetest"
+	inferencev1 "github.com/mienproject/mien/gen/inference/v1"
+	inferencev1connect "github.com/mienproject/mien/gen/inference/v1/inferencev1connect"
+)
+
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m)
+}
+
+// server is the whole program, running.
+type server struct {
+	url string
+	// stop interrupts it, and returns its exit code and log.
+	stop func() (int, string)
+}
+
+// start runs the program with args on a free port, and stops it with the test.
+func start(t *testing.T, args ...string) server {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	read, write := io.Pipe()
+	code := make(chan int, 1)
+	go func() {
+		code <- run(ctx, append([]string{"--listen", "127.0.0.1:0", "--log-format", "json"}, args...), io.Discard, write)
+		_ = write.Close()
+	}()
+	var (
+		mu  sync.Mutex
+		log strings.Builder
+	)
+	url, read2 := make(chan string, 1), make(chan struct{})
+	go func() {
+		defer close(read2)
+		lines := bufio.NewScanner(read)
+		for lines.Scan() {
+			mu.Lock()
+			fmt.Fprintln(&log, lines.Text())
+			mu.Unlock()
+			var line struct{ Msg, URL string }
+			if json.Unmarshal(lines.Bytes(), &line) == nil && line.Msg == "listening" {
+				url <- line.URL
+			}
+		}
+	}()
+	stop := sync.OnceValues(func() (int, string) {
+		cancel()
+		c := <-code
+		<-read2
+		return c, log.String()
+	})
+	t.Cleanup(func() { stop() })
+	select {
+	case u := <-url:
+		return server{u, stop}
+	case <-read2:
+		mu.Lock()
+		defer mu.Unlock()
+		t.Fatalf("did not start:\n%s", log.String())
+		panic("unreachable")
+	}
+}
+
+// certificate writes a key pair for 127.0.0.1, and returns the files and what
+// trusts them.
+func certificate(t *testing.T) (cert, key string, pool *x509.CertPool) {
+	t.Helper()
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "mien test"},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &private.PublicKey, private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keyDER, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	write := func(name, kind string, der []byte) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	parsed, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pool = x509.NewCertPool()
+	pool.AddCert(parsed)
+	return write("cert.pem", "CERTIFICATE", der), write("key.pem", "PRIVATE KEY", keyDER), pool
+}
+
+// httpClient speaks one version of HTTP, and only that.
+func httpClient(t *testing.T, version int, pool *x509.CertPool) *http.Client {
+	t.Helper()
+	p := new(http.Protocols)
+	switch {
+	case version == 1:
+		p.SetHTTP1(true)
+	case pool != nil:
+		p.SetHTTP2(true)
+	default:
+		p.SetUnencryptedHTTP2(true)
+	}
+	transport := &http.Transport{Protocols: p, TLSClientConfig: &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}}
+	t.Cleanup(transport.CloseIdleConnections)
+	return &http.Client{Transport: transport}
+}
+
+const samplePath = "../../service/selftest/sample.jpg"
+
+func readFile(t testing.TB, path string) []byte {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+// TestProtocols asks the same of every way in: protocol × codec × compression ×
+// HTTP version × TLS.
+func TestProtocols(t *testing.T) {
+	cert, key, pool := certificate(t)
+	plain, secure := start(t), start(t, "--tls-cert", cert, "--tls-key", key)
+	if !strings.HasPrefix(plain.url, "http://") || !strings.HasPrefix(secure.url, "https://") {
+		t.Fatalf("%s, %s", plain.url, secure.url)
+	}
+	sample := readFile(t, samplePath)
+	var want string // the answer, which has to be the same by every way
+
+	for _, c := range []struct {
+		name string
+		opts []connect.ClientOption
+		http int // the only version it can speak; 0: any
+	}{
+		{"connect", nil, 0},
+		{"grpc", []connect.ClientOption{connect.WithGRPC()}, 2},
+		{"grpc-web", []connect.ClientOption{connect.WithGRPCWeb()}, 0},
+	} {
+		for codec, codecOpts := range map[string][]connect.ClientOption{
+			"proto": nil,
+			"json":  {connect.WithProtoJSON()},
+		} {
+			for compression, compressionOpts := range map[string][]connect.ClientOption{
+				"identity": {connect.WithAcceptCompression("gzip", nil, nil)},
+				"gzip":     {connect.WithSendGzip()},
+			} {
+				for _, version := range []int{1, 2} {
+					if c.http != 0 && c.http != version {
+						continue
+					}
+					for _, s := range []struct {
+						name string
+						server
+						pool *x509.CertPool
+					}{{"cleartext", plain, nil}, {"tls", secure, pool}} {
+						t.Run(fmt.Sprintf("%s/%s/%s/HTTP%d/%s", c.name, codec, compression, version, s.name), func(t *testing.T) {
+							opts := append(append(append([]connect.ClientOption{}, c.opts...), codecOpts...), compressionOpts...)
+							client := inferencev1connect.NewInferenceClient(httpClient(t, version, s.pool), s.url, opts...)
+							got := assertProtocol(t, client, sample)
+							if want == "" {
+								want = got
+							}
+							if got != want {
+								t.Errorf("found %s, another way in found %s", got, want)
+							}
+						})
+					}
+				}
+			}
+		}
+	}
+	if !strings.Contains(want, "up_left") {
+		t.Errorf("nothing was compared: %q", want)
+	}
+}
+
+// assertProtocol holds one client to all that a client may expect, and returns
+// the faces that it got.
+func assertProtocol(t *testing.T, client inferencev1connect.InferenceClient, sample []byte) string {
+	t.Helper()
+	ctx, info := connect.NewClientContext(t.Context())
+	res, err := client.Predict(ctx, &inferencev1.Image{RawData: sample, ImageId: "sample"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(res.GetResults()) != 1 || res.GetImageId() != "sample" || res.GetWidth() != 320 || res.GetHeight() != 400 || res.GetModel() != "pigo" {
+		t.Fatalf("%v", res)
+	}
+	found := res.GetResults()[0]
+	if iou := face.IoU(box(found), face.Box{MinX: 60, MinY: 85, MaxX: 254, MaxY: 339}); iou < 0.8 {
+		t.Errorf("box %v, IoU %.2f", found.GetBox(), iou)
+	}
+	if c := found.GetConfidence(); c <= 0.9 || c > 1 {
+		t.Errorf("confidence %v", c)
+	}
+	if l := found.GetLandmarks(); l.GetLeftEye().GetX() >= l.GetRightEye().GetX() || l.GetMouthLeft().GetX() >= l.GetMouthRight().GetX() ||
+		l.GetNose().GetY() <= l.GetLeftEye().GetY() || l.GetMouthLeft().GetY() <= l.GetNose().GetY() {
+		t.Errorf("landmarks %v", l)
+	}
+	if id := info.ResponseHeader().Get("X-Request-Id"); id == "" || id != res.GetMetaData().GetUuid() {
+		t.Errorf("request id %q in the header, %q in the meta data", id, res.GetMetaData().GetUuid())
+	}
+
+	// An image without a face is no error.
+	res, err = client.Predict(t.Context(), &inferencev1.Image{
+		RawData: make([]byte, 100*80), Width: 100, Height: 80, PixelFormat: inferencev1.PixelFormat_PIXEL_FORMAT_GRAY8,
+	})
+	if err != nil || len(res.GetResults()) != 0 || res.GetWidth() != 100 || res.GetHeight() != 80 {
+		t.Errorf("no face: %v, %v", res, err)
+	}
+
+	_, err = client.Predict(t.Context(), &inferencev1.Image{RawData: sample[:1000]})
+	if code, reason := reasonOf(t, err); code != connect.CodeInvalidArgument || reason != "CORRUPT_IMAGE" {
+		t.Errorf("a broken image: %v", err)
+	}
+
+	models, err := client.ListModels(t.Context(), &inferencev1.ListModelsRequest{})
+	if err != nil || len(models.GetModels()) != 1 || models.GetModels()[0].GetFamily() != "pigo" {
+		t.Errorf("models: %v, %v", models, err)
+	}
+	return found.String()
+}
+
+func box(r *inferencev1.Result) face.Box {
+	b := r.GetBox()
+	return face.Box{
+		MinX: float64(b.GetUpLeft().GetX()), MinY: float64(b.GetUpLeft().GetY()),
+		MaxX: float64(b.GetLowerRight().GetX()), MaxY: float64(b.GetLowerRight().GetY()),
+	}
+}
+
+func reasonOf(t testing.TB, err error) (connect.Code, string) {
+	t.Helper()
+	var ce *connect.Error
+	if !errors.As(err, &ce) {
+		t.Fatalf("no Connect error: %v", err)
+	}
+	for _, d := range ce.Details() {
+		if v, err := d.Value(); err == nil {
+			if info, ok := v.(*errdetails.ErrorInfo); ok {
+				return ce.Code(), info.GetReason()
+			}
+		}
+	}
+	return ce.Code(), ""
+}
+
+func grpcClient(t *testing.T, url string) inferencev1connect.InferenceClient {
+	t.Helper()
+	return inferencev1connect.NewInferenceClient(httpClient(t, 2, nil), url, connect.WithGRPC())
+}
+
+// fourPeople are those of the old system's picture, read off it from left to
+// right.
+var fourPeople = []face.Box{
+	{MinX: 160, MinY: 108, MaxX: 209, MaxY: 168},
+	{MinX: 294, MinY: 84, MaxX: 343, MaxY: 146},
+	{MinX: 426, MinY: 82, MaxX: 470, MaxY: 138},
+	{MinX: 575, MinY: 75, MaxX: 623, MaxY: 136},
+}
+
+// TestPeople: the four people of the old system's picture, and only they.
+func TestPeople(t *testing.T) {
+	s := start(t)
+	data := readFile(t, facetest.Path(t, "peoples.jpg"))
+	res, err := grpcClient(t, s.url).Predict(t.Context(), &inferencev1.Image{RawData: data})
+	if err != nil {
+		t.Fatal(err)
+	}
+	assertFaces(t, res, fourPeople, 0.6)
+	for _, r := range res.GetResults() {
+		if r.GetLandmarks() == nil || r.GetConfidence() < 0.5 {
+			t.Errorf("%v", r)
+		}
+	}
+}
+
+// assertFaces: as many faces as are wanted, each where one is wanted.
+func assertFaces(t testing.TB, res *inferencev1.InferResults, want []face.Box, least float64) {
+	t.Helper()
+	if len(res.GetResults()) != len(want) {
+		t.Errorf("%d faces, want %d: %v", len(res.GetResults()), len(want), res.GetResults())
+	}
+	for _, w := range want {
+		best := 0.0
+		for _, r := range res.GetResults() {
+			best = max(best, face.IoU(box(r), w))
+		}
+		if best < least {
+			t.Errorf("no face at %v: best IoU %.2f", w, best)
+		}
+	}
+}
+
+// TestOrientations: one photograph in the eight EXIF orientations has the same
+// faces, in upright coordinates.
+func TestOrientations(t *testing.T) {
+	s := start(t)
+	client := grpcClient(t, s.url)
+	var want []face.Box
+	photos := facetest.Subset(t, "exif")
+	if len(photos) != 8 {
+		t.Fatalf("%d photographs", len(photos))
+	}
+	for _, p := range photos {
+		res, err := client.Predict(t.Context(), &inferencev1.Image{RawData: readFile(t, p.Path)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want == nil {
+			for _, r := range res.GetResults() {
+				want = append(want, box(r))
+			}
+			if len(want) != 3 {
+				t.Fatalf("%s: %v", p.Path, res.GetResults())
+			}
+		}
+		t.Run(filepath.Base(p.Path), func(t *testing.T) { assertFaces(t, res, want, 0.85) })
+	}
+}
+
+// TestPicturesWithoutFaces: at most one false face on all of them.
+func TestPicturesWithoutFaces(t *testing.T) {
+	s := start(t)
+	client := grpcClient(t, s.url)
+	n := 0
+	photos := facetest.Subset(t, "negatives")
+	for _, p := range photos {
+		res, err := client.Predict(t.Context(), &inferencev1.Image{RawData: readFile(t, p.Path)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		n += len(res.GetResults())
+	}
+	if t.Logf("%d false faces in %d pictures", n, len(photos)); n > 1 {
+		t.Errorf("%d false faces in %d pictures, want at most one", n, len(photos))
+	}
+}
+
+// TestCrossOrigin: which pages a browser lets read the answers.
+func TestCrossOrigin(t *testing.T) {
+	open := start(t, "--cors-origin", "https://app.example.com", "--cors-origin", "https://*.example.org")
+	closed := start(t)
+	client := httpClient(t, 1, nil)
+	for _, c := range []struct {
+		name, url, origin string
+		header            string // which the page wants to send
+		allowed           bool
+	}{
+		{"JSON", open.url, "https://app.example.com", "content-type", true},
+		{"Connect", open.url, "https://app.example.com", "connect-protocol-version,connect-timeout-ms,content-type", true},
+		{"gRPC-Web", open.url, "https://app.example.com", "content-type,grpc-timeout,x-grpc-web,x-user-agent", true},
+		{"request id", open.url, "https://app.example.com", "x-request-id", true},
+		{"below a domain", open.url, "https://a.b.example.org", "content-type", true},
+		{"other origin", open.url, "https://evil.example.com", "content-type", false},
+		{"other scheme", open.url, "http://app.example.com", "content-type", false},
+		{"other port", open.url, "https://app.example.com:8443", "content-type", false},
+		{"header that nobody needs", open.url, "https://app.example.com", "x-evil", false},
+		{"no origin configured", closed.url, "https://app.example.com", "content-type", false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			do := func(method string, body string, header ...string) *http.Response {
+				req, err := http.NewRequestWithContext(t.Context(), method, c.url+inferencev1connect.InferenceListModelsProcedure, strings.NewReader(body))
+				if err != nil {
+					t.Fatal(err)
+				}
+				req.Header.Set("Origin", c.origin)
+				for i := 0; i < len(header); i += 2 {
+					req.Header.Set(header[i], header[i+1])
+				}
+				res, err := client.Do(req)
+				if err != nil {
+					t.Fatal(err)
+				}
+				_ = res.Body.Close()
+				return res
+			}
+			preflight := do(http.MethodOptions, "", "Access-Control-Request-Method", "POST", "Access-Control-Request-Headers", c.header)
+			if got := preflight.Header.Get("Access-Control-Allow-Origin"); (got == c.origin) != c.allowed || (got != "") != c.allowed {
+				t.Errorf("preflight: Access-Control-Allow-Origin %q", got)
+			}
+			if c.name == "header that nobody needs" {
+				return
+			}
+			res := do(http.MethodPost, "{}", "Content-Type", "application/json")
+			if got := res.Header.Get("Access-Control-Allow-Origin"); (got == c.origin) != c.allowed {
+				t.Errorf("answer: Access-Control-Allow-Origin %q", got)
+			}
+			exposed := strings.ToLower(res.Header.Get("Access-Control-Expose-Headers"))
+			for _, h := range []string{"grpc-status", "grpc-message", "grpc-status-details-bin", "x-request-id", "retry-after"} {
+				if strings.Contains(exposed, h) != c.allowed {
+					t.Errorf("exposed headers %q, %s", exposed, h)
+				}
+			}
+		})
+	}
+}
+
+func TestRequestIDs(t *testing.T) {
+	s := start(t)
+	client := httpClient(t, 1, nil)
+	ask := func(id string) string {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.url+"/livez", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if id != "" {
+			req.Header.Set("X-Request-Id", id)
+		}
+		res, err := client.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = res.Body.Close()
+		return res.Header.Get("X-Request-Id")
+	}
+	if a, b := ask(""), ask(""); len(a) != 36 || a == b {
+		t.Errorf("%q, %q: want two different UUIDs", a, b)
+	}
+	for _, id := range []string{"4bf92f3577b34da6a3ce929d0e0e4736", "proxy-7:42_a.b"} {
+		if got := ask(id); got != id {
+			t.Errorf("%q became %q", id, got)
+		}
+	}
+	for _, id := range []string{strings.Repeat("x", 65), "with space", "<script>", "ünïque"} {
+		if got := ask(id); len(got) != 36 || got == id {
+			t.Errorf("%q became %q, want a new one", id, got)
+		}
+	}
+}
+
+// TestAccessLog: one line a request, with what an operator asks for, and never
+// what a URL holds.
+func TestAccessLog(t *testing.T) {
+	s := start(t)
+	client := grpcClient(t, s.url)
+	if _, err := client.Predict(t.Context(), &inferencev1.Image{RawData: readFile(t, samplePath)}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := client.Predict(t.Context(), &inferencev1.Image{}); err == nil {
+		t.Fatal("no error")
+	}
+	h := httpClient(t, 1, nil)
+	for _, path := range []string{"/livez", "/nowhere?secret=1", inferencev1connect.InferencePredictProcedure + "?connect=v1&encoding=json&message=secret"} {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.url+path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res, err := h.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = res.Body.Close()
+	}
+	code, log := s.stop()
+	if code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+	var lines []map[string]any
+	for line := range strings.Lines(log) {
+		var m map[string]any
+		if err := json.Unmarshal([]byte(line), &m); err != nil {
+			t.Fatalf("%v: %s", err, line)
+		}
+		if m["msg"] == "request" {
+			lines = append(lines, m)
+		}
+	}
+	if len(lines) != 4 { // the probe is at debug level
+		t.Fatalf("%d lines:\n%s", len(lines), log)
+	}
+	if strings.Contains(log, "secret") {
+		t.Errorf("the log tells what a URL held:\n%s", log)
+	}
+	has := func(line map[string]any, want map[string]any) {
+		t.Helper()
+		for k, v := range want {
+			if line[k] != v {
+				t.Errorf("%s: %v, want %v", k, line[k], v)
+			}
+		}
+	}
+	has(lines[0], map[string]any{
+		"protocol": "grpc", "path": "/inference.v1.Inference/Predict", "code": "ok", "http": "HTTP/2.0", "peer": "127.0.0.1",
+		"model": "pigo", "bytes": 90716.0, "width": 320.0, "height": 400.0, "faces": 1.0,
+	})
+	if lines[0]["detect_ms"].(float64) <= 0 || lines[0]["decode_ms"].(float64) <= 0 || lines[0]["request_id"] == "" {
+		t.Errorf("%v", lines[0])
+	}
+	has(lines[1], map[string]any{"code": "invalid_argument", "reason": "EMPTY_IMAGE"})
+	has(lines[2], map[string]any{"path": "/nowhere", "status": 404.0})
+	has(lines[3], map[string]any{"path": "/inference.v1.Inference/Predict", "method": "GET", "status": 400.0, "protocol": "connect"})
+}
+
+// TestAccessLogTellsRefusals: what Connect cannot read never reaches a handler,
+// and is logged with the code that the caller got all the same.
+func TestAccessLogTellsRefusals(t *testing.T) {
+	s := start(t)
+	broken := "\x00\x00\x00\x00\x02\xff\xff" // a gRPC message that is no protobuf
+	client := httpClient(t, 2, nil)
+	for _, c := range [][2]string{
+		{"application/json", `{"rawData":`},
+		{"application/proto", "\xff\xff"},
+		{"application/grpc", broken},
+		{"application/grpc-web+proto", broken},
+	} {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.url+inferencev1connect.InferencePredictProcedure, strings.NewReader(c[1]))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Content-Type", c[0])
+		res, err := client.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = io.Copy(io.Discard, res.Body)
+		_ = res.Body.Close()
+	}
+	_, log := s.stop()
+	n := 0
+	for line := range strings.Lines(log) {
+		if strings.Contains(line, `"msg":"request"`) {
+			if n++; !strings.Contains(line, `"code":"invalid_argument"`) {
+				t.Error(line)
+			}
+		}
+	}
+	if n != 4 {
+		t.Errorf("%d lines:\n%s", n, log)
+	}
+}
+
+// TestSmallHandlersReadLittle: health and reflection take names, and neither a
+// long message nor a bomb.
+func TestSmallHandlersReadLittle(t *testing.T) {
+	s := start(t)
+	client := httpClient(t, 1, nil)
+	var bomb bytes.Buffer
+	w := gzip.NewWriter(&bomb)
+	_, _ = w.Write(bytes.Repeat([]byte{0}, 50<<20))
+	_ = w.Close()
+	for _, c := range []struct {
+		name, encoding string
+		body           []byte
+	}{
+		{"long", "", append([]byte{0x12, 0x80, 0x80, 0x80, 0x01}, make([]byte, 2<<20)...)},
+		{"bomb", "gzip", bomb.Bytes()},
+	} {
+		for _, path := range []string{"/grpc.health.v1.Health/Check"} {
+			req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.url+path, bytes.NewReader(c.body))
+			if err != nil {
+				t.Fatal(err)
+			}
+			req.Header.Set("Content-Type", "application/proto")
+			req.Header.Set("Content-Encoding", c.encoding)
+			res, err := client.Do(req)
+			if err != nil {
+				continue // cut off while it was sending
+			}
+			_ = res.Body.Close()
+			if res.StatusCode == http.StatusOK {
+				t.Errorf("%s to %s: status %d", c.name, path, res.StatusCode)
+			}
+		}
+	}
+}
+
+// TestStopWithIdleReflection: a stream that nobody uses does not hold up an
+// orderly stop.
+func TestStopWithIdleReflection(t *testing.T) {
+	s := start(t)
+	stream := grpcreflect.NewClient(httpClient(t, 2, nil), s.url, connect.WithGRPC()).NewStream(t.Context())
+	if _, err := stream.ListServices(); err != nil {
+		t.Fatal(err)
+	}
+	if code, log := s.stop(); code != 0 {
+		t.Errorf("exit code %d:\n%s", code, log)
+	}
+	_, _ = stream.Close() // the server has ended it
+}
+
+// TestStalledBody: a caller's deadline holds while its body does not come.
+func TestStalledBody(t *testing.T) {
+	s := start(t)
+	read, write := io.Pipe()
+	defer write.Close()
+	go func() { _, _ = io.WriteString(write, `{"rawData":"`) }()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.url+inferencev1connect.InferencePredictProcedure, read)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("Connect-Timeout-Ms", "200")
+	res, err := httpClient(t, 1, nil).Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	body, _ := io.ReadAll(res.Body)
+	if res.StatusCode != http.StatusGatewayTimeout || !strings.Contains(string(body), `"DEADLINE"`) {
+		t.Errorf("status %d: %s", res.StatusCode, body)
+	}
+}
+
+func TestProbes(t *testing.T) {
+	s := start(t)
+	client := httpClient(t, 1, nil)
+	for path, want := range map[string]string{"/livez": "ok\n", "/readyz": "ok\n"} {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.url+path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res, err := client.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, _ := io.ReadAll(res.Body)
+		_ = res.Body.Close()
+		if res.StatusCode != http.StatusOK || string(body) != want || res.Header.Get("Cache-Control") != "no-store" {
+			t.Errorf("%s: %d %q", path, res.StatusCode, body)
+		}
+	}
+}
+
+// TestMisconfigured: whatever is wrong is told before anything is served, all of
+// it, with the remedy.
+func TestMisconfigured(t *testing.T) {
+	taken, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	for _, c := range []struct {
+		name string
+		args []string
+		env  map[string]string
+		code int
+		told []string
+	}{
+		{name: "unknown flag", args: []string{"--lisen", ":1"}, code: 2, told: []string{"--lisen", "--help"}},
+		{name: "argument", args: []string{"photo.jpg"}, code: 2, told: []string{"photo.jpg"}},
+		{name: "no number", args: []string{"--workers", "many"}, code: 2, told: []string{"--workers", "many"}},
+		{name: "no address", args: []string{"--listen", "8080"}, code: 2, told: []string{"--listen", `"8080"`, ":8080"}},
+		{name: "port in use", args: []string{"--listen", taken.Addr().String()}, code: 1, told: []string{"--listen", "in use"}},
+		{name: "unknown model", args: []string{"--model", "yolo"}, code: 2, told: []string{"--model", `"yolo"`, "pigo"}},
+		{name: "model twice", args: []string{"--model", "pigo", "--model", "pigo"}, code: 2, told: []string{"--model", "twice"}},
+		{name: "no size", args: []string{"--max-image-bytes", "big"}, code: 2, told: []string{"--max-image-bytes", "16MiB"}},
+		{name: "limits, all at once", args: []string{"--workers", "0", "--timeout", "0s", "--max-pixels", "0"}, code: 2, told: []string{"--workers", "--timeout", "--max-pixels"}},
+		{name: "certificate without key", args: []string{"--tls-cert", "x.pem"}, code: 2, told: []string{"--tls-key"}},
+		{name: "certificate that is none", args: []string{"--tls-cert", "main.go", "--tls-key", "main.go"}, code: 2, told: []string{"--tls-cert"}},
+		{name: "origin with a path", args: []string{"--cors-origin", "https://example.com/app"}, code: 2, told: []string{"--cors-origin", "https://app.example.com"}},
+		{name: "origin with the scheme's own port", args: []string{"--cors-origin", "https://app.example.com:443"}, code: 2, told: []string{"--cors-origin"}},
+		{name: "no port", args: []string{"--listen", "127.0.0.1:99999"}, code: 2, told: []string{"--listen", "99999"}},
+		{name: "no memory", args: []string{"--max-inflight-bytes", "1"}, code: 2, told: []string{"--max-inflight-bytes", "1MiB"}},
+		{name: "origin without a scheme", args: []string{"--cors-origin", "example.com"}, code: 2, told: []string{"--cors-origin"}},
+		{name: "origin in capitals", args: []string{"--cors-origin", "https://App.example.com"}, code: 2, told: []string{"--cors-origin"}},
+		{name: "log format", args: []string{"--log-format", "xml"}, code: 2, told: []string{"--log-format", "json"}},
+		{name: "log level", args: []string{"--log-level", "loud"}, code: 2, told: []string{"--log-level", "loud", "debug"}},
+		{name: "environment", env: map[string]string{"RUN_ENV": "prod"}, code: 2, told: []string{"prod", "production"}},
+		{name: "variable", env: map[string]string{"MIEN_QUEUE": "long"}, code: 2, told: []string{"MIEN_QUEUE", "long"}},
+		{name: "misspelt variable", env: map[string]string{"MIEN_MAX_PIXEL": "1"}, code: 2, told: []string{"MIEN_MAX_PIXEL"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			for k, v := range c.env {
+				t.Setenv(k, v)
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+			defer cancel()
+			var stderr bytes.Buffer
+			code := run(ctx, append([]string{"--listen", "127.0.0.1:0"}, c.args...), io.Discard, &stderr)
+			if code != c.code || ctx.Err() != nil {
+				t.Errorf("exit code %d, want %d: %s", code, c.code, stderr.String())
+			}
+			for _, text := range c.told {
+				if !strings.Contains(stderr.String(), text) {
+					t.Errorf("%q does not tell %q", stderr.String(), text)
+				}
+			}
+		})
+	}
+}
+
+// TestEnvironment: every flag has its variable, a flag wins, and Kubernetes'
+// variables for a service named mien do no harm.
+func TestEnvironment(t *testing.T) {
+	for k, v := range map[string]string{
+		"MIEN_MAX_IMAGE_BYTES": "2KiB", "MIEN_WORKERS": "3", "MIEN_QUEUE": "0", "MIEN_CORS_ORIGIN": "https://a.example,https://b.example",
+		"RUN_ENV": "STAGING", "MIEN_TIMEOUT": "5s", "MIEN_MODEL": "pigo",
+		"MIEN_DRAIN_DELAY": "", "MIEN_MAX_PIXELS": "",
+		"MIEN_SERVICE_HOST": "10.0.0.1", "MIEN_SERVICE_PORT": "80", "MIEN_SERVICE_PORT_HTTP": "80", "MIEN_PORT": "tcp://10.0.0.1:80",
+		"MIEN_PORT_80_TCP": "tcp://10.0.0.1:80", "MIEN_PORT_80_TCP_ADDR": "10.0.0.1", "MIEN_CANARY_SERVICE_HOST": "10.0.0.2",
+	} {
+		t.Setenv(k, v)
+	}
+	cfg, done, err := parse([]string{"--workers", "5"}, io.Discard)
+	if err != nil || done {
+		t.Fatal(err)
+	}
+	got, err := cfg.service(t.Context(), cfg.logger(io.Discard, false), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.MaxImageBytes != 2048 || got.Workers != 5 || got.Queue != 0 || got.Timeout != 5*time.Second || got.DefaultTimeout != 5*time.Second ||
+		got.Environment != inferencev1.Environment_ENVIRONMENT_STAGING || len(got.Models) != 1 || len(cfg.CORSOrigin) != 2 {
+		t.Errorf("%+v, origins %v", got, cfg.CORSOrigin)
+	}
+}
+
+func TestHelp(t *testing.T) {
+	for flag, told := range map[string][]string{
+		"--help":    {"--listen", "$MIEN_LISTEN", "16MiB", "64000000", "grpc", "Limits"},
+		"--version": {version, "pigo", "go1."},
+	} {
+		var stdout, stderr bytes.Buffer
+		if code := run(t.Context(), []string{flag}, &stdout, &stderr); code != 0 || stderr.Len() > 0 {
+			t.Errorf("%s: exit code %d, %s", flag, code, stderr.String())
+		}
+		for _, text := range told {
+			if !strings.Contains(strings.ToLower(stdout.String()), strings.ToLower(text)) {
+				t.Errorf("%s does not tell %q:\n%s", flag, text, stdout.String())
+			}
+		}
+	}
+}
+
+func TestLogFormat(t *testing.T) {
+	for _, c := range []struct {
+		format   string
+		terminal bool
+		json     bool
+	}{{"auto", true, false}, {"auto", false, true}, {"text", false, false}, {"json", true, true}} {
+		var b bytes.Buffer
+		(&config{LogFormat: c.format}).logger(&b, c.terminal).Info("x")
+		if got := strings.HasPrefix(b.String(), "{"); got != c.json {
+			t.Errorf("%s, terminal %v: %s", c.format, c.terminal, b.String())
+		}
+	}
+}
+
+// TestSeveralListeners: old clients know :50051 and :5000.
+func TestSeveralListeners(t *testing.T) {
+	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := l.Addr().String()
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s := start(t, "--listen", addr)
+	for _, url := range []string{s.url, "http://" + addr} {
+		if _, err := grpcClient(t, url).ListModels(t.Context(), &inferencev1.ListModelsRequest{}); err != nil {
+			t.Errorf("%s: %v", url, err)
+		}
+	}
+}
+
+// TestBarePixels: the picture in each of the five formats has the face that its
+// file has.
+func TestBarePixels(t *testing.T) {
+	s := start(t)
+	client := grpcClient(t, s.url)
+	file := readFile(t, samplePath)
+	res, err := client.Predict(t.Context(), &inferencev1.Image{RawData: file})
+	if err != nil || len(res.GetResults()) != 1 {
+		t.Fatalf("%v, %v", res, err)
+	}
+	want := []face.Box{box(res.GetResults()[0])}
+
+	img, ok := facetest.Decode(t, samplePath).(*image.YCbCr)
+	if !ok {
+		t.Fatal("the picture is no YCbCr")
+	}
+	// An odd size, so that chroma planes are rounded up.
+	img = img.SubImage(image.Rect(0, 0, 319, 399)).(*image.YCbCr)
+	var gray, rgb, rgba, u, v, uv []byte
+	for y := range 399 {
+		for x := range 319 {
+			c := img.YCbCrAt(x, y)
+			r, g, b := color.YCbCrToRGB(c.Y, c.Cb, c.Cr)
+			gray = append(gray, c.Y)
+			rgb = append(rgb, r, g, b)
+			rgba = append(rgba, r, g, b, 255)
+			if x%2 == 0 && y%2 == 0 {
+				u, v, uv = append(u, c.Cb), append(v, c.Cr), append(uv, c.Cb, c.Cr)
+			}
+		}
+	}
+	for format, data := range map[inferencev1.PixelFormat][]byte{
+		inferencev1.PixelFormat_PIXEL_FORMAT_GRAY8:  gray,
+		inferencev1.PixelFormat_PIXEL_FORMAT_RGB24:  rgb,
+		inferencev1.PixelFormat_PIXEL_FORMAT_RGBA32: rgba,
+		inferencev1.PixelFormat_PIXEL_FORMAT_I420:   slices.Concat(gray, u, v),
+		inferencev1.PixelFormat_PIXEL_FORMAT_NV12:   slices.Concat(gray, uv),
+	} {
+		t.Run(format.String(), func(t *testing.T) {
+			res, err := client.Predict(t.Context(), &inferencev1.Image{RawData: data, Width: 319, Height: 399, PixelFormat: format})
+			if err != nil {
+				t.Fatal(err)
+			}
+			assertFaces(t, res, want, 0.95)
+			if res.GetWidth() != 319 || res.GetHeight() != 399 {
+				t.Errorf("%d×%d", res.GetWidth(), res.GetHeight())
+			}
+		})
+	}
+}
+
+// TestSameAnswerInAnyConcurrency: many calls at once, each answered as one alone.
+func TestSameAnswerInAnyConcurrency(t *testing.T) {
+	s := start(t, "--workers", "4", "--queue", "100", "--timeout", "10m", "--default-timeout", "10m")
+	client := grpcClient(t, s.url)
+	req := &inferencev1.Image{RawData: readFile(t, samplePath), Options: &inferencev1.DetectOptions{MinConfidence: new(float32)}}
+	first, err := client.Predict(t.Context(), req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	for range 24 {
+		wg.Go(func() {
+			res, err := client.Predict(t.Context(), req)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			if !slices.EqualFunc(res.GetResults(), first.GetResults(), func(a, b *inferencev1.Result) bool { return proto.Equal(a, b) }) {
+				t.Errorf("%v, want %v", res.GetResults(), first.GetResults())
+			}
+		})
+	}
+	wg.Wait()
+}

@@ -1,0 +1,87 @@
+package mien_test
+
+import (
+	"bufio"
+	"bytes"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/mienproject/mien/"
+
+// mayImport is who may know whom: for each package of this module, the packages
+// of it that it may import. A package that is missing here has to be added,
+// which is a moment to think.
+var mayImport = map[string][]string{
+	"cmd/server": {"face", "face/onnx", "face/pigo", "gen/inference/v1", "gen/inference/v1/inferencev1connect", "modelstore", "service"},
+	"service":    {"face", "photo", "gen/inference/v1", "gen/inference/v1/inferencev1connect"},
+	"face/onnx":  {"face", "face/pigo"},
+	"face/pigo":  {"face"},
+	"modelstore": {},
+	"face":       {},
+	"photo":      {},
+
+	"face/facetest":                       {"face"},
+	"gen/inference/v1":                    {},
+	"gen/inference/v1/inferencev1connect": {"gen/inference/v1"},
+}
+
+// mayNotDepend is what a package keeps out of its dependencies, however far down.
+var mayNotDepend = map[string][]string{
+	"face":      {"connectrpc.com/", "google.golang.org/protobuf", "net/http"},
+	"face/onnx": {"connectrpc.com/", "google.golang.org/protobuf", "net/http"},
+	"face/pigo": {"connectrpc.com/", "google.golang.org/protobuf", "net/http"},
+	"photo":     {"connectrpc.com/", "google.golang.org/protobuf", "net/http"},
+	"service":   {"github.com/alecthomas/kong", "flag", "github.com/rs/cors"},
+}
+
+func TestDependencies(t *testing.T) {
+	seen := map[string]bool{}
+	for name, imports := range list(t, "{{.ImportPath}}: {{join .Imports \" \"}}") {
+		allowed, known := mayImport[name]
+		if !known {
+			t.Errorf("%s is not in mayImport", name)
+		}
+		seen[name] = true
+		for _, path := range imports {
+			if local, ok := strings.CutPrefix(path, module); ok && !slices.Contains(allowed, local) {
+				t.Errorf("%s imports %s", name, local)
+			}
+		}
+	}
+	for name := range mayImport {
+		if !seen[name] {
+			t.Errorf("%s is in mayImport and does not exist", name)
+		}
+	}
+	for name, deps := range list(t, "{{.ImportPath}}: {{join .Deps \" \"}}") {
+		for _, banned := range mayNotDepend[name] {
+			for _, path := range deps {
+				if path == banned || (strings.Contains(banned, ".") && strings.HasPrefix(path, banned)) {
+					t.Errorf("%s depends on %s", name, path)
+				}
+			}
+		}
+	}
+}
+
+// list asks the go command about every package, tests aside.
+func list(t *testing.T, format string) map[string][]string {
+	t.Helper()
+	out, err := exec.CommandContext(t.Context(), "go", "list", "-f", format, "./...").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	packages := map[string][]string{}
+	lines := bufio.NewScanner(bytes.NewReader(out))
+	lines.Buffer(nil, 1<<20)
+	for lines.Scan() {
+		name, values, _ := strings.Cut(lines.Text(), ": ")
+		if name, ok := strings.CutPrefix(name, module); ok {
+			packages[name] = strings.Fields(values)
+		}
+	}
+	return packages
+}
