@@ -1,0 +1,241 @@
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// A consoleMessage is a line of a browser's console.
+type consoleMessage struct {
+	Type, Text string
+	Values     []json.RawMessage
+}
+
+// browse opens a page in Chromium, runs the script there if there is one, and
+// returns the first value given to console.log and all the other messages.
+func browse(t testing.TB, page, script string, messages int) (logged json.RawMessage, others []consoleMessage) {
+	t.Helper()
+	tool(t, "/usr/bin/chromium")
+	nodeModule(t, "playwright-core")
+	task := marshal(t, map[string]any{"page": page, "script": script, "messages": messages})
+	out := run(t, task, "node", filepath.Join(root, "e2e", "browser", "browse.mjs")).must(t)
+	var seen struct {
+		Messages []consoleMessage
+		Errors   []string
+	}
+	if err := json.Unmarshal(out, &seen); err != nil {
+		t.Fatalf("%v: %s", err, excerpt(out))
+	}
+	if len(seen.Errors) != 0 {
+		t.Errorf("the page failed: %q", seen.Errors)
+	}
+	for _, m := range seen.Messages {
+		if logged == nil && m.Type == "log" && len(m.Values) > 0 {
+			logged = m.Values[0]
+		} else {
+			others = append(others, m)
+		}
+	}
+	if logged == nil {
+		t.Fatalf("the page logged nothing: %s", excerpt(out))
+	}
+	return logged, others
+}
+
+// checkConsole fails the test unless the messages are the expected ones, each
+// told by words it has.
+func checkConsole(t testing.TB, messages []consoleMessage, want ...string) {
+	t.Helper()
+	left := slices.Clone(messages)
+	for _, words := range want {
+		i := slices.IndexFunc(left, func(m consoleMessage) bool { return strings.Contains(m.Text, words) })
+		if i < 0 {
+			t.Errorf("the console does not say %q: %s", words, marshal(t, messages))
+			continue
+		}
+		left = slices.Delete(left, i, i+1)
+	}
+	for _, m := range left {
+		t.Errorf("the console says (%s) %s", m.Type, m.Text)
+	}
+}
+
+// site serves the pages, from an origin of its own.
+func site(t testing.TB, scripts map[string][]byte) *httptest.Server {
+	t.Helper()
+	pictures := map[string]*picture{"/" + sample.name: sample, "/" + small.name: small, "/" + people.name: people}
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if script, ok := scripts[r.URL.Path+".js"]; ok {
+			_, _ = fmt.Fprintf(w, `<!doctype html><title>Mien</title><link rel="icon" href="data:,"><script type="module">%s</script>`, script)
+		} else if p, ok := pictures[r.URL.Path]; ok {
+			data, err := p.data()
+			if err != nil {
+				http.Error(w, err.Error(), http.StatusInternalServerError)
+				return
+			}
+			_, _ = w.Write(data)
+		} else {
+			http.NotFound(w, r)
+		}
+	}))
+	t.Cleanup(s.Close)
+	return s
+}
+
+// pageURL is the address of a page that is to call the server with the pictures.
+func pageURL(site *httptest.Server, page string, s *server, protocol string, pictures ...*picture) string {
+	query := url.Values{"server": {s.url}, "protocol": {protocol}}
+	for _, p := range pictures {
+		query.Add("picture", p.name)
+	}
+	return site.URL + page + "?" + query.Encode()
+}
+
+func fetchPages(t testing.TB) *httptest.Server {
+	t.Helper()
+	return site(t, map[string][]byte{"/fetch.js": read(t, filepath.Join(root, "e2e", "browser", "fetch.js"))})
+}
+
+func TestBrowserFetch(t *testing.T) {
+	t.Parallel()
+	pages := fetchPages(t)
+	s := start(t, "--cors-origin", pages.URL)
+	for _, p := range []*picture{sample, people} {
+		t.Run(p.name, func(t *testing.T) {
+			p.load(t) // or skip
+			logged, others := browse(t, pageURL(pages, "/fetch", s, "", p), "", 1)
+			var got struct {
+				Status    int
+				RequestID string
+				Body      json.RawMessage
+				Refused   string
+			}
+			if err := json.Unmarshal(logged, &got); err != nil || got.Status != 200 {
+				t.Fatalf("the page got %s (%v)", logged, err)
+			}
+			if a := p.check(t, got.Body); got.RequestID == "" || got.RequestID != a.MetaData.UUID {
+				t.Errorf("x-request-id is %q, meta_data.uuid %q", got.RequestID, a.MetaData.UUID)
+			}
+			checkConsole(t, others)
+		})
+	}
+}
+
+// A page that the server was not told about gets nothing.
+func TestBrowserForeignOrigin(t *testing.T) {
+	t.Parallel()
+	pages := fetchPages(t)
+	for name, args := range map[string][]string{
+		"others are allowed": {"--cors-origin", "https://app.example.com"},
+		"none is allowed":    nil,
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := start(t, args...)
+			logged, others := browse(t, pageURL(pages, "/fetch", s, "", sample), "", 3)
+			var got struct{ Refused string }
+			if err := json.Unmarshal(logged, &got); err != nil || got.Refused != "TypeError: Failed to fetch" {
+				t.Errorf("the page got %s (%v)", logged, err)
+			}
+			checkConsole(t, others, "has been blocked by CORS policy", "net::ERR_FAILED")
+			// The browser asked, and was not encouraged.
+			calls := requests(s.stop(), procedure)
+			if len(calls) != 1 || calls[0]["method"] != "OPTIONS" {
+				t.Errorf("the browser sent %v, want the preflight only", calls)
+			}
+		})
+	}
+}
+
+func TestBrowserConnect(t *testing.T) {
+	t.Parallel()
+	pages := site(t, map[string][]byte{"/connect.js": bundle(t)})
+	for _, test := range []struct {
+		protocol string
+		pictures []*picture
+		// what the log says of the calls
+		http, logged string
+		// Chromium reports answers with a status of 400 and more.
+		console []string
+	}{
+		{"connect", []*picture{sample, people}, "POST", "connect", []string{"status of 400"}},
+		{"connect binary", []*picture{sample, people}, "POST", "connect", []string{"status of 400"}},
+		{"connect get", []*picture{small}, "GET", "connect", []string{"status of 400"}},
+		{"grpcweb", []*picture{sample, people}, "POST", "grpcweb", nil},
+	} {
+		t.Run(test.protocol, func(t *testing.T) {
+			pictures := present(t, test.pictures)
+			s := start(t, "--cors-origin", pages.URL)
+			logged, others := browse(t, pageURL(pages, "/connect", s, test.protocol, pictures...), "", 1+len(test.console))
+			var got struct {
+				Answers []struct {
+					RequestID string
+					Body      json.RawMessage
+				}
+				Models json.RawMessage
+				Error  struct {
+					Code, Message string
+					Details       []string
+				}
+			}
+			if err := json.Unmarshal(logged, &got); err != nil {
+				t.Fatalf("the page logged %s (%v)", excerpt(logged), err)
+			}
+			if len(got.Answers) != len(pictures) {
+				t.Fatalf("%d answers, want %d", len(got.Answers), len(pictures))
+			}
+			for i, p := range pictures {
+				if a := p.check(t, got.Answers[i].Body); got.Answers[i].RequestID != a.MetaData.UUID {
+					t.Errorf("x-request-id is %q, meta_data.uuid %q", got.Answers[i].RequestID, a.MetaData.UUID)
+				}
+			}
+			checkModels(t, got.Models)
+			if e := got.Error; e.Code != "InvalidArgument" || e.Message == "" || !slices.Equal(e.Details, []string{"mien/CORRUPT_IMAGE"}) {
+				t.Errorf("error is %+v, want InvalidArgument, mien/CORRUPT_IMAGE", e)
+			}
+			checkConsole(t, others, test.console...)
+
+			calls := 0
+			for _, r := range requests(s.stop(), procedure) {
+				if r["method"] == "OPTIONS" {
+					continue
+				}
+				calls++
+				if r["method"] != test.http || r["protocol"] != test.logged {
+					t.Errorf("a call came by %v, %v; want %s, %s", r["method"], r["protocol"], test.http, test.logged)
+				}
+			}
+			if want := len(pictures) + 2; calls != want {
+				t.Errorf("%d calls in the log, want %d", calls, want)
+			}
+		})
+	}
+}
+
+// bundle generates the browser's code from the contract, and packs it with the
+// libraries into one script.
+func bundle(t testing.TB) []byte {
+	t.Helper()
+	dir := t.TempDir()
+	template := marshal(t, map[string]any{
+		"version": "v2",
+		"plugins": []any{map[string]any{
+			"local": nodeModule(t, ".bin", "protoc-gen-es"),
+			"out":   dir,
+			"opt":   []string{"target=ts"},
+		}},
+	})
+	for _, input := range []string{"proto", "e2e/proto"} {
+		run(t, nil, "buf", "generate", input, "--template", string(template)).must(t)
+	}
+	// What was generated is not below node_modules, and imports from there.
+	env := []string{"NODE_PATH=" + nodeModule(t)}
+	return runEnv(t, env, nil, nodeModule(t, ".bin", "esbuild"),
+		"e2e/browser/connect.ts", "--bundle", "--format=esm", "--target=es2022", "--log-level=warning", "--alias:mien="+dir).must(t)
+}

@@ -1,0 +1,311 @@
+package e2e
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"image"
+	"image/jpeg"
+	"math"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+)
+
+// A picture is one whose faces are known.
+type picture struct {
+	name          string
+	data          func() ([]byte, error)
+	width, height int
+	// centres of the faces' boxes, and how far off one may be, in pixels
+	centres   []point
+	tolerance float64
+
+	// The server promises the same faces for the same bytes, so every client has
+	// to be told what the first one was told.
+	mu    sync.Mutex
+	first []face
+}
+
+var (
+	// sample shows one face.
+	sample = &picture{
+		name: "sample.jpg", width: 320, height: 400,
+		centres: []point{{157, 212}}, tolerance: 15,
+		data: func() ([]byte, error) {
+			return os.ReadFile(filepath.Join(root, "service", "selftest", "sample.jpg"))
+		},
+	}
+	// small is sample in fewer bytes than a URL can hold.
+	small = &picture{
+		name: "small.jpg", width: 320, height: 400,
+		centres: []point{{157, 212}}, tolerance: 15,
+		data: sync.OnceValues(shrink),
+	}
+	// people shows four people. It lies beside the repository, not in it.
+	people = &picture{
+		name: "peoples.jpg", width: 840, height: 558,
+		centres: []point{{318, 115}, {185, 138}, {446, 110}, {597, 105}}, tolerance: 12,
+		data: func() ([]byte, error) {
+			return os.ReadFile(filepath.Join(root, "..", "shared", "faces", "peoples.jpg"))
+		},
+	}
+)
+
+// shrink encodes sample in less than 40 KB, and not much less: the contract says
+// that a Connect GET can carry so much.
+func shrink() ([]byte, error) {
+	file, err := sample.data()
+	if err != nil {
+		return nil, err
+	}
+	img, _, err := image.Decode(bytes.NewReader(file))
+	if err != nil {
+		return nil, err
+	}
+	var buf bytes.Buffer
+	for quality := 100; quality > 0; quality-- {
+		buf.Reset()
+		if err := jpeg.Encode(&buf, img, &jpeg.Options{Quality: quality}); err != nil {
+			return nil, err
+		}
+		if buf.Len() < 40_000 {
+			break
+		}
+	}
+	if buf.Len() < 30_000 || buf.Len() >= 40_000 {
+		return nil, fmt.Errorf("the small picture has %d bytes, want 30,000 to 40,000", buf.Len())
+	}
+	return buf.Bytes(), nil
+}
+
+// load returns the picture's file, and skips the test when the picture is none
+// of the repository's and not there.
+func (p *picture) load(t testing.TB) []byte {
+	t.Helper()
+	data, err := p.data()
+	if p == people && os.IsNotExist(err) && !inCI() {
+		t.Skipf("no labelled photographs beside the repository: %v", err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+// present returns those of the pictures that load would not skip.
+func present(t testing.TB, pictures []*picture) []*picture {
+	t.Helper()
+	return slices.DeleteFunc(slices.Clone(pictures), func(p *picture) bool {
+		_, err := p.data()
+		absent := p == people && os.IsNotExist(err) && !inCI()
+		if absent {
+			t.Logf("without %s: no labelled photographs beside the repository: %v", p.name, err)
+		}
+		return absent
+	})
+}
+
+func read(t testing.TB, path string) []byte {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+// request is an Image message in JSON, with the picture's name as image_id.
+func (p *picture) request(t testing.TB) []byte {
+	t.Helper()
+	return marshal(t, map[string]any{"rawData": p.load(t), "imageId": p.name})
+}
+
+// broken is a JPEG file that ends in its header.
+var broken = []byte(`{"rawData":"/9j/4AA="}`)
+
+func marshal(t testing.TB, v any) []byte {
+	t.Helper()
+	data, err := json.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+type point struct{ X, Y float64 }
+
+type face struct {
+	Box        struct{ UpLeft, LowerRight point }
+	Landmarks  *struct{ LeftEye, RightEye, Nose, MouthLeft, MouthRight point }
+	Confidence float64
+}
+
+// answer is an InferResults message in JSON; clients may leave out zeros.
+type answer struct {
+	ImageID  string
+	MetaData struct {
+		Timestamp                  float64
+		Environment, UUID, ISODate string
+	}
+	Results       []face
+	Width, Height int
+	Model         string
+	Timing        struct{ Queue, Decode, Detect string }
+}
+
+// check fails the test unless data is the answer for p.
+func (p *picture) check(t testing.TB, data []byte) answer {
+	t.Helper()
+	var a answer
+	if err := json.Unmarshal(data, &a); err != nil {
+		t.Fatalf("%s: the answer is no JSON: %v\n%s", p.name, err, excerpt(data))
+	}
+	if a.ImageID != p.name {
+		t.Errorf("image_id is %q, want %q", a.ImageID, p.name)
+	}
+	p.checkFaces(t, a.Results)
+	if a.Width != p.width || a.Height != p.height {
+		t.Errorf("%s: size is %d × %d, want %d × %d", p.name, a.Width, a.Height, p.width, p.height)
+	}
+	if a.Model != "pigo" {
+		t.Errorf("%s: model is %q, want pigo", p.name, a.Model)
+	}
+	if a.MetaData.UUID == "" || a.MetaData.Environment != "ENVIRONMENT_PRODUCTION" {
+		t.Errorf("%s: meta_data is %+v", p.name, a.MetaData)
+	}
+	replied, err := time.Parse(time.RFC3339, a.MetaData.ISODate)
+	if age := time.Since(replied); err != nil || age < 0 || age > patience {
+		t.Errorf("%s: meta_data.iso_date is %q, which is %v ago (%v)", p.name, a.MetaData.ISODate, age, err)
+	}
+	if seconds := float64(replied.UnixMicro()) / 1e6; math.Abs(a.MetaData.Timestamp-seconds) > 1e-3 {
+		t.Errorf("%s: meta_data.timestamp is %f, iso_date is %f", p.name, a.MetaData.Timestamp, seconds)
+	}
+	if detect, err := time.ParseDuration(a.Timing.Detect); err != nil || detect <= 0 {
+		t.Errorf("%s: timing.detect is %q (%v)", p.name, a.Timing.Detect, err)
+	}
+	return a
+}
+
+// checkFaces fails the test unless faces are those of p.
+func (p *picture) checkFaces(t testing.TB, faces []face) {
+	t.Helper()
+	if len(faces) != len(p.centres) {
+		t.Fatalf("%s: %d faces, want %d: %+v", p.name, len(faces), len(p.centres), faces)
+	}
+	missing := append([]point(nil), p.centres...)
+	for i, f := range faces {
+		a, b := f.Box.UpLeft, f.Box.LowerRight
+		if a.X < 0 || a.Y < 0 || a.X >= b.X || a.Y >= b.Y || b.X > float64(p.width) || b.Y > float64(p.height) {
+			t.Errorf("%s: box %v to %v is not within the picture", p.name, a, b)
+		}
+		at := -1
+		for j, c := range missing {
+			if math.Hypot((a.X+b.X)/2-c.X, (a.Y+b.Y)/2-c.Y) <= p.tolerance {
+				at = j
+			}
+		}
+		if at < 0 {
+			t.Errorf("%s: a face at %v to %v, where there is none (or a second one); not found yet: %v", p.name, a, b, missing)
+			continue
+		}
+		missing = append(missing[:at], missing[at+1:]...)
+
+		if f.Confidence <= 0.5 || f.Confidence > 1 {
+			t.Errorf("%s: confidence is %v, want it in (0.5, 1]", p.name, f.Confidence)
+		}
+		if i > 0 && f.Confidence > faces[i-1].Confidence {
+			t.Errorf("%s: confidence %v comes after %v", p.name, f.Confidence, faces[i-1].Confidence)
+		}
+		l := f.Landmarks
+		if l == nil {
+			t.Errorf("%s: no landmarks", p.name)
+			continue
+		}
+		for _, q := range []point{l.LeftEye, l.RightEye, l.Nose, l.MouthLeft, l.MouthRight} {
+			if q.X < a.X || q.X >= b.X || q.Y < a.Y || q.Y >= b.Y {
+				t.Errorf("%s: landmark %v is not within the box %v to %v", p.name, q, a, b)
+			}
+		}
+		if l.LeftEye.X >= l.RightEye.X || l.MouthLeft.X >= l.MouthRight.X ||
+			max(l.LeftEye.Y, l.RightEye.Y) >= l.Nose.Y || l.Nose.Y >= min(l.MouthLeft.Y, l.MouthRight.Y) {
+			t.Errorf("%s: landmarks are not arranged as in a face: %+v", p.name, *l)
+		}
+	}
+
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.first == nil && !t.Failed() {
+		p.first = faces
+	}
+	if p.first != nil && !reflect.DeepEqual(p.first, faces) {
+		t.Errorf("%s: another client was told other faces:\n%s\n%s", p.name, marshal(t, p.first), marshal(t, faces))
+	}
+}
+
+// checkModels fails the test unless data is a ListModelsResponse in JSON that
+// names the built-in model.
+func checkModels(t testing.TB, data []byte) {
+	t.Helper()
+	var list struct {
+		Models []struct {
+			Name, Family, Version string
+			Landmarks, Default    bool
+			MinFaceSize           int
+			DefaultMinConfidence  float64
+		}
+	}
+	if err := json.Unmarshal(data, &list); err != nil {
+		t.Fatalf("the list of models is no JSON: %v\n%s", err, excerpt(data))
+	}
+	if len(list.Models) != 1 {
+		t.Fatalf("%d models, want 1: %s", len(list.Models), data)
+	}
+	m := list.Models[0]
+	if m.Name != "pigo" || m.Family != "pigo" || m.Version == "" || !m.Landmarks || !m.Default ||
+		m.MinFaceSize < 1 || m.DefaultMinConfidence <= 0 || m.DefaultMinConfidence >= 1 {
+		t.Errorf("the model is %+v", m)
+	}
+}
+
+// connectError is an error as the Connect protocol has it, in JSON.
+type connectError struct {
+	Code, Message string
+	Details       []struct {
+		Type string
+		// Value is the detail's bytes in base64 without padding. Debug is the same
+		// in JSON, for people; only the Connect protocol has it.
+		Value string
+		Debug struct{ Reason, Domain string }
+	}
+}
+
+// checkError fails the test unless data is an error of that code and reason.
+func checkError(t testing.TB, data []byte, code, reason string) connectError {
+	t.Helper()
+	var e connectError
+	if err := json.Unmarshal(data, &e); err != nil {
+		t.Fatalf("the error is no JSON: %v\n%s", err, excerpt(data))
+	}
+	if e.Code != code || e.Message == "" {
+		t.Errorf("error %q, %q; want code %q and a message", e.Code, e.Message, code)
+	}
+	const domain = "mien"
+	want := "\x0a" + string(rune(len(reason))) + reason + "\x12" + string(rune(len(domain))) + domain
+	for _, d := range e.Details {
+		if d.Type != "google.rpc.ErrorInfo" {
+			continue
+		}
+		if got, err := base64.RawStdEncoding.DecodeString(d.Value); err != nil || string(got) != want {
+			t.Errorf("ErrorInfo is %q (%v), want %q", got, err, want)
+		}
+		return e
+	}
+	t.Errorf("no ErrorInfo in %s", data)
+	return e
+}

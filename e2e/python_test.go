@@ -1,0 +1,108 @@
+package e2e
+
+import (
+	"bytes"
+	"encoding/json"
+	"image"
+	"image/png"
+	"path/filepath"
+	"slices"
+	"testing"
+)
+
+// python is Debian's, which has the packages; others may come first on PATH.
+const python = "/usr/bin/python3"
+
+// stubs makes the Python modules of both schemas, and returns their folder.
+func stubs(t testing.TB) string {
+	t.Helper()
+	dir := t.TempDir()
+	plugin := "--plugin=protoc-gen-grpc=" + tool(t, "grpc_python_plugin")
+	run(t, nil, "protoc", "-I", "proto", "-I", "e2e/proto", plugin, "--python_out="+dir, "--grpc_out="+dir,
+		"inference/v1/inference.proto", "errors.proto").must(t)
+	return dir
+}
+
+// outcome is a line that predict.py prints.
+type outcome struct {
+	Answer json.RawMessage
+	Error  *struct {
+		Code, Message string
+		Reasons       []string
+	}
+}
+
+func predictPy(t testing.TB, stubs string, args ...string) []outcome {
+	t.Helper()
+	script := filepath.Join(root, "e2e", "python", "predict.py")
+	env := []string{"PYTHONPATH=" + stubs, "PYTHONDONTWRITEBYTECODE=1"}
+	out := runEnv(t, env, nil, python, append([]string{script}, args...)...).must(t)
+	var outcomes []outcome
+	for line := range bytes.Lines(out) {
+		var o outcome
+		if err := json.Unmarshal(line, &o); err != nil {
+			t.Fatalf("%v: %s", err, line)
+		}
+		outcomes = append(outcomes, o)
+	}
+	return outcomes
+}
+
+func TestPython(t *testing.T) {
+	t.Parallel()
+	modules := stubs(t)
+	s := start(t)
+	for _, p := range []*picture{sample, people} {
+		t.Run(p.name, func(t *testing.T) {
+			out := predictPy(t, modules, s.addr, temp(t, p.name, p.load(t)))
+			if len(out) != 1 || out[0].Answer == nil {
+				t.Fatalf("no answer: %+v", out)
+			}
+			p.check(t, out[0].Answer)
+		})
+	}
+	t.Run("error", func(t *testing.T) {
+		// The channel goes on after an error.
+		out := predictPy(t, modules, s.addr, temp(t, "broken.jpg", []byte("\xff\xd8\xff\xe0")), temp(t, small.name, small.load(t)))
+		if len(out) != 2 || out[0].Error == nil || out[1].Answer == nil {
+			t.Fatalf("want an error and an answer: %+v", out)
+		}
+		e := out[0].Error
+		if e.Code != "INVALID_ARGUMENT" || e.Message == "" || !slices.Equal(e.Reasons, []string{"mien/CORRUPT_IMAGE"}) {
+			t.Errorf("error is %+v, want INVALID_ARGUMENT, mien/CORRUPT_IMAGE", *e)
+		}
+		small.check(t, out[1].Answer)
+	})
+	t.Run("deadline", func(t *testing.T) {
+		// Sent in an instant, and far more work than the deadline leaves time for.
+		out := predictPy(t, modules, s.addr, "--timeout", "1", "--min-face-size", "20",
+			temp(t, "tiles.png", tiles(t, 6000)))
+		if len(out) != 1 || out[0].Error == nil || out[0].Error.Code != "DEADLINE_EXCEEDED" {
+			t.Fatalf("want DEADLINE_EXCEEDED: %+v", out)
+		}
+		// The server has given up, too.
+		calls := requests(s.stop(), procedure)
+		last := calls[len(calls)-1]
+		if last["code"] != "deadline_exceeded" && last["code"] != "canceled" {
+			t.Errorf("the server's own code is %v", last["code"])
+		}
+	})
+}
+
+// tiles is a square picture of the same noise over and over: large as an image,
+// small as a file.
+func tiles(t testing.TB, side int) []byte {
+	t.Helper()
+	const tile = 60
+	pattern := noise(tile)
+	img := image.NewGray(image.Rect(0, 0, side, side))
+	for i := range img.Pix {
+		x, y := i%side, i/side
+		img.Pix[i] = pattern[y%tile*tile+x%tile]
+	}
+	var b bytes.Buffer
+	if err := png.Encode(&b, img); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}

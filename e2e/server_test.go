@@ -1,0 +1,166 @@
+package e2e
+
+import (
+	"bufio"
+	"encoding/json"
+	"io"
+	"os/exec"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// A server is a running Mien.
+type server struct {
+	t   testing.TB
+	cmd *exec.Cmd
+	// url is where it listens, such as http://127.0.0.1:41234; addr is that
+	// without the scheme.
+	url, addr string
+
+	exited chan struct{} // closed when it has ended and its log was read
+	code   int           // from then on
+
+	mu  sync.Mutex
+	log []logLine
+}
+
+// A logLine is one line of the server's log.
+type logLine struct {
+	text string
+	attr map[string]any // nil when the line is no JSON
+}
+
+// start starts the server on a free port and waits until it listens. When the
+// test ends, the server is stopped, and must have stopped in order.
+func start(t testing.TB, args ...string) *server {
+	t.Helper()
+	args = append([]string{"--listen", "127.0.0.1:0", "--log-format", "json", "--drain-delay", "0s"}, args...)
+	s := &server{t: t, cmd: exec.Command(binary, args...), exited: make(chan struct{})}
+	s.cmd.Env = environ()
+	stderr, err := s.cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	listening := make(chan string, 1)
+	go s.follow(stderr, listening)
+	t.Cleanup(s.cleanup)
+
+	select {
+	case s.url = <-listening:
+	case <-s.exited:
+		t.Fatal("the server ended before it listened")
+	case <-time.After(patience):
+		t.Fatal("the server does not listen")
+	}
+	_, s.addr, _ = strings.Cut(s.url, "://")
+	return s
+}
+
+// follow reads the log until the server has ended.
+func (s *server) follow(stderr io.Reader, listening chan<- string) {
+	defer close(s.exited)
+	lines := bufio.NewScanner(stderr)
+	for lines.Scan() {
+		line := logLine{text: lines.Text()}
+		if json.Unmarshal(lines.Bytes(), &line.attr) != nil {
+			line.attr = nil
+		}
+		s.mu.Lock()
+		s.log = append(s.log, line)
+		s.mu.Unlock()
+		if url, ok := line.attr["url"].(string); ok && line.attr["msg"] == "listening" {
+			listening <- url
+		}
+	}
+	_ = s.cmd.Wait() // the exit code tells
+	s.code = s.cmd.ProcessState.ExitCode()
+}
+
+// terminate asks the server to stop, as an orchestrator does.
+func (s *server) terminate() {
+	s.t.Helper()
+	if err := s.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		s.t.Errorf("SIGTERM: %v", err)
+	}
+}
+
+// stop stops the server and returns its whole log: the line of a request may be
+// written after its answer has arrived.
+func (s *server) stop() []logLine {
+	s.t.Helper()
+	select {
+	case <-s.exited:
+	default:
+		s.terminate()
+	}
+	return s.wait()
+}
+
+// wait waits for the server to end.
+func (s *server) wait() []logLine {
+	s.t.Helper()
+	select {
+	case <-s.exited:
+	case <-time.After(patience):
+		s.t.Error("the server does not stop")
+		_ = s.cmd.Process.Kill()
+		<-s.exited
+	}
+	return s.lines()
+}
+
+func (s *server) lines() []logLine {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return append([]logLine(nil), s.log...)
+}
+
+func (s *server) cleanup() {
+	log := s.stop()
+	if s.code != 0 {
+		s.t.Errorf("the server's exit code is %d, want 0", s.code)
+	}
+	for _, line := range log {
+		if line.attr == nil {
+			s.t.Errorf("the server wrote a line that is no JSON: %s", line.text)
+		}
+		if line.attr["level"] == "ERROR" {
+			s.t.Errorf("the server logged an error: %s", line.text)
+		}
+	}
+	if s.t.Failed() {
+		for _, line := range log {
+			s.t.Log("server: ", line.text)
+		}
+	}
+}
+
+// message returns the first line of that message, nil when there is none.
+func message(log []logLine, msg string) map[string]any {
+	for _, line := range log {
+		if line.attr["msg"] == msg {
+			return line.attr
+		}
+	}
+	return nil
+}
+
+// requests returns the lines of the requests whose path begins with prefix.
+func requests(log []logLine, prefix string) []map[string]any {
+	var found []map[string]any
+	for _, line := range log {
+		path, _ := line.attr["path"].(string)
+		if line.attr["msg"] == "request" && strings.HasPrefix(path, prefix) {
+			found = append(found, line.attr)
+		}
+	}
+	return found
+}
+
+const procedure = "/inference.v1.Inference/"

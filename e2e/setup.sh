@@ -1,0 +1,50 @@
+#!/usr/bin/env bash
+# Installs what the tests need: Debian packages, and npm packages into
+# node_modules. Does nothing, and says nothing, when all is there.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+
+# gcc and libc6-dev are for Go's race detector. protobuf-compiler-grpc is the gRPC plugin of the same release as the library.
+# The protoc in python3-grpc-tools predates proto3's optional fields.
+debian=(
+	chromium
+	curl
+	gcc
+	libc6-dev
+	libprotobuf-dev
+	protobuf-compiler
+	protobuf-compiler-grpc
+	python3-grpcio
+	python3-protobuf
+)
+
+die() {
+	echo "e2e/setup.sh: $*" >&2
+	exit 1
+}
+
+missing=()
+for package in "${debian[@]}"; do
+	state=$(dpkg-query -W -f '${Status}' "$package" 2>/dev/null || true)
+	[[ $state == "install ok installed" ]] || missing+=("$package")
+done
+if ((${#missing[@]})); then
+	command -v apt-get >/dev/null ||
+		die "this is no Debian system; install what these Debian packages hold, then run the tests with go test: ${missing[*]}"
+	as_root=()
+	if ((EUID)); then
+		command -v sudo >/dev/null || die "neither root nor sudo; ask for: apt-get install ${missing[*]}"
+		as_root=(sudo)
+	fi
+	"${as_root[@]}" apt-get update -q
+	"${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "${missing[@]}"
+fi
+
+# npm ci begins by removing node_modules, so the copy of the lock file is there
+# only when it came to its end.
+installed=node_modules/.mien-installed.json
+if ! cmp -s package-lock.json "$installed"; then
+	command -v npm >/dev/null || die "npm is missing; install Node.js 20 or later"
+	npm ci --ignore-scripts --no-audit --no-fund
+	cp package-lock.json "$installed"
+fi
