@@ -1,0 +1,115 @@
+# Everything a developer does here. Tools are built from tools/go.mod, which pins
+# them, into .bin.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+# The steps of a test run share two ports and all cores.
+.NOTPARALLEL:
+
+BIN := .bin
+export PATH := $(abspath $(BIN)):$(PATH)
+export CGO_ENABLED ?= 1
+
+tool_packages := \
+	github.com/bufbuild/buf/cmd/buf \
+	github.com/golangci/golangci-lint/v2/cmd/golangci-lint \
+	github.com/fullstorydev/grpcurl/cmd/grpcurl \
+	github.com/grpc-ecosystem/grpc-health-probe
+
+.PHONY: help
+help: ## Show this list.
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s "$$(printf '\t')"
+
+$(BIN)/%: tools/go.mod tools/go.sum
+	@mkdir -p $(BIN)
+	go build -modfile=tools/go.mod -o $@ $(filter %/$*,$(tool_packages))
+
+# MODEL=yunet fetches that model, and the runtime that it needs.
+MODEL ?= pigo
+.PHONY: run
+run: $(if $(filter-out pigo,$(MODEL)),onnxruntime) ## Run the server. MODEL=yunet: with that model. ARGS="--help" tells its flags.
+	go run ./cmd/server --model $(MODEL) $(if $(filter-out pigo,$(MODEL)),--onnxruntime $(BIN)/$(library)) $(ARGS)
+
+.PHONY: build
+build: $(BIN)/mien ## Build the server into .bin/mien: static, or with CGO=1 for ONNX models.
+.PHONY: $(BIN)/mien
+$(BIN)/mien:
+	@mkdir -p $(BIN)
+	CGO_ENABLED=$(or $(CGO),0) go build -trimpath -o $@ ./cmd/server
+
+# ONNX Runtime's own package for Node.js carries its shared library.
+library := libonnxruntime.so.1
+.PHONY: onnxruntime
+onnxruntime: $(BIN)/$(library) ## Fetch ONNX Runtime's library into .bin, by npm.
+$(BIN)/$(library): tools/onnxruntime/package-lock.json
+	@mkdir -p $(BIN)
+	cd tools/onnxruntime && npm ci --ignore-scripts --no-audit --no-fund
+	cp tools/onnxruntime/node_modules/onnxruntime-node/bin/napi-v6/linux/$$(node -p process.arch)/$(library) $@
+	rm -rf tools/onnxruntime/node_modules
+
+.PHONY: test
+test: setup lint check-generated check-contract unit accuracy e2e ## Set up and pass all tests.
+
+.PHONY: setup
+setup: ## Install what the tests need: Debian packages, npm packages.
+	e2e/setup.sh
+
+.PHONY: unit
+unit: onnxruntime ## Test every package, with the race detector.
+	go test -race -short ./...
+
+# Without the race detector, under which these take minutes.
+.PHONY: accuracy
+accuracy: onnxruntime ## Test what the docs say of the models' accuracy, on ../shared/faces.
+	go test -run Accuracy ./face/...
+
+.PHONY: e2e
+e2e: $(BIN)/buf $(BIN)/grpcurl $(BIN)/grpc-health-probe setup ## Test the binary with clients that nobody here wrote.
+	cd e2e && go vet ./... && go test -count=1 ./...
+
+.PHONY: fuzz
+fuzz: ## Fuzz each target for FUZZTIME (default 1m).
+	@for package in $$(go list ./...); do \
+		for target in $$(go test -list '^Fuzz' "$$package" | grep ^Fuzz || true); do \
+			echo "$$package $$target"; \
+			go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(or $(FUZZTIME),1m) "$$package"; \
+		done; \
+	done
+
+.PHONY: bench
+bench: ## Run the benchmarks.
+	go test -run '^$$' -bench . -benchmem ./...
+
+.PHONY: calibrate
+calibrate: ## Fit the constants of the models' calibration.go again, on ../shared/faces.
+	go test -count=1 -v -run '^TestCalibrate$$' ./face/pigo ./face/onnx -calibrate
+
+.PHONY: lint
+lint: $(BIN)/golangci-lint $(BIN)/buf ## Lint Go and the contract.
+	golangci-lint run ./...
+	cd e2e && golangci-lint run ./...
+	buf lint
+	go mod tidy -diff
+
+.PHONY: generate
+generate: $(BIN)/buf ## Generate gen/ from proto/.
+	buf generate
+
+.PHONY: check-generated
+check-generated: $(BIN)/buf ## Fail when gen/ is not what the contract generates.
+	@rm -rf $(BIN)/generated && buf generate -o $(BIN)/generated
+	@diff -r gen $(BIN)/generated/gen || { echo 'gen/ is not what proto/ generates: run "make generate"'; exit 1; }
+
+# proto/released.binpb is the contract of the last release: callers depend on it.
+.PHONY: check-contract
+check-contract: $(BIN)/buf ## Fail when the contract breaks that of the last release.
+	buf breaking --against proto/released.binpb
+
+.PHONY: release-contract
+release-contract: $(BIN)/buf ## Make the contract as it is that of the last release.
+	buf build --exclude-source-info -o proto/released.binpb
+
+.PHONY: clean
+clean: ## Remove what was built.
+	rm -rf $(BIN) e2e/node_modules tools/onnxruntime/node_modules
