@@ -43,7 +43,7 @@ func evidenceOf(c cluster, s spreads) [5]float64 {
 }
 
 // weights is a logistic regression on evidenceOf.
-var weights = [5]float64{-8.331, 0.930, -0.292, -0.441, -1.156}
+var weights = [5]float64{-10.005, 0.881, -0.646, -0.674, -0.867}
 
 // defaultMinConfidence leaves about one false face in ten pictures without any.
 const defaultMinConfidence = 0.65

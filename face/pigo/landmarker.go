@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"image"
 	"math"
+	"sync"
 
 	"github.com/mienproject/mien/face"
 )
@@ -11,13 +12,16 @@ import (
 // Landmarker finds the five landmarks of faces that somebody else has found. It
 // is immutable, and so safe for concurrent use.
 type Landmarker struct {
-	eye, nose, mouth *landmarkCascade
+	eye, nose, mouthLeft, mouthRight *landmarkCascade
+
+	patches sync.Pool // of *patch
 }
 
 // NewLandmarker unpacks the embedded cascades. An error means that the binary is
 // broken.
 func NewLandmarker() (*Landmarker, error) {
 	l := &Landmarker{}
+	l.patches.New = func() any { return new(patch) }
 	for _, c := range []struct {
 		name string
 		data []byte
@@ -25,13 +29,14 @@ func NewLandmarker() (*Landmarker, error) {
 	}{
 		{"eye", eyeCascade, &l.eye},
 		{"nose", noseCascade, &l.nose},
-		{"mouth", mouthCascade, &l.mouth},
+		{"mouth", mouthCascade, &l.mouthLeft},
 	} {
 		var err error
 		if *c.into, err = parseLandmarkCascade(c.data); err != nil {
 			return nil, fmt.Errorf("%s: %w", c.name, err)
 		}
 	}
+	l.mouthRight = l.mouthLeft.mirrored()
 	return l, nil
 }
 
@@ -54,7 +59,12 @@ func (l *Landmarker) Refine(img Luminance, rough face.Landmarks) (refined face.L
 		return rough, math.Inf(1)
 	}
 	tilt := math.Atan2(rough.RightEye.Y-rough.LeftEye.Y, rough.RightEye.X-rough.LeftEye.X)
-	refined, s := l.find(img.gray, size, tilt, rough.LeftEye, rough.RightEye)
+	sin, cos := math.Sincos(tilt)
+	down := eyesAbove * size
+	refined, s := l.find(img.gray, face.Point{
+		X: (rough.LeftEye.X+rough.RightEye.X)/2 - down*sin,
+		Y: (rough.LeftEye.Y+rough.RightEye.Y)/2 + down*cos,
+	}, size, tilt, rough.LeftEye, rough.RightEye)
 	return refined, (s.leftEye + s.rightEye + s.nose + s.mouthLeft + s.mouthRight) / 5
 }
 
@@ -62,27 +72,37 @@ func (l *Landmarker) Refine(img Luminance, rough face.Landmarks) (refined face.L
 // apart, as a part of the window's size. Walks on a face agree.
 type spreads struct{ leftEye, rightEye, nose, mouthLeft, mouthRight float64 }
 
-// find finds the landmarks of the face in a window of that size, from where its
-// eyes may be, turned by tilt. Pupils are looked for at a quarter of the size.
-func (l *Landmarker) find(img gray, size, tilt float64, leftEye, rightEye face.Point) (face.Landmarks, spreads) {
-	at := func(p face.Point) guess {
-		return guess{row: float32(p.Y), col: float32(p.X), scale: 0.25 * float32(size)}
-	}
-	left, leftSpread := l.eye.find(at(leftEye), img, false, tilt, &fixedJitter)
-	right, rightSpread := l.eye.find(at(rightEye), img, false, tilt, &fixedJitter)
+// eyesAbove and eyesAside is how far the library looks for the pupils from the
+// middle of a window, as parts of its size.
+const (
+	eyesAbove = 0.075
+	eyesAside = 0.175
+)
 
-	rest := belowEyes(left, right, tilt)
-	nose, noseSpread := l.nose.find(rest, img, false, tilt, &fixedJitter)
-	mouthLeft, mouthLeftSpread := l.mouth.find(rest, img, false, tilt, &fixedJitter)
-	mouthRight, mouthRightSpread := l.mouth.find(rest, img, true, tilt, &fixedJitter)
+// find finds the landmarks of the face in a window of that size around middle,
+// turned by tilt, from where its eyes may be. Pupils are looked for at a quarter
+// of the size.
+func (l *Landmarker) find(img gray, middle face.Point, size, tilt float64, leftEye, rightEye face.Point) (face.Landmarks, spreads) {
+	p := l.patches.Get().(*patch)
+	defer l.patches.Put(p)
+	p.cut(img, middle, size, tilt)
+	at := func(q face.Point) guess {
+		row, col := p.fromImage(q)
+		return guess{row, col, float32(0.25 * patchWindow)}
+	}
+	left, leftSpread := l.eye.find(at(leftEye), &p.pix, fixedJitter)
+	right, rightSpread := l.eye.find(at(rightEye), &p.pix, fixedJitter)
+
+	rest := belowEyes(left, right)
+	nose, noseSpread := l.nose.find(rest, &p.pix, fixedJitter)
+	mouthLeft, mouthLeftSpread := l.mouthLeft.find(rest, &p.pix, fixedJitter)
+	mouthRight, mouthRightSpread := l.mouthRight.find(rest, &p.pix, fixedJitter)
 
 	point := func(g guess) face.Point {
-		return face.Point{
-			X: min(max(float64(g.col), 0), float64(img.width-1)),
-			Y: min(max(float64(g.row), 0), float64(img.height-1)),
-		}
+		q := p.toImage(g)
+		return face.Point{X: min(max(q.X, 0), float64(img.width-1)), Y: min(max(q.Y, 0), float64(img.height-1))}
 	}
-	part := func(s float32) float64 { return float64(s) / size }
+	part := func(s float32) float64 { return float64(s) / patchWindow }
 	return face.Landmarks{
 			LeftEye: point(left), RightEye: point(right), Nose: point(nose),
 			MouthLeft: point(mouthLeft), MouthRight: point(mouthRight),

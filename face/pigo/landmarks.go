@@ -19,12 +19,30 @@ type landmarkCascade struct {
 	stages, trees, depth int
 	// shrink multiplies the scale after each stage.
 	shrink float32
-	// codes holds for each inner node two places of (row, column), relative to
-	// the guess, in 1/256 of the scale.
-	codes []int8
-	// moves holds for each leaf a (row, column) step as a part of the scale.
-	moves []float32
+	// nodes holds the trees, each 2^depth-1 inner nodes from its root down and one
+	// place that is never read.
+	nodes []pixelPair
+	// leaves holds the trees' 2^depth leaves.
+	leaves []move
 }
+
+// pixelPair is two places relative to the guess, in 1/256 of the scale: from the
+// lowest 16 bits on row, row, column, column, each plus 128.
+type pixelPair uint64
+
+func newPixelPair(row1, col1, row2, col2 int8) pixelPair {
+	u := func(v int8) pixelPair { return pixelPair(int(v) + 128) }
+	return u(row1) | u(row2)<<16 | u(col1)<<32 | u(col2)<<48
+}
+
+// places is the inverse of newPixelPair.
+func (p pixelPair) places() (row1, col1, row2, col2 int) {
+	at := func(shift int) int { return int(p>>shift&0xff) - 128 }
+	return at(0), at(32), at(16), at(48)
+}
+
+// move is a step as a part of the scale.
+type move struct{ row, col float32 }
 
 // parseLandmarkCascade reads the library's file format: stages uint32, shrink
 // float32, trees uint32, depth uint32, little-endian; then for each stage and
@@ -35,202 +53,236 @@ func parseLandmarkCascade(data []byte) (*landmarkCascade, error) {
 		return nil, errors.New("landmark cascade: shorter than its header")
 	}
 	u32 := func(at int) uint32 { return binary.LittleEndian.Uint32(data[at:]) }
-	stages, shrink, trees, depth := u32(0), math.Float32frombits(u32(4)), u32(8), u32(12)
+	f32 := func(at int) float32 { return math.Float32frombits(u32(at)) }
+	stages, shrink, trees, depth := u32(0), f32(4), u32(8), u32(12)
 	if stages < 1 || stages > 64 || trees < 1 || trees > 1024 || depth < 1 || depth > 16 || !(shrink > 0 && shrink <= 1) {
 		return nil, fmt.Errorf("landmark cascade: header says %d stages, %d trees, depth %d, shrink %v", stages, trees, depth, shrink)
 	}
 	leaves := 1 << depth
-	nodeBytes, leafBytes := 4*(leaves-1), 8*leaves
 	count := int(stages) * int(trees)
-	if want := header + count*(nodeBytes+leafBytes); len(data) != want {
+	if want := header + count*(4*(leaves-1)+8*leaves); len(data) != want {
 		return nil, fmt.Errorf("landmark cascade: %d bytes, its header promises %d", len(data), want)
 	}
 	c := &landmarkCascade{
 		stages: int(stages), trees: int(trees), depth: int(depth), shrink: shrink,
-		codes: make([]int8, 0, count*nodeBytes),
-		moves: make([]float32, 0, count*2*leaves),
+		nodes:  make([]pixelPair, 0, count*leaves),
+		leaves: make([]move, 0, count*leaves),
 	}
 	for at := header; at < len(data); {
-		for _, b := range data[at : at+nodeBytes] {
-			c.codes = append(c.codes, int8(b))
-		}
-		at += nodeBytes
-		for range 2 * leaves {
-			c.moves = append(c.moves, math.Float32frombits(u32(at)))
+		for range leaves - 1 {
+			b := data[at:]
+			c.nodes = append(c.nodes, newPixelPair(int8(b[0]), int8(b[1]), int8(b[2]), int8(b[3])))
 			at += 4
+		}
+		c.nodes = append(c.nodes, 0)
+		for range leaves {
+			c.leaves = append(c.leaves, move{f32(at), f32(at + 4)})
+			at += 8
 		}
 	}
 	return c, nil
+}
+
+// mirrored returns the cascade of the mirrored point: that of a left mouth corner
+// then finds the right one.
+func (c *landmarkCascade) mirrored() *landmarkCascade {
+	m := *c
+	m.nodes, m.leaves = slices.Clone(c.nodes), slices.Clone(c.leaves)
+	mirror := func(col int) int8 { return -int8(col) } // -128 stays, as in the library
+	for i, n := range m.nodes {
+		row1, col1, row2, col2 := n.places()
+		m.nodes[i] = newPixelPair(int8(row1), mirror(col1), int8(row2), mirror(col2))
+	}
+	for i := range m.leaves {
+		m.leaves[i].col = -m.leaves[i].col
+	}
+	return &m
 }
 
 // guess is where a landmark may be: a place and the scale of the search, in
 // pixels.
 type guess struct{ row, col, scale float32 }
 
-// walk follows one guess through all stages. mirror looks for the mirrored
-// point: the cascade of a left mouth corner then finds the right one.
-func (c *landmarkCascade) walk(g guess, img gray, mirror bool) guess {
-	var (
-		leaves   = 1 << c.depth
-		codes    = c.codes
-		moves    = c.moves
-		maxRow   = img.height - 1
-		maxCol   = img.width - 1
-		rowShift float32
-		colShift float32
-	)
-	for range c.stages {
-		row, col := 256*int(g.row), 256*int(g.col)
-		scale := int(math.Round(float64(g.scale)))
-		rowShift, colShift = 0, 0
-		for range c.trees {
-			node := 0
-			for range c.depth {
-				code := codes[4*node : 4*node+4]
-				left, right := code[1], code[3]
-				if mirror {
-					left, right = -left, -right // as int8: -128 stays, as in the library
-				}
-				r1 := min(maxRow, max(0, (row+int(code[0])*scale)>>8))
-				c1 := min(maxCol, max(0, (col+int(left)*scale)>>8))
-				r2 := min(maxRow, max(0, (row+int(code[2])*scale)>>8))
-				c2 := min(maxCol, max(0, (col+int(right)*scale)>>8))
-				node = 2*node + 1
-				if img.pix[r1*img.stride+c1] > img.pix[r2*img.stride+c2] {
-					node++
-				}
-			}
-			leaf := 2 * (node - (leaves - 1))
-			rowShift += moves[leaf]
-			if mirror {
-				colShift -= moves[leaf+1]
-			} else {
-				colShift += moves[leaf+1]
-			}
-			codes = codes[4*(leaves-1):]
-			moves = moves[2*leaves:]
-		}
-		g.row += rowShift * g.scale
-		g.col += colShift * g.scale
-		g.scale *= c.shrink
-	}
-	return g
-}
-
-// walkTilted is walk on a face that is turned in the image by an angle with that
-// cosine and sine, clockwise as a viewer sees it: every pair of pixels and every
-// move is turned with it.
-func (c *landmarkCascade) walkTilted(g guess, img gray, mirror bool, cos, sin float64) guess {
-	var (
-		leaves   = 1 << c.depth
-		codes    = c.codes
-		moves    = c.moves
-		maxRow   = img.height - 1
-		maxCol   = img.width - 1
-		rowShift float32
-		colShift float32
-	)
-	for range c.stages {
-		row, col := 65536*int(g.row), 65536*int(g.col)
-		cosScale := int(math.Round(256 * cos * float64(g.scale)))
-		sinScale := int(math.Round(256 * sin * float64(g.scale)))
-		rowShift, colShift = 0, 0
-		for range c.trees {
-			node := 0
-			for range c.depth {
-				code := codes[4*node : 4*node+4]
-				down1, right1, down2, right2 := int(code[0]), int(code[1]), int(code[2]), int(code[3])
-				if mirror {
-					right1, right2 = -right1, -right2
-				}
-				r1 := min(maxRow, max(0, (row+down1*cosScale+right1*sinScale)>>16))
-				c1 := min(maxCol, max(0, (col+right1*cosScale-down1*sinScale)>>16))
-				r2 := min(maxRow, max(0, (row+down2*cosScale+right2*sinScale)>>16))
-				c2 := min(maxCol, max(0, (col+right2*cosScale-down2*sinScale)>>16))
-				node = 2*node + 1
-				if img.pix[r1*img.stride+c1] > img.pix[r2*img.stride+c2] {
-					node++
-				}
-			}
-			leaf := 2 * (node - (leaves - 1))
-			rowShift += moves[leaf]
-			if mirror {
-				colShift -= moves[leaf+1]
-			} else {
-				colShift += moves[leaf+1]
-			}
-			codes = codes[4*(leaves-1):]
-			moves = moves[2*leaves:]
-		}
-		g.row += (rowShift*float32(cos) + colShift*float32(sin)) * g.scale
-		g.col += (colShift*float32(cos) - rowShift*float32(sin)) * g.scale
-		g.scale *= c.shrink
-	}
-	return g
-}
-
-// perturbations is how many guesses vote on a landmark, as in the library.
-const perturbations = 63
+// perturbations is how many guesses vote on a landmark, a multiple of four. The
+// library takes 63 random ones; so many even ones do as well
+// (docs/calibration.md).
+const perturbations = 24
 
 // jitter is the perturbation of each guess, each value in [0, 1): what the
 // library takes from its random source.
-type jitter [perturbations][3]float32
+type jitter [][3]float32
 
-// fixedJitter is the additive recurrence R3 (Martin Roberts, "The unreasonable
-// effectiveness of quasirandom sequences", 2018): evenly spread over the cube,
+// fixedJitter is a rank-1 lattice (Sloan and Joe, "Lattice Methods for Multiple
+// Integration", 1994): evenly spread over the cube and along each of its axes,
 // which random numbers are not, and the same on every call.
-var fixedJitter = func() (j jitter) {
-	// The real root of x⁴ = x + 1.
-	const g = 1.2207440846057596
+var fixedJitter = func() jitter {
+	j := make(jitter, perturbations)
 	for i := range j {
-		step := 1.0
-		for k := range j[i] {
-			step /= g
-			_, f := math.Modf(0.5 + float64(i+1)*step)
-			j[i][k] = float32(f)
+		for k, z := range [3]int{1, 7, 11} { // each has no divisor in common with perturbations
+			j[i][k] = (float32(i*z%perturbations) + 0.5) / perturbations
 		}
 	}
 	return j
 }()
 
+// mostPerturbations is what a walk has room for: the library's 63, filled up to
+// fours.
+const mostPerturbations = 64
+
+// walkers are guesses on their way through a cascade.
+type walkers struct {
+	at    [mostPerturbations]guess
+	moved [mostPerturbations]move
+	steps [mostPerturbations]stepper
+}
+
+// walk follows the first n guesses through all stages, over the patch. Every tree
+// is walked by all of them before the next one, four at a time, so that its nodes
+// stay in the nearest cache and the loads of the four overlap.
+func (c *landmarkCascade) walk(w *walkers, n int, pix *pixels) {
+	for i := n; i%4 != 0; i++ {
+		w.at[i] = w.at[0]
+	}
+	depth, size := c.depth, 1<<c.depth
+	nodes, leaves := c.nodes, c.leaves
+	for range c.stages {
+		for i := 0; i < n || i%4 != 0; i++ {
+			g := w.at[i]
+			w.steps[i] = newStepper(g)
+			w.moved[i] = move{}
+		}
+		stageNodes, stageLeaves := nodes, leaves
+		for range c.trees {
+			tree := nodes[:size]
+			for i := 0; i < n; i += 4 {
+				steps := (*[4]stepper)(w.steps[i:])
+				a, b, c, d := steps[0], steps[1], steps[2], steps[3]
+				var n0, n1, n2, n3 uint
+				for range depth {
+					n0 = 2*n0 + a.step(tree[n0], pix)
+					n1 = 2*n1 + b.step(tree[n1], pix)
+					n2 = 2*n2 + c.step(tree[n2], pix)
+					n3 = 2*n3 + d.step(tree[n3], pix)
+				}
+				moved := (*[4]move)(w.moved[i:])
+				for k, node := range [4]uint{n0, n1, n2, n3} {
+					leaf := leaves[int(node)-(size-1)]
+					moved[k].row += leaf.row
+					moved[k].col += leaf.col
+				}
+			}
+			nodes, leaves = nodes[size:], leaves[size:]
+		}
+		for i := range n {
+			g := &w.at[i]
+			m := w.moved[i]
+			if !inside(*g) {
+				m = c.clampedStage(*g, stageNodes, stageLeaves, pix)
+			}
+			g.row += m.row * g.scale
+			g.col += m.col * g.scale
+			g.scale *= c.shrink
+		}
+	}
+}
+
+// stepper is what a guess needs to walk through the trees of one stage.
+type stepper struct {
+	scale, round uint64
+	base         uint32
+}
+
+func newStepper(g guess) stepper {
+	scale := int(math.Round(float64(g.scale)))
+	// Places are 128 too large, and so are their products with the scale.
+	half := (scale + 1) / 2
+	base := uint16((int(g.row)-half)*patchStride + int(g.col) - half)
+	return stepper{
+		scale: uint64(scale),
+		round: uint64(scale&1) * 0x0080_0080_0080_0080,
+		base:  uint32(base) * 0x1_0001,
+	}
+}
+
+// step returns 2 when the pair's second pixel is darker, and else 1: the child
+// to go to.
+func (s stepper) step(p pixelPair, pix *pixels) uint {
+	product := uint64(p)*s.scale + s.round
+	at := uint32(product)&0xff00_ff00 + uint32(product>>40)&0x00ff_00ff + s.base
+	return uint(1 + (uint32(pix[at>>16])-uint32(pix[uint16(at)]))>>31)
+}
+
+// inside tells whether all pixels that a guess can look at are on the patch.
+func inside(g guess) bool {
+	reach := int(math.Round(float64(g.scale)))/2 + 1
+	row, col := int(g.row), int(g.col)
+	return min(row, col) >= reach && max(row, col)+reach < patchSide
+}
+
+// clampedStage is one stage of walk for a guess that looks beyond the patch,
+// whose outermost pixels go on there.
+func (c *landmarkCascade) clampedStage(g guess, nodes []pixelPair, leaves []move, pix *pixels) (m move) {
+	row, col := 256*int(g.row), 256*int(g.col)
+	scale := int(math.Round(float64(g.scale)))
+	on := func(row, col int) uint8 {
+		return pix[min(max(row>>8, 0), patchSide-1)*patchStride+min(max(col>>8, 0), patchSide-1)]
+	}
+	size := 1 << c.depth
+	for range c.trees {
+		node := 0
+		for range c.depth {
+			row1, col1, row2, col2 := nodes[node].places()
+			node = 2*node + 1
+			if on(row+row1*scale, col+col1*scale) > on(row+row2*scale, col+col2*scale) {
+				node++
+			}
+		}
+		leaf := leaves[node-(size-1)]
+		m.row += leaf.row
+		m.col += leaf.col
+		nodes, leaves = nodes[size:], leaves[size:]
+	}
+	return m
+}
+
 // find returns the median of all perturbed walks that start around g, and how
 // far they end from each other: the mean of the interquartile ranges of rows and
-// columns, in pixels. The face is turned by tilt, in radians, clockwise.
-func (c *landmarkCascade) find(g guess, img gray, mirror bool, tilt float64, j *jitter) (at guess, spread float32) {
-	var rows, cols, scales [perturbations]float32
-	sin, cos := math.Sincos(tilt)
+// columns; all in pixels of the patch.
+func (c *landmarkCascade) find(g guess, pix *pixels, j jitter) (at guess, spread float32) {
+	var w walkers
+	n := len(j)
 	for i, u := range j {
-		end := guess{
+		w.at[i] = guess{
 			row:   g.row + g.scale*0.15*(0.5-u[0]),
 			col:   g.col + g.scale*0.15*(0.5-u[1]),
 			scale: g.scale * (0.925 + 0.15*u[2]),
 		}
-		if tilt == 0 {
-			end = c.walk(end, img, mirror)
-		} else {
-			end = c.walkTilted(end, img, mirror, cos, sin)
-		}
+	}
+	c.walk(&w, n, pix)
+	var rowsOf, colsOf, scalesOf [mostPerturbations]float32
+	rows, cols, scales := rowsOf[:n], colsOf[:n], scalesOf[:n]
+	for i, end := range w.at[:n] {
 		rows[i], cols[i], scales[i] = end.row, end.col, end.scale
 	}
-	slices.Sort(rows[:])
-	slices.Sort(cols[:])
-	slices.Sort(scales[:])
+	slices.Sort(rows)
+	slices.Sort(cols)
+	slices.Sort(scales)
 	// The library takes this element, one after the median of 63.
-	const mid = (perturbations + 1) / 2
-	const q1, q3 = perturbations / 4, 3 * perturbations / 4
+	mid := (n + 1) / 2
+	q1, q3 := n/4, 3*n/4
 	return guess{rows[mid], cols[mid], scales[mid]},
 		(rows[q3] - rows[q1] + cols[q3] - cols[q1]) / 2
 }
 
-// belowEyes is where the library starts to look for nose and mouth, given the
-// pupils of a face turned by tilt: core/flploc.go, GetLandmarkPoint.
-func belowEyes(left, right guess, tilt float64) guess {
+// belowEyes is where the search for nose and mouth starts, given the pupils of an
+// upright face: where the library has it (core/flploc.go, GetLandmarkPoint) but
+// for its shift of 0.15 of the eye distance to the viewer's right, without which
+// the landmarks are a tenth better (docs/calibration.md).
+func belowEyes(left, right guess) guess {
 	dist := float32(math.Hypot(float64(right.col-left.col), float64(right.row-left.row)))
-	sin64, cos64 := math.Sincos(tilt)
-	sin, cos := float32(sin64), float32(cos64)
 	return guess{
-		row:   (left.row+right.row)/2 + (0.25*cos+0.15*sin)*dist,
-		col:   (left.col+right.col)/2 + (0.15*cos-0.25*sin)*dist,
+		row:   (left.row+right.row)/2 + 0.25*dist,
+		col:   (left.col + right.col) / 2,
 		scale: 3 * dist,
 	}
 }

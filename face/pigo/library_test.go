@@ -4,7 +4,7 @@
 package pigo
 
 import (
-	"cmp"
+	"errors"
 	"image"
 	"math"
 	"math/rand"
@@ -13,6 +13,7 @@ import (
 
 	pigo "github.com/esimov/pigo/core"
 
+	"github.com/mienproject/mien/face"
 	"github.com/mienproject/mien/face/facetest"
 )
 
@@ -59,19 +60,21 @@ func TestScanIsTheLibrarys(t *testing.T) {
 
 // TestLandmarksAreTheLibrarys gives both the same perturbations.
 func TestLandmarksAreTheLibrarys(t *testing.T) {
-	img := luminance(facetest.Decode(t, "../../service/selftest/sample.jpg"))
+	var p patch
+	p.cut(luminance(facetest.Decode(t, "../../service/selftest/sample.jpg")), face.Point{X: 157, Y: 211}, 255, 0)
+	img := gray{p.pix[:], patchSide, patchSide, patchStride}
 	for _, c := range []struct {
 		name   string
 		data   []byte
 		mirror bool
 		start  pigo.Puploc
 	}{
-		{"left pupil", eyeCascade, false, pigo.Puploc{Row: 185, Col: 115, Scale: 64}},
-		{"right pupil", eyeCascade, false, pigo.Puploc{Row: 190, Col: 196, Scale: 64}},
-		{"nose", noseCascade, false, pigo.Puploc{Row: 206, Col: 173, Scale: 270}},
-		{"mouth", mouthCascade, false, pigo.Puploc{Row: 206, Col: 173, Scale: 270}},
-		{"mouth, mirrored", mouthCascade, true, pigo.Puploc{Row: 206, Col: 173, Scale: 270}},
-		{"outside", mouthCascade, true, pigo.Puploc{Row: 399, Col: 319, Scale: 300}},
+		{"left pupil", eyeCascade, false, pigo.Puploc{Row: 62, Col: 56, Scale: 24}},
+		{"right pupil", eyeCascade, false, pigo.Puploc{Row: 61, Col: 89, Scale: 24}},
+		{"nose", noseCascade, false, pigo.Puploc{Row: 70, Col: 77, Scale: 99}},
+		{"mouth", mouthCascade, false, pigo.Puploc{Row: 70, Col: 77, Scale: 99}},
+		{"mouth, mirrored", mouthCascade, true, pigo.Puploc{Row: 70, Col: 77, Scale: 99}},
+		{"outside", mouthCascade, true, pigo.Puploc{Row: 140, Col: 139, Scale: 110}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			theirs, err := pigo.NewPuplocCascade().UnpackCascade(c.data)
@@ -82,19 +85,22 @@ func TestLandmarksAreTheLibrarys(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			if c.mirror {
+				ours = ours.mirrored()
+			}
 			for seed := range int64(20) {
 				// The order in which the library draws them.
 				random := rand.New(rand.NewSource(seed))
-				var j jitter
+				j := make(jitter, 63)
 				for i := range j {
 					for k := range j[i] {
 						j[i][k] = random.Float32()
 					}
 				}
 				rand.Seed(seed) //nolint:staticcheck // the source that the library draws from
-				c.start.Perturbs = perturbations
+				c.start.Perturbs = len(j)
 				want := theirs.RunDetector(c.start, params(img), 0, c.mirror)
-				got, _ := ours.find(guess{float32(c.start.Row), float32(c.start.Col), c.start.Scale}, img, c.mirror, 0, &j)
+				got, _ := ours.find(guess{float32(c.start.Row), float32(c.start.Col), c.start.Scale}, &p.pix, j)
 				if int(got.row) != want.Row || int(got.col) != want.Col || got.scale != want.Scale {
 					t.Fatalf("seed %d: %+v, the library finds %+v", seed, got, *want)
 				}
@@ -103,23 +109,18 @@ func TestLandmarksAreTheLibrarys(t *testing.T) {
 	}
 }
 
-// TestFixedJitterIsEven: a cube of perturbations that leans to a side would move
-// every landmark.
+// TestFixedJitterIsEven: perturbations that lean to a side would move every
+// landmark.
 func TestFixedJitterIsEven(t *testing.T) {
 	for k := range 3 {
 		var values []float32
-		var sum float32
 		for _, u := range fixedJitter {
 			values = append(values, u[k])
-			sum += u[k]
 		}
-		slices.SortFunc(values, cmp.Compare[float32])
-		if mean := sum / perturbations; mean < 0.48 || mean > 0.52 {
-			t.Errorf("axis %d: mean %v, want 0.5", k, mean)
-		}
-		for i := 1; i < len(values); i++ {
-			if gap := values[i] - values[i-1]; gap > 0.1 {
-				t.Errorf("axis %d: nothing between %v and %v", k, values[i-1], values[i])
+		slices.Sort(values)
+		for i, v := range values {
+			if want := (float32(i) + 0.5) / perturbations; v != want {
+				t.Errorf("axis %d: %v in place %d, want %v", k, v, i, want)
 			}
 		}
 	}
@@ -142,15 +143,16 @@ func noise(width, height int) gray {
 func FuzzParseLandmarkCascade(f *testing.F) {
 	f.Add(mouthCascade[:16])
 	f.Add([]byte{1, 0, 0, 0, 0, 0, 0, 63, 1, 0, 0, 0, 1, 0, 0, 0, 1, 2, 3, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0})
-	img := noise(40, 30)
+	var p patch
+	p.cut(noise(400, 300), face.Point{X: 200, Y: 150}, 100, 0)
 	f.Fuzz(func(_ *testing.T, data []byte) {
 		c, err := parseLandmarkCascade(data)
 		if err != nil {
 			return
 		}
 		// Whatever its leaves say, it has to stay within the image.
-		c.find(guess{20, 15, 30}, img, true, 0, &fixedJitter)
-		c.find(guess{20, 15, 30}, img, true, 2, &fixedJitter)
+		c.find(guess{120, 115, 30}, &p.pix, fixedJitter)
+		c.find(guess{-1e9, 15, 300}, &p.pix, fixedJitter)
 	})
 }
 
@@ -176,5 +178,24 @@ func BenchmarkLandmarks(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		d.landmarks(cluster{row: 211, col: 157, size: 255}, img)
+	}
+}
+
+func BenchmarkLandmarksLibrary(b *testing.B) {
+	img := luminance(facetest.Decode(b, "../../service/selftest/sample.jpg"))
+	eye, err1 := pigo.NewPuplocCascade().UnpackCascade(eyeCascade)
+	nose, err2 := pigo.NewPuplocCascade().UnpackCascade(noseCascade)
+	mouth, err3 := pigo.NewPuplocCascade().UnpackCascade(mouthCascade)
+	if err := errors.Join(err1, err2, err3); err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		at := func(row, col int) *pigo.Puploc {
+			return eye.RunDetector(pigo.Puploc{Row: row, Col: col, Scale: 64, Perturbs: 63}, params(img), 0, false)
+		}
+		left, right := at(192, 112), at(192, 202)
+		nose.GetLandmarkPoint(left, right, params(img), 63, false)
+		mouth.GetLandmarkPoint(left, right, params(img), 63, false)
+		mouth.GetLandmarkPoint(left, right, params(img), 63, true)
 	}
 }

@@ -34,7 +34,7 @@ var (
 
 // Version names the cascades, the scan, and the calibration as one. It changes
 // whenever the same image may give other faces.
-const Version = "1.4.6+1"
+const Version = "1.4.6+2"
 
 // Detector is the embedded model. It is immutable, and so safe for concurrent
 // use; its cascades are shared by all calls.
@@ -148,11 +148,9 @@ func samePlace(a, b face.Box) float64 {
 	return face.Intersect(a, b) / smaller
 }
 
-// landmarks finds the five points of the face in c. Its starting points are the
-// library's, for a window of size s around the face: pupils at 0.175 s to either
-// side and 0.075 s above the centre, the rest from the pupils.
+// landmarks finds the five points of the face in c.
 func (d *Detector) landmarks(c cluster, img gray) (face.Landmarks, spreads) {
-	y := c.row - 0.075*c.size
-	return d.find(img, c.size, 0,
-		face.Point{X: c.col - 0.175*c.size, Y: y}, face.Point{X: c.col + 0.175*c.size, Y: y})
+	y := c.row - eyesAbove*c.size
+	return d.find(img, face.Point{X: c.col, Y: c.row}, c.size, 0,
+		face.Point{X: c.col - eyesAside*c.size, Y: y}, face.Point{X: c.col + eyesAside*c.size, Y: y})
 }
