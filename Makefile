@@ -27,9 +27,10 @@ $(BIN)/%: tools/go.mod tools/go.sum
 
 # MODEL=yunet fetches that model, and the runtime that it needs.
 MODEL ?= pigo
+fetched = $(filter-out pigo pigo-reference,$(MODEL))
 .PHONY: run
-run: $(if $(filter-out pigo,$(MODEL)),onnxruntime) ## Run the server. MODEL=yunet: with that model. ARGS="--help" tells its flags.
-	go run ./cmd/server --model $(MODEL) $(if $(filter-out pigo,$(MODEL)),--onnxruntime $(BIN)/$(library)) $(ARGS)
+run: $(if $(fetched),onnxruntime) ## Run the server. MODEL=yunet: with that model. ARGS="--help" tells its flags.
+	go run ./cmd/server --model $(MODEL) $(if $(fetched),--onnxruntime $(BIN)/$(library)) $(ARGS)
 
 .PHONY: build
 build: $(BIN)/mien ## Build the server into .bin/mien: static, or with CGO=1 for ONNX models.

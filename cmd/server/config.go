@@ -47,7 +47,7 @@ type config struct {
 	TLSKey     string   `group:"Network" placeholder:"FILE" help:"Private key of the certificate, PEM."`
 	CORSOrigin []string `group:"Network" name:"cors-origin" placeholder:"ORIGIN" help:"Origin whose pages may call from a browser, such as https://app.example.com; https://*.example.com for all below, * for all. Repeatable. Without it only pages of this server's own origin may."`
 
-	Model       []string `group:"Models" default:"pigo" placeholder:"NAME" help:"Model to serve (default pigo, which is built in): a known name (${models}), which is fetched once, or NAME=PATH of an ONNX file. Repeatable; the first answers when a caller names none."`
+	Model       []string `group:"Models" default:"pigo" placeholder:"NAME" help:"Model to serve (default pigo, which is built in): a known name (${models}), which is fetched once unless it is built in, or NAME=PATH of an ONNX file. Repeatable; the first answers when a caller names none."`
 	ONNXRuntime string   `group:"Models" name:"onnxruntime" placeholder:"FILE" help:"Shared library of ONNX Runtime, which all models but pigo need. Without it, the server looks beside its binary and in the system's library folders."`
 	ModelMirror string   `group:"Models" name:"model-mirror" placeholder:"URL" help:"Where to fetch known models from, as URL/NAME/FILE, instead of from their publishers."`
 
@@ -211,11 +211,14 @@ func isOrigin(s string) bool {
 	return !ownPort && u.User == nil && u.Path == "" && u.RawQuery == "" && !u.ForceQuery && u.Fragment == ""
 }
 
-// embedded is the model that needs nothing but this binary.
-const embedded = "pigo"
+// The models that need nothing but this binary.
+const (
+	embedded  = "pigo"
+	reference = "pigo-reference"
+)
 
 func modelNames() []string {
-	names := []string{embedded}
+	names := []string{embedded, reference}
 	for _, m := range modelstore.Known() {
 		names = append(names, m.Name)
 	}
@@ -242,6 +245,9 @@ func (c *config) model(ctx context.Context, name, path string, named bool, log *
 	}
 	if name == embedded && !named {
 		return pigo.New()
+	}
+	if name == reference && !named {
+		return pigo.NewReference()
 	}
 	if !named && !slices.Contains(modelNames(), name) {
 		return nil, fmt.Errorf("%q is not known; this version has %s, and NAME=PATH takes any ONNX file of a kind that it knows", name, strings.Join(modelNames(), ", "))

@@ -87,9 +87,7 @@ func TestAccuracy(t *testing.T) {
 		photos, found := look(t, "negatives")
 		var all []float64
 		for _, faces := range found {
-			for _, f := range faces {
-				all = append(all, f.Confidence)
-			}
+			all = append(all, confidences(faces)...)
 		}
 		slices.Sort(all)
 		t.Logf("highest: %.2f", all[max(0, len(all)-6):])
@@ -109,6 +107,54 @@ func TestAccuracy(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestAccuracyOfReference: it is to be as good as the library, no better.
+func TestAccuracyOfReference(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes a minute, and ten with the race detector: make accuracy runs it")
+	}
+	r, err := pigo.NewReference()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var photos []facetest.Photo
+	var found [][]face.Face
+	for _, subset := range []string{"wider_val_orig", "wider_val_416", "face_mask", "negatives"} {
+		p := facetest.Subset(t, subset)
+		f := detectAll(t, r, p)
+		if subset == "wider_val_orig" {
+			ap := facetest.AveragePrecision(p, f, 0)
+			t.Logf("average precision %.3f", ap)
+			if ap < .38 || ap > .48 {
+				t.Errorf("average precision %.3f, want .38 to .48", ap)
+			}
+		}
+		if subset == "negatives" {
+			n := 0
+			for _, faces := range f {
+				n += lowerBound(confidences(faces), 1) - lowerBound(confidences(faces), r.Info().MinConfidence)
+			}
+			t.Logf("%d false faces in %d pictures without any", n, len(p))
+			if n > 2 {
+				t.Errorf("%d false faces in %d pictures without any, want two at most", n, len(p))
+			}
+		}
+		photos, found = append(photos, p...), append(found, f...)
+	}
+	if off := facetest.CalibrationError(t, photos, found); off > 0.05 {
+		t.Errorf("expected calibration error %.3f, want at most 0.05", off)
+	}
+}
+
+// confidences returns those of faces, the lowest first.
+func confidences(faces []face.Face) []float64 {
+	var all []float64
+	for _, f := range faces {
+		all = append(all, f.Confidence)
+	}
+	slices.Sort(all)
+	return all
 }
 
 func lowerBound(sorted []float64, v float64) int {

@@ -71,6 +71,36 @@ func TestCalibrate(t *testing.T) {
 	}
 	w := logistic(evidence, truth)
 	t.Logf("weights = %.3f // %d candidates", w, len(truth))
+	t.Run("reference", func(t *testing.T) { calibrateReference(t, d) })
+}
+
+func calibrateReference(t *testing.T, d *Detector) {
+	var evidence [][5]float64
+	var truth []bool
+	for _, subset := range fitted {
+		for _, p := range facetest.Subset(t, subset) {
+			g := luminance(facetest.Decode(t, p.Path))
+			windows, err := g.scan(t.Context(), d.faces, minWindow, math.MaxInt)
+			if err != nil {
+				t.Fatal(err)
+			}
+			clusters, err := libraryClusters(t.Context(), windows)
+			if err != nil {
+				t.Fatal(err)
+			}
+			slices.SortFunc(clusters, func(a, b cluster) int { return cmp.Compare(b.score, a.score) })
+			var found []face.Face
+			for _, c := range clusters {
+				found = append(found, face.Face{Box: c.square().Clamp(g.width, g.height)})
+			}
+			for i, m := range facetest.Match(found, p.Faces, 0.5) {
+				evidence = append(evidence, [5]float64{1, math.Log(clusters[i].score)})
+				truth = append(truth, m >= 0)
+			}
+		}
+	}
+	w := logistic(evidence, truth)
+	t.Logf("referenceIntercept, referenceSlope = %.3f, %.3f // %d clusters", w[0], w[1], len(truth))
 }
 
 // logistic fits a logistic regression by Newton's method, with a ridge that only

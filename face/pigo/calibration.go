@@ -56,3 +56,13 @@ func confidence(c cluster, s spreads) float64 {
 	}
 	return 1 / (1 + math.Exp(-z))
 }
+
+// The same for Reference: a logistic regression on the logarithm of the score.
+const (
+	referenceIntercept, referenceSlope = -2.563, 1.230
+	referenceMinConfidence             = 0.7
+)
+
+func referenceConfidence(c cluster) float64 {
+	return 1 / (1 + math.Exp(-referenceIntercept-referenceSlope*math.Log(c.score)))
+}

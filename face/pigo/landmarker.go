@@ -79,6 +79,13 @@ const (
 	eyesAside = 0.175
 )
 
+// landmarks finds the five points of the face in c.
+func (l *Landmarker) landmarks(c cluster, img gray) (face.Landmarks, spreads) {
+	y := c.row - eyesAbove*c.size
+	return l.find(img, face.Point{X: c.col, Y: c.row}, c.size, 0,
+		face.Point{X: c.col - eyesAside*c.size, Y: y}, face.Point{X: c.col + eyesAside*c.size, Y: y})
+}
+
 // find finds the landmarks of the face in a window of that size around middle,
 // turned by tilt, from where its eyes may be. Pupils are looked for at a quarter
 // of the size.

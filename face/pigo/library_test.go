@@ -58,6 +58,38 @@ func TestScanIsTheLibrarys(t *testing.T) {
 	}
 }
 
+// TestClustersAreTheLibrarys compares what Reference finds with the library's two
+// calls.
+func TestClustersAreTheLibrarys(t *testing.T) {
+	r, err := NewReference()
+	if err != nil {
+		t.Fatal(err)
+	}
+	photo := luminance(facetest.Decode(t, "../../service/selftest/sample.jpg"))
+	for name, img := range map[string]gray{"photograph": photo, "half its size": photo.half()} {
+		t.Run(name, func(t *testing.T) {
+			windows, err := img.scan(t.Context(), r.faces, minWindow, math.MaxInt)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := libraryClusters(t.Context(), windows)
+			if err != nil {
+				t.Fatal(err)
+			}
+			found := r.faces.RunCascade(pigo.CascadeParams{
+				MinSize: 20, MaxSize: 1000, ShiftFactor: 0.1, ScaleFactor: 1.1, ImageParams: params(img),
+			}, 0)
+			var want []cluster
+			for _, d := range r.faces.ClusterDetections(found, 0.2) {
+				want = append(want, cluster{float64(d.Row), float64(d.Col), float64(d.Scale), float64(d.Q)})
+			}
+			if !slices.Equal(got, want) || len(got) == 0 {
+				t.Errorf("%v, the library has %v", got, want)
+			}
+		})
+	}
+}
+
 // TestLandmarksAreTheLibrarys gives both the same perturbations.
 func TestLandmarksAreTheLibrarys(t *testing.T) {
 	var p patch

@@ -147,10 +147,3 @@ func samePlace(a, b face.Box) float64 {
 	}
 	return face.Intersect(a, b) / smaller
 }
-
-// landmarks finds the five points of the face in c.
-func (d *Detector) landmarks(c cluster, img gray) (face.Landmarks, spreads) {
-	y := c.row - eyesAbove*c.size
-	return d.find(img, face.Point{X: c.col, Y: c.row}, c.size, 0,
-		face.Point{X: c.col - eyesAside*c.size, Y: y}, face.Point{X: c.col + eyesAside*c.size, Y: y})
-}

@@ -1,0 +1,126 @@
+package pigo
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"image"
+	"math"
+	"slices"
+
+	pigo "github.com/esimov/pigo/core"
+
+	"github.com/mienproject/mien/face"
+)
+
+// Reference is what programs that use the library as it comes find: its scan and
+// its clusters, with the parameters of its own program (smallest face 20, shift
+// 0.1, scale 1.1, clusters by IoU 0.2), and its square boxes. It is there to
+// compare Detector with; only the confidence and the landmarks, which the
+// library draws at random, are this package's. It is immutable, and so safe for
+// concurrent use.
+type Reference struct {
+	*Landmarker
+	faces *pigo.Pigo
+}
+
+var _ face.Detector = (*Reference)(nil)
+
+// NewReference unpacks the embedded cascades. An error means that the binary is
+// broken.
+func NewReference() (*Reference, error) {
+	d, err := New()
+	if err != nil {
+		return nil, err
+	}
+	faces, err := pigo.NewPigo().Unpack(faceCascade)
+	if err != nil {
+		return nil, fmt.Errorf("face cascade: %w", err)
+	}
+	return &Reference{Landmarker: d.Landmarker, faces: faces}, nil
+}
+
+// Info implements face.Detector.
+func (r *Reference) Info() face.Info {
+	return face.Info{
+		Family:        "pigo",
+		Version:       Version,
+		Landmarks:     true,
+		MinConfidence: referenceMinConfidence,
+		MinFaceSize:   minWindow,
+	}
+}
+
+// Detect implements face.Detector. It runs on one core, and takes as long as the
+// library does.
+func (r *Reference) Detect(ctx context.Context, img image.Image, opts face.Options) ([]face.Face, error) {
+	g := luminance(img)
+	windows, err := g.scan(ctx, r.faces, max(minWindow, opts.MinFaceSize), math.MaxInt)
+	if err != nil {
+		return nil, err
+	}
+	clusters, err := libraryClusters(ctx, windows)
+	if err != nil {
+		return nil, err
+	}
+	slices.SortFunc(clusters, func(a, b cluster) int { return cmp.Compare(b.score, a.score) })
+	faces := make([]face.Face, 0, len(clusters))
+	for _, c := range clusters {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		f := face.Face{
+			Box:        c.square().Clamp(g.width, g.height),
+			Confidence: referenceConfidence(c),
+		}
+		if f.Confidence < opts.MinConfidence || (opts.MaxResults > 0 && len(faces) == opts.MaxResults) {
+			break // they are sorted, and confidence grows with the score
+		}
+		if !opts.SkipLandmarks {
+			points, _ := r.landmarks(c, g)
+			f.Landmarks = &points
+		}
+		faces = append(faces, f)
+	}
+	slices.SortFunc(faces, face.Compare)
+	return faces, nil
+}
+
+// square is the window itself, as the library's programs draw it.
+func (c cluster) square() face.Box {
+	return face.Box{
+		MinX: c.col - c.size/2, MinY: c.row - c.size/2, MaxX: c.col + c.size/2, MaxY: c.row + c.size/2,
+	}
+}
+
+// libraryClusters is the library's ClusterDetections, which takes seconds where
+// there is a lot to find, with an eye on ctx. A window may vote in more than one
+// cluster.
+func libraryClusters(ctx context.Context, windows []window) ([]cluster, error) {
+	slices.SortStableFunc(windows, func(a, b window) int { return cmp.Compare(a.score, b.score) })
+	var (
+		clusters []cluster
+		taken    = make([]bool, len(windows))
+	)
+	for i, w := range windows {
+		if taken[i] {
+			continue
+		}
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		var (
+			row, col, size, n int
+			score             float32
+		)
+		for j, other := range windows {
+			if windowIoU(w, other) > clusterIoU {
+				taken[j] = true
+				row, col, size, n = row+other.row, col+other.col, size+other.size, n+1
+				score += other.score
+			}
+		}
+		clusters = append(clusters, cluster{float64(row / n), float64(col / n), float64(size / n), float64(score)})
+	}
+	return clusters, nil
+}
