@@ -19,7 +19,7 @@ func stubs(t testing.TB) string {
 	dir := t.TempDir()
 	plugin := "--plugin=protoc-gen-grpc=" + tool(t, "grpc_python_plugin")
 	run(t, nil, "protoc", "-I", "proto", "-I", "e2e/proto", plugin, "--python_out="+dir, "--grpc_out="+dir,
-		"inference/v1/inference.proto", "errors.proto").must(t)
+		"inference/v1/inference.proto", "errors.proto", "old_inference.proto").must(t)
 	return dir
 }
 
@@ -32,13 +32,19 @@ type outcome struct {
 	}
 }
 
-func predictPy(t testing.TB, stubs string, args ...string) []outcome {
+// runPython runs a script with the stubs, and returns the lines that it prints.
+func runPython(t testing.TB, stubs, script string, args ...string) [][]byte {
 	t.Helper()
-	script := filepath.Join(root, "e2e", "python", "predict.py")
+	script = filepath.Join(root, "e2e", "python", script)
 	env := []string{"PYTHONPATH=" + stubs, "PYTHONDONTWRITEBYTECODE=1"}
 	out := runEnv(t, env, nil, python, append([]string{script}, args...)...).must(t)
+	return slices.Collect(bytes.Lines(out))
+}
+
+func predictPy(t testing.TB, stubs string, args ...string) []outcome {
+	t.Helper()
 	var outcomes []outcome
-	for line := range bytes.Lines(out) {
+	for _, line := range runPython(t, stubs, "predict.py", args...) {
 		var o outcome
 		if err := json.Unmarshal(line, &o); err != nil {
 			t.Fatalf("%v: %s", err, line)

@@ -19,6 +19,8 @@ import (
 var (
 	errOptions      = errors.New("invalid options")
 	errUnknownModel = errors.New("unknown model")
+	errNoJSON       = errors.New("this is not what was to be posted")
+	errForm         = errors.New("this form cannot be used")
 	errTooManyBytes = errors.New("too many bytes")
 	errOverloaded   = errors.New("overloaded")
 	errDraining     = errors.New("this server is shutting down; try another one")
@@ -44,6 +46,8 @@ var table = []struct {
 	{is: photo.ErrUnsupportedFormat, reason: "UNSUPPORTED_FORMAT", code: connect.CodeInvalidArgument},
 	{is: photo.ErrCorrupt, reason: "CORRUPT_IMAGE", code: connect.CodeInvalidArgument},
 	{is: errOptions, reason: "INVALID_OPTIONS", code: connect.CodeInvalidArgument},
+	{is: errNoJSON, reason: "INVALID_JSON", code: connect.CodeInvalidArgument},
+	{is: errForm, reason: "INVALID_FORM", code: connect.CodeInvalidArgument},
 	{is: photo.ErrPixels, reason: "INVALID_PIXELS", code: connect.CodeInvalidArgument},
 	{is: photo.ErrTooManyPixels, reason: "TOO_MANY_PIXELS", code: connect.CodeInvalidArgument},
 	{is: errTooManyBytes, reason: "TOO_MANY_BYTES", code: connect.CodeResourceExhausted},

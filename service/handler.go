@@ -24,7 +24,20 @@ import (
 // Handler returns the path and the HTTP handler of the Inference service in its
 // four protocols. It expects a Call in the request's context.
 func (s *Service) Handler() (path string, handler http.Handler) {
-	path, handler = inferencev1connect.NewInferenceHandler(s,
+	path, handler = inferencev1connect.NewInferenceHandler(s, s.handlerOptions())
+	return path, s.boundBody(handler)
+}
+
+// OldHandler returns the same Predict under the name that it had in the system
+// which Mien replaces, whose contract had no package.
+func (s *Service) OldHandler() (path string, handler http.Handler) {
+	path = "/Inference/Predict"
+	return path, s.boundBody(connect.NewUnaryHandlerSimple(path, s.Predict,
+		connect.WithIdempotency(connect.IdempotencyNoSideEffects), s.handlerOptions()))
+}
+
+func (s *Service) handlerOptions() connect.HandlerOption {
+	return connect.WithHandlerOptions(
 		connect.WithRequestGate(s.gate),
 		connect.WithInterceptors(connect.UnaryInterceptorFunc(s.edge)),
 		// Inside the edge, which then tells the caller.
@@ -40,7 +53,6 @@ func (s *Service) Handler() (path string, handler http.Handler) {
 		// face is not.
 		connect.WithCompressMinBytes(4<<10),
 	)
-	return path, s.boundBody(handler)
 }
 
 // Recover keeps a panic of any handler behind it from ending the connection: the
@@ -89,7 +101,7 @@ func (s *Service) gate(ctx context.Context, spec connect.Spec, peer connect.Peer
 	if deadline, ok := ctx.Deadline(); ok && call.setReadDeadline != nil && time.Until(deadline) < s.config.Timeout {
 		_ = call.setReadDeadline(deadline.Add(time.Second)) // not every writer can; then the server's own time holds
 	}
-	if spec.Procedure != inferencev1connect.InferencePredictProcedure {
+	if spec.Procedure == inferencev1connect.InferenceListModelsProcedure {
 		return ctx, nil
 	}
 	if err := s.admission.refuses(); err != nil {
@@ -133,24 +145,30 @@ func (s *Service) maxBody() int64 { return s.config.MaxImageBytes/3*4 + 64<<10 }
 // error on to the caller in its protocol, with its details.
 func (s *Service) boundBody(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		body := &boundedBody{ReadCloser: r.Body, left: s.maxBody()}
-		CallFrom(r.Context()).setReadDeadline = http.NewResponseController(w).SetReadDeadline
-		body.over = func() error {
-			told, _ := tell(CallFrom(r.Context()), fmt.Errorf("%w: the request is larger than %d bytes, which hold an image of %d bytes in base64",
-				errTooManyBytes, s.maxBody(), s.config.MaxImageBytes))
-			return told
-		}
-		body.late = func() error {
-			told, _ := tell(CallFrom(r.Context()), context.DeadlineExceeded)
-			return told
-		}
-		// Said to be too large: nothing has to be read to refuse it.
-		if r.ContentLength > body.left {
-			body.err = body.over()
-		}
-		r.Body = body
+		r.Body = s.bounded(w, r)
 		next.ServeHTTP(w, r)
 	})
+}
+
+// bounded returns the request's body, which ends in an error at the limit.
+func (s *Service) bounded(w http.ResponseWriter, r *http.Request) io.ReadCloser {
+	call := CallFrom(r.Context())
+	body := &boundedBody{ReadCloser: r.Body, left: s.maxBody()}
+	call.setReadDeadline = http.NewResponseController(w).SetReadDeadline
+	body.over = func() error {
+		told, _ := tell(call, fmt.Errorf("%w: the request is larger than %d bytes, which hold an image of %d bytes in base64",
+			errTooManyBytes, s.maxBody(), s.config.MaxImageBytes))
+		return told
+	}
+	body.late = func() error {
+		told, _ := tell(call, context.DeadlineExceeded)
+		return told
+	}
+	// Said to be too large: nothing has to be read to refuse it.
+	if r.ContentLength > body.left {
+		body.err = body.over()
+	}
+	return body
 }
 
 // boundedBody fails for good once more than left bytes were read, and when the

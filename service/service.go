@@ -10,6 +10,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"image"
 	"log/slog"
 	"math"
 	"runtime"
@@ -132,6 +133,12 @@ func (s *Service) Drain() { s.admission.drain() }
 // Predict finds the faces of one image. It is the one path of every way in: its
 // errors are sentinels, which Handler turns into the table's errors.
 func (s *Service) Predict(ctx context.Context, req *inferencev1.Image) (*inferencev1.InferResults, error) {
+	return s.infer(ctx, req, nil)
+}
+
+// infer is Predict. When draw is not nil it gets the picture and its faces, as
+// part of the work that is admitted.
+func (s *Service) infer(ctx context.Context, req *inferencev1.Image, draw func(image.Image, []face.Face) error) (*inferencev1.InferResults, error) {
 	call := CallFrom(ctx)
 	call.Bytes = len(req.GetRawData())
 
@@ -151,8 +158,12 @@ func (s *Service) Predict(ctx context.Context, req *inferencev1.Image) (*inferen
 	}
 	call.Width, call.Height = picture.Width, picture.Height
 
+	memory := memoryOf(picture)
+	if draw != nil {
+		memory += 8 * int64(picture.Width) * int64(picture.Height) // in RGBA, and encoded
+	}
 	arrived := time.Now()
-	leave, err := s.admission.enter(ctx, min(memoryOf(picture), s.config.MaxInflightBytes))
+	leave, err := s.admission.enter(ctx, min(memory, s.config.MaxInflightBytes))
 	call.Queue = time.Since(arrived)
 	if err != nil {
 		return nil, err
@@ -174,6 +185,11 @@ func (s *Service) Predict(ctx context.Context, req *inferencev1.Image) (*inferen
 		return nil, err
 	}
 	call.Faces = len(faces)
+	if draw != nil {
+		if err := errors.Join(ctx.Err(), draw(img, faces)); err != nil {
+			return nil, err
+		}
+	}
 
 	return &inferencev1.InferResults{
 		ImageId:  req.GetImageId(),

@@ -62,6 +62,9 @@ func start(t *testing.T, d face.Detector, change func(*service.Config)) (*servic
 	}
 	mux := http.NewServeMux()
 	mux.Handle(svc.Handler())
+	mux.Handle(svc.OldHandler())
+	mux.Handle("POST /predict", svc.PredictHandler())
+	mux.Handle("PUT /predict", svc.PredictHandler())
 	handler := svc.Recover(mux)
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		handler.ServeHTTP(w, r.WithContext(service.WithCall(r.Context(), &service.Call{ID: "the-request"})))

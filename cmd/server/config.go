@@ -42,7 +42,8 @@ Every flag has an environment variable, named beside it; a flag wins. Repeatable
 
 // config is what flags and environment say.
 type config struct {
-	Listen     []string `group:"Network" default:":8080" placeholder:"ADDR" help:"Address to listen on, host:port (default :8080); port 0 picks a free one. Repeatable."`
+	Listen     []string `group:"Network" default:":8080" placeholder:"ADDR" help:"Address to listen on, host:port (default :8080; port 0 picks a free one) or unix:PATH. Repeatable."`
+	ReusePort  bool     `group:"Network" help:"Let other processes listen on the same ports (SO_REUSEPORT): the system spreads connections over them."`
 	TLSCert    string   `group:"Network" placeholder:"FILE" help:"Certificate chain, PEM. With it and --tls-key, TLS only."`
 	TLSKey     string   `group:"Network" placeholder:"FILE" help:"Private key of the certificate, PEM."`
 	CORSOrigin []string `group:"Network" name:"cors-origin" placeholder:"ORIGIN" help:"Origin whose pages may call from a browser, such as https://app.example.com; https://*.example.com for all below, * for all. Repeatable. Without it only pages of this server's own origin may."`
@@ -150,12 +151,18 @@ func (c *config) service(ctx context.Context, log *slog.Logger, progress io.Writ
 		fail("--listen: at least one address is needed, such as :8080")
 	}
 	for _, addr := range c.Listen {
+		if path, ok := strings.CutPrefix(addr, unixScheme); ok {
+			if path == "" {
+				fail("--listen: %q has no path; write it as unix:/run/mien.sock", addr)
+			}
+			continue
+		}
 		_, port, err := net.SplitHostPort(addr)
 		if err == nil {
 			_, err = strconv.ParseUint(port, 10, 16)
 		}
 		if err != nil {
-			fail("--listen: %q is not host:port, such as :8080 or 127.0.0.1:8080", addr)
+			fail("--listen: %q is neither host:port, such as :8080 or 127.0.0.1:8080, nor unix:PATH", addr)
 		}
 	}
 	if (c.TLSCert == "") != (c.TLSKey == "") {

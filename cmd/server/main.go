@@ -106,7 +106,7 @@ func serve(ctx context.Context, terminated <-chan os.Signal, cfg *config, svc *s
 		}
 	}()
 	for _, addr := range cfg.Listen {
-		l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", addr)
+		l, err := listen(ctx, addr, cfg.ReusePort)
 		if err != nil {
 			return fmt.Errorf("--listen: %w", err)
 		}
@@ -218,7 +218,10 @@ func routes(stop context.Context, cfg *config, svc *service.Service, state *heal
 	// Whose messages are names: compressed, they could only be bombs.
 	small := connect.WithHandlerOptions(connect.WithReadMaxBytes(smallMessage), connect.WithCompression("gzip", nil, nil))
 
-	mux.Handle(svc.Handler())                                 // /inference.v1.Inference/
+	mux.Handle(svc.Handler())    // /inference.v1.Inference/
+	mux.Handle(svc.OldHandler()) // /Inference/Predict
+	mux.Handle("POST /predict", svc.PredictHandler())
+	mux.Handle("PUT /predict", svc.PredictHandler())
 	handle(grpchealth.NewHandler(state, small))               // /grpc.health.v1.Health/
 	handle(grpcreflect.NewHandlerV1(reflector(), small))      // /grpc.reflection.v1.ServerReflection/
 	handle(grpcreflect.NewHandlerV1Alpha(reflector(), small)) // /grpc.reflection.v1alpha.ServerReflection/
@@ -293,6 +296,9 @@ func answer(w http.ResponseWriter, status int, text string) {
 
 // url is what a person on this machine would open.
 func url(addr net.Addr, secure bool) string {
+	if addr.Network() == "unix" {
+		return unixScheme + addr.String()
+	}
 	scheme := "http"
 	if secure {
 		scheme = "https"

@@ -156,7 +156,7 @@ func crossOrigin(origins []string, next http.Handler) http.Handler {
 		AllowedOrigins: origins,
 		AllowedMethods: connectcors.AllowedMethods(),
 		AllowedHeaders: append(connectcors.AllowedHeaders(), requestIDHeader),
-		ExposedHeaders: append(connectcors.ExposedHeaders(), requestIDHeader, "Retry-After"),
+		ExposedHeaders: append(connectcors.ExposedHeaders(), requestIDHeader, service.ReasonHeader, "Retry-After"),
 		MaxAge:         7200, // seconds; browsers cap it at two hours
 	}).Handler(next)
 }

@@ -1,0 +1,69 @@
+package main
+
+import (
+	"net"
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+// TestListenUnix: a socket that a crash left behind is taken over; one that is in
+// use, and a file that is something else, are not touched.
+func TestListenUnix(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	first, err := listen(t.Context(), unixScheme+path, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if l, err := listen(t.Context(), unixScheme+path, false); err == nil {
+		_ = l.Close()
+		t.Error("took a socket that is in use")
+	}
+	first.(*net.UnixListener).SetUnlinkOnClose(false) //nolint:forcetypeassert // it is one
+	if err := first.Close(); err != nil {
+		t.Fatal(err)
+	}
+	again, err := listen(t.Context(), unixScheme+path, false)
+	if err != nil {
+		t.Fatalf("a socket that was left behind: %v", err)
+	}
+	if conn, err := (&net.Dialer{}).DialContext(t.Context(), "unix", path); err != nil {
+		t.Error(err)
+	} else {
+		_ = conn.Close()
+	}
+	if err := again.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(path); !os.IsNotExist(err) {
+		t.Errorf("the socket is still there: %v", err)
+	}
+	if err := os.WriteFile(path, []byte("precious"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if l, err := listen(t.Context(), unixScheme+path, false); err == nil {
+		_ = l.Close()
+		t.Error("took a file that is no socket")
+	}
+	if data, err := os.ReadFile(path); err != nil || string(data) != "precious" {
+		t.Errorf("the file is now %q, %v", data, err)
+	}
+}
+
+// TestListenReusePort: two share a port when both say so.
+func TestListenReusePort(t *testing.T) {
+	first, err := listen(t.Context(), "127.0.0.1:0", true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer first.Close()
+	second, err := listen(t.Context(), first.Addr().String(), true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer second.Close()
+	if third, err := listen(t.Context(), first.Addr().String(), false); err == nil {
+		_ = third.Close()
+		t.Error("a third one came in without saying so")
+	}
+}

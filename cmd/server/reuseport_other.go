@@ -1,0 +1,12 @@
+//go:build !unix || solaris
+
+package main
+
+import (
+	"errors"
+	"syscall"
+)
+
+func setReusePort(_, _ string, _ syscall.RawConn) error {
+	return errors.New("--reuse-port: this system has no such thing")
+}

@@ -1,0 +1,420 @@
+package service
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"image"
+	"image/jpeg"
+	"image/png"
+	"io"
+	"log/slog"
+	"mime"
+	"mime/multipart"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"connectrpc.com/connect"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/mienproject/mien/annotate"
+	"github.com/mienproject/mien/face"
+	inferencev1 "github.com/mienproject/mien/gen/inference/v1"
+	"github.com/mienproject/mien/photo"
+)
+
+// ReasonHeader tells the reason of a failure in answers of PredictHandler: the
+// same as google.rpc.ErrorInfo has in the other protocols.
+const ReasonHeader = "Mien-Reason"
+
+// PredictHandler returns the handler of POST and PUT /predict. It takes
+//
+//   - the JSON of the system that Mien replaces, {"img_id": …, "img_b64": …}, and
+//     answers it as that system did: always 200, with failures in "message";
+//   - an image as it is, of whatever declared type, and a form with an image, with
+//     options in the query, and answers with honest status codes.
+//
+// The answer is {"message": …, "results": […]}, or the picture with its faces
+// marked when the request's Accept prefers image/jpeg or image/png. It expects a
+// Call in the request's context.
+func (s *Service) PredictHandler() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		call := CallFrom(r.Context())
+		call.Procedure, call.Protocol, call.Handled = "/predict", "http", true
+		ctx, cancel := context.WithTimeout(r.Context(), s.config.DefaultTimeout)
+		defer cancel()
+
+		p := prediction{service: s, w: w, call: call, accept: accepted(r.Header.Values("Accept"))}
+		unread := r.Body
+		r.Body = s.bounded(w, r)
+		if err := p.run(ctx, r); err != nil {
+			p.fail(ctx, err)
+			if call.Reason == "TOO_MANY_BYTES" {
+				// Most clients do not look for an answer before they have sent all.
+				_, _ = io.CopyN(io.Discard, unread, 4*s.maxBody()) // the caller may have left
+			}
+		}
+	})
+}
+
+// The texts of the old system.
+const (
+	oldNoID   = "image id not exists."
+	oldNoJSON = "please post JSON format data"
+	oldFailed = "inference failed: "
+)
+
+// prediction is one request to PredictHandler.
+type prediction struct {
+	service *Service
+	w       http.ResponseWriter
+	call    *Call
+	// old tells that the request is one of the old system's clients.
+	old bool
+	// accept is the media type of the answer.
+	accept string
+}
+
+// oldError is a failure whose message is the old system's, word for word.
+type oldError struct {
+	message string
+	err     error
+}
+
+func (e oldError) Error() string { return e.message }
+func (e oldError) Unwrap() error { return e.err }
+
+func (p *prediction) run(ctx context.Context, r *http.Request) error {
+	mediaType, params, _ := mime.ParseMediaType(r.Header.Get("Content-Type")) // content decides
+	p.old = mediaType == "application/json"
+	if err := p.service.admission.refuses(); err != nil {
+		return err
+	}
+	req := &inferencev1.Image{}
+	options, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return fmt.Errorf("%w: the query cannot be read: %v", errOptions, err) //nolint:errorlint // its text only
+	}
+	if mediaType == "multipart/form-data" {
+		req.RawData, err = readForm(r.Body, params["boundary"], options)
+	} else {
+		req.RawData, err = readAll(r)
+	}
+	if err != nil {
+		return err
+	}
+	if req.Options, err = queryOptions(options); err != nil {
+		return err
+	}
+	if start := bytes.TrimLeft(req.RawData, " \t\r\n"); p.old || (mediaType != "multipart/form-data" && bytes.HasPrefix(start, []byte("{"))) {
+		p.old = true
+		if err := readOld(req.RawData, req); err != nil {
+			return err
+		}
+	}
+
+	var picture bytes.Buffer
+	var draw func(image.Image, []face.Face) error
+	if p.accept != jsonType {
+		draw = func(img image.Image, faces []face.Face) error {
+			return encode(&picture, annotate.Draw(img, faces), p.accept)
+		}
+	}
+	res, err := p.service.infer(ctx, req, draw)
+	if err != nil {
+		return err
+	}
+	if draw != nil {
+		p.w.Header().Set("Content-Type", p.accept)
+		_, _ = p.w.Write(picture.Bytes()) // the caller may have left
+		return nil
+	}
+	p.answer(http.StatusOK, "", res.GetResults())
+	return nil
+}
+
+// answer writes {"message", "results"}.
+func (p *prediction) answer(status int, message string, results []*inferencev1.Result) {
+	body := struct {
+		Message string            `json:"message"`
+		Results []json.RawMessage `json:"results"`
+	}{Message: message, Results: make([]json.RawMessage, 0, len(results))}
+	for _, r := range results {
+		b, err := jsonMarshal.Marshal(r)
+		if err != nil {
+			panic(err) // results hold nothing that JSON has not
+		}
+		body.Results = append(body.Results, b)
+	}
+	out, err := json.Marshal(body)
+	if err != nil {
+		panic(err) // what was just marshalled is JSON
+	}
+	p.w.Header().Set("Content-Type", jsonType)
+	p.w.WriteHeader(status)
+	_, _ = p.w.Write(append(out, '\n')) // the caller may have left
+}
+
+// fail answers with what went wrong.
+func (p *prediction) fail(ctx context.Context, err error) {
+	told := new(connect.Error)
+	// What the body's bounds say has been told already.
+	if !errors.As(err, &told) {
+		var internal bool
+		if told, internal = tell(p.call, err); internal {
+			p.service.config.Logger.LogAttrs(ctx, slog.LevelError, "internal error",
+				slog.String("request_id", p.call.ID), slog.String("procedure", p.call.Procedure), slog.String("error", err.Error()))
+		}
+	}
+	header := p.w.Header()
+	header.Set(ReasonHeader, p.call.Reason)
+	if after := told.Meta().Get("Retry-After"); after != "" {
+		header.Set("Retry-After", after)
+	}
+	message := told.Message()
+	var word oldError
+	switch {
+	case p.old && errors.As(err, &word):
+		message = word.message
+	case p.old:
+		message = oldFailed + message
+	case p.call.Reason == "UNSUPPORTED_FORMAT" || p.call.Reason == "EMPTY_IMAGE":
+		// Or it was to be the old JSON.
+		message = oldNoJSON + ", or an image: " + message
+	}
+	if p.old {
+		p.answer(http.StatusOK, message, nil)
+		return
+	}
+	p.answer(httpStatus(p.call), message, nil)
+}
+
+// httpStatus is the status for a failure: Connect's, but for two that HTTP has
+// better ones for.
+func httpStatus(call *Call) int {
+	switch call.Reason {
+	case "UNSUPPORTED_FORMAT":
+		return http.StatusUnsupportedMediaType
+	case "TOO_MANY_BYTES":
+		return http.StatusRequestEntityTooLarge
+	}
+	switch call.Code {
+	case connect.CodeInvalidArgument:
+		return http.StatusBadRequest
+	case connect.CodeNotFound:
+		return http.StatusNotFound
+	case connect.CodeUnavailable:
+		return http.StatusServiceUnavailable
+	case connect.CodeDeadlineExceeded:
+		return http.StatusGatewayTimeout
+	case connect.CodeCanceled:
+		return 499 // client closed request, as Connect and nginx have it
+	default:
+		return http.StatusInternalServerError
+	}
+}
+
+// readAll reads a body, whose size is bounded.
+func readAll(r *http.Request) ([]byte, error) {
+	var b bytes.Buffer
+	if r.ContentLength > 0 {
+		// Not more than was sent: a header alone must not cost memory.
+		b.Grow(int(min(r.ContentLength+bytes.MinRead, 1<<20)))
+	}
+	_, err := b.ReadFrom(r.Body)
+	if err != nil {
+		return nil, unreadable(err, context.Canceled)
+	}
+	return b.Bytes(), nil
+}
+
+// unreadable tells what kept a body from being read: its bounds have told that
+// already, anything else is what.
+func unreadable(err, what error) error {
+	if told := new(connect.Error); errors.As(err, &told) {
+		return err
+	}
+	return fmt.Errorf("%w: it cannot be read: %v", what, err) //nolint:errorlint // its text only
+}
+
+// readOld reads the old system's JSON into req.
+func readOld(body []byte, req *inferencev1.Image) error {
+	if !utf8.Valid(body) {
+		return oldError{oldNoJSON + ": this is not UTF-8", errNoJSON}
+	}
+	var old struct {
+		ID    *string `json:"img_id"`
+		Image *string `json:"img_b64"`
+	}
+	if err := json.Unmarshal(body, &old); err != nil {
+		var wrong *json.UnmarshalTypeError
+		if errors.As(err, &wrong) && wrong.Field != "" {
+			return fmt.Errorf("%w: %s is a %s; it has to be a string", errNoJSON, wrong.Field, wrong.Value)
+		}
+		return oldError{oldNoJSON, errNoJSON}
+	}
+	if old.ID == nil || *old.ID == "" {
+		return oldError{oldNoID, errNoJSON}
+	}
+	req.ImageId, req.RawData = *old.ID, nil
+	if old.Image == nil {
+		return fmt.Errorf("%w: there is no img_b64", photo.ErrEmpty)
+	}
+	data := *old.Image
+	if prefix, rest, ok := strings.Cut(data, ","); ok && strings.HasPrefix(prefix, "data:") {
+		data = rest
+	}
+	// Line breaks are skipped, and padding may be missing.
+	raw, err := base64.RawStdEncoding.DecodeString(strings.TrimRight(strings.TrimSpace(data), "=\r\n"))
+	if err != nil {
+		return fmt.Errorf("%w: img_b64 is no base64: %v", errNoJSON, err) //nolint:errorlint // its text only
+	}
+	req.RawData = raw
+	return nil
+}
+
+const (
+	mostParts = 16
+	mostField = 4 << 10
+)
+
+// readForm returns the image of a form, and puts its other fields into options.
+func readForm(body io.Reader, boundary string, options url.Values) ([]byte, error) {
+	if boundary == "" {
+		return nil, fmt.Errorf("%w: its Content-Type has no boundary; curl -F image=@photo.jpg sets one", errForm)
+	}
+	reader := multipart.NewReader(body, boundary)
+	var data []byte
+	found := false
+	for n := 1; ; n++ {
+		part, err := reader.NextPart()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return nil, unreadable(err, errForm)
+		}
+		name := part.FormName()
+		switch {
+		case n > mostParts:
+			return nil, fmt.Errorf("%w: it has more than %d parts; one of them is to be an image, and the others options", errForm, mostParts)
+		case name == "":
+			return nil, fmt.Errorf("%w: part %d has no name; send it as curl -F image=@photo.jpg does", errForm, n)
+		case part.FileName() != "" || name == "image":
+			if found {
+				return nil, fmt.Errorf("%w: part %d, %q, is a second image; send one in a request", errForm, n, name)
+			}
+			if data, err = io.ReadAll(part); err != nil {
+				return nil, unreadable(err, errForm)
+			}
+			found = true
+		default:
+			value, err := io.ReadAll(io.LimitReader(part, mostField+1))
+			if err != nil {
+				return nil, unreadable(err, errForm)
+			}
+			if len(value) > mostField {
+				return nil, fmt.Errorf("%w: field %q is longer than %d bytes; an image goes into a part named image, or one with a file name", errForm, name, mostField)
+			}
+			options.Add(name, string(value))
+		}
+	}
+	if !found {
+		return nil, fmt.Errorf("%w: it has no image; send one as curl -F image=@photo.jpg does", errForm)
+	}
+	return data, nil
+}
+
+// queryOptions reads the options of a query or a form.
+func queryOptions(values url.Values) (*inferencev1.DetectOptions, error) {
+	o := &inferencev1.DetectOptions{}
+	set := map[string]func(string) error{
+		"min_confidence": func(v string) error {
+			f, err := strconv.ParseFloat(v, 32)
+			o.MinConfidence = proto.Float32(float32(f))
+			return err
+		},
+		"max_results":   func(v string) error { return parseInt32(v, &o.MaxResults) },
+		"min_face_size": func(v string) error { return parseInt32(v, &o.MinFaceSize) },
+		"skip_landmarks": func(v string) (err error) {
+			o.SkipLandmarks, err = strconv.ParseBool(v)
+			return err
+		},
+		"model": func(v string) error { //nolint:unparam // the others fail
+			o.Model = v
+			return nil
+		},
+	}
+	for name, all := range values {
+		read, known := set[name]
+		if !known {
+			return nil, fmt.Errorf("%w: %q is none of min_confidence, max_results, min_face_size, skip_landmarks and model", errOptions, name)
+		}
+		if len(all) > 1 {
+			return nil, fmt.Errorf("%w: %s is there %d times", errOptions, name, len(all))
+		}
+		if !utf8.ValidString(all[0]) {
+			return nil, fmt.Errorf("%w: %s is not UTF-8", errOptions, name)
+		}
+		if err := read(all[0]); err != nil {
+			return nil, fmt.Errorf("%w: %s is %q, which cannot be read", errOptions, name, all[0])
+		}
+	}
+	return o, nil
+}
+
+func parseInt32(v string, into *int32) error {
+	n, err := strconv.ParseInt(v, 10, 32)
+	*into = int32(n)
+	return err
+}
+
+// The media types of answers, the preferred one first.
+const jsonType = "application/json"
+
+var answerTypes = []string{jsonType, "image/jpeg", "image/png"}
+
+// accepted chooses the media type of the answer by a request's Accept headers
+// (RFC 9110, section 12.5.1). Who accepts none of them gets JSON.
+func accepted(headers []string) string {
+	best, bestQ := jsonType, 0.0
+	for _, offer := range answerTypes {
+		group, _, _ := strings.Cut(offer, "/")
+		q, specific := 0.0, 0
+		for _, item := range strings.Split(strings.Join(headers, ","), ",") {
+			pattern, params, err := mime.ParseMediaType(item)
+			if err != nil {
+				continue
+			}
+			how := 1 + slices.Index([]string{"*/*", group + "/*", offer}, pattern)
+			if how <= specific {
+				continue
+			}
+			specific, q = how, 1
+			if text, ok := params["q"]; ok {
+				if q, err = strconv.ParseFloat(text, 64); err != nil {
+					q = 0
+				}
+			}
+		}
+		if q > bestQ {
+			best, bestQ = offer, q
+		}
+	}
+	return best
+}
+
+// encode writes a picture as that media type.
+func encode(w io.Writer, img image.Image, mediaType string) error {
+	if mediaType == "image/png" {
+		return (&png.Encoder{CompressionLevel: png.BestSpeed}).Encode(w, img)
+	}
+	return jpeg.Encode(w, img, &jpeg.Options{Quality: 90})
+}

@@ -1,0 +1,339 @@
+package service_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"image"
+	"io"
+	"mime/multipart"
+	"net/http"
+	"net/textproto"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/mienproject/mien/face"
+	"github.com/mienproject/mien/service"
+)
+
+// one finds one face.
+var one = stub{
+	info: face.Info{MinConfidence: 0.5},
+	detect: func(_ context.Context, _ image.Image, opts face.Options) ([]face.Face, error) {
+		f := face.Face{Box: face.Box{MinX: 0, MinY: 20, MaxX: 110, MaxY: 120}, Confidence: 0.75}
+		if !opts.SkipLandmarks {
+			f.Landmarks = &face.Landmarks{LeftEye: face.Point{X: 31, Y: 52}, MouthRight: face.Point{X: 71, Y: 92}}
+		}
+		if f.Confidence < opts.MinConfidence {
+			return nil, nil
+		}
+		return []face.Face{f}, nil
+	},
+}
+
+// predicted is the answer of /predict.
+type predicted struct {
+	Message *string           `json:"message"`
+	Results []json.RawMessage `json:"results"`
+}
+
+// sendPredict sends body to /predict and returns the answer.
+func sendPredict(t *testing.T, method, url string, header map[string]string, body io.Reader) (*http.Response, []byte) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), method, url, body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for k, v := range header {
+		req.Header.Set(k, v)
+	}
+	transport := &http.Transport{}
+	defer transport.CloseIdleConnections()
+	res, err := (&http.Client{Transport: transport}).Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	out, err := io.ReadAll(res.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return res, out
+}
+
+// form returns a form and its type. Each part is a name, a file name and a value.
+func form(t *testing.T, parts ...[3]string) (contentType, body string) {
+	t.Helper()
+	var b bytes.Buffer
+	w := multipart.NewWriter(&b)
+	for _, p := range parts {
+		disposition := "form-data"
+		if p[0] != "" {
+			disposition += fmt.Sprintf(`; name=%q`, p[0])
+		}
+		if p[1] != "" {
+			disposition += fmt.Sprintf(`; filename=%q`, p[1])
+		}
+		part, err := w.CreatePart(textproto.MIMEHeader{"Content-Disposition": {disposition}})
+		if err == nil {
+			_, err = io.WriteString(part, p[2])
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return w.FormDataContentType(), b.String()
+}
+
+// TestPredictPath goes through what may be posted to /predict.
+func TestPredictPath(t *testing.T) {
+	_, url := start(t, one, func(c *service.Config) { c.MaxImageBytes = 1 << 20 })
+	photo := string(sample(t))
+	b64 := base64.StdEncoding.EncodeToString(sample(t))
+	const (
+		oldJSON = "application/json"
+		asForm  = "application/x-www-form-urlencoded" // what curl --data-binary says
+	)
+	multi := func(parts ...[3]string) [2]string {
+		contentType, body := form(t, parts...)
+		return [2]string{contentType, body}
+	}
+	many := make([][3]string, 1000)
+	for i := range many {
+		many[i] = [3]string{fmt.Sprintf("part%d", i), "", "x"}
+	}
+	for _, c := range []struct {
+		name    string
+		method  string // POST
+		query   string
+		typed   [2]string // type and body
+		status  int
+		reason  string // none: it succeeds
+		message string // its beginning
+		whole   bool   // the message is that, and nothing more
+	}{
+		// The old system's clients.
+		{name: "old", typed: [2]string{oldJSON, `{"img_id":"a","img_b64":"` + b64 + `"}`}},
+		{name: "old, data URL", typed: [2]string{oldJSON, `{"img_id":"a","img_b64":"data:image/jpeg;base64,` + b64 + `"}`}},
+		{name: "old, charset", typed: [2]string{"application/json; charset=utf-8", `{"img_id":"a","img_b64":"` + b64 + `"}`}},
+		{name: "old, unknown field", typed: [2]string{oldJSON, `{"img_id":"a","x":[1],"img_b64":"` + b64 + `"}`}},
+		{name: "old, broken lines", typed: [2]string{oldJSON, `{"img_id":"a","img_b64":"` + b64[:76] + `\r\n` + b64[76:] + `\n"}`}},
+		{name: "old, no padding", typed: [2]string{oldJSON, `{"img_id":"a","img_b64":"` + strings.TrimRight(b64, "=") + `"}`}},
+		{name: "old, declared as a form", typed: [2]string{asForm, ` {"img_id":"a","img_b64":"` + b64 + `"}`}},
+		{name: "old, no id", typed: [2]string{oldJSON, `{"img_b64":"` + b64 + `"}`}, status: 200, reason: "INVALID_JSON", message: "image id not exists.", whole: true},
+		{name: "old, empty id", typed: [2]string{oldJSON, `{"img_id":"","img_b64":"` + b64 + `"}`}, status: 200, reason: "INVALID_JSON", message: "image id not exists.", whole: true},
+		{name: "old, nothing", typed: [2]string{oldJSON, ``}, status: 200, reason: "INVALID_JSON", message: "please post JSON format data", whole: true},
+		{name: "old, no JSON", typed: [2]string{oldJSON, `hello`}, status: 200, reason: "INVALID_JSON", message: "please post JSON format data", whole: true},
+		{name: "old, an array", typed: [2]string{oldJSON, `[]`}, status: 200, reason: "INVALID_JSON", message: "please post JSON format data", whole: true},
+		{name: "old, half of it", typed: [2]string{oldJSON, `{"img_id":"a","img_b64":"` + b64}, status: 200, reason: "INVALID_JSON", message: "please post JSON format data", whole: true},
+		{name: "old, not UTF-8", typed: [2]string{oldJSON, "{\"img_id\":\"\xff\xfe\",\"img_b64\":\"\"}"}, status: 200, reason: "INVALID_JSON", message: "please post JSON format data: this is not UTF-8"},
+		{name: "old, id is a number", typed: [2]string{oldJSON, `{"img_id":7,"img_b64":""}`}, status: 200, reason: "INVALID_JSON", message: "inference failed: this is not what was to be posted: img_id is a number"},
+		{name: "old, no image", typed: [2]string{oldJSON, `{"img_id":"a"}`}, status: 200, reason: "EMPTY_IMAGE", message: "inference failed: "},
+		{name: "old, empty image", typed: [2]string{oldJSON, `{"img_id":"a","img_b64":""}`}, status: 200, reason: "EMPTY_IMAGE", message: "inference failed: "},
+		{name: "old, no base64", typed: [2]string{oldJSON, `{"img_id":"a","img_b64":"??"}`}, status: 200, reason: "INVALID_JSON", message: "inference failed: this is not what was to be posted: img_b64 is no base64"},
+		{name: "old, no picture", typed: [2]string{oldJSON, `{"img_id":"a","img_b64":"aGVsbG8="}`}, status: 200, reason: "UNSUPPORTED_FORMAT", message: "inference failed: "},
+		{name: "old, broken picture", typed: [2]string{oldJSON, `{"img_id":"a","img_b64":"` + b64[:4000] + `"}`}, status: 200, reason: "CORRUPT_IMAGE", message: "inference failed: "},
+		{name: "old, 50 MB", typed: [2]string{oldJSON, `{"img_id":"a","img_b64":"` + strings.Repeat("A", 50_000_000) + `"}`}, status: 200, reason: "TOO_MANY_BYTES", message: "inference failed: "},
+
+		// People with curl.
+		{name: "image", typed: [2]string{"image/jpeg", photo}},
+		{name: "image, declared as a form", typed: [2]string{asForm, photo}},
+		{name: "image, declared as nothing", typed: [2]string{"", photo}},
+		{name: "image, PUT", method: http.MethodPut, typed: [2]string{"", photo}},
+		{name: "image in a form", typed: multi([3]string{"image", "photo.jpg", photo})},
+		{name: "image in a form, by another name", typed: multi([3]string{"photo", "photo.jpg", photo})},
+		{name: "image in a form, no file name", typed: multi([3]string{"image", "", photo})},
+		{name: "image in a form, with options", typed: multi([3]string{"min_confidence", "", "0.7"}, [3]string{"image", "a", photo})},
+		{name: "options", query: "?min_confidence=0.7&max_results=3&min_face_size=20&skip_landmarks=false&model=stub", typed: [2]string{"image/jpeg", photo}},
+		{name: "nothing", typed: [2]string{"", ""}, status: 400, reason: "EMPTY_IMAGE", message: "please post JSON format data, or an image: "},
+		{name: "no image", typed: [2]string{"text/plain", "hello"}, status: 415, reason: "UNSUPPORTED_FORMAT", message: "please post JSON format data, or an image: "},
+		{name: "half an image", typed: [2]string{"image/jpeg", photo[:5000]}, status: 400, reason: "CORRUPT_IMAGE"},
+		{name: "too large", typed: [2]string{"image/jpeg", photo + strings.Repeat("x", 3<<20)}, status: 413, reason: "TOO_MANY_BYTES"},
+		{name: "too large for an image", typed: [2]string{"image/jpeg", photo + strings.Repeat("x", 1<<20)}, status: 413, reason: "TOO_MANY_BYTES"},
+		{name: "too large in a form", typed: multi([3]string{"image", "a", photo + strings.Repeat("x", 3<<20)}), status: 413, reason: "TOO_MANY_BYTES"},
+		{name: "unknown model", query: "?model=yolo", typed: [2]string{"image/jpeg", photo}, status: 404, reason: "UNKNOWN_MODEL"},
+		{name: "unknown option", query: "?min_confidenc=1", typed: [2]string{"image/jpeg", photo}, status: 400, reason: "INVALID_OPTIONS", message: `invalid options: "min_confidenc" is none of`},
+		{name: "option twice", query: "?model=stub&model=other", typed: [2]string{"image/jpeg", photo}, status: 400, reason: "INVALID_OPTIONS", message: "invalid options: model is there 2 times"},
+		{name: "option in query and form", query: "?model=stub", typed: multi([3]string{"model", "", "stub"}, [3]string{"image", "a", photo}), status: 400, reason: "INVALID_OPTIONS"},
+		{name: "option that is no number", query: "?max_results=many", typed: [2]string{"image/jpeg", photo}, status: 400, reason: "INVALID_OPTIONS", message: `invalid options: max_results is "many"`},
+		{name: "option out of range", query: "?min_confidence=2", typed: [2]string{"image/jpeg", photo}, status: 400, reason: "INVALID_OPTIONS"},
+		{name: "option that is not a number", query: "?min_confidence=nan", typed: [2]string{"image/jpeg", photo}, status: 400, reason: "INVALID_OPTIONS"},
+		{name: "model that is not UTF-8", query: "?model=%ff", typed: [2]string{"image/jpeg", photo}, status: 400, reason: "INVALID_OPTIONS"},
+		{name: "broken query", query: "?model=%zz", typed: [2]string{"image/jpeg", photo}, status: 400, reason: "INVALID_OPTIONS"},
+		{name: "form without an image", typed: multi([3]string{"model", "", "stub"}), status: 400, reason: "INVALID_FORM", message: "this form cannot be used: it has no image"},
+		{name: "form with two images", typed: multi([3]string{"image", "a", photo}, [3]string{"image", "b", photo}), status: 400, reason: "INVALID_FORM"},
+		{name: "form with an empty image", typed: multi([3]string{"image", "a", ""}), status: 400, reason: "EMPTY_IMAGE"},
+		{name: "form with a part without a name", typed: multi([3]string{"", "", photo}), status: 400, reason: "INVALID_FORM", message: "this form cannot be used: part 1 has no name"},
+		{name: "form of 1000 parts", typed: multi(many...), status: 400, reason: "INVALID_FORM", message: "this form cannot be used: it has more than 16 parts"},
+		{name: "form with a long field", typed: multi([3]string{"model", "", strings.Repeat("x", 5000)}), status: 400, reason: "INVALID_FORM"},
+		{name: "form without a boundary", typed: [2]string{"multipart/form-data", photo}, status: 400, reason: "INVALID_FORM"},
+		{name: "form that breaks off", typed: [2]string{"multipart/form-data; boundary=x", "--x\r\nContent-Disposition: form-data; name=image\r\n\r\nabc"}, status: 400, reason: "INVALID_FORM"},
+		{name: "form that is none", typed: [2]string{"multipart/form-data; boundary=x", photo}, status: 400, reason: "INVALID_FORM"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			method := c.method
+			if method == "" {
+				method = http.MethodPost
+			}
+			res, out := sendPredict(t, method, url+"/predict"+c.query, map[string]string{"Content-Type": c.typed[0]}, strings.NewReader(c.typed[1]))
+			var p predicted
+			if err := json.Unmarshal(out, &p); err != nil || p.Message == nil || p.Results == nil {
+				t.Fatalf("%s: %.200s, %v; want message and results", res.Status, out, err)
+			}
+			if ct := res.Header.Get("Content-Type"); ct != "application/json" {
+				t.Errorf("Content-Type is %q", ct)
+			}
+			if got := res.Header.Get(service.ReasonHeader); got != c.reason {
+				t.Errorf("reason %q, want %q; %s", got, c.reason, *p.Message)
+			}
+			if c.reason == "" {
+				const want = `{"box":{"upLeft":{"x":0,"y":20},"lowerRight":{"x":110,"y":120}},` +
+					`"landmarks":{"leftEye":{"x":31,"y":52},"rightEye":{"x":0,"y":0},"nose":{"x":0,"y":0},"mouthLeft":{"x":0,"y":0},"mouthRight":{"x":71,"y":92}},"confidence":0.75}`
+				if res.StatusCode != http.StatusOK || *p.Message != "" || len(p.Results) != 1 || string(p.Results[0]) != want {
+					t.Errorf("%s: %s", res.Status, out)
+				}
+				return
+			}
+			if res.StatusCode != c.status || len(p.Results) != 0 {
+				t.Errorf("%s, %d results; want %d and none", res.Status, len(p.Results), c.status)
+			}
+			if !strings.HasPrefix(*p.Message, c.message) || *p.Message == "" || (c.whole && *p.Message != c.message) || len(*p.Message) > 500 {
+				t.Errorf("message %q, want %q", *p.Message, c.message)
+			}
+		})
+	}
+	t.Run("another method", func(t *testing.T) {
+		res, _ := sendPredict(t, http.MethodDelete, url+"/predict", nil, nil)
+		if allow := res.Header.Get("Allow"); res.StatusCode != http.StatusMethodNotAllowed || !strings.Contains(allow, "POST") || !strings.Contains(allow, "PUT") {
+			t.Errorf("%s, Allow: %s", res.Status, allow)
+		}
+	})
+}
+
+// TestPredictPathAnswers in the media type that the caller prefers.
+func TestPredictPathAnswers(t *testing.T) {
+	_, url := start(t, one, nil)
+	for _, c := range []struct{ accept, want string }{
+		{"", "application/json"},
+		{"*/*", "application/json"},
+		{"image/jpeg", "image/jpeg"},
+		{"image/png", "image/png"},
+		{"image/*", "image/jpeg"},
+		{"image/*;q=0.5, image/png", "image/png"},
+		{"application/json;q=0.1, image/png;q=0.2", "image/png"},
+		{"image/jpeg;q=0, image/*", "image/png"},
+		{"text/html,application/xhtml+xml,image/avif,image/webp,image/png,*/*;q=0.8", "image/png"},
+		{"text/html", "application/json"},
+		{"image/webp, nonsense;;q", "application/json"},
+	} {
+		t.Run(c.accept, func(t *testing.T) {
+			res, out := sendPredict(t, http.MethodPost, url+"/predict", map[string]string{"Accept": c.accept}, bytes.NewReader(sample(t)))
+			if got := res.Header.Get("Content-Type"); res.StatusCode != http.StatusOK || got != c.want {
+				t.Fatalf("%s, Content-Type %q, want %q", res.Status, got, c.want)
+			}
+			if c.want == "application/json" {
+				return
+			}
+			img, format, err := image.Decode(bytes.NewReader(out))
+			if err != nil || "image/"+format != c.want || img.Bounds() != image.Rect(0, 0, 320, 400) {
+				t.Errorf("%s, %v, %v", format, img, err)
+			}
+		})
+	}
+	t.Run("failure", func(t *testing.T) {
+		res, out := sendPredict(t, http.MethodPost, url+"/predict", map[string]string{"Accept": "image/png"}, strings.NewReader("hello"))
+		if res.StatusCode != http.StatusUnsupportedMediaType || !json.Valid(out) {
+			t.Errorf("%s: %s", res.Status, out)
+		}
+	})
+}
+
+// TestPredictPathUnavailable: old clients get 200 and the reason, others 503.
+func TestPredictPathUnavailable(t *testing.T) {
+	svc, url := start(t, one, nil)
+	svc.Drain()
+	for contentType, status := range map[string]int{"application/json": http.StatusOK, "image/jpeg": http.StatusServiceUnavailable} {
+		res, out := sendPredict(t, http.MethodPost, url+"/predict", map[string]string{"Content-Type": contentType}, bytes.NewReader(sample(t)))
+		if res.StatusCode != status || res.Header.Get(service.ReasonHeader) != "DRAINING" || res.Header.Get("Retry-After") == "" {
+			t.Errorf("%s: %s %v %s", contentType, res.Status, res.Header, out)
+		}
+	}
+}
+
+// TestPredictPathDeadlineAndBugs are told by their statuses.
+func TestPredictPathDeadlineAndBugs(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		detect func(context.Context) error
+		status int
+		reason string
+	}{
+		{"deadline", func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }, http.StatusGatewayTimeout, "DEADLINE"},
+		{"bug", func(context.Context) error { return errors.New("secret") }, http.StatusInternalServerError, "INTERNAL"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			d := stub{detect: func(ctx context.Context, _ image.Image, _ face.Options) ([]face.Face, error) {
+				return nil, c.detect(ctx)
+			}}
+			_, url := start(t, d, func(s *service.Config) { s.DefaultTimeout = 50 * time.Millisecond })
+			res, out := sendPredict(t, http.MethodPost, url+"/predict", nil, bytes.NewReader(sample(t)))
+			if res.StatusCode != c.status || res.Header.Get(service.ReasonHeader) != c.reason || bytes.Contains(out, []byte("secret")) {
+				t.Errorf("%s %s: %s", res.Status, res.Header.Get(service.ReasonHeader), out)
+			}
+		})
+	}
+}
+
+// FuzzPredictPath: whatever is posted gets an answer of the known form.
+func FuzzPredictPath(f *testing.F) {
+	config := service.DefaultConfig()
+	config.Models = []service.Model{{Name: "stub", Detector: one}}
+	svc, err := service.New(config)
+	if err != nil {
+		f.Fatal(err)
+	}
+	contentType, body := "multipart/form-data; boundary=x", "--x\r\nContent-Disposition: form-data; name=image; filename=a\r\n\r\nGIF89a\r\n--x--\r\n"
+	f.Add(contentType, "", body)
+	f.Add("application/json", "model=stub", `{"img_id":"a","img_b64":"data:,R0lGODlh"}`)
+	f.Add("", "min_confidence=.5&max_results=2", "GIF89a")
+	statuses := []int{200, 400, 404, 413, 415, 499, 503, 504}
+	f.Fuzz(func(t *testing.T, contentType, query, body string) {
+		if len(body) > 1<<16 {
+			return // a picture's decoding is not what this is about
+		}
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://mien/predict", strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.URL.RawQuery = query
+		req.Header["Content-Type"] = []string{contentType}
+		w := newRecorder()
+		svc.PredictHandler().ServeHTTP(w, req)
+		var p predicted
+		if err := json.Unmarshal(w.body.Bytes(), &p); err != nil || p.Message == nil || p.Results == nil || !slices.Contains(statuses, w.status) {
+			t.Errorf("%d %s: %v", w.status, w.body.Bytes(), err)
+		}
+	})
+}
+
+// recorder is a response writer that has deadlines, as the server's has.
+type recorder struct {
+	header http.Header
+	status int
+	body   bytes.Buffer
+}
+
+func newRecorder() *recorder { return &recorder{header: http.Header{}, status: http.StatusOK} }
+
+func (r *recorder) Header() http.Header             { return r.header }
+func (r *recorder) WriteHeader(status int)          { r.status = status }
+func (r *recorder) Write(p []byte) (int, error)     { return r.body.Write(p) }
+func (r *recorder) SetReadDeadline(time.Time) error { return nil }
