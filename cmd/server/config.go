@@ -270,7 +270,7 @@ func (c *config) model(ctx context.Context, name, path string, named bool, log *
 			return nil, err
 		}
 	}
-	return onnx.Open(path, library)
+	return onnx.Open(path, library, c.Workers)
 }
 
 // environment understands the names in any case, as the system that Mien

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"image"
 	"math"
+	"slices"
 
 	ort "github.com/yalue/onnxruntime_go"
 
@@ -30,7 +31,7 @@ type grid struct {
 	normalize func([]float32)
 	// faces calls yield for each face that the outputs tell, in pixels of the
 	// input, with a raw score of at least rawLeast.
-	faces func(outputs []*ort.Tensor[float32], cols [len(strides)]int, yield func(face.Face))
+	faces func(outputs []*ort.Tensor[float32], cols [len(strides)]int, yield func(detection))
 	// confidence turns a raw score into a probability.
 	confidence func(raw float64) float64
 	// landmarker refines the network's landmarks; nil leaves them.
@@ -48,10 +49,25 @@ const rawLeast = 0.02
 // suppressIoU is the overlap above which two boxes are the same face.
 const suppressIoU = 0.4
 
+// detection is what a network takes for a face. Its landmarks are by value, so that
+// thousands of candidates are no thousands of allocations.
+type detection struct {
+	box       face.Box
+	landmarks face.Landmarks
+	raw       float64
+}
+
 // workspace is what one call needs, kept for the next.
 type workspace struct {
-	tensors tensors
-	row     []float32
+	source     source
+	tensors    [mostLooks]tensors // one for each look, whose sizes differ
+	candidates []detection
+}
+
+func (w *workspace) free() {
+	for i := range w.tensors {
+		w.tensors[i].free()
+	}
 }
 
 // maxWorkspaces is how many are kept: more than a server has workers would lie
@@ -76,54 +92,70 @@ func (g *grid) Detect(ctx context.Context, img image.Image, opts face.Options) (
 		select {
 		case g.workspaces <- work:
 		default:
-			work.tensors.free()
+			work.free()
 		}
 	}()
+	work.source.set(img)
+	defer work.source.release()
 
-	var (
-		p     = planesOf(img)
-		faces []face.Face
-	)
-	for _, l := range g.looks(b.Dx(), b.Dy(), opts.MinFaceSize) {
-		found, err := g.look(ctx, work, p, l)
-		if err != nil {
+	work.candidates = work.candidates[:0]
+	for i, l := range g.looks(b.Dx(), b.Dy(), opts.MinFaceSize) {
+		first := len(work.candidates)
+		if err := g.look(ctx, work, i, l, opts.MinConfidence); err != nil {
 			return nil, err
 		}
-		faces = append(faces, found...)
+		// Most of them are the same few faces.
+		kept := suppressDetections(work.candidates[first:])
+		work.candidates = work.candidates[:first+len(kept)]
 	}
-	faces = face.Suppress(faces, face.IoU, suppressIoU)
 
 	var luminance pigo.Luminance
 	if g.landmarker != nil && !opts.SkipLandmarks {
 		luminance = pigo.LuminanceOf(img)
 	}
-	kept := faces[:0]
-	for _, f := range faces {
+	var faces []face.Face
+	for _, c := range suppressDetections(work.candidates) {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
 		// Before clamping: a face is not smaller for being cut by the frame.
-		if max(f.Box.Width(), f.Box.Height()) < float64(opts.MinFaceSize) {
+		if max(c.box.Width(), c.box.Height()) < float64(opts.MinFaceSize) {
 			continue
 		}
-		f.Confidence = g.confidence(f.Confidence)
-		if f.Confidence < opts.MinConfidence || (opts.MaxResults > 0 && len(kept) == opts.MaxResults) {
+		if opts.MaxResults > 0 && len(faces) == opts.MaxResults {
 			break // they are sorted, and confidence grows with the raw score
 		}
-		if opts.SkipLandmarks {
-			f.Landmarks = nil
-		} else {
-			l := *f.Landmarks
+		f := face.Face{Box: c.box.Clamp(b.Dx(), b.Dy()), Confidence: g.confidence(c.raw)}
+		if !opts.SkipLandmarks {
+			l := c.landmarks
 			if g.landmarker != nil {
 				l = refine(g.landmarker, luminance, l)
 			}
-			l = clampLandmarks(l, b.Dx(), b.Dy())
-			f.Landmarks = &l
+			f.Landmarks = clampLandmarks(l, b.Dx(), b.Dy())
 		}
-		f.Box = f.Box.Clamp(b.Dx(), b.Dy())
-		kept = append(kept, f)
+		faces = append(faces, f)
 	}
-	return kept, nil
+	// What differs in raw score may have one confidence.
+	slices.SortFunc(faces, face.Compare)
+	return faces, nil
+}
+
+// suppressDetections is face.Suppress for detections.
+func suppressDetections(candidates []detection) []detection {
+	slices.SortFunc(candidates, func(a, b detection) int {
+		return face.Compare(face.Face{Box: a.box, Confidence: a.raw}, face.Face{Box: b.box, Confidence: b.raw})
+	})
+	kept := candidates[:0]
+	for _, c := range candidates {
+		if !slices.ContainsFunc(kept, func(k detection) bool {
+			// Most lie apart.
+			return k.box.MinX < c.box.MaxX && c.box.MinX < k.box.MaxX && k.box.MinY < c.box.MaxY && c.box.MinY < k.box.MaxY &&
+				face.IoU(k.box, c.box) > suppressIoU
+		}) {
+			kept = append(kept, c)
+		}
+	}
+	return kept
 }
 
 // look is one pass of the network: over the image scaled by scale, for faces
@@ -133,11 +165,14 @@ type look struct {
 	smallest, largest float64
 }
 
+// mostLooks is how many passes an image gets at most.
+const mostLooks = 3
+
 // The longer sides, in pixels, to which an image is brought. Of the pairs that
 // docs/accuracy.md lists, this finds most.
 const (
 	coarseSide = 640
-	fineSide   = 1120
+	fineSide   = 1024
 	// Faces that fill the frame are seen best when they are small.
 	tinySide = 256
 	tinyFrom = 0.35
@@ -172,7 +207,10 @@ func (g *grid) looks(width, height, minFaceSize int) []look {
 	}
 }
 
-func (g *grid) look(ctx context.Context, work *workspace, p picture, l look) ([]face.Face, error) {
+// prepare fills the input of the i-th pass, and returns how many cells a row has at
+// each stride.
+func (g *grid) prepare(work *workspace, i int, l look) (cols [len(strides)]int, err error) {
+	p := work.source.levels[0]
 	w := max(1, int(math.Round(float64(p.width)*l.scale)))
 	h := max(1, int(math.Round(float64(p.height)*l.scale)))
 	padded := image.Pt((w+31)/32*32, (h+31)/32*32)
@@ -180,61 +218,69 @@ func (g *grid) look(ctx context.Context, work *workspace, p picture, l look) ([]
 		padded = g.info.InputSize
 		w, h = min(w, padded.X), min(h, padded.Y)
 	}
-	var (
-		cells [len(strides)]int64
-		cols  [len(strides)]int
-	)
+	var cells [len(strides)]int64
 	for i, stride := range strides {
 		cols[i] = padded.X / stride
 		cells[i] = int64(cols[i] * (padded.Y / stride))
 	}
-	t := &work.tensors
+	t := &work.tensors[i]
 	if err := t.resize(ort.NewShape(1, 3, int64(padded.Y), int64(padded.X)), g.outputs(cells)); err != nil {
-		return nil, err
-	}
-	if cap(work.row) < p.width {
-		work.row = make([]float32, p.width)
+		return cols, err
 	}
 	data := t.input.GetData()
-	clear(data)
 	n := padded.X * padded.Y
 	var planes [3][]float32 // blue, green, red
 	for i, colour := range g.order {
 		planes[colour] = data[i*n : (i+1)*n]
 	}
-	p.input(planes[0], planes[1], planes[2], w, h, padded.X, l.scale, work.row[:p.width])
+	work.source.input(planes[0], planes[1], planes[2], w, h, padded.X, l.scale)
 	if g.normalize != nil {
 		g.normalize(data)
 	}
-	if err := g.session.infer(ctx, t); err != nil {
-		return nil, err
-	}
-
-	var faces []face.Face
-	back := 1 / l.scale
-	g.faces(t.outputs, cols, func(f face.Face) {
-		f.Box = face.Box{MinX: f.Box.MinX * back, MinY: f.Box.MinY * back, MaxX: f.Box.MaxX * back, MaxY: f.Box.MaxY * back}
-		// Written so that what is no number fails.
-		if side := max(f.Box.Width(), f.Box.Height()); !(side > 0 && side >= l.smallest && side <= l.largest) {
-			return
-		}
-		f.Landmarks = eachPoint(*f.Landmarks, func(q face.Point) face.Point { return face.Point{X: q.X * back, Y: q.Y * back} })
-		faces = append(faces, f)
-	})
-	return face.Suppress(faces, face.IoU, suppressIoU), nil
+	return cols, nil
 }
 
-func eachPoint(l face.Landmarks, f func(face.Point) face.Point) *face.Landmarks {
-	return &face.Landmarks{
+// look adds to the candidates what the i-th pass finds: faces that are at least
+// so confident, with coordinates of the image.
+func (g *grid) look(ctx context.Context, work *workspace, i int, l look, minConfidence float64) error {
+	cols, err := g.prepare(work, i, l)
+	if err != nil {
+		return err
+	}
+	t := &work.tensors[i]
+	if err := g.session.infer(ctx, t); err != nil {
+		return err
+	}
+
+	back := 1 / l.scale
+	g.faces(t.outputs, cols, func(c detection) {
+		c.box = face.Box{MinX: c.box.MinX * back, MinY: c.box.MinY * back, MaxX: c.box.MaxX * back, MaxY: c.box.MaxY * back}
+		// Written so that what is no number fails.
+		if side := max(c.box.Width(), c.box.Height()); !(side > 0 && side >= l.smallest && side <= l.largest) {
+			return
+		}
+		// None of these suppresses a better one.
+		if g.confidence(c.raw) < minConfidence {
+			return
+		}
+		c.landmarks = eachPoint(c.landmarks, func(q face.Point) face.Point { return face.Point{X: q.X * back, Y: q.Y * back} })
+		work.candidates = append(work.candidates, c)
+	})
+	return nil
+}
+
+func eachPoint(l face.Landmarks, f func(face.Point) face.Point) face.Landmarks {
+	return face.Landmarks{
 		LeftEye: f(l.LeftEye), RightEye: f(l.RightEye), Nose: f(l.Nose),
 		MouthLeft: f(l.MouthLeft), MouthRight: f(l.MouthRight),
 	}
 }
 
-func clampLandmarks(l face.Landmarks, width, height int) face.Landmarks {
-	return *eachPoint(l, func(p face.Point) face.Point {
+func clampLandmarks(l face.Landmarks, width, height int) *face.Landmarks {
+	l = eachPoint(l, func(p face.Point) face.Point {
 		return face.Point{X: min(max(p.X, 0), float64(width-1)), Y: min(max(p.Y, 0), float64(height-1))}
 	})
+	return &l
 }
 
 // How far refined landmarks are trusted, by the spread of their walks: fully at

@@ -47,7 +47,7 @@ func model(t testing.TB, name string) string {
 func openGrid(t testing.TB, name string) *grid {
 	t.Helper()
 	path := model(t, name)
-	d, err := Open(path, environment.library)
+	d, err := Open(path, environment.library, 1)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,6 +1,7 @@
 package onnx
 
 import (
+	"encoding/binary"
 	"image"
 	"image/draw"
 	"math"
@@ -30,162 +31,325 @@ const (
 	yCbCrPicture
 )
 
-// planesOf shares the pixels of the image types that decoders give, and converts
-// the others. Transparent pixels are black.
-func planesOf(img image.Image) picture {
+// source is an image on its way into a network, for one look after the other,
+// with all the memory that this takes. It is kept for the next image.
+type source struct {
+	// levels are the image, its half, its quarter and so on, as far as they were
+	// needed. Each pixel is the mean of four of the level before.
+	levels  []picture
+	buffers [][]uint8 // of the levels but the first
+	rgba    []uint8   // of an image of another type
+	// ratioX and ratioY are how many pixels share a sample of chroma.
+	ratioX, ratioY int
+
+	luma, red, green, blue channel      // red and blue have Cr and Cb of an image that has those
+	shades                 [3][]float32 // what chroma adds to red, green and blue
+}
+
+// set shares the pixels of the image types that decoders give, and converts the
+// others. Transparent pixels are black.
+func (s *source) set(img image.Image) {
 	b := img.Bounds()
 	p := picture{width: b.Dx(), height: b.Dy()}
+	s.ratioX, s.ratioY = 1, 1
 	switch m := img.(type) {
 	case *image.YCbCr:
 		p.kind = yCbCrPicture
 		p.planes[0] = plane{m.Y[m.YOffset(b.Min.X, b.Min.Y):], p.width, p.height, m.YStride, 1}
 		// The chroma samples that belong to the first and the last pixel.
 		first, last := m.COffset(b.Min.X, b.Min.Y), m.COffset(b.Max.X-1, b.Max.Y-1)
-		rows := (last - first) / m.CStride
+		rows := (last-first)/m.CStride + 1
 		cols := (last-first)%m.CStride + 1
-		p.planes[1] = plane{m.Cb[first:], cols, rows + 1, m.CStride, 1}
-		p.planes[2] = plane{m.Cr[first:], cols, rows + 1, m.CStride, 1}
-		return p
+		p.planes[1] = plane{m.Cb[first:], cols, rows, m.CStride, 1}
+		p.planes[2] = plane{m.Cr[first:], cols, rows, m.CStride, 1}
+		s.ratioX = int(math.Round(float64(p.width) / float64(cols)))
+		s.ratioY = int(math.Round(float64(p.height) / float64(rows)))
 	case *image.Gray:
 		p.planes[0] = plane{m.Pix[m.PixOffset(b.Min.X, b.Min.Y):], p.width, p.height, m.Stride, 1}
-		return p
+	default:
+		rgba, ok := img.(*image.RGBA)
+		if !ok {
+			s.rgba = grown(s.rgba, 4*p.width*p.height)
+			rgba = &image.RGBA{Pix: s.rgba, Stride: 4 * p.width, Rect: image.Rect(0, 0, p.width, p.height)}
+			draw.Draw(rgba, rgba.Rect, img, b.Min, draw.Src)
+			b = rgba.Rect
+		}
+		p.kind = rgbPicture
+		for i := range p.planes {
+			p.planes[i] = plane{rgba.Pix[rgba.PixOffset(b.Min.X, b.Min.Y)+i:], p.width, p.height, rgba.Stride, 4}
+		}
 	}
-	m, ok := img.(*image.RGBA)
-	if !ok {
-		m = image.NewRGBA(image.Rect(0, 0, p.width, p.height))
-		draw.Draw(m, m.Rect, img, b.Min, draw.Src)
-		b = m.Rect
-	}
-	p.kind = rgbPicture
-	for i := range p.planes {
-		p.planes[i] = plane{m.Pix[m.PixOffset(b.Min.X, b.Min.Y)+i:], p.width, p.height, m.Stride, 4}
-	}
-	return p
+	s.levels = append(s.levels[:0], p)
 }
 
-// taps are the weights of a triangle filter for one axis: output i is the sum
-// of weight[k] × input[first[i]+k], for k from 0 to count-1, of its own weights.
-// The filter is as wide as the reduction, so that nothing is skipped.
-type taps struct {
+// release lets go of the image's own pixels.
+func (s *source) release() {
+	clear(s.levels)
+	s.levels = s.levels[:0]
+}
+
+// grown returns n values, which are undefined, in b's memory if they fit.
+func grown[T any](b []T, n int) []T {
+	if cap(b) < n {
+		return make([]T, n)
+	}
+	return b[:n]
+}
+
+// level returns the level for an image scaled by scale, and the scale that is
+// left to do: more than a half, so that two pixels in each direction are all that
+// has to be looked at.
+func (s *source) level(scale float64) (picture, float64) {
+	at := 0
+	for ; scale <= 0.7; at++ {
+		if at+1 == len(s.levels) && !s.halve() {
+			break
+		}
+		scale *= 2
+	}
+	return s.levels[at], scale
+}
+
+// halve adds a level, unless the last one is too small.
+func (s *source) halve() bool {
+	from := s.levels[len(s.levels)-1]
+	half := picture{kind: from.kind, width: from.width / 2, height: from.height / 2}
+	size := 0
+	for _, p := range from.planes {
+		if p.pix != nil && min(p.width, p.height) < 2 {
+			return false
+		}
+		size += (p.width / 2) * (p.height / 2)
+	}
+	at := len(s.levels) - 1
+	if at == len(s.buffers) {
+		s.buffers = append(s.buffers, nil)
+	}
+	s.buffers[at] = grown(s.buffers[at], size)
+	into := s.buffers[at]
+	for i, p := range from.planes {
+		n := (p.width / 2) * (p.height / 2)
+		half.planes[i] = p.half(into[:n:n])
+		into = into[n:]
+	}
+	s.levels = append(s.levels, half)
+	return true
+}
+
+// half writes the means of four pixels into out.
+func (p plane) half(out []uint8) plane {
+	if p.pix == nil {
+		return plane{}
+	}
+	h := plane{out, p.width / 2, p.height / 2, p.width / 2, 1}
+	for y := range h.height {
+		upper, lower := p.pix[2*y*p.stride:], p.pix[(2*y+1)*p.stride:]
+		row := out[y*h.width:][:h.width]
+		if p.step == 1 {
+			upper, lower = upper[:2*h.width], lower[:2*h.width]
+			for len(row) >= 4 {
+				binary.LittleEndian.PutUint32(row, means(binary.LittleEndian.Uint64(upper), binary.LittleEndian.Uint64(lower)))
+				row, upper, lower = row[4:], upper[8:], lower[8:]
+			}
+		}
+		for x := range row {
+			l, r := 2*x*p.step, (2*x+1)*p.step
+			row[x] = uint8((uint(upper[l]) + uint(upper[r]) + uint(lower[l]) + uint(lower[r]) + 2) / 4)
+		}
+	}
+	return h
+}
+
+// means returns the means of four squares of four pixels, eight in a row.
+func means(upper, lower uint64) uint32 {
+	const even = 0x00ff_00ff_00ff_00ff
+	sums := upper&even + upper>>8&even + lower&even + lower>>8&even
+	m := (sums + 0x0002_0002_0002_0002) >> 2 & even
+	m = (m | m>>8) & 0x0000_ffff_0000_ffff
+	return uint32(m | m>>16)
+}
+
+// axis tells for each output of a bilinear interpolation along one axis its first
+// input, and the weight of the one after that.
+type axis struct {
 	first  []int32
-	weight []float32 // count for each output
-	count  int
+	weight []float32
+	same   bool // the scale is 1
 }
 
-// tapsFor scales size inputs by scale onto n outputs; outputs beyond the scaled
-// input repeat nothing: callers leave them alone.
-func tapsFor(size, n int, scale float64) taps {
-	support := max(1, 1/scale)
-	count := min(size, int(math.Ceil(2*support))) // whole numbers within the filter
-	t := taps{make([]int32, n), make([]float32, n*count), count}
+// fit scales size inputs by scale onto n outputs.
+func (a *axis) fit(size, n int, scale float64) {
+	a.first, a.weight, a.same = grown(a.first, n), grown(a.weight, n), scale == 1
 	for i := range n {
-		centre := (float64(i)+0.5)/scale - 0.5
-		first := int(math.Floor(centre-support)) + 1
-		first = min(max(first, 0), size-count)
-		var sum float64
-		w := t.weight[i*count:][:count]
-		for k := range w {
-			v := max(0, 1-math.Abs(float64(first+k)-centre)/support)
-			w[k] = float32(v)
-			sum += v
-		}
-		if sum == 0 {
-			// Beyond the last input by more than the filter reaches.
-			w[count-1], sum = 1, 1
-		}
-		for k := range w {
-			w[k] /= float32(sum)
-		}
-		t.first[i] = int32(first)
+		at := min(max((float64(i)+0.5)/scale-0.5, 0), float64(size-1))
+		first := min(int(at), max(size-2, 0))
+		a.first[i], a.weight[i] = int32(first), float32(at-float64(first))
 	}
-	return t
 }
 
-// resample scales a plane by scale into the top left corner of dst, w × h
-// values in rows of stride, and returns nothing else of dst changed. row is
-// scratch of at least the plane's width.
-func (p plane) resample(dst []float32, w, h, stride int, scaleX, scaleY float64, row []float32) {
-	if scaleX == 1 && scaleY == 1 && w == p.width && h == p.height {
-		for y := range h {
-			src, out := p.pix[y*p.stride:], dst[y*stride:][:w]
-			for x := range out {
-				out[x] = float32(src[x*p.step])
-			}
-		}
-		return
+// channel is a plane that is being scaled, row by row.
+type channel struct {
+	plane
+	across, down axis
+	// rows are the last even and the last odd row of the plane that were scaled
+	// across, and at their numbers.
+	rows [2][]float32
+	at   [2]int
+}
+
+// fit scales p by scaleX and scaleY onto w × h values.
+func (c *channel) fit(p plane, w, h int, scaleX, scaleY float64) {
+	c.plane = p
+	c.across.fit(p.width, w, scaleX)
+	c.down.fit(p.height, h, scaleY)
+	for i := range c.rows {
+		c.rows[i], c.at[i] = grown(c.rows[i], w), -1
 	}
-	across, down := tapsFor(p.width, w, scaleX), tapsFor(p.height, h, scaleY)
-	row = row[:p.width]
-	for y := range h {
-		clear(row)
-		for k, weight := range down.weight[y*down.count:][:down.count] {
-			if weight == 0 {
-				continue
-			}
-			src := p.pix[(int(down.first[y])+k)*p.stride:]
-			if p.step == 1 {
-				src = src[:len(row)]
-				for x, v := range src {
-					row[x] += weight * float32(v)
-				}
-			} else {
-				for x := range row {
-					row[x] += weight * float32(src[x*p.step])
-				}
-			}
-		}
-		out := dst[y*stride:][:w]
-		if across.count == 2 {
-			// Enlarging, the usual case of the finest look: without the loop over
-			// the taps it takes half the time.
-			for x, first := range across.first {
-				pair, weights := row[first:][:2], across.weight[2*x:][:2]
-				out[x] = weights[0]*pair[0] + weights[1]*pair[1]
-			}
-			continue
-		}
+}
+
+// row returns the two rows between which row y of the output lies, scaled across,
+// and the weight of the second.
+func (c *channel) row(y int) (upper, lower []float32, weight float32) {
+	first := int(c.down.first[y])
+	if c.down.weight[y] == 0 {
+		upper = c.scaled(first)
+		return upper, upper, 0
+	}
+	return c.scaled(first), c.scaled(min(first+1, c.height-1)), c.down.weight[y]
+}
+
+func (c *channel) scaled(y int) []float32 {
+	out := c.rows[y&1]
+	if c.at[y&1] == y {
+		return out
+	}
+	c.at[y&1] = y
+	src := c.pix[y*c.stride:]
+	weights := c.across.weight[:len(out)]
+	switch {
+	case c.width == 1:
 		for x := range out {
-			var sum float32
-			from := row[across.first[x]:][:across.count]
-			for k, weight := range across.weight[x*across.count:][:across.count] {
-				sum += weight * from[k]
-			}
-			out[x] = sum
+			out[x] = float32(src[0])
 		}
+	case c.step == 1 && c.across.same:
+		for x, v := range src[:min(len(out), c.width)] {
+			out[x] = float32(v)
+		}
+	case c.step == 1:
+		for x, first := range c.across.first[:len(out)] {
+			pair := src[first:][:2]
+			left := float32(pair[0])
+			out[x] = left + (float32(pair[1])-left)*weights[x]
+		}
+	default:
+		for x, first := range c.across.first[:len(out)] {
+			pair := src[int(first)*c.step:][:c.step+1]
+			left := float32(pair[0])
+			out[x] = left + (float32(pair[c.step])-left)*weights[x]
+		}
+	}
+	return out
+}
+
+// fill writes row y of the output.
+func (c *channel) fill(out []float32, y int) {
+	upper, lower, weight := c.row(y)
+	upper, lower = upper[:len(out)], lower[:len(out)]
+	for x := range out {
+		out[x] = upper[x] + (lower[x]-upper[x])*weight
 	}
 }
 
-// input fills planes of w × h values in rows of stride with the picture, scaled,
-// in the order blue, green, red, from 0 to 255.
-func (p picture) input(blue, green, red []float32, w, h, stride int, scale float64, row []float32) {
-	order := [3][]float32{red, green, blue}
-	if p.kind == yCbCrPicture {
-		order = [3][]float32{blue, green, red} // Y, Cb and Cr, until they are turned into colours
-	}
-	for i, dst := range order {
-		if i > 0 && p.kind == grayPicture {
-			for y := range h {
-				copy(dst[y*stride:][:w], order[0][y*stride:][:w])
-			}
-			continue
+// input fills planes of stride × height values with the image scaled by scale to
+// w × h in their top left corners, in the order blue, green, red, from 0 to 255,
+// and zeros around it. The stride is even.
+func (s *source) input(blue, green, red []float32, w, h, stride int, scale float64) {
+	p, scale := s.level(scale)
+	// Colours come in pairs. What this is too much is cleared.
+	pairs := (w + 1) / 2
+	even := 2 * pairs
+	var write func(b, g, r []float32, y int)
+	switch p.kind {
+	case grayPicture:
+		s.luma.fit(p.planes[0], even, h, scale, scale)
+		write = func(b, g, r []float32, y int) {
+			s.luma.fill(b, y)
+			copy(g, b)
+			copy(r, b)
 		}
-		c := p.planes[i]
-		// Chroma has half the samples, rounded up, or all.
-		ratioX := math.Round(float64(p.width) / float64(c.width))
-		ratioY := math.Round(float64(p.height) / float64(c.height))
-		c.resample(dst, w, h, stride, scale*ratioX, scale*ratioY, row)
-	}
-	if p.kind != yCbCrPicture {
-		return
+	case rgbPicture:
+		s.red.fit(p.planes[0], even, h, scale, scale)
+		s.green.fit(p.planes[1], even, h, scale, scale)
+		s.blue.fit(p.planes[2], even, h, scale, scale)
+		write = func(b, g, r []float32, y int) {
+			s.blue.fill(b, y)
+			s.green.fill(g, y)
+			s.red.fill(r, y)
+		}
+	case yCbCrPicture:
+		// Four pixels share a colour, as they do in nearly all photographs.
+		scaleX, scaleY := scale*float64(s.ratioX)/2, scale*float64(s.ratioY)/2
+		s.luma.fit(p.planes[0], even, h, scale, scale)
+		s.blue.fit(p.planes[1], pairs, (h+1)/2, scaleX, scaleY)
+		s.red.fit(p.planes[2], pairs, (h+1)/2, scaleX, scaleY)
+		for i := range s.shades {
+			s.shades[i] = grown(s.shades[i], pairs)
+		}
+		write = s.colours
 	}
 	for y := range h {
-		b, g, r := blue[y*stride:][:w], green[y*stride:][:w], red[y*stride:][:w]
-		for x, luma := range b {
-			// JFIF, as image/color has it.
-			cb, cr := g[x]-128, r[x]-128
-			r[x] = min(max(luma+1.402*cr, 0), 255)
-			g[x] = min(max(luma-0.344136*cb-0.714136*cr, 0), 255)
-			b[x] = min(max(luma+1.772*cb, 0), 255)
-		}
+		b, g, r := blue[y*stride:][:stride], green[y*stride:][:stride], red[y*stride:][:stride]
+		write(b[:even], g[:even], r[:even], y)
+		clear(b[w:])
+		clear(g[w:])
+		clear(r[w:])
 	}
+	clear(blue[h*stride:])
+	clear(green[h*stride:])
+	clear(red[h*stride:])
+}
+
+// colours writes row y of an image in Y'CbCr as JFIF has it.
+func (s *source) colours(b, g, r []float32, y int) {
+	if y%2 == 0 {
+		s.shade(y / 2)
+	}
+	upper, lower, weight := s.luma.row(y)
+	toGreen, toBlue := s.shades[1], s.shades[2]
+	for i, toRed := range s.shades[0] {
+		toGreen, toBlue := toGreen[i], toBlue[i]
+		above, below := upper[2*i:][:2], lower[2*i:][:2]
+		left, right := above[0]+(below[0]-above[0])*weight, above[1]+(below[1]-above[1])*weight
+		out := b[2*i:][:2]
+		out[0], out[1] = clamp(left+toBlue), clamp(right+toBlue)
+		out = g[2*i:][:2]
+		out[0], out[1] = clamp(left+toGreen), clamp(right+toGreen)
+		out = r[2*i:][:2]
+		out[0], out[1] = clamp(left+toRed), clamp(right+toRed)
+	}
+}
+
+// shade fills the shades with row y of the chroma.
+func (s *source) shade(y int) {
+	blue, blueBelow, weight := s.blue.row(y)
+	red, redBelow, _ := s.red.row(y)
+	for x := range s.shades[0] {
+		cb := blue[x] + (blueBelow[x]-blue[x])*weight - 128
+		cr := red[x] + (redBelow[x]-red[x])*weight - 128
+		s.shades[0][x] = 1.402 * cr
+		s.shades[1][x] = -0.344136*cb - 0.714136*cr
+		s.shades[2][x] = 1.772 * cb
+	}
+}
+
+// clamp keeps v within 0 and 255, by branches that hardly ever change: min and
+// max, which mind signs and what is no number, take four times as long.
+func clamp(v float32) float32 {
+	if v < 0 {
+		return 0
+	}
+	if v > 255 {
+		return 255
+	}
+	return v
 }

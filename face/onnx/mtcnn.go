@@ -98,7 +98,7 @@ func openMTCNN(pnet, rnet, onet string) (*mtcnn, error) {
 		{"R-net", rnet, &d.rnet, ort.NewShape(-1, rnetSide, rnetSide, 3), 2, map[int64]*int{4: &d.rOffsets, 2: &d.rScores}},
 		{"O-net", onet, &d.onet, ort.NewShape(-1, onetSide, onetSide, 3), 2, map[int64]*int{4: &d.oOffsets, 2: &d.oScores, 10: &d.oPoints}},
 	} {
-		s, err := openSession(n.path)
+		s, err := openSession(n.path, 1)
 		if err != nil {
 			return nil, errors.Join(err, d.close())
 		}

@@ -5,6 +5,7 @@ package onnx
 import (
 	"context"
 	"errors"
+	"fmt"
 	"image"
 	"image/color"
 	"image/draw"
@@ -56,10 +57,14 @@ func TestSample(t *testing.T) {
 	}
 }
 
-// TestSameAnswer in any concurrency, from any type of image with the same pixels,
-// wherever its bounds begin.
+// TestSameAnswer in any concurrency, on any number of cores, from any type of image
+// with the same pixels, wherever its bounds begin.
 func TestSameAnswer(t *testing.T) {
-	g := openGrid(t, "yunet_n_dynamic.onnx")
+	g, err := Open(model(t, "yunet_n_dynamic.onnx"), environment.library, 3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	one := openGrid(t, "yunet_n_dynamic.onnx")
 	photo := facetest.Decode(t, sample)
 	b := photo.Bounds()
 	rgba := image.NewRGBA(b)
@@ -68,9 +73,12 @@ func TestSameAnswer(t *testing.T) {
 	draw.Draw(nrgba, b, photo, b.Min, draw.Src)
 	shifted := image.NewRGBA(b.Add(image.Pt(31, 17)))
 	draw.Draw(shifted, shifted.Rect, photo, b.Min, draw.Src)
-	want, err := g.Detect(t.Context(), rgba, face.Options{})
+	want, err := one.Detect(t.Context(), rgba, face.Options{})
 	if err != nil || len(want) == 0 {
 		t.Fatalf("%v, %v", want, err)
+	}
+	if got, err := g.Detect(t.Context(), rgba, face.Options{}); err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("alone, on three threads: %v, %v; want %v", got, err, want)
 	}
 	var wg sync.WaitGroup
 	for range 4 {
@@ -128,12 +136,12 @@ func TestOpenRefuses(t *testing.T) {
 		{"unknown family", filepath.Join(filepath.Dir(known), "mtcnn", "rnet.onnx"), "softmax_1"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			if _, err := Open(c.path, environment.library); err == nil || !strings.Contains(err.Error(), c.told) {
+			if _, err := Open(c.path, environment.library, 1); err == nil || !strings.Contains(err.Error(), c.told) {
 				t.Errorf("%v does not tell %q", err, c.told)
 			}
 		})
 	}
-	if _, err := Open(known, "/nowhere/libonnxruntime.so"); err == nil {
+	if _, err := Open(known, "/nowhere/libonnxruntime.so", 1); err == nil {
 		t.Error("a second runtime was taken")
 	}
 }
@@ -150,15 +158,17 @@ func TestInput(t *testing.T) {
 		within float64 // grey levels, in the mean: chroma is interpolated rather than repeated
 	}{{"YCbCr", odd, 2}, {"RGBA", rgba, 0.01}} {
 		t.Run(c.name, func(t *testing.T) {
-			w, h := 211, 173
-			planes := make([]float32, 3*w*h)
-			planesOf(c.img).input(planes[:w*h], planes[w*h:2*w*h], planes[2*w*h:], w, h, w, 1, make([]float32, w))
+			const w, h, stride = 211, 173, 224
+			planes := make([]float32, 3*stride*h)
+			var s source
+			s.set(c.img)
+			s.input(planes[:stride*h], planes[stride*h:2*stride*h], planes[2*stride*h:], w, h, stride, 1)
 			var off float64
 			for y := range h {
 				for x := range w {
 					want := rgba.RGBAAt(x, y)
 					for i, v := range []uint8{want.B, want.G, want.R} {
-						d := float64(planes[i*w*h+y*w+x]) - float64(v)
+						d := float64(planes[(i*h+y)*stride+x]) - float64(v)
 						off += max(d, -d)
 					}
 				}
@@ -178,8 +188,10 @@ func TestInput(t *testing.T) {
 		}
 		for _, scale := range []float64{0.5, 0.3, 0.11} {
 			w, h := int(400*scale), int(300*scale)
-			planes := make([]float32, 3*w*h)
-			planesOf(board).input(planes[:w*h], planes[w*h:2*w*h], planes[2*w*h:], w, h, w, scale, make([]float32, 400))
+			planes := make([]float32, 3*w*h) // all of these widths are even
+			var s source
+			s.set(board)
+			s.input(planes[:w*h], planes[w*h:2*w*h], planes[2*w*h:], w, h, w, scale)
 			for i, v := range planes {
 				x, y := i%w, i/w%h
 				if x > 0 && y > 0 && x < w-1 && y < h-1 && (v < 85 || v > 115) {
@@ -205,13 +217,86 @@ func BenchmarkDetect(b *testing.B) {
 	}
 }
 
-// BenchmarkInput is the part of BenchmarkDetect before the network.
-func BenchmarkInput(b *testing.B) {
-	p := planesOf(facetest.Decode(b, facetest.Path(b, "peoples.jpg")))
-	w, h := 1120, 744
-	planes, row := make([]float32, 3*w*h), make([]float32, p.width)
-	b.ReportAllocs()
-	for b.Loop() {
-		p.input(planes[:w*h], planes[w*h:2*w*h], planes[2*w*h:], w, h, w, 1120.0/840, row)
+// BenchmarkThreads is one request at a time, and as many as there are cores, with
+// one thread and with two for who is alone.
+func BenchmarkThreads(b *testing.B) {
+	img := facetest.Decode(b, facetest.Path(b, "peoples.jpg"))
+	path := model(b, "yunet_n_dynamic.onnx")
+	for _, threads := range []int{1, 2} {
+		b.Run(fmt.Sprint(threads), func(b *testing.B) {
+			g, err := Open(path, environment.library, threads)
+			if err != nil {
+				b.Fatal(err)
+			}
+			detect := func(b *testing.B) {
+				if _, err := g.Detect(b.Context(), img, face.Options{MinConfidence: 0.87}); err != nil {
+					b.Error(err)
+				}
+			}
+			b.Run("alone", func(b *testing.B) {
+				for b.Loop() {
+					detect(b)
+				}
+			})
+			b.Run("busy", func(b *testing.B) {
+				b.RunParallel(func(p *testing.PB) {
+					for p.Next() {
+						detect(b)
+					}
+				})
+			})
+		})
 	}
+}
+
+// BenchmarkStages is where the time of YuNet goes, look by look: the input, and
+// the network on one core. The first is to be a fifth of the second at most.
+func BenchmarkStages(b *testing.B) {
+	g := openGrid(b, "yunet_n_dynamic.onnx")
+	people := facetest.Decode(b, facetest.Path(b, "peoples.jpg"))
+	for _, c := range []struct {
+		name string
+		img  image.Image
+	}{{"peoples", people}, {"12MP", enlarged(people, 4000, 3000)}} {
+		size := c.img.Bounds().Size()
+		var work workspace
+		work.source.set(c.img)
+		for i, l := range g.looks(size.X, size.Y, 0) {
+			name := fmt.Sprintf("%s/%.0f", c.name, l.scale*float64(size.X))
+			b.Run(name+"/input", func(b *testing.B) {
+				b.ReportAllocs()
+				for b.Loop() {
+					// The smaller images are made anew, as for a new image.
+					work.source.levels = work.source.levels[:1]
+					if _, err := g.prepare(&work, i, l); err != nil {
+						b.Fatal(err)
+					}
+				}
+			})
+			b.Run(name+"/network", func(b *testing.B) {
+				b.ReportAllocs()
+				for b.Loop() {
+					if err := g.session.infer(b.Context(), &work.tensors[i]); err != nil {
+						b.Fatal(err)
+					}
+				}
+			})
+		}
+	}
+}
+
+// enlarged is a photograph of any size, as a decoder gives it.
+func enlarged(img image.Image, width, height int) *image.YCbCr {
+	out := image.NewYCbCr(image.Rect(0, 0, width, height), image.YCbCrSubsampleRatio420)
+	from := img.(*image.YCbCr)
+	size := from.Rect.Size()
+	for y := range height {
+		for x := range width {
+			at := image.Pt(x*size.X/width, y*size.Y/height)
+			out.Y[out.YOffset(x, y)] = from.Y[from.YOffset(at.X, at.Y)]
+			out.Cb[out.COffset(x, y)] = from.Cb[from.COffset(at.X, at.Y)]
+			out.Cr[out.COffset(x, y)] = from.Cr[from.COffset(at.X, at.Y)]
+		}
+	}
+	return out
 }

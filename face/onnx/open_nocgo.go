@@ -5,4 +5,4 @@ package onnx
 import "github.com/mienproject/mien/face"
 
 // Open returns ErrUnavailable: this binary was built without cgo.
-func Open(_, _ string) (face.Detector, error) { return nil, ErrUnavailable }
+func Open(_, _ string, _ int) (face.Detector, error) { return nil, ErrUnavailable }

@@ -67,7 +67,7 @@ func newSCRFD(s *session) (*grid, error) {
 			}
 			return shapes
 		},
-		faces: func(outputs []*ort.Tensor[float32], cols [len(strides)]int, yield func(face.Face)) {
+		faces: func(outputs []*ort.Tensor[float32], cols [len(strides)]int, yield func(detection)) {
 			for i, stride := range strides {
 				scores := outputs[i].GetData()
 				boxes, points := outputs[len(strides)+i].GetData(), outputs[2*len(strides)+i].GetData()
@@ -81,13 +81,13 @@ func newSCRFD(s *session) (*grid, error) {
 					at := func(k int) face.Point {
 						return face.Point{X: x + float64(p[2*k])*s, Y: y + float64(p[2*k+1])*s}
 					}
-					yield(face.Face{
-						Confidence: float64(score),
-						Box: face.Box{
+					yield(detection{
+						raw: float64(score),
+						box: face.Box{
 							MinX: x - float64(b[0])*s, MinY: y - float64(b[1])*s,
 							MaxX: x + float64(b[2])*s, MaxY: y + float64(b[3])*s,
 						},
-						Landmarks: &face.Landmarks{LeftEye: at(0), RightEye: at(1), Nose: at(2), MouthLeft: at(3), MouthRight: at(4)},
+						landmarks: face.Landmarks{LeftEye: at(0), RightEye: at(1), Nose: at(2), MouthLeft: at(3), MouthRight: at(4)},
 					})
 				}
 			}

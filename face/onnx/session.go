@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 
 	ort "github.com/yalue/onnxruntime_go"
 )
@@ -35,36 +36,68 @@ func load(library string) error {
 	return nil
 }
 
-// session runs one network, on one core a call. It is safe for concurrent use.
+// session runs one network. It is safe for concurrent use.
 type session struct {
-	run             *ort.DynamicAdvancedSession
+	// run takes one core. Requests run beside each other that way, which answers
+	// more of them than one after the other on all cores.
+	run *ort.DynamicAdvancedSession
+	// alone takes all cores, for when nothing else runs; nil: run does.
+	alone           *ort.DynamicAdvancedSession
 	inputs, outputs []ort.InputOutputInfo
 }
 
-// openSession loads the network in path.
-func openSession(path string) (*session, error) {
+// running is how many runs of networks there are in this process.
+var running atomic.Int64
+
+// openSession loads the network in path, for as many cores as there are threads
+// when a run has them for itself.
+func openSession(path string, threads int) (*session, error) {
+	inputs, outputs, err := ort.GetInputOutputInfo(path)
+	if err != nil {
+		return nil, fmt.Errorf("%s is no ONNX model that the runtime can load: %w", path, err)
+	}
+	s := &session{inputs: inputs, outputs: outputs}
+	if s.run, err = s.open(path, 1); err != nil {
+		return nil, err
+	}
+	if threads > 1 {
+		if s.alone, err = s.open(path, threads); err != nil {
+			return nil, errors.Join(err, s.close())
+		}
+	}
+	return s, nil
+}
+
+func (s *session) open(path string, threads int) (*ort.DynamicAdvancedSession, error) {
 	options, err := ort.NewSessionOptions()
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = options.Destroy() }() // it only frees
-	// Requests run beside each other, one core each: that answers more of them
-	// than one request on all cores does.
-	if err := errors.Join(options.SetIntraOpNumThreads(1), options.SetInterOpNumThreads(1)); err != nil {
+	if err := errors.Join(
+		options.SetIntraOpNumThreads(threads),
+		options.SetInterOpNumThreads(1),
+		// Threads that wait for work by turning in circles keep it from others.
+		options.AddSessionConfigEntry("session.intra_op.allow_spinning", "0"),
+	); err != nil {
 		return nil, err
 	}
-	inputs, outputs, err := ort.GetInputOutputInfo(path)
-	if err != nil {
-		return nil, fmt.Errorf("%s is no ONNX model that the runtime can load: %w", path, err)
-	}
-	run, err := ort.NewDynamicAdvancedSession(path, names(inputs), names(outputs), options)
+	run, err := ort.NewDynamicAdvancedSession(path, names(s.inputs), names(s.outputs), options)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	return &session{run: run, inputs: inputs, outputs: outputs}, nil
+	return run, nil
 }
 
-func (s *session) close() error { return s.run.Destroy() }
+func (s *session) close() error {
+	var errs []error
+	for _, run := range []*ort.DynamicAdvancedSession{s.run, s.alone} {
+		if run != nil {
+			errs = append(errs, run.Destroy())
+		}
+	}
+	return errors.Join(errs...)
+}
 
 func names(infos []ort.InputOutputInfo) []string {
 	var n []string
@@ -153,7 +186,12 @@ func (s *session) infer(ctx context.Context, t *tensors) error {
 		defer close(terminated)
 		_ = options.Terminate() // then the run comes to its own end
 	})
-	err = s.run.RunWithOptions([]ort.Value{t.input}, t.values, options)
+	run := s.run
+	if running.Add(1) == 1 && s.alone != nil {
+		run = s.alone
+	}
+	err = run.RunWithOptions([]ort.Value{t.input}, t.values, options)
+	running.Add(-1)
 	if !stop() {
 		// Not to be destroyed while it is in use.
 		<-terminated

@@ -63,7 +63,7 @@ func newYuNet(s *session) (*grid, error) {
 			}
 			return shapes
 		},
-		faces: func(outputs []*ort.Tensor[float32], cols [len(strides)]int, yield func(face.Face)) {
+		faces: func(outputs []*ort.Tensor[float32], cols [len(strides)]int, yield func(detection)) {
 			for i, stride := range strides {
 				cls, obj := outputs[heads[i][0]].GetData(), outputs[heads[i][1]].GetData()
 				boxes, points := outputs[heads[i][2]].GetData(), outputs[heads[i][3]].GetData()
@@ -79,15 +79,15 @@ func newYuNet(s *session) (*grid, error) {
 	}, nil
 }
 
-func yunetFace(stride float64, col, row int, score float64, box, points []float32) face.Face {
+func yunetFace(stride float64, col, row int, score float64, box, points []float32) detection {
 	x, y := (float64(col)+float64(box[0]))*stride, (float64(row)+float64(box[1]))*stride
 	w, h := math.Exp(float64(box[2]))*stride/2, math.Exp(float64(box[3]))*stride/2
 	at := func(i int) face.Point {
 		return face.Point{X: (float64(col) + float64(points[2*i])) * stride, Y: (float64(row) + float64(points[2*i+1])) * stride}
 	}
-	return face.Face{
-		Confidence: score,
-		Box:        face.Box{MinX: x - w, MinY: y - h, MaxX: x + w, MaxY: y + h},
-		Landmarks:  &face.Landmarks{LeftEye: at(0), RightEye: at(1), Nose: at(2), MouthLeft: at(3), MouthRight: at(4)},
+	return detection{
+		raw:       score,
+		box:       face.Box{MinX: x - w, MinY: y - h, MaxX: x + w, MaxY: y + h},
+		landmarks: face.Landmarks{LeftEye: at(0), RightEye: at(1), Nose: at(2), MouthLeft: at(3), MouthRight: at(4)},
 	}
 }
