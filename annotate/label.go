@@ -1,0 +1,247 @@
+package annotate
+
+import (
+	"image"
+	"slices"
+	"strconv"
+	"sync"
+
+	"golang.org/x/image/font"
+	"golang.org/x/image/font/gofont/gobold"
+	"golang.org/x/image/font/sfnt"
+	"golang.org/x/image/math/fixed"
+)
+
+// minDigits is the height in pixels of the smallest digits that can be read.
+const minDigits = 6
+
+// placeLabels gives a label to each mark that has room for one.
+func placeLabels(picture image.Rectangle, marks []mark) {
+	taken := newGrid(picture, marks)
+	most := max(minDigits, max(picture.Dx(), picture.Dy())/100)
+	for i := range marks {
+		m := &marks[i]
+		m.digits = min(most, int(float64(m.outer.Dx()-2*m.rim)/(textWidth(m.text)+2*padX)))
+		if m.digits < minDigits {
+			continue
+		}
+		for _, r := range places(*m) {
+			if r.In(picture) && taken.free(r, m.outer) {
+				taken.add(r)
+				m.label = r
+				break
+			}
+		}
+	}
+}
+
+// The room around a label's text, in heights of its digits.
+const padX, padY = 0.55, 0.4
+
+// places lists where a label may go, the best first. It is no wider than outer.
+func places(m mark) []image.Rectangle {
+	digits := float64(m.digits)
+	w := int(digits*(textWidth(m.text)+2*padX)) + 2*m.rim
+	h := m.digits + 2*int(digits*padY) + 2*m.rim
+	o := m.outer
+	at := func(x, y int) image.Rectangle { return image.Rect(x, y, x+w, y+h) }
+
+	// Above and below, the label and the line share a rim.
+	above, below := o.Min.Y+m.rim-h, o.Max.Y-m.rim
+	list := []image.Rectangle{
+		at(o.Min.X, above), at(o.Max.X-w, above),
+		at(o.Min.X, below), at(o.Max.X-w, below),
+	}
+	// Inside, it must not be the face that is left without room.
+	if in := o.Inset(m.rim + m.line); w <= in.Dx() && 4*h <= in.Dy() {
+		list = append(list, at(in.Min.X, in.Min.Y), at(in.Min.X, in.Max.Y-h))
+	}
+	return list
+}
+
+func (c *canvas) label(m mark) {
+	if m.label.Empty() {
+		return
+	}
+	pill := m.label.Inset(m.rim)
+	for _, layer := range [...]struct {
+		image.Rectangle
+		paint *image.Uniform
+	}{{m.label, shade}, {pill, m.paint}} {
+		c.fill(layer.Rectangle, layer.paint, func() {
+			r := layer.Rectangle
+			c.roundRect(float64(r.Min.X), float64(r.Min.Y), float64(r.Max.X), float64(r.Max.Y), float64(r.Dy())/3)
+		})
+	}
+
+	scale := float64(m.digits) / goBold().height
+	x := float64(pill.Min.X) + (float64(pill.Dx())-float64(m.digits)*textWidth(m.text))/2
+	y := float64(pill.Max.Y - (pill.Dy()-m.digits)/2) // whole, or the digits' feet would blur
+	c.fill(pill, black, func() {
+		for _, char := range m.text {
+			g := goBold().glyphs[char]
+			c.outline(g.outline, x, y, scale)
+			x += scale * g.advance
+		}
+	})
+}
+
+// outline adds a glyph to the path, its origin at (x, y).
+func (c *canvas) outline(outline sfnt.Segments, x, y, scale float64) {
+	for _, s := range outline {
+		var p [3]struct{ x, y float64 }
+		for i, a := range s.Args {
+			p[i].x, p[i].y = x+scale*float64(a.X), y+scale*float64(a.Y)
+		}
+		switch s.Op {
+		case sfnt.SegmentOpMoveTo:
+			c.moveTo(p[0].x, p[0].y)
+		case sfnt.SegmentOpLineTo:
+			c.lineTo(p[0].x, p[0].y)
+		case sfnt.SegmentOpQuadTo:
+			c.quadTo(p[0].x, p[0].y, p[1].x, p[1].y)
+		case sfnt.SegmentOpCubeTo:
+			c.cubeTo(p[0].x, p[0].y, p[1].x, p[1].y, p[2].x, p[2].y)
+		}
+	}
+}
+
+// percent is rounded down, for 100 % would be a promise.
+func percent(confidence float64) string {
+	if !(confidence >= 0) {
+		confidence = 0
+	}
+	// 0.29 * 100 is a little less than 29.
+	return strconv.Itoa(int(100*min(confidence, 1)+1e-6)) + "%"
+}
+
+// typeface is what labels are written with. Lengths are in the font's own units.
+type typeface struct {
+	height float64 // of a digit
+	glyphs map[rune]glyph
+}
+
+type glyph struct {
+	outline sfnt.Segments // closed, y down, from the baseline's left end
+	advance float64       // to the next glyph
+}
+
+// goBold is unpacked once and then only read.
+var goBold = sync.OnceValue(func() typeface {
+	t, err := unpack(gobold.TTF)
+	if err != nil {
+		panic(err) // the font is part of the binary
+	}
+	return t
+})
+
+func unpack(ttf []byte) (typeface, error) {
+	f, err := sfnt.Parse(ttf)
+	if err != nil {
+		return typeface{}, err
+	}
+	// At this many pixels to the em, the font's units come back as they are.
+	em := fixed.Int26_6(f.UnitsPerEm())
+	var buf sfnt.Buffer
+	metrics, err := f.Metrics(&buf, em, font.HintingNone)
+	if err != nil {
+		return typeface{}, err
+	}
+	t := typeface{height: float64(metrics.CapHeight), glyphs: map[rune]glyph{}}
+	for _, char := range "0123456789%" {
+		index, err := f.GlyphIndex(&buf, char)
+		if err != nil {
+			return typeface{}, err
+		}
+		advance, err := f.GlyphAdvance(&buf, index, em, font.HintingNone)
+		if err != nil {
+			return typeface{}, err
+		}
+		outline, err := f.LoadGlyph(&buf, index, em, nil)
+		if err != nil {
+			return typeface{}, err
+		}
+		// The outline is the buffer's, until the next one.
+		t.glyphs[char] = glyph{slices.Clone(outline), float64(advance)}
+	}
+	return t, nil
+}
+
+// textWidth is in heights of a digit.
+func textWidth(text string) float64 {
+	t := goBold()
+	width := 0.0
+	for _, char := range text {
+		width += t.glyphs[char].advance
+	}
+	return width / t.height
+}
+
+// grid counts, for each cell of a picture, the faces and labels that touch it. It
+// makes the search for a label's place cost as much as the label's own area,
+// however many faces there are and however large.
+type grid struct {
+	side   int // of a cell, in pixels
+	stride int
+	count  []int32
+}
+
+func newGrid(picture image.Rectangle, marks []mark) *grid {
+	g := &grid{side: max(4, max(picture.Dx(), picture.Dy())/256)}
+	size := g.cells(picture).Max.Add(image.Pt(1, 1)) // one more, where differences end
+	g.stride = size.X
+	g.count = make([]int32, size.X*size.Y)
+	// Each face is four differences, whose running sums over both axes are the
+	// counts.
+	for _, m := range marks {
+		r := g.cells(m.outer)
+		*g.at(r.Min.X, r.Min.Y)++
+		*g.at(r.Max.X, r.Min.Y)--
+		*g.at(r.Min.X, r.Max.Y)--
+		*g.at(r.Max.X, r.Max.Y)++
+	}
+	for y := range size.Y {
+		for x := 1; x < size.X; x++ {
+			*g.at(x, y) += *g.at(x-1, y)
+		}
+	}
+	for y := 1; y < size.Y; y++ {
+		for x := range size.X {
+			*g.at(x, y) += *g.at(x, y-1)
+		}
+	}
+	return g
+}
+
+func (g *grid) at(x, y int) *int32 { return &g.count[y*g.stride+x] }
+
+// cells are those that r touches.
+func (g *grid) cells(r image.Rectangle) image.Rectangle {
+	return image.Rect(r.Min.X/g.side, r.Min.Y/g.side, (r.Max.X+g.side-1)/g.side, (r.Max.Y+g.side-1)/g.side)
+}
+
+// free tells whether nothing but the face itself, whose outer is own, is in r.
+func (g *grid) free(r, own image.Rectangle) bool {
+	r, own = g.cells(r), g.cells(own)
+	for y := r.Min.Y; y < r.Max.Y; y++ {
+		for x := r.Min.X; x < r.Max.X; x++ {
+			n := *g.at(x, y)
+			if (image.Point{x, y}).In(own) {
+				n--
+			}
+			if n > 0 {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+func (g *grid) add(r image.Rectangle) {
+	r = g.cells(r)
+	for y := r.Min.Y; y < r.Max.Y; y++ {
+		for x := r.Min.X; x < r.Max.X; x++ {
+			*g.at(x, y)++
+		}
+	}
+}
