@@ -2,8 +2,10 @@ package photo
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"fmt"
+	"image"
 	"image/jpeg"
 )
 
@@ -22,7 +24,7 @@ func openJPEG(data []byte) (header, error) {
 	if f.scans > maxScans {
 		return header{}, fmt.Errorf("more than %d scans, where encoders write about 10", maxScans)
 	}
-	h := header{
+	whole := header{
 		width: cfg.Width, height: cfg.Height,
 		// One bit at least for each 8×8 block: its DC coefficient is in no
 		// end-of-band run. Chroma only makes it worse.
@@ -30,8 +32,41 @@ func openJPEG(data []byte) (header, error) {
 		exif:     f.exif,
 		decode:   decoder(data, jpeg.Decode),
 	}
-	h.memory, h.turned = f.memory(int64(cfg.Width), int64(cfg.Height))
+	whole.memory, whole.turned = f.memory(int64(cfg.Width), int64(cfg.Height), Options{}, 0)
+	if !f.usual() {
+		return whole, nil
+	}
+	reduce := func(o Options) header {
+		h := whole
+		shift := uint(0)
+		for shift < 3 && 2<<shift <= o.Reduce {
+			shift++
+		}
+		round := 1<<shift - 1
+		h.reduction = 1 << shift
+		h.width, h.height = (cfg.Width+round)>>shift, (cfg.Height+round)>>shift
+		h.beyond = image.Pt(h.width<<shift-cfg.Width, h.height<<shift-cfg.Height)
+		h.memory, h.turned = f.memory(int64(cfg.Width), int64(cfg.Height), o, shift)
+		h.decode = func(ctx context.Context) (image.Image, error) {
+			return guard(func() (image.Image, error) { return decodeJPEG(ctx, data, o.Gray, shift) })
+		}
+		return h
+	}
+	h := reduce(Options{})
+	h.reduce = reduce
 	return h, nil
+}
+
+// usual tells whether decodeJPEG knows what it is: grey or Y'CbCr. The standard
+// library takes the others.
+func (f jpegFile) usual() bool {
+	return len(f.components) == 1 || len(f.components) == 3 && !f.rgb && !f.namedRGB()
+}
+
+// namedRGB tells whether the components are named so.
+func (f jpegFile) namedRGB() bool {
+	c := f.components
+	return len(c) == 3 && c[0].id == 'R' && c[1].id == 'G' && c[2].id == 'B'
 }
 
 // jpegFile is what the markers of a JPEG tell.
@@ -50,9 +85,11 @@ type jpegComponent struct {
 
 const (
 	jpegSOF0, jpegSOF1, jpegSOF2 = 0xc0, 0xc1, 0xc2
+	jpegDHT, jpegDQT, jpegDRI    = 0xc4, 0xdb, 0xdd
 	jpegRST0, jpegRST7           = 0xd0, 0xd7
-	jpegEOI, jpegSOS             = 0xd9, 0xda
-	jpegAPP1, jpegAPP14          = 0xe1, 0xee
+	jpegEOI, jpegSOS, jpegCOM    = 0xd9, 0xda, 0xfe
+	jpegAPP0, jpegAPP1           = 0xe0, 0xe1
+	jpegAPP14, jpegAPP15         = 0xee, 0xef
 )
 
 // walkJPEG reads the markers up to the end of the image. It stays in step with
@@ -118,8 +155,9 @@ func jpegComponents(sof []byte) (components []jpegComponent) {
 	return components
 }
 
-// memory says what decoding takes, and what turning the result adds.
-func (f jpegFile) memory(width, height int64) (decode, turned int64) {
+// memory says what decoding takes, with sides divided by 1<<shift, and what
+// turning the result adds.
+func (f jpegFile) memory(width, height int64, o Options, shift uint) (decode, turned int64) {
 	c := f.components
 	if len(c) == 0 || c[0].h == 0 || c[0].v == 0 {
 		return 0, 0 // the decoder refuses it
@@ -134,14 +172,23 @@ func (f jpegFile) memory(width, height int64) (decode, turned int64) {
 	for _, c := range c {
 		samples += across * down * 64 * c.h * c.v
 	}
-	decode = samples
-	if f.progressive {
-		decode += 4 * samples // the coefficients are kept as int32
-	}
 	luma := across * down * 64 * c[0].h * c[0].v
+	if f.progressive {
+		// The coefficients are kept as int32, with eight bytes for each 64 to
+		// tell which there are.
+		decode = samples/8 + 4*samples
+		if o.Gray {
+			decode = samples/8 + 4*luma
+		}
+	}
+	luma >>= 2 * shift
+	if samples >>= 2 * shift; o.Gray {
+		return decode + luma, luma
+	}
+	decode += samples
 	turned = samples
 	switch {
-	case len(c) == 4, f.rgb, len(c) == 3 && c[0].id == 'R' && c[1].id == 'G' && c[2].id == 'B':
+	case len(c) == 4, f.rgb, f.namedRGB():
 		decode += 4 * width * height // interleaved into CMYK or RGBA
 		turned = max(samples, 4*width*height)
 	case len(c) == 3 && c[1].h > 0 && c[0].h/c[1].h == 4:

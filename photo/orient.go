@@ -136,6 +136,21 @@ func (t turn) size(p image.Point) image.Point {
 	return p
 }
 
+// inset is how much of the upright picture's first column and row lies outside,
+// when beyond is how much of the stored one's last column and row does.
+func (t turn) inset(beyond image.Point) image.Point {
+	p := t.size(beyond)
+	switch t.orientation { // which sides the stored right and lower edge become
+	case 2, 6: // left
+		return image.Pt(p.X, 0)
+	case 3, 7: // left and upper
+		return p
+	case 4, 8: // upper
+		return image.Pt(0, p.Y)
+	}
+	return image.Point{}
+}
+
 // plane moves the elements, of n bytes each, of a plane whose stored size is
 // given.
 func (t turn) plane(dst []byte, dstStride int, src []byte, srcStride int, size image.Point, n int) {

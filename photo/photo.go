@@ -5,7 +5,8 @@
 // its decoding will take; no pixel is decoded yet, so a server can refuse, or
 // wait for memory, at the cost of a few microseconds. [Photo.Decode] then
 // gives the image as a viewer shows it: the EXIF orientation is applied, and
-// the origin is at the top left.
+// the origin is at the top left. [Photo.Reduced] is for those who need less than
+// all of it: no colour, or a half to an eighth of the size.
 //
 // JPEG, PNG, GIF, WebP, BMP and TIFF are read, told by content and never by
 // name. Of several pictures in a file (animations, TIFF pages) the first one
@@ -71,6 +72,15 @@ type Photo struct {
 	// Orientation is the EXIF orientation, 1 to 8, that Decode applies. It is
 	// 1 when the file has none, or none that can be read.
 	Orientation int
+	// Reduction is what the sides of the picture at full size were divided by,
+	// rounded up: 1, 2, 4 or 8. It is 1 but for what Reduced returns.
+	Reduction int
+	// Inset is how far the picture at full size begins inside of the reduced
+	// one, in pixels of full size, from 0 to Reduction-1. Where a side is no
+	// multiple of Reduction, the pixels of one edge cover an area that is partly
+	// outside of the picture. In the file that is the right and the lower edge,
+	// where it does no harm; turned upright it may be the left or the upper one.
+	Inset image.Point
 	// MemoryBytes is an upper bound of the memory that Decode holds at any
 	// moment, its result included and the encoded data not. Large buffers
 	// that are garbage by then are counted, for the collector may come late;
@@ -90,6 +100,13 @@ type header struct {
 	capacity int64
 	// memory bounds what decode holds; turned, what the orientation adds.
 	memory, turned int64
+	// reduction is what the sides were divided by, 0 standing for 1, and beyond
+	// how much of the last column and row is outside of the picture.
+	reduction int
+	beyond    image.Point
+	// reduce returns the header of the same picture with less in it. It is nil
+	// where the format has no way to decode less.
+	reduce func(Options) header
 	// exif is a TIFF structure whose first directory has the orientation.
 	exif []byte
 	// decode returns an image of width × height at the origin.
@@ -128,23 +145,68 @@ func Open(data []byte, l Limits) (*Photo, error) {
 	if int64(h.width)*int64(h.height) > h.capacity {
 		return nil, classify(f.title, tooSmallFor(h.width, h.height, len(data)))
 	}
-	p := &Photo{
-		Format: f.name, title: f.title,
-		Width: h.width, Height: h.height,
-		Orientation: orientation(h.exif),
-		MemoryBytes: h.memory + overhead,
-		header:      h,
-	}
-	if p.Orientation != 1 {
-		p.MemoryBytes += h.turned
-	}
-	if p.Orientation >= 5 {
-		p.Width, p.Height = p.Height, p.Width
-	}
+	p := &Photo{Format: f.name, title: f.title, Orientation: orientation(h.exif)}
+	p.take(h)
 	if err := l.checkMemory(p); err != nil {
 		return nil, err
 	}
 	return p, nil
+}
+
+// take sets the fields that depend on the header.
+func (p *Photo) take(h header) {
+	p.header = h
+	t := turn{p.Orientation}
+	size := t.size(image.Pt(h.width, h.height))
+	p.Width, p.Height = size.X, size.Y
+	p.Reduction, p.Inset = max(1, h.reduction), t.inset(h.beyond)
+	p.MemoryBytes = h.memory + overhead
+	if p.Orientation != 1 {
+		p.MemoryBytes += h.turned
+	}
+}
+
+// Options says how much of a picture is of use to somebody. The zero value is
+// all of it.
+type Options struct {
+	// Gray says that luminance is enough.
+	Gray bool
+	// Reduce is the most that the sides may be divided by. Of 1, 2, 4 and 8 the
+	// largest that does not exceed it is chosen; 0 is 1.
+	Reduce int
+}
+
+// Reduced returns the same picture with no more in it than o asks for, as far as
+// its file lets less be decoded, which takes less time and memory. Its Width,
+// Height, Reduction, Inset and MemoryBytes are those of what its Decode will
+// give; p stays as it is.
+//
+// That is so for JPEGs of grey or Y'CbCr. With Gray they become an [*image.Gray],
+// whose pixels are the Y that the image in colour has. A pixel of a reduced image
+// is the mean of Reduction × Reduction pixels, so that pixel (x, y) covers, in
+// pixels of full size, the area from (x, y)·Reduction − Inset to
+// (x+1, y+1)·Reduction − Inset; what of it is outside of the picture is what the
+// file has there, which encoders fill with the likes of the edge. All other
+// pictures are returned as they are, in colour and with a Reduction of 1.
+//
+// Reduced calls do not add up: they all begin with the picture at full size.
+func (p *Photo) Reduced(o Options) *Photo {
+	reduced := *p
+	if reduce := p.header.reduce; reduce != nil {
+		h := reduce(o)
+		h.reduce = reduce
+		reduced.take(h)
+	}
+	return &reduced
+}
+
+// FullSize returns where a point of the image that Decode gives is in the
+// picture at full size. Points are in pixels, (0, 0) being the upper left corner
+// of the upper left pixel. A point at an edge may come to lie up to Reduction−1
+// pixels outside of the picture.
+func (p *Photo) FullSize(x, y float64) (float64, float64) {
+	r := float64(p.Reduction)
+	return x*r - float64(p.Inset.X), y*r - float64(p.Inset.Y)
 }
 
 func tooSmallFor(width, height, bytes int) error {
@@ -177,9 +239,9 @@ func (l Limits) checkMemory(p *Photo) error {
 // with the data that the Photo was opened from.
 //
 // When ctx ends, Decode returns ctx.Err() as soon as its decoder asks for more
-// data. WebP's decoder asks for all of it first, and a progressive JPEG's turns
-// coefficients into pixels when it has all of it; that work, about a second for
-// 64 megapixels, is then still done.
+// data; that of most JPEGs looks after each row of blocks. WebP's decoder asks
+// for all of it first; that work, about a second for 64 megapixels, is then still
+// done.
 //
 // Where chroma is subsampled and a side is odd, turning the picture moves its
 // colours, not its brightness, by at most the width of one chroma sample.

@@ -59,7 +59,7 @@ func OpenRaw(data []byte, f PixelFormat, width, height int, l Limits) (*Photo, e
 	// No more than 2³¹−1 pixels from here on, so int64 holds all of it.
 	pixels := int64(width) * int64(height)
 	chroma := (int64(width) + 1) / 2 * ((int64(height) + 1) / 2)
-	p := &Photo{Format: f.String(), title: f.String(), Width: width, Height: height, Orientation: 1}
+	p := &Photo{Format: f.String(), title: f.String(), Width: width, Height: height, Orientation: 1, Reduction: 1}
 	var want int64
 	switch f {
 	case Gray8:

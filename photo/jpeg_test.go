@@ -1,0 +1,507 @@
+package photo_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"image"
+	"image/jpeg"
+	"io/fs"
+	"math"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/mienproject/mien/photo"
+)
+
+// jpegs are the JPEGs of testdata.
+func jpegs(t testing.TB) map[string][]byte {
+	files := map[string][]byte{}
+	for _, pattern := range []string{"*.jpg", "large/*.jpg"} {
+		names, err := filepath.Glob(filepath.Join("testdata", pattern))
+		if err != nil || len(names) == 0 {
+			t.Fatal("no files: ", err)
+		}
+		for _, name := range names {
+			name, _ = filepath.Rel("testdata", name)
+			files[name] = read(t, name)
+		}
+	}
+	return files
+}
+
+// asStandard wants of data what the standard library has: the same samples, to
+// the bit, or an error. Should a release of Go round in another way, a grey level
+// of difference is no harm; anything more is.
+func asStandard(data []byte) error {
+	p, err := photo.Open(data, photo.Limits{MaxPixels: 4 << 20})
+	if err != nil {
+		return nil // refused before any decoder was asked
+	}
+	img, err := p.Decode(context.Background())
+	std, stdErr := jpeg.Decode(bytes.NewReader(data))
+	if !known(err) {
+		return err
+	}
+	if (err == nil) != (stdErr == nil) {
+		return fmt.Errorf("the error is %w, the standard library's %w", err, stdErr)
+	}
+	gray, grayErr := p.Reduced(photo.Options{Gray: true}).Decode(context.Background())
+	eighth, eighthErr := p.Reduced(photo.Options{Reduce: 8}).Decode(context.Background())
+	if (grayErr == nil) != (stdErr == nil) || (eighthErr == nil) != (stdErr == nil) {
+		return fmt.Errorf("in grey the error is %w, at an eighth %w, the standard library's %w", grayErr, eighthErr, stdErr)
+	}
+	if err != nil {
+		return nil
+	}
+	if p.Orientation != 1 {
+		return nil // another test's business
+	}
+	if got, want := kind(img), kind(std); got != want || img.Bounds() != std.Bounds() {
+		return fmt.Errorf("the image is %s of %v, the standard library's %s of %v", got, img.Bounds(), want, std.Bounds())
+	}
+	planes, stdPlanes := planesOf(img), planesOf(std)
+	for i := range planes {
+		if mean, most := planes[i].difference(stdPlanes[i]); most > 0 {
+			return fmt.Errorf("plane %d is not the standard library's: off by %d, by %.3f on average", i, most, mean)
+		}
+	}
+	if len(planes) == 3 && kind(gray) == "*image.Gray" {
+		if _, most := planesOf(gray)[0].difference(planes[0]); most > 0 {
+			return fmt.Errorf("in grey, it is off by %d", most)
+		}
+	}
+	if want := image.Pt((p.Width+7)/8, (p.Height+7)/8); eighth.Bounds().Size() != want && eighth.Bounds() != img.Bounds() {
+		return fmt.Errorf("at an eighth it has %v, want %v", eighth.Bounds(), want)
+	}
+	return nil
+}
+
+// plane is a channel of an image.
+type plane struct {
+	pix                   []byte
+	width, height, stride int
+}
+
+func (p plane) at(x, y int) int { return int(p.pix[y*p.stride+x]) }
+
+// difference is that of all samples, the mean and the largest.
+func (p plane) difference(q plane) (mean float64, most int) {
+	if p.width != q.width || p.height != q.height {
+		return math.Inf(1), 255
+	}
+	sum := 0
+	for y := range p.height {
+		for x := range p.width {
+			d := p.at(x, y) - q.at(x, y)
+			d = max(d, -d)
+			sum, most = sum+d, max(most, d)
+		}
+	}
+	return float64(sum) / float64(p.width*p.height), most
+}
+
+func planesOf(img image.Image) []plane {
+	size := img.Bounds().Size()
+	switch m := img.(type) {
+	case *image.Gray:
+		return []plane{{m.Pix, size.X, size.Y, m.Stride}}
+	case *image.YCbCr:
+		last := m.COffset(size.X-1, size.Y-1)
+		w, h := last%m.CStride+1, last/m.CStride+1
+		return []plane{{m.Y, size.X, size.Y, m.YStride}, {m.Cb, w, h, m.CStride}, {m.Cr, w, h, m.CStride}}
+	case *image.RGBA:
+		return []plane{{m.Pix, 4 * size.X, size.Y, m.Stride}}
+	case *image.CMYK:
+		return []plane{{m.Pix, 4 * size.X, size.Y, m.Stride}}
+	}
+	panic(fmt.Sprintf("%T", img))
+}
+
+func TestJPEGAsInStandardLibrary(t *testing.T) {
+	for name, data := range jpegs(t) {
+		if err := asStandard(data); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// What is cut short or damaged ends in an error where it does in the standard
+// library, and in the same samples where it does not. A picture of which the half
+// is missing is none.
+func TestBrokenJPEGAsInStandardLibrary(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 2))
+	step, refused := 1, 0
+	if testing.Short() {
+		step = 5
+	}
+	for name, data := range jpegs(t) {
+		if filepath.Dir(name) != "." {
+			continue
+		}
+		check := func(what string, data []byte) {
+			if err := asStandard(data); err != nil {
+				t.Errorf("%s %s: %v", name, what, err)
+			}
+			if p, err := photo.Open(data, photo.Limits{}); err == nil {
+				if _, err = p.Decode(t.Context()); err != nil {
+					refused++
+				}
+			}
+		}
+		for n := 0; n < len(data); n += step {
+			check(fmt.Sprintf("cut to %d bytes", n), data[:n])
+		}
+		for range 200 / step {
+			at, bit := 2+random.IntN(len(data)-2), random.IntN(8)
+			broken := bytes.Clone(data)
+			broken[at] ^= 1 << bit
+			check(fmt.Sprintf("with bit %d of byte %d flipped", bit, at), broken)
+		}
+	}
+	if refused < 1000/step {
+		t.Errorf("only %d of the broken files were refused in decoding", refused)
+	}
+}
+
+// sharedJPEGs calls f with every JPEG of the labelled photographs beside the
+// project, or with a part of them in short tests.
+func sharedJPEGs(t *testing.T, f func(name string, data []byte)) {
+	root := filepath.Join("..", "..", "shared", "faces")
+	n := 0
+	err := filepath.WalkDir(root, func(path string, _ fs.DirEntry, err error) error {
+		if err != nil || strings.ToLower(filepath.Ext(path)) != ".jpg" {
+			return err
+		}
+		if n++; testing.Short() && n%10 != 1 {
+			return nil
+		}
+		data, err := os.ReadFile(path)
+		if err == nil && bytes.HasPrefix(data, []byte("\xff\xd8")) { // some are PNGs
+			f(path, data)
+		}
+		return err
+	})
+	switch {
+	case err == nil && n > 0:
+	case os.Getenv("CI") != "":
+		t.Fatal("CI has to have the labelled photographs: ", err)
+	default:
+		t.Skip("needs the labelled photographs, which are no part of the repository: ", err)
+	}
+}
+
+func TestPhotographsAsInStandardLibrary(t *testing.T) {
+	n, turned := 0, 0
+	sharedJPEGs(t, func(name string, data []byte) {
+		if p, err := photo.Open(data, photo.Limits{}); err != nil {
+			t.Errorf("%s: %v", name, err)
+		} else if p.Orientation != 1 {
+			turned++
+			// Without its orientation.
+			data = append([]byte("\xff\xd8\xff\xfe\x00\x02"), data[2:]...)
+			data = bytes.Replace(data, []byte("Exif\x00\x00"), []byte("none\x00\x00"), 1)
+		}
+		if err := asStandard(data); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		n++
+	})
+	t.Logf("%d photographs, of which %d were turned, have the standard library's samples", n, turned)
+}
+
+// A pixel of a reduced image is the mean of those that it covers, in any
+// orientation, whether or not the reduction divides the sides.
+func TestReduced(t *testing.T) {
+	for _, file := range []string{
+		"444.jpg", "422.jpg", "440.jpg", "420.jpg", "411.jpg", "410.jpg", "444_even.jpg", "420_even.jpg",
+		"gray.jpg", "progressive.jpg", "progressive_444.jpg", "progressive_gray.jpg", "scans.jpg", "restart.jpg",
+	} {
+		for orientation := 1; orientation <= 8; orientation++ {
+			data := withOrientation(read(t, file), orientation)
+			for _, reduce := range []int{2, 4, 8} {
+				t.Run(fmt.Sprintf("%s/%d/%d", file, orientation, reduce), func(t *testing.T) {
+					checkReduced(t, data, reduce, 0.6, 6)
+				})
+			}
+		}
+	}
+}
+
+// checkReduced wants the planes of data, reduced, to be the mean of the full one,
+// off by no more than meanOff on average, and mostOff anywhere: where the full
+// one has reached black or white, its mean is another. It returns how far off it
+// is.
+func checkReduced(t *testing.T, data []byte, reduce int, meanOff float64, mostOff int) (worstMean float64, worst int) {
+	t.Helper()
+	p, err := photo.Open(data, photo.Limits{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	img, err := p.Decode(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	planes := planesOf(img)
+	for _, gray := range []bool{false, true} {
+		q := p.Reduced(photo.Options{Gray: gray, Reduce: reduce})
+		img, err := q.Decode(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want := image.Pt((p.Width+reduce-1)/reduce, (p.Height+reduce-1)/reduce); image.Pt(q.Width, q.Height) != want || img.Bounds() != image.Rect(0, 0, want.X, want.Y) {
+			t.Fatalf("%d×%d reduced by %d: %d×%d announced, %v decoded", p.Width, p.Height, reduce, q.Width, q.Height, img.Bounds())
+		}
+		if q.Reduction != reduce || q.Orientation != p.Orientation || q.Format != p.Format {
+			t.Errorf("%+v reduced by %d is %+v", p, reduce, q)
+		}
+		if _, ok := img.(*image.Gray); gray && !ok {
+			t.Errorf("asked for grey, got %T", img)
+		}
+		for i, small := range planesOf(img) {
+			if i > 0 && p.Orientation != 1 {
+				break // turned chroma is TestOrientation's
+			}
+			full, sum, n, most := planes[i], 0, 0, 0
+			for y := range small.height {
+				for x := range small.width {
+					x0, y0 := x*reduce-q.Inset.X, y*reduce-q.Inset.Y
+					if x0 < 0 || y0 < 0 || x0+reduce > full.width || y0+reduce > full.height {
+						continue // partly outside
+					}
+					total := 0
+					for v := range reduce {
+						for u := range reduce {
+							total += full.at(x0+u, y0+v)
+						}
+					}
+					d := small.at(x, y) - (total+reduce*reduce/2)/(reduce*reduce)
+					d = max(d, -d)
+					sum, n, most = sum+d, n+1, max(most, d)
+				}
+			}
+			// All that lies inside has been compared.
+			if want := (full.width / reduce) * (full.height / reduce); n < want {
+				t.Errorf("%d pixels lie inside, want %d", n, want)
+			}
+			mean := float64(sum) / float64(max(1, n))
+			if mean > meanOff || most > mostOff {
+				t.Errorf("plane %d is off by %.2f on average, by at most %d", i, mean, most)
+			}
+			worstMean, worst = max(worstMean, mean), max(worst, most)
+		}
+		// The corners of the picture are within the image.
+		left, top := q.FullSize(0, 0)
+		right, bottom := q.FullSize(float64(q.Width), float64(q.Height))
+		if r := float64(reduce); left > 0 || left <= -r || top > 0 || top <= -r ||
+			right < float64(p.Width) || right >= float64(p.Width)+r || bottom < float64(p.Height) || bottom >= float64(p.Height)+r {
+			t.Errorf("it covers from (%v, %v) to (%v, %v) of %d×%d", left, top, right, bottom, p.Width, p.Height)
+		}
+	}
+	return worstMean, worst
+}
+
+func TestReducedPhotographs(t *testing.T) {
+	for _, reduce := range []int{2, 4, 8} {
+		worst, most, n := 0.0, 0, 0
+		sharedJPEGs(t, func(name string, data []byte) {
+			mean, off := checkReduced(t, data, reduce, 0.3, 40)
+			worst, most, n = max(worst, mean), max(most, off), n+1
+			if t.Failed() {
+				t.Fatal(name)
+			}
+		})
+		t.Logf("reduced by %d, %d photographs are off by at most %.3f on average, %d anywhere", reduce, n, worst, most)
+	}
+}
+
+// What cannot be reduced is what it was.
+func TestReducedOthers(t *testing.T) {
+	for _, file := range []string{"cmyk.jpg", "rgb.jpg", "rgb.png", "lossy.webp", "picture.gif"} {
+		p, err := photo.Open(read(t, file), photo.Limits{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		q := p.Reduced(photo.Options{Gray: true, Reduce: 8})
+		if q.Width != p.Width || q.Height != p.Height || q.Reduction != 1 || q.MemoryBytes != p.MemoryBytes {
+			t.Errorf("%s: %+v became %+v", file, p, q)
+		}
+		img, err := q.Decode(t.Context())
+		if err != nil {
+			t.Error(err)
+		} else if d := difference(img, decode(t, read(t, file))); d != 0 {
+			t.Errorf("%s differs by %v", file, d)
+		}
+	}
+	p, err := photo.Open(read(t, "420.jpg"), photo.Limits{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for reduce, want := range map[int]int{-1: 1, 0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 7: 4, 8: 8, 1000: 8} {
+		if got := p.Reduced(photo.Options{Reduce: 2}).Reduced(photo.Options{Reduce: reduce}).Reduction; got != want {
+			t.Errorf("of at most %d, %d was chosen, want %d", reduce, got, want)
+		}
+	}
+	raw, err := photo.OpenRaw([]byte{1, 2, 3, 4}, photo.Gray8, 2, 2, photo.Limits{})
+	if err != nil || raw.Reduced(photo.Options{Reduce: 8}).Reduction != 1 {
+		t.Error(raw, err)
+	}
+}
+
+func TestReducedMemory(t *testing.T) {
+	if raceDetector {
+		t.Skip("the race detector's build allocates more")
+	}
+	for name, data := range jpegs(t) {
+		if filepath.Dir(name) != "large" {
+			continue
+		}
+		for _, orientation := range []int{1, 6} {
+			p, err := photo.Open(withOrientation(data, orientation), photo.Limits{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, reduce := range []int{1, 2, 4, 8} {
+				for _, gray := range []bool{false, true} {
+					q := p.Reduced(photo.Options{Gray: gray, Reduce: reduce})
+					used := allocated(func() { _, err = q.Decode(t.Context()) })
+					if err != nil {
+						t.Fatal(err)
+					}
+					const slack = 64 << 10 // what the test itself makes
+					if used > q.MemoryBytes+slack || q.MemoryBytes > 2*used+512<<10 && q.Reduction > 1 || q.MemoryBytes > p.MemoryBytes {
+						t.Errorf("%s turned by %d, reduced by %d, grey %v: %d bytes, MemoryBytes is %d", name, orientation, reduce, gray, used, q.MemoryBytes)
+					}
+				}
+			}
+		}
+	}
+}
+
+func TestCancelInScan(t *testing.T) {
+	for _, file := range []string{"large/420.jpg", "large/progressive_420.jpg"} {
+		p, err := photo.Open(read(t, file), photo.Limits{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for n := range 50 {
+			ctx := &after{Context: t.Context(), n: n}
+			if _, err := p.Decode(ctx); !errors.Is(err, ctx.Err()) || ctx.asked > n+3 {
+				t.Fatalf("%s, ended after %d: %v, asked %d times", file, n, err, ctx.asked)
+			}
+		}
+	}
+}
+
+func FuzzDecodeJPEG(f *testing.F) {
+	for name, data := range jpegs(f) {
+		if filepath.Dir(name) == "." {
+			f.Add(data)
+		}
+	}
+	f.Add(scanBomb(read(f, "progressive.jpg"), 10))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if len(data) > 1<<16 || !bytes.HasPrefix(data, []byte("\xff\xd8")) {
+			return
+		}
+		if p, err := photo.Open(data, photo.Limits{}); err != nil || p.Width*p.Height > 1<<16 {
+			return
+		}
+		if err := asStandard(data); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+// BenchmarkDecodeJPEG compares with the standard library on a photograph, and on
+// 12 megapixels made of it.
+func BenchmarkDecodeJPEG(b *testing.B) {
+	data, err := os.ReadFile(filepath.Join("..", "..", "shared", "faces", "peoples.jpg"))
+	if err != nil {
+		b.Skip("needs the labelled photographs, which are no part of the repository: ", err)
+	}
+	files := []struct {
+		name string
+		data []byte
+	}{{"840x558", data}, {"4000x3000", enlarged(b, data, 4000, 3000)}}
+	if progressive := os.Getenv("PROGRESSIVE_JPEG"); progressive != "" {
+		// The standard library writes none: cjpeg -progressive does.
+		data, err := os.ReadFile(progressive)
+		if err != nil {
+			b.Fatal(err)
+		}
+		files = append(files, files[0])
+		files[2].name, files[2].data = "progressive", data
+	}
+	for _, file := range files {
+		b.Run(file.name+"/standard", func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := jpeg.Decode(bytes.NewReader(file.data)); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+		for _, gray := range []bool{false, true} {
+			for _, reduce := range []int{1, 2, 4, 8} {
+				name := fmt.Sprintf("%s/colour/%d", file.name, reduce)
+				if gray {
+					name = fmt.Sprintf("%s/gray/%d", file.name, reduce)
+				}
+				p, err := photo.Open(file.data, photo.Limits{})
+				if err != nil {
+					b.Fatal(err)
+				}
+				q := p.Reduced(photo.Options{Gray: gray, Reduce: reduce})
+				b.Run(name, func(b *testing.B) {
+					b.ReportAllocs()
+					for b.Loop() {
+						if _, err := q.Decode(b.Context()); err != nil {
+							b.Fatal(err)
+						}
+					}
+				})
+			}
+		}
+	}
+}
+
+// enlarged is a photograph at another size, by linear interpolation, with some
+// noise, as cameras have.
+func enlarged(b *testing.B, data []byte, width, height int) []byte {
+	img, err := jpeg.Decode(bytes.NewReader(data))
+	if err != nil {
+		b.Fatal(err)
+	}
+	src := img.(*image.YCbCr)
+	dst := image.NewYCbCr(image.Rect(0, 0, width, height), image.YCbCrSubsampleRatio420)
+	random := rand.New(rand.NewPCG(3, 4))
+	from, to := planesOf(src), planesOf(dst)
+	for i, out := range to {
+		in := from[i]
+		sx, sy := float64(in.width-1)/float64(out.width), float64(in.height-1)/float64(out.height)
+		for y := range out.height {
+			v := float64(y) * sy
+			y0 := int(v)
+			v -= float64(y0)
+			for x := range out.width {
+				u := float64(x) * sx
+				x0 := int(u)
+				u -= float64(x0)
+				top := float64(in.at(x0, y0))*(1-u) + float64(in.at(x0+1, y0))*u
+				bottom := float64(in.at(x0, y0+1))*(1-u) + float64(in.at(x0+1, y0+1))*u
+				p := top*(1-v) + bottom*v + random.Float64()*6 - 3
+				out.pix[y*out.stride+x] = byte(min(max(p+0.5, 0), 255))
+			}
+		}
+	}
+	var buf bytes.Buffer
+	if err := jpeg.Encode(&buf, dst, &jpeg.Options{Quality: 90}); err != nil {
+		b.Fatal(err)
+	}
+	return buf.Bytes()
+}
