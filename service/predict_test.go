@@ -271,19 +271,20 @@ func TestPredictPathUnavailable(t *testing.T) {
 // TestPredictPathDeadlineAndBugs are told by their statuses.
 func TestPredictPathDeadlineAndBugs(t *testing.T) {
 	for _, c := range []struct {
-		name   string
-		detect func(context.Context) error
-		status int
-		reason string
+		name    string
+		timeout time.Duration
+		detect  func(context.Context) error
+		status  int
+		reason  string
 	}{
-		{"deadline", func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }, http.StatusGatewayTimeout, "DEADLINE"},
-		{"bug", func(context.Context) error { return errors.New("secret") }, http.StatusInternalServerError, "INTERNAL"},
+		{"deadline", 50 * time.Millisecond, func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }, http.StatusGatewayTimeout, "DEADLINE"},
+		{"bug", time.Minute, func(context.Context) error { return errors.New("secret") }, http.StatusInternalServerError, "INTERNAL"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			d := stub{detect: func(ctx context.Context, _ image.Image, _ face.Options) ([]face.Face, error) {
 				return nil, c.detect(ctx)
 			}}
-			_, url := start(t, d, func(s *service.Config) { s.DefaultTimeout = 50 * time.Millisecond })
+			_, url := start(t, d, func(s *service.Config) { s.DefaultTimeout, s.Timeout = c.timeout, time.Minute })
 			res, out := sendPredict(t, http.MethodPost, url+"/predict", nil, bytes.NewReader(sample(t)))
 			if res.StatusCode != c.status || res.Header.Get(service.ReasonHeader) != c.reason || bytes.Contains(out, []byte("secret")) {
 				t.Errorf("%s %s: %s", res.Status, res.Header.Get(service.ReasonHeader), out)
