@@ -50,7 +50,7 @@ $(BIN)/$(library): tools/onnxruntime/package-lock.json
 	rm -rf tools/onnxruntime/node_modules
 
 .PHONY: test
-test: setup lint check-generated check-contract unit accuracy e2e ## Set up and pass all tests.
+test: setup lint check-generated check-contract unit accuracy bench-test e2e ## Set up and pass all tests.
 
 .PHONY: setup
 setup: ## Install what the tests need: Debian packages, npm packages.
@@ -64,6 +64,14 @@ unit: onnxruntime ## Test every package, with the race detector.
 .PHONY: accuracy
 accuracy: onnxruntime ## Test what the docs say of the models' accuracy, on ../shared/faces.
 	go test -run Accuracy ./face/...
+
+.PHONY: bench-test
+bench-test: onnxruntime ## Test the evaluation, on a few photographs.
+	cd bench && go vet ./... && go test -count=1 ./...
+
+.PHONY: eval
+eval: onnxruntime ## Measure every model, as docs/accuracy.md has it. ARGS=--write: write it there.
+	cd bench && go run . $(ARGS)
 
 .PHONY: e2e
 e2e: $(BIN)/buf $(BIN)/grpcurl $(BIN)/grpc-health-probe setup ## Test the binary with clients that nobody here wrote.
@@ -90,6 +98,7 @@ calibrate: ## Fit the constants of the models' calibration.go again, on ../share
 lint: $(BIN)/golangci-lint $(BIN)/buf ## Lint Go and the contract.
 	golangci-lint run ./...
 	cd e2e && golangci-lint run ./...
+	cd bench && golangci-lint run ./... && go mod tidy -diff
 	buf lint
 	go mod tidy -diff
 

@@ -8,6 +8,7 @@ import (
 	"bufio"
 	"cmp"
 	"encoding/json"
+	"fmt"
 	"image"
 	_ "image/jpeg" // the formats of the photographs
 	_ "image/png"
@@ -59,10 +60,18 @@ const Ignore = 3
 // Subset reads the labels of one subset, in the order of its file.
 func Subset(t testing.TB, name string) []Photo {
 	t.Helper()
-	folder := Path(t, name)
-	file, err := os.Open(filepath.Join(folder, "annotations.jsonl"))
+	photos, err := Read(Path(t, name))
 	if err != nil {
 		t.Fatal(err)
+	}
+	return photos
+}
+
+// Read reads the labels of the subset in that folder, in the order of its file.
+func Read(folder string) ([]Photo, error) {
+	file, err := os.Open(filepath.Join(folder, "annotations.jsonl"))
+	if err != nil {
+		return nil, err
 	}
 	defer file.Close()
 	var photos []Photo
@@ -77,7 +86,7 @@ func Subset(t testing.TB, name string) []Photo {
 			Complete  *bool
 		}
 		if err := json.Unmarshal(lines.Bytes(), &a); err != nil {
-			t.Fatalf("%s: %v", file.Name(), err)
+			return nil, fmt.Errorf("%s: %w", file.Name(), err)
 		}
 		p := Photo{Path: filepath.Join(folder, a.File), Complete: a.Complete == nil || *a.Complete}
 		for i, b := range a.Boxes {
@@ -97,12 +106,12 @@ func Subset(t testing.TB, name string) []Photo {
 		photos = append(photos, p)
 	}
 	if err := lines.Err(); err != nil {
-		t.Fatal(err)
+		return nil, fmt.Errorf("%s: %w", file.Name(), err)
 	}
 	if len(photos) == 0 {
-		t.Fatalf("%s: no photograph", file.Name())
+		return nil, fmt.Errorf("%s: no photograph", file.Name())
 	}
-	return photos
+	return photos, nil
 }
 
 // Decode reads an image with the standard library, which ignores EXIF.
@@ -183,32 +192,50 @@ func AveragePrecision(photos []Photo, found [][]face.Face, level int) float64 {
 	return area
 }
 
-// CalibrationError returns the expected calibration error of all found faces, in
-// ten bins of confidence, and logs what each bin said and what was so: what says
-// 0.9 should be a face nine times in ten. found[i] are those in photos[i]; a face
-// is right at an IoU of at least 0.5.
+// CalibrationError is Calibration's error, and logs the bins.
 func CalibrationError(t testing.TB, photos []Photo, found [][]face.Face) float64 {
 	t.Helper()
-	var said, were, count [10]float64
+	off, bins := Calibration(photos, found)
+	for _, b := range bins {
+		if b.Faces > 0 {
+			t.Logf("said %.2f, were %.2f of %d", b.Said, b.Were, b.Faces)
+		}
+	}
+	return off
+}
+
+// A Bin is the found faces whose confidence is in one tenth of 0 to 1.
+type Bin struct {
+	// Said is their mean confidence, Were the part of them that were faces: what
+	// says 0.9 should be a face nine times in ten.
+	Said, Were float64
+	Faces      int
+}
+
+// Calibration returns the expected calibration error of all found faces, in ten
+// bins of confidence: the mean distance between what a bin said and what was so.
+// found[i] are those in photos[i]; a face is right at an IoU of at least 0.5.
+func Calibration(photos []Photo, found [][]face.Face) (off float64, bins [10]Bin) {
+	all := 0
 	for i, faces := range found {
 		for k, m := range Match(faces, photos[i].Faces, 0.5) {
-			bin := min(9, int(10*faces[k].Confidence))
-			said[bin] += faces[k].Confidence
-			count[bin]++
+			b := &bins[min(9, int(10*faces[k].Confidence))]
+			b.Faces++
+			all++
+			b.Said += faces[k].Confidence
 			if m >= 0 {
-				were[bin]++
+				b.Were++
 			}
 		}
 	}
-	var off, all float64
-	for bin, n := range count {
-		if n > 0 {
-			t.Logf("said %.2f, were %.2f of %.0f", said[bin]/n, were[bin]/n, n)
-			off += math.Abs(said[bin] - were[bin])
-			all += n
+	for i := range bins {
+		if b := &bins[i]; b.Faces > 0 {
+			n := float64(b.Faces)
+			off += math.Abs(b.Said-b.Were) / float64(all)
+			b.Said, b.Were = b.Said/n, b.Were/n
 		}
 	}
-	return off / all
+	return off, bins
 }
 
 // MeanLandmarkError is the mean of LandmarkError over the labelled faces that were

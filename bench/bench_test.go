@@ -1,0 +1,173 @@
+package main
+
+import (
+	"image"
+	"math"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/mienproject/mien/face"
+	"github.com/mienproject/mien/face/facetest"
+)
+
+// TestEvaluate runs all of it on a few photographs. Without them, the models or
+// the runtime it is skipped, or fails where CI is set.
+func TestEvaluate(t *testing.T) {
+	if testing.Short() {
+		t.Skip("builds the server and takes a while")
+	}
+	facetest.Path(t) // refuses
+	opts, _, err := parse([]string{"--limit", "2"}, t.Output())
+	if err != nil {
+		if os.Getenv("CI") != "" {
+			t.Fatal(err)
+		}
+		t.Skip(err)
+	}
+	m, err := evaluate(t.Context(), opts, func(string, ...any) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := m.disagreement(); err != nil {
+		t.Error(err)
+	}
+	if len(m.ways) != 2 || len(m.detectors) != len(detectors) {
+		t.Fatalf("%d ways and %d detectors, want 2 and %d", len(m.ways), len(m.detectors), len(detectors))
+	}
+	// What these photographs show, with room for another machine's arithmetic.
+	least := map[string]float64{recommended: .8, "yunet-s": .8, oldSystem: .5, "scrfd-2.5g": .8, "scrfd-500m": .6, "pigo": .2, reference: .2}
+	for _, w := range m.ways {
+		for _, d := range m.detectors {
+			r := w.results[d.name]
+			if ap := facetest.AveragePrecision(m.photos[original], r.found[original], 0); !(ap >= least[d.name] && ap <= 1) {
+				t.Errorf("%s %s: average precision %.3f, want %.1f at least", d.name, w.Title, ap, least[d.name])
+			}
+			if mean, n, _ := facetest.MeanLandmarkError(m.photos[net], r.found[net]); !(mean > 0 && mean < .15) || n == 0 {
+				t.Errorf("%s %s: landmark error %.3f over %d faces", d.name, w.Title, mean, n)
+			}
+			if !(r.detect > 0 && r.call >= r.detect) {
+				t.Errorf("%s %s: took %.1f ms, the call %.1f", d.name, w.Title, r.detect, r.call)
+			}
+		}
+	}
+
+	text, err := report(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, bad := range []string{"NaN", "Inf", "<no value>"} {
+		if strings.Contains(text, bad) {
+			t.Errorf("the report has %s:\n%s", bad, text)
+		}
+	}
+	page, err := os.ReadFile(filepath.Join(root(), "docs", "accuracy.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if page, err = replaceReport(page, text); err != nil || !strings.Contains(string(page), text) {
+		t.Errorf("docs/accuracy.md does not take the report: %v", err)
+	}
+	picture, err := drawCurves(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range m.detectors {
+		if !strings.Contains(string(picture), ">"+d.name+"<") {
+			t.Errorf("the picture does not name %s", d.name)
+		}
+	}
+}
+
+// TestFlags: what cannot be done is told, with the remedy.
+func TestFlags(t *testing.T) {
+	for _, c := range []struct{ args, want string }{
+		{"--limit -1", "--limit"},
+		{"--only nobody", "must be one of"},
+		{"--skip-service --skip-in-process", "nothing to measure"},
+		{"--write --limit 3", "--write"},
+		{"--faces absent", "name them with --faces"},
+		{"--models absent", "name them with --models"},
+		{"--onnxruntime absent", "make onnxruntime"},
+	} {
+		var stderr strings.Builder
+		if code := run(t.Context(), strings.Fields(c.args), t.Output(), &stderr); code == 0 || !strings.Contains(stderr.String(), c.want) {
+			t.Errorf("%s: exit code %d, %q; want it to tell of %q", c.args, code, stderr.String(), c.want)
+		}
+	}
+}
+
+func TestSameFaces(t *testing.T) {
+	size := image.Pt(100, 80)
+	one := func(change func(*face.Face)) []face.Face {
+		f := face.Face{
+			Box:        face.Box{MinX: 10, MinY: 20, MaxX: 50, MaxY: 70},
+			Landmarks:  &face.Landmarks{LeftEye: face.Point{X: 20, Y: 40}, MouthRight: face.Point{X: 99, Y: 60}},
+			Confidence: .9,
+		}
+		change(&f)
+		return []face.Face{f}
+	}
+	for _, c := range []struct {
+		name string
+		same bool
+		got  []face.Face
+	}{
+		{"equal", true, one(func(*face.Face) {})},
+		{"rounded", true, one(func(f *face.Face) { f.Box.MinX, f.Box.MaxY, f.Landmarks.LeftEye.X = 10.5, 69.5, 20.4 })},
+		{"rounded confidence", true, one(func(f *face.Face) { f.Confidence = float64(float32(.9)) })},
+		{"on the edge", true, one(func(f *face.Face) { f.Landmarks.MouthRight.X = 100 })},
+		{"another box", false, one(func(f *face.Face) { f.Box.MaxX = 50.6 })},
+		{"another landmark", false, one(func(f *face.Face) { f.Landmarks.LeftEye.Y = 41 })},
+		{"another confidence", false, one(func(f *face.Face) { f.Confidence = .8999 })},
+		{"no landmarks", false, one(func(f *face.Face) { f.Landmarks = nil })},
+		{"none", false, nil},
+	} {
+		if err := sameFaces(c.got, one(func(*face.Face) {}), size); (err == nil) != c.same {
+			t.Errorf("%s: %v, want the same: %v", c.name, err, c.same)
+		}
+	}
+}
+
+func TestCurve(t *testing.T) {
+	at := func(x, side float64) face.Box { return face.Box{MinX: x, MaxX: x + side, MaxY: side} }
+	photos := []facetest.Photo{{Faces: []facetest.Label{
+		{Box: at(0, 20)},
+		{Box: at(100, 20), Level: 2},
+		{Box: at(200, 20), Level: 1},
+		{Box: at(300, 15)},
+		{Box: at(400, 20), Level: facetest.Ignore},
+	}}, {}}
+	found := [][]face.Face{{
+		{Box: at(0, 20), Confidence: .9},
+		{Box: at(300, 15), Confidence: .8}, // too small to count
+		{Box: at(400, 20), Confidence: .8}, // nor does this
+		{Box: at(500, 20), Confidence: .7}, // false
+		{Box: at(100, 20), Confidence: .6},
+		{Box: at(1, 20), Confidence: .4}, // false: there is one already
+	}, {
+		{Box: at(0, 20), Confidence: .6}, // false
+	}}
+	c := newCurve(photos, found)
+	for _, want := range []struct{ least, recall, falseFaces float64 }{
+		{1, 0, 0}, {.9, 1. / 3, 0}, {.7, 1. / 3, .5}, {.6, 2. / 3, 1}, {0, 2. / 3, 1.5},
+	} {
+		if recall, falseFaces := c.at(want.least); math.Abs(recall-want.recall) > 1e-9 || falseFaces != want.falseFaces {
+			t.Errorf("at %v: recall %v and %v false faces, want %v and %v", want.least, recall, falseFaces, want.recall, want.falseFaces)
+		}
+	}
+	for most, want := range map[float64]float64{0: 1. / 3, .5: 1. / 3, 1: 2. / 3, 9: 2. / 3} {
+		if got := c.recallAt(most); math.Abs(got-want) > 1e-9 {
+			t.Errorf("recall at %v false faces: %v, want %v", most, got, want)
+		}
+	}
+}
+
+func TestMarkdown(t *testing.T) {
+	got := markdown([][]string{{"a", "long"}, {"–b", decimals(.25, 2)}, {"c", decimals(1, 1)}})
+	want := "| a  | long |\n|----|-----:|\n| –b |  .25 |\n| c  |  1.0 |"
+	if got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}

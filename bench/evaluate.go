@@ -1,0 +1,277 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"image"
+	"io"
+	"math"
+	"os"
+	"runtime"
+	"slices"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/term"
+
+	"github.com/mienproject/mien/face"
+	"github.com/mienproject/mien/face/facetest"
+)
+
+// The subsets of the labelled photographs that are looked at.
+const (
+	original  = "wider_val_orig" // the one that speed is measured on
+	small     = "wider_val_416"
+	masks     = "face_mask"
+	negatives = "negatives"
+	lfw       = "lfw_5pt"
+	net       = "net_5pt"
+)
+
+var subsets = []string{original, small, masks, negatives, lfw, net}
+
+// rounds is how often speed is measured: the fastest counts, for what else the
+// machine does only adds.
+const rounds = 2
+
+// A measurement is what was found, and how fast.
+type measurement struct {
+	detectors []detector
+	ways      []*measuredWay
+	photos    map[string][]facetest.Photo // by subset
+	// differences are where the ways, or two calls, told different faces.
+	differences []error
+}
+
+// A measuredWay is what one way to ask gave, by the detector's name.
+type measuredWay struct {
+	Title   string
+	remote  bool // so that a call takes longer than the detector
+	results map[string]*result
+}
+
+// A result is what one detector gave in one way.
+type result struct {
+	least float64                  // the default confidence
+	found map[string][][]face.Face // everything, by subset, in the order of its photographs
+	// Milliseconds a photograph of original, at the default options: of the
+	// detector, and of the whole call.
+	detect, call float64
+}
+
+// evaluate asks every detector about every photograph in every way.
+func evaluate(ctx context.Context, o options, progress func(format string, args ...any)) (m *measurement, err error) {
+	m = &measurement{detectors: o.detectors(), photos: map[string][]facetest.Photo{}}
+	for _, subset := range subsets {
+		if m.photos[subset], err = o.photos(subset); err != nil {
+			return nil, err
+		}
+	}
+	var ways []way
+	defer func() {
+		for _, w := range ways {
+			err = errors.Join(err, w.close())
+		}
+	}()
+	defer progress("")
+	progress("starting")
+	if !o.SkipService {
+		w, err := startService(ctx, o)
+		if err != nil {
+			return nil, err
+		}
+		ways = append(ways, w)
+	}
+	if !o.SkipInProcess {
+		w, err := openInProcess(o)
+		if err != nil {
+			return nil, err
+		}
+		ways = append(ways, w)
+	}
+	for _, w := range ways {
+		_, remote := w.(*throughService)
+		measured := &measuredWay{Title: w.title(), remote: remote, results: map[string]*result{}}
+		for _, d := range m.detectors {
+			measured.results[d.name] = &result{least: w.least(d.name), found: map[string][][]face.Face{}}
+		}
+		m.ways = append(m.ways, measured)
+	}
+	for _, subset := range subsets {
+		for i, photo := range m.photos[subset] {
+			progress("%s: %d of %d", subset, i+1, len(m.photos[subset]))
+			p, err := openPicture(photo.Path)
+			if err != nil {
+				return nil, err
+			}
+			if err := m.find(ctx, ways, subset, p); err != nil {
+				return nil, err
+			}
+			if subset == original {
+				if err := m.time(ctx, ways, p); err != nil {
+					return nil, err
+				}
+			}
+		}
+	}
+	return m, nil
+}
+
+// find asks for everything in p, in the ways side by side.
+func (m *measurement) find(ctx context.Context, ways []way, subset string, p *picture) error {
+	// A crowd's many candidates would spend most of the time on landmarks.
+	labelled := slices.ContainsFunc(m.photos[subset], func(p facetest.Photo) bool {
+		return slices.ContainsFunc(p.Faces, func(l facetest.Label) bool { return l.Landmarks != nil })
+	})
+	group, ctx := errgroup.WithContext(ctx)
+	for k, w := range ways {
+		group.Go(func() error {
+			for _, d := range m.detectors {
+				a, err := w.ask(ctx, d.name, p, question{everything: true, skipLandmarks: !labelled})
+				if err != nil {
+					return err
+				}
+				found := m.ways[k].results[d.name].found
+				found[subset] = append(found[subset], a.faces)
+			}
+			return nil
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	for _, d := range m.detectors {
+		m.compare(d, p, "everything", m.last(0, d, subset), m.last(len(ways)-1, d, subset))
+	}
+	return nil
+}
+
+// last is what was found in the photograph that was asked about last.
+func (m *measurement) last(way int, d detector, subset string) []face.Face {
+	all := m.ways[way].results[d.name].found[subset]
+	return all[len(all)-1]
+}
+
+// time asks for what the default options give in p. One call is made at a time,
+// and p is given to one detector after the other, so that whatever else the
+// machine does hits all alike. Go runs on one thread in both processes, so that
+// the garbage collector's work counts, on any machine.
+func (m *measurement) time(ctx context.Context, ways []way, p *picture) error {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	fastest := map[*result]answer{}
+	for range rounds {
+		for _, d := range m.detectors {
+			answers := make([]answer, len(ways))
+			for k, w := range ways {
+				a, err := w.ask(ctx, d.name, p, question{})
+				if err != nil {
+					return err
+				}
+				r := m.ways[k].results[d.name]
+				if before, ok := fastest[r]; ok {
+					a.detect, a.call = min(a.detect, before.detect), min(a.call, before.call)
+				}
+				fastest[r], answers[k] = a, a
+
+				// The curves rely on it that the default leaves out, and changes
+				// nothing else.
+				m.compare(d, p, "the default and everything from there on, "+w.title(),
+					withoutLandmarks(a.faces), reaching(r.least, m.last(k, d, original)))
+			}
+			m.compare(d, p, "the default options", answers[0].faces, answers[len(ways)-1].faces)
+		}
+	}
+	for r, a := range fastest {
+		n := float64(len(m.photos[original]))
+		r.detect += a.detect.Seconds() * 1e3 / n
+		r.call += a.call.Seconds() * 1e3 / n
+	}
+	return nil
+}
+
+func withoutLandmarks(faces []face.Face) []face.Face {
+	faces = slices.Clone(faces)
+	for i := range faces {
+		faces[i].Landmarks = nil
+	}
+	return faces
+}
+
+// compare notes when two answers about p are not the same faces.
+func (m *measurement) compare(d detector, p *picture, what string, a, b []face.Face) {
+	if err := sameFaces(a, b, p.img.Bounds().Size()); err != nil {
+		m.differences = append(m.differences, fmt.Errorf("%s: %s: %s: %w", p.path, d.name, what, err))
+	}
+}
+
+// disagreement is an error when there are differences.
+func (m *measurement) disagreement() error {
+	const most = 10 // one cause gives hundreds
+	told := m.differences[:min(most, len(m.differences))]
+	if rest := len(m.differences) - len(told); rest > 0 {
+		return errors.Join(append(slices.Clone(told), fmt.Errorf("… and %d more differences", rest))...)
+	}
+	return errors.Join(told...)
+}
+
+// sameFaces tells how two answers about an image of that size differ. The service
+// tells whole pixels, and landmarks in the last pixel where they are on the edge
+// behind it.
+func sameFaces(a, b []face.Face, size image.Point) error {
+	if len(a) != len(b) {
+		return fmt.Errorf("%d faces, and %d", len(a), len(b))
+	}
+	const (
+		rounding = 1e-5 // of float32, relative to 1
+		halfAway = 0.5 + 1e-3
+	)
+	near := func(p, q face.Point) bool { return math.Abs(p.X-q.X) <= halfAway && math.Abs(p.Y-q.Y) <= halfAway }
+	inside := func(p face.Point) face.Point {
+		return face.Point{X: min(p.X, float64(size.X-1)), Y: min(p.Y, float64(size.Y-1))}
+	}
+	for i, f := range a {
+		g := b[i]
+		same := math.Abs(f.Confidence-g.Confidence) <= rounding && (f.Landmarks == nil) == (g.Landmarks == nil)
+		for k, p := range corners(f.Box) {
+			same = same && near(p, corners(g.Box)[k])
+		}
+		if same && f.Landmarks != nil {
+			for k, p := range points(*f.Landmarks) {
+				same = same && near(inside(p), inside(points(*g.Landmarks)[k]))
+			}
+		}
+		if !same {
+			return fmt.Errorf("face %d of %d is %s, and %s", i+1, len(a), describe(f), describe(g))
+		}
+	}
+	return nil
+}
+
+func describe(f face.Face) string {
+	s := fmt.Sprintf("%.7f at %v", f.Confidence, f.Box)
+	if f.Landmarks != nil {
+		s += fmt.Sprintf(" with %v", points(*f.Landmarks))
+	}
+	return s
+}
+
+func corners(b face.Box) [2]face.Point {
+	return [2]face.Point{{X: b.MinX, Y: b.MinY}, {X: b.MaxX, Y: b.MaxY}}
+}
+
+func points(l face.Landmarks) [5]face.Point {
+	return [5]face.Point{l.LeftEye, l.RightEye, l.Nose, l.MouthLeft, l.MouthRight}
+}
+
+// progress tells on one line of a terminal what goes on, and nothing elsewhere.
+// An empty format ends it.
+func progress(w io.Writer) func(format string, args ...any) {
+	f, ok := w.(*os.File)
+	if !ok || !term.IsTerminal(int(f.Fd())) {
+		return func(string, ...any) {}
+	}
+	return func(format string, args ...any) {
+		const clearLine = "\r\x1b[K"
+		fmt.Fprintf(w, clearLine+format, args...)
+	}
+}

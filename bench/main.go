@@ -1,0 +1,219 @@
+// Command bench measures every detector on the labelled photographs, through the
+// service as a caller would and in this process, and prints what
+// docs/accuracy.md holds. "make eval" runs it.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"image/color"
+	"io"
+	"io/fs"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+
+	"github.com/alecthomas/kong"
+
+	"github.com/mienproject/mien/face"
+	"github.com/mienproject/mien/face/facetest"
+	"github.com/mienproject/mien/face/onnx"
+	"github.com/mienproject/mien/face/pigo"
+)
+
+// options is what flags say. The defaults are seen from bench/, where the program
+// runs.
+type options struct {
+	Faces         string   `default:"../../shared/faces" placeholder:"DIR" help:"The labelled photographs (default ${default})."`
+	Models        string   `default:"../../shared/models" placeholder:"DIR" help:"The models' files (default ${default})."`
+	ONNXRuntime   string   `name:"onnxruntime" default:"../.bin/libonnxruntime.so.1" placeholder:"FILE" help:"Shared library of ONNX Runtime (default ${default})."`
+	Only          []string `enum:"${names}" placeholder:"NAME,..." help:"Only these detectors, of ${names}."`
+	Limit         int      `placeholder:"N" help:"Only the first N photographs of each subset."`
+	SkipService   bool     `help:"Leave out the measurement through the service."`
+	SkipInProcess bool     `help:"Leave out the measurement in this process."`
+	Write         bool     `help:"Write the result into docs/accuracy.md and docs/accuracy-curves.svg. Needs the whole evaluation."`
+}
+
+// A detector is what is measured, by the name that the service has it under.
+type detector struct {
+	name string
+	// file is the model's file or folder below --models; builtIn makes those that
+	// have none.
+	file    string
+	builtIn func() (face.Detector, error)
+	// How its curve is drawn: families share a colour.
+	color  color.RGBA
+	dashed bool
+}
+
+// The names of those that the speed of the others is told by.
+const (
+	recommended = "yunet"
+	oldSystem   = "mtcnn"
+	reference   = "pigo-reference"
+)
+
+var detectors = []detector{
+	{name: recommended, file: "yunet_n_dynamic.onnx", color: blue},
+	{name: "yunet-s", file: "yunet_s_dynamic.onnx", color: blue, dashed: true},
+	{name: oldSystem, file: "mtcnn", color: orange},
+	{name: "scrfd-2.5g", file: "scrfd_2.5g_kps_640.onnx", color: green},
+	{name: "scrfd-500m", file: "scrfd_500m_kps_640.onnx", color: green, dashed: true},
+	{name: "pigo", builtIn: func() (face.Detector, error) { return pigo.New() }, color: purple},
+	{name: reference, builtIn: func() (face.Detector, error) { return pigo.NewReference() }, color: purple, dashed: true},
+}
+
+func main() {
+	os.Exit(run(context.Background(), os.Args[1:], os.Stdout, os.Stderr))
+}
+
+// run is the whole program: it returns the exit code.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt)
+	defer stop()
+	fail := func(err error) int {
+		for line := range strings.Lines(err.Error()) {
+			fmt.Fprintf(stderr, "bench: %s\n", strings.TrimRight(line, "\n"))
+		}
+		return 1
+	}
+	opts, done, err := parse(args, stdout)
+	if done {
+		return 0
+	}
+	if err != nil {
+		return fail(err)
+	}
+	measured, err := evaluate(ctx, opts, progress(stderr))
+	if err != nil {
+		return fail(err)
+	}
+	text, err := report(measured)
+	if err != nil {
+		return fail(err)
+	}
+	if _, err := io.WriteString(stdout, text); err != nil {
+		return fail(err)
+	}
+	if err := measured.disagreement(); err != nil {
+		return fail(err)
+	}
+	if opts.Write {
+		if err := write(measured, text); err != nil {
+			return fail(err)
+		}
+	}
+	return 0
+}
+
+// parse reads flags. done tells that --help was answered.
+func parse(args []string, stdout io.Writer) (opts options, done bool, err error) {
+	var names []string
+	for _, d := range detectors {
+		names = append(names, d.name)
+	}
+	parser, err := kong.New(&opts,
+		kong.Name("bench"),
+		kong.Description("Measures every detector on the labelled photographs, through the service and in process."),
+		kong.ConfigureHelp(kong.HelpOptions{WrapUpperBound: 100}),
+		kong.Writers(stdout, io.Discard),
+		kong.Exit(func(int) { done = true }), // called by --help
+		kong.Vars{"names": strings.Join(names, ",")},
+	)
+	if err != nil {
+		return opts, false, err
+	}
+	_, err = parser.Parse(args)
+	if done || err != nil {
+		return opts, done, err
+	}
+	return opts, false, opts.check()
+}
+
+// check tells everything that is wrong, and what to do about it.
+func (o *options) check() error {
+	var errs []error
+	fail := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	if o.Limit < 0 {
+		fail("--limit: %d is below 0", o.Limit)
+	}
+	if o.SkipService && o.SkipInProcess {
+		fail("--skip-service and --skip-in-process: together they leave nothing to measure")
+	}
+	if o.Write && (len(o.Only) > 0 || o.Limit > 0 || o.SkipService || o.SkipInProcess) {
+		fail("--write: the docs hold the whole evaluation: leave out --only, --limit and --skip-...")
+	}
+	for _, name := range subsets {
+		if _, err := os.Stat(filepath.Join(o.Faces, name)); err != nil {
+			fail("the labelled photographs are no part of the repository: put them beside it, in ../shared/faces, or name them with --faces: %w", err)
+			break
+		}
+	}
+	needsRuntime := false
+	for _, d := range o.detectors() {
+		if d.file == "" {
+			continue
+		}
+		needsRuntime = true
+		if _, err := os.Stat(filepath.Join(o.Models, d.file)); err != nil {
+			fail("the models are no part of the repository: put them beside it, in ../shared/models, or name them with --models: %w", err)
+			break
+		}
+	}
+	if needsRuntime {
+		library, err := onnx.FindLibrary(o.ONNXRuntime)
+		if err != nil {
+			fail(`"make onnxruntime" fetches it, and --onnxruntime names it: %w`, err)
+		}
+		o.ONNXRuntime = library
+	}
+	return errors.Join(errs...)
+}
+
+// detectors returns those that are asked for.
+func (o *options) detectors() []detector {
+	return slices.DeleteFunc(slices.Clone(detectors), func(d detector) bool {
+		return len(o.Only) > 0 && !slices.Contains(o.Only, d.name)
+	})
+}
+
+// photos reads the labels of one subset.
+func (o *options) photos(subset string) ([]facetest.Photo, error) {
+	photos, err := facetest.Read(filepath.Join(o.Faces, subset))
+	if o.Limit > 0 && len(photos) > o.Limit {
+		photos = photos[:o.Limit]
+	}
+	return photos, err
+}
+
+// root is the repository.
+func root() string {
+	_, self, _, _ := runtime.Caller(0)
+	return filepath.Join(filepath.Dir(self), "..")
+}
+
+// write puts the report where the docs have it.
+func write(m *measurement, text string) error {
+	docs := filepath.Join(root(), "docs")
+	path := filepath.Join(docs, "accuracy.md")
+	page, err := os.ReadFile(filepath.Clean(path))
+	if err != nil {
+		return err
+	}
+	if page, err = replaceReport(page, text); err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	picture, err := drawCurves(m)
+	if err != nil {
+		return err
+	}
+	const readable fs.FileMode = 0o644
+	return errors.Join(
+		os.WriteFile(path, page, readable),
+		os.WriteFile(filepath.Join(docs, "accuracy-curves.svg"), picture, readable),
+	)
+}

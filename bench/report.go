@@ -1,0 +1,231 @@
+package main
+
+import (
+	"bytes"
+	_ "embed" // the report's text
+	"errors"
+	"fmt"
+	"math"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"text/template"
+	"unicode/utf8"
+
+	"github.com/klauspost/cpuid/v2"
+
+	"github.com/mienproject/mien/face"
+	"github.com/mienproject/mien/face/facetest"
+)
+
+//go:embed report.md
+var reportText string
+
+// fitted are the subsets whose faces are all labelled, by people who drew boxes
+// around faces: what confidence is calibrated on.
+var fitted = []string{original, small, masks, negatives}
+
+// saidFrom leaves out the candidates that a network all but denies: with tens of
+// thousands of them any calibration looks perfect.
+const saidFrom = 0.1
+
+// falseAllowed is how many false faces an image recall is told at.
+const falseAllowed = 0.1
+
+// report is the measurement in Markdown.
+func report(m *measurement) (string, error) {
+	text, err := template.New("report").Funcs(template.FuncMap{
+		"accuracy":  m.accuracyTable,
+		"speed":     m.speedTable,
+		"ratios":    m.ratios,
+		"threshold": m.thresholdTable,
+	}).Parse(reportText)
+	if err != nil {
+		return "", err
+	}
+	var b strings.Builder
+	err = text.Execute(&b, map[string]any{
+		"Ways": m.ways, "Rounds": rounds, "CountedFrom": countedFrom,
+		"Originals": len(m.photos[original]),
+		"CPU":       cpuid.CPU.BrandName, "Cores": runtime.NumCPU(), "Go": runtime.Version(),
+	})
+	return b.String(), err
+}
+
+// accuracyTable has one row for each detector.
+func (m *measurement) accuracyTable(w *measuredWay) string {
+	rows := [][]string{{"model", "WIDER originals", "recall", "WIDER at 416 px", "recall", "LFW", "net", "calibration", "default", "false"}}
+	for _, d := range m.detectors {
+		r := w.results[d.name]
+		row := []string{"`" + d.name + "`"}
+		for _, subset := range []string{original, small} {
+			c := newCurve(m.photos[subset], r.found[subset])
+			row = append(row, m.precisions(r, subset), decimals(c.recallAt(falseAllowed), 2))
+		}
+		for _, subset := range []string{lfw, net} {
+			mean, matched, _ := facetest.MeanLandmarkError(m.photos[subset], r.found[subset])
+			row = append(row, fmt.Sprintf("%s (%d)", decimals(mean, 3), matched))
+		}
+		falseFaces := 0
+		for _, faces := range r.found[negatives] {
+			falseFaces += len(reaching(r.least, faces))
+		}
+		rows = append(rows, append(row, m.calibration(r), decimals(r.least, 2), strconv.Itoa(falseFaces)))
+	}
+	return markdown(rows)
+}
+
+// calibration is the expected calibration error of everything, and in brackets
+// that of what is said with saidFrom and more.
+func (m *measurement) calibration(r *result) string {
+	var photos []facetest.Photo
+	var found, said [][]face.Face
+	for _, subset := range fitted {
+		photos, found = append(photos, m.photos[subset]...), append(found, r.found[subset]...)
+	}
+	for _, faces := range found {
+		said = append(said, reaching(saidFrom, faces))
+	}
+	all, _ := facetest.Calibration(photos, found)
+	most, _ := facetest.Calibration(photos, said)
+	return decimals(all, 3) + " (" + decimals(most, 3) + ")"
+}
+
+// reaching returns the faces of at least that confidence.
+func reaching(least float64, faces []face.Face) []face.Face {
+	return slices.DeleteFunc(slices.Clone(faces), func(f face.Face) bool { return f.Confidence < least })
+}
+
+// precisions are the average precisions of the three levels.
+func (m *measurement) precisions(r *result, subset string) string {
+	var levels []string
+	for level := range facetest.Ignore {
+		levels = append(levels, decimals(facetest.AveragePrecision(m.photos[subset], r.found[subset], level), 3))
+	}
+	return strings.Join(levels, " ")
+}
+
+// speedTable has the milliseconds an image of all ways side by side.
+func (m *measurement) speedTable() string {
+	head := []string{"model"}
+	for _, w := range m.ways {
+		head = append(head, w.Title+": detector")
+		if w.remote {
+			head = append(head, "whole call")
+		}
+	}
+	rows := [][]string{head}
+	for _, d := range m.detectors {
+		row := []string{"`" + d.name + "`"}
+		for _, w := range m.ways {
+			r := w.results[d.name]
+			row = append(row, decimals(r.detect, 1))
+			if w.remote {
+				row = append(row, decimals(r.call, 1))
+			}
+		}
+		rows = append(rows, row)
+	}
+	return markdown(rows)
+}
+
+// ratios compares the detection times of the recommended model, of what the old
+// system runs and of the library's own scan; empty when one of them was left out.
+func (m *measurement) ratios() string {
+	rows := [][]string{{"detect time, one thread each", "of `" + oldSystem + "`'s", "of `" + reference + "`'s"}}
+	for _, w := range m.ways {
+		mine, old, ref := w.results[recommended], w.results[oldSystem], w.results[reference]
+		if mine == nil || old == nil || ref == nil {
+			return ""
+		}
+		rows = append(rows, []string{"`" + recommended + "`, " + w.Title, decimals(mine.detect/old.detect, 2), decimals(mine.detect/ref.detect, 2)})
+	}
+	return markdown(rows)
+}
+
+// thresholdTable has recall and false faces an image of original at round
+// confidences and at each default.
+func (m *measurement) thresholdTable() string {
+	head := []string{"model"}
+	for t := 1; t <= 9; t++ {
+		head = append(head, fmt.Sprintf(".%d", t))
+	}
+	rows := [][]string{append(head, "default")}
+	for _, d := range m.detectors {
+		r := m.ways[0].results[d.name]
+		c := newCurve(m.photos[original], r.found[original])
+		cell := func(least float64) string {
+			recall, falseFaces := c.at(least)
+			return decimals(recall, 2) + " " + decimals(falseFaces, 2)
+		}
+		row := []string{"`" + d.name + "`"}
+		for t := 1; t <= 9; t++ {
+			row = append(row, cell(float64(t)/10))
+		}
+		rows = append(rows, append(row, decimals(r.least, 2)+": "+cell(r.least)))
+	}
+	return markdown(rows)
+}
+
+// decimals writes a number as the docs have it, .9 for 0.9.
+func decimals(v float64, digits int) string {
+	if math.IsNaN(v) {
+		return "–"
+	}
+	s := strconv.FormatFloat(v, 'f', digits, 64)
+	if v < 1 {
+		s = strings.TrimPrefix(s, "0")
+	}
+	return s
+}
+
+// markdown aligns the rows of a table, the first of which is its head: the first
+// column to the left, the others to the right.
+func markdown(rows [][]string) string {
+	widths := make([]int, len(rows[0]))
+	for _, row := range rows {
+		for i, cell := range row {
+			widths[i] = max(widths[i], utf8.RuneCountInString(cell))
+		}
+	}
+	var b strings.Builder
+	for n, row := range rows {
+		for i, cell := range row {
+			pad := strings.Repeat(" ", widths[i]-utf8.RuneCountInString(cell))
+			if i == 0 {
+				b.WriteString("| " + cell + pad)
+			} else {
+				b.WriteString(" | " + pad + cell)
+			}
+		}
+		b.WriteString(" |\n")
+		if n == 0 {
+			for i, width := range widths {
+				if i == 0 {
+					b.WriteString("|" + strings.Repeat("-", width+2))
+				} else {
+					b.WriteString("|" + strings.Repeat("-", width+1) + ":")
+				}
+			}
+			b.WriteString("|\n")
+		}
+	}
+	return strings.TrimSuffix(b.String(), "\n")
+}
+
+// What stands before and after the report in docs/accuracy.md.
+const (
+	begin = "<!-- make eval: begin -->\n"
+	end   = "<!-- make eval: end -->\n"
+)
+
+// replaceReport puts the report between the markers of a page.
+func replaceReport(page []byte, report string) ([]byte, error) {
+	before, rest, ok1 := bytes.Cut(page, []byte(begin))
+	_, after, ok2 := bytes.Cut(rest, []byte(end))
+	if !ok1 || !ok2 {
+		return nil, errors.New("no lines " + strings.TrimSpace(begin) + " and " + strings.TrimSpace(end) + " to write between")
+	}
+	return bytes.Join([][]byte{before, []byte(begin), []byte(report), []byte(end), after}, nil), nil
+}
