@@ -34,7 +34,7 @@ func TestCalibrate(t *testing.T) {
 	for _, subset := range fitted {
 		for _, p := range facetest.Subset(t, subset) {
 			g := luminance(facetest.Decode(t, p.Path))
-			clusters, err := d.candidates(t.Context(), g, smallestWindow(g.width, g.height))
+			clusters, err := d.candidates(t.Context(), new(workspace), g, smallestWindow(g.width, g.height))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -71,16 +71,20 @@ func TestCalibrate(t *testing.T) {
 	}
 	w := logistic(evidence, truth)
 	t.Logf("weights = %.3f // %d candidates", w, len(truth))
-	t.Run("reference", func(t *testing.T) { calibrateReference(t, d) })
+	t.Run("reference", calibrateReference)
 }
 
-func calibrateReference(t *testing.T, d *Detector) {
+func calibrateReference(t *testing.T) {
+	r, err := NewReference()
+	if err != nil {
+		t.Fatal(err)
+	}
 	var evidence [][5]float64
 	var truth []bool
 	for _, subset := range fitted {
 		for _, p := range facetest.Subset(t, subset) {
 			g := luminance(facetest.Decode(t, p.Path))
-			windows, err := g.scan(t.Context(), d.faces, minWindow, math.MaxInt)
+			windows, err := libraryScan(t.Context(), r.faces, g, minWindow)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -3,12 +3,16 @@ package pigo
 import (
 	"image"
 	"image/color"
+	"slices"
 )
 
 // luminance returns the luminance of img, with transparent pixels as black. The
 // Y plane of JPEG and video frames is it already and is shared; everything else
 // is converted by the weights of image/color.
-func luminance(img image.Image) gray {
+func luminance(img image.Image) gray { return luminanceIn(img, new([]uint8)) }
+
+// luminanceIn is luminance with a place for what is converted, which grows to fit.
+func luminanceIn(img image.Image, room *[]uint8) gray {
 	b := img.Bounds()
 	g := gray{width: b.Dx(), height: b.Dy(), stride: b.Dx()}
 	if b.Empty() {
@@ -22,7 +26,8 @@ func luminance(img image.Image) gray {
 		g.pix, g.stride = img.Y[img.YOffset(b.Min.X, b.Min.Y):], img.YStride
 		return g
 	}
-	g.pix = make([]uint8, g.width*g.height)
+	*room = slices.Grow((*room)[:0], g.width*g.height)[:g.width*g.height]
+	g.pix = *room
 	switch img := img.(type) {
 	case *image.RGBA:
 		for y := range g.height {

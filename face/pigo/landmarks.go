@@ -41,6 +41,21 @@ func (p pixelPair) places() (row1, col1, row2, col2 int) {
 	return at(0), at(32), at(16), at(48)
 }
 
+// scaled returns where the two pixels lie on a patch, at a scale of up to 256
+// pixels: how many places (row·patchStride + column) they come after one that is
+// (scale+1)/2 rows and columns before the guess. The first is in the low 16 bits,
+// the second in the high ones.
+func (p pixelPair) scaled(scale int) uint32 { return p.times(uint64(scale), rounding(scale)) }
+
+// rounding is what makes the products with an odd scale round down from the guess
+// rather than from where scaled counts from: half a pixel for each of the four.
+func rounding(scale int) uint64 { return uint64(scale&1) * 0x0080_0080_0080_0080 }
+
+func (p pixelPair) times(scale, round uint64) uint32 {
+	product := uint64(p)*scale + round
+	return uint32(product)&0xff00_ff00 + uint32(product>>40)&0x00ff_00ff
+}
+
 // move is a step as a part of the scale.
 type move struct{ row, col float32 }
 
@@ -199,7 +214,7 @@ func newStepper(g guess) stepper {
 	base := uint16((int(g.row)-half)*patchStride + int(g.col) - half)
 	return stepper{
 		scale: uint64(scale),
-		round: uint64(scale&1) * 0x0080_0080_0080_0080,
+		round: rounding(scale),
 		base:  uint32(base) * 0x1_0001,
 	}
 }
@@ -207,8 +222,7 @@ func newStepper(g guess) stepper {
 // step returns 2 when the pair's second pixel is darker, and else 1: the child
 // to go to.
 func (s stepper) step(p pixelPair, pix *pixels) uint {
-	product := uint64(p)*s.scale + s.round
-	at := uint32(product)&0xff00_ff00 + uint32(product>>40)&0x00ff_00ff + s.base
+	at := p.times(s.scale, s.round) + s.base
 	return uint(1 + (uint32(pix[at>>16])-uint32(pix[uint16(at)]))>>31)
 }
 

@@ -6,7 +6,6 @@ package pigo
 import (
 	"errors"
 	"image"
-	"math"
 	"math/rand"
 	"slices"
 	"testing"
@@ -17,37 +16,33 @@ import (
 	"github.com/mienproject/mien/face/facetest"
 )
 
-// TestScanIsTheLibrarys compares the banded scan with one call of the library.
-func TestScanIsTheLibrarys(t *testing.T) {
-	d, err := New()
+// TestReferenceScanIsTheLibrarys compares the banded scan with one call of the
+// library.
+func TestReferenceScanIsTheLibrarys(t *testing.T) {
+	r, err := NewReference()
 	if err != nil {
 		t.Fatal(err)
 	}
+	photo := luminance(facetest.Decode(t, "../../service/selftest/sample.jpg"))
 	for _, c := range []struct {
 		name     string
 		img      gray
 		smallest int
 	}{
-		{"photograph", luminance(facetest.Decode(t, "../../service/selftest/sample.jpg")), 20},
-		{"photograph, larger faces", luminance(facetest.Decode(t, "../../service/selftest/sample.jpg")), 57},
+		{"photograph", photo, 20},
+		{"photograph, larger faces", photo, 57},
 		{"noise, wide", noise(1200, 90), 20},
 		{"noise, many bands", noise(900, 700), 20},
 		{"just a window", noise(22, 22), 20},
 		{"less than a window", noise(21, 40), 20},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			got, err := c.img.scan(t.Context(), d.faces, c.smallest, math.MaxInt)
+			got, err := libraryScan(t.Context(), r.faces, c.img, c.smallest)
 			if err != nil {
 				t.Fatal(err)
 			}
-			var want []window
-			for _, d := range d.faces.RunCascade(pigo.CascadeParams{
-				MinSize: c.smallest, MaxSize: min(c.img.width, c.img.height) - 2,
-				ShiftFactor: shiftFactor, ScaleFactor: scaleFactor,
-				ImageParams: params(c.img),
-			}, 0) {
-				want = append(want, window{d.Row, d.Col, d.Scale, d.Q})
-			}
+			largest := min(c.img.width, c.img.height) - 2
+			want := runCascade(r.faces, c.img, sizes{c.smallest, largest, shiftFactor, scaleFactor})
 			if !slices.Equal(got, want) {
 				t.Errorf("%d windows, the library finds %d", len(got), len(want))
 			}
@@ -66,9 +61,9 @@ func TestClustersAreTheLibrarys(t *testing.T) {
 		t.Fatal(err)
 	}
 	photo := luminance(facetest.Decode(t, "../../service/selftest/sample.jpg"))
-	for name, img := range map[string]gray{"photograph": photo, "half its size": photo.half()} {
+	for name, img := range map[string]gray{"photograph": photo, "half its size": photo.half(nil)} {
 		t.Run(name, func(t *testing.T) {
-			windows, err := img.scan(t.Context(), r.faces, minWindow, math.MaxInt)
+			windows, err := libraryScan(t.Context(), r.faces, img, minWindow)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -186,19 +181,6 @@ func FuzzParseLandmarkCascade(f *testing.F) {
 		c.find(guess{120, 115, 30}, &p.pix, fixedJitter)
 		c.find(guess{-1e9, 15, 300}, &p.pix, fixedJitter)
 	})
-}
-
-func BenchmarkScan(b *testing.B) {
-	d, err := New()
-	if err != nil {
-		b.Fatal(err)
-	}
-	img := luminance(facetest.Decode(b, facetest.Path(b, "peoples.jpg")))
-	for b.Loop() {
-		if _, err := newPyramid(img).scan(b.Context(), d.faces, minWindow); err != nil {
-			b.Fatal(err)
-		}
-	}
 }
 
 func BenchmarkLandmarks(b *testing.B) {

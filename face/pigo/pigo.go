@@ -12,8 +12,7 @@ import (
 	"fmt"
 	"image"
 	"slices"
-
-	pigo "github.com/esimov/pigo/core"
+	"sync"
 
 	"github.com/mienproject/mien/face"
 )
@@ -23,7 +22,7 @@ import (
 // module.
 var (
 	//go:embed cascade/facefinder
-	faceCascade []byte
+	faceFinder []byte
 	//go:embed cascade/puploc
 	eyeCascade []byte
 	//go:embed cascade/lp93
@@ -40,14 +39,16 @@ const Version = "1.4.6+2"
 // use; its cascades are shared by all calls.
 type Detector struct {
 	*Landmarker
-	faces *pigo.Pigo
+	faces *faceCascade
+
+	workspaces sync.Pool // of *workspace
 }
 
 var _ face.Detector = (*Detector)(nil)
 
 // New unpacks the embedded cascades. An error means that the binary is broken.
 func New() (*Detector, error) {
-	faces, err := pigo.NewPigo().Unpack(faceCascade)
+	faces, err := parseFaceCascade(faceFinder)
 	if err != nil {
 		return nil, fmt.Errorf("face cascade: %w", err)
 	}
@@ -55,7 +56,9 @@ func New() (*Detector, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Detector{Landmarker: l, faces: faces}, nil
+	d := &Detector{Landmarker: l, faces: faces}
+	d.workspaces.New = func() any { return new(workspace) }
+	return d, nil
 }
 
 // Info implements face.Detector.
@@ -69,38 +72,44 @@ func (d *Detector) Info() face.Info {
 	}
 }
 
-// Detect implements face.Detector. It runs on one core. A scan costs about as
-// many windows as the image has pixels, divided by the square of a tenth of the
-// smallest face; when the caller leaves that to the detector it stays 20 pixels
-// up to a megapixel and grows with the square root of the area from there.
+// Detect implements face.Detector. It runs on one core, and on those that no other
+// call uses; the faces are the same. A scan costs about as many windows as the
+// image has pixels, divided by the square of a tenth of the smallest face; when
+// the caller leaves that to the detector it stays 20 pixels up to a megapixel and
+// grows with the square root of the area from there.
 func (d *Detector) Detect(ctx context.Context, img image.Image, opts face.Options) ([]face.Face, error) {
-	g := luminance(img)
+	busy.Add(1)
+	defer busy.Add(-1)
+	w := d.workspaces.Get().(*workspace)
+	defer d.release(w)
+	g := luminanceIn(img, &w.luminance)
 	smallest := smallestWindow(g.width, g.height)
 	if opts.MinFaceSize > 0 {
 		// A face that just reaches the size may be found in a window a step
 		// smaller.
 		smallest = max(minWindow, int(float64(opts.MinFaceSize)/(longerSide*scaleFactor)))
 	}
-	candidates, err := d.candidates(ctx, g, smallest)
+	candidates, err := d.candidates(ctx, w, g, smallest)
 	if err != nil {
 		return nil, err
 	}
-	faces := make([]face.Face, 0, len(candidates))
-	for _, c := range candidates {
-		if err := ctx.Err(); err != nil {
-			return nil, err
-		}
+	// Before clamping: a face is not smaller for being cut by the frame.
+	candidates = slices.DeleteFunc(candidates, func(c cluster) bool {
 		box := c.box()
-		// Before clamping: a face is not smaller for being cut by the frame.
-		if max(box.Width(), box.Height()) < float64(opts.MinFaceSize) {
-			continue
-		}
-		points, spread := d.landmarks(c, g)
-		f := face.Face{Box: box.Clamp(g.width, g.height), Confidence: confidence(c, spread)}
+		return max(box.Width(), box.Height()) < float64(opts.MinFaceSize)
+	})
+	faces := make([]face.Face, len(candidates))
+	err = spread(len(candidates), func(i int) error {
+		c := candidates[i]
+		points, agreement := d.landmarks(c, g)
+		faces[i] = face.Face{Box: c.box().Clamp(g.width, g.height), Confidence: confidence(c, agreement)}
 		if !opts.SkipLandmarks {
-			f.Landmarks = &points
+			faces[i].Landmarks = &points
 		}
-		faces = append(faces, f)
+		return ctx.Err()
+	})
+	if err != nil {
+		return nil, err
 	}
 	faces = face.Suppress(faces, samePlace, duplicateOverlap)
 	if i := slices.IndexFunc(faces, func(f face.Face) bool { return f.Confidence < opts.MinConfidence }); i >= 0 {
@@ -112,27 +121,26 @@ func (d *Detector) Detect(ctx context.Context, img image.Image, opts face.Option
 	return faces, nil
 }
 
-// candidates are the places that may be faces, each looked at twice.
-func (d *Detector) candidates(ctx context.Context, img gray, smallest int) ([]cluster, error) {
-	levels := newPyramid(img)
-	windows, err := levels.scan(ctx, d.faces, smallest)
+// candidates are the places that may be faces, each looked at twice. They are good
+// for as long as w is not used again.
+func (d *Detector) candidates(ctx context.Context, w *workspace, img gray, smallest int) ([]cluster, error) {
+	w.levels = w.levels.reduce(img)
+	w.bands = w.levels.bands(w.bands[:0], smallest)
+	var err error
+	if w.windows, err = d.faces.scanSpread(ctx, w.bands, w.windows[:0]); err != nil {
+		return nil, err
+	}
+	if w.clusters, err = merge(ctx, w.windows, w.clusters[:0]); err != nil {
+		return nil, err
+	}
+	err = spread(len(w.clusters), func(i int) (err error) {
+		w.clusters[i], err = w.levels.lookAgain(ctx, d.faces, w.clusters[i])
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}
-	clusters, err := merge(ctx, windows)
-	if err != nil {
-		return nil, err
-	}
-	kept := clusters[:0]
-	for _, c := range clusters {
-		if err := ctx.Err(); err != nil {
-			return nil, err
-		}
-		if c, ok := levels.lookAgain(d.faces, c); ok {
-			kept = append(kept, c)
-		}
-	}
-	return kept, nil
+	return slices.DeleteFunc(w.clusters, func(c cluster) bool { return c.score == 0 }), nil
 }
 
 // duplicateOverlap is the share of the smaller box above which two boxes are

@@ -225,6 +225,7 @@ func BenchmarkDetect(b *testing.B) {
 		"64MP":   image.NewGray(image.Rect(0, 0, 8000, 8000)),
 	} {
 		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
 			for b.Loop() {
 				if _, err := d.Detect(b.Context(), img, face.Options{}); err != nil {
 					b.Fatal(err)

@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"image"
-	"math"
 	"slices"
 
 	pigo "github.com/esimov/pigo/core"
@@ -33,7 +32,7 @@ func NewReference() (*Reference, error) {
 	if err != nil {
 		return nil, err
 	}
-	faces, err := pigo.NewPigo().Unpack(faceCascade)
+	faces, err := pigo.NewPigo().Unpack(faceFinder)
 	if err != nil {
 		return nil, fmt.Errorf("face cascade: %w", err)
 	}
@@ -55,7 +54,7 @@ func (r *Reference) Info() face.Info {
 // library does.
 func (r *Reference) Detect(ctx context.Context, img image.Image, opts face.Options) ([]face.Face, error) {
 	g := luminance(img)
-	windows, err := g.scan(ctx, r.faces, max(minWindow, opts.MinFaceSize), math.MaxInt)
+	windows, err := libraryScan(ctx, r.faces, g, max(minWindow, opts.MinFaceSize))
 	if err != nil {
 		return nil, err
 	}
@@ -91,6 +90,46 @@ func (c cluster) square() face.Box {
 	return face.Box{
 		MinX: c.col - c.size/2, MinY: c.row - c.size/2, MaxX: c.col + c.size/2, MaxY: c.row + c.size/2,
 	}
+}
+
+// bandWindows is how many windows the library scans between two looks at the
+// context: about 2 ms of one core.
+const bandWindows = 10_000
+
+// libraryScan looks for faces in windows of smallest pixels and more. It is the
+// library's RunCascade, called for one window size and one band of rows at a time
+// so that ctx is looked at every few milliseconds: the windows and scores are the
+// same.
+func libraryScan(ctx context.Context, cascade *pigo.Pigo, g gray, smallest int) ([]window, error) {
+	var found []window
+	// A window of size s lies within s/2+1 of its centre.
+	largest := min(g.width, g.height) - 2
+	for size := smallest; size <= largest; size = nextSize(size, scaleFactor) {
+		step := max(1, int(shiftFactor*float64(size)))
+		margin := size/2 + 1
+		rows := (g.height-2*margin)/step + 1
+		cols := (g.width-2*margin)/step + 1
+		band := max(1, bandWindows/cols)
+		for first := 0; first < rows; first += band {
+			if err := ctx.Err(); err != nil {
+				return nil, err
+			}
+			n := min(band, rows-first)
+			top := first * step
+			for _, d := range cascade.RunCascade(pigo.CascadeParams{
+				MinSize: size, MaxSize: size, ShiftFactor: shiftFactor, ScaleFactor: scaleFactor,
+				ImageParams: pigo.ImageParams{
+					Pixels: g.pix[top*g.stride:],
+					Rows:   2*margin + (n-1)*step,
+					Cols:   g.width,
+					Dim:    g.stride,
+				},
+			}, 0) {
+				found = append(found, window{d.Row + top, d.Col, d.Scale, d.Q})
+			}
+		}
+	}
+	return found, nil
 }
 
 // libraryClusters is the library's ClusterDetections, which takes seconds where

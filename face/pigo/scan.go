@@ -5,8 +5,6 @@ import (
 	"context"
 	"math"
 	"slices"
-
-	pigo "github.com/esimov/pigo/core"
 )
 
 // Parameters of the scan. The calibration in calibration.go belongs to them: a
@@ -20,12 +18,9 @@ const (
 	// precision than it gains faces.
 	minWindow = 20
 	// windowBudget bounds, roughly, the windows of a scan whose smallest face
-	// the caller left to us: about 0.25 s of one core, and all faces of 20 pixels
+	// the caller left to us: about 40 ms of one core, and all faces of 20 pixels
 	// in images of up to a megapixel.
 	windowBudget = 1.5e6
-	// bandWindows is how many windows are scanned between two looks at the
-	// context: about 2 ms of one core.
-	bandWindows = 10_000
 )
 
 // gray is a luminance plane: rows of stride bytes, of which width count.
@@ -62,18 +57,24 @@ type pyramid []gray
 // was encoded. docs/calibration.md has the figures.
 const levelWindow = 40
 
-func newPyramid(img gray) pyramid {
-	levels := pyramid{img}
+// reduce returns the levels of img, in the memory of p's.
+func (p pyramid) reduce(img gray) pyramid {
+	p = append(p[:0], img)
 	for min(img.width, img.height) >= 2*(levelWindow+2) {
-		img = img.half()
-		levels = append(levels, img)
+		var pix []uint8
+		if l := len(p); l < cap(p) {
+			pix = p[:l+1][l].pix
+		}
+		img = img.half(pix)
+		p = append(p, img)
 	}
-	return levels
+	return p
 }
 
-func (g gray) half() gray {
+// half returns g at half its width and height, in the memory of pix if it fits.
+func (g gray) half(pix []uint8) gray {
 	h := gray{width: g.width / 2, height: g.height / 2, stride: g.width / 2}
-	h.pix = make([]uint8, h.width*h.height)
+	h.pix = slices.Grow(pix[:0], h.width*h.height)[:h.width*h.height]
 	for y := range h.height {
 		upper, lower := g.pix[2*y*g.stride:][:2*h.width], g.pix[(2*y+1)*g.stride:][:2*h.width]
 		for x := range h.width {
@@ -84,9 +85,8 @@ func (g gray) half() gray {
 	return h
 }
 
-// scan looks for faces in windows of smallest pixels and more.
-func (p pyramid) scan(ctx context.Context, cascade *pigo.Pigo, smallest int) ([]window, error) {
-	var found []window
+// bands appends those of a scan for faces in windows of smallest pixels and more.
+func (p pyramid) bands(all []band, smallest int) []band {
 	for l, img := range p {
 		factor := 1 << l
 		from := max(levelWindow, smallest/factor)
@@ -95,59 +95,11 @@ func (p pyramid) scan(ctx context.Context, cascade *pigo.Pigo, smallest int) ([]
 		}
 		to := 2*levelWindow - 1
 		if l == len(p)-1 {
-			to = math.MaxInt
+			to = min(img.width, img.height) - 2
 		}
-		windows, err := img.scan(ctx, cascade, from, to)
-		if err != nil {
-			return nil, err
-		}
-		for _, w := range windows {
-			found = append(found, window{w.row*factor + factor/2, w.col*factor + factor/2, w.size * factor, w.score})
-		}
+		all = sizes{from, to, shiftFactor, scaleFactor}.bands(all, img, factor)
 	}
-	return found, nil
-}
-
-// scan runs the cascade over img with windows from smallest to largest pixels.
-// It is the library's RunCascade, called for one window size and one band of
-// rows at a time so that ctx is looked at every few milliseconds: the windows and
-// scores are the same.
-func (g gray) scan(ctx context.Context, cascade *pigo.Pigo, smallest, largest int) ([]window, error) {
-	var found []window
-	// A window of size s lies within s/2+1 of its centre.
-	largest = min(largest, min(g.width, g.height)-2)
-	for size := smallest; size <= largest; size = nextSize(size) {
-		step := max(1, int(shiftFactor*float64(size)))
-		margin := size/2 + 1
-		rows := (g.height-2*margin)/step + 1
-		cols := (g.width-2*margin)/step + 1
-		band := max(1, bandWindows/cols)
-		for first := 0; first < rows; first += band {
-			if err := ctx.Err(); err != nil {
-				return nil, err
-			}
-			n := min(band, rows-first)
-			top := first * step
-			for _, d := range cascade.RunCascade(pigo.CascadeParams{
-				MinSize: size, MaxSize: size, ShiftFactor: shiftFactor, ScaleFactor: scaleFactor,
-				ImageParams: pigo.ImageParams{
-					Pixels: g.pix[top*g.stride:],
-					Rows:   2*margin + (n-1)*step,
-					Cols:   g.width,
-					Dim:    g.stride,
-				},
-			}, 0) {
-				found = append(found, window{d.Row + top, d.Col, d.Scale, d.Q})
-			}
-		}
-	}
-	return found, nil
-}
-
-// nextSize is the library's step from one window size to the next.
-func nextSize(size int) int {
-	s := float64(size)
-	return int(s + max(2, s*scaleFactor-s))
+	return all
 }
 
 // clusterIoU is the overlap above which two windows speak of the same face.
@@ -177,32 +129,28 @@ func (c *cluster) settle() {
 
 // merge groups windows: the best one left takes all that overlap it, until none
 // is left, so that each window counts once and the order of the input does not
-// matter.
-func merge(ctx context.Context, windows []window) ([]cluster, error) {
+// matter. It reorders windows and appends to clusters.
+func merge(ctx context.Context, windows []window, clusters []cluster) ([]cluster, error) {
 	slices.SortFunc(windows, func(a, b window) int {
 		return cmp.Or(cmp.Compare(b.score, a.score),
 			cmp.Compare(a.row, b.row), cmp.Compare(a.col, b.col), cmp.Compare(a.size, b.size))
 	})
-	var (
-		clusters []cluster
-		taken    = make([]bool, len(windows))
-	)
-	for i, best := range windows {
-		if taken[i] {
-			continue
-		}
+	for len(windows) > 0 {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
+		best, left := windows[0], windows[:0]
 		var c cluster
-		for j := i; j < len(windows); j++ {
-			if w := windows[j]; !taken[j] && windowIoU(best, w) > clusterIoU {
-				taken[j] = true
+		for _, w := range windows {
+			if windowIoU(best, w) > clusterIoU {
 				c.add(w)
+			} else {
+				left = append(left, w)
 			}
 		}
 		c.settle()
 		clusters = append(clusters, c)
+		windows = left
 	}
 	return clusters, nil
 }
@@ -224,8 +172,8 @@ const (
 // lookAgain scans the neighbourhood of a cluster more densely than the whole
 // image can be, on the level that has its windows at levelWindow pixels and
 // more. What a coarse grid finds hangs on where its points happen to fall; this
-// does not. It returns false when nothing is left of the cluster.
-func (p pyramid) lookAgain(cascade *pigo.Pigo, c cluster) (cluster, bool) {
+// does not. The cluster that it returns has a score of 0 when nothing is left.
+func (p pyramid) lookAgain(ctx context.Context, cascade *faceCascade, c cluster) (cluster, error) {
 	level, factor := 0, 1.0
 	for level+1 < len(p) && c.size >= 2*levelWindow*factor {
 		level++
@@ -238,24 +186,31 @@ func (p pyramid) lookAgain(cascade *pigo.Pigo, c cluster) (cluster, bool) {
 	top, bottom := max(0, centre.row-reach), min(img.height, centre.row+reach+1)
 	left, right := max(0, centre.col-reach), min(img.width, centre.col+reach+1)
 
+	around := gray{
+		pix:   img.pix[top*img.stride+left:],
+		width: right - left, height: bottom - top, stride: img.stride,
+	}
+	r := rooms.Get().(*room)
+	defer r.release()
+	r.bands = sizes{
+		smallest: max(closeSmallest, int(size*closeSmaller)),
+		largest:  min(int(math.Round(size*closeLarger)), min(around.width, around.height)-2),
+		shift:    closeShift, scale: closeScale,
+	}.bands(r.bands[:0], around, 1)
+	var err error
+	if r.windows, err = cascade.scan(ctx, r, r.bands, r.windows[:0]); err != nil {
+		return cluster{}, err
+	}
 	var near cluster
-	for _, d := range cascade.RunCascade(pigo.CascadeParams{
-		MinSize:     max(closeSmallest, int(size*closeSmaller)),
-		MaxSize:     min(int(math.Round(size*closeLarger)), min(bottom-top, right-left)-2),
-		ShiftFactor: closeShift, ScaleFactor: closeScale,
-		ImageParams: pigo.ImageParams{
-			Pixels: img.pix[top*img.stride+left:],
-			Rows:   bottom - top,
-			Cols:   right - left,
-			Dim:    img.stride,
-		},
-	}, 0) {
-		if w := (window{d.Row + top, d.Col + left, d.Scale, d.Q}); windowIoU(centre, w) >= closeIoU {
+	for _, w := range r.windows {
+		w.row += top
+		w.col += left
+		if windowIoU(centre, w) >= closeIoU {
 			near.add(w)
 		}
 	}
 	if near.score == 0 {
-		return cluster{}, false
+		return cluster{}, nil
 	}
 	near.settle()
 	// A pixel of this level is the middle of factor pixels of the image.
@@ -263,7 +218,7 @@ func (p pyramid) lookAgain(cascade *pigo.Pigo, c cluster) (cluster, bool) {
 	near.row = near.row*factor + middle
 	near.col = near.col*factor + middle
 	near.size *= factor
-	return near, true
+	return near, nil
 }
 
 func windowIoU(a, b window) float64 {

@@ -1,0 +1,235 @@
+package pigo
+
+import (
+	"cmp"
+	"context"
+	"math"
+	"slices"
+	"sync"
+)
+
+const (
+	// mostTiled is the size of the largest windows that are scanned on tiles, in
+	// pixels. Of larger ones few fit on a tile, and copying it takes longer than it
+	// saves. Detector has none.
+	mostTiled = 128
+	// mostContenders is how many windows are scanned at once: 64 KB of them.
+	mostContenders = 1 << 13
+	// contextPasses is how many passes of a window through a tree there are between
+	// two looks at the context: about a quarter of a millisecond.
+	contextPasses = 1 << 15
+	// mostWindowsKept is how many windows there is memory for between two scans:
+	// two megabytes.
+	mostWindowsKept = 1 << 16
+)
+
+// sizes are the windows of a scan, by the library's rules (its CascadeParams).
+type sizes struct {
+	smallest, largest int // in pixels; the smallest is at least 1
+	// shift is the distance of neighbouring windows as a part of their size, and
+	// scale the ratio of neighbouring sizes.
+	shift, scale float64
+}
+
+// nextSize is the library's step from one window size to the next.
+func nextSize(size int, scale float64) int {
+	s := float64(size)
+	return int(s + max(2, s*scale-s))
+}
+
+// band is some rows of windows of one size: a part of a scan that needs no other.
+type band struct {
+	img gray
+	// factor is how many pixels of the image that is looked at are one of img.
+	factor     int
+	size, step int
+	// first is the number of the first row of windows, and rows and cols how many
+	// there are.
+	first, rows, cols int
+}
+
+// bands appends those of a scan of img.
+func (s sizes) bands(all []band, img gray, factor int) []band {
+	for size := s.smallest; size <= s.largest; size = nextSize(size, s.scale) {
+		// A window of size s lies within s/2+1 of its centre.
+		margin := size/2 + 1
+		if 2*margin > min(img.width, img.height) {
+			break
+		}
+		b := band{img: img, factor: factor, size: size, step: max(1, int(s.shift*float64(size)))}
+		b.cols = (img.width-2*margin)/b.step + 1
+		rows := (img.height-2*margin)/b.step + 1
+		most := 1
+		if size <= mostTiled {
+			most = min(b.perTile(), mostContenders/min(b.perTile(), b.cols))
+		}
+		for ; b.first < rows; b.first += most {
+			b.rows = min(most, rows-b.first)
+			all = append(all, b)
+		}
+	}
+	return all
+}
+
+// perTile is how many windows fit on a tile side by side.
+func (b *band) perTile() int { return (patchStride-1-b.size)/b.step + 1 }
+
+// centre is that of a window, in pixels of the band's image.
+func (b *band) centre(row, col int) (y, x int) {
+	margin := b.size/2 + 1
+	return margin + (b.first+row)*b.step, margin + col*b.step
+}
+
+// room is the memory that a scan takes on each goroutine.
+type room struct {
+	// tile is a piece of the image. Places on it have 16 bits, and windows at them
+	// the same offsets in any image.
+	tile       pixels
+	contenders [mostContenders + together - 1]contender
+	// bands and windows are those of one piece of work.
+	bands   []band
+	windows []window
+}
+
+var rooms = sync.Pool{New: func() any { return new(room) }}
+
+// release keeps the room for others, without the image.
+func (r *room) release() {
+	clear(r.bands)
+	if cap(r.windows) > mostWindowsKept {
+		r.windows = nil
+	}
+	rooms.Put(r)
+}
+
+// scan appends to found the windows of the bands that the cascade takes for faces,
+// ordered as the library has them.
+func (c *faceCascade) scan(ctx context.Context, r *room, bands []band, found []window) ([]window, error) {
+	old := len(found)
+	for i := range bands {
+		var err error
+		if found, err = c.scanBand(ctx, &bands[i], r, found); err != nil {
+			return nil, err
+		}
+	}
+	slices.SortFunc(found[old:], inOrder)
+	return found, nil
+}
+
+// scanSpread is scan on all idle cores.
+func (c *faceCascade) scanSpread(ctx context.Context, bands []band, found []window) ([]window, error) {
+	var mu sync.Mutex
+	old := len(found)
+	err := spread(len(bands), func(i int) error {
+		r := rooms.Get().(*room)
+		defer r.release()
+		var err error
+		if r.windows, err = c.scanBand(ctx, &bands[i], r, r.windows[:0]); err != nil {
+			return err
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		found = append(found, r.windows...)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	slices.SortFunc(found[old:], inOrder)
+	return found, nil
+}
+
+// inOrder compares by size, row and column, the order of the library's windows.
+func inOrder(a, b window) int {
+	return cmp.Or(cmp.Compare(a.size, b.size), cmp.Compare(a.row, b.row), cmp.Compare(a.col, b.col))
+}
+
+func (c *faceCascade) scanBand(ctx context.Context, b *band, r *room, found []window) ([]window, error) {
+	if b.size > mostTiled {
+		return c.scanLarge(ctx, b, found)
+	}
+	for col := 0; col < b.cols; col += b.perTile() {
+		cols := min(b.perTile(), b.cols-col)
+		r.cut(b, col, cols)
+		left, err := c.contest(ctx, r, b.size, r.lineUp(b, cols))
+		if err != nil {
+			return nil, err
+		}
+		y, x := b.centre(0, col)
+		for _, w := range left {
+			place := int(uint16(w.at))
+			found = append(found, b.window(y+place/patchStride, x+place%patchStride, w.score-c.last()))
+		}
+	}
+	return found, nil
+}
+
+// window returns what was found around a pixel of the band's image.
+func (b *band) window(row, col int, score float32) window {
+	return window{row*b.factor + b.factor/2, col*b.factor + b.factor/2, b.size * b.factor, score}
+}
+
+// cut fills the tile with what some columns of the band look at.
+func (r *room) cut(b *band, col, cols int) {
+	y, x := b.centre(0, col)
+	reach := (b.size + 1) / 2
+	src := b.img.pix[(y-reach)*b.img.stride+x-reach:]
+	width := (cols-1)*b.step + b.size + 1
+	for row := range (b.rows-1)*b.step + b.size + 1 {
+		copy(r.tile[row*patchStride:][:width], src[row*b.img.stride:])
+	}
+}
+
+// lineUp returns the windows on the tile, row by row.
+func (r *room) lineUp(b *band, cols int) []contender {
+	const twice = 1<<16 + 1
+	all := r.contenders[:b.rows*cols]
+	for row := range b.rows {
+		at := uint32(row*b.step*patchStride) * twice
+		for i := range all[row*cols:][:cols] {
+			all[row*cols+i] = contender{at: at}
+			at += uint32(b.step) * twice
+		}
+	}
+	return all
+}
+
+// contest returns which of the windows no tree rejects. All go through a tree
+// before the next one, so that its nodes stay in the nearest cache.
+func (c *faceCascade) contest(ctx context.Context, r *room, size int, windows []contender) ([]contender, error) {
+	offsets := c.offsetsOf(size)
+	passes := contextPasses
+	for t := range c.trees {
+		if passes >= contextPasses {
+			if err := ctx.Err(); err != nil {
+				return nil, err
+			}
+			passes = 0
+		}
+		passes += len(windows)
+		for len(windows)%together != 0 {
+			windows = append(windows, contender{score: float32(math.Inf(-1))}) // rejected anywhere
+		}
+		windows = windows[:c.trees[t].pass(windows, &offsets[t], &r.tile)]
+		if len(windows) == 0 {
+			break
+		}
+	}
+	return windows, nil
+}
+
+// scanLarge is scanBand for windows that hardly fit on a tile. They are few.
+func (c *faceCascade) scanLarge(ctx context.Context, b *band, found []window) ([]window, error) {
+	for row := range b.rows {
+		for col := range b.cols {
+			if err := ctx.Err(); err != nil {
+				return nil, err
+			}
+			y, x := b.centre(row, col)
+			if score, ok := c.score(b.img, y, x, b.size); ok {
+				found = append(found, b.window(y, x, score))
+			}
+		}
+	}
+	return found, nil
+}

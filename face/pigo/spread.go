@@ -1,0 +1,77 @@
+package pigo
+
+import (
+	"runtime"
+	"sync"
+	"sync/atomic"
+)
+
+// busy counts the goroutines of this process that are in Detect, or help one that
+// is.
+var busy atomic.Int64
+
+// work is a number of calls that do not depend on each other.
+type work struct {
+	do   func(i int) error
+	n    int64
+	next atomic.Int64 // call to make
+
+	helpers sync.WaitGroup
+	// failed guards what the first call that failed left.
+	failed   sync.Once
+	err      error
+	panicked any
+}
+
+// spread calls do with 0 to n-1, until a call fails, and returns its error. It does
+// so on this goroutine, which busy has counted, and on others while there are
+// cores that busy leaves free. These helpers go when others call Detect, and after
+// each call of do, which should not take much more than a millisecond, they let
+// whatever else waits for a core go first.
+func spread(n int, do func(i int) error) (err error) {
+	w := &work{do: do, n: int64(n)}
+	defer func() {
+		w.helpers.Wait()
+		if w.panicked != nil {
+			// It is the caller's, who may know what to do.
+			panic(w.panicked)
+		}
+		err = w.err
+	}()
+	cores := int64(runtime.GOMAXPROCS(0))
+	for more := n > 0; more; more = w.one() {
+		for now := busy.Load(); now < cores && w.next.Load()+1 < w.n; now = busy.Load() {
+			if busy.CompareAndSwap(now, now+1) {
+				w.helpers.Go(func() { w.help(cores) })
+			}
+		}
+	}
+	return nil
+}
+
+// one makes the next call, and tells whether there may be more.
+func (w *work) one() bool {
+	i := w.next.Add(1) - 1
+	if i >= w.n {
+		return false
+	}
+	err := w.do(int(i))
+	if err != nil {
+		w.next.Store(w.n)
+		w.failed.Do(func() { w.err = err })
+	}
+	return err == nil
+}
+
+func (w *work) help(cores int64) {
+	defer busy.Add(-1)
+	defer func() {
+		if p := recover(); p != nil {
+			w.next.Store(w.n)
+			w.failed.Do(func() { w.panicked = p })
+		}
+	}()
+	for busy.Load() <= cores && w.one() {
+		runtime.Gosched()
+	}
+}
