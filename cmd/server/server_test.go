@@ -309,7 +309,7 @@ var fourPeople = []face.Box{
 
 // TestPeople: the four people of the old system's picture, and only they.
 func TestPeople(t *testing.T) {
-	s := start(t)
+	s := start(t, patient...)
 	data := readFile(t, facetest.Path(t, "peoples.jpg"))
 	res, err := grpcClient(t, s.url).Predict(t.Context(), &inferencev1.Image{RawData: data})
 	if err != nil {
@@ -343,7 +343,7 @@ func assertFaces(t testing.TB, res *inferencev1.InferResults, want []face.Box, l
 // TestOrientations: one photograph in the eight EXIF orientations has the same
 // faces, in upright coordinates.
 func TestOrientations(t *testing.T) {
-	s := start(t)
+	s := start(t, patient...)
 	client := grpcClient(t, s.url)
 	var want []face.Box
 	photos := facetest.Subset(t, "exif")
@@ -367,9 +367,13 @@ func TestOrientations(t *testing.T) {
 	}
 }
 
+// patient are the flags for tests of large pictures, which the race detector slows
+// down.
+var patient = []string{"--timeout", "10m", "--default-timeout", "10m"}
+
 // TestPicturesWithoutFaces: at most one false face on all of them.
 func TestPicturesWithoutFaces(t *testing.T) {
-	s := start(t)
+	s := start(t, patient...)
 	client := grpcClient(t, s.url)
 	n := 0
 	photos := facetest.Subset(t, "negatives")
@@ -856,7 +860,7 @@ func TestBarePixels(t *testing.T) {
 
 // TestSameAnswerInAnyConcurrency: many calls at once, each answered as one alone.
 func TestSameAnswerInAnyConcurrency(t *testing.T) {
-	s := start(t, "--workers", "4", "--queue", "100", "--timeout", "10m", "--default-timeout", "10m")
+	s := start(t, append(patient, "--workers", "4", "--queue", "100")...)
 	client := grpcClient(t, s.url)
 	req := &inferencev1.Image{RawData: readFile(t, samplePath), Options: &inferencev1.DetectOptions{MinConfidence: new(float32)}}
 	first, err := client.Predict(t.Context(), req)
