@@ -16,6 +16,8 @@ const module = "github.com/mienproject/mien/"
 // which is a moment to think.
 var mayImport = map[string][]string{
 	"cmd/server": {"face", "face/onnx", "face/pigo", "gen/inference/v1", "gen/inference/v1/inferencev1connect", "modelstore", "service"},
+	"cmd/client": {"annotate", "client", "face", "gen/inference/v1", "photo"},
+	"client":     {"gen/inference/v1", "gen/inference/v1/inferencev1connect"},
 	"service":    {"annotate", "face", "photo", "gen/inference/v1", "gen/inference/v1/inferencev1connect"},
 	"face/onnx":  {"face", "face/pigo"},
 	"face/pigo":  {"face"},

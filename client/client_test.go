@@ -1,0 +1,329 @@
+package client_test
+
+import (
+	"context"
+	"errors"
+	"image"
+	"image/jpeg"
+	"io/fs"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"connectrpc.com/connect"
+	"connectrpc.com/grpchealth"
+	"go.uber.org/goleak"
+
+	"github.com/mienproject/mien/client"
+	"github.com/mienproject/mien/face"
+	"github.com/mienproject/mien/face/pigo"
+	inferencev1 "github.com/mienproject/mien/gen/inference/v1"
+	inferencev1connect "github.com/mienproject/mien/gen/inference/v1/inferencev1connect"
+	"github.com/mienproject/mien/service"
+)
+
+const samplePath = "../service/selftest/sample.jpg"
+
+// serverURL is that of a server with the embedded model, for all tests.
+var serverURL string
+
+func TestMain(m *testing.M) {
+	server := newServer()
+	server.Start()
+	serverURL = server.URL
+	code := m.Run()
+	server.Close()
+	http.DefaultTransport.(*http.Transport).CloseIdleConnections()
+	if err := goleak.Find(); err != nil && code == 0 {
+		println(err.Error())
+		code = 1
+	}
+	os.Exit(code)
+}
+
+// newServer is the real service behind a listener, not started yet.
+func newServer() *httptest.Server {
+	detector, err := pigo.New()
+	if err != nil {
+		panic(err)
+	}
+	config := service.DefaultConfig()
+	config.Models = []service.Model{{Name: "pigo", Detector: detector}}
+	svc, err := service.New(config)
+	if err != nil {
+		panic(err)
+	}
+	mux := http.NewServeMux()
+	mux.Handle(svc.Handler())
+	mux.Handle(grpchealth.NewHandler(grpchealth.NewStaticChecker(inferencev1connect.InferenceName)))
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("X-Request-Id", "request-1")
+		mux.ServeHTTP(w, r.WithContext(service.WithCall(r.Context(), &service.Call{ID: "request-1"})))
+	}))
+	server.Config.Protocols = new(http.Protocols)
+	server.Config.Protocols.SetHTTP1(true)
+	server.Config.Protocols.SetHTTP2(true)
+	server.Config.Protocols.SetUnencryptedHTTP2(true)
+	return server
+}
+
+func newClient(t *testing.T, url string, opts ...client.Option) *client.Client {
+	t.Helper()
+	c, err := client.New(url, opts...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.CloseIdleConnections)
+	return c
+}
+
+// TestProtocols asks the same by every way that a client can go.
+func TestProtocols(t *testing.T) {
+	secure := newServer()
+	secure.EnableHTTP2 = true
+	secure.StartTLS()
+	t.Cleanup(secure.Close)
+	socket := filepath.Join(t.TempDir(), "mien.sock")
+	local := newServer()
+	listener, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	local.Listener.Close()
+	local.Listener = listener
+	local.Start()
+	t.Cleanup(local.Close)
+
+	for name, url := range map[string]string{
+		"http": serverURL, "host and port": strings.TrimPrefix(serverURL, "http://"), "slash": serverURL + "/",
+		"unix": "unix://" + socket, "as --listen has it": "unix:" + socket, "https": secure.URL,
+	} {
+		for protocol, opts := range map[string][]client.Option{"connect": nil, "grpc": {client.WithGRPC()}} {
+			t.Run(name+"/"+protocol, func(t *testing.T) {
+				if name == "https" {
+					opts = append(opts, client.WithHTTPClient(secure.Client()))
+				}
+				assertAnswers(t, newClient(t, url, opts...))
+			})
+		}
+	}
+}
+
+func assertAnswers(t *testing.T, c *client.Client) {
+	t.Helper()
+	if err := c.WaitReady(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	res, err := c.PredictFile(t.Context(), samplePath, &inferencev1.DetectOptions{SkipLandmarks: true, MinFaceSize: 150})
+	if err != nil || len(res.GetResults()) != 1 || res.GetWidth() != 320 || res.GetResults()[0].GetLandmarks() != nil {
+		t.Errorf("%v, %v", res, err)
+	}
+	models, err := c.ListModels(t.Context())
+	if err != nil || len(models) != 1 || models[0].GetName() != "pigo" {
+		t.Errorf("models: %v, %v", models, err)
+	}
+
+	_, err = c.PredictBytes(t.Context(), []byte("no image"), nil)
+	e, ok := errors.AsType[*client.Error](err)
+	if !ok || e.Code != connect.CodeInvalidArgument || e.Reason != client.ReasonUnsupportedFormat ||
+		e.RequestID != "request-1" || !strings.HasPrefix(err.Error(), "UNSUPPORTED_FORMAT: ") || client.Reason(err) != e.Reason {
+		t.Errorf("%#v", err)
+	}
+	if _, ok := errors.AsType[*connect.Error](err); !ok {
+		t.Error("no *connect.Error within")
+	}
+}
+
+// TestTooLarge: the reason arrives even when the server stops reading, over the
+// limit of an image as over that of a message.
+func TestTooLarge(t *testing.T) {
+	for protocol, opts := range map[string][]client.Option{"connect": nil, "grpc": {client.WithGRPC()}} {
+		c := newClient(t, serverURL, opts...)
+		for _, size := range []int{17 << 20, 40 << 20} {
+			if _, err := c.PredictBytes(t.Context(), make([]byte, size), nil); client.Reason(err) != client.ReasonTooManyBytes {
+				t.Errorf("%s, %d bytes: %v", protocol, size, err)
+			}
+		}
+	}
+}
+
+// TestPredictImage: an image in memory gives the faces that its file gives.
+func TestPredictImage(t *testing.T) {
+	c := newClient(t, serverURL)
+	f, err := os.Open(samplePath)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	img, err := jpeg.Decode(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := c.PredictFile(t.Context(), samplePath, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := c.PredictImage(t.Context(), img, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Decoders may round differently.
+	if len(want.GetResults()) != 1 || len(got.GetResults()) != 1 || got.GetWidth() != 320 || got.GetHeight() != 400 ||
+		iou(got.GetResults()[0], want.GetResults()[0]) < 0.9 {
+		t.Errorf("%v, the file has %v", got.GetResults(), want.GetResults())
+	}
+	if _, err := c.PredictImage(t.Context(), image.NewRGBA(image.Rectangle{}), nil); err == nil {
+		t.Error("an image without pixels is no error")
+	}
+}
+
+func iou(a, b *inferencev1.Result) float64 {
+	box := func(r *inferencev1.Result) face.Box {
+		from, to := r.GetBox().GetUpLeft(), r.GetBox().GetLowerRight()
+		return face.Box{MinX: float64(from.GetX()), MinY: float64(from.GetY()), MaxX: float64(to.GetX()), MaxY: float64(to.GetY())}
+	}
+	return face.IoU(box(a), box(b))
+}
+
+func TestPredictFileErrors(t *testing.T) {
+	c := newClient(t, serverURL)
+	if _, err := c.PredictFile(t.Context(), "nowhere.jpg", nil); !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), "nowhere.jpg") {
+		t.Errorf("%v", err)
+	}
+	large := filepath.Join(t.TempDir(), "large.jpg")
+	if err := os.WriteFile(large, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(large, 10<<30); err != nil {
+		t.Skip("no such file can be made here: ", err)
+	}
+	if _, err := c.PredictFile(t.Context(), large, nil); client.Reason(err) != client.ReasonTooManyBytes {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestNewErrors(t *testing.T) {
+	for _, url := range []string{
+		"", "ftp://localhost", "http://", ":8080", "unix:", "unix://", "http://user@localhost", "http://localhost?x=1", "local host", "http://a:b",
+	} {
+		if _, err := client.New(url); err == nil || !strings.Contains(err.Error(), "write it as http://localhost:8080") {
+			t.Errorf("%q: %v", url, err)
+		}
+	}
+	_, err := client.New("unix:///mien.sock", client.WithTimeout(0), client.WithAttempts(0), client.WithHTTPClient(http.DefaultClient))
+	for _, want := range []string{"WithTimeout", "WithAttempts", "WithHTTPClient"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want it to name %s", err, want)
+		}
+	}
+}
+
+// TestNobodyThere: what is refused, and what waiting does not mend.
+func TestNobodyThere(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.Close()
+	c := newClient(t, l.Addr().String())
+	_, err = c.PredictBytes(t.Context(), []byte("x"), nil)
+	if connect.CodeOf(err) != connect.CodeUnavailable || client.Reason(err) != "" || !strings.Contains(err.Error(), "refused") {
+		t.Errorf("%v", err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	if err := c.WaitReady(ctx); connect.CodeOf(err) != connect.CodeUnavailable || !strings.Contains(err.Error(), "refused") {
+		t.Errorf("%v", err)
+	}
+
+	secure := newServer()
+	secure.StartTLS()
+	t.Cleanup(secure.Close)
+	empty := httptest.NewServer(http.NotFoundHandler())
+	t.Cleanup(empty.Close)
+	for url, want := range map[string]string{
+		secure.URL: "certificate",
+		strings.Replace(serverURL, "http:", "https:", 1): "HTTP response to HTTPS client",
+		empty.URL: "no Mien server",
+	} {
+		started := time.Now()
+		err := newClient(t, url).WaitReady(t.Context())
+		if err == nil || !strings.Contains(err.Error(), want) || time.Since(started) > 5*time.Second {
+			t.Errorf("%s: %v after %v, want %q at once", url, err, time.Since(started), want)
+		}
+	}
+}
+
+// resets is a listener whose first connections are reset while they are used.
+type resets struct {
+	net.Listener
+	left atomic.Int32
+}
+
+func (r *resets) Accept() (net.Conn, error) {
+	for {
+		conn, err := r.Listener.Accept()
+		if err != nil || r.left.Add(-1) < 0 {
+			return conn, err
+		}
+		conn.Read(make([]byte, 16))
+		conn.(*net.TCPConn).SetLinger(0)
+		conn.Close()
+	}
+}
+
+// TestReset: Connect takes a connection that is reset for the caller's leaving.
+func TestReset(t *testing.T) {
+	server := newServer()
+	listener := &resets{Listener: server.Listener}
+	server.Listener = listener
+	server.Start()
+	t.Cleanup(server.Close)
+	for protocol, opts := range map[string][]client.Option{"connect": nil, "grpc": {client.WithGRPC()}} {
+		listener.left.Store(2)
+		if models, err := newClient(t, server.URL, opts...).ListModels(t.Context()); err != nil || len(models) != 1 {
+			t.Errorf("%s: %v, %v", protocol, models, err)
+		}
+		listener.left.Store(9)
+		_, err := newClient(t, server.URL, opts...).PredictBytes(t.Context(), make([]byte, 1<<20), nil)
+		if connect.CodeOf(err) != connect.CodeUnavailable || errors.Is(err, context.Canceled) {
+			t.Errorf("%s: %v", protocol, err)
+		}
+	}
+}
+
+// TestReasons: the constants are those of the documentation.
+func TestReasons(t *testing.T) {
+	docs, err := os.ReadFile("../docs/api.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	source, err := os.ReadFile("errors.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	documented := map[string]bool{}
+	for _, row := range regexp.MustCompile("(?m)^\\| `([A-Z_]+)` \\|").FindAllStringSubmatch(string(docs), -1) {
+		documented[row[1]] = true
+	}
+	constants := map[string]bool{}
+	for _, c := range regexp.MustCompile(`Reason\w+ += "([A-Z_]+)"`).FindAllStringSubmatch(string(source), -1) {
+		constants[c[1]] = true
+		if !documented[c[1]] {
+			t.Errorf("%s is not in docs/api.md", c[1])
+		}
+	}
+	for reason := range documented {
+		// These two only /predict has, which this package does not use.
+		if !constants[reason] && reason != "INVALID_JSON" && reason != "INVALID_FORM" {
+			t.Errorf("%s of docs/api.md has no constant", reason)
+		}
+	}
+}

@@ -1,0 +1,176 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"image"
+	"image/jpeg"
+	"image/png"
+	"io"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+	"sync"
+
+	"golang.org/x/sync/semaphore"
+
+	"github.com/mienproject/mien/annotate"
+	"github.com/mienproject/mien/face"
+	inferencev1 "github.com/mienproject/mien/gen/inference/v1"
+	"github.com/mienproject/mien/photo"
+)
+
+const (
+	// maxPixels is what a server takes unless it is configured otherwise.
+	maxPixels = 64_000_000
+	// maxDecoded bounds the memory of all pictures being marked together.
+	maxDecoded  = 1 << 30
+	jpegQuality = 90
+)
+
+// marker writes pictures with their faces marked to a folder, and never outside
+// of it. A nil marker writes nothing. It is safe for concurrent use.
+type marker struct {
+	root   *os.Root
+	memory *semaphore.Weighted
+
+	mu    sync.Mutex
+	taken map[string]string // which file has each name
+}
+
+// newMarker makes the folder if need be. It returns nil for no folder.
+func newMarker(dir string) (*marker, error) {
+	if dir == "" {
+		return nil, nil
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // as mkdir would
+		return nil, err
+	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, err
+	}
+	return &marker{root: root, memory: semaphore.NewWeighted(maxDecoded), taken: map[string]string{}}, nil
+}
+
+func (m *marker) close() error {
+	if m == nil {
+		return nil
+	}
+	return m.root.Close()
+}
+
+// mark writes the file of that name and content with the faces of res.
+func (m *marker) mark(ctx context.Context, name string, data []byte, res *inferencev1.InferResults) error {
+	if m == nil {
+		return nil
+	}
+	p, err := photo.Open(data, photo.Limits{MaxPixels: maxPixels, MaxBytes: maxDecoded})
+	if err != nil {
+		return err
+	}
+	// What decoding takes, and the copy that is drawn on.
+	need := min(p.MemoryBytes+4*int64(p.Width)*int64(p.Height), maxDecoded)
+	if err := m.memory.Acquire(ctx, need); err != nil {
+		return err
+	}
+	defer m.memory.Release(need)
+	img, err := p.Decode(ctx)
+	if err != nil {
+		return err
+	}
+	target := markedName(name, p.Format)
+	if err := m.take(target, name); err != nil {
+		return err
+	}
+	marked := annotate.Draw(img, faces(res))
+	if err := m.root.MkdirAll(path.Dir(target), 0o755); err != nil {
+		return err
+	}
+	return m.replace(target, func(w io.Writer) error { return encode(w, marked, p.Format) })
+}
+
+// take keeps two files, and a file and its own source, from becoming one.
+func (m *marker) take(target, name string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if other, taken := m.taken[target]; taken {
+		return fmt.Errorf("%s is the annotated %s already", target, other)
+	}
+	if old, err := m.root.Stat(target); err == nil {
+		if source, err := os.Stat(name); err == nil && os.SameFile(old, source) {
+			return errors.New("the annotated picture would replace its source: name another folder")
+		}
+	}
+	m.taken[target] = name
+	return nil
+}
+
+// replace writes a file that is there as a whole or not at all.
+func (m *marker) replace(target string, write func(io.Writer) error) error {
+	temporary := path.Join(path.Dir(target), "."+path.Base(target)+".tmp")
+	f, err := m.root.Create(temporary)
+	if err != nil {
+		return err
+	}
+	err = errors.Join(write(f), f.Close())
+	if err == nil {
+		err = m.root.Rename(temporary, target)
+	}
+	if err != nil {
+		_ = m.root.Remove(temporary) // the first error tells more
+	}
+	return err
+}
+
+// markedName is where the annotated file of that name goes, with slashes: its
+// own path, with "__" for each folder up that would lead out. What is no PNG
+// becomes a JPEG, and says so.
+func markedName(name, format string) string {
+	if name == "-" {
+		name = "stdin"
+	}
+	name = filepath.ToSlash(strings.TrimPrefix(name, filepath.VolumeName(name)))
+	up := ""
+	for strings.HasPrefix(name, "../") {
+		name, up = name[3:], up+"__/"
+	}
+	name = up + strings.TrimLeft(name, "/")
+	suffix := strings.ToLower(path.Ext(name))
+	switch {
+	case format == "png" && suffix != ".png":
+		return name + ".png"
+	case format != "png" && suffix != ".jpg" && suffix != ".jpeg":
+		return name + ".jpg"
+	}
+	return name
+}
+
+func encode(w io.Writer, img image.Image, format string) error {
+	if format == "png" {
+		return png.Encode(w, img)
+	}
+	return jpeg.Encode(w, img, &jpeg.Options{Quality: jpegQuality})
+}
+
+// faces is the contract's answer in the words of package face.
+func faces(res *inferencev1.InferResults) []face.Face {
+	point := func(p *inferencev1.Point) face.Point {
+		return face.Point{X: float64(p.GetX()), Y: float64(p.GetY())}
+	}
+	var out []face.Face
+	for _, r := range res.GetResults() {
+		a, b := point(r.GetBox().GetUpLeft()), point(r.GetBox().GetLowerRight())
+		f := face.Face{Box: face.Box{MinX: a.X, MinY: a.Y, MaxX: b.X, MaxY: b.Y}, Confidence: r.GetConfidence()}
+		if l := r.GetLandmarks(); l != nil {
+			f.Landmarks = &face.Landmarks{
+				LeftEye: point(l.GetLeftEye()), RightEye: point(l.GetRightEye()), Nose: point(l.GetNose()),
+				MouthLeft: point(l.GetMouthLeft()), MouthRight: point(l.GetMouthRight()),
+			}
+		}
+		out = append(out, f)
+	}
+	return out
+}

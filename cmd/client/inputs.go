@@ -1,0 +1,145 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// extensions are what a picture in a folder ends in, in any case. Content
+// decides what it is.
+var extensions = []string{".jpg", ".jpeg", ".png", ".gif", ".webp", ".bmp", ".tif", ".tiff"}
+
+// inputs returns the names of all files to ask about, each one once: those of
+// the arguments, then those of --files-from. Names that lead nowhere are among
+// them, so that they are told like any other file that cannot be read.
+func (c *config) inputs(stdin io.Reader) ([]string, error) {
+	l := &list{seen: map[string]bool{}}
+	if c.Annotate != "" {
+		l.skip, _ = os.Stat(c.Annotate) // it need not be there yet
+	}
+	for _, name := range c.Files {
+		if name == "-" {
+			l.add(name)
+			continue
+		}
+		// A pattern that the shell left alone, unless a file is called so.
+		_, err := os.Lstat(name)
+		matches, bad := filepath.Glob(name)
+		if err == nil || bad != nil || len(matches) == 0 {
+			matches = []string{name}
+		}
+		for _, match := range matches {
+			l.expand(match)
+		}
+	}
+	if c.FilesFrom != "" {
+		if err := l.read(c.FilesFrom, c.Null, stdin); err != nil {
+			return nil, fmt.Errorf("--files-from: %w", err)
+		}
+	}
+	if len(l.names) == 0 {
+		return nil, fmt.Errorf("there is no picture to ask about: none below %q ends in one of %s",
+			append(c.Files, c.FilesFrom), strings.Join(extensions, " "))
+	}
+	return l.names, nil
+}
+
+// list collects names.
+type list struct {
+	names []string
+	seen  map[string]bool
+	// skip is the folder of annotated pictures, which are not to be asked about
+	// when it lies among the others; nil for none.
+	skip fs.FileInfo
+}
+
+func (l *list) add(name string) {
+	if !l.seen[name] {
+		l.seen[name] = true
+		l.names = append(l.names, name)
+	}
+}
+
+// expand adds a file, or what lies in a folder.
+func (l *list) expand(name string) {
+	name = filepath.Clean(name)
+	info, err := os.Stat(name)
+	if err != nil || !info.IsDir() {
+		l.add(name)
+		return
+	}
+	// As a file system rather than a path: a link to a folder is followed when it
+	// is named, and only then.
+	_ = fs.WalkDir(os.DirFS(name), ".", func(path string, d fs.DirEntry, err error) error {
+		full := filepath.Join(name, filepath.FromSlash(path))
+		if err != nil {
+			l.add(full) // cannot be read, and is told so
+			return nil
+		}
+		hidden := path != "." && strings.HasPrefix(d.Name(), ".")
+		if d.IsDir() {
+			if hidden || l.skips(d) {
+				return fs.SkipDir
+			}
+			return nil
+		}
+		if !hidden && slices.Contains(extensions, strings.ToLower(filepath.Ext(path))) && isFile(full, d) {
+			l.add(full)
+		}
+		return nil
+	})
+}
+
+func (l *list) skips(d fs.DirEntry) bool {
+	if l.skip == nil {
+		return false
+	}
+	info, err := d.Info()
+	return err == nil && os.SameFile(info, l.skip)
+}
+
+// isFile keeps out pipes and devices, from which reading may never end.
+func isFile(path string, d fs.DirEntry) bool {
+	if d.Type()&fs.ModeSymlink == 0 {
+		return d.Type().IsRegular()
+	}
+	info, err := os.Stat(path)
+	return err != nil || info.Mode().IsRegular() // a broken link is told when it is read
+}
+
+// read adds what a list of names holds.
+func (l *list) read(path string, null bool, stdin io.Reader) error {
+	if path != "-" {
+		f, err := os.Open(path) //nolint:gosec // the user names it
+		if err != nil {
+			return err
+		}
+		defer func() { _ = f.Close() }() // only read
+		stdin = f
+	}
+	names := bufio.NewScanner(stdin)
+	if null {
+		names.Split(func(data []byte, atEOF bool) (int, []byte, error) {
+			if i := bytes.IndexByte(data, 0); i >= 0 {
+				return i + 1, data[:i], nil
+			}
+			if atEOF && len(data) > 0 {
+				return len(data), data, nil
+			}
+			return 0, nil, nil
+		})
+	}
+	for names.Scan() {
+		if name := names.Text(); name != "" {
+			l.expand(name)
+		}
+	}
+	return names.Err()
+}

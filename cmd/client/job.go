@@ -1,0 +1,326 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"connectrpc.com/connect"
+
+	"github.com/mienproject/mien/client"
+	inferencev1 "github.com/mienproject/mien/gen/inference/v1"
+)
+
+const (
+	// patience is how long an overloaded server may answer nobody before
+	// pictures are given up.
+	patience = 2 * time.Minute
+	// maxRounds is how often a picture is asked about that the server does not
+	// answer, though it says that it is ready: the picture may be why.
+	maxRounds = 3
+)
+
+// Reasons of this program's own.
+const (
+	reasonUnreadable   = "UNREADABLE_FILE"
+	reasonNotAnnotated = "NOT_ANNOTATED"
+)
+
+// errLeft means that a file was left to the next run.
+var errLeft = errors.New("left to the next run")
+
+// job asks about many files.
+type job struct {
+	cfg    *config
+	client *client.Client
+	stdin  io.Reader
+	mark   *marker
+	screen *screen
+
+	stop func() // takes no more work
+
+	mu       sync.Mutex // guards all that follows
+	out      *output
+	later    []late // lines that come at the end
+	done     int    // files
+	failed   int
+	faces    int
+	answered time.Time // when the last answer came
+	fatal    error     // why stop was called; nil for an interrupt
+	code     int       // the exit code that goes with it
+}
+
+type late struct {
+	line
+	took time.Duration
+}
+
+// run asks about all files, and returns the exit code. When ctx ends it takes no
+// more work, and returns when what is in flight has finished.
+func (j *job) run(ctx context.Context, names []string) int {
+	started := time.Now()
+	todo, refused := j.remaining(names)
+	if skipped := len(names) - len(todo); skipped > 0 {
+		j.screen.say("%d of %d were answered by earlier runs, %d of them with an error", skipped, len(names), refused)
+	}
+	if len(todo) > 0 {
+		if err := j.waitReady(ctx); err != nil {
+			if ctx.Err() != nil {
+				return exitInterrupted
+			}
+			j.screen.say("%s: %v", j.cfg.URL, err)
+			return exitUnreachable
+		}
+		j.askAll(ctx, todo)
+	}
+
+	if j.failed > 0 || (j.screen.terminal && len(names) > 1) {
+		elapsed := time.Since(started)
+		j.screen.say("%d of %d answered, %d faces, %d failed, in %v (%.1f images/s)", j.done-j.failed, len(todo), j.faces, j.failed,
+			elapsed.Round(10*time.Millisecond), float64(j.done)/elapsed.Seconds())
+	}
+	switch {
+	case j.fatal != nil:
+		j.screen.say("stopped: %v", j.fatal)
+		if left := len(todo) - j.done; left > 0 {
+			j.screen.say("%d left; %s", left, j.cfg.resumeHint())
+		}
+		return j.code
+	case j.done < len(todo):
+		j.screen.say("interrupted; %d left; %s", len(todo)-j.done, j.cfg.resumeHint())
+		return exitInterrupted
+	case j.failed > 0 || refused > 0:
+		return exitSomeFailed
+	}
+	return exitOK
+}
+
+// remaining returns the files that earlier runs have not answered, and how many
+// of the others they answered with an error.
+func (j *job) remaining(names []string) (todo []string, refused int) {
+	for _, name := range names {
+		failed, answered := j.out.before.files[label(name)]
+		switch {
+		case !answered:
+			todo = append(todo, name)
+		case failed:
+			refused++
+		}
+	}
+	return todo, refused
+}
+
+func (j *job) askAll(ctx context.Context, todo []string) {
+	ctx, j.stop = context.WithCancel(ctx)
+	defer j.stop()
+	if j.out.table {
+		_ = j.screen.around(func() error { _, err := io.WriteString(j.out.file, tableHeader); return err }) // the first line fails as well
+	}
+	j.screen.begin(len(todo))
+	defer j.screen.end()
+	var next atomic.Int64
+	var workers sync.WaitGroup
+	for range min(j.cfg.Concurrency, len(todo)) {
+		workers.Go(func() {
+			for ctx.Err() == nil {
+				i := int(next.Add(1)) - 1
+				if i >= len(todo) {
+					return
+				}
+				j.ask(ctx, todo[i])
+			}
+		})
+	}
+	workers.Wait()
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for _, l := range j.later {
+		j.write(l.line, l.took)
+	}
+}
+
+// ask asks about one file and records what came of it.
+func (j *job) ask(ctx context.Context, name string) {
+	started := time.Now()
+	res, err := j.predict(ctx, name)
+	if errors.Is(err, errLeft) {
+		return
+	}
+	l, took := line{File: label(name)}, time.Since(started)
+	if err == nil {
+		l.Answer, err = answerOf(res)
+	}
+	if err != nil {
+		l.Error = failureOf(err)
+		j.screen.say("%s: %s", printable(l.File), printable(err.Error()))
+	}
+
+	j.mu.Lock()
+	j.done++
+	if l.Error == nil {
+		j.faces += len(l.Results)
+		j.answered = time.Now()
+	} else {
+		j.failed++
+	}
+	if l.Error != nil && !l.Error.final() {
+		// At the end of the output the next run can cut them off, so that each
+		// file has one line.
+		j.later = append(j.later, late{l, took})
+	} else {
+		j.write(l, took)
+	}
+	j.mu.Unlock()
+	j.screen.step()
+}
+
+// write expects mu to be held.
+func (j *job) write(l line, took time.Duration) {
+	if err := j.screen.around(func() error { return j.out.write(l, took) }); err != nil {
+		j.giveUp(exitSomeFailed, fmt.Errorf("the output cannot be written: %w", err))
+	}
+}
+
+// giveUp ends the run. It expects mu to be held; the first one counts.
+func (j *job) giveUp(code int, err error) {
+	if j.fatal == nil {
+		j.code, j.fatal = code, err
+		j.stop()
+	}
+}
+
+// predict returns the answer about one file, marked when that is wanted. It does
+// so even when ctx ends, unless it is waiting for the server then.
+func (j *job) predict(ctx context.Context, name string) (*inferencev1.InferResults, error) {
+	data, err := j.read(name)
+	if err != nil {
+		return nil, err
+	}
+	req := &inferencev1.Image{RawData: data, Options: j.cfg.options()}
+	finish := context.WithoutCancel(ctx)
+	started := time.Now()
+	for round := 1; ; round++ {
+		res, err := j.client.Predict(finish, req)
+		if err == nil {
+			if err := j.mark.mark(finish, name, data, res); err != nil {
+				return nil, &client.Error{Code: connect.CodeUnknown, Reason: reasonNotAnnotated, Message: err.Error()}
+			}
+			return res, nil
+		}
+		if err := j.again(ctx, err, round, started); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// again returns nil when it is time to ask once more after err, the error to
+// record when that would be no use, and errLeft when the run ends.
+func (j *job) again(ctx context.Context, err error, round int, started time.Time) error {
+	e, ok := errors.AsType[*client.Error](err)
+	switch {
+	case !ok:
+		return err
+	case e.Reason == client.ReasonUnknownModel, e.Reason == client.ReasonInvalidOptions,
+		e.Code == connect.CodeUnauthenticated, e.Code == connect.CodePermissionDenied, e.Code == connect.CodeUnimplemented:
+		// All other pictures would be refused as well.
+		return j.leave(exitUsage, err)
+	case e.Code != connect.CodeUnavailable:
+		return err
+	case e.Reason == client.ReasonOverloaded:
+		if j.stuck(started) {
+			return err
+		}
+	case round >= maxRounds:
+		return err
+	default:
+		if err := j.waitReady(ctx); err != nil {
+			if ctx.Err() != nil {
+				return errLeft
+			}
+			return j.leave(exitUnreachable, fmt.Errorf("%s: %w", j.cfg.URL, err))
+		}
+	}
+	return pause(ctx, max(e.RetryAfter, 100*time.Millisecond))
+}
+
+// leave ends the run.
+func (j *job) leave(code int, err error) error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.giveUp(code, err)
+	return errLeft
+}
+
+// stuck tells that the server has answered nobody for longer than patience.
+func (j *job) stuck(started time.Time) bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return time.Since(started) > patience && time.Since(j.answered) > patience
+}
+
+// waitReady waits for a server that is not there, as long as the flags say.
+func (j *job) waitReady(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, j.cfg.Wait)
+	defer cancel()
+	return j.client.WaitReady(ctx)
+}
+
+// read returns a file's content.
+func (j *job) read(name string) ([]byte, error) {
+	in := j.stdin
+	if name != "-" {
+		f, err := os.Open(name) //nolint:gosec // the user names it
+		if err != nil {
+			return nil, unreadable(err)
+		}
+		defer func() { _ = f.Close() }() // only read
+		in = f
+	}
+	data, err := client.Read(in)
+	if _, told := errors.AsType[*client.Error](err); err != nil && !told {
+		return nil, unreadable(err)
+	}
+	return data, err
+}
+
+func unreadable(err error) error {
+	code := connect.CodeUnknown
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		code = connect.CodeNotFound
+	case errors.Is(err, fs.ErrPermission):
+		code = connect.CodePermissionDenied
+	}
+	// The name is told beside it.
+	if e, ok := errors.AsType[*fs.PathError](err); ok {
+		err = e.Err
+	}
+	return &client.Error{Code: code, Reason: reasonUnreadable, Message: err.Error()}
+}
+
+func failureOf(err error) *failure {
+	e, ok := errors.AsType[*client.Error](err)
+	if !ok {
+		e = &client.Error{Code: connect.CodeUnknown, Message: err.Error()}
+	}
+	return &failure{Code: e.Code.String(), Reason: e.Reason, Message: e.Message}
+}
+
+// pause waits for d and up to as long again, and returns errLeft when ctx ends.
+func pause(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d + rand.N(d)) //nolint:gosec // spreads load, guards nothing
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return errLeft
+	case <-timer.C:
+		return nil
+	}
+}

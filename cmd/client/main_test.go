@@ -1,0 +1,698 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"image"
+	"image/color"
+	"image/draw"
+	"image/jpeg"
+	"image/png"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"connectrpc.com/connect"
+	"connectrpc.com/grpchealth"
+
+	"github.com/mienproject/mien/face/pigo"
+	inferencev1connect "github.com/mienproject/mien/gen/inference/v1/inferencev1connect"
+	"github.com/mienproject/mien/photo"
+	"github.com/mienproject/mien/service"
+)
+
+// quick asks for faces as large as the sample's only.
+const quick = "--min-face-size=150"
+
+const samplePath = "../../service/selftest/sample.jpg"
+
+// programVariable makes the test binary the program itself.
+const programVariable = "MIEN_CLIENT_TEST_PROGRAM"
+
+// serverURL is that of a server with the embedded model, for all tests.
+var serverURL string
+
+func TestMain(m *testing.M) {
+	if os.Getenv(programVariable) != "" {
+		os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+	}
+	flag.Parse()
+	if testing.Short() {
+		// Not yet seen often enough to hold up everything else.
+		fmt.Println("cmd/client: the tests of the program run without -short only")
+		os.Exit(0)
+	}
+	server := httptest.NewUnstartedServer(handler(service.DefaultConfig()))
+	server.Config.Protocols = new(http.Protocols)
+	server.Config.Protocols.SetHTTP1(true)
+	server.Config.Protocols.SetUnencryptedHTTP2(true)
+	server.Start()
+	serverURL = server.URL
+	os.Exit(m.Run())
+}
+
+// handler is the real service.
+func handler(config service.Config) http.Handler {
+	detector, err := pigo.New()
+	if err != nil {
+		panic(err)
+	}
+	config.Models = []service.Model{{Name: "pigo", Detector: detector}}
+	svc, err := service.New(config)
+	if err != nil {
+		panic(err)
+	}
+	mux := http.NewServeMux()
+	mux.Handle(svc.Handler())
+	mux.Handle(grpchealth.NewHandler(grpchealth.NewStaticChecker(inferencev1connect.InferenceName)))
+	return mux
+}
+
+// program is the program with args, to be run in dir.
+func program(t *testing.T, dir string, args ...string) *exec.Cmd {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), self, args...)
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), programVariable+"=1", "MIEN_URL="+serverURL)
+	return cmd
+}
+
+// result is what the program said.
+type result struct {
+	code           int
+	stdout, stderr string
+}
+
+func runProgram(t *testing.T, dir string, args ...string) result {
+	t.Helper()
+	return wait(t, program(t, dir, args...))
+}
+
+func wait(t *testing.T, cmd *exec.Cmd) result {
+	t.Helper()
+	return begin(t, cmd)()
+}
+
+// begin starts cmd and returns what waits for it.
+func begin(t *testing.T, cmd *exec.Cmd) func() result {
+	t.Helper()
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	return func() result {
+		t.Helper()
+		if _, failed := errors.AsType[*exec.ExitError](cmd.Wait()); failed && strings.Contains(stderr.String(), "DATA RACE") {
+			t.Error(stderr.String())
+		}
+		return result{cmd.ProcessState.ExitCode(), stdout.String(), stderr.String()}
+	}
+}
+
+// answers are the lines of an output by file. More than one line for a file
+// fails the test.
+func answers(t *testing.T, output string) map[string]line {
+	t.Helper()
+	all := map[string]line{}
+	for text := range strings.Lines(output) {
+		var l line
+		if err := json.Unmarshal([]byte(text), &l); err != nil || !strings.HasSuffix(text, "\n") {
+			t.Errorf("%q: %v", text, err)
+		}
+		if _, twice := all[l.File]; twice {
+			t.Errorf("%s was answered twice", l.File)
+		}
+		all[l.File] = l
+	}
+	return all
+}
+
+func readFile(t testing.TB, path string) []byte {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+func writeFile(t testing.TB, path string, data []byte) {
+	t.Helper()
+	if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, data, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// small returns the sample picture at a sixteenth of its size, which is quick
+// and has no face.
+func small(t testing.TB) image.Image {
+	t.Helper()
+	img, err := jpeg.Decode(bytes.NewReader(readFile(t, samplePath)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := image.NewRGBA(image.Rect(0, 0, img.Bounds().Dx()/16, img.Bounds().Dy()/16))
+	for y := range out.Rect.Dy() {
+		for x := range out.Rect.Dx() {
+			out.Set(x, y, img.At(16*x, 16*y))
+		}
+	}
+	return out
+}
+
+// folder returns one with n small pictures, all of them different.
+func folder(t testing.TB, n int) string {
+	t.Helper()
+	dir := t.TempDir()
+	picture := small(t).(*image.RGBA)
+	for i := range n {
+		draw.Draw(picture, image.Rect(0, 0, 4, 4), image.NewUniform(color.Gray16{uint16(64 * i)}), image.Point{}, draw.Src)
+		var b bytes.Buffer
+		if err := jpeg.Encode(&b, picture, nil); err != nil {
+			t.Fatal(err)
+		}
+		writeFile(t, filepath.Join(dir, "photos", fmt.Sprintf("%c", 'a'+i%7), fmt.Sprintf("%04d.jpg", i)), b.Bytes())
+	}
+	return dir
+}
+
+// until waits for the output to have so many lines.
+func until(t *testing.T, path string, lines int) {
+	t.Helper()
+	for {
+		data, _ := os.ReadFile(path)
+		if bytes.Count(data, []byte("\n")) >= lines {
+			return
+		}
+		if t.Context().Err() != nil {
+			t.Fatal(t.Context().Err())
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// TestKilledAndResumed: a thousand pictures, killed three times in the middle,
+// are each answered once.
+func TestKilledAndResumed(t *testing.T) {
+	const n = 1000
+	dir := folder(t, n)
+	output := filepath.Join(dir, "out.jsonl")
+	args := []string{"-o", "out.jsonl", "--resume", "photos"}
+	for _, lines := range []int{150, 400, 700} {
+		cmd := program(t, dir, args...)
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		until(t, output, lines)
+		if err := cmd.Process.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		_ = cmd.Wait() // it was killed
+		data := readFile(t, output)
+		if got := bytes.Count(data, []byte("\n")); got < lines || got >= n {
+			t.Fatalf("killed after %d lines", got)
+		}
+		// As if it had been killed amid a write.
+		writeFile(t, output, append(data, `{"file":"photos/a/0000.jpg","width":6`...))
+	}
+	r := runProgram(t, dir, args...)
+	if r.code != exitOK {
+		t.Errorf("exit code %d\n%s", r.code, r.stderr)
+	}
+	got := answers(t, string(readFile(t, output)))
+	if len(got) != n {
+		t.Errorf("%d answers", len(got))
+	}
+	for i := range n {
+		name := filepath.Join("photos", fmt.Sprintf("%c", 'a'+i%7), fmt.Sprintf("%04d.jpg", i))
+		if l := got[name]; l.Answer == nil || l.Width != 20 || l.Height != 25 || l.Model != "pigo" {
+			t.Errorf("%s: %+v", name, l)
+		}
+	}
+	// There is nothing left to do, even without a server.
+	before := readFile(t, output)
+	r = runProgram(t, dir, append(args, "--url", "localhost:1")...)
+	if r.code != exitOK || !bytes.Equal(before, readFile(t, output)) {
+		t.Errorf("exit code %d\n%s", r.code, r.stderr)
+	}
+}
+
+// TestInterrupted: what is in flight finishes, and a second run does the rest.
+func TestInterrupted(t *testing.T) {
+	const n = 300
+	dir := folder(t, n)
+	output := filepath.Join(dir, "out.jsonl")
+	for _, signal := range []os.Signal{os.Interrupt, syscall.SIGTERM} {
+		os.Remove(output)
+		cmd := program(t, dir, "-o", output, "photos")
+		finish := begin(t, cmd)
+		until(t, output, 50)
+		cmd.Process.Signal(signal)
+		r := finish()
+		if r.code != exitInterrupted || !strings.Contains(r.stderr, "--resume goes on") {
+			t.Errorf("%v: exit code %d\n%s", signal, r.code, r.stderr)
+		}
+		if got := len(answers(t, string(readFile(t, output)))); got < 50 || got >= n {
+			t.Errorf("%v: %d answers", signal, got)
+		}
+	}
+	r := runProgram(t, dir, "-o", output, "--resume", "photos")
+	if got := answers(t, string(readFile(t, output))); r.code != exitOK || len(got) != n {
+		t.Errorf("exit code %d, %d answers\n%s", r.code, len(got), r.stderr)
+	}
+}
+
+// TestBadFiles: they are told, the rest goes on, and those that may mend are
+// asked about again.
+func TestBadFiles(t *testing.T) {
+	dir := t.TempDir()
+	sample := readFile(t, samplePath)
+	writeFile(t, filepath.Join(dir, "good.jpg"), sample)
+	writeFile(t, filepath.Join(dir, "cut.jpg"), sample[:2000])
+	writeFile(t, filepath.Join(dir, "text.jpg"), []byte("hello"))
+	writeFile(t, filepath.Join(dir, "empty.png"), nil)
+	writeFile(t, filepath.Join(dir, "odd\xffname & co.jpg"), sample)
+	large := filepath.Join(dir, "large.tiff")
+	writeFile(t, large, nil)
+	if err := os.Truncate(large, 1<<40); err != nil {
+		os.Remove(large) // not every file system can
+	}
+	if err := os.Symlink("nowhere", filepath.Join(dir, "broken.jpg")); err != nil {
+		t.Fatal(err)
+	}
+	args := []string{quick, "-o", "out", "--resume", ".", "missing.jpg", "no*match"}
+	want := map[string]string{
+		"good.jpg": "", `odd\xffname & co.jpg`: "",
+		"cut.jpg": "CORRUPT_IMAGE", "text.jpg": "UNSUPPORTED_FORMAT", "empty.png": "EMPTY_IMAGE", "large.tiff": "TOO_MANY_BYTES",
+		"broken.jpg": "UNREADABLE_FILE", "missing.jpg": "UNREADABLE_FILE", "no*match": "UNREADABLE_FILE",
+	}
+	r := runProgram(t, dir, args...)
+	check := func() {
+		t.Helper()
+		if r.code != exitSomeFailed {
+			t.Errorf("exit code %d\n%s", r.code, r.stderr)
+		}
+		output := string(readFile(t, filepath.Join(dir, "out")))
+		got := answers(t, output)
+		if len(got) != len(want) {
+			t.Errorf("%d answers, want %d:\n%s", len(got), len(want), output)
+		}
+		for name, reason := range want {
+			l := got[name]
+			if reason == "" && (l.Answer == nil || len(l.Results) != 1 || l.Error != nil) {
+				t.Errorf("%s: %+v", name, l)
+			}
+			if reason != "" && (l.Error == nil || l.Error.Reason != reason || l.Error.Code == "" || l.Error.Message == "") {
+				t.Errorf("%s: %+v, want %s", name, l.Error, reason)
+			}
+		}
+		for i, text := range slices.Collect(strings.Lines(output)) {
+			if strings.Contains(text, "UNREADABLE_FILE") != (i >= len(want)-3) {
+				t.Errorf("line %d is %s", i+1, text)
+			}
+		}
+	}
+	check()
+	for name, reason := range want {
+		if told := strings.Contains(r.stderr, name+": "+reason) || strings.Contains(r.stderr, fmt.Sprintf("%q: %s", name, reason)); told != (reason != "") {
+			t.Errorf("%s is told on standard error: %v\n%s", name, told, r.stderr)
+		}
+	}
+	// The same again: three are tried again, and nothing is there twice.
+	r = runProgram(t, dir, args...)
+	check()
+	if !strings.Contains(r.stderr, "6 of 9 were answered by earlier runs, 4 of them with an error") {
+		t.Error(r.stderr)
+	}
+	// And one that can be read now.
+	writeFile(t, filepath.Join(dir, "missing.jpg"), sample)
+	want["missing.jpg"] = ""
+	r = runProgram(t, dir, args...)
+	output := string(readFile(t, filepath.Join(dir, "out")))
+	if got := answers(t, output)["missing.jpg"]; got.Answer == nil || len(got.Results) != 1 {
+		t.Errorf("%+v", got)
+	}
+}
+
+// TestExitCodes: each, and what is said along with it.
+func TestExitCodes(t *testing.T) {
+	dir := t.TempDir()
+	writeFile(t, filepath.Join(dir, "a.jpg"), readFile(t, samplePath))
+	writeFile(t, filepath.Join(dir, "bad.jpg"), []byte("bad"))
+	writeFile(t, filepath.Join(dir, "notes.txt"), []byte("notes\n"))
+	writeFile(t, filepath.Join(dir, "one.txt"), []byte("notes"))
+	writeFile(t, filepath.Join(dir, "empty", "notes.txt"), []byte("notes"))
+	for _, c := range []struct {
+		args string
+		code int
+		says string
+	}{
+		{"a.jpg", 0, ""},
+		{"--help", 0, ""},
+		{"--grpc a.jpg", 0, ""},
+		{"--min-confidence 1 --max-results 3 --min-face-size 50 --skip-landmarks --model pigo a.jpg", 0, ""},
+		{"-o /dev/null a.jpg", 0, ""},
+		{"a.jpg bad.jpg", 1, "bad.jpg: UNSUPPORTED_FORMAT"},
+		{"-o /dev/full a.jpg", 1, "no space left"},
+		{"", 2, "name a picture"},
+		{"empty", 2, "no picture"},
+		{"--nonsense a.jpg", 2, "--nonsense"},
+		{"--url ftp://x a.jpg", 2, "--url"},
+		{"--timeout 0s --wait 0s --concurrency 0 --min-confidence 2 --max-results=-1 --min-face-size=-1 a.jpg", 2, "--min-face-size"},
+		{"--model nosuch a.jpg", 2, "UNKNOWN_MODEL"},
+		{"--resume a.jpg", 2, "--resume needs --output"},
+		{"--resume -o out --format table a.jpg", 2, "JSON lines"},
+		{"--resume -o out -", 2, "standard input"},
+		{"--resume -o /dev/null a.jpg", 2, "files only"},
+		{"-o notes.txt a.jpg", 2, "has content already"},
+		{"-o notes.txt --resume a.jpg", 2, "line 1 was not written by this program"},
+		{"-o one.txt --resume a.jpg", 2, "line 1 was not written by this program"},
+		{"-o nowhere/out a.jpg", 2, "no such file"},
+		{"--annotate a.jpg a.jpg", 2, "--annotate"},
+		{"-0 a.jpg", 2, "--files-from"},
+		{"--files-from nowhere", 2, "nowhere"},
+		{"--files-from - -", 2, "at once"},
+		{"--url http://127.0.0.1:1 --wait 300ms a.jpg", 3, "refused"},
+	} {
+		t.Run(c.args, func(t *testing.T) {
+			if strings.Contains(c.args, "/dev/full") && runtime.GOOS != "linux" {
+				t.Skip("has no /dev/full")
+			}
+			r := runProgram(t, dir, strings.Fields(c.args)...)
+			if r.code != c.code || !strings.Contains(r.stderr, c.says) || (c.says == "" && r.stderr != "") {
+				t.Errorf("exit code %d, want %d\n%s", r.code, c.code, r.stderr)
+			}
+		})
+	}
+	if string(readFile(t, filepath.Join(dir, "notes.txt"))) != "notes\n" || string(readFile(t, filepath.Join(dir, "one.txt"))) != "notes" {
+		t.Error("a file of somebody else's was changed")
+	}
+}
+
+// TestInputs: every way to name pictures.
+func TestInputs(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{
+		"a.jpg", "b.PNG", "c.txt", "sub/d.webp", "sub/deep/e.tiff", ".hidden.jpg", ".git/f.jpg", "[x].jpg", "x.jpg", "marked/a.jpg", "new\nline.jpg",
+	} {
+		writeFile(t, filepath.Join(dir, name), nil)
+	}
+	if err := errors.Join(os.Symlink("sub", filepath.Join(dir, "link")), syscall.Mkfifo(filepath.Join(dir, "sub/pipe.jpg"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	t.Chdir(dir)
+	for _, c := range []struct {
+		cfg   config
+		stdin string
+		want  string
+	}{
+		{cfg: config{Files: []string{"."}, Annotate: "marked"}, want: "[x].jpg a.jpg b.PNG new\nline.jpg sub/d.webp sub/deep/e.tiff x.jpg"},
+		{cfg: config{Files: []string{"sub", "./a.jpg", "a.jpg", "sub/../a.jpg", "c.txt", "nope.jpg"}}, want: "sub/d.webp sub/deep/e.tiff a.jpg c.txt nope.jpg"},
+		{cfg: config{Files: []string{"*.jpg"}}, want: ".hidden.jpg [x].jpg a.jpg new\nline.jpg x.jpg"},
+		{cfg: config{Files: []string{"[x].jpg", "s*"}}, want: "[x].jpg sub/d.webp sub/deep/e.tiff"},
+		{cfg: config{Files: []string{"[", "link", "-"}}, want: "[ link/d.webp link/deep/e.tiff -"},
+		{cfg: config{FilesFrom: "-"}, stdin: "a.jpg\r\n\nsub\n*.jpg", want: "a.jpg sub/d.webp sub/deep/e.tiff *.jpg"},
+		{cfg: config{FilesFrom: "-", Null: true}, stdin: "new\nline.jpg\x00\x00a.jpg", want: "new\nline.jpg a.jpg"},
+	} {
+		got, err := c.cfg.inputs(strings.NewReader(c.stdin))
+		if err != nil || strings.Join(got, " ") != c.want {
+			t.Errorf("%q: %q, %v, want %q", c.cfg.Files, got, err, c.want)
+		}
+	}
+}
+
+func TestStandardInput(t *testing.T) {
+	cmd := program(t, t.TempDir(), "-")
+	cmd.Stdin = bytes.NewReader(readFile(t, samplePath))
+	r := wait(t, cmd)
+	if got := answers(t, r.stdout)["-"]; r.code != exitOK || got.Answer == nil || len(got.Results) != 1 ||
+		!strings.Contains(string(got.Results[0]), `"upLeft":{"x":`) {
+		t.Errorf("%+v\n%s", got, r.stderr)
+	}
+}
+
+// TestAnnotate: where the marked pictures go, as what, and never elsewhere.
+func TestAnnotate(t *testing.T) {
+	root := t.TempDir()
+	dir := filepath.Join(root, "here")
+	sample := readFile(t, samplePath)
+	img, err := jpeg.Decode(bytes.NewReader(sample))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var asPNG bytes.Buffer
+	if err := png.Encode(&asPNG, img); err != nil {
+		t.Fatal(err)
+	}
+	writeFile(t, filepath.Join(dir, "a.jpg"), sample)
+	writeFile(t, filepath.Join(dir, "sub/b.png"), asPNG.Bytes())
+	writeFile(t, filepath.Join(dir, "sub/c.gif"), sample)
+	writeFile(t, filepath.Join(dir, "bad.jpg"), sample[:3000])
+	writeFile(t, filepath.Join(root, "up.jpg"), sample)
+	r := runProgram(t, dir, quick, "--annotate", "marked", ".", "../up.jpg", filepath.Join(root, "up.jpg"))
+	if r.code != exitSomeFailed {
+		t.Errorf("exit code %d\n%s", r.code, r.stderr)
+	}
+	var got []string
+	_ = filepath.WalkDir(filepath.Join(dir, "marked"), func(path string, d os.DirEntry, _ error) error {
+		if !d.IsDir() {
+			name, _ := filepath.Rel(filepath.Join(dir, "marked"), path)
+			got = append(got, name)
+			p, err := photo.Open(readFile(t, path), photo.Limits{})
+			if err != nil || p.Width != 320 || p.Height != 400 || (p.Format == "png") != strings.HasSuffix(name, ".png") {
+				t.Errorf("%s: %+v, %v", name, p, err)
+			}
+		}
+		return nil
+	})
+	want := []string{"__/up.jpg", "a.jpg", "sub/b.png", "sub/c.gif.jpg", strings.TrimPrefix(filepath.Join(root, "up.jpg"), "/")}
+	slices.Sort(want)
+	if slices.Sort(got); !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+	if bytes.Equal(readFile(t, filepath.Join(dir, "marked/a.jpg")), sample) {
+		t.Error("nothing was drawn")
+	}
+	// Again: the folder's own pictures are not asked about.
+	if n := len(answers(t, runProgram(t, dir, quick, "--annotate", "marked", ".").stdout)); n != 4 {
+		t.Errorf("%d answers the second time", n)
+	}
+
+	// Never over its source, and not through a link that leads out.
+	r = runProgram(t, dir, quick, "--annotate", ".", "a.jpg")
+	if got := answers(t, r.stdout)["a.jpg"]; r.code != exitSomeFailed || got.Error == nil || got.Error.Reason != reasonNotAnnotated ||
+		!bytes.Equal(readFile(t, filepath.Join(dir, "a.jpg")), sample) {
+		t.Errorf("exit code %d, %+v", r.code, got)
+	}
+	if err := errors.Join(os.Mkdir(filepath.Join(dir, "trap"), 0o755), os.Symlink("../..", filepath.Join(dir, "trap/sub"))); err != nil {
+		t.Fatal(err)
+	}
+	r = runProgram(t, dir, quick, "--annotate", "trap", "sub/b.png")
+	if _, err := os.Stat(filepath.Join(root, "b.png")); r.code != exitSomeFailed || err == nil {
+		t.Errorf("exit code %d, %v\n%s", r.code, err, r.stdout)
+	}
+}
+
+// TestTwoProcesses: an output has one writer.
+func TestTwoProcesses(t *testing.T) {
+	release := make(chan struct{})
+	next := handler(service.DefaultConfig())
+	asked := make(chan struct{}, 1)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == inferencev1connect.InferencePredictProcedure {
+			asked <- struct{}{}
+			<-release
+		}
+		next.ServeHTTP(w, r)
+	}))
+	defer server.Close()
+	dir := t.TempDir()
+	writeFile(t, filepath.Join(dir, "a.jpg"), readFile(t, samplePath))
+	args := []string{"-o", "out", "--resume", "--url", server.URL, "a.jpg"}
+	first := program(t, dir, args...)
+	if err := first.Start(); err != nil {
+		t.Fatal(err)
+	}
+	<-asked
+	if r := runProgram(t, dir, args...); r.code != exitUsage || !strings.Contains(r.stderr, "another process") {
+		t.Errorf("exit code %d\n%s", r.code, r.stderr)
+	}
+	close(release)
+	if err := first.Wait(); err != nil {
+		t.Error(err)
+	}
+	if got := answers(t, string(readFile(t, filepath.Join(dir, "out")))); len(got) != 1 {
+		t.Errorf("%v", got)
+	}
+}
+
+// TestServerAway: one that comes back is waited for, one that does not ends the
+// run, and the next run does the rest.
+func TestServerAway(t *testing.T) {
+	const n = 60
+	dir := folder(t, n)
+	real1 := handler(service.DefaultConfig())
+	served := 0
+	away := make(chan struct{})
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == inferencev1connect.InferencePredictProcedure {
+			if served++; served == 20 {
+				close(away)
+			}
+		}
+		select {
+		case <-away:
+			panic(http.ErrAbortHandler)
+		default:
+			real1.ServeHTTP(w, r)
+		}
+	}))
+	server.Start()
+	defer server.Close()
+	args := []string{"-o", "out", "--resume", "--concurrency", "1", "--wait", "500ms", "photos", "--url"}
+	r := runProgram(t, dir, append(args, server.URL)...)
+	if r.code != exitUnreachable || !strings.Contains(r.stderr, "--resume goes on") {
+		t.Errorf("exit code %d\n%s", r.code, r.stderr)
+	}
+	if got := answers(t, string(readFile(t, filepath.Join(dir, "out")))); len(got) != 19 {
+		t.Errorf("%d answers", len(got))
+	}
+
+	flaky := 0
+	restarting := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if flaky++; flaky > 5 && flaky <= 15 {
+			panic(http.ErrAbortHandler)
+		}
+		real1.ServeHTTP(w, r)
+	}))
+	defer restarting.Close()
+	r = runProgram(t, dir, append(args, restarting.URL, "--wait", "10s")...)
+	if got := answers(t, string(readFile(t, filepath.Join(dir, "out")))); r.code != exitOK || len(got) != n {
+		t.Errorf("exit code %d, %d answers\n%s", r.code, len(got), r.stderr)
+	}
+}
+
+// TestOverloaded: a server with less room than the client has pictures under
+// way answers them all in the end.
+func TestOverloaded(t *testing.T) {
+	config := service.DefaultConfig()
+	config.Workers, config.Queue = 1, 0
+	server := httptest.NewServer(handler(config))
+	defer server.Close()
+	dir := t.TempDir()
+	for i := range 4 {
+		writeFile(t, filepath.Join(dir, fmt.Sprintf("%d.jpg", i)), readFile(t, samplePath))
+	}
+	r := runProgram(t, dir, "--concurrency", "4", "--url", server.URL, ".")
+	if got := answers(t, r.stdout); r.code != exitOK || len(got) != 4 {
+		t.Errorf("exit code %d, %d answers\n%s", r.code, len(got), r.stderr)
+	}
+}
+
+// TestTimeout: a picture that takes too long is told, and asked about again by
+// the next run.
+func TestTimeout(t *testing.T) {
+	next := handler(service.DefaultConfig())
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == inferencev1connect.InferencePredictProcedure {
+			_, _ = io.Copy(io.Discard, r.Body) // or the caller's leaving goes unnoticed
+			<-r.Context().Done()
+			return
+		}
+		next.ServeHTTP(w, r)
+	}))
+	defer server.Close()
+	dir := t.TempDir()
+	writeFile(t, filepath.Join(dir, "a.jpg"), readFile(t, samplePath))
+	r := runProgram(t, dir, "-o", "out", "--resume", "--timeout", "100ms", "--url", server.URL, "a.jpg")
+	got := answers(t, string(readFile(t, filepath.Join(dir, "out"))))["a.jpg"]
+	if r.code != exitSomeFailed || got.Error == nil || got.Error.Code != connect.CodeDeadlineExceeded.String() {
+		t.Errorf("exit code %d, %+v", r.code, got)
+	}
+	r = runProgram(t, dir, "-o", "out", "--resume", "a.jpg")
+	if got := answers(t, string(readFile(t, filepath.Join(dir, "out"))))["a.jpg"]; r.code != exitOK || got.Answer == nil {
+		t.Errorf("exit code %d, %+v", r.code, got)
+	}
+}
+
+func TestMarkedName(t *testing.T) {
+	for _, c := range [][3]string{
+		{"a.jpg", "jpeg", "a.jpg"},
+		{"a/b.JPEG", "jpeg", "a/b.JPEG"},
+		{"a.webp", "webp", "a.webp.jpg"},
+		{"a.png", "jpeg", "a.png.jpg"},
+		{"a.jpg", "png", "a.jpg.png"},
+		{"/x/a.png", "png", "x/a.png"},
+		{"../../a.jpg", "jpeg", "__/__/a.jpg"},
+		{"-", "gif", "stdin.jpg"},
+	} {
+		if got := markedName(c[0], c[1]); got != c[2] {
+			t.Errorf("%s of %s becomes %s, want %s", c[0], c[1], got, c[2])
+		}
+	}
+}
+
+// FuzzReadAnswered: whatever an output file holds, what is kept of it reads as
+// the same again, and nothing of it is cut that is not the last line or an error
+// worth another try.
+func FuzzReadAnswered(f *testing.F) {
+	f.Add([]byte(`{"file":"a.jpg","width":1,"height":1,"model":"pigo","results":[]}` + "\n" + `{"file":"b.jpg","wid`))
+	f.Add([]byte(`{"file":"a","error":{"code":"invalid_argument","reason":"CORRUPT_IMAGE"}}` + "\n" + `{"file":"b","error":{"code":"unavailable"}}` + "\n"))
+	f.Add([]byte(`{"file":"b","error":{"code":"unavailable"}}` + "\n" + `{"file":"a","results":[{}]}` + "\n{"))
+	f.Add([]byte("notes\n"))
+	f.Add([]byte{})
+	f.Fuzz(func(t *testing.T, data []byte) {
+		a, err := readAnswered(bytes.NewReader(data))
+		if err != nil {
+			return
+		}
+		if a.length < 0 || a.length > int64(len(data)) {
+			t.Fatalf("%d of %d bytes", a.length, len(data))
+		}
+		kept := data[:a.length]
+		if len(kept) > 0 && kept[len(kept)-1] != '\n' {
+			t.Errorf("%q does not end with a line", kept)
+		}
+		again, err := readAnswered(bytes.NewReader(kept))
+		if err != nil || again.length != a.length || len(again.files) != len(a.files) {
+			t.Errorf("%+v, then %+v, %v", a, again, err)
+		}
+	})
+}
+
+// TestLabel: names that are no text can be told apart, and those that are stay
+// as they are.
+func TestLabel(t *testing.T) {
+	for name, want := range map[string]string{"a b é.jpg": "a b é.jpg", "a\xff\xfe": `a\xff\xfe`, "\ufffd": "\ufffd", "": ""} {
+		if got := label(name); got != want {
+			t.Errorf("%q becomes %q, want %q", name, got, want)
+		}
+	}
+}
+
+// TestPause: an interrupt does not wait for the server's recovery.
+func TestPause(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := pause(ctx, time.Hour); !errors.Is(err, errLeft) {
+		t.Error(err)
+	}
+}

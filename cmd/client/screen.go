@@ -1,0 +1,102 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/schollz/progressbar/v3"
+)
+
+// screen is where people look: messages, and a bar on the terminal's last line.
+// It is safe for concurrent use.
+type screen struct {
+	mu       sync.Mutex
+	stderr   io.Writer
+	terminal bool // stderr is one
+	wantsBar bool
+	// shared tells that the output goes to a terminal as well, where it must not
+	// run into the bar.
+	shared bool
+	bar    *progressbar.ProgressBar // nil for none
+}
+
+func newScreen(stderr, stdout *os.File, cfg *config) *screen {
+	terminal := isTerminal(stderr)
+	return &screen{
+		stderr: stderr, terminal: terminal,
+		wantsBar: terminal && cfg.Progress == "auto",
+		shared:   cfg.Output == "" && isTerminal(stdout),
+	}
+}
+
+// begin shows that total files are to be asked about.
+func (s *screen) begin(total int) {
+	if !s.wantsBar || total < 2 {
+		return
+	}
+	s.bar = progressbar.NewOptions(total,
+		progressbar.OptionSetWriter(s.stderr),
+		progressbar.OptionSetTheme(progressbar.ThemeASCII),
+		progressbar.OptionFullWidth(),
+		progressbar.OptionShowCount(),
+		progressbar.OptionShowIts(),
+		progressbar.OptionSetItsString("images"),
+		progressbar.OptionSetPredictTime(true),
+		progressbar.OptionThrottle(100*time.Millisecond),
+		progressbar.OptionUseANSICodes(true),
+		progressbar.OptionClearOnFinish(),
+	)
+	s.draw()
+}
+
+// step shows that one more file is done.
+func (s *screen) step() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.bar != nil {
+		_ = s.bar.Add(1) // nobody may be looking any more
+	}
+}
+
+// end removes the bar.
+func (s *screen) end() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.clear()
+	s.bar = nil
+}
+
+// say writes a message for people on a line of its own.
+func (s *screen) say(format string, args ...any) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.clear()
+	fmt.Fprintf(s.stderr, "mien-client: %s\n", fmt.Sprintf(format, args...))
+	s.draw()
+}
+
+// around calls write, which may write where the bar is.
+func (s *screen) around(write func() error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.shared {
+		s.clear()
+		defer s.draw()
+	}
+	return write()
+}
+
+func (s *screen) clear() {
+	if s.bar != nil {
+		_ = s.bar.Clear()
+	}
+}
+
+func (s *screen) draw() {
+	if s.bar != nil {
+		_ = s.bar.RenderBlank()
+	}
+}

@@ -1,0 +1,129 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/mienproject/mien/service"
+)
+
+// terminal returns both ends of a terminal of 80 columns: what is written to tty
+// can be read from screen.
+func terminal(t *testing.T) (screen, tty *os.File) {
+	t.Helper()
+	screen, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
+	if err != nil {
+		t.Skip("no terminal to test with: ", err)
+	}
+	fd := int(screen.Fd())
+	n, err := unix.IoctlGetInt(fd, unix.TIOCGPTN)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.IoctlSetPointerInt(fd, unix.TIOCSPTLCK, 0); err != nil {
+		t.Fatal(err)
+	}
+	tty, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.IoctlSetWinsize(int(tty.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: 24, Col: 80}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { screen.Close(); tty.Close() })
+	return screen, tty
+}
+
+// onTerminal runs the program with standard error, and standard output if it is
+// to be shared, on a terminal. It returns what that showed, and the output.
+func onTerminal(t *testing.T, shared bool, dir string, args ...string) (shown, stdout string) {
+	t.Helper()
+	screen, tty := terminal(t)
+	cmd := program(t, dir, args...)
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, tty
+	if shared {
+		cmd.Stdout = tty
+	}
+	drawn := make(chan string)
+	go func() {
+		var b strings.Builder
+		for buffer := make([]byte, 4096); !strings.Contains(b.String(), "END"); {
+			n, err := screen.Read(buffer)
+			b.Write(buffer[:n])
+			if err != nil {
+				break
+			}
+		}
+		drawn <- b.String()
+	}()
+	err := cmd.Run()
+	io.WriteString(tty, "END")
+	shown = <-drawn
+	if err != nil {
+		t.Errorf("%v\n%q", err, shown)
+	}
+	return shown, out.String()
+}
+
+// barPattern is a bar with count, rate and times.
+var barPattern = regexp.MustCompile(`[1-9]\d?% \[=+>.*\] \(\d+/40, [\d.]+ images/s\) \[\d+s:\d+s\]`)
+
+// erase clears a line, or what follows of it.
+var erase = regexp.MustCompile(`\x1b\[\d?K`)
+
+func TestTerminal(t *testing.T) {
+	dir := folder(t, 40)
+	// Slow enough for the bar to move.
+	next := handler(service.DefaultConfig())
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		time.Sleep(20 * time.Millisecond)
+		next.ServeHTTP(w, r)
+	}))
+	defer server.Close()
+	args := []string{"--concurrency", "1", "--url", server.URL, "photos"}
+	shown, out := onTerminal(t, false, dir, args...)
+	if len(answers(t, out)) != 40 || strings.Contains(out, "\x1b") {
+		t.Errorf("output was %q", out)
+	}
+	if !barPattern.MatchString(shown) || !strings.Contains(shown, "40 of 40 answered, 0 faces, 0 failed") {
+		t.Errorf("the terminal showed %q", shown)
+	}
+	for part := range strings.FieldsFuncSeq(shown, func(r rune) bool { return r == '\r' || r == '\n' }) {
+		if part = erase.ReplaceAllString(part, ""); len(part) > 80 {
+			t.Errorf("a line of %d columns: %q", len(part), part)
+		}
+	}
+
+	shown, _ = onTerminal(t, true, dir, args...)
+	if !strings.Contains(shown, strings.TrimSpace(tableHeader)) || !barPattern.MatchString(shown) ||
+		len(regexp.MustCompile(`(?m)(^|\r|\x1b\[2K) +0      - +\d+  photos/./\d+\.jpg\r$`).FindAllString(shown, -1)) != 40 {
+		t.Errorf("the terminal showed %q", shown)
+	}
+
+	shown, out = onTerminal(t, false, dir, "--progress", "never", "photos")
+	if len(answers(t, out)) != 40 || strings.Contains(shown, "%") {
+		t.Errorf("with --progress never the terminal showed %q", shown)
+	}
+	if shown, _ = onTerminal(t, true, dir, "--format", "jsonl", "photos"); !strings.Contains(shown, `{"file":"photos/a/0000.jpg"`) {
+		t.Errorf("the terminal showed %q", shown)
+	}
+}
+
+// TestPipe: nothing but lines, and nothing but errors on standard error.
+func TestPipe(t *testing.T) {
+	r := runProgram(t, folder(t, 40), "photos")
+	if r.code != exitOK || len(answers(t, r.stdout)) != 40 || r.stderr != "" {
+		t.Errorf("exit code %d\n%s\n%s", r.code, r.stdout, r.stderr)
+	}
+}
