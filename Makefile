@@ -63,7 +63,7 @@ unit: onnxruntime ## Test every package, with the race detector.
 # Without the race detector, under which these take minutes.
 .PHONY: accuracy
 accuracy: onnxruntime ## Test what the docs say of the models' accuracy, on ../shared/faces.
-	go test -run Accuracy ./face/...
+	go test -run Accuracy ./face/... ./service
 
 .PHONY: bench-test
 bench-test: onnxruntime ## Test the evaluation, on a few photographs.

@@ -100,7 +100,7 @@ func TestAnySize(t *testing.T) {
 		for _, size := range []image.Point{{}, {1, 1}, {1, 3000}, {3000, 1}, {31, 33}, {2000, 40}} {
 			for _, img := range []image.Image{image.NewGray(image.Rectangle{Max: size}), image.NewYCbCr(image.Rectangle{Max: size}, image.YCbCrSubsampleRatio420)} {
 				for _, smallest := range []int{0, 1, 5000} {
-					if _, err := g.Detect(t.Context(), img, face.Options{MinFaceSize: smallest, MinConfidence: 0.5}); err != nil {
+					if _, err := g.Detect(t.Context(), img, face.Options{MinFaceSize: float64(smallest), MinConfidence: 0.5}); err != nil {
 						t.Errorf("%s: %T of %v, smallest face %d: %v", name, img, size, smallest, err)
 					}
 				}
