@@ -229,7 +229,7 @@ func BenchmarkThreads(b *testing.B) {
 				b.Fatal(err)
 			}
 			detect := func(b *testing.B) {
-				if _, err := g.Detect(b.Context(), img, face.Options{MinConfidence: 0.87}); err != nil {
+				if _, err := g.Detect(b.Context(), img, face.Options{MinConfidence: yunetMinConfidence}); err != nil {
 					b.Error(err)
 				}
 			}
