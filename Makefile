@@ -15,7 +15,8 @@ tool_packages := \
 	github.com/bufbuild/buf/cmd/buf \
 	github.com/golangci/golangci-lint/v2/cmd/golangci-lint \
 	github.com/fullstorydev/grpcurl/cmd/grpcurl \
-	github.com/grpc-ecosystem/grpc-health-probe
+	github.com/grpc-ecosystem/grpc-health-probe \
+	golang.org/x/perf/cmd/benchstat
 
 .PHONY: help
 help: ## Show this list.
@@ -86,9 +87,18 @@ fuzz: ## Fuzz each target for FUZZTIME (default 1m).
 		done; \
 	done
 
+# One run after the other rather than each benchmark many times, so that whatever
+# else the machine does hits what is compared alike.
 .PHONY: bench
-bench: ## Run the benchmarks.
-	go test -run '^$$' -bench . -benchmem ./...
+bench: $(BIN)/benchstat onnxruntime ## Measure speed beside the library's, as docs/performance.md has it. RUNS=6.
+	@rm -f $(BIN)/bench.txt
+	@for run in $$(seq $(or $(RUNS),6)); do \
+		go test -run '^$$' -bench '^Benchmark(Scan|Landmarks)$$' -cpu 1,2 ./face/pigo; \
+		go test -run '^$$' -bench '^BenchmarkRequest$$' -cpu 1 ./service; \
+		go test -run '^$$' -bench '^BenchmarkThroughput$$' -cpu 2 -benchtime 3s ./service; \
+		(cd e2e && go test -run '^$$' -bench '^BenchmarkStart$$' -cpu 2 -benchtime 5x .); \
+	done | tee $(BIN)/bench.txt
+	benchstat -col /by $(BIN)/bench.txt
 
 .PHONY: calibrate
 calibrate: ## Fit the constants of the models' calibration.go again, on ../shared/faces.

@@ -257,7 +257,7 @@ func BenchmarkStages(b *testing.B) {
 	for _, c := range []struct {
 		name string
 		img  image.Image
-	}{{"peoples", people}, {"12MP", enlarged(people, 4000, 3000)}} {
+	}{{"peoples", people}, {"12MP", enlarged(people, 4000/mostReduced, 3000/mostReduced)}} { // as it comes reduced
 		size := c.img.Bounds().Size()
 		var work workspace
 		work.source.set(c.img)
