@@ -93,7 +93,8 @@ fuzz: ## Fuzz each target for FUZZTIME (default 1m).
 bench: $(BIN)/benchstat onnxruntime ## Measure speed beside the library's, as docs/performance.md has it. RUNS=6.
 	@rm -f $(BIN)/bench.txt
 	@for run in $$(seq $(or $(RUNS),6)); do \
-		go test -run '^$$' -bench '^Benchmark(Scan|Landmarks)$$' -cpu 1,2 ./face/pigo; \
+		go test -run '^$$' -bench '^Benchmark(Scan|Landmarks)$$' -cpu 1 ./face/pigo; \
+		go test -run '^$$' -bench '^BenchmarkScan$$' -cpu 2 ./face/pigo; \
 		go test -run '^$$' -bench '^BenchmarkRequest$$' -cpu 1 ./service; \
 		go test -run '^$$' -bench '^BenchmarkThroughput$$' -cpu 2 -benchtime 3s ./service; \
 		(cd e2e && go test -run '^$$' -bench '^BenchmarkStart$$' -cpu 2 -benchtime 5x .); \

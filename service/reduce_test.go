@@ -53,7 +53,8 @@ func TestReduced(t *testing.T) {
 			"bare pixels as they are", &inferencev1.Image{
 				RawData: make([]byte, 3*640*480), Width: 640, Height: 480, PixelFormat: inferencev1.PixelFormat_PIXEL_FORMAT_RGB24,
 			},
-			face.Needs{Gray: true, Reduce: 2}, false, image.Pt(640, 480), 30,
+			face.Needs{Gray: true, Reduce: 2},
+			false, image.Pt(640, 480), 30,
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
