@@ -21,6 +21,8 @@ import (
 	"math/big"
 	"net"
 	"net/http"
+	"net/http/httptest"
+	"net/http/httptrace"
 	"os"
 	"path/filepath"
 	"slices"
@@ -629,6 +631,55 @@ func TestStopWithIdleReflection(t *testing.T) {
 		t.Errorf("exit code %d:\n%s", code, log)
 	}
 	_, _ = stream.Close() // the server has ended it
+}
+
+// TestLeaving: a server that is about to stop ends each connection with an
+// answer, so that it has none to cut off.
+func TestLeaving(t *testing.T) {
+	state := newHealth()
+	server := httptest.NewUnstartedServer(leaving(state, http.HandlerFunc(state.live)))
+	server.Config.Protocols = new(http.Protocols)
+	server.Config.Protocols.SetHTTP1(true)
+	server.Config.Protocols.SetUnencryptedHTTP2(true)
+	server.Start()
+	t.Cleanup(server.Close)
+	for _, version := range []int{1, 2} {
+		t.Run(fmt.Sprintf("HTTP/%d", version), func(t *testing.T) {
+			client := httpClient(t, version, nil)
+			reused := func() bool {
+				var info httptrace.GotConnInfo
+				ctx := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{GotConn: func(i httptrace.GotConnInfo) { info = i }})
+				req, err := http.NewRequestWithContext(ctx, http.MethodGet, server.URL, nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				res, err := client.Do(req)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer res.Body.Close()
+				if body, err := io.ReadAll(res.Body); err != nil || string(body) != "ok\n" {
+					t.Errorf("%q, %v", body, err)
+				}
+				return info.Reused
+			}
+			state.serving(true)
+			reused()
+			if !reused() {
+				t.Error("a connection is not kept")
+			}
+			state.serving(false)
+			if !reused() {
+				t.Error("a connection is not kept until the server is about to stop")
+			}
+			// A GOAWAY comes after the answer.
+			for began := time.Now(); reused(); time.Sleep(time.Millisecond) {
+				if version == 1 || time.Since(began) > 10*time.Second {
+					t.Fatal("a connection is kept though the server is about to stop")
+				}
+			}
+		})
+	}
 }
 
 // TestStalledBody: a caller's deadline holds while its body does not come.
