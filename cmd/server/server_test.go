@@ -789,7 +789,7 @@ func TestEnvironment(t *testing.T) {
 	for k, v := range map[string]string{
 		"MIEN_MAX_IMAGE_BYTES": "2KiB", "MIEN_WORKERS": "3", "MIEN_QUEUE": "0", "MIEN_CORS_ORIGIN": "https://a.example,https://b.example",
 		"RUN_ENV": "STAGING", "MIEN_TIMEOUT": "5s", "MIEN_MODEL": "pigo",
-		"MIEN_DRAIN_DELAY": "", "MIEN_MAX_PIXELS": "",
+		"MIEN_DRAIN_DELAY": "", "MIEN_MAX_PIXELS": "", "MIEN_URL": "http://localhost:8080",
 		"MIEN_SERVICE_HOST": "10.0.0.1", "MIEN_SERVICE_PORT": "80", "MIEN_SERVICE_PORT_HTTP": "80", "MIEN_PORT": "tcp://10.0.0.1:80",
 		"MIEN_PORT_80_TCP": "tcp://10.0.0.1:80", "MIEN_PORT_80_TCP_ADDR": "10.0.0.1", "MIEN_CANARY_SERVICE_HOST": "10.0.0.2",
 	} {
