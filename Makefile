@@ -34,11 +34,14 @@ run: $(if $(fetched),onnxruntime) ## Run the server. MODEL=yunet: with that mode
 	go run ./cmd/server --model $(MODEL) $(if $(fetched),--onnxruntime $(BIN)/$(library)) $(ARGS)
 
 .PHONY: build
-build: $(BIN)/mien ## Build the server into .bin/mien: static, or with CGO=1 for ONNX models.
-.PHONY: $(BIN)/mien
+build: $(BIN)/mien $(BIN)/mien-client ## Build the server into .bin/mien (static, or with CGO=1 for ONNX models), and .bin/mien-client.
+.PHONY: $(BIN)/mien $(BIN)/mien-client
 $(BIN)/mien:
 	@mkdir -p $(BIN)
 	CGO_ENABLED=$(or $(CGO),0) go build -trimpath -o $@ ./cmd/server
+$(BIN)/mien-client:
+	@mkdir -p $(BIN)
+	CGO_ENABLED=0 go build -trimpath -o $@ ./cmd/client
 
 # ONNX Runtime's own package for Node.js carries its shared library.
 library := libonnxruntime.so.1
