@@ -10,6 +10,7 @@ import (
 	"image/color"
 	"image/draw"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"reflect"
 	"strings"
@@ -299,4 +300,24 @@ func enlarged(img image.Image, width, height int) *image.YCbCr {
 		}
 	}
 	return out
+}
+
+// TestNoTelemetry: the runtime keeps nothing about the machine, and so has nothing
+// to send.
+func TestNoTelemetry(t *testing.T) {
+	model(t, "yunet_n_dynamic.onnx") // refuses
+	home := t.TempDir()
+	// In a process of its own, which loads the runtime anew.
+	other := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestSample$")
+	other.Env = append(os.Environ(), "HOME="+home, "XDG_CACHE_HOME="+home, "XDG_DATA_HOME="+home, "ORT_DISABLE_TELEMETRY=0")
+	if out, err := other.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	left, err := os.ReadDir(home)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range left {
+		t.Errorf("the runtime left %s", file.Name())
+	}
 }
