@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -51,7 +52,7 @@ func TestMain(m *testing.M) {
 
 // newServer is the real service behind a listener, not started yet.
 func newServer() *httptest.Server {
-	detector, err := pigo.New()
+	detector, err := pigo.New(runtime.GOMAXPROCS(0))
 	if err != nil {
 		panic(err)
 	}

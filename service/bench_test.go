@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"runtime"
 	"testing"
 	"time"
 
@@ -28,7 +29,7 @@ import (
 // newPigo serves the embedded model.
 func newPigo(b *testing.B) (*service.Service, *pigo.Detector) {
 	b.Helper()
-	d, err := pigo.New()
+	d, err := pigo.New(runtime.GOMAXPROCS(0))
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -6,6 +6,7 @@ import (
 	"image"
 	"image/draw"
 	"image/jpeg"
+	"runtime"
 	"testing"
 
 	"google.golang.org/protobuf/proto"
@@ -107,7 +108,7 @@ func TestAccuracyReduced(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes long with the race detector: make accuracy runs it")
 	}
-	d, err := pigo.New()
+	d, err := pigo.New(runtime.GOMAXPROCS(0))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -59,7 +59,7 @@ func TestMain(m *testing.M) {
 
 // handler is the real service.
 func handler(config service.Config) http.Handler {
-	detector, err := pigo.New()
+	detector, err := pigo.New(runtime.GOMAXPROCS(0))
 	if err != nil {
 		panic(err)
 	}

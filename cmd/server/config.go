@@ -251,7 +251,7 @@ func (c *config) model(ctx context.Context, name, path string, named bool, log *
 		return nil, fmt.Errorf("%q: write it as NAME=PATH", name+"="+path)
 	}
 	if name == embedded && !named {
-		return pigo.New()
+		return pigo.New(c.Workers)
 	}
 	if name == reference && !named {
 		return pigo.NewReference()

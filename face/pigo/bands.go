@@ -147,12 +147,12 @@ func (s *spreadScan) scan(i int) error {
 	return nil
 }
 
-// scanSpread is scan on all idle cores.
-func (c *faceCascade) scanSpread(ctx context.Context, bands []band, found []window) ([]window, error) {
+// scanSpread is scan on those of the cores that are idle.
+func (c *faceCascade) scanSpread(ctx context.Context, cores int, bands []band, found []window) ([]window, error) {
 	s := spreadScans.Get().(*spreadScan)
 	s.cascade, s.ctx, s.bands, s.found = c, ctx, bands, found
 	old := len(found)
-	err := spread(len(bands), s.do)
+	err := spread(cores, len(bands), s.do)
 	found = s.found
 	s.cascade, s.ctx, s.bands, s.found = nil, nil, nil, nil
 	spreadScans.Put(s)

@@ -7,6 +7,7 @@ import (
 	"image"
 	"math"
 	"math/rand"
+	"runtime"
 	"slices"
 	"testing"
 
@@ -59,7 +60,7 @@ func compareScans(t *testing.T, ours *faceCascade, library *pigo.Pigo, img gray,
 	t.Helper()
 	bands := s.bands(nil, img, 1)
 	alone, err1 := ours.scan(t.Context(), new(room), bands, nil)
-	spread, err2 := ours.scanSpread(t.Context(), bands, nil)
+	spread, err2 := ours.scanSpread(t.Context(), runtime.GOMAXPROCS(0), bands, nil)
 	if err := errors.Join(err1, err2); err != nil {
 		t.Fatal(err)
 	}
@@ -130,7 +131,7 @@ func TestScanOfManyWindowsIsTheLibrarys(t *testing.T) {
 
 // TestScansShareMemory: what one scan leaves behind must not show in the next.
 func TestScansShareMemory(t *testing.T) {
-	d, err := New()
+	d, err := New(runtime.GOMAXPROCS(0))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -341,7 +342,7 @@ func BenchmarkScan(b *testing.B) {
 			defer busy.Add(-1)
 			bands = s.bands(bands[:0], img, 1)
 			var err error
-			if found, err = faces.scanSpread(b.Context(), bands, found[:0]); err != nil {
+			if found, err = faces.scanSpread(b.Context(), runtime.GOMAXPROCS(0), bands, found[:0]); err != nil {
 				b.Fatal(err)
 			}
 		}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"image"
 	"math/rand"
+	"runtime"
 	"slices"
 	"testing"
 
@@ -186,7 +187,7 @@ func FuzzParseLandmarkCascade(f *testing.F) {
 // BenchmarkLandmarks is the five landmarks of a face, by the library and by this
 // package.
 func BenchmarkLandmarks(b *testing.B) {
-	d, err := New()
+	d, err := New(runtime.GOMAXPROCS(0))
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -41,14 +41,17 @@ const Version = "1.4.6+2"
 type Detector struct {
 	*Landmarker
 	faces *faceCascade
+	cores int
 
 	workspaces sync.Pool // of *workspace
 }
 
 var _ face.Detector = (*Detector)(nil)
 
-// New unpacks the embedded cascades. An error means that the binary is broken.
-func New() (*Detector, error) {
+// New unpacks the embedded cascades. A call that is alone in the process spreads
+// over as many cores as it is told, at least 1, and over fewer when others run
+// beside it; the faces are the same. An error means that the binary is broken.
+func New(cores int) (*Detector, error) {
 	faces, err := parseFaceCascade(faceFinder)
 	if err != nil {
 		return nil, fmt.Errorf("face cascade: %w", err)
@@ -57,7 +60,7 @@ func New() (*Detector, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &Detector{Landmarker: l, faces: faces}
+	d := &Detector{Landmarker: l, faces: faces, cores: max(1, cores)}
 	d.workspaces.New = func() any { return new(workspace) }
 	return d, nil
 }
@@ -73,8 +76,7 @@ func (d *Detector) Info() face.Info {
 	}
 }
 
-// Detect implements face.Detector. It runs on one core, and on those that no other
-// call uses; the faces are the same. A scan costs about as many windows as the
+// Detect implements face.Detector. A scan costs about as many windows as the
 // image has pixels, divided by the square of a tenth of the smallest face; when
 // the caller leaves that to the detector it stays 20 pixels up to a megapixel and
 // grows with the square root of the area from there.
@@ -94,7 +96,7 @@ func (d *Detector) Detect(ctx context.Context, img image.Image, opts face.Option
 		return max(box.Width(), box.Height()) < opts.MinFaceSize
 	})
 	faces := make([]face.Face, len(candidates))
-	err = spread(len(candidates), func(i int) error {
+	err = spread(d.cores, len(candidates), func(i int) error {
 		c := candidates[i]
 		points, agreement := d.landmarks(c, g)
 		faces[i] = face.Face{Box: c.box().Clamp(g.width, g.height), Confidence: confidence(c, agreement)}
@@ -147,13 +149,13 @@ func (d *Detector) candidates(ctx context.Context, w *workspace, img gray, small
 	w.levels = w.levels.reduce(img)
 	w.bands = w.levels.bands(w.bands[:0], smallest)
 	var err error
-	if w.windows, err = d.faces.scanSpread(ctx, w.bands, w.windows[:0]); err != nil {
+	if w.windows, err = d.faces.scanSpread(ctx, d.cores, w.bands, w.windows[:0]); err != nil {
 		return nil, err
 	}
 	if w.clusters, err = merge(ctx, w.windows, w.clusters[:0]); err != nil {
 		return nil, err
 	}
-	err = spread(len(w.clusters), func(i int) (err error) {
+	err = spread(d.cores, len(w.clusters), func(i int) (err error) {
 		w.clusters[i], err = w.levels.lookAgain(ctx, d.faces, w.clusters[i])
 		return err
 	})

@@ -122,9 +122,9 @@ func TestDetectIsDeterministic(t *testing.T) {
 
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(0))
 	var wg sync.WaitGroup
-	shared := newDetector(t)
 	for _, procs := range []int{1, 4} {
 		runtime.GOMAXPROCS(procs)
+		shared := newDetector(t)
 		for name, m := range same {
 			wg.Go(func() {
 				got, err := shared.Detect(t.Context(), m, face.Options{})

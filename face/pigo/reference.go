@@ -29,7 +29,7 @@ var _ face.Detector = (*Reference)(nil)
 // NewReference unpacks the embedded cascades. An error means that the binary is
 // broken.
 func NewReference() (*Reference, error) {
-	d, err := New()
+	d, err := New(1)
 	if err != nil {
 		return nil, err
 	}

@@ -33,13 +33,13 @@ var works = sync.Pool{New: func() any {
 }}
 
 // spread calls do with 0 to n-1, until a call fails, and returns its error. It does
-// so on this goroutine, which busy has counted, and on others while there are
-// cores that busy leaves free. These helpers go when others call Detect, and after
+// so on this goroutine, which busy has counted, and on others while busy leaves
+// some of the cores free. These helpers go when others call Detect, and after
 // each call of do, which should not take much more than a millisecond, they let
 // whatever else waits for a core go first.
-func spread(n int, do func(i int) error) (err error) {
+func spread(cores, n int, do func(i int) error) (err error) {
 	w := works.Get().(*work)
-	w.do, w.n, w.cores = do, int64(n), int64(runtime.GOMAXPROCS(0))
+	w.do, w.n, w.cores = do, int64(n), int64(cores)
 	w.next.Store(0)
 	defer func() {
 		w.helpers.Wait()
