@@ -17,6 +17,9 @@ type admission struct {
 	slots  *semaphore.Weighted
 	memory *semaphore.Weighted
 
+	// decoded is what is taken of memory.
+	decoded atomic.Int64
+
 	workers, queue int
 	draining       atomic.Bool
 }
@@ -68,7 +71,9 @@ func (a *admission) enter(ctx context.Context, memory int64) (leave func(), err 
 		a.places.Add(-1)
 		return nil, err
 	}
+	a.decoded.Add(memory)
 	return func() {
+		a.decoded.Add(-memory)
 		a.memory.Release(memory)
 		a.slots.Release(1)
 		a.places.Add(-1)

@@ -144,10 +144,10 @@ func (s *Service) maxBody() int64 { return s.config.MaxImageBytes/3*4 + 64<<10 }
 // boundBody stops reading a request's body at the limit. Connect passes the
 // error on to the caller in its protocol, with its details.
 func (s *Service) boundBody(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	return s.observed(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		r.Body = s.bounded(w, r)
 		next.ServeHTTP(w, r)
-	})
+	}))
 }
 
 // bounded returns the request's body, which ends in an error at the limit.

@@ -45,7 +45,7 @@ const ReasonHeader = "Mien-Reason"
 // marked when the request's Accept prefers image/jpeg or image/png. It expects a
 // Call in the request's context.
 func (s *Service) PredictHandler() http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	return s.observed(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		call := CallFrom(r.Context())
 		call.Procedure, call.Protocol, call.Handled = "/predict", "http", true
 		ctx, cancel := context.WithTimeout(r.Context(), s.config.DefaultTimeout)
@@ -61,7 +61,7 @@ func (s *Service) PredictHandler() http.Handler {
 				_, _ = io.CopyN(io.Discard, unread, 4*s.maxBody()) // the caller may have left
 			}
 		}
-	})
+	}))
 }
 
 // The texts of the old system.

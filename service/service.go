@@ -14,6 +14,7 @@ import (
 	"log/slog"
 	"math"
 	"runtime"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -57,6 +58,12 @@ type Config struct {
 	Environment inferencev1.Environment
 	// Logger gets what operators have to know: internal errors with their causes.
 	Logger *slog.Logger
+	// Observe, if not nil, is told of every image that the service was asked
+	// about, when that is over: answered, failed, or refused before it was read.
+	// It is called from many goroutines, with the context of the request, which
+	// may have ended; call is not used afterwards, but by whoever put it into that
+	// context.
+	Observe func(ctx context.Context, call *Call)
 }
 
 // DefaultConfig returns the limits of a server on this machine, without models.
@@ -107,6 +114,8 @@ func (c Config) Validate() error {
 type Service struct {
 	config    Config
 	admission *admission
+	// requests is how many are in flight.
+	requests atomic.Int64
 }
 
 // New returns a service, or all that is wrong with c.
@@ -140,6 +149,7 @@ func (s *Service) Predict(ctx context.Context, req *inferencev1.Image) (*inferen
 // part of the work that is admitted.
 func (s *Service) infer(ctx context.Context, req *inferencev1.Image, draw func(image.Image, []face.Face) error) (*inferencev1.InferResults, error) {
 	call := CallFrom(ctx)
+	call.Arrived = time.Now()
 	call.Bytes = len(req.GetRawData())
 
 	// What is wrong with the request itself is told before it waits for anything.
@@ -162,9 +172,8 @@ func (s *Service) infer(ctx context.Context, req *inferencev1.Image, draw func(i
 	if draw != nil {
 		memory += 8 * int64(picture.Width) * int64(picture.Height) // in RGBA, and encoded
 	}
-	arrived := time.Now()
 	leave, err := s.admission.enter(ctx, min(memory, s.config.MaxInflightBytes))
-	call.Queue = time.Since(arrived)
+	call.Queue = time.Since(call.Arrived)
 	if err != nil {
 		return nil, err
 	}
@@ -178,6 +187,7 @@ func (s *Service) infer(ctx context.Context, req *inferencev1.Image, draw func(i
 	if err != nil {
 		return nil, err
 	}
+	call.Pixels = int64(img.Bounds().Dx()) * int64(img.Bounds().Dy())
 	started = time.Now()
 	faces, err := model.Detector.Detect(ctx, img, opts)
 	call.Detect = time.Since(started)
