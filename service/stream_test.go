@@ -282,9 +282,11 @@ func TestStreamFeelsBackpressure(t *testing.T) {
 				t.Errorf("%d bytes in flight", s.BodyBytesInFlight)
 			}
 			cancel()
+			// Or net/http's client, which waits for the server to take more of the
+			// request, would not see that it is cancelled.
+			_ = stream.CloseResponse()
 			for range sent {
 			}
-			_ = stream.CloseResponse()
 			idle(t, svc)
 		})
 	}
