@@ -19,6 +19,8 @@ const (
 	// messageTime is how long one message of a stream may take to arrive. The
 	// server's own time-outs bound all others.
 	messageTime = time.Minute
+	// refusalPatience is how long a refusal waits for the body that goes with it.
+	refusalPatience = 100 * time.Millisecond
 	// mostInflation is how much gzip can make of a byte.
 	mostInflation = 1032
 )
@@ -104,6 +106,16 @@ func maxMessage(images int64) int64 { return images/3*4 + 64<<10 }
 
 // admit takes the request on before its body is read, or tells why not.
 func (b *body) admit(single bool) error {
+	err := b.reserve(single)
+	if err != nil {
+		// On HTTP/1.1, net/http reads what is short of the body before it answers, so
+		// that the connection can be used again. It must not wait long for that.
+		b.bound((*http.ResponseController).SetReadDeadline, time.Now().Add(refusalPatience))
+	}
+	return err
+}
+
+func (b *body) reserve(single bool) error {
 	a := b.service.admission
 	if err := a.arrive(single); err != nil {
 		return err
@@ -125,6 +137,10 @@ func (b *body) admit(single bool) error {
 	b.held = reserve
 	return nil
 }
+
+// Close implements io.Closer. Closing the body is for net/http, which does it when
+// the answer is on its way: to do it before would be to wait for what was not read.
+func (b *body) Close() error { return nil }
 
 // Read implements io.Reader.
 func (b *body) Read(p []byte) (int, error) {

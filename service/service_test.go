@@ -60,6 +60,21 @@ func start(t *testing.T, d face.Detector, change func(*service.Config)) (*servic
 	if err != nil {
 		t.Fatal(err)
 	}
+	return svc, serveService(t, svc)
+}
+
+// serve serves a service of that configuration.
+func serve(t testing.TB, config service.Config) (url string) {
+	t.Helper()
+	svc, err := service.New(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return serveService(t, svc)
+}
+
+func serveService(t testing.TB, svc *service.Service) (url string) {
+	t.Helper()
 	mux := http.NewServeMux()
 	mux.Handle(svc.Handler())
 	mux.Handle(svc.OldHandler())
@@ -72,7 +87,7 @@ func start(t *testing.T, d face.Detector, change func(*service.Config)) (*servic
 	server.Config.Protocols = protocols()
 	server.Start()
 	t.Cleanup(server.Close)
-	return svc, server.URL
+	return server.URL
 }
 
 func protocols() *http.Protocols {
