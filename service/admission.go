@@ -23,6 +23,9 @@ type admission struct {
 	maxRequests int64
 	bodies      *semaphore.Weighted
 	bodyBytes   atomic.Int64
+	// inflating is the part of bodies that compressed ones may take, which count
+	// as more than they are, or a few bombs would keep all others out.
+	inflating *semaphore.Weighted
 	// memory is for decoding and looking, decoded of which is taken.
 	memory  *semaphore.Weighted
 	decoded atomic.Int64
@@ -49,6 +52,7 @@ func newAdmission(c Config) *admission {
 	return &admission{
 		maxRequests: int64(c.MaxRequests),
 		bodies:      semaphore.NewWeighted(c.MaxBodyBytes),
+		inflating:   semaphore.NewWeighted(max(c.MaxBodyBytes/2, c.largestMessage())),
 		memory:      semaphore.NewWeighted(c.MaxInflightBytes),
 		drained:     make(chan struct{}),
 		workers:     c.Workers,
@@ -94,10 +98,17 @@ func (a *admission) depart() { a.requests.Add(-1) }
 // reserve takes n bytes for a request's body, or refuses at once.
 func (a *admission) reserve(n int64) error {
 	if !a.bodies.TryAcquire(n) {
-		return fmt.Errorf("%w: the requests in flight hold nearly all of the %d bytes that this server has for them; try again later",
-			errOverloaded, a.bodyBytes.Load()+n)
+		return fmt.Errorf("%w: the requests in flight have %d bytes, and there is no room for %d more; try again later", errOverloaded, a.bodyBytes.Load(), n)
 	}
 	a.bodyBytes.Add(n)
+	return nil
+}
+
+// inflate takes of the part for compressed bodies.
+func (a *admission) inflate(n int64) error {
+	if !a.inflating.TryAcquire(n) {
+		return fmt.Errorf("%w: too many compressed requests are in flight; try again later, or without compression", errOverloaded)
+	}
 	return nil
 }
 

@@ -40,6 +40,7 @@ type body struct {
 	images     int64           // that limit holds, in bytes
 	left       int64           // of limit
 	held       int64           // what it has taken from all requests' bytes
+	inflating  int64           // what it has taken of the part for compressed ones
 	settled    bool            // it takes no more
 	admitted   bool            // it counts as a request in flight
 	compressed bool            // each byte may become many
@@ -130,6 +131,10 @@ func (b *body) reserve(single bool) error {
 		if b.declared >= 0 {
 			reserve = min(b.limit, b.declared*mostInflation)
 		}
+		if err := a.inflate(reserve); err != nil {
+			return err
+		}
+		b.inflating = reserve
 	}
 	if err := a.reserve(reserve); err != nil {
 		return err
@@ -189,7 +194,15 @@ func (b *body) take(n int64) error {
 	if b.streamed {
 		ctx, cancel := context.WithTimeout(b.ctx, b.service.config.Timeout)
 		defer cancel()
-		if err = a.await(ctx, n); err != nil && b.ctx.Err() == nil {
+		if b.compressed && b.inflating == 0 {
+			if err = a.inflating.Acquire(ctx, n); err == nil {
+				b.inflating = n
+			}
+		}
+		if err == nil {
+			err = a.await(ctx, n)
+		}
+		if err != nil && b.ctx.Err() == nil {
 			err = fmt.Errorf("%w: no memory for the next image within %v; try again later", errOverloaded, b.service.config.Timeout)
 		}
 	} else {
@@ -233,9 +246,18 @@ func (b *body) bound(set func(*http.ResponseController, time.Time) error, at tim
 // settle gives back what is held beyond size, when a message has been read.
 func (b *body) settle(size int64) {
 	b.settled = true
+	b.deflate()
 	if over := b.held - size; over > 0 {
 		b.service.admission.release(over)
 		b.held = size
+	}
+}
+
+// deflate gives back the part for compressed bodies.
+func (b *body) deflate() {
+	if b.inflating > 0 {
+		b.service.admission.inflating.Release(b.inflating)
+		b.inflating = 0
 	}
 }
 
@@ -264,6 +286,7 @@ func (b *body) end() {
 	if b.timer != nil {
 		b.timer.Stop()
 	}
+	b.deflate()
 	if b.held > 0 {
 		b.service.admission.release(b.held)
 	}

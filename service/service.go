@@ -120,7 +120,7 @@ func (c Config) Validate() error {
 	check(c.MaxImageBytes >= 1 && c.MaxImageBytes <= most/2, "--max-image-bytes: %d is not between 1 and %d", c.MaxImageBytes, most/2)
 	check(c.MaxBatchBytes >= 1 && c.MaxBatchBytes <= most/2, "--max-batch-bytes: %d is not between 1 and %d", c.MaxBatchBytes, most/2)
 	check(c.MaxRequests >= 1, "--max-requests: %d is not above 0", c.MaxRequests)
-	largest := maxMessage(max(c.MaxImageBytes, c.MaxBatchBytes))
+	largest := c.largestMessage()
 	check(c.MaxBodyBytes >= largest, "--max-body-bytes: %d is below %d, the largest message that --max-image-bytes and --max-batch-bytes allow", c.MaxBodyBytes, largest)
 	check(c.MaxPixels >= 1 && c.MaxPixels <= most, "--max-pixels: %d is not between 1 and %d", c.MaxPixels, most)
 	check(c.MaxInflightBytes >= 1<<20, "--max-inflight-bytes: %d is below 1MiB, in which no image can be decoded", c.MaxInflightBytes)
@@ -132,6 +132,9 @@ func (c Config) Validate() error {
 	check(c.Logger != nil, "a logger is needed")
 	return errors.Join(errs...)
 }
+
+// largestMessage is the size of the largest message of any procedure.
+func (c Config) largestMessage() int64 { return maxMessage(max(c.MaxImageBytes, c.MaxBatchBytes)) }
 
 // Service answers the Inference service's calls. It is safe for concurrent use.
 type Service struct {
