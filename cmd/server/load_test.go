@@ -94,7 +94,10 @@ func TestHostileClients(t *testing.T) {
 	})
 	// Gzip bombs, of 100 MB each.
 	bomb := gzipped(t, 100<<20)
-	attack(3, 10, func() bool { status := post("application/json", "gzip", bomb, ""); return status == 429 || status == 503 })
+	attack(3, 10, func() bool {
+		status := post("application/json", "gzip", bomb, "")
+		return status == 429 || status == 503
+	})
 	// Pictures of 64 megapixels in little, more than memory is for.
 	client := grpcClient(t, s.url)
 	reason := func(data []byte) string {
@@ -105,7 +108,10 @@ func TestHostileClients(t *testing.T) {
 		_, reason := reasonOf(t, err)
 		return reason
 	}
-	attack(4, 10, func() bool { r := reason(hugePNG(8000)); return r == "TOO_MANY_PIXELS" || r == "CORRUPT_IMAGE" || r == "OVERLOADED" })
+	attack(4, 10, func() bool {
+		r := reason(hugePNG(8000))
+		return r == "TOO_MANY_PIXELS" || r == "CORRUPT_IMAGE" || r == "OVERLOADED"
+	})
 	// Readers who take nothing of their answers: streams with long ones.
 	attack(5, 5, func() bool {
 		ctx, cancel := context.WithTimeout(ctx, time.Second)
@@ -250,4 +256,43 @@ func TestConnectionAge(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestStalledStreamsHoldUpNobody: streams whose callers take no answers, and which
+// are not read therefore, leave the other calls of their connection alone.
+func TestStalledStreamsHoldUpNobody(t *testing.T) {
+	s := start(t, patient...)
+	h2 := httpClient(t, 2, nil)
+	client := inferencev1connect.NewInferenceClient(h2, s.url, connect.WithGRPC())
+	ctx, cancel := context.WithCancel(t.Context())
+	var streams sync.WaitGroup
+	var stalled atomic.Int32
+	for range 8 {
+		stream, err := client.PredictStream(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var sent atomic.Int64
+		streams.Go(func() {
+			for stream.Send(&inferencev1.Image{ImageId: strings.Repeat("x", 200_000)}) == nil {
+				sent.Add(1)
+			}
+		})
+		streams.Go(func() {
+			for last := int64(-1); last != sent.Load() || last == 0; {
+				last = sent.Load()
+				time.Sleep(300 * time.Millisecond)
+			}
+			stalled.Add(1)
+			<-ctx.Done()
+			_ = stream.CloseResponse()
+		})
+	}
+	waitFor(t, "all are stalled", func() bool { return stalled.Load() == 8 })
+	res, err := client.Predict(t.Context(), &inferencev1.Image{RawData: make([]byte, 600*600), Width: 600, Height: 600, PixelFormat: inferencev1.PixelFormat_PIXEL_FORMAT_GRAY8})
+	if err != nil || res.GetWidth() != 600 {
+		t.Errorf("%v, %v", res, err)
+	}
+	cancel()
+	streams.Wait()
 }

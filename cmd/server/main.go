@@ -135,6 +135,10 @@ func serve(ctx context.Context, terminated <-chan os.Signal, cfg *config, svc *s
 		IdleTimeout:  2 * time.Minute,
 		HTTP2: &http.HTTP2Config{
 			MaxConcurrentStreams: 250,
+			// What a stream has sent and the server not yet read is held back here, so
+			// that one which has to wait does not hold up the others of its connection.
+			MaxReceiveBufferPerStream:     256 << 10,
+			MaxReceiveBufferPerConnection: 16 << 20,
 			// The smallest that the protocol allows: h2spec expects larger frames
 			// to be refused.
 			MaxReadFrameSize: 16 << 10,
