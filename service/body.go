@@ -303,7 +303,7 @@ func (b *body) over() error {
 }
 
 func (b *body) late() error {
-	err := error(context.DeadlineExceeded)
+	err := context.DeadlineExceeded
 	switch {
 	case b.streamed && b.service.admission.draining():
 		err = errDraining

@@ -196,7 +196,7 @@ func TestTerminateUnderLoad(t *testing.T) {
 			return nil
 		})
 		if c.http == 2 {
-			until(c.name+"-stream", func(id string) error { return streamUntilDrained(t, client, with(id), id, sample) })
+			until(c.name+"-stream", func(id string) error { return streamUntilDrained(with(id), t, client, id, sample) })
 		}
 	}
 	h1 := httpClient(t, 1, nil)
@@ -259,7 +259,7 @@ func TestTerminateUnderLoad(t *testing.T) {
 
 // streamUntilDrained streams images until one is answered as DRAINING: each has to
 // have an answer.
-func streamUntilDrained(t *testing.T, client inferencev1connect.InferenceClient, ctx context.Context, id string, img *inferencev1.Image) error {
+func streamUntilDrained(ctx context.Context, t *testing.T, client inferencev1connect.InferenceClient, id string, img *inferencev1.Image) error {
 	stream, err := client.PredictStream(ctx)
 	if err != nil {
 		return err
