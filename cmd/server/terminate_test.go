@@ -309,7 +309,7 @@ func streamUntilDrained(ctx context.Context, t *testing.T, client inferencev1con
 // TestSecondSignal: a second SIGTERM skips the delay, and a third cuts off what
 // still runs.
 func TestSecondSignal(t *testing.T) {
-	p := startProcess(t, append(patient, "--drain-delay", "10m", "--drain-timeout", "10m", "--stream-idle-timeout", "10m")...)
+	p := startProcess(t, append(patient, "--drain-delay", "10m", "--drain-timeout", "10m", "--workers", "1", "--queue", "0")...)
 	client := grpcClient(t, p.url)
 	// Noise of many pixels, looked at closely, takes long.
 	failed := make(chan error, 1)
@@ -318,7 +318,10 @@ func TestSecondSignal(t *testing.T) {
 		_, err := client.Predict(t.Context(), slowImage())
 		failed <- err
 	}()
-	time.Sleep(100 * time.Millisecond) // it may have arrived or not; it is not to be answered
+	waitFor(t, "it is worked on", func() bool {
+		_, err := client.Predict(t.Context(), &inferencev1.Image{})
+		return connect.CodeOf(err) == connect.CodeUnavailable
+	})
 	p.signal(t, syscall.SIGTERM)
 	waitFor(t, "the probe sees it", func() bool { return status(t, p.url+"/readyz") == http.StatusServiceUnavailable })
 	if _, err := client.ListModels(t.Context(), &inferencev1.ListModelsRequest{}); err != nil {
