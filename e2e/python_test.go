@@ -99,12 +99,12 @@ func TestPython(t *testing.T) {
 				if err := json.Unmarshal(o.Answer, &a); err != nil || a.Index == nil || (flag == "--stream" && *a.Index != n) {
 					t.Fatalf("answer %d: %v, %s", n, err, o.Answer)
 				}
-				switch i := *a.Index; {
-				case i == 1:
+				switch i := *a.Index; i {
+				case 1:
 					if a.Error == nil || a.Error.Code != 3 || a.Error.Reason != "CORRUPT_IMAGE" || a.Error.Message == "" {
 						t.Errorf("the broken one: %s", o.Answer)
 					}
-				case i == 0:
+				case 0:
 					pictures[0].check(t, o.Answer)
 				default:
 					pictures[i-1].check(t, o.Answer)

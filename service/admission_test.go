@@ -188,6 +188,11 @@ func TestTooManyBodyBytes(t *testing.T) {
 			t.Errorf("%s, compressed: %v", protocol, err)
 		}
 	}
+	res, err = h1.Get(url + inferencev1connect.InferencePredictProcedure + "?connect=v1&encoding=json&compression=gzip&base64=1&message=" + strings.Repeat("A", 100))
+	if err != nil {
+		t.Fatal(err)
+	}
+	assertOverloaded(t, res, "application/json")
 	// What fits is answered, whatever is held.
 	for protocol, client := range clients(t, url) {
 		if _, err := client.Predict(t.Context(), gray(1)); err != nil {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -78,6 +79,9 @@ func (s *Service) bounded(w http.ResponseWriter, r *http.Request) *body {
 		if encoding := r.Header.Get(name); encoding != "" && encoding != "identity" {
 			b.compressed = true
 		}
+	}
+	if query := r.URL.RawQuery; r.Method == http.MethodGet && strings.Contains(query, "compression=gzip") {
+		b.declared, b.compressed = int64(len(query)), true
 	}
 	if b.streamed {
 		b.idle = s.config.StreamIdle
@@ -190,7 +194,7 @@ func (b *body) Read(p []byte) (int, error) {
 // when there are not enough; a stream waits, and its caller feels it.
 func (b *body) take(n int64) error {
 	a := b.service.admission
-	err := error(nil)
+	var err error
 	if b.streamed {
 		ctx, cancel := context.WithTimeout(b.ctx, b.service.config.Timeout)
 		defer cancel()
