@@ -25,6 +25,7 @@ import (
 	"github.com/mienproject/mien/face/onnx"
 	inferencev1 "github.com/mienproject/mien/gen/inference/v1"
 	"github.com/mienproject/mien/gen/inference/v1/inferencev1connect"
+	"github.com/mienproject/mien/photo"
 )
 
 // A way to ask the detectors.
@@ -61,7 +62,7 @@ type picture struct {
 
 // openPicture decodes with the standard library, which ignores EXIF: no
 // photograph that is evaluated is turned. So the comparison of the two ways also
-// holds the service's decoder.
+// holds the service's decoder, where it decodes all of a picture.
 func openPicture(path string) (*picture, error) {
 	data, err := os.ReadFile(filepath.Clean(path))
 	if err != nil {
@@ -104,11 +105,30 @@ func (w inProcess) ask(ctx context.Context, name string, p *picture, q question)
 	if !q.everything {
 		opts.MinConfidence = w.least(name)
 	}
+	img, full, size := p.img, (*photo.Photo)(nil), p.img.Bounds().Size()
+	if n := w[name].Needs(size.X, size.Y, opts); n.Reduce > 1 {
+		// As the service does it.
+		opened, err := photo.Open(p.data, photo.Limits{})
+		if err != nil {
+			return answer{}, fmt.Errorf("%s: %w", p.path, err)
+		}
+		if reduced := opened.Reduced(photo.Options{Gray: n.Gray, Reduce: n.Reduce}); reduced.Reduction > 1 {
+			full = reduced
+			if img, err = reduced.Decode(ctx); err != nil {
+				return answer{}, fmt.Errorf("%s: %w", p.path, err)
+			}
+		}
+	}
 	started := time.Now()
-	faces, err := w[name].Detect(ctx, p.img, opts)
+	faces, err := w[name].Detect(ctx, img, opts)
 	took := time.Since(started)
 	if err != nil {
 		return answer{}, fmt.Errorf("%s in process: %s: %w", name, p.path, err)
+	}
+	if full != nil {
+		for i := range faces {
+			faces[i].Move(full.FullSize, size.X, size.Y)
+		}
 	}
 	return answer{faces, took, took}, nil
 }

@@ -113,7 +113,9 @@ func TestPython(t *testing.T) {
 		})
 	}
 	t.Run("deadline", func(t *testing.T) {
-		// Sent in an instant, and far more work than the deadline leaves time for.
+		// Sent in an instant, and far more work than the deadline leaves time for:
+		// the library's own scan takes several seconds.
+		s := start(t, "--model", "pigo-reference")
 		out := predictPy(t, modules, s.addr, "--timeout", "1", "--min-face-size", "20",
 			temp(t, "tiles.png", tiles(t, 6000)))
 		if len(out) != 1 || out[0].Error == nil || out[0].Error.Code != "DEADLINE_EXCEEDED" {

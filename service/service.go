@@ -199,9 +199,12 @@ func (s *Service) infer(ctx context.Context, req *inferencev1.Image, draw func(i
 	}
 	call.Width, call.Height = picture.Width, picture.Height
 
-	memory := memoryOf(picture)
+	needs := model.Detector.Needs(picture.Width, picture.Height, opts)
+	looked := picture.Reduced(photo.Options{Gray: needs.Gray, Reduce: needs.Reduce})
+	memory := memoryOf(looked)
 	if draw != nil {
-		memory += 8 * int64(picture.Width) * int64(picture.Height) // in RGBA, and encoded
+		// All of it once more, in RGBA, and encoded.
+		memory += picture.MemoryBytes + 8*int64(picture.Width)*int64(picture.Height)
 	}
 	leave, err := s.admission.enter(ctx, min(memory, s.config.MaxInflightBytes), call.streamed)
 	call.Queue = time.Since(call.Arrived)
@@ -213,21 +216,33 @@ func (s *Service) infer(ctx context.Context, req *inferencev1.Image, draw func(i
 	defer leave()
 
 	started := time.Now()
-	img, err := picture.Decode(ctx)
+	img, err := looked.Decode(ctx)
 	call.Decode = time.Since(started)
 	if err != nil {
 		return nil, err
 	}
 	call.Pixels = int64(img.Bounds().Dx()) * int64(img.Bounds().Dy())
 	started = time.Now()
+	opts.MinFaceSize /= float64(looked.Reduction)
 	faces, err := model.Detector.Detect(ctx, img, opts)
 	call.Detect = time.Since(started)
 	if err != nil {
 		return nil, err
 	}
+	if looked.Reduction > 1 {
+		for i := range faces {
+			faces[i].Move(looked.FullSize, picture.Width, picture.Height)
+		}
+	}
 	call.Faces = len(faces)
 	if draw != nil {
-		if err := errors.Join(ctx.Err(), draw(img, faces)); err != nil {
+		// The faces are those that every other way in gives, so the picture that
+		// they were found in is not the one to draw on.
+		img, err := picture.Decode(ctx)
+		if err == nil {
+			err = draw(img, faces)
+		}
+		if err := errors.Join(ctx.Err(), err); err != nil {
 			return nil, err
 		}
 	}

@@ -135,7 +135,7 @@ var injected = regexp.MustCompile(`^MIEN_([A-Z0-9_]+_)?(SERVICE_HOST|SERVICE_POR
 // unknownVariables refuses variables of ours that mean nothing, for a limit that
 // is misspelt is no limit.
 func unknownVariables(flags []*kong.Flag, environ []string) error {
-	known := map[string]bool{}
+	known := map[string]bool{"MIEN_URL": true} // the shell client's
 	for _, f := range flags {
 		for _, env := range f.Envs {
 			known[env] = true

@@ -179,7 +179,7 @@ func serve(ctx context.Context, terminated <-chan os.Signal, cfg *config, svc *s
 	case <-terminated:
 		log.Info("stopping", "because", "SIGTERM", "drain_delay", cfg.DrainDelay.String(), "drain_timeout", cfg.DrainTimeout.String())
 		// Readiness turns first, and calls are still answered until those who
-		// watch it have seen that.
+		// watch it have seen that; who keeps a connection is told to leave it.
 		state.serving(false)
 		select {
 		case <-time.After(cfg.DrainDelay):
@@ -189,8 +189,10 @@ func serve(ctx context.Context, terminated <-chan os.Signal, cfg *config, svc *s
 			log.Info("hurrying", "because", "interrupt")
 		}
 	}
-	svc.Drain()
-	stopNow()
+	// Once the port is closed: who is told DRAINING, and tries again, is to be
+	// answered by somebody else.
+	server.RegisterOnShutdown(svc.Drain)
+	server.RegisterOnShutdown(stopNow)
 	return shutdown(ctx, terminated, server, cfg.DrainTimeout, log)
 }
 
@@ -247,7 +249,19 @@ func routes(stop context.Context, cfg *config, svc *service.Service, state *heal
 	mux.HandleFunc("GET /livez", state.live)
 	mux.HandleFunc("GET /readyz", state.ready)
 
-	return accessLog(log, svc.Recover(crossOrigin(cfg.CORSOrigin, mux))) // first to last
+	return leaving(state, accessLog(log, svc.Recover(crossOrigin(cfg.CORSOrigin, mux)))) // first to last
+}
+
+// leaving ends each connection with its next answer (on HTTP/2, with a GOAWAY)
+// while the server is about to stop. A connection that is closed because the
+// server stops may have a request on its way, which is lost then.
+func leaving(state *health, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !state.isReady.Load() {
+			w.Header().Set("Connection", "close")
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // smallMessage is more than any message of health and reflection has.

@@ -21,6 +21,8 @@ import (
 	"math/big"
 	"net"
 	"net/http"
+	"net/http/httptest"
+	"net/http/httptrace"
 	"os"
 	"path/filepath"
 	"slices"
@@ -634,6 +636,55 @@ func TestStopWithIdleReflection(t *testing.T) {
 	_, _ = stream.Close() // the server has ended it
 }
 
+// TestLeaving: a server that is about to stop ends each connection with an
+// answer, so that it has none to cut off.
+func TestLeaving(t *testing.T) {
+	state := newHealth()
+	server := httptest.NewUnstartedServer(leaving(state, http.HandlerFunc(state.live)))
+	server.Config.Protocols = new(http.Protocols)
+	server.Config.Protocols.SetHTTP1(true)
+	server.Config.Protocols.SetUnencryptedHTTP2(true)
+	server.Start()
+	t.Cleanup(server.Close)
+	for _, version := range []int{1, 2} {
+		t.Run(fmt.Sprintf("HTTP/%d", version), func(t *testing.T) {
+			client := httpClient(t, version, nil)
+			reused := func() bool {
+				var info httptrace.GotConnInfo
+				ctx := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{GotConn: func(i httptrace.GotConnInfo) { info = i }})
+				req, err := http.NewRequestWithContext(ctx, http.MethodGet, server.URL, nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				res, err := client.Do(req)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer res.Body.Close()
+				if body, err := io.ReadAll(res.Body); err != nil || string(body) != "ok\n" {
+					t.Errorf("%q, %v", body, err)
+				}
+				return info.Reused
+			}
+			state.serving(true)
+			reused()
+			if !reused() {
+				t.Error("a connection is not kept")
+			}
+			state.serving(false)
+			if !reused() {
+				t.Error("a connection is not kept until the server is about to stop")
+			}
+			// A GOAWAY comes after the answer.
+			for began := time.Now(); reused(); time.Sleep(time.Millisecond) {
+				if version == 1 || time.Since(began) > 10*time.Second {
+					t.Fatal("a connection is kept though the server is about to stop")
+				}
+			}
+		})
+	}
+}
+
 // TestStalledBody: a caller's deadline holds while its body does not come.
 func TestStalledBody(t *testing.T) {
 	s := start(t)
@@ -741,7 +792,7 @@ func TestEnvironment(t *testing.T) {
 	for k, v := range map[string]string{
 		"MIEN_MAX_IMAGE_BYTES": "2KiB", "MIEN_WORKERS": "3", "MIEN_QUEUE": "0", "MIEN_CORS_ORIGIN": "https://a.example,https://b.example",
 		"RUN_ENV": "STAGING", "MIEN_TIMEOUT": "5s", "MIEN_MODEL": "pigo",
-		"MIEN_DRAIN_DELAY": "", "MIEN_MAX_PIXELS": "",
+		"MIEN_DRAIN_DELAY": "", "MIEN_MAX_PIXELS": "", "MIEN_URL": "http://localhost:8080",
 		"MIEN_SERVICE_HOST": "10.0.0.1", "MIEN_SERVICE_PORT": "80", "MIEN_SERVICE_PORT_HTTP": "80", "MIEN_PORT": "tcp://10.0.0.1:80",
 		"MIEN_PORT_80_TCP": "tcp://10.0.0.1:80", "MIEN_PORT_80_TCP_ADDR": "10.0.0.1", "MIEN_CANARY_SERVICE_HOST": "10.0.0.2",
 	} {

@@ -318,49 +318,37 @@ func wholeImage(img gray) sizes {
 	return sizes{minWindow, min(img.width, img.height), shiftFactor, scaleFactor}
 }
 
+// BenchmarkScan is the scan of a photograph for faces of 20 pixels and more, by the
+// library and by this package, on as many cores as -cpu says.
 func BenchmarkScan(b *testing.B) {
-	faces, _ := cascades(b, faceFinder)
-	img := luminance(facetest.Decode(b, facetest.Path(b, "peoples.jpg")))
-	for name, scan := range map[string]func(bands []band, found []window) ([]window, error){
-		"alone": func(bands []band, found []window) ([]window, error) {
-			r := rooms.Get().(*room)
-			defer r.release()
-			return faces.scan(b.Context(), r, bands, found)
-		},
-		"spread": func(bands []band, found []window) ([]window, error) {
-			busy.Add(1)
-			defer busy.Add(-1)
-			return faces.scanSpread(b.Context(), bands, found)
-		},
-	} {
-		b.Run(name, func(b *testing.B) {
-			var bands []band
-			var found []window
-			once := func() {
-				bands = wholeImage(img).bands(bands[:0], img, 1)
-				var err error
-				if found, err = scan(bands, found[:0]); err != nil {
-					b.Fatal(err)
-				}
-			}
-			once() // what is made once
-			b.ReportAllocs()
-			for b.Loop() {
-				once()
-			}
-		})
-	}
-}
-
-func BenchmarkScanLibrary(b *testing.B) {
-	_, library := cascades(b, faceFinder)
+	faces, theirs := cascades(b, faceFinder)
 	img := luminance(facetest.Decode(b, facetest.Path(b, "peoples.jpg")))
 	s := wholeImage(img)
-	b.ReportAllocs()
-	for b.Loop() {
-		library.RunCascade(pigo.CascadeParams{
-			MinSize: s.smallest, MaxSize: s.largest, ShiftFactor: s.shift, ScaleFactor: s.scale,
-			ImageParams: params(img),
-		}, 0)
-	}
+	b.Run("by=library", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			theirs.RunCascade(pigo.CascadeParams{
+				MinSize: s.smallest, MaxSize: s.largest, ShiftFactor: s.shift, ScaleFactor: s.scale,
+				ImageParams: params(img),
+			}, 0)
+		}
+	})
+	b.Run("by=mien", func(b *testing.B) {
+		var bands []band
+		var found []window
+		once := func() {
+			busy.Add(1)
+			defer busy.Add(-1)
+			bands = s.bands(bands[:0], img, 1)
+			var err error
+			if found, err = faces.scanSpread(b.Context(), bands, found[:0]); err != nil {
+				b.Fatal(err)
+			}
+		}
+		once() // what is made once
+		b.ReportAllocs()
+		for b.Loop() {
+			once()
+		}
+	})
 }

@@ -11,6 +11,7 @@ import (
 	_ "embed" // the cascades
 	"fmt"
 	"image"
+	"math"
 	"slices"
 	"sync"
 
@@ -83,20 +84,14 @@ func (d *Detector) Detect(ctx context.Context, img image.Image, opts face.Option
 	w := d.workspaces.Get().(*workspace)
 	defer d.release(w)
 	g := luminanceIn(img, &w.luminance)
-	smallest := smallestWindow(g.width, g.height)
-	if opts.MinFaceSize > 0 {
-		// A face that just reaches the size may be found in a window a step
-		// smaller.
-		smallest = max(minWindow, int(float64(opts.MinFaceSize)/(longerSide*scaleFactor)))
-	}
-	candidates, err := d.candidates(ctx, w, g, smallest)
+	candidates, err := d.candidates(ctx, w, g, smallestFor(g.width, g.height, opts.MinFaceSize))
 	if err != nil {
 		return nil, err
 	}
 	// Before clamping: a face is not smaller for being cut by the frame.
 	candidates = slices.DeleteFunc(candidates, func(c cluster) bool {
 		box := c.box()
-		return max(box.Width(), box.Height()) < float64(opts.MinFaceSize)
+		return max(box.Width(), box.Height()) < opts.MinFaceSize
 	})
 	faces := make([]face.Face, len(candidates))
 	err = spread(len(candidates), func(i int) error {
@@ -119,6 +114,31 @@ func (d *Detector) Detect(ctx context.Context, img image.Image, opts face.Option
 		faces = faces[:opts.MaxResults]
 	}
 	return faces, nil
+}
+
+// Needs implements face.Detector.
+func (d *Detector) Needs(width, height int, opts face.Options) face.Needs {
+	n := face.Needs{Gray: true, Reduce: 1}
+	for smallestFor(width, height, opts.MinFaceSize) >= 2*n.Reduce*leastReduced {
+		n.Reduce *= 2
+	}
+	return n
+}
+
+// leastReduced is the smallest window, in pixels, that an image may be reduced to.
+// Halved to it, images of 12 megapixels have as many faces found and fewer false
+// ones, and their landmarks are up to a tenth farther off; a quarter of the size
+// costs faces as well (docs/performance.md).
+const leastReduced = 32
+
+// smallestFor returns the smallest window of a scan for faces of minFaceSize
+// pixels and more, or of those that the detector chooses when it is 0.
+func smallestFor(width, height int, minFaceSize float64) int {
+	if minFaceSize <= 0 {
+		return smallestWindow(width, height)
+	}
+	// A face that just reaches the size may be found in a window a step smaller.
+	return int(max(minWindow, min(minFaceSize/(longerSide*scaleFactor), math.MaxInt32)))
 }
 
 // candidates are the places that may be faces, each looked at twice. They are good

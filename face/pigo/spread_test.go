@@ -72,14 +72,15 @@ func TestSpreadLeavesBusyCores(t *testing.T) {
 func TestHelpersGiveCoresBack(t *testing.T) {
 	callers(t, 1)
 	calls := 0
-	w := &work{n: 1000, do: func(int) error {
+	w := &work{n: 1000, cores: 2, do: func(int) error {
 		if calls++; calls == 10 {
 			busy.Add(1) // somebody else calls
 		}
 		return nil
 	}}
 	busy.Add(1) // the helper
-	w.help(2)
+	w.helpers.Add(1)
+	w.help()
 	if calls != 10 {
 		t.Errorf("%d calls, want 10", calls)
 	}
