@@ -54,7 +54,7 @@ $(BIN)/$(library): tools/onnxruntime/package-lock.json
 	rm -rf tools/onnxruntime/node_modules
 
 .PHONY: test
-test: setup lint check-generated check-contract unit accuracy bench-test e2e ## Set up and pass all tests.
+test: setup lint check-generated check-contract unit accuracy soak-test bench-test e2e ## Set up and pass all tests.
 
 .PHONY: setup
 setup: ## Install what the tests need: Debian packages, npm packages.
@@ -68,6 +68,11 @@ unit: onnxruntime ## Test every package, with the race detector.
 .PHONY: accuracy
 accuracy: onnxruntime ## Test what the docs say of the models' accuracy, on ../shared/faces.
 	go test -run Accuracy ./face/... ./service
+
+# So does this, which has ten thousand images.
+.PHONY: soak-test
+soak-test:
+	go test -count=1 -run '^TestSoak$$' ./cmd/server
 
 .PHONY: bench-test
 bench-test: onnxruntime ## Test the evaluation, on a few photographs.
@@ -89,6 +94,11 @@ fuzz: ## Fuzz each target for FUZZTIME (default 1m).
 			go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(or $(FUZZTIME),1m) "$$package"; \
 		done; \
 	done
+
+# A tenth of it is among the tests.
+.PHONY: soak
+soak: ## Send 100,000 images through one stream and as many in batches: memory stays flat.
+	go test -count=1 -v -timeout 1h -run '^TestSoak$$' ./cmd/server -soak
 
 # One run after the other rather than each benchmark many times, so that whatever
 # else the machine does hits what is compared alike.

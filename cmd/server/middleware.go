@@ -1,16 +1,12 @@
 package main
 
 import (
-	"bytes"
 	"log/slog"
 	"net"
 	"net/http"
-	"regexp"
-	"strconv"
 	"strings"
 	"time"
 
-	"connectrpc.com/connect"
 	connectcors "connectrpc.com/cors"
 	"github.com/felixge/httpsnoop"
 	"github.com/google/uuid"
@@ -30,8 +26,6 @@ func accessLog(log *slog.Logger, next http.Handler) http.Handler {
 		call := &service.Call{ID: requestID(r)}
 		w.Header().Set(requestIDHeader, call.ID)
 		ctx := service.WithCall(r.Context(), call)
-		// httpsnoop keeps what the writer can do, Flush among it.
-		var start []byte // of the answer
 		m := httpsnoop.Metrics{}
 		began := time.Now()
 		// What panics through here, to cut the connection, has its line as well.
@@ -40,26 +34,18 @@ func accessLog(log *slog.Logger, next http.Handler) http.Handler {
 			if p != nil {
 				m.Duration = time.Since(began)
 			}
-			write(r.WithContext(ctx), log, call, m, w.Header(), start)
+			write(r.WithContext(ctx), log, call, m)
 			if p != nil {
 				panic(p)
 			}
 		}()
-		m = httpsnoop.CaptureMetrics(next, httpsnoop.Wrap(w, httpsnoop.Hooks{
-			Write: func(f httpsnoop.WriteFunc) httpsnoop.WriteFunc {
-				return func(p []byte) (int, error) {
-					if start == nil {
-						start = bytes.Clone(p[:min(len(p), 64)])
-					}
-					return f(p)
-				}
-			},
-		}), r.WithContext(ctx))
+		// httpsnoop keeps what the writer can do, Flush among it.
+		m = httpsnoop.CaptureMetrics(next, w, r.WithContext(ctx))
 	})
 }
 
 // write writes the line of one request.
-func write(r *http.Request, log *slog.Logger, call *service.Call, m httpsnoop.Metrics, header http.Header, start []byte) {
+func write(r *http.Request, log *slog.Logger, call *service.Call, m httpsnoop.Metrics) {
 	ctx, level := r.Context(), slog.LevelInfo
 	if isProbe(r.URL.Path) {
 		level = slog.LevelDebug
@@ -82,11 +68,8 @@ func write(r *http.Request, log *slog.Logger, call *service.Call, m httpsnoop.Me
 	}
 	if call.Procedure != "" {
 		code := "ok"
-		switch {
-		case call.Code != 0:
+		if call.Code != 0 {
 			code = call.Code.String()
-		case !call.Handled:
-			code = refusal(header, start)
 		}
 		attrs = append(attrs, slog.String("protocol", call.Protocol), slog.String("code", code))
 	}
@@ -105,24 +88,6 @@ func write(r *http.Request, log *slog.Logger, call *service.Call, m httpsnoop.Me
 			slog.Float64("detect_ms", milliseconds(call.Detect)))
 	}
 	log.LogAttrs(ctx, level, "request", attrs...)
-}
-
-// errorStart is how the JSON of Connect's errors begins.
-var errorStart = regexp.MustCompile(`^\{"code":"([a-z_]+)"`)
-
-// refusal reads, from the answer, the code with which Connect has refused a call
-// whose message it could not read: it tells nobody else.
-func refusal(header http.Header, start []byte) string {
-	if m := errorStart.FindSubmatch(start); m != nil {
-		return string(m[1])
-	}
-	// As a header, or as a trailer that was not announced.
-	for _, key := range []string{"Grpc-Status", http.TrailerPrefix + "Grpc-Status"} {
-		if n, err := strconv.ParseUint(header.Get(key), 10, 32); err == nil {
-			return connect.Code(n).String()
-		}
-	}
-	return "unknown"
 }
 
 func milliseconds(d time.Duration) float64 {
