@@ -54,8 +54,11 @@ type Call struct {
 	// of them were answered with an error.
 	Images, Failures int
 
-	// setReadDeadline bounds the reading of the request's body.
-	setReadDeadline func(time.Time) error
+	// body is the request's; nil when there is no request.
+	body *body
+	// streamed tells an image of a stream or batch, which waits where single calls
+	// are refused; admitted one that was taken on, so that a drain waits for it.
+	streamed, admitted bool
 }
 
 type callKey struct{}
@@ -73,14 +76,15 @@ func CallFrom(ctx context.Context) *Call {
 	return &Call{}
 }
 
-// observed counts the requests in flight, and tells Config.Observe of each call
-// that next has answered and that was about one image or never got to its
-// images.
+// observed tells Config.Observe of each call that next has answered, but for
+// streams and batches that got to their images.
 func (s *Service) observed(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		s.requests.Add(1)
-		defer s.requests.Add(-1)
-		call := CallFrom(r.Context())
+		call, ok := r.Context().Value(callKey{}).(*Call)
+		if !ok {
+			call = &Call{}
+			r = r.WithContext(WithCall(r.Context(), call))
+		}
 		var start []byte // of the answer
 		defer func() {
 			p := recover()
@@ -88,9 +92,11 @@ func (s *Service) observed(next http.Handler) http.Handler {
 				call.Code, call.Reason = connect.CodeInternal, "INTERNAL"
 			}
 			if call.Procedure != "" && !call.Handled && call.Code == 0 {
-				call.Code = refusal(w.Header(), start)
+				if call.Code = refusal(w.Header(), start); call.Code == connect.CodeResourceExhausted {
+					call.Reason = "TOO_MANY_BYTES" // by boundedGzip, which knows no call
+				}
 			}
-			if call.Procedure != "" && call.Procedure != inferencev1connect.InferenceListModelsProcedure && call.Images == 0 {
+			if isAboutImage(call) {
 				s.observe(r.Context(), call)
 			}
 			if p != nil {
@@ -108,6 +114,17 @@ func (s *Service) observed(next http.Handler) http.Handler {
 			},
 		}), r)
 	})
+}
+
+func isAboutImage(call *Call) bool {
+	switch call.Procedure {
+	case "", inferencev1connect.InferenceListModelsProcedure:
+		return false
+	case inferencev1connect.InferencePredictStreamProcedure, inferencev1connect.InferencePredictBatchProcedure:
+		return !call.Handled // or its images were told one by one
+	default:
+		return true
+	}
 }
 
 func (s *Service) observe(ctx context.Context, call *Call) {

@@ -14,7 +14,6 @@ import (
 	"log/slog"
 	"math"
 	"runtime"
-	"sync/atomic"
 	"time"
 
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -38,6 +37,17 @@ type Config struct {
 	// MaxImageBytes bounds raw_data, encoded or bare. Bodies may be a third
 	// larger, so that base64 fits.
 	MaxImageBytes int64
+	// MaxBatchBytes bounds the raw_data of all images of a batch together, as
+	// MaxImageBytes does that of one. No image may be larger than that allows.
+	MaxBatchBytes int64
+	// MaxRequests is how many requests may be in flight, streams among them. What
+	// comes beyond is refused as OVERLOADED before its body is read.
+	MaxRequests int
+	// MaxBodyBytes bounds the bodies of all requests in flight, by their declared
+	// length or else by what has come. What comes beyond is refused as OVERLOADED;
+	// a stream waits. A body that is compressed counts as what it may become until
+	// it has been read.
+	MaxBodyBytes int64
 	// MaxPixels bounds width times height of one image.
 	MaxPixels int64
 	// MaxInflightBytes bounds the memory of all images that are being decoded or
@@ -50,10 +60,14 @@ type Config struct {
 	// Queue is how many more may wait for a worker. What comes beyond is refused
 	// as OVERLOADED.
 	Queue int
-	// Timeout is the longest a call may take, whatever its caller allows.
+	// Timeout is the longest a call may take, or an image of a stream or batch,
+	// whatever its caller allows.
 	Timeout time.Duration
-	// DefaultTimeout is what a call may take whose caller set no deadline.
+	// DefaultTimeout is what one may take whose caller set no deadline.
 	DefaultTimeout time.Duration
+	// StreamIdle is how long a stream may bring no image, or take no answer, before
+	// it is ended.
+	StreamIdle time.Duration
 	// Environment goes into the meta data of answers.
 	Environment inferencev1.Environment
 	// Logger gets what operators have to know: internal errors with their causes.
@@ -71,12 +85,16 @@ func DefaultConfig() Config {
 	workers := runtime.GOMAXPROCS(0)
 	return Config{
 		MaxImageBytes:    16 << 20,
+		MaxBatchBytes:    64 << 20,
+		MaxRequests:      1024,
+		MaxBodyBytes:     512 << 20,
 		MaxPixels:        64_000_000,
 		MaxInflightBytes: 1 << 30,
 		Workers:          workers,
 		Queue:            4 * workers,
 		Timeout:          30 * time.Second,
 		DefaultTimeout:   10 * time.Second,
+		StreamIdle:       5 * time.Minute,
 		Environment:      inferencev1.Environment_ENVIRONMENT_PRODUCTION,
 		Logger:           slog.New(slog.DiscardHandler),
 	}
@@ -100,12 +118,17 @@ func (c Config) Validate() error {
 	}
 	const most = math.MaxInt32
 	check(c.MaxImageBytes >= 1 && c.MaxImageBytes <= most/2, "--max-image-bytes: %d is not between 1 and %d", c.MaxImageBytes, most/2)
+	check(c.MaxBatchBytes >= 1 && c.MaxBatchBytes <= most/2, "--max-batch-bytes: %d is not between 1 and %d", c.MaxBatchBytes, most/2)
+	check(c.MaxRequests >= 1, "--max-requests: %d is not above 0", c.MaxRequests)
+	largest := maxMessage(max(c.MaxImageBytes, c.MaxBatchBytes))
+	check(c.MaxBodyBytes >= largest, "--max-body-bytes: %d is below %d, the largest message that --max-image-bytes and --max-batch-bytes allow", c.MaxBodyBytes, largest)
 	check(c.MaxPixels >= 1 && c.MaxPixels <= most, "--max-pixels: %d is not between 1 and %d", c.MaxPixels, most)
 	check(c.MaxInflightBytes >= 1<<20, "--max-inflight-bytes: %d is below 1MiB, in which no image can be decoded", c.MaxInflightBytes)
 	check(c.Workers >= 1, "--workers: %d is not above 0", c.Workers)
 	check(c.Queue >= 0, "--queue: %d is below 0", c.Queue)
 	check(c.Timeout > 0, "--timeout: %v is not above 0", c.Timeout)
 	check(c.DefaultTimeout > 0 && c.DefaultTimeout <= c.Timeout, "--default-timeout: %v is not between 0 and --timeout, %v", c.DefaultTimeout, c.Timeout)
+	check(c.StreamIdle > 0, "--stream-idle-timeout: %v is not above 0", c.StreamIdle)
 	check(c.Logger != nil, "a logger is needed")
 	return errors.Join(errs...)
 }
@@ -114,8 +137,6 @@ func (c Config) Validate() error {
 type Service struct {
 	config    Config
 	admission *admission
-	// requests is how many are in flight.
-	requests atomic.Int64
 }
 
 // New returns a service, or all that is wrong with c.
@@ -135,8 +156,9 @@ func (s *Service) Models() []string {
 	return names
 }
 
-// Drain makes the service refuse new work as DRAINING. Work that was admitted
-// goes on.
+// Drain makes the service refuse new work as DRAINING: requests that come now, and
+// images that come by open streams, which end soon after. Work that was admitted
+// goes on, all of a batch too.
 func (s *Service) Drain() { s.admission.drain() }
 
 // Predict finds the faces of one image. It is the one path of every way in: its
@@ -151,6 +173,12 @@ func (s *Service) infer(ctx context.Context, req *inferencev1.Image, draw func(i
 	call := CallFrom(ctx)
 	call.Arrived = time.Now()
 	call.Bytes = len(req.GetRawData())
+	if call.body != nil {
+		call.body.settle(int64(call.Bytes))
+	}
+	if !call.admitted && s.admission.draining() {
+		return nil, errDraining
+	}
 
 	// What is wrong with the request itself is told before it waits for anything.
 	model, err := s.model(req.GetOptions().GetModel())
@@ -172,7 +200,7 @@ func (s *Service) infer(ctx context.Context, req *inferencev1.Image, draw func(i
 	if draw != nil {
 		memory += 8 * int64(picture.Width) * int64(picture.Height) // in RGBA, and encoded
 	}
-	leave, err := s.admission.enter(ctx, min(memory, s.config.MaxInflightBytes))
+	leave, err := s.admission.enter(ctx, min(memory, s.config.MaxInflightBytes), call.streamed)
 	call.Queue = time.Since(call.Arrived)
 	if err != nil {
 		return nil, err

@@ -26,15 +26,22 @@ type Stats struct {
 // Stats returns what the service is doing now.
 func (s *Service) Stats() Stats {
 	a := s.admission
-	places := int(a.places.Load())
+	a.mu.Lock()
+	busy, queued, waiting := a.busy, a.calls.Len(), a.images.Len()
+	a.mu.Unlock()
 	return Stats{
-		Busy:                 min(places, a.workers),
+		Busy:                 busy,
 		Workers:              a.workers,
-		Queued:               min(max(places-a.workers, 0), a.queue),
+		Queued:               queued,
 		QueueLimit:           a.queue,
-		RequestsInFlight:     int(s.requests.Load()),
+		Waiting:              waiting,
+		RequestsInFlight:     int(min(a.requests.Load(), a.maxRequests)), // it counts who is just being refused
+		RequestsLimit:        int(a.maxRequests),
+		BodyBytesInFlight:    a.bodyBytes.Load(),
+		BodyBytesLimit:       s.config.MaxBodyBytes,
 		DecodedBytesInFlight: a.decoded.Load(),
 		DecodedBytesLimit:    s.config.MaxInflightBytes,
-		Draining:             a.draining.Load(),
+		Streams:              int(a.streams.Load()),
+		Draining:             a.draining(),
 	}
 }

@@ -55,15 +55,20 @@ type config struct {
 	ModelMirror string   `group:"Models" name:"model-mirror" placeholder:"URL" help:"Where to fetch known models from, as URL/NAME/FILE, instead of from their publishers."`
 
 	MaxImageBytes    byteSize      `group:"Limits" default:"${max_image_bytes}" placeholder:"SIZE" help:"Largest image, as it comes (default ${max_image_bytes}). Messages may be a third larger, so that base64 fits."`
+	MaxBatchBytes    byteSize      `group:"Limits" default:"${max_batch_bytes}" placeholder:"SIZE" help:"All images of a batch together (default ${max_batch_bytes}), of which there may be 100."`
+	MaxRequests      int           `group:"Limits" default:"${max_requests}" placeholder:"N" help:"Requests in flight, open streams among them (default ${max_requests}). What comes beyond is refused as OVERLOADED before its body is read."`
+	MaxBodyBytes     byteSize      `group:"Limits" default:"${max_body_bytes}" placeholder:"SIZE" help:"The bodies of all requests in flight together (default ${max_body_bytes}). What comes beyond is refused as OVERLOADED; streams wait."`
 	MaxPixels        int64         `group:"Limits" default:"${max_pixels}" placeholder:"N" help:"Most pixels of one image, width times height (default ${max_pixels})."`
 	MaxInflightBytes byteSize      `group:"Limits" default:"${max_inflight_bytes}" placeholder:"SIZE" help:"Memory for all images being decoded and looked at together (default ${max_inflight_bytes}). Others wait."`
 	Workers          int           `group:"Limits" default:"${workers}" placeholder:"N" help:"Images worked on at once (default: the number of cores, here ${workers})."`
 	Queue            *int          `group:"Limits" placeholder:"N" help:"Images that may wait for a worker (default: 4 for each worker). What comes beyond is refused as OVERLOADED."`
 	Timeout          time.Duration `group:"Limits" default:"${timeout}" placeholder:"DURATION" help:"Longest that a call may take, whatever its caller allows (default ${timeout})."`
 	DefaultTimeout   time.Duration `group:"Limits" default:"${default_timeout}" placeholder:"DURATION" help:"What a call may take whose caller sets no deadline (default ${default_timeout}, or --timeout if that is less)."`
+	StreamIdle       time.Duration `group:"Limits" name:"stream-idle-timeout" default:"${stream_idle}" placeholder:"DURATION" help:"How long a stream may bring no image, or take no answer, before it is ended (default ${stream_idle})."`
 
-	DrainDelay   time.Duration `group:"Operation" default:"2s" placeholder:"DURATION" help:"After SIGTERM, go on taking calls for so long (default 2s) while /readyz already says no, so that load balancers see it. An interrupt (Ctrl-C) skips it."`
-	DrainTimeout time.Duration `group:"Operation" default:"35s" placeholder:"DURATION" help:"Then let running calls end for at most so long (default 35s)."`
+	DrainDelay   time.Duration `group:"Operation" default:"2s" placeholder:"DURATION" help:"After SIGTERM, go on taking calls for so long (default 2s) while /readyz already says no, so that load balancers see it. An interrupt (Ctrl-C) or a second SIGTERM skips it."`
+	DrainTimeout time.Duration `group:"Operation" default:"35s" placeholder:"DURATION" help:"Then let running calls end for at most so long (default 35s). Another SIGTERM cuts them off."`
+	ConnAge      time.Duration `group:"Operation" name:"max-connection-age" default:"0s" placeholder:"DURATION" help:"Ask clients to reconnect, with their next call, when a connection is older than this, give or take a tenth (default 0s: never). Behind a balancer that spreads connections and not calls, 5m brings new replicas into use."`
 	Environment  string        `group:"Operation" default:"production" env:"MIEN_ENVIRONMENT,RUN_ENV" placeholder:"NAME" help:"What answers say in meta_data.environment: production, staging or development (default production)."`
 	LogFormat    string        `group:"Operation" default:"auto" placeholder:"FORMAT" help:"text, json, or auto (default): text on a terminal, JSON otherwise. Logs go to standard error."`
 	LogLevel     logLevel      `group:"Operation" default:"info" placeholder:"LEVEL" help:"debug, info (default), warn or error. Probes of health are logged at debug."`
@@ -88,6 +93,10 @@ func parse(args []string, stdout io.Writer) (cfg *config, done bool, err error) 
 		kong.Vars{
 			"admin_listen":       adminDefault,
 			"max_image_bytes":    byteSize(defaults.MaxImageBytes).String(),
+			"max_batch_bytes":    byteSize(defaults.MaxBatchBytes).String(),
+			"max_requests":       strconv.Itoa(defaults.MaxRequests),
+			"max_body_bytes":     byteSize(defaults.MaxBodyBytes).String(),
+			"stream_idle":        defaults.StreamIdle.String(),
 			"max_pixels":         strconv.FormatInt(defaults.MaxPixels, 10),
 			"max_inflight_bytes": byteSize(defaults.MaxInflightBytes).String(),
 			"workers":            strconv.Itoa(defaults.Workers),
@@ -179,6 +188,9 @@ func (c *config) service(ctx context.Context, log *slog.Logger, progress io.Writ
 	if c.DrainDelay < 0 || c.DrainTimeout <= 0 {
 		fail("--drain-delay and --drain-timeout: %v and %v are not durations to wait for", c.DrainDelay, c.DrainTimeout)
 	}
+	if c.ConnAge < 0 {
+		fail("--max-connection-age: %v is below 0; 0 leaves connections open", c.ConnAge)
+	}
 	if !slices.Contains([]string{"auto", "text", "json"}, c.LogFormat) {
 		fail("--log-format: %q is none of text, json and auto", c.LogFormat)
 	}
@@ -190,12 +202,16 @@ func (c *config) service(ctx context.Context, log *slog.Logger, progress io.Writ
 	s := service.Config{
 		Models:           models,
 		MaxImageBytes:    int64(c.MaxImageBytes),
+		MaxBatchBytes:    int64(c.MaxBatchBytes),
+		MaxRequests:      c.MaxRequests,
+		MaxBodyBytes:     int64(c.MaxBodyBytes),
 		MaxPixels:        c.MaxPixels,
 		MaxInflightBytes: int64(c.MaxInflightBytes),
 		Workers:          c.Workers,
 		Queue:            4 * c.Workers,
 		Timeout:          c.Timeout,
 		DefaultTimeout:   min(c.DefaultTimeout, c.Timeout),
+		StreamIdle:       c.StreamIdle,
 		Environment:      environment,
 		Logger:           log,
 	}

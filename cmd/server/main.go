@@ -67,7 +67,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	}
 	// Or the collector would let the heap grow to twice what is in use.
 	if os.Getenv("GOMEMLIMIT") == "" {
-		debug.SetMemoryLimit(svcConfig.MaxInflightBytes + memoryHeadroom)
+		debug.SetMemoryLimit(svcConfig.MaxInflightBytes + svcConfig.MaxBodyBytes + memoryHeadroom)
 	}
 	in := &front{log: log, proxies: cfg.proxies, metrics: newMetrics()}
 	if in.tracing, err = newTracing(ctx, log); err != nil {
@@ -158,6 +158,7 @@ func serve(ctx context.Context, terminated <-chan os.Signal, cfg *config, svc *s
 		},
 		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
+	connectionAge(server, cfg.ConnAge)
 	server.Protocols.SetHTTP1(true)
 	server.Protocols.SetHTTP2(true)
 	server.Protocols.SetUnencryptedHTTP2(true)
@@ -195,22 +196,36 @@ func serve(ctx context.Context, terminated <-chan os.Signal, cfg *config, svc *s
 		state.serving(false)
 		select {
 		case <-time.After(cfg.DrainDelay):
+		case <-terminated:
+			log.Info("hurrying", "because", "SIGTERM")
 		case <-ctx.Done():
+			log.Info("hurrying", "because", "interrupt")
 		}
 	}
 	svc.Drain()
 	stopNow()
-	return shutdown(ctx, server, cfg.DrainTimeout, log)
+	return shutdown(ctx, terminated, server, cfg.DrainTimeout, log)
 }
 
-// shutdown lets the requests in flight end, for at most timeout.
-func shutdown(ctx context.Context, server *http.Server, timeout time.Duration, log *slog.Logger) error {
+// shutdown lets the requests in flight end, for at most timeout, and until a
+// signal comes from hurry.
+func shutdown(ctx context.Context, hurry <-chan os.Signal, server *http.Server, timeout time.Duration, log *slog.Logger) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), timeout)
 	defer cancel()
-	err := server.Shutdown(ctx)
-	if errors.Is(err, context.DeadlineExceeded) {
+	ended := make(chan error, 1)
+	go func() { ended <- server.Shutdown(ctx) }()
+	because := fmt.Sprintf("--drain-timeout, %v, was over", timeout)
+	var err error
+	select {
+	case err = <-ended:
+	case <-hurry:
+		because = "another SIGTERM came"
+		cancel()
+		err = <-ended
+	}
+	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
 		_ = server.Close() // nothing more can be done for whoever is left
-		return fmt.Errorf("requests were still running after --drain-timeout, %v, and were cut off", timeout)
+		return fmt.Errorf("requests were still running when %s, and were cut off", because)
 	}
 	if err != nil {
 		return err
@@ -220,9 +235,9 @@ func shutdown(ctx context.Context, server *http.Server, timeout time.Duration, l
 }
 
 const (
-	// memoryHeadroom is for all but the pictures: the bodies of as many requests
-	// as workers and queue hold by default on a small machine, and the process.
-	memoryHeadroom = 512 << 20
+	// memoryHeadroom is for all but the pictures and the bodies: the process, and
+	// messages while they are unpacked.
+	memoryHeadroom = 256 << 20
 	maxHeaderBytes = 64 << 10
 	bodyTimeout    = time.Minute
 )
