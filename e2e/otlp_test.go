@@ -80,7 +80,7 @@ func (c *collector) take(body []byte, err error) {
 func attribute(attributes []*commonv1.KeyValue, key string) string {
 	for _, a := range attributes {
 		if a.GetKey() == key {
-			return strings.Trim(fmt.Sprint(a.GetValue().GetStringValue(), a.GetValue().GetIntValue()), " ")
+			return a.GetValue().GetStringValue()
 		}
 	}
 	return ""

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -329,6 +330,63 @@ func TestForwardedCaller(t *testing.T) {
 				t.Errorf("%v", line)
 			}
 		})
+	}
+}
+
+// TestStreamTold: a stream is one request, whose line counts its images, and
+// each of these is counted and has a line at debug level.
+func TestStreamTold(t *testing.T) {
+	s := start(t, append(patient, "--admin-listen", "127.0.0.1:0", "--log-level", "debug")...)
+	stream, err := grpcClient(t, s.url).PredictStream(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	sample := readFile(t, samplePath)
+	for _, data := range [][]byte{sample, sample[:1000], sample} {
+		if err := stream.Send(&inferencev1.Image{RawData: data}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := stream.CloseRequest(); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		if _, err := stream.Receive(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := stream.Receive(); !errors.Is(err, io.EOF) {
+		t.Errorf("the stream ends with %v", err)
+	}
+	if err := stream.CloseResponse(); err != nil {
+		t.Error(err)
+	}
+	eventually(t, s, map[string]float64{
+		`mien_requests_total{code="ok",procedure="/inference.v1.Inference/PredictStream",protocol="grpc"}`: 1,
+		`mien_images_total{code="ok",model="pigo"}`:                                                        2,
+		`mien_refusals_total{reason="CORRUPT_IMAGE"}`:                                                      1,
+		`mien_streams`: 0,
+	})
+	_, log := s.stop()
+	images := 0
+	var whole map[string]any
+	for text := range strings.Lines(log) {
+		var line map[string]any
+		if err := json.Unmarshal([]byte(text), &line); err != nil {
+			t.Fatal(err)
+		}
+		switch line["msg"] {
+		case "image":
+			images++
+			if line["reason"] != "CORRUPT_IMAGE" && (line["faces"] != 1.0 || line["bytes"] != float64(len(sample))) {
+				t.Errorf("%v", line)
+			}
+		case "request":
+			whole = line
+		}
+	}
+	if images != 3 || whole["images"] != 3.0 || whole["failed"] != 1.0 || whole["code"] != "ok" {
+		t.Errorf("%d images; the stream: %v", images, whole)
 	}
 }
 
