@@ -191,7 +191,7 @@ global: {scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 1s}
 rule_files: [%q]
 scrape_configs: [{job_name: mien, static_configs: [{targets: [%q]}]}]
 `, filepath.Join(root, "deploy", "prometheus", "alerts.yml"), target)
-	cmd := exec.CommandContext(t.Context(), tool(t, "prometheus"), //nolint:gosec // a test's own
+	cmd := exec.CommandContext(t.Context(), tool(t, "prometheus"),
 		"--config.file", temp(t, "prometheus.yml", []byte(config)), "--storage.tsdb.path", t.TempDir(),
 		"--web.listen-address", addr, "--log.level", "warn")
 	cmd.Env = environ()

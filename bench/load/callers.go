@@ -123,16 +123,25 @@ type ready struct{ name string }
 func (r ready) Name() string { return r.name }
 
 // Marshal implements connect.Codec.
-func (ready) Marshal(message any) ([]byte, error) {
+func (r ready) Marshal(message any) ([]byte, error) { return r.MarshalAppend(nil, message) }
+
+// MarshalAppend copies, for Connect writes other messages where this one was.
+func (ready) MarshalAppend(dst []byte, message any) ([]byte, error) {
 	b, ok := message.(*[]byte)
 	if !ok {
 		return nil, fmt.Errorf("%T is no message", message)
 	}
-	return *b, nil
+	return append(dst, *b...), nil
 }
 
-// Unmarshal implements connect.Codec. Nobody looks at answers.
-func (ready) Unmarshal([]byte, any) error { return nil }
+// Unmarshal implements connect.Codec. Nobody looks at answers, but Connect reads
+// gRPC's errors with it.
+func (ready) Unmarshal(data []byte, message any) error {
+	if m, ok := message.(proto.Message); ok {
+		return proto.Unmarshal(data, m)
+	}
+	return nil
+}
 
 // poster sends photographs to /predict.
 type poster struct {

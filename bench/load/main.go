@@ -27,14 +27,13 @@ const description = `Asks a server for the faces of photographs at multiples of 
 
 Without --url it builds the server of this repository and starts it.`
 
-// options is what flags say. The default of --faces is seen from bench/, where
-// the program runs.
+// options is what flags say.
 type options struct {
 	URL       string        `placeholder:"URL" help:"Server to ask, such as http://127.0.0.1:8080. Only on this machine, unless --elsewhere says so."`
 	Admin     string        `placeholder:"URL" help:"Its address for operators, such as http://127.0.0.1:9464, for memory and CPU. Without it, they are left out."`
 	Elsewhere bool          `help:"Let --url be another machine. Load is an attack on whoever does not expect it."`
 	ServerArg []string      `placeholder:"ARG" sep:"none" help:"Argument for the server that is started, such as --server-arg=--workers=1. Repeatable."`
-	Faces     string        `default:"../../shared/faces" placeholder:"DIR" help:"The photographs (default ${default})."`
+	Faces     string        `default:"${faces}" placeholder:"DIR" help:"The photographs (default: those beside the repository, in ../shared/faces)."`
 	Photos    int           `default:"120" placeholder:"N" help:"How many of them, of all sizes (default ${default})."`
 	Protocol  string        `default:"grpc" enum:"${protocols}" placeholder:"NAME" help:"${protocols} (default ${default})."`
 	Model     string        `placeholder:"NAME" help:"Model to ask for (default: the server's)."`
@@ -68,7 +67,10 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		kong.Name("load"), kong.Description(description),
 		kong.ConfigureHelp(kong.HelpOptions{WrapUpperBound: 100}),
 		kong.Writers(stdout, io.Discard), kong.Exit(func(int) { done = true }),
-		kong.Vars{"protocols": strings.Join(protocols, ",")})
+		kong.Vars{
+			"protocols": strings.Join(protocols, ","),
+			"faces":     filepath.Join(server.Root(), "..", "shared", "faces"),
+		})
 	if err != nil {
 		return fail(err)
 	}

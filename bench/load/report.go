@@ -36,8 +36,12 @@ func (r *report) markdown() string {
 	if o.Deadline > 0 {
 		deadline = fmt.Sprintf("a deadline of %v", o.Deadline)
 	}
-	fmt.Fprintf(&b, "By %s, with %s, %s arrivals for %v each. The capacity is %.1f images a second: what callers get that wait for their answers.\n\n",
-		o.Protocol, deadline, o.Arrivals, o.Duration, r.capacity)
+	origin := "measured with callers that wait for their answers"
+	if o.Capacity > 0 {
+		origin = "as given"
+	}
+	fmt.Fprintf(&b, "By %s, with %s, %s arrivals for %v each. The capacity is %.1f images a second, %s.\n\n",
+		o.Protocol, deadline, o.Arrivals, o.Duration, r.capacity, origin)
 
 	b.WriteString("| load | offered/s | good/s | of the best | good, p50 / p99 | refused/s | refused, p50 / p99 | failed | back to normal after |\n")
 	b.WriteString("|---|---|---|---|---|---|---|---|---|\n")
@@ -58,9 +62,9 @@ func (r *report) markdown() string {
 		for _, n := range t.failed {
 			failed += n
 		}
-		fmt.Fprintf(&b, "| %v × | %.1f | %.1f | %s | %s | %s | %s | %d | %.2f s |\n",
+		fmt.Fprintf(&b, "| %v × | %.1f | %.1f | %s | %s | %s | %s | %d | %s |\n",
 			s.rate, float64(t.offered)/seconds, s.goodput(), share(s.goodput(), best), quantiles(t.good),
-			dash(strings.Join(reasons, ", ")), quantiles(refused), failed, s.recovered.Seconds())
+			dash(strings.Join(reasons, ", ")), quantiles(refused), failed, back(s.recovered))
 	}
 	for _, s := range r.stages {
 		for _, err := range slices.Sorted(maps.Keys(s.tally.failed)) {
@@ -79,6 +83,13 @@ func (r *report) markdown() string {
 		}
 	}
 	return b.String()
+}
+
+func back(d time.Duration) string {
+	if d >= notBack {
+		return "> " + notBack.String()
+	}
+	return fmt.Sprintf("%.2f s", d.Seconds())
 }
 
 func dash(s string) string {
