@@ -727,6 +727,7 @@ func TestMisconfigured(t *testing.T) {
 		{name: "no network", args: []string{"--trusted-proxy", "10.0.0.0/33"}, code: 2, told: []string{"--trusted-proxy", `"10.0.0.0/33"`, "10.0.0.0/8"}},
 		{name: "no collector", env: map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": "localhost:4317"}, code: 2, told: []string{"OTEL_EXPORTER_OTLP_ENDPOINT", `"localhost:4317"`, "http://"}},
 		{name: "no OTLP protocol", env: map[string]string{"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://localhost:4318", "OTEL_EXPORTER_OTLP_PROTOCOL": "http/json"}, code: 2, told: []string{"OTEL_EXPORTER_OTLP_PROTOCOL", "http/json", "grpc"}},
+		{name: "no sampler", env: map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": "http://localhost:4318", "OTEL_TRACES_SAMPLER": "sometimes"}, code: 2, told: []string{"OpenTelemetry", "sampler", "sometimes"}},
 		{name: "no exporter", env: map[string]string{"OTEL_TRACES_EXPORTER": "zipkin"}, code: 2, told: []string{"OTEL_TRACES_EXPORTER", "zipkin", "none"}},
 		{name: "misspelt variable", env: map[string]string{"MIEN_MAX_PIXEL": "1"}, code: 2, told: []string{"MIEN_MAX_PIXEL"}},
 	} {

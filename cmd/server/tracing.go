@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -55,11 +56,12 @@ func newTracing(ctx context.Context, log *slog.Logger) (*tracing, error) {
 	if u, err := neturl.Parse(endpoint); err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
 		return nil, fmt.Errorf("%s: %q is no URL of a collector; write it as http://localhost:4318", name, endpoint)
 	}
-	// What they log about themselves goes where the rest goes.
+	// What they log about themselves goes where the rest goes. Until all is set up
+	// it is about variables that cannot be read, which stop the start.
 	otel.SetLogger(logr.FromSlogHandler(log.Handler()))
-	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) {
-		log.Warn("traces", "error", err)
-	}))
+	var wrong []error
+	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) { wrong = append(wrong, err) }))
+	defer otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) { log.Warn("traces", "error", err) }))
 
 	var client otlptrace.Client
 	switch name, protocol := firstSet("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"); protocol {
@@ -82,6 +84,10 @@ func newTracing(ctx context.Context, log *slog.Logger) (*tracing, error) {
 		return nil, fmt.Errorf("OTEL_RESOURCE_ATTRIBUTES: %w", err)
 	}
 	provider := sdktrace.NewTracerProvider(sdktrace.WithBatcher(exporter), sdktrace.WithResource(about))
+	if len(wrong) > 0 {
+		_ = provider.Shutdown(ctx) // there is nothing to hand over
+		return nil, fmt.Errorf("OpenTelemetry's variables: %w", errors.Join(wrong...))
+	}
 	return &tracing{provider, provider.Tracer("github.com/mienproject/mien")}, nil
 }
 
