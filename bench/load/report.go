@@ -75,10 +75,10 @@ func (r *report) markdown() string {
 		}
 	}
 	if slices.ContainsFunc(r.stages, func(s stage) bool { return len(s.samples) > 1 }) {
-		b.WriteString("\n| load | CPU, cores | resident memory at the start, ¼, ½, ¾ and end, MB | most |\n|---|---|---|---|\n")
+		b.WriteString("\n| load | CPU in each quarter, cores | resident memory at the start, ¼, ½, ¾ and end, MB | most |\n|---|---|---|---|\n")
 		for _, s := range r.stages {
 			if len(s.samples) > 1 {
-				fmt.Fprintf(&b, "| %v × | %.2f | %s |\n", s.rate, cores(s.samples), memory(s.samples))
+				fmt.Fprintf(&b, "| %v × | %s | %s |\n", s.rate, cores(s.samples), memory(s.samples))
 			}
 		}
 	}
@@ -125,17 +125,23 @@ func quantile(sorted []time.Duration, q float64) time.Duration {
 	return sorted[min(max(i, 0), len(sorted)-1)]
 }
 
-// cores is the CPU time between the first sample and the last, a second.
-func cores(s []sample) float64 {
-	first, last := s[0], s[len(s)-1]
-	return (last.cpu - first.cpu) / last.at.Sub(first.at).Seconds()
+// quarter returns the sample at that many quarters of the time.
+func quarter(s []sample, n int) sample { return s[n*(len(s)-1)/4] }
+
+func cores(s []sample) string {
+	var used []string
+	for i := range 4 {
+		from, to := quarter(s, i), quarter(s, i+1)
+		used = append(used, fmt.Sprintf("%.1f", (to.cpu-from.cpu)/max(to.at.Sub(from.at).Seconds(), .001)))
+	}
+	return strings.Join(used, ", ")
 }
 
 func memory(s []sample) string {
 	var at []string
 	most := 0.0
 	for i := range 5 {
-		at = append(at, fmt.Sprintf("%.0f", s[i*(len(s)-1)/4].memory/1e6))
+		at = append(at, fmt.Sprintf("%.0f", quarter(s, i).memory/1e6))
 	}
 	for _, one := range s {
 		most = max(most, one.memory)
