@@ -52,8 +52,7 @@ var (
 func newMetrics() *metrics {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(
-		// Those of Go's collector that are settings have odd units.
-		collectors.NewGoCollector(collectors.WithGoCollectorRuntimeMetrics()),
+		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
 	histogram := func(name, help string, buckets []float64) prometheus.HistogramOpts {

@@ -415,6 +415,7 @@ func TestCrossOrigin(t *testing.T) {
 		{"Connect", open.url, "https://app.example.com", "connect-protocol-version,connect-timeout-ms,content-type", true},
 		{"gRPC-Web", open.url, "https://app.example.com", "content-type,grpc-timeout,x-grpc-web,x-user-agent", true},
 		{"request id", open.url, "https://app.example.com", "x-request-id", true},
+		{"trace", open.url, "https://app.example.com", "traceparent,tracestate", true},
 		{"below a domain", open.url, "https://a.b.example.org", "content-type", true},
 		{"other origin", open.url, "https://evil.example.com", "content-type", false},
 		{"other scheme", open.url, "http://app.example.com", "content-type", false},
