@@ -192,7 +192,7 @@ func measure(ctx context.Context, o options, progress func(string, ...any)) (r *
 	}
 	if r.capacity = o.Capacity; r.capacity == 0 {
 		progress("measuring the capacity for %v", o.Warmup)
-		if r.capacity, err = capacity(ctx, c, len(pictures), int(workers)+1, o.Seed, o.Warmup); err != nil {
+		if r.capacity, err = capacity(ctx, c, len(pictures), 2*int(workers), o.Seed, o.Warmup); err != nil {
 			return nil, err
 		}
 	}
