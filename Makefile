@@ -34,14 +34,14 @@ run: $(if $(fetched),onnxruntime) ## Run the server. MODEL=yunet: with that mode
 	go run ./cmd/server --model $(MODEL) $(if $(fetched),--onnxruntime $(BIN)/$(library)) $(ARGS)
 
 .PHONY: build
-build: $(BIN)/mien $(BIN)/mien-client ## Build the server into .bin/mien (static, or with CGO=1 for ONNX models), and .bin/mien-client.
+build: $(BIN)/mien $(BIN)/mien-client ## Build the server into .bin/mien (static and stripped, or with CGO=1 for ONNX models), and .bin/mien-client.
 .PHONY: $(BIN)/mien $(BIN)/mien-client
 $(BIN)/mien:
 	@mkdir -p $(BIN)
-	CGO_ENABLED=$(or $(CGO),0) go build -trimpath -o $@ ./cmd/server
+	CGO_ENABLED=$(or $(CGO),0) go build -trimpath -ldflags='-s -w' -o $@ ./cmd/server
 $(BIN)/mien-client:
 	@mkdir -p $(BIN)
-	CGO_ENABLED=0 go build -trimpath -o $@ ./cmd/client
+	CGO_ENABLED=0 go build -trimpath -ldflags='-s -w' -o $@ ./cmd/client
 
 # ONNX Runtime's own package for Node.js carries its shared library.
 library := libonnxruntime.so.1
@@ -75,7 +75,7 @@ soak-test:
 	go test -count=1 -run '^TestSoak$$' ./cmd/server
 
 .PHONY: bench-test
-bench-test: onnxruntime ## Test the evaluation, on a few photographs.
+bench-test: onnxruntime ## Test the evaluation and the load tool, on a few photographs.
 	cd bench && go vet ./... && go test -count=1 ./...
 
 .PHONY: eval
@@ -85,6 +85,10 @@ eval: onnxruntime ## Measure every model, as docs/accuracy.md has it. ARGS=--wri
 .PHONY: e2e
 e2e: $(BIN)/buf $(BIN)/grpcurl $(BIN)/grpc-health-probe setup ## Test the binary with clients that nobody here wrote.
 	cd e2e && go vet ./... && go test -count=1 ./...
+
+.PHONY: load
+load: ## Measure how the server takes more than it can do, as docs/performance.md has it. ARGS="--help" tells what can be said.
+	cd bench && go run ./load $(ARGS)
 
 .PHONY: fuzz
 fuzz: ## Fuzz each target for FUZZTIME (default 1m).

@@ -37,7 +37,8 @@ var mayNotDepend = map[string][]string{
 	"face/onnx": {"connectrpc.com/", "google.golang.org/protobuf", "net/http"},
 	"face/pigo": {"connectrpc.com/", "google.golang.org/protobuf", "net/http"},
 	"photo":     {"connectrpc.com/", "google.golang.org/protobuf", "net/http"},
-	"service":   {"github.com/alecthomas/kong", "flag", "github.com/rs/cors"},
+	"service":   {"github.com/alecthomas/kong", "flag", "github.com/rs/cors", "github.com/prometheus/", "go.opentelemetry.io/"},
+	"client":    {"github.com/prometheus/", "go.opentelemetry.io/"},
 }
 
 func TestDependencies(t *testing.T) {

@@ -38,15 +38,17 @@ It speaks gRPC, gRPC-Web, Connect and plain HTTP/JSON on one port:
     curl -s localhost:8080/inference.v1.Inference/Predict \
       --json '{"rawData": "<base64 of a JPEG, PNG, GIF, WebP, BMP or TIFF>"}'
 
-Every flag has an environment variable, named beside it; a flag wins. Repeatable flags take a list with commas there. Sizes may be written as 16MiB, durations as 1m30s.`
+Every flag has an environment variable, named beside it; a flag wins. Repeatable flags take a list with commas there. Sizes may be written as 16MiB, durations as 1m30s. Traces are exported by OTLP where OpenTelemetry's variables say so, OTEL_EXPORTER_OTLP_ENDPOINT above all.`
 
 // config is what flags and environment say.
 type config struct {
-	Listen     []string `group:"Network" default:":8080" placeholder:"ADDR" help:"Address to listen on, host:port (default :8080; port 0 picks a free one) or unix:PATH. Repeatable."`
-	ReusePort  bool     `group:"Network" help:"Let other processes listen on the same ports (SO_REUSEPORT): the system spreads connections over them."`
-	TLSCert    string   `group:"Network" placeholder:"FILE" help:"Certificate chain, PEM. With it and --tls-key, TLS only."`
-	TLSKey     string   `group:"Network" placeholder:"FILE" help:"Private key of the certificate, PEM."`
-	CORSOrigin []string `group:"Network" name:"cors-origin" placeholder:"ORIGIN" help:"Origin whose pages may call from a browser, such as https://app.example.com; https://*.example.com for all below, * for all. Repeatable. Without it only pages of this server's own origin may."`
+	Listen       []string `group:"Network" default:":8080" placeholder:"ADDR" help:"Address to listen on, host:port (default :8080; port 0 picks a free one) or unix:PATH. Repeatable."`
+	AdminListen  *string  `group:"Network" placeholder:"ADDR" help:"Address for operators, with /metrics and /debug/pprof/ (default ${admin_listen}; none with --reuse-port). Empty or off: none. Whoever reaches it can profile the process."`
+	ReusePort    bool     `group:"Network" help:"Let other processes listen on the same ports (SO_REUSEPORT): the system spreads connections over them."`
+	TLSCert      string   `group:"Network" placeholder:"FILE" help:"Certificate chain, PEM. With it and --tls-key, TLS only."`
+	TLSKey       string   `group:"Network" placeholder:"FILE" help:"Private key of the certificate, PEM."`
+	CORSOrigin   []string `group:"Network" name:"cors-origin" placeholder:"ORIGIN" help:"Origin whose pages may call from a browser, such as https://app.example.com; https://*.example.com for all below, * for all. Repeatable. Without it only pages of this server's own origin may."`
+	TrustedProxy []string `group:"Network" placeholder:"CIDR" help:"Network or address of a proxy in front, or unix for those that come by a socket: of its callers, the log has the address that it tells in X-Forwarded-For. Repeatable."`
 
 	Model       []string `group:"Models" default:"pigo" placeholder:"NAME" help:"Model to serve (default pigo, which is built in): a known name (${models}), which is fetched once unless it is built in, or NAME=PATH of an ONNX file. Repeatable; the first answers when a caller names none."`
 	ONNXRuntime string   `group:"Models" name:"onnxruntime" placeholder:"FILE" help:"Shared library of ONNX Runtime, which all models but pigo need. Without it, the server looks beside its binary and in the system's library folders."`
@@ -72,6 +74,8 @@ type config struct {
 	LogLevel     logLevel      `group:"Operation" default:"info" placeholder:"LEVEL" help:"debug, info (default), warn or error. Probes of health are logged at debug."`
 
 	Version bool `env:"-" help:"Print the version and the models, and exit."`
+
+	proxies proxies // of TrustedProxy
 }
 
 // parse reads flags and environment. done tells that --help or --version was
@@ -87,6 +91,7 @@ func parse(args []string, stdout io.Writer) (cfg *config, done bool, err error) 
 		kong.Writers(stdout, io.Discard),
 		kong.Exit(func(int) { done = true }), // called by --help
 		kong.Vars{
+			"admin_listen":       adminDefault,
 			"max_image_bytes":    byteSize(defaults.MaxImageBytes).String(),
 			"max_batch_bytes":    byteSize(defaults.MaxBatchBytes).String(),
 			"max_requests":       strconv.Itoa(defaults.MaxRequests),
@@ -160,20 +165,18 @@ func (c *config) service(ctx context.Context, log *slog.Logger, progress io.Writ
 		fail("--listen: at least one address is needed, such as :8080")
 	}
 	for _, addr := range c.Listen {
-		if path, ok := strings.CutPrefix(addr, unixScheme); ok {
-			if path == "" {
-				fail("--listen: %q has no path; write it as unix:/run/mien.sock", addr)
-			}
-			continue
-		}
-		_, port, err := net.SplitHostPort(addr)
-		if err == nil {
-			_, err = strconv.ParseUint(port, 10, 16)
-		}
-		if err != nil {
-			fail("--listen: %q is neither host:port, such as :8080 or 127.0.0.1:8080, nor unix:PATH", addr)
+		if err := checkAddress(addr); err != nil {
+			fail("--listen: %w", err)
 		}
 	}
+	if addr := c.adminAddress(); addr != "" {
+		if err := checkAddress(addr); err != nil {
+			fail("--admin-listen: %w; %s means none", err, adminOff)
+		}
+	}
+	var err error
+	c.proxies, err = parseProxies(c.TrustedProxy)
+	errs = append(errs, err)
 	if (c.TLSCert == "") != (c.TLSKey == "") {
 		fail("--tls-cert and --tls-key: one is no use without the other")
 	}
@@ -219,6 +222,24 @@ func (c *config) service(ctx context.Context, log *slog.Logger, progress io.Writ
 		errs = append(errs, s.Validate())
 	}
 	return s, errors.Join(errs...)
+}
+
+// checkAddress tells what is wrong with an address to listen on.
+func checkAddress(addr string) error {
+	if path, ok := strings.CutPrefix(addr, unixScheme); ok {
+		if path == "" {
+			return fmt.Errorf("%q has no path; write it as unix:/run/mien.sock", addr)
+		}
+		return nil
+	}
+	_, port, err := net.SplitHostPort(addr)
+	if err == nil {
+		_, err = strconv.ParseUint(port, 10, 16)
+	}
+	if err != nil {
+		return fmt.Errorf("%q is neither host:port, such as :8080 or 127.0.0.1:8080, nor unix:PATH", addr)
+	}
+	return nil
 }
 
 func isOrigin(s string) bool {

@@ -69,11 +69,18 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(svcConfig.MaxInflightBytes + svcConfig.MaxBodyBytes + memoryHeadroom)
 	}
+	in := &front{log: log, proxies: cfg.proxies, metrics: newMetrics()}
+	if in.tracing, err = newTracing(ctx, log); err != nil {
+		return misconfigured(stderr, err)
+	}
+	defer in.tracing.shutdown(ctx, log)
+	svcConfig.Observe = in.observe
 	svc, err := service.New(svcConfig)
 	if err != nil {
 		return misconfigured(stderr, err)
 	}
-	if err := serve(ctx, terminated, cfg, svc, tlsConfig, log); err != nil {
+	in.metrics.watch(svc)
+	if err := serve(ctx, terminated, cfg, svc, in, tlsConfig, log); err != nil {
 		fmt.Fprintf(stderr, "mien: %v\n", err)
 		return 1
 	}
@@ -96,7 +103,7 @@ func isTerminal(w io.Writer) bool {
 
 // serve answers calls until ctx ends or a signal comes from terminated, then
 // lets those that run come to their end.
-func serve(ctx context.Context, terminated <-chan os.Signal, cfg *config, svc *service.Service, tlsConfig *tls.Config, log *slog.Logger) error {
+func serve(ctx context.Context, terminated <-chan os.Signal, cfg *config, svc *service.Service, in *front, tlsConfig *tls.Config, log *slog.Logger) error {
 	// The addresses are taken first, so that a port in use is told at once; calls
 	// that come now wait until the self-test has passed.
 	var listeners []net.Listener
@@ -112,6 +119,13 @@ func serve(ctx context.Context, terminated <-chan os.Signal, cfg *config, svc *s
 		}
 		listeners = append(listeners, l)
 	}
+	admin, err := cfg.listenAdmin(ctx)
+	if err != nil {
+		return err
+	}
+	if admin != nil {
+		defer serveAdmin(admin, in.metrics, log)()
+	}
 	started := time.Now()
 	if err := svc.SelfTest(ctx); err != nil {
 		return err
@@ -121,7 +135,7 @@ func serve(ctx context.Context, terminated <-chan os.Signal, cfg *config, svc *s
 	stopping, stopNow := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopNow()
 	server := &http.Server{
-		Handler:   routes(stopping, cfg, svc, state, log),
+		Handler:   routes(stopping, cfg, svc, state, in),
 		Protocols: new(http.Protocols),
 		TLSConfig: tlsConfig,
 		// A URL may hold an image of 40 KB, and on HTTP/2 an oversized header
@@ -166,6 +180,9 @@ func serve(ctx context.Context, terminated <-chan os.Signal, cfg *config, svc *s
 	state.serving(true)
 	for _, l := range listeners {
 		log.Info("listening", "url", url(l.Addr(), tlsConfig != nil))
+	}
+	if admin != nil {
+		log.Info("admin", "metrics", url(admin.Addr(), false)+"/metrics", "profiles", url(admin.Addr(), false)+"/debug/pprof/")
 	}
 	log.Info("ready", "version", version, "models", svc.Models(), "workers", cfg.Workers,
 		"self_test_ms", milliseconds(time.Since(started)))
@@ -233,7 +250,7 @@ const (
 
 // routes is the whole surface, and the order in which a request passes through
 // it.
-func routes(stop context.Context, cfg *config, svc *service.Service, state *health, log *slog.Logger) http.Handler {
+func routes(stop context.Context, cfg *config, svc *service.Service, state *health, in *front) http.Handler {
 	mux := http.NewServeMux()
 	handle := func(path string, h http.Handler) { mux.Handle(path, bounded(stop, h)) }
 	// Whose messages are names: compressed, they could only be bombs.
@@ -249,7 +266,7 @@ func routes(stop context.Context, cfg *config, svc *service.Service, state *heal
 	mux.HandleFunc("GET /livez", state.live)
 	mux.HandleFunc("GET /readyz", state.ready)
 
-	return leaving(state, accessLog(log, svc.Recover(crossOrigin(cfg.CORSOrigin, mux)))) // first to last
+	return leaving(state, in.handler(svc.Recover(crossOrigin(cfg.CORSOrigin, mux)))) // first to last
 }
 
 // leaving ends each connection with its next answer (on HTTP/2, with a GOAWAY)

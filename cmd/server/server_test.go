@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"compress/gzip"
 	"context"
 	"crypto/ecdsa"
@@ -52,7 +53,8 @@ func TestMain(m *testing.M) {
 
 // server is the whole program, running.
 type server struct {
-	url string
+	// url is its first address; admin is that for operators, empty without one.
+	url, admin string
 	// stop interrupts it, and returns its exit code and log.
 	stop func() (int, string)
 }
@@ -64,24 +66,33 @@ func start(t *testing.T, args ...string) server {
 	read, write := io.Pipe()
 	code := make(chan int, 1)
 	go func() {
-		code <- run(ctx, append([]string{"--listen", "127.0.0.1:0", "--log-format", "json"}, args...), io.Discard, write)
+		code <- run(ctx, append([]string{"--listen", "127.0.0.1:0", "--admin-listen", "", "--log-format", "json"}, args...), io.Discard, write)
 		_ = write.Close()
 	}()
 	var (
 		mu  sync.Mutex
 		log strings.Builder
 	)
-	url, read2 := make(chan string, 1), make(chan struct{})
+	ready, read2 := make(chan server, 1), make(chan struct{})
 	go func() {
 		defer close(read2)
+		var s server
 		lines := bufio.NewScanner(read)
 		for lines.Scan() {
 			mu.Lock()
 			fmt.Fprintln(&log, lines.Text())
 			mu.Unlock()
-			var line struct{ Msg, URL string }
-			if json.Unmarshal(lines.Bytes(), &line) == nil && line.Msg == "listening" {
-				url <- line.URL
+			var line struct{ Msg, URL, Metrics string }
+			if json.Unmarshal(lines.Bytes(), &line) != nil {
+				continue
+			}
+			switch line.Msg {
+			case "listening":
+				s.url = cmp.Or(s.url, line.URL)
+			case "admin":
+				s.admin = strings.TrimSuffix(line.Metrics, "/metrics")
+			case "ready":
+				ready <- s
 			}
 		}
 	}()
@@ -93,8 +104,9 @@ func start(t *testing.T, args ...string) server {
 	})
 	t.Cleanup(func() { stop() })
 	select {
-	case u := <-url:
-		return server{u, stop}
+	case s := <-ready:
+		s.stop = stop
+		return s
 	case <-read2:
 		mu.Lock()
 		defer mu.Unlock()
@@ -408,6 +420,7 @@ func TestCrossOrigin(t *testing.T) {
 		{"Connect", open.url, "https://app.example.com", "connect-protocol-version,connect-timeout-ms,content-type", true},
 		{"gRPC-Web", open.url, "https://app.example.com", "content-type,grpc-timeout,x-grpc-web,x-user-agent", true},
 		{"request id", open.url, "https://app.example.com", "x-request-id", true},
+		{"trace", open.url, "https://app.example.com", "traceparent,tracestate", true},
 		{"below a domain", open.url, "https://a.b.example.org", "content-type", true},
 		{"other origin", open.url, "https://evil.example.com", "content-type", false},
 		{"other scheme", open.url, "http://app.example.com", "content-type", false},
@@ -538,7 +551,7 @@ func TestAccessLog(t *testing.T) {
 		}
 	}
 	has(lines[0], map[string]any{
-		"protocol": "grpc", "path": "/inference.v1.Inference/Predict", "code": "ok", "http": "HTTP/2.0", "peer": "127.0.0.1",
+		"protocol": "grpc", "path": "/inference.v1.Inference/Predict", "code": "ok", "http": "HTTP/2.0", "caller": "127.0.0.1",
 		"model": "pigo", "bytes": 90716.0, "width": 320.0, "height": 400.0, "faces": 1.0,
 	})
 	if lines[0]["detect_ms"].(float64) <= 0 || lines[0]["decode_ms"].(float64) <= 0 || lines[0]["request_id"] == "" {
@@ -764,6 +777,13 @@ func TestMisconfigured(t *testing.T) {
 		{name: "log level", args: []string{"--log-level", "loud"}, code: 2, told: []string{"--log-level", "loud", "debug"}},
 		{name: "environment", env: map[string]string{"RUN_ENV": "prod"}, code: 2, told: []string{"prod", "production"}},
 		{name: "variable", env: map[string]string{"MIEN_QUEUE": "long"}, code: 2, told: []string{"MIEN_QUEUE", "long"}},
+		{name: "no admin address", args: []string{"--admin-listen", "9464"}, code: 2, told: []string{"--admin-listen", `"9464"`, "off"}},
+		{name: "admin port in use", args: []string{"--admin-listen", taken.Addr().String()}, code: 1, told: []string{"--admin-listen", "in use", "--admin-listen off"}},
+		{name: "no network", args: []string{"--trusted-proxy", "10.0.0.0/33"}, code: 2, told: []string{"--trusted-proxy", `"10.0.0.0/33"`, "10.0.0.0/8"}},
+		{name: "no collector", env: map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": "localhost:4317"}, code: 2, told: []string{"OTEL_EXPORTER_OTLP_ENDPOINT", `"localhost:4317"`, "http://"}},
+		{name: "no OTLP protocol", env: map[string]string{"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://localhost:4318", "OTEL_EXPORTER_OTLP_PROTOCOL": "http/json"}, code: 2, told: []string{"OTEL_EXPORTER_OTLP_PROTOCOL", "http/json", "grpc"}},
+		{name: "no sampler", env: map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": "http://localhost:4318", "OTEL_TRACES_SAMPLER": "sometimes"}, code: 2, told: []string{"OpenTelemetry", "sampler", "sometimes"}},
+		{name: "no exporter", env: map[string]string{"OTEL_TRACES_EXPORTER": "zipkin"}, code: 2, told: []string{"OTEL_TRACES_EXPORTER", "zipkin", "none"}},
 		{name: "misspelt variable", env: map[string]string{"MIEN_MAX_PIXEL": "1"}, code: 2, told: []string{"MIEN_MAX_PIXEL"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -773,7 +793,7 @@ func TestMisconfigured(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 			defer cancel()
 			var stderr bytes.Buffer
-			code := run(ctx, append([]string{"--listen", "127.0.0.1:0"}, c.args...), io.Discard, &stderr)
+			code := run(ctx, append([]string{"--listen", "127.0.0.1:0", "--admin-listen", ""}, c.args...), io.Discard, &stderr)
 			if code != c.code || ctx.Err() != nil {
 				t.Errorf("exit code %d, want %d: %s", code, c.code, stderr.String())
 			}
