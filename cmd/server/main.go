@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"runtime"
 	"runtime/debug"
 	"strings"
 	"sync/atomic"
@@ -68,6 +69,13 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	// Or the collector would let the heap grow to twice what is in use.
 	if os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(svcConfig.MaxInflightBytes + svcConfig.MaxBodyBytes + memoryHeadroom)
+	}
+	// Workers keep their cores busy for milliseconds on end. With threads beyond
+	// theirs the system lets what is short go first: reading, answering, and above
+	// all refusing, which would wait behind them otherwise. docs/performance.md has
+	// what that does under load.
+	if os.Getenv("GOMAXPROCS") == "" {
+		runtime.GOMAXPROCS(max(runtime.GOMAXPROCS(0), cfg.Workers+max(2, cfg.Workers/4)))
 	}
 	in := &front{log: log, proxies: cfg.proxies, metrics: newMetrics()}
 	if in.tracing, err = newTracing(ctx, log); err != nil {
