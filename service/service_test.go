@@ -804,15 +804,19 @@ func TestConfigIsValidated(t *testing.T) {
 		t.Fatal(err)
 	}
 	for flag, spoil := range map[string]func(*service.Config){
-		"--model":              func(c *service.Config) { c.Models = nil },
-		"\"stub\" is there":    func(c *service.Config) { c.Models = append(c.Models, c.Models[0]) },
-		"--max-image-bytes":    func(c *service.Config) { c.MaxImageBytes = 0 },
-		"--max-pixels":         func(c *service.Config) { c.MaxPixels = -1 },
-		"--max-inflight-bytes": func(c *service.Config) { c.MaxInflightBytes = 0 },
-		"--workers":            func(c *service.Config) { c.Workers = 0 },
-		"--queue":              func(c *service.Config) { c.Queue = -1 },
-		"--timeout":            func(c *service.Config) { c.Timeout = 0 },
-		"--default-timeout":    func(c *service.Config) { c.DefaultTimeout = c.Timeout + 1 },
+		"--model":               func(c *service.Config) { c.Models = nil },
+		"\"stub\" is there":     func(c *service.Config) { c.Models = append(c.Models, c.Models[0]) },
+		"--max-image-bytes":     func(c *service.Config) { c.MaxImageBytes = 0 },
+		"--max-batch-bytes":     func(c *service.Config) { c.MaxBatchBytes = 0 },
+		"--max-requests":        func(c *service.Config) { c.MaxRequests = 0 },
+		"--max-body-bytes":      func(c *service.Config) { c.MaxBodyBytes = 64 << 20 }, // less than a batch
+		"--stream-idle-timeout": func(c *service.Config) { c.StreamIdle = 0 },
+		"--max-pixels":          func(c *service.Config) { c.MaxPixels = -1 },
+		"--max-inflight-bytes":  func(c *service.Config) { c.MaxInflightBytes = 0 },
+		"--workers":             func(c *service.Config) { c.Workers = 0 },
+		"--queue":               func(c *service.Config) { c.Queue = -1 },
+		"--timeout":             func(c *service.Config) { c.Timeout = 0 },
+		"--default-timeout":     func(c *service.Config) { c.DefaultTimeout = c.Timeout + 1 },
 	} {
 		bad := good
 		spoil(&bad)
