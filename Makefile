@@ -72,7 +72,7 @@ accuracy: onnxruntime ## Test what the docs say of the models' accuracy, on ../s
 # So does this, which has ten thousand images.
 .PHONY: soak-test
 soak-test:
-	go test -count=1 -run '^TestSoak$$' ./cmd/server
+	go test -count=1 -run '^TestSoak' ./cmd/server
 
 .PHONY: bench-test
 bench-test: onnxruntime ## Test the evaluation and the load tool, on a few photographs.

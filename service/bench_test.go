@@ -235,6 +235,47 @@ func BenchmarkThroughput(b *testing.B) {
 	})
 }
 
+// BenchmarkWorkStops is the time from a caller's leaving to the end of the work
+// that was under way for it, at a random moment of it.
+func BenchmarkWorkStops(b *testing.B) {
+	s, _ := newPigo(b)
+	random := rand.New(rand.NewPCG(5, 6))
+	noise := make([]byte, 3000*3000)
+	for i := range noise {
+		noise[i] = byte(random.Uint32())
+	}
+	for name, req := range map[string]*inferencev1.Image{
+		"at=decode": {RawData: enlarged(b, people(b), 8000, 6000)},
+		"at=detect": {
+			RawData: noise, Width: 3000, Height: 3000, PixelFormat: inferencev1.PixelFormat_PIXEL_FORMAT_GRAY8,
+			Options: &inferencev1.DetectOptions{MinFaceSize: 20},
+		},
+	} {
+		b.Run(name, func(b *testing.B) {
+			var total, most time.Duration
+			n := 0
+			for b.Loop() {
+				ctx, cancel := context.WithCancel(b.Context())
+				ended := make(chan time.Time)
+				go func() {
+					_, _ = s.Predict(ctx, req) // it is not to end well
+					ended <- time.Now()
+				}()
+				for s.Stats().Busy == 0 {
+					time.Sleep(100 * time.Microsecond)
+				}
+				time.Sleep(time.Duration(random.IntN(50)) * time.Millisecond)
+				left := time.Now()
+				cancel()
+				took := (<-ended).Sub(left)
+				total, most, n = total+took, max(most, took), n+1
+			}
+			b.ReportMetric(float64(total.Microseconds())/float64(n), "µs/stopped")
+			b.ReportMetric(float64(most.Microseconds()), "µs/worst")
+		})
+	}
+}
+
 // enlarged is a photograph at another size, by linear interpolation, with some
 // noise, as cameras have.
 func enlarged(b *testing.B, data []byte, width, height int) []byte {

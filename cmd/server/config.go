@@ -28,6 +28,10 @@ import (
 	"github.com/mienproject/mien/service"
 )
 
+// cores are those that this process may use: what GOMAXPROCS is before run raises
+// it.
+var cores = runtime.GOMAXPROCS(0)
+
 // version is that of the release; CHANGELOG.md tells what each one brought.
 const version = "0.1.0"
 
@@ -99,7 +103,7 @@ func parse(args []string, stdout io.Writer) (cfg *config, done bool, err error) 
 			"stream_idle":        defaults.StreamIdle.String(),
 			"max_pixels":         strconv.FormatInt(defaults.MaxPixels, 10),
 			"max_inflight_bytes": byteSize(defaults.MaxInflightBytes).String(),
-			"workers":            strconv.Itoa(defaults.Workers),
+			"workers":            strconv.Itoa(cores),
 			"timeout":            defaults.Timeout.String(),
 			"default_timeout":    defaults.DefaultTimeout.String(),
 			"models":             strings.Join(modelNames(), ", "),

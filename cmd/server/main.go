@@ -75,7 +75,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	// all refusing, which would wait behind them otherwise. docs/performance.md has
 	// what that does under load.
 	if os.Getenv("GOMAXPROCS") == "" {
-		runtime.GOMAXPROCS(max(runtime.GOMAXPROCS(0), cfg.Workers+max(2, cfg.Workers/4)))
+		runtime.GOMAXPROCS(max(cores, cfg.Workers+max(2, cfg.Workers/4)))
 	}
 	in := &front{log: log, proxies: cfg.proxies, metrics: newMetrics()}
 	if in.tracing, err = newTracing(ctx, log); err != nil {

@@ -1,15 +1,20 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"flag"
 	"fmt"
+	"image"
+	"image/png"
 	"io"
 	"runtime"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"connectrpc.com/connect"
+	"golang.org/x/sync/errgroup"
 
 	inferencev1 "github.com/mienproject/mien/gen/inference/v1"
 	inferencev1connect "github.com/mienproject/mien/gen/inference/v1/inferencev1connect"
@@ -49,6 +54,60 @@ func TestSoak(t *testing.T) {
 				t.Errorf("memory grew from %d KiB to %d KiB", first>>10, last>>10)
 			}
 		})
+	}
+}
+
+// TestSoakBombs: pictures of 64 megapixels in a few kilobytes, which are no lie and
+// have to be decoded, are answered a few at a time, within memory, and their
+// neighbours are answered between them.
+func TestSoakBombs(t *testing.T) {
+	if raceDetector {
+		t.Skip("takes minutes with the race detector: make soak-test runs it")
+	}
+	const side, bombs, each = 8000, 8, 2
+	var bomb bytes.Buffer
+	if err := png.Encode(&bomb, image.NewGray(image.Rect(0, 0, side, side))); err != nil {
+		t.Fatal(err)
+	}
+	s := start(t, append(patient, "--workers", "2", "--queue", "32", "--max-inflight-bytes", "300MiB", "--max-body-bytes", "96MiB")...)
+	h2 := httpClient(t, 2, nil)
+	client := inferencev1connect.NewInferenceClient(h2, s.url, connect.WithGRPC())
+	var all errgroup.Group
+	var left atomic.Int32
+	left.Store(bombs)
+	for range bombs {
+		all.Go(func() error {
+			defer left.Add(-1)
+			for range each {
+				res, err := client.Predict(t.Context(), &inferencev1.Image{RawData: bomb.Bytes()})
+				if err != nil || res.GetWidth() != side || len(res.GetResults()) != 0 {
+					return fmt.Errorf("a bomb: %v, %w", res, err)
+				}
+			}
+			return nil
+		})
+	}
+	sample, between, most := readFile(t, samplePath), 0, uint64(0)
+	for left.Load() > 0 {
+		res, err := client.Predict(t.Context(), &inferencev1.Image{RawData: sample})
+		if err != nil || len(res.GetResults()) != 1 {
+			t.Fatalf("a neighbour: %v, %v", res, err)
+		}
+		between++
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		most = max(most, m.HeapAlloc)
+	}
+	if err := all.Wait(); err != nil {
+		t.Error(err)
+	}
+	t.Logf("%d bombs, %d neighbours between them, at most %d MiB in use", bombs*each, between, most>>20)
+	// Its budgets, and what the process is allowed beside them.
+	if limit := uint64(300<<20 + 96<<20 + memoryHeadroom); most > limit {
+		t.Errorf("%d MiB were in use, want %d", most>>20, limit>>20)
+	}
+	if between == 0 {
+		t.Error("no neighbour was answered")
 	}
 }
 
