@@ -12,7 +12,6 @@ debian=(
 	gcc
 	libc6-dev
 	libprotobuf-dev
-	prometheus
 	protobuf-compiler
 	protobuf-compiler-grpc
 	python3-grpcio
@@ -24,6 +23,11 @@ die() {
 	exit 1
 }
 
+as_root=()
+if ((EUID)); then
+	as_root=(sudo)
+fi
+
 missing=()
 for package in "${debian[@]}"; do
 	state=$(dpkg-query -W -f '${Status}' "$package" 2>/dev/null || true)
@@ -32,13 +36,27 @@ done
 if ((${#missing[@]})); then
 	command -v apt-get >/dev/null ||
 		die "this is no Debian system; install what these Debian packages hold, then run the tests with go test: ${missing[*]}"
-	as_root=()
-	if ((EUID)); then
-		command -v sudo >/dev/null || die "neither root nor sudo; ask for: apt-get install ${missing[*]}"
-		as_root=(sudo)
-	fi
+	((EUID == 0)) || command -v sudo >/dev/null || die "neither root nor sudo; ask for: apt-get install ${missing[*]}"
 	"${as_root[@]}" apt-get update -q
 	"${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "${missing[@]}"
+fi
+
+# Prometheus is unpacked rather than installed, for its package would start a
+# service on this machine.
+if [[ ! -x ../.bin/prometheus || ! -x ../.bin/promtool ]]; then
+	command -v apt-get >/dev/null || die "this is no Debian system; put prometheus and promtool into .bin/"
+	unpacked=$(mktemp -d)
+	trap 'rm -rf "$unpacked"' EXIT
+	(
+		cd "$unpacked"
+		apt-get download -q prometheus || {
+			"${as_root[@]}" apt-get update -q
+			apt-get download -q prometheus
+		}
+		dpkg-deb -x prometheus_*.deb .
+	)
+	mkdir -p ../.bin
+	cp "$unpacked"/usr/bin/{prometheus,promtool} ../.bin/
 fi
 
 # npm ci begins by removing node_modules, so the copy of the lock file is there
