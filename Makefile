@@ -15,7 +15,8 @@ tool_packages := \
 	github.com/bufbuild/buf/cmd/buf \
 	github.com/golangci/golangci-lint/v2/cmd/golangci-lint \
 	github.com/fullstorydev/grpcurl/cmd/grpcurl \
-	github.com/grpc-ecosystem/grpc-health-probe
+	github.com/grpc-ecosystem/grpc-health-probe \
+	github.com/sudorandom/protoc-gen-connect-openapi
 
 .PHONY: help
 help: ## Show this list.
@@ -103,13 +104,14 @@ lint: $(BIN)/golangci-lint $(BIN)/buf ## Lint Go and the contract.
 	go mod tidy -diff
 
 .PHONY: generate
-generate: $(BIN)/buf ## Generate gen/ from proto/.
+generate: $(BIN)/buf $(BIN)/protoc-gen-connect-openapi ## Generate gen/ and web/openapi.yaml from proto/.
 	buf generate
 
 .PHONY: check-generated
-check-generated: $(BIN)/buf ## Fail when gen/ is not what the contract generates.
+check-generated: $(BIN)/buf $(BIN)/protoc-gen-connect-openapi ## Fail when what was generated is not what the contract generates.
 	@rm -rf $(BIN)/generated && buf generate -o $(BIN)/generated
-	@diff -r gen $(BIN)/generated/gen || { echo 'gen/ is not what proto/ generates: run "make generate"'; exit 1; }
+	@diff -r gen $(BIN)/generated/gen && diff web/openapi.yaml $(BIN)/generated/web/openapi.yaml || \
+		{ echo 'gen/ or web/openapi.yaml is not what proto/ generates: run "make generate"'; exit 1; }
 
 # proto/released.binpb is the contract of the last release: callers depend on it.
 .PHONY: check-contract
