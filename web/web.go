@@ -101,7 +101,6 @@ func resource(name string, data []byte) http.Handler {
 		h.Set("ETag", tag)
 		h.Set("X-Content-Type-Options", "nosniff")
 		h.Set("Referrer-Policy", "no-referrer")
-		h.Set("Cross-Origin-Opener-Policy", "same-origin")
 		h.Set("Permissions-Policy", "camera=(self), clipboard-read=(self), clipboard-write=(self), microphone=(), geolocation=()")
 		// An SVG opened by itself and a worker have a policy of their own.
 		h.Set("Content-Security-Policy", policy)

@@ -41,7 +41,7 @@ export const whole = (c) => Math.round(c * 100) + " %";
 export const faces = (n) => (n === 1 ? "1 face" : `${n} faces`);
 
 /** ms writes milliseconds. */
-export const ms = (t) => (t >= 1000 ? (t / 1000).toFixed(2) + " s" : t >= 10 ? Math.round(t) + " ms" : t.toFixed(1) + " ms");
+export const ms = (t) => (t >= 1000 ? (t / 1000).toFixed(2) + " s" : t >= 10 || t < 0.05 ? Math.round(t) + " ms" : t.toFixed(1) + " ms");
 
 /** bytes writes a size. */
 export const bytes = (n) => (n >= 1e6 ? (n / 1e6).toFixed(1) + " MB" : n >= 1000 ? Math.round(n / 1000) + " kB" : n + " bytes");

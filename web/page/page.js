@@ -110,7 +110,6 @@ async function add(files, source) {
   select(added[0]);
   added.forEach(load);
   added.forEach(wanted);
-  $("stage").focus({ preventScroll: true });
 }
 
 /** load reads the picture for display: the browser turns it upright, as the server does. */
@@ -334,12 +333,13 @@ function drawFaces() {
 
   const value = $("confidence");
   if (document.activeElement !== value || Number(value.value) !== state.threshold) value.value = state.threshold;
+  value.style.setProperty("--at", ((state.threshold - FLOOR) / (1 - FLOOR)) * 100 + "%");
   value.setAttribute("aria-valuetext", whole(state.threshold));
   $("confidence-value").textContent = whole(state.threshold);
   $("confidence-reset").hidden = !state.touched;
   drawHistogram(known[0].answer?.results ?? []);
   drawList(known, shown, used);
-  drawTime(known.find((e) => e.times)?.times);
+  drawTime(known.map((e) => e.times).filter(Boolean));
   drawGalleryCounts();
   drawCode();
   const ready = !camera.running && answered && Boolean(picture);
@@ -398,29 +398,29 @@ function drawList(known, shown, used) {
     root.replaceChildren(el("li", { className: "nothing" }, camera.running ? "Keep a picture to see each face’s numbers." : "Choose, paste or drop a picture, or turn on the camera."));
     return;
   }
-  const groups = [];
+  const nodes = [];
   used.forEach((pane, i) => {
     let list = lists.get(pane);
     if (!list || list.entry !== known[i]) {
-      list = { entry: known[i], rows: [], group: el("ol", { className: "group" }) };
+      list = { entry: known[i], rows: [], heading: el("li", { className: "heading" }), nothing: el("li", { className: "nothing" }) };
       lists.set(pane, list);
     }
     const results = known[i].answer?.results ?? [];
-    while (list.rows.length < shown[i]) {
-      const row = faceRow(pane, results[list.rows.length], list.rows.length);
-      list.rows.push(row);
-      list.group.append(row);
-    }
+    while (list.rows.length < shown[i]) list.rows.push(faceRow(pane, results[list.rows.length], list.rows.length));
     list.rows.forEach((row, j) => (row.hidden = j >= shown[i]));
-    if (used.length > 1) groups.push(el("li", { className: "heading" }, modelsAsked()[i]));
-    groups.push(...(used.length > 1 ? [el("li", { className: "nested" }, list.group)] : list.rows));
+    if (used.length > 1) {
+      list.heading.textContent = modelsAsked()[i];
+      nodes.push(list.heading);
+    }
+    nodes.push(...list.rows);
     if (known[i].answer && !shown[i]) {
-      const best = results[0];
-      groups.push(el("li", { className: "nothing" }, best ? `None above ${whole(state.threshold)}. The likeliest has ${percent(best.confidence)}.` : "None, not even an unlikely one."));
+      list.nothing.textContent = results.length ? `None above ${whole(state.threshold)}. The likeliest has ${percent(results[0].confidence)}.` : "None, not even an unlikely one.";
+      nodes.push(list.nothing);
     }
   });
-  const same = root.childElementCount === groups.length && groups.every((node, i) => root.children[i] === node);
-  if (!same) root.replaceChildren(...groups);
+  // What is there already stays, and keeps the focus.
+  const same = root.childElementCount === nodes.length && nodes.every((node, i) => root.children[i] === node);
+  if (!same) root.replaceChildren(...nodes);
 }
 
 function faceRow(pane, face, i) {
@@ -430,9 +430,9 @@ function faceRow(pane, face, i) {
   later(() => drawCrop(crop, face));
   const button = el(
     "button",
-    { type: "button", className: "face-row", "aria-pressed": "false", "aria-label": `Face ${i + 1}, ${percent(face.confidence)}, ${b.width} by ${b.height} pixels` },
+    { type: "button", className: "face-row", "aria-pressed": "false" },
     crop,
-    el("span", { className: "index" }, String(i + 1)),
+    el("span", { className: "index" }, el("span", { className: "unseen" }, "Face "), String(i + 1)),
     el("span", { className: "conf" }, percent(face.confidence)),
     el("span", { className: "dim" }, `${b.width} × ${b.height} px`),
   );
@@ -489,18 +489,22 @@ function schedule() {
   else setTimeout(next, 8);
 }
 
-const STAGES = [["encode", "Read here"], ["network", "Network"], ["queue", "Queue"], ["decode", "Decode"], ["detect", "Detect"]];
+const STAGES = [["encode", "Read here"], ["network", "Transfer"], ["queue", "Queue"], ["decode", "Decode"], ["detect", "Detect"]];
 
-function drawTime(times) {
-  $("time-bar").replaceChildren(
-    ...(times ? STAGES.map(([key]) => {
-      const part = el("i", { className: key });
-      part.style.flexGrow = Math.max(times[key], times.total / 200);
-      return part;
-    }) : []),
+/** drawTime tells where the time went, for each of the models asked. */
+function drawTime(all) {
+  $("time-bars").replaceChildren(
+    ...all.map((times) => {
+      const parts = STAGES.map(([key]) => {
+        const part = el("i", { className: key });
+        part.style.flexGrow = Math.max(times[key], times.total / 200);
+        return part;
+      });
+      return el("div", { className: "bar" }, ...parts);
+    }),
   );
   $("time").replaceChildren(
-    ...(times ? [...STAGES, ["total", "All"]] : []).flatMap(([key, name]) => [el("dt", { className: key }, name), el("dd", {}, ms(times[key]))]),
+    ...(all.length ? [...STAGES, ["total", "All"]] : []).map(([key, name]) => el("div", { className: key }, el("dt", {}, name), ...all.map((times) => el("dd", {}, ms(times[key]))))),
   );
 }
 

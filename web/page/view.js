@@ -153,10 +153,10 @@ export class Pane {
   }
 
   #mark(face, i) {
-    const g = svg("g", { class: "face", role: "button", tabindex: -1, "aria-pressed": "false", "aria-label": `Face ${i + 1}, ${percent(face.confidence)}` });
+    const g = svg("g", { class: "face", role: "button", tabindex: -1, "aria-pressed": "false", "aria-label": `Face ${i + 1} · ${percent(face.confidence)}` });
     const halo = svg("rect", { class: "halo" });
     const line = svg("rect", { class: "line" });
-    const dots = points(face).map(() => svg("circle", { r: 2.75 }));
+    const dots = points(face).map(() => svg("circle"));
     const plate = svg("rect", { class: "plate", rx: 4, height: 20 });
     const text = svg("text", { class: "text" });
     const label = svg("g", { class: "label" }, plate, text);
@@ -192,8 +192,8 @@ export class Pane {
       const shape = { x: b.x.toFixed(2), y: b.y.toFixed(2), width: b.width.toFixed(2), height: b.height.toFixed(2), rx: Math.min(6, b.width / 8).toFixed(2) };
       set(halo, shape);
       set(line, shape);
-      const radius = Math.max(1.2, Math.min(3, b.width / 28)).toFixed(2);
-      points(face).forEach(([, p], j) => set(dots[j], { cx: this.#x(p.x).toFixed(2), cy: (p.y * this.scale).toFixed(2), r: radius }));
+      const r = Math.max(1.5, Math.min(3, b.width / 26));
+      points(face).forEach(([, p], j) => set(dots[j], { cx: this.#x(p.x).toFixed(2), cy: (p.y * this.scale).toFixed(2), r: r.toFixed(2), "stroke-width": (r / 2).toFixed(2) }));
       // Small faces have room for a number, or for nothing.
       const words = b.width >= 76 ? `${i + 1} · ${percent(face.confidence)}` : `${i + 1}`;
       label.classList.toggle("small", b.width < 26);
