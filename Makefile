@@ -78,6 +78,10 @@ eval: onnxruntime ## Measure every model, as docs/accuracy.md has it. ARGS=--wri
 e2e: $(BIN)/buf $(BIN)/grpcurl $(BIN)/grpc-health-probe setup ## Test the binary with clients that nobody here wrote.
 	cd e2e && go vet ./... && go test -count=1 ./...
 
+.PHONY: page-pictures
+page-pictures: setup ## Make the screenshots of docs/page.md again.
+	cd e2e && go test -count=1 -run '^TestPagePictures$$' . -page-pictures ../docs/page
+
 .PHONY: fuzz
 fuzz: ## Fuzz each target for FUZZTIME (default 1m).
 	@for package in $$(go list ./...); do \

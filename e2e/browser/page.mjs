@@ -135,8 +135,8 @@ const scenarios = {
     await counted(page, 1);
     await page.keyboard.press("ArrowLeft");
     await counted(page, 4);
-    assert.deepEqual(await page.locator(".thumb .badge").allInnerTexts(), ["4", "1"]);
-    assert.equal(await page.locator(".thumb").first().getAttribute("aria-label"), "peoples.jpg: 4 faces");
+    assert.deepEqual(await page.locator(".thumb .badge b").allInnerTexts(), ["4", "1"]);
+    await page.getByRole("button", { name: "4 faces, peoples.jpg", exact: true }).waitFor();
 
     const dropped = await filesInPage(page, task.files.sample);
     await page.dispatchEvent("body", "dragenter", { dataTransfer: dropped });
@@ -200,7 +200,7 @@ const scenarios = {
     await page.locator(".face").last().hover();
     assert.match(await page.locator(".tip").innerText(), /Face 1 · 99\.\d %\n\d+ × \d+ px at \d+, \d+/);
     await page.locator(".face-row").nth(2).click();
-    assert.equal(await page.locator(".face.selected").getAttribute("aria-label"), await page.locator(".face").nth(1).getAttribute("aria-label"));
+    assert.equal(await page.locator(".face.selected").getAttribute("aria-label"), (await page.locator(".face-row").nth(2).innerText()).replace(/^Face\s+(\d+)\s+([\d.]+ %)[^]*$/, "Face $1 · $2"));
     assert.equal(await page.locator(".row.selected .numbers dt").count(), 7);
     await page.locator(".face").last().click();
     assert.equal(await page.locator(".face-row[aria-pressed=true]").count(), 1);
@@ -226,15 +226,18 @@ const scenarios = {
     assert.deepEqual(await page.locator("#model option").allInnerTexts(), ["pigo", "pigo-reference"]);
     await page.selectOption("#model", "pigo-reference");
     await page.waitForFunction(() => document.querySelector("#confidence-value").textContent === "70 %");
-    await counted(page, 4);
+    await counted(page, 3);
     await page.selectOption("#model", "pigo");
 
     // Two at once, moved together.
     await page.selectOption("#compare", "pigo-reference");
     await counted(page, "4 | 4");
+    await setThreshold(page, 0.7);
+    await counted(page, "4 | 3");
     assert.deepEqual(await page.locator(".pane figcaption").allInnerTexts(), ["pigo", "pigo-reference"]);
-    assert.match(await page.locator("#both").innerText(), /^4 both\s+0 only pigo\s+0 only pigo-reference$/);
-    assert.equal(await page.locator("#faces .row:visible").count(), 8);
+    assert.match(await page.locator("#both").innerText(), /^3 both\s+1 only pigo\s+0 only pigo-reference$/);
+    assert.equal(await page.locator("#faces .row:visible").count(), 7);
+    assert.equal(await page.locator(".face.alone:not(.gone)").count(), 1);
     await page.click("#in");
     await page.click("#in");
     await page.locator(".viewport").first().evaluate((v) => (v.scrollLeft = 100));
@@ -242,6 +245,7 @@ const scenarios = {
     await accessible(page, "two models");
     await page.selectOption("#compare", "");
     await counted(page, 4);
+    assert.equal(await page.locator(".face.alone").count(), 0);
     assert.equal(await page.locator(".pane").count(), 1);
     await silent(page);
     return {};
@@ -313,7 +317,7 @@ const scenarios = {
     await card.getByText("CORRUPT_IMAGE").waitFor();
     await give("empty.jpg", Buffer.alloc(0));
     await card.getByText("EMPTY_IMAGE").waitFor();
-    assert.deepEqual(await page.locator(".thumb .badge").allInnerTexts(), ["!", "!", "!"]);
+    assert.deepEqual(await page.locator(".thumb .badge b").allInnerTexts(), ["!", "!", "!"]);
     // Names are texts.
     await give('<img src=x onerror="window.hacked=1"><b>.jpg', await readFile(task.files.sample));
     await counted(page, 1);
@@ -588,9 +592,10 @@ const scenarios = {
       await counted(page, n);
       await page.waitForTimeout(700); // the small pictures in the list
     };
-    const dark = { colorScheme: "dark" };
+    const dark = { colorScheme: "dark", viewport: { width: 1180, height: 760 } };
     const phone = { viewport: { width: 390, height: 844 }, isMobile: true, hasTouch: true };
-    let page = await visit();
+    const window = { viewport: { width: 1180, height: 760 } };
+    let page = await visit(window);
     await settled(page, 1);
     await page.locator(".face-row").click();
     await page.mouse.move(5, 5);
@@ -605,7 +610,7 @@ const scenarios = {
     await shoot(page, "compare");
     await page.selectOption("#compare", "");
     await page.setInputFiles("#files", task.gallery.map((name) => task.files[name]));
-    await page.waitForFunction(() => ![...document.querySelectorAll(".badge")].some((b) => b.textContent === "…"));
+    await page.waitForFunction(() => ![...document.querySelectorAll(".badge b")].some((b) => b.textContent === "…"));
     await page.waitForTimeout(700);
     await shoot(page, "gallery");
     await page.locator(".thumb").last().click();
@@ -637,16 +642,16 @@ const scenarios = {
     await shoot(page, "phone");
     await shoot(page, "phone-whole", { fullPage: true });
     await page.context().close();
-    page = await visit({ ...phone, ...dark });
+    page = await visit({ ...dark, ...phone });
     await settled(page, 1);
     await page.tap(".face-row");
     await shoot(page, "phone-dark", { fullPage: true });
     await page.context().close();
-    page = await visit({ forcedColors: "active" });
+    page = await visit({ ...window, forcedColors: "active" });
     await settled(page, 1);
     await shoot(page, "high-contrast");
     // A server that answers nothing but that it is busy.
-    page = await visit();
+    page = await visit(window);
     await settled(page, 1);
     await page.route("**/Predict", (route) => route.fulfill({ status: 503, headers: { "Retry-After": "2" }, json: { code: "unavailable", message: task.busy, details: [{ type: "google.rpc.ErrorInfo", debug: { reason: "OVERLOADED", domain: "mien" } }] } }));
     await page.setInputFiles("#files", task.files.sample);

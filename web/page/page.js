@@ -236,6 +236,7 @@ function draw() {
     // An element is in one place only.
     if (media && i > 0) media = picture.second ??= Object.assign(media.cloneNode(), { decoding: "async" });
     if (size.width) pane.show(media, size.width, size.height);
+    else if (picture.unreadable || entry.error) pane.show(null, 0, 0);
     if (pane.picture !== picture || (entry.answer && pane.entry !== entry) || entry.error) {
       pane.zoom = pane.picture === picture ? pane.zoom : 1;
       pane.picture = picture;
@@ -516,7 +517,7 @@ function drawGallery() {
   if (!many) return;
   for (const picture of state.pictures) {
     if (!picture.item) {
-      const button = el("button", { type: "button", className: "thumb", onclick: () => (stopCamera(), select(picture)) }, el("span", { className: "badge" }), el("span", { className: "name" }, picture.name));
+      const button = el("button", { type: "button", className: "thumb", onclick: () => (stopCamera(), select(picture)) }, el("span", { className: "badge" }, el("b"), el("span", { className: "unseen" })), el("span", { className: "name" }, picture.name));
       const remove = el("button", { type: "button", className: "remove", "aria-label": `Remove ${picture.name}`, onclick: () => removePicture(picture) }, "×");
       picture.item = el("li", {}, button, remove);
       button.addEventListener("keydown", (event) => {
@@ -548,11 +549,10 @@ function drawGalleryCounts() {
     const n = entry.answer ? passing(entry.answer.results) : 0;
     total += n;
     const badge = picture.item.querySelector(".badge");
-    badge.textContent = entry.answer ? String(n) : entry.error ? "!" : "…";
+    badge.firstChild.textContent = entry.answer ? String(n) : entry.error ? "!" : "…";
     badge.classList.toggle("failed", Boolean(entry.error));
-    const says = entry.answer ? count(n) : entry.error ? entry.error.title : entry.waits ? "waiting for the server" : "being looked at";
-    picture.item.firstChild.setAttribute("aria-label", `${picture.name}: ${says}`);
-    picture.item.firstChild.title = `${picture.name}: ${says}`;
+    const says = entry.answer ? (n === 1 ? "face" : "faces") : entry.error ? entry.error.title : entry.waits ? "waiting for the server" : "being looked at";
+    badge.lastChild.textContent = ` ${says}, `;
   }
   $("gallery-title").textContent = `${state.pictures.length} pictures, ${count(total)}`;
 }

@@ -63,10 +63,12 @@ console.log(answer.results);
 }
 
 function goSnippet(origin, file, sample, options) {
-  const fields = [];
-  if (options.minConfidence !== undefined) fields.push(`MinConfidence: proto.Float32(${options.minConfidence})`);
-  if (options.minFaceSize) fields.push(`MinFaceSize: ${options.minFaceSize}`);
-  if (options.model) fields.push(`Model: ${JSON.stringify(options.model)}`);
+  const set = [];
+  if (options.minConfidence !== undefined) set.push(["MinConfidence:", `proto.Float32(${options.minConfidence})`]);
+  if (options.minFaceSize) set.push(["MinFaceSize:", options.minFaceSize]);
+  if (options.model) set.push(["Model:", JSON.stringify(options.model)]);
+  const widest = Math.max(0, ...set.map(([name]) => name.length)); // as gofmt has it
+  const fields = set.map(([name, value]) => `${name.padEnd(widest)} ${value}`);
   const needsProto = options.minConfidence !== undefined;
   return `// go get github.com/mienproject/mien${sample ? "; curl -sO " + sample : ""}
 package main

@@ -23,11 +23,11 @@ const isPhoto = (blob) => !/^image\/(png|gif|webp|bmp)$/.test(blob.type);
 
 export const extension = (blob) => (isPhoto(blob) ? ".jpg" : ".png");
 
-function canvasOf(picture) {
+function canvasOf(picture, settings) {
   const canvas = document.createElement("canvas");
   canvas.width = picture.width;
   canvas.height = picture.height;
-  const context = canvas.getContext("2d");
+  const context = canvas.getContext("2d", settings);
   if (!context) throw new Error("This browser cannot draw a picture of that size.");
   context.drawImage(picture.img, 0, 0, canvas.width, canvas.height);
   return [canvas, context];
@@ -51,11 +51,11 @@ export function marked(picture, faces) {
       c.lineWidth = width * unit;
       c.strokeRect(b.x, b.y, b.width, b.height);
     }
-    const r = Math.max(1.2, Math.min(3 * unit, b.width / 28));
+    const r = Math.max(1.2, Math.min(4 * unit, b.width / 26));
     for (const [, p] of points(face)) {
       c.beginPath();
       c.arc(p.x, p.y, r, 0, 2 * Math.PI);
-      c.fillStyle = "#fff";
+      c.fillStyle = MINT;
       c.strokeStyle = DARK;
       c.lineWidth = 1.5 * unit;
       c.stroke();
@@ -96,7 +96,7 @@ const STRENGTHS = { blur: [6, 4, 3, 2, 0], cover: [0] };
  * checked, left}: whether it could be asked, and how many faces it sees after all.
  */
 export async function hidden(picture, faces, style, still) {
-  const original = canvasOf(picture)[1];
+  const original = canvasOf(picture, { willReadFrequently: true })[1];
   const level = faces.map(() => 0);
   const steps = STRENGTHS[style];
   for (;;) {

@@ -192,8 +192,8 @@ export class Pane {
       const shape = { x: b.x.toFixed(2), y: b.y.toFixed(2), width: b.width.toFixed(2), height: b.height.toFixed(2), rx: Math.min(6, b.width / 8).toFixed(2) };
       set(halo, shape);
       set(line, shape);
-      const r = Math.max(1.5, Math.min(3, b.width / 26));
-      points(face).forEach(([, p], j) => set(dots[j], { cx: this.#x(p.x).toFixed(2), cy: (p.y * this.scale).toFixed(2), r: r.toFixed(2), "stroke-width": (r / 2).toFixed(2) }));
+      const r = Math.max(1.5, Math.min(4, b.width / 26));
+      points(face).forEach(([, p], j) => set(dots[j], { cx: this.#x(p.x).toFixed(2), cy: (p.y * this.scale).toFixed(2), r: r.toFixed(2), "stroke-width": Math.min(1.5, r / 2).toFixed(2) }));
       // Small faces have room for a number, or for nothing.
       const words = b.width >= 76 ? `${i + 1} · ${percent(face.confidence)}` : `${i + 1}`;
       label.classList.toggle("small", b.width < 26);
