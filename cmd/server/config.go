@@ -50,7 +50,7 @@ type config struct {
 	TLSKey     string   `group:"Network" placeholder:"FILE" help:"Private key of the certificate, PEM."`
 	CORSOrigin []string `group:"Network" name:"cors-origin" placeholder:"ORIGIN" help:"Origin whose pages may call from a browser, such as https://app.example.com; https://*.example.com for all below, * for all. Repeatable. Without it only pages of this server's own origin may."`
 
-	NoPage     bool     `group:"Network" help:"Serve no page at /. Everything else stays as it is, /openapi.yaml among it."`
+	NoPage bool `group:"Network" help:"Serve no page at /. Everything else stays as it is, /openapi.yaml among it."`
 
 	Model       []string `group:"Models" default:"pigo" placeholder:"NAME" help:"Model to serve (default pigo, which is built in): a known name (${models}), which is fetched once unless it is built in, or NAME=PATH of an ONNX file. Repeatable; the first answers when a caller names none."`
 	ONNXRuntime string   `group:"Models" name:"onnxruntime" placeholder:"FILE" help:"Shared library of ONNX Runtime, which all models but pigo need. Without it, the server looks beside its binary and in the system's library folders."`

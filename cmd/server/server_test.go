@@ -674,6 +674,42 @@ func TestProbes(t *testing.T) {
 	}
 }
 
+// TestPage: the page is at /, and nowhere else; without it all else is there.
+func TestPage(t *testing.T) {
+	for name, test := range map[string]struct {
+		args []string
+		want map[string]int
+	}{
+		"page":    {nil, map[string]int{"/": 200, "/page/page.js": 200, "/openapi.yaml": 200, "/page": 404, "/page/": 404, "/index.html": 404, "/nowhere": 404, "/livez": 200}},
+		"no page": {[]string{"--no-page"}, map[string]int{"/": 404, "/page/page.js": 404, "/openapi.yaml": 200, "/livez": 200}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := start(t, test.args...)
+			client := httpClient(t, 1, nil)
+			for path, want := range test.want {
+				for _, method := range []string{http.MethodGet, http.MethodHead} {
+					req, err := http.NewRequestWithContext(t.Context(), method, s.url+path, nil)
+					if err != nil {
+						t.Fatal(err)
+					}
+					res, err := client.Do(req)
+					if err != nil {
+						t.Fatal(err)
+					}
+					body, _ := io.ReadAll(res.Body)
+					_ = res.Body.Close()
+					if res.StatusCode != want {
+						t.Errorf("%s %s: status %d, want %d", method, path, res.StatusCode, want)
+					}
+					if path == "/" && want == 200 && method == http.MethodGet && !strings.Contains(string(body), "Mien "+version) {
+						t.Errorf("the page does not tell the version: %s", body)
+					}
+				}
+			}
+		})
+	}
+}
+
 // TestMisconfigured: whatever is wrong is told before anything is served, all of
 // it, with the remedy.
 func TestMisconfigured(t *testing.T) {

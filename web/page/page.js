@@ -231,6 +231,7 @@ function draw() {
     const size = entry.answer ?? picture;
     pane.caption.textContent = models.length > 1 ? models[i] : "";
     pane.root.classList.toggle("busy", Boolean(entry.pending));
+    pane.viewport.setAttribute("aria-label", `Picture${models.length > 1 ? ", " + models[i] : ""}. Plus and minus zoom, zero fits, arrow keys move.`);
     pane.viewport.setAttribute("aria-busy", String(Boolean(entry.pending)));
     let media = picture.img;
     // An element is in one place only.
@@ -337,7 +338,9 @@ function drawFaces() {
   value.style.setProperty("--at", ((state.threshold - FLOOR) / (1 - FLOOR)) * 100 + "%");
   value.setAttribute("aria-valuetext", whole(state.threshold));
   $("confidence-value").textContent = whole(state.threshold);
-  $("confidence-reset").hidden = !state.touched;
+  const chosen = state.models.find((m) => m.name === state.model);
+  $("confidence-reset").hidden = !state.touched || !chosen;
+  $("confidence-reset").textContent = chosen ? `Reset to ${whole(chosen.defaultMinConfidence)}` : "";
   drawHistogram(known[0].answer?.results ?? []);
   drawList(known, shown, used);
   drawTime(known.map((e) => e.times).filter(Boolean));
