@@ -640,7 +640,6 @@ const scenarios = {
     page = await visit(phone);
     await settled(page, 1);
     await shoot(page, "phone");
-    await shoot(page, "phone-whole", { fullPage: true });
     await page.context().close();
     page = await visit({ ...dark, ...phone });
     await settled(page, 1);
