@@ -93,7 +93,7 @@ func TestPageJudges(t *testing.T) {
 
 func TestPageErrors(t *testing.T) {
 	t.Parallel()
-	play(t, start(t), pageTask{Scenario: "errors"})
+	play(t, start(t, "--max-image-bytes", "100KiB"), pageTask{Scenario: "errors"})
 }
 
 func TestPageOverload(t *testing.T) {

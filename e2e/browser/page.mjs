@@ -170,6 +170,9 @@ const scenarios = {
     await counted(page, 0).catch(() => counted(page, "–"));
     await page.click("#sample");
     await counted(page, 1);
+    await page.click("#copy");
+    await page.getByRole("button", { name: "Copied" }).waitFor();
+    assert.equal(await page.evaluate(() => navigator.clipboard.readText()), await page.locator("#code").evaluate((code) => code.textContent));
     await silent(page);
     return {};
   },
@@ -323,6 +326,10 @@ const scenarios = {
     await counted(page, 1);
     assert.match(await page.locator("#about").innerText(), /^<img src=x onerror="window\.hacked=1"><b>\.jpg · 320/);
     assert.equal(await page.evaluate(() => window.hacked ?? document.querySelectorAll('img[src="x"]').length), 0);
+    await give("large.jpg", Buffer.alloc(140_000));
+    await card.getByText("TOO_MANY_BYTES").waitFor();
+    await page.getByRole("button", { name: "Remove large.jpg" }).click();
+    await counted(page, 1);
     // An option that the server refuses.
     await page.fill("#smallest", "-3");
     await card.getByText("INVALID_OPTIONS").waitFor();
@@ -335,7 +342,7 @@ const scenarios = {
     await page.context().setOffline(false);
     await page.getByRole("button", { name: "Try again" }).click();
     await counted(page, 1);
-    await silent(page, "the server responded with a status of 400", "net::ERR_INTERNET_DISCONNECTED");
+    await silent(page, "the server responded with a status of 400", "the server responded with a status of 429", "net::ERR_INTERNET_DISCONNECTED");
     return {};
   },
 
@@ -386,6 +393,13 @@ const scenarios = {
     await page.waitForFunction(() => document.hidden === false);
     while (page.seen.calls < calls + 3) await page.waitForTimeout(50); // it goes on
     await accessible(page, "the camera");
+    // While the server is busy it waits, and goes on with a newer frame.
+    let busy = 2;
+    const overloaded = { status: 503, headers: { "Retry-After": "1" }, json: { code: "unavailable", message: "overloaded", details: [{ type: "google.rpc.ErrorInfo", debug: { reason: "OVERLOADED", domain: "mien" } }] } };
+    await page.route("**/Predict", (route) => (busy-- > 0 ? route.fulfill(overloaded) : route.continue()));
+    await page.locator(".card", { hasText: "Trying again by itself" }).waitFor();
+    await page.locator(".card").waitFor({ state: "detached" });
+    await page.unroute("**/Predict");
     // The back camera; what is fake has no sides, and is taken by its word.
     await page.click("#facing");
     await page.locator("#meter", { hasText: "frames/s" }).waitFor();
@@ -404,7 +418,7 @@ const scenarios = {
     const still = page.seen.calls;
     await page.waitForTimeout(300);
     assert.ok(page.seen.calls <= still + 1, "it goes on when it was stopped");
-    await silent(page);
+    await silent(page, "the server responded with a status of 503");
     return {};
   },
 
@@ -415,6 +429,24 @@ const scenarios = {
     await page.locator(".card.error", { hasText: "No camera" }).waitFor();
     await page.getByRole("button", { name: "Close" }).click();
     await counted(page, 1);
+    await silent(page);
+
+    // On an address that is neither https nor localhost, browsers have none of these.
+    const context = page.context();
+    await context.addInitScript(() => {
+      for (const name of ["mediaDevices", "clipboard"]) Object.defineProperty(navigator, name, { value: undefined });
+    });
+    await page.reload();
+    await counted(page, 1);
+    assert.equal(await page.isVisible("#paste"), false);
+    await page.click("#camera");
+    await page.locator(".card.error", { hasText: "--tls-cert" }).waitFor();
+    assert.equal(await page.isVisible("#live"), false);
+    await page.getByRole("button", { name: "Close" }).click();
+    await counted(page, 1);
+    await page.click("#copy");
+    await page.getByRole("button", { name: "Selected" }).waitFor();
+    assert.match(await page.evaluate(() => getSelection().toString()), /^curl -sO http/);
     await silent(page);
     return {};
   },

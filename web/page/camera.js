@@ -18,10 +18,10 @@ export class Camera {
   /** start shows the front ("user") or the back camera ("environment"); options() tells what to ask the server. */
   async start(facing, options) {
     this.stop();
+    const run = (this.run = new AbortController());
     if (!navigator.mediaDevices?.getUserMedia) {
       throw new Error("Browsers give pages a camera on https and on localhost only. Start the server with --tls-cert and --tls-key, or choose a picture: phones then offer their camera too.");
     }
-    const run = (this.run = new AbortController());
     const stream = await navigator.mediaDevices.getUserMedia({ audio: false, video: { facingMode: facing, width: { ideal: 1280 }, height: { ideal: 720 } } });
     if (run.signal.aborted) {
       stream.getTracks().forEach((track) => track.stop());

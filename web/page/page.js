@@ -108,12 +108,13 @@ async function add(files, source) {
   if (source !== "sample") state.pictures.filter((p) => p.source === "sample").forEach(drop);
   state.pictures.push(...added);
   select(added[0]);
-  added.forEach(load);
   added.forEach(wanted);
 }
 
-/** load reads the picture for display: the browser turns it upright, as the server does. */
+/** load reads the picture for display, once it is on view: the browser turns it upright, as the server does. */
 async function load(picture) {
+  if (picture.loading) return;
+  picture.loading = true;
   const img = new Image();
   img.alt = "";
   img.decoding = "async";
@@ -126,11 +127,15 @@ async function load(picture) {
     picture.unreadable = true; // by this browser; the server may read it
   }
   changed(picture);
-  if (state.pictures.length > 1) thumbnail(picture);
 }
 
-async function thumbnail(picture) {
-  if (picture.thumb || picture.unreadable) return;
+// One after the other: a folder of large photographs must not be decoded at once.
+let thumbnails = Promise.resolve();
+function thumbnail(picture) {
+  thumbnails = thumbnails.then(() => state.pictures.includes(picture) && !picture.unreadable && makeThumbnail(picture));
+}
+
+async function makeThumbnail(picture) {
   try {
     const bitmap = await createImageBitmap(picture.blob, { resizeWidth: 176, resizeQuality: "medium" });
     picture.thumb = el("canvas", { width: bitmap.width, height: bitmap.height });
@@ -153,7 +158,10 @@ function drop(picture) {
 
 function select(picture) {
   state.current = picture;
-  if (picture) wanted(picture);
+  if (picture) {
+    load(picture);
+    wanted(picture);
+  }
   draw();
 }
 

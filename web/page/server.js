@@ -49,6 +49,7 @@ worker.onerror = () => {
 function post(method, blob, request, signal) {
   const id = ++lastID;
   return new Promise((resolve) => {
+    if (signal?.aborted) return resolve({ id, failed: "AbortError" });
     waiting.set(id, resolve);
     signal?.addEventListener("abort", () => worker.postMessage({ id, cancel: true }), { once: true });
     worker.postMessage({ id, url: SERVICE + method, blob, request });
