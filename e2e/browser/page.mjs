@@ -520,6 +520,7 @@ const scenarios = {
   // No mouse. Where the focus is must be seen.
   async keyboard() {
     const page = await visit();
+    page.on("filechooser", () => {}); // from now on, not just when one is waited for
     await counted(page, 1);
     const focused = () =>
       page.evaluate(() => {

@@ -1,6 +1,7 @@
 // The page: what there is to look at, what was asked for, and what is on view.
 import { Camera } from "./camera.js";
-import { $, box, bytes, el, faces as count, ms, overlap, percent, POINT_NAMES, points, whole } from "./dom.js";
+import { $, bytes, el, faces as count, ms, percent, whole } from "./dom.js";
+import { drawHistogram, drawTimes, faceRow, numbers, pairs } from "./panel.js";
 import { FLOOR, listModels, MOST, predictPatiently, ServerError } from "./server.js";
 import { LANGUAGES, snippets } from "./snippets.js";
 import { extension, hidden, marked, rename, save } from "./takeaway.js";
@@ -30,6 +31,9 @@ const jobs = [];
 
 /** modelsAsked are the names of those on view: one, or two to compare. */
 const modelsAsked = () => (state.compare && !camera.running ? [state.model, state.compare] : [state.model]);
+
+/** optionsOf are what the server is asked with; the slider then filters here. */
+const optionsOf = (model, smallest = state.smallest) => ({ minConfidence: FLOOR, maxResults: MOST, model, ...(smallest ? { minFaceSize: smallest } : {}) });
 
 const keyOf = (model) => `${model} ${state.smallest}`;
 
@@ -63,22 +67,19 @@ async function ask({ picture, key, entry, model, smallest }) {
   const settle = (outcome) => {
     if (picture.answers.get(key) !== entry) return; // removed, or asked anew
     picture.answers.set(key, outcome);
-    changed(picture);
+    changed();
   };
   entry.abort = new AbortController();
-  entry.began = performance.now();
-  changed(picture);
+  changed();
   try {
     if (picture.blob.size > MOST_BYTES) {
       throw new ServerError({ title: "This file is too large", message: `It has ${bytes(picture.blob.size)}.`, remedy: "Reduce it." });
     }
-    const options = { minConfidence: FLOOR, maxResults: MOST, model };
-    if (smallest) options.minFaceSize = smallest;
-    const reply = await predictPatiently(picture.blob, options, {
+    const reply = await predictPatiently(picture.blob, optionsOf(model, smallest), {
       signal: entry.abort.signal,
       waits: (attempt, pause, error) => {
-        entry.waits = { attempt, pause, error, until: performance.now() + pause };
-        changed(picture);
+        entry.waits = { attempt, pause, error };
+        changed();
       },
     });
     settle({ answer: reply.answer, times: reply.times });
@@ -90,7 +91,7 @@ async function ask({ picture, key, entry, model, smallest }) {
 
 // ---- What there is to look at
 
-async function add(files, source) {
+function add(files, source) {
   const added = [...files].map((file) => ({
     id: ++lastID,
     name: file.name || "pasted" + extension(file),
@@ -123,10 +124,11 @@ async function load(picture) {
   try {
     await img.decode();
     Object.assign(picture, { img, width: img.naturalWidth, height: img.naturalHeight });
+    lists.clear(); // which show each face
   } catch {
     picture.unreadable = true; // by this browser; the server may read it
   }
-  changed(picture);
+  changed();
 }
 
 // One after the other: a folder of large photographs must not be decoded at once.
@@ -140,7 +142,7 @@ async function makeThumbnail(picture) {
     const bitmap = await createImageBitmap(picture.blob, { resizeWidth: 176, resizeQuality: "medium" });
     picture.thumb = el("canvas", { width: bitmap.width, height: bitmap.height });
     picture.thumb.getContext("bitmaprenderer").transferFromImageBitmap(bitmap);
-    changed(picture);
+    changed();
   } catch {
     picture.unreadable = true;
   }
@@ -166,14 +168,17 @@ function select(picture) {
 }
 
 async function openSample() {
-  const response = await fetch("/page/sample.jpg");
-  const file = new File([await response.blob()], "sample.jpg", { type: "image/jpeg" });
   const there = state.pictures.find((p) => p.source === "sample");
   if (there) {
     stopCamera();
     select(there);
-  } else {
-    await add([file], "sample");
+    return;
+  }
+  try {
+    const blob = await (await fetch("/page/sample.jpg")).blob();
+    add([new File([blob], "sample.jpg", { type: "image/jpeg" })], "sample");
+  } catch {
+    mistake("No sample", new Error("The server cannot be reached. Is it still running?"));
   }
 }
 
@@ -193,8 +198,7 @@ const panes = [new Pane(on), new Pane(on)];
 const lists = new Map(); // of faces, by pane
 
 let scheduled = false;
-function changed(picture) {
-  picture.dirty = true;
+function changed() {
   if (scheduled) return;
   scheduled = true;
   requestAnimationFrame(() => {
@@ -283,9 +287,10 @@ function drawMessage(known) {
     const seen = known.some((e) => e.answer);
     if (seen) content = card("note", "This browser cannot show this format", "The server reads it, and its faces are marked where they are. They cannot be drawn into the picture here.", "", []);
   }
-  const text = content?.textContent ?? "";
-  if (node.dataset.text === text && !node.hidden === Boolean(content)) return;
-  node.dataset.text = text;
+  // One that stays keeps the focus, and its buttons what they act on.
+  const about = content ? [picture?.id, modelsAsked(), state.smallest, content.textContent].join(" ") : "";
+  if (node.dataset.about === about) return;
+  node.dataset.about = about;
   node.hidden = !content;
   node.replaceChildren(...(content ? [content] : []));
   if (content) announce([...content.querySelectorAll("h2, p")].map((p) => p.textContent).join(" "));
@@ -349,9 +354,9 @@ function drawFaces() {
   const chosen = state.models.find((m) => m.name === state.model);
   $("confidence-reset").hidden = !state.touched || !chosen;
   $("confidence-reset").textContent = chosen ? `Reset to ${whole(chosen.defaultMinConfidence)}` : "";
-  drawHistogram(known[0].answer?.results ?? []);
+  drawHistogram($("histogram"), known[0].answer?.results ?? [], state.threshold);
   drawList(known, shown, used);
-  drawTime(known.map((e) => e.times).filter(Boolean));
+  drawTimes($("time-bars"), $("time"), known.map((e) => e.times).filter(Boolean));
   drawGalleryCounts();
   drawCode();
   const ready = !camera.running && answered && Boolean(picture);
@@ -364,42 +369,15 @@ const size = (of) => (of?.width ? `${of.width} × ${of.height}` : "");
 /** drawAlone compares two models: which faces both have. */
 function drawAlone(known, shown, used) {
   const node = $("both");
-  node.hidden = true;
+  node.hidden = known.length < 2 || !known.every((e) => e.answer);
   used.forEach((pane) => pane.setAlone(null));
-  if (known.length < 2 || !known.every((e) => e.answer)) return;
-  const [a, b] = known.map((e, i) => e.answer.results.slice(0, shown[i]));
-  const taken = new Set();
-  const alone = [a.map(() => true), b.map(() => true)];
-  a.forEach((face, i) => {
-    let best = -1;
-    b.forEach((other, j) => {
-      if (!taken.has(j) && overlap(face, other) > Math.max(0.4, best < 0 ? 0 : overlap(face, b[best]))) best = j;
-    });
-    if (best >= 0) {
-      taken.add(best);
-      alone[0][i] = alone[1][best] = false;
-    }
-  });
+  if (node.hidden) return;
+  const { both, alone } = pairs(...known.map((e, i) => e.answer.results.slice(0, shown[i])));
   used.forEach((pane, i) => pane.setAlone(alone[i]));
-  const [first, second] = modelsAsked();
-  node.hidden = false;
   node.replaceChildren(
-    el("span", {}, el("b", {}, String(taken.size)), " both"),
-    el("span", { className: "dashed" }, el("b", {}, String(a.length - taken.size)), ` only ${first}`),
-    el("span", { className: "dashed" }, el("b", {}, String(b.length - taken.size)), ` only ${second}`),
+    el("span", {}, el("b", {}, String(both)), " both"),
+    ...modelsAsked().map((model, i) => el("span", { className: "dashed" }, el("b", {}, String(alone[i].filter(Boolean).length)), ` only ${model}`)),
   );
-}
-
-function drawHistogram(list) {
-  const node = $("histogram");
-  if (!node.childElementCount) node.append(...Array.from({ length: 19 }, () => el("i")));
-  const bins = Array(19).fill(0);
-  for (const face of list) bins[Math.min(18, Math.max(0, Math.floor((face.confidence - FLOOR) / 0.05 + 1e-9)))]++;
-  const most = Math.max(1, ...bins);
-  [...node.children].forEach((bar, i) => {
-    bar.style.height = (bins[i] ? 12 + 88 * Math.sqrt(bins[i] / most) : 0) + "%";
-    bar.classList.toggle("in", FLOOR + (i + 1) * 0.05 > state.threshold + 1e-9);
-  });
 }
 
 function drawList(known, shown, used) {
@@ -418,7 +396,10 @@ function drawList(known, shown, used) {
       lists.set(pane, list);
     }
     const results = known[i].answer?.results ?? [];
-    while (list.rows.length < shown[i]) list.rows.push(faceRow(pane, results[list.rows.length], list.rows.length));
+    while (list.rows.length < shown[i]) {
+      const j = list.rows.length;
+      list.rows.push(faceRow(results[j], j, () => state.current?.img, { select: () => on.select(pane, j), hover: (yes) => on.hover(pane, yes ? j : -1) }));
+    }
     list.rows.forEach((row, j) => (row.hidden = j >= shown[i]));
     if (used.length > 1) {
       list.heading.textContent = modelsAsked()[i];
@@ -435,26 +416,6 @@ function drawList(known, shown, used) {
   if (!same) root.replaceChildren(...nodes);
 }
 
-function faceRow(pane, face, i) {
-  const b = box(face);
-  const crop = el("canvas", { width: 88, height: 88, className: "crop" });
-  crop.setAttribute("aria-hidden", "true");
-  later(() => drawCrop(crop, face));
-  const button = el(
-    "button",
-    { type: "button", className: "face-row", "aria-pressed": "false" },
-    crop,
-    el("span", { className: "index" }, el("span", { className: "unseen" }, "Face "), String(i + 1)),
-    el("span", { className: "conf" }, percent(face.confidence)),
-    el("span", { className: "dim" }, `${b.width} × ${b.height} px`),
-  );
-  button.addEventListener("click", () => on.select(pane, i));
-  const row = el("li", { className: "row" }, button);
-  for (const [event, index] of [["pointerenter", i], ["focusin", i], ["pointerleave", -1], ["focusout", -1]]) row.addEventListener(event, () => on.hover(pane, index));
-  row.face = face;
-  return row;
-}
-
 function selectFace(pane, i) {
   for (const other of panes) if (other !== pane) other.select(-1);
   pane.select(i);
@@ -465,59 +426,11 @@ function selectFace(pane, i) {
       row.firstChild.setAttribute("aria-pressed", String(chosen));
       row.querySelector("dl")?.remove();
       if (chosen) {
-        const b = box(row.face);
-        const pairs = [["box", `${b.x}, ${b.y} to ${b.x + b.width}, ${b.y + b.height}`], ["confidence", row.face.confidence.toFixed(4)], ...points(row.face).map(([name, p]) => [POINT_NAMES[name], `${p.x}, ${p.y}`])];
-        row.append(el("dl", { className: "numbers" }, ...pairs.flatMap(([k, v]) => [el("dt", {}, k), el("dd", {}, v)])));
+        row.append(numbers(row.face));
         row.scrollIntoView({ block: "nearest" });
       }
     });
   }
-}
-
-function drawCrop(canvas, face) {
-  const img = state.current?.img;
-  if (!img) return;
-  const b = box(face);
-  const side = Math.max(b.width, b.height) * 1.3;
-  const x = b.x + b.width / 2 - side / 2;
-  const y = b.y + b.height / 2 - side / 2;
-  const c = canvas.getContext("2d");
-  c.imageSmoothingQuality = "high";
-  c.drawImage(img, x, y, side, side, 0, 0, canvas.width, canvas.height);
-}
-
-// later does small things when the browser has time, one after the other.
-const chores = [];
-function later(chore) {
-  chores.push(chore);
-  if (chores.length === 1) schedule();
-}
-function schedule() {
-  const next = () => {
-    chores.shift()?.();
-    if (chores.length) schedule();
-  };
-  if (window.requestIdleCallback) requestIdleCallback(next, { timeout: 500 });
-  else setTimeout(next, 8);
-}
-
-const STAGES = [["encode", "Read here"], ["network", "Transfer"], ["queue", "Queue"], ["decode", "Decode"], ["detect", "Detect"]];
-
-/** drawTime tells where the time went, for each of the models asked. */
-function drawTime(all) {
-  $("time-bars").replaceChildren(
-    ...all.map((times) => {
-      const parts = STAGES.map(([key]) => {
-        const part = el("i", { className: key });
-        part.style.flexGrow = Math.max(times[key], times.total / 200);
-        return part;
-      });
-      return el("div", { className: "bar" }, ...parts);
-    }),
-  );
-  $("time").replaceChildren(
-    ...(all.length ? [...STAGES, ["total", "All"]] : []).map(([key, name]) => el("div", { className: key }, el("dt", {}, name), ...all.map((times) => el("dd", {}, ms(times[key]))))),
-  );
 }
 
 // ---- Gallery
@@ -602,18 +515,13 @@ const camera = new Camera({
 
 async function startCamera(facing) {
   mistakes = [];
-  const options = () => {
-    const o = { minConfidence: FLOOR, maxResults: MOST, model: state.model };
-    if (state.smallest) o.minFaceSize = state.smallest;
-    return o;
-  };
   try {
     state.live = null;
     state.facing = facing;
-    const started = camera.start(facing, options);
+    const started = camera.start(facing, () => optionsOf(state.model));
     showCamera();
     await started;
-    if (!camera.running) return;
+    if (!camera.running || state.facing !== facing) return; // stopped, or turned, meanwhile
     const { width, height } = camera.size;
     panes[0].show(camera.video, width, height);
     const mirror = (camera.facing || facing) === "user";
@@ -660,7 +568,7 @@ function stopCamera() {
 let kept = 0;
 async function keepFrame() {
   const blob = await camera.frame();
-  await add([new File([blob], `camera-${++kept}.jpg`, { type: "image/jpeg" })], "camera");
+  add([new File([blob], `camera-${++kept}.jpg`, { type: "image/jpeg" })], "camera");
 }
 
 // ---- Taking away
@@ -764,8 +672,7 @@ async function saveHidden() {
     const found = [];
     for (const model of state.models) {
       const minConfidence = Math.min(state.threshold, round(model.defaultMinConfidence));
-      const options = { model: model.name, minConfidence, maxResults: MOST, skipLandmarks: true };
-      if (state.smallest) options.minFaceSize = state.smallest;
+      const options = { ...optionsOf(model.name), minConfidence, skipLandmarks: true };
       found.push(...(await predictPatiently(made, options, { attempts: 4 })).answer.results);
     }
     return found;
@@ -818,7 +725,17 @@ function ownThreshold() {
   if (chosen) setThreshold(round(chosen.defaultMinConfidence), false);
 }
 
+/** asked asks for what the choices now want, and no more for what they wanted before. */
 function asked() {
+  const keys = modelsAsked().map(keyOf);
+  for (const picture of state.pictures) {
+    for (const [key, entry] of picture.answers) {
+      if (!entry.pending || keys.includes(key)) continue;
+      picture.answers.delete(key);
+      entry.abort?.abort();
+    }
+  }
+  for (let i = jobs.length - 1; i >= 0; i--) if (!keys.includes(jobs[i].key)) jobs.splice(i, 1);
   state.pictures.toSorted((a, b) => (b === state.current) - (a === state.current)).forEach(wanted);
   if (!camera.running) draw();
 }
@@ -879,7 +796,7 @@ $("paste").onclick = async () => {
       if (type) files.push(new File([await item.getType(type)], "pasted." + type.slice(6).replace("jpeg", "jpg"), { type }));
     }
     if (!files.length) throw new Error("There is no picture in the clipboard. Copy one first.");
-    await add(files, "paste");
+    add(files, "paste");
   } catch (error) {
     mistake("Nothing pasted", error.name === "NotAllowedError" ? new Error("The browser did not allow it. Press Ctrl+V (⌘V) instead.") : error);
   }
