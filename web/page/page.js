@@ -342,7 +342,7 @@ function drawFaces() {
   const about = camera.running
     ? ["Camera", size(known[0].answer), state.model]
     : picture
-      ? [picture.name, size(known[0].answer ?? picture), bytes(picture.blob.size), modelsAsked().join(" | ")]
+      ? [picture.name, size(known[0].answer ?? picture), bytes(picture.blob.size), modelsAsked().length > 1 ? "" : state.model]
       : ["No picture yet"];
   $("about").textContent = about.filter(Boolean).join(" · ");
 
