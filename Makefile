@@ -16,7 +16,8 @@ tool_packages := \
 	github.com/golangci/golangci-lint/v2/cmd/golangci-lint \
 	github.com/fullstorydev/grpcurl/cmd/grpcurl \
 	github.com/grpc-ecosystem/grpc-health-probe \
-	github.com/sudorandom/protoc-gen-connect-openapi
+	github.com/sudorandom/protoc-gen-connect-openapi \
+	golang.org/x/perf/cmd/benchstat
 
 .PHONY: help
 help: ## Show this list.
@@ -34,11 +35,14 @@ run: $(if $(fetched),onnxruntime) ## Run the server. MODEL=yunet: with that mode
 	go run ./cmd/server --model $(MODEL) $(if $(fetched),--onnxruntime $(BIN)/$(library)) $(ARGS)
 
 .PHONY: build
-build: $(BIN)/mien ## Build the server into .bin/mien: static, or with CGO=1 for ONNX models.
-.PHONY: $(BIN)/mien
+build: $(BIN)/mien $(BIN)/mien-client ## Build the server into .bin/mien (static and stripped, or with CGO=1 for ONNX models), and .bin/mien-client.
+.PHONY: $(BIN)/mien $(BIN)/mien-client
 $(BIN)/mien:
 	@mkdir -p $(BIN)
-	CGO_ENABLED=$(or $(CGO),0) go build -trimpath -o $@ ./cmd/server
+	CGO_ENABLED=$(or $(CGO),0) go build -trimpath -ldflags='-s -w' -o $@ ./cmd/server
+$(BIN)/mien-client:
+	@mkdir -p $(BIN)
+	CGO_ENABLED=0 go build -trimpath -ldflags='-s -w' -o $@ ./cmd/client
 
 # ONNX Runtime's own package for Node.js carries its shared library.
 library := libonnxruntime.so.1
@@ -51,7 +55,7 @@ $(BIN)/$(library): tools/onnxruntime/package-lock.json
 	rm -rf tools/onnxruntime/node_modules
 
 .PHONY: test
-test: setup lint check-generated check-contract unit accuracy bench-test e2e ## Set up and pass all tests.
+test: setup lint check-generated check-contract unit accuracy soak-test bench-test e2e ## Set up and pass all tests.
 
 .PHONY: setup
 setup: ## Install what the tests need: Debian packages, npm packages.
@@ -64,10 +68,15 @@ unit: onnxruntime ## Test every package, with the race detector.
 # Without the race detector, under which these take minutes.
 .PHONY: accuracy
 accuracy: onnxruntime ## Test what the docs say of the models' accuracy, on ../shared/faces.
-	go test -run Accuracy ./face/...
+	go test -run Accuracy ./face/... ./service
+
+# So does this, which has ten thousand images.
+.PHONY: soak-test
+soak-test:
+	go test -count=1 -run '^TestSoak$$' ./cmd/server
 
 .PHONY: bench-test
-bench-test: onnxruntime ## Test the evaluation, on a few photographs.
+bench-test: onnxruntime ## Test the evaluation and the load tool, on a few photographs.
 	cd bench && go vet ./... && go test -count=1 ./...
 
 .PHONY: eval
@@ -82,6 +91,10 @@ e2e: $(BIN)/buf $(BIN)/grpcurl $(BIN)/grpc-health-probe setup ## Test the binary
 page-pictures: setup ## Make the screenshots of docs/page.md again.
 	cd e2e && go test -count=1 -run '^TestPagePictures$$' . -page-pictures ../docs/page
 
+.PHONY: load
+load: ## Measure how the server takes more than it can do, as docs/performance.md has it. ARGS="--help" tells what can be said.
+	cd bench && go run ./load $(ARGS)
+
 .PHONY: fuzz
 fuzz: ## Fuzz each target for FUZZTIME (default 1m).
 	@for package in $$(go list ./...); do \
@@ -91,9 +104,24 @@ fuzz: ## Fuzz each target for FUZZTIME (default 1m).
 		done; \
 	done
 
+# A tenth of it is among the tests.
+.PHONY: soak
+soak: ## Send 100,000 images through one stream and as many in batches: memory stays flat.
+	go test -count=1 -v -timeout 1h -run '^TestSoak$$' ./cmd/server -soak
+
+# One run after the other rather than each benchmark many times, so that whatever
+# else the machine does hits what is compared alike.
 .PHONY: bench
-bench: ## Run the benchmarks.
-	go test -run '^$$' -bench . -benchmem ./...
+bench: $(BIN)/benchstat onnxruntime ## Measure speed beside the library's, as docs/performance.md has it. RUNS=6.
+	@rm -f $(BIN)/bench.txt
+	@for run in $$(seq $(or $(RUNS),6)); do \
+		go test -run '^$$' -bench '^Benchmark(Scan|Landmarks)$$' -cpu 1 ./face/pigo; \
+		go test -run '^$$' -bench '^BenchmarkScan$$' -cpu 2 ./face/pigo; \
+		go test -run '^$$' -bench '^BenchmarkRequest$$' -cpu 1 ./service; \
+		go test -run '^$$' -bench '^BenchmarkThroughput$$' -cpu 2 -benchtime 3s ./service; \
+		(cd e2e && go test -run '^$$' -bench '^BenchmarkStart$$' -cpu 2 -benchtime 5x .); \
+	done | tee $(BIN)/bench.txt
+	benchstat -col /by $(BIN)/bench.txt
 
 .PHONY: calibrate
 calibrate: ## Fit the constants of the models' calibration.go again, on ../shared/faces.

@@ -38,7 +38,8 @@ var mayNotDepend = map[string][]string{
 	"face/onnx": {"connectrpc.com/", "google.golang.org/protobuf", "net/http"},
 	"face/pigo": {"connectrpc.com/", "google.golang.org/protobuf", "net/http"},
 	"photo":     {"connectrpc.com/", "google.golang.org/protobuf", "net/http"},
-	"service":   {"github.com/alecthomas/kong", "flag", "github.com/rs/cors"},
+	"service":   {"github.com/alecthomas/kong", "flag", "github.com/rs/cors", "github.com/prometheus/", "go.opentelemetry.io/"},
+	"client":    {"github.com/prometheus/", "go.opentelemetry.io/"},
 	"web":       {"connectrpc.com/", "google.golang.org/protobuf"},
 }
 

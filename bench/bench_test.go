@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/mienproject/mien/bench/server"
 	"github.com/mienproject/mien/face"
 	"github.com/mienproject/mien/face/facetest"
 )
@@ -62,7 +63,7 @@ func TestEvaluate(t *testing.T) {
 			t.Errorf("the report has %s:\n%s", bad, text)
 		}
 	}
-	page, err := os.ReadFile(filepath.Join(root(), "docs", "accuracy.md"))
+	page, err := os.ReadFile(filepath.Join(server.Root(), "docs", "accuracy.md"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,12 +13,12 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 
 	"github.com/alecthomas/kong"
 
+	"github.com/mienproject/mien/bench/server"
 	"github.com/mienproject/mien/face"
 	"github.com/mienproject/mien/face/facetest"
 	"github.com/mienproject/mien/face/onnx"
@@ -63,7 +63,7 @@ var detectors = []detector{
 	{name: oldSystem, file: "mtcnn", color: orange},
 	{name: "scrfd-2.5g", file: "scrfd_2.5g_kps_640.onnx", color: green},
 	{name: "scrfd-500m", file: "scrfd_500m_kps_640.onnx", color: green, dashed: true},
-	{name: "pigo", builtIn: func() (face.Detector, error) { return pigo.New() }, color: purple},
+	{name: "pigo", builtIn: func() (face.Detector, error) { return pigo.New(1) }, color: purple},
 	{name: reference, builtIn: func() (face.Detector, error) { return pigo.NewReference() }, color: purple, dashed: true},
 }
 
@@ -190,15 +190,9 @@ func (o *options) photos(subset string) ([]facetest.Photo, error) {
 	return photos, err
 }
 
-// root is the repository.
-func root() string {
-	_, self, _, _ := runtime.Caller(0)
-	return filepath.Join(filepath.Dir(self), "..")
-}
-
 // write puts the report where the docs have it.
 func write(m *measurement, text string) error {
-	docs := filepath.Join(root(), "docs")
+	docs := filepath.Join(server.Root(), "docs")
 	path := filepath.Join(docs, "accuracy.md")
 	page, err := os.ReadFile(filepath.Clean(path))
 	if err != nil {

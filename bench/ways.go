@@ -1,30 +1,26 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"image"
 	_ "image/jpeg" // the formats of the photographs
 	_ "image/png"
-	"io"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strings"
-	"syscall"
 	"time"
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/mienproject/mien/bench/server"
 	"github.com/mienproject/mien/face"
 	"github.com/mienproject/mien/face/onnx"
 	inferencev1 "github.com/mienproject/mien/gen/inference/v1"
 	"github.com/mienproject/mien/gen/inference/v1/inferencev1connect"
+	"github.com/mienproject/mien/photo"
 )
 
 // A way to ask the detectors.
@@ -61,7 +57,7 @@ type picture struct {
 
 // openPicture decodes with the standard library, which ignores EXIF: no
 // photograph that is evaluated is turned. So the comparison of the two ways also
-// holds the service's decoder.
+// holds the service's decoder, where it decodes all of a picture.
 func openPicture(path string) (*picture, error) {
 	data, err := os.ReadFile(filepath.Clean(path))
 	if err != nil {
@@ -104,53 +100,45 @@ func (w inProcess) ask(ctx context.Context, name string, p *picture, q question)
 	if !q.everything {
 		opts.MinConfidence = w.least(name)
 	}
+	img, full, size := p.img, (*photo.Photo)(nil), p.img.Bounds().Size()
+	if n := w[name].Needs(size.X, size.Y, opts); n.Reduce > 1 {
+		// As the service does it.
+		opened, err := photo.Open(p.data, photo.Limits{})
+		if err != nil {
+			return answer{}, fmt.Errorf("%s: %w", p.path, err)
+		}
+		if reduced := opened.Reduced(photo.Options{Gray: n.Gray, Reduce: n.Reduce}); reduced.Reduction > 1 {
+			full = reduced
+			if img, err = reduced.Decode(ctx); err != nil {
+				return answer{}, fmt.Errorf("%s: %w", p.path, err)
+			}
+		}
+	}
 	started := time.Now()
-	faces, err := w[name].Detect(ctx, p.img, opts)
+	faces, err := w[name].Detect(ctx, img, opts)
 	took := time.Since(started)
 	if err != nil {
 		return answer{}, fmt.Errorf("%s in process: %s: %w", name, p.path, err)
+	}
+	if full != nil {
+		for i := range faces {
+			faces[i].Move(full.FullSize, size.X, size.Y)
+		}
 	}
 	return answer{faces, took, took}, nil
 }
 
 // throughService asks a server that was built and started for it.
 type throughService struct {
-	process *exec.Cmd
-	exited  chan struct{} // closed when the log has ended
-	folder  string        // of the binary
-	client  inferencev1connect.InferenceClient
-	models  map[string]*inferencev1.Model
-	// complaints is what the log has besides requests, for the case that the
-	// server ends. It is complete when exited is closed.
-	complaints bytes.Buffer
+	server *server.Server
+	client inferencev1connect.InferenceClient
+	models map[string]*inferencev1.Model
 }
 
-// startService builds the server, starts it with all models and one worker, and
-// waits until it listens.
-func startService(ctx context.Context, o options) (w *throughService, err error) {
-	folder, err := os.MkdirTemp("", "mien-bench-")
-	if err != nil {
-		return nil, err
-	}
-	w = &throughService{folder: folder, exited: make(chan struct{}), models: map[string]*inferencev1.Model{}}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, w.close())
-		}
-	}()
-	binary := filepath.Join(folder, "mien")
-	build := exec.CommandContext(ctx, "go", "build", "-o", binary, "./cmd/server") //nolint:gosec // into a folder of its own
-	build.Dir = root()
-	build.Env = append(os.Environ(), "CGO_ENABLED=1")
-	if out, err := build.CombinedOutput(); err != nil {
-		return w, fmt.Errorf("go build ./cmd/server: %w\n%s", err, out)
-	}
-
+// startService starts the server with all models and one worker.
+func startService(ctx context.Context, o options) (*throughService, error) {
 	// Nothing that is measured may run into the service's patience.
-	args := []string{
-		"--listen", "127.0.0.1:0", "--log-format", "json", "--drain-delay", "0s",
-		"--workers", "1", "--timeout", "10m", "--default-timeout", "10m", "--onnxruntime", o.ONNXRuntime,
-	}
+	args := []string{"--workers", "1", "--timeout", "10m", "--default-timeout", "10m", "--onnxruntime", o.ONNXRuntime}
 	for _, d := range o.detectors() {
 		model := d.name
 		if d.file != "" {
@@ -158,62 +146,21 @@ func startService(ctx context.Context, o options) (w *throughService, err error)
 		}
 		args = append(args, "--model", model)
 	}
-	w.process = exec.Command(binary, args...) //nolint:gosec,noctx // its own build; close stops it, in order
-	w.process.Env = append(serverEnvironment(), "GOMAXPROCS=1")
-	stderr, err := w.process.StderrPipe()
+	s, err := server.Start(ctx, []string{"GOMAXPROCS=1"}, args...)
 	if err != nil {
-		return w, err
+		return nil, err
 	}
-	if err := w.process.Start(); err != nil {
-		return w, err
-	}
-	listening := make(chan string, 1)
-	go w.follow(stderr, listening)
-	var url string
-	select {
-	case url = <-listening:
-	case <-w.exited:
-		return w, fmt.Errorf("the server ended before it listened:\n%s", w.complaints.String())
-	case <-ctx.Done():
-		return w, ctx.Err()
-	}
-
+	w := &throughService{server: s, models: map[string]*inferencev1.Model{}}
 	// A transport of its own knows no proxy.
-	w.client = inferencev1connect.NewInferenceClient(&http.Client{Transport: &http.Transport{}}, url)
+	w.client = inferencev1connect.NewInferenceClient(&http.Client{Transport: &http.Transport{}}, s.URL)
 	list, err := w.client.ListModels(ctx, &inferencev1.ListModelsRequest{})
 	if err != nil {
-		return w, err
+		return nil, errors.Join(err, w.close())
 	}
 	for _, m := range list.GetModels() {
 		w.models[m.GetName()] = m
 	}
 	return w, nil
-}
-
-// serverEnvironment is this process's without what would configure the server.
-func serverEnvironment() []string {
-	var env []string
-	for _, kv := range os.Environ() {
-		if !strings.HasPrefix(kv, "MIEN_") && !strings.HasPrefix(kv, "RUN_ENV=") {
-			env = append(env, kv)
-		}
-	}
-	return env
-}
-
-// follow reads the log to its end.
-func (w *throughService) follow(log io.Reader, listening chan<- string) {
-	defer close(w.exited)
-	for lines := bufio.NewScanner(log); lines.Scan(); {
-		var line struct{ Level, Msg, URL string }
-		err := json.Unmarshal(lines.Bytes(), &line)
-		if err == nil && line.Msg == "listening" {
-			listening <- line.URL
-		}
-		if err != nil || line.Level != "INFO" {
-			fmt.Fprintln(&w.complaints, lines.Text())
-		}
-	}
 }
 
 func (*throughService) title() string { return "through the service" }
@@ -257,16 +204,4 @@ func point(p *inferencev1.Point) face.Point {
 	return face.Point{X: float64(p.GetX()), Y: float64(p.GetY())}
 }
 
-// close stops the server, which has to stop in order, and removes it.
-func (w *throughService) close() error {
-	defer func() { _ = os.RemoveAll(w.folder) }() // a temporary folder
-	if w.process == nil || w.process.Process == nil {
-		return nil
-	}
-	_ = w.process.Process.Signal(syscall.SIGTERM) // it may have ended
-	<-w.exited
-	if err := w.process.Wait(); err != nil {
-		return fmt.Errorf("the server: %w\n%s", err, w.complaints.String())
-	}
-	return nil
-}
+func (w *throughService) close() error { return w.server.Close() }

@@ -12,7 +12,9 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -50,7 +52,7 @@ func TestMain(m *testing.M) {
 
 // newServer is the real service behind a listener, not started yet.
 func newServer() *httptest.Server {
-	detector, err := pigo.New()
+	detector, err := pigo.New(runtime.GOMAXPROCS(0))
 	if err != nil {
 		panic(err)
 	}
@@ -296,6 +298,70 @@ func TestReset(t *testing.T) {
 		if connect.CodeOf(err) != connect.CodeUnavailable || errors.Is(err, context.Canceled) {
 			t.Errorf("%s: %v", protocol, err)
 		}
+	}
+}
+
+// generations is a listener whose connections break with the next request that
+// comes on them once there is a new generation.
+type generations struct {
+	net.Listener
+	now atomic.Int32
+}
+
+type generationConn struct {
+	net.Conn
+	of   *generations
+	born int32
+}
+
+func (g *generations) Accept() (net.Conn, error) {
+	conn, err := g.Listener.Accept()
+	return &generationConn{conn, g, g.now.Load()}, err
+}
+
+func (c *generationConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if c.born != c.of.now.Load() {
+		c.Close()
+		return 0, net.ErrClosed
+	}
+	return n, err
+}
+
+// TestRestart: a server that went took all connections with it, and the second
+// attempt is not made on another one of them.
+func TestRestart(t *testing.T) {
+	server := newServer()
+	listener := &generations{Listener: server.Listener}
+	server.Listener = listener
+	next := server.Config.Handler
+	var together sync.WaitGroup
+	var requests atomic.Int32
+	const callers = 3
+	together.Add(callers)
+	server.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if requests.Add(1) <= callers {
+			together.Done()
+			together.Wait() // each on a connection of its own
+		}
+		next.ServeHTTP(w, r)
+	})
+	server.Start()
+	t.Cleanup(server.Close)
+
+	c := newClient(t, server.URL, client.WithAttempts(2))
+	var all sync.WaitGroup
+	for range callers {
+		all.Go(func() {
+			if _, err := c.ListModels(t.Context()); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	listener.now.Add(1)
+	if models, err := c.ListModels(t.Context()); err != nil || len(models) != 1 {
+		t.Errorf("%v, %v", models, err)
 	}
 }
 

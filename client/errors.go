@@ -20,6 +20,7 @@ const (
 	ReasonInvalidPixels     = "INVALID_PIXELS"
 	ReasonTooManyPixels     = "TOO_MANY_PIXELS"
 	ReasonTooManyBytes      = "TOO_MANY_BYTES"
+	ReasonTooManyImages     = "TOO_MANY_IMAGES"
 	ReasonUnknownModel      = "UNKNOWN_MODEL"
 	ReasonOverloaded        = "OVERLOADED"
 	ReasonDraining          = "DRAINING"

@@ -42,6 +42,10 @@ func call[T any](ctx context.Context, c *Client, do func(context.Context) (T, er
 		if !c.budget.failed() || attempt+1 >= c.attempts {
 			return none, failure
 		}
+		if !connect.IsWireError(err) {
+			// What else is connected to a server that went is lost as well.
+			c.CloseIdleConnections()
+		}
 		pause := failure.RetryAfter + backoff(attempt)
 		// The error is worth more now than a deadline that passes later.
 		if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= pause {
@@ -70,11 +74,13 @@ func lost(ctx context.Context, err error) error {
 	return connect.NewError(connect.CodeUnavailable, err)
 }
 
-// backoff returns the pause after an attempt, the first of which is 0. All of it
+// backoff returns the pause after an attempt, the first of which is 0. Half of it
 // is random, so that callers who were refused together do not come back
-// together.
+// together; the other half is there because a process that is killed lets go of
+// its connections a moment before its port.
 func backoff(attempt int) time.Duration {
-	return rand.N(min(baseDelay<<min(attempt, 10), maxDelay)) //nolint:gosec // spreads load, guards nothing
+	half := min(baseDelay<<min(attempt, 10), maxDelay) / 2
+	return half + rand.N(half) //nolint:gosec // spreads load, guards nothing
 }
 
 // wait returns early, with ctx's error, when ctx ends.

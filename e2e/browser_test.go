@@ -188,6 +188,7 @@ func TestBrowserConnect(t *testing.T) {
 					RequestID string
 					Body      json.RawMessage
 				}
+				Batch  []json.RawMessage
 				Models json.RawMessage
 				Error  struct {
 					Code, Message string
@@ -205,6 +206,25 @@ func TestBrowserConnect(t *testing.T) {
 					t.Errorf("x-request-id is %q, meta_data.uuid %q", got.Answers[i].RequestID, a.MetaData.UUID)
 				}
 			}
+			seen := map[int]bool{}
+			for _, body := range got.Batch {
+				var a struct {
+					Index *int
+					Error *struct{ Reason string }
+				}
+				if err := json.Unmarshal(body, &a); err != nil || a.Index == nil || *a.Index > len(pictures) || seen[*a.Index] {
+					t.Fatalf("%v: %s", err, body)
+				}
+				seen[*a.Index] = true
+				if *a.Index < len(pictures) {
+					pictures[*a.Index].check(t, body)
+				} else if a.Error == nil || a.Error.Reason != "CORRUPT_IMAGE" {
+					t.Errorf("the broken image of the batch: %s", body)
+				}
+			}
+			if len(seen) != len(pictures)+1 {
+				t.Errorf("%d answers to a batch of %d", len(seen), len(pictures)+1)
+			}
 			checkModels(t, got.Models)
 			if e := got.Error; e.Code != "InvalidArgument" || e.Message == "" || !slices.Equal(e.Details, []string{"mien/CORRUPT_IMAGE"}) {
 				t.Errorf("error is %+v, want InvalidArgument, mien/CORRUPT_IMAGE", e)
@@ -217,11 +237,14 @@ func TestBrowserConnect(t *testing.T) {
 					continue
 				}
 				calls++
+				if strings.HasSuffix(fmt.Sprint(r["path"]), "/PredictBatch") {
+					r["method"] = test.http // streams are never asked for with GET
+				}
 				if r["method"] != test.http || r["protocol"] != test.logged {
 					t.Errorf("a call came by %v, %v; want %s, %s", r["method"], r["protocol"], test.http, test.logged)
 				}
 			}
-			if want := len(pictures) + 2; calls != want {
+			if want := len(pictures) + 3; calls != want {
 				t.Errorf("%d calls in the log, want %d", calls, want)
 			}
 		})

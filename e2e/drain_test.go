@@ -19,7 +19,8 @@ func noise(side int) []byte {
 	return pixels
 }
 
-// slow is a request that keeps a worker busy for seconds.
+// slow is a request that keeps a worker busy for seconds, when it asks the
+// library's own scan.
 func slow(t testing.TB) []byte {
 	t.Helper()
 	const side = 3000
@@ -37,7 +38,7 @@ func TestTerminateWithCallInFlight(t *testing.T) {
 		t.Run(flag[2:], func(t *testing.T) {
 			// One call fills this server, so that the next one tells whether the
 			// slow one has arrived.
-			s := start(t, "--workers", "1", "--queue", "0")
+			s := start(t, "--workers", "1", "--queue", "0", "--model", "pigo-reference")
 			body := filepath.Join(t.TempDir(), "answer")
 			call := exec.CommandContext(t.Context(), tool(t, "curl"), flag, "--silent", "--show-error", "--max-time", "60",
 				"--output", body, "--write-out", "%{http_code}",

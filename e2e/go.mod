@@ -1,3 +1,8 @@
 module github.com/mienproject/mien/e2e
 
 go 1.26.0
+
+require (
+	go.opentelemetry.io/proto/otlp v1.11.0
+	google.golang.org/protobuf v1.36.12
+)

@@ -18,7 +18,7 @@ func TestGrpcurl(t *testing.T) {
 			t.Errorf("services are %q, want %q", got, want)
 		}
 		got = string(grpcurl(t, nil, s.addr, "list", "inference.v1.Inference").must(t))
-		for _, method := range []string{"Predict", "ListModels"} {
+		for _, method := range []string{"Predict", "PredictStream", "PredictBatch", "ListModels"} {
 			if !strings.Contains(got, "inference.v1.Inference."+method+"\n") {
 				t.Errorf("methods are %q, want %s among them", got, method)
 			}

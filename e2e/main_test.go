@@ -131,7 +131,7 @@ func environ() []string {
 	var env []string
 	for _, kv := range os.Environ() {
 		name, _, _ := strings.Cut(kv, "=")
-		if strings.HasPrefix(name, "MIEN_") || name == "RUN_ENV" || strings.HasSuffix(strings.ToLower(name), "_proxy") {
+		if strings.HasPrefix(name, "MIEN_") || strings.HasPrefix(name, "OTEL_") || name == "RUN_ENV" || strings.HasSuffix(strings.ToLower(name), "_proxy") {
 			continue
 		}
 		env = append(env, kv)

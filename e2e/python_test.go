@@ -79,8 +79,43 @@ func TestPython(t *testing.T) {
 		}
 		small.check(t, out[1].Answer)
 	})
+	for _, flag := range []string{"--stream", "--batch"} {
+		t.Run(flag[2:], func(t *testing.T) {
+			pictures := []*picture{sample, small, sample}
+			bad := temp(t, "broken.jpg", []byte("\xff\xd8\xff\xe0"))
+			out := predictPy(t, modules, flag, s.addr, temp(t, sample.name, sample.load(t)), bad,
+				temp(t, small.name, small.load(t)), temp(t, sample.name, sample.load(t)))
+			if len(out) != 4 {
+				t.Fatalf("%d answers, want 4: %+v", len(out), out)
+			}
+			for n, o := range out {
+				var a struct {
+					Index *int
+					Error *struct {
+						Code            int32
+						Reason, Message string
+					}
+				}
+				if err := json.Unmarshal(o.Answer, &a); err != nil || a.Index == nil || (flag == "--stream" && *a.Index != n) {
+					t.Fatalf("answer %d: %v, %s", n, err, o.Answer)
+				}
+				switch i := *a.Index; i {
+				case 1:
+					if a.Error == nil || a.Error.Code != 3 || a.Error.Reason != "CORRUPT_IMAGE" || a.Error.Message == "" {
+						t.Errorf("the broken one: %s", o.Answer)
+					}
+				case 0:
+					pictures[0].check(t, o.Answer)
+				default:
+					pictures[i-1].check(t, o.Answer)
+				}
+			}
+		})
+	}
 	t.Run("deadline", func(t *testing.T) {
-		// Sent in an instant, and far more work than the deadline leaves time for.
+		// Sent in an instant, and far more work than the deadline leaves time for:
+		// the library's own scan takes several seconds.
+		s := start(t, "--model", "pigo-reference")
 		out := predictPy(t, modules, s.addr, "--timeout", "1", "--min-face-size", "20",
 			temp(t, "tiles.png", tiles(t, 6000)))
 		if len(out) != 1 || out[0].Error == nil || out[0].Error.Code != "DEADLINE_EXCEEDED" {

@@ -17,7 +17,7 @@ import (
 
 // readmeBlocks are the code blocks of README.md that are run here. The line
 // before such a block is <!-- e2e: NAME -->.
-var readmeBlocks = []string{"server", "curl", "buf", "grpcurl", "fetch"}
+var readmeBlocks = []string{"server", "curl", "buf", "grpcurl", "client", "fetch"}
 
 var (
 	marker = regexp.MustCompile(`^<!-- e2e: ([a-z]+) -->$`)
@@ -77,7 +77,7 @@ func TestReadme(t *testing.T) {
 
 	t.Run("shell", func(t *testing.T) {
 		serveReadme(t, blocks["server"])
-		for _, name := range []string{"curl", "buf", "grpcurl"} {
+		for _, name := range []string{"curl", "buf", "grpcurl", "client"} {
 			t.Run(name, func(t *testing.T) {
 				out := run(t, nil, "bash", "-euo", "pipefail", "-c", blocks[name]).must(t)
 				var a answer
@@ -116,7 +116,7 @@ func TestReadme(t *testing.T) {
 	})
 }
 
-// listen takes an address that README.md names.
+// listen takes an address that README.md names, or that is the server's default.
 func listen(t testing.TB, addr string) net.Listener {
 	t.Helper()
 	l, err := net.Listen("tcp", addr)
@@ -125,7 +125,7 @@ func listen(t testing.TB, addr string) net.Listener {
 		if inCI() {
 			refuse = t.Fatalf
 		}
-		refuse("README.md says that %s is free, and it is not: %v", addr, err)
+		refuse("README.md takes it that %s is free, and it is not: %v", addr, err)
 	}
 	t.Cleanup(func() { _ = l.Close() }) // closed already by whoever served on it
 	return l
@@ -137,7 +137,9 @@ func serveReadme(t testing.TB, command string) {
 	if strings.Contains(strings.TrimSpace(command), "\n") {
 		t.Fatalf("the block server has more than one line:\n%s", command)
 	}
-	_ = listen(t, ":8080").Close() // it was free
+	for _, addr := range []string{":8080", "127.0.0.1:9464"} {
+		_ = listen(t, addr).Close() // it was free
+	}
 
 	cmd := exec.Command("bash", "-euo", "pipefail", "-c", command)
 	cmd.Dir = root

@@ -17,9 +17,10 @@ import (
 // back.
 func TestReusePort(t *testing.T) {
 	t.Parallel()
-	first := start(t, "--reuse-port")
+	const delay = "--drain-delay=200ms"
+	first := start(t, "--reuse-port", delay)
 	// A later --listen adds to the earlier one, whose free port nobody calls.
-	another := func() *server { return start(t, "--reuse-port", "--listen", first.addr, "--drain-delay", "200ms") }
+	another := func() *server { return start(t, "--reuse-port", delay, "--listen", first.addr) }
 	old := []*server{first, another(), another()}
 	for _, s := range old {
 		s.urls() // ready
@@ -46,6 +47,10 @@ func TestReusePort(t *testing.T) {
 		return nil
 	}
 	var calls, again, lost atomic.Int64
+	// A process that is killed lets go of its connections before its port, so who
+	// tries again at once may be queued there, and cut off, once more. Clients
+	// pause before they do; these wait until it is gone.
+	var dying sync.RWMutex
 	done := make(chan struct{})
 	var load sync.WaitGroup
 	for range 4 {
@@ -62,6 +67,10 @@ func TestReusePort(t *testing.T) {
 					continue
 				}
 				again.Add(1)
+				dying.RLock()
+				dying.RUnlock() //nolint:staticcheck // to wait is all it is for
+				// What else is connected to a process that went is closed as well.
+				transport.CloseIdleConnections()
 				if second := call(); second != nil {
 					lost.Add(1)
 					t.Errorf("lost: %v, and then %v", err, second)
@@ -79,7 +88,9 @@ func TestReusePort(t *testing.T) {
 		}
 	}
 	more(20)
+	dying.Lock()
 	old[1].kill()
+	dying.Unlock()
 	more(20)
 	var replaced []*server
 	for i, s := range old {

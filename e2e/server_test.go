@@ -38,9 +38,15 @@ type logLine struct {
 // test ends, the server is stopped, and must have stopped in order.
 func start(t testing.TB, args ...string) *server {
 	t.Helper()
-	args = append([]string{"--listen", "127.0.0.1:0", "--log-format", "json", "--drain-delay", "0s"}, args...)
+	return startEnv(t, nil, args...)
+}
+
+// startEnv is start with variables added to the environment.
+func startEnv(t testing.TB, env []string, args ...string) *server {
+	t.Helper()
+	args = append([]string{"--listen", "127.0.0.1:0", "--admin-listen", "off", "--log-format", "json", "--drain-delay", "0s"}, args...)
 	s := &server{t: t, cmd: exec.Command(binary, args...), exited: make(chan struct{})}
-	s.cmd.Env = environ()
+	s.cmd.Env = append(environ(), env...)
 	stderr, err := s.cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -170,6 +176,15 @@ func (s *server) urls() []string {
 		}
 	}
 	return urls
+}
+
+// admin waits until the server is ready, and returns the address for operators,
+// without the scheme.
+func (s *server) admin() string {
+	s.t.Helper()
+	s.urls()
+	metrics, _ := message(s.lines(), "admin")["metrics"].(string)
+	return strings.TrimSuffix(strings.TrimPrefix(metrics, "http://"), "/metrics")
 }
 
 // message returns the first line of that message, nil when there is none.

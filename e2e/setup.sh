@@ -12,6 +12,7 @@ debian=(
 	gcc
 	libc6-dev
 	libprotobuf-dev
+	prometheus
 	protobuf-compiler
 	protobuf-compiler-grpc
 	python3-grpcio

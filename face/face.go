@@ -24,8 +24,23 @@ type Detector interface {
 	// not modify img, and does not keep it.
 	Detect(ctx context.Context, img image.Image, opts Options) ([]Face, error)
 
+	// Needs tells how little of an image of width × height pixels Detect would make
+	// use of, so that the rest need not be decoded. It is cheap.
+	Needs(width, height int, opts Options) Needs
+
 	// Info tells what the detector is. It never changes.
 	Info() Info
+}
+
+// Needs is what Detect makes use of in an image.
+type Needs struct {
+	// Gray tells that luminance is enough.
+	Gray bool
+	// Reduce is what the image's sides may be divided by, each pixel then being the
+	// mean of Reduce × Reduce: the faces are as well found there, give or take the
+	// rounding, with Options.MinFaceSize divided likewise. It is a power of two, 1
+	// at least.
+	Reduce int
 }
 
 // Info describes a detector.
@@ -57,7 +72,7 @@ type Options struct {
 	// MinFaceSize is the longer side, in pixels, of the smallest face to return;
 	// 0 leaves it to the detector, which chooses by the size of the image. Values
 	// under Info.MinFaceSize count as that.
-	MinFaceSize int
+	MinFaceSize float64
 	// SkipLandmarks leaves Face.Landmarks nil.
 	SkipLandmarks bool
 }
@@ -69,6 +84,23 @@ type Face struct {
 	Landmarks *Landmarks
 	// Confidence is the probability, in [0, 1], that this is a face.
 	Confidence float64
+}
+
+// Move brings f from one frame of coordinates to another: at tells where a point
+// of the old one is in the new one. Both have (0, 0) at the upper left corner of
+// the upper left pixel. The box is cut at width × height, the size of the new
+// frame.
+func (f *Face) Move(at func(x, y float64) (float64, float64), width, height int) {
+	f.Box.MinX, f.Box.MinY = at(f.Box.MinX, f.Box.MinY)
+	f.Box.MaxX, f.Box.MaxY = at(f.Box.MaxX, f.Box.MaxY)
+	f.Box = f.Box.Clamp(width, height)
+	if l := f.Landmarks; l != nil {
+		for _, p := range []*Point{&l.LeftEye, &l.RightEye, &l.Nose, &l.MouthLeft, &l.MouthRight} {
+			// A landmark has the number of the pixel that it is in the middle of.
+			x, y := at(p.X+0.5, p.Y+0.5)
+			p.X, p.Y = x-0.5, y-0.5
+		}
+	}
 }
 
 // Point is a place in an image, in pixels.

@@ -14,7 +14,7 @@ func detectOptions(o *inferencev1.DetectOptions, model face.Info) (face.Options,
 	opts := face.Options{
 		MinConfidence: model.MinConfidence,
 		MaxResults:    int(o.GetMaxResults()),
-		MinFaceSize:   int(o.GetMinFaceSize()),
+		MinFaceSize:   float64(o.GetMinFaceSize()),
 		SkipLandmarks: o.GetSkipLandmarks(),
 	}
 	if o != nil && o.MinConfidence != nil {
@@ -29,7 +29,7 @@ func detectOptions(o *inferencev1.DetectOptions, model face.Info) (face.Options,
 		return opts, fmt.Errorf("%w: options.max_results is %d; allowed is 0, which means all, and above", errOptions, opts.MaxResults)
 	}
 	if opts.MinFaceSize < 0 {
-		return opts, fmt.Errorf("%w: options.min_face_size is %d; allowed is 0, which leaves it to the model, and above", errOptions, opts.MinFaceSize)
+		return opts, fmt.Errorf("%w: options.min_face_size is %v; allowed is 0, which leaves it to the model, and above", errOptions, opts.MinFaceSize)
 	}
 	return opts, nil
 }

@@ -22,9 +22,17 @@ var (
 	errNoJSON       = errors.New("this is not what was to be posted")
 	errForm         = errors.New("this form cannot be used")
 	errTooManyBytes = errors.New("too many bytes")
+	errTooManyItems = errors.New("too many images")
 	errOverloaded   = errors.New("overloaded")
 	errDraining     = errors.New("this server is shutting down; try another one")
 )
+
+// deadlineError is a deadline that passed, or that would, and more to tell about
+// it than that.
+type deadlineError string
+
+func (e deadlineError) Error() string        { return string(e) }
+func (e deadlineError) Is(target error) bool { return target == context.DeadlineExceeded }
 
 // errorDomain is the domain of every google.rpc.ErrorInfo that Mien sends.
 const errorDomain = "mien"
@@ -50,6 +58,7 @@ var table = []struct {
 	{is: errForm, reason: "INVALID_FORM", code: connect.CodeInvalidArgument},
 	{is: photo.ErrPixels, reason: "INVALID_PIXELS", code: connect.CodeInvalidArgument},
 	{is: photo.ErrTooManyPixels, reason: "TOO_MANY_PIXELS", code: connect.CodeInvalidArgument},
+	{is: errTooManyItems, reason: "TOO_MANY_IMAGES", code: connect.CodeInvalidArgument},
 	{is: errTooManyBytes, reason: "TOO_MANY_BYTES", code: connect.CodeResourceExhausted},
 	{is: errUnknownModel, reason: "UNKNOWN_MODEL", code: connect.CodeNotFound},
 	{is: errOverloaded, reason: "OVERLOADED", code: connect.CodeUnavailable, retry: true},
@@ -73,6 +82,7 @@ func tell(call *Call, err error) (told *connect.Error, internal bool) {
 	switch {
 	case internal:
 		message = fmt.Errorf("internal error; the server's log has more under request id %s", call.ID)
+	case errors.As(err, new(deadlineError)):
 	case code == connect.CodeDeadlineExceeded:
 		message = errors.New("the deadline passed before the answer was ready")
 	case code == connect.CodeCanceled:
@@ -94,4 +104,16 @@ func addDetail(err *connect.Error, detail proto.Message) {
 	if d, e := connect.NewErrorDetail(detail); e == nil {
 		err.AddDetail(d)
 	}
+}
+
+// reasonOf returns the reason that err carries, empty when it has none.
+func reasonOf(err *connect.Error) string {
+	for _, d := range err.Details() {
+		if v, e := d.Value(); e == nil {
+			if info, ok := v.(*errdetails.ErrorInfo); ok {
+				return info.GetReason()
+			}
+		}
+	}
+	return ""
 }

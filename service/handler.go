@@ -8,7 +8,6 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
-	"os"
 	"runtime/debug"
 	"strings"
 	"time"
@@ -39,16 +38,19 @@ func (s *Service) OldHandler() (path string, handler http.Handler) {
 func (s *Service) handlerOptions() connect.HandlerOption {
 	return connect.WithHandlerOptions(
 		connect.WithRequestGate(s.gate),
-		connect.WithInterceptors(connect.UnaryInterceptorFunc(s.edge)),
+		connect.WithInterceptors(edge{s}),
 		// Inside the edge, which then tells the caller.
 		connect.WithRecover(func(_ context.Context, _ connect.Spec, _ http.Header, p any) error {
 			return fmt.Errorf("panic: %v\n%s", p, debug.Stack())
 		}),
 		connect.WithCodec(jsonCodec{"json"}),
 		connect.WithCodec(jsonCodec{"json; charset=utf-8"}),
-		connect.WithCompression("gzip",
-			func() connect.Decompressor { return &boundedGzip{limit: s.maxBody()} },
-			func() connect.Compressor { return gzip.NewWriter(io.Discard) }),
+		connect.WithConditionalHandlerOptions(func(spec connect.Spec) []connect.HandlerOption {
+			limit := maxMessage(s.maxImages(spec.Procedure))
+			return []connect.HandlerOption{connect.WithCompression("gzip",
+				func() connect.Decompressor { return &boundedGzip{limit: limit} },
+				func() connect.Compressor { return gzip.NewWriter(io.Discard) })}
+		}),
 		// Answers are small: an image full of faces is worth compressing, one
 		// face is not.
 		connect.WithCompressMinBytes(4<<10),
@@ -96,111 +98,95 @@ func (s *Service) Recover(next http.Handler) http.Handler {
 func (s *Service) gate(ctx context.Context, spec connect.Spec, peer connect.Peer, _ http.Header) (context.Context, error) {
 	call := CallFrom(ctx)
 	call.Procedure, call.Protocol = spec.Procedure, peer.Protocol
-	// A body that does not come must not keep a caller past its deadline. The
-	// second more leaves the deadline itself to whoever looks at ctx.
-	if deadline, ok := ctx.Deadline(); ok && call.setReadDeadline != nil && time.Until(deadline) < s.config.Timeout {
-		_ = call.setReadDeadline(deadline.Add(time.Second)) // not every writer can; then the server's own time holds
-	}
 	if spec.Procedure == inferencev1connect.InferenceListModelsProcedure {
 		return ctx, nil
 	}
-	if err := s.admission.refuses(); err != nil {
+	single := spec.StreamType == connect.StreamTypeUnary
+	// A body that does not come must not keep a caller past its deadline. The
+	// second more leaves the deadline itself to whoever looks at ctx.
+	if deadline, ok := ctx.Deadline(); ok && single && time.Until(deadline) < s.config.Timeout {
+		call.body.bound((*http.ResponseController).SetReadDeadline, deadline.Add(time.Second))
+	}
+	if err := call.body.admit(single); err != nil {
 		told, _ := tell(call, err)
 		return ctx, told
 	}
+	call.admitted = true
 	return ctx, nil
 }
 
-// edge bounds a call's time, and tells the caller what went wrong.
-func (s *Service) edge(next connect.UnaryFunc) connect.UnaryFunc {
+// edge bounds a single call's time, and tells callers what went wrong.
+type edge struct{ *Service }
+
+// WrapUnary implements connect.Interceptor.
+func (s edge) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
 	return func(ctx context.Context, req connect.AnyRequest) (connect.AnyResponse, error) {
 		call := CallFrom(ctx)
 		call.Handled = true
-		limit := s.config.DefaultTimeout
-		if _, ok := ctx.Deadline(); ok {
-			limit = s.config.Timeout
-		}
-		ctx, cancel := context.WithTimeout(ctx, limit)
+		ctx, cancel := context.WithTimeout(ctx, s.limit(ctx))
 		defer cancel()
 
 		res, err := next(ctx, req)
-		if err == nil {
-			return res, nil
+		if err != nil {
+			return nil, s.told(ctx, call, err)
 		}
-		told, internal := tell(call, err)
-		if internal {
-			s.config.Logger.LogAttrs(ctx, slog.LevelError, "internal error",
-				slog.String("request_id", call.ID),
-				slog.String("procedure", req.Spec().Procedure),
-				slog.String("error", err.Error()))
-		}
-		return nil, told
+		return res, nil
 	}
 }
 
-// maxBody is the size of a message that holds the largest image in base64.
-func (s *Service) maxBody() int64 { return s.config.MaxImageBytes/3*4 + 64<<10 }
+// WrapStreamingHandler implements connect.Interceptor.
+func (s edge) WrapStreamingHandler(next connect.StreamingHandlerFunc) connect.StreamingHandlerFunc {
+	return func(ctx context.Context, conn connect.StreamingHandlerConn) error {
+		if err := next(ctx, conn); err != nil {
+			return s.told(ctx, CallFrom(ctx), err)
+		}
+		return nil
+	}
+}
 
-// boundBody stops reading a request's body at the limit. Connect passes the
-// error on to the caller in its protocol, with its details.
+// WrapStreamingClient implements connect.Interceptor.
+func (s edge) WrapStreamingClient(next connect.StreamingClientFunc) connect.StreamingClientFunc {
+	return next
+}
+
+// limit is how long an image may take whose caller's deadline is that of ctx, if
+// it has one.
+func (s *Service) limit(ctx context.Context) time.Duration {
+	if _, ok := ctx.Deadline(); ok {
+		return s.config.Timeout
+	}
+	return s.config.DefaultTimeout
+}
+
+// told is what the caller is told of err, which the log has to have when it is a
+// bug. What Connect says itself, as of a message that it cannot read, and what has
+// been told already stays as it is.
+func (s *Service) told(ctx context.Context, call *Call, err error) *connect.Error {
+	if told := new(connect.Error); errors.As(err, &told) {
+		if call.Code == 0 {
+			call.Code, call.Reason = told.Code(), reasonOf(told)
+		}
+		return told
+	}
+	told, internal := tell(call, err)
+	if internal {
+		s.config.Logger.LogAttrs(ctx, slog.LevelError, "internal error",
+			slog.String("request_id", call.ID),
+			slog.String("procedure", call.Procedure),
+			slog.String("error", err.Error()))
+	}
+	return told
+}
+
+// boundBody keeps a request's body within its limits. Connect passes the error on
+// to the caller in its protocol, with its details.
 func (s *Service) boundBody(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		r.Body = s.bounded(w, r)
+	return s.observed(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body := s.bounded(w, r)
+		defer body.end()
+		r.Body = body
 		next.ServeHTTP(w, r)
-	})
-}
-
-// bounded returns the request's body, which ends in an error at the limit.
-func (s *Service) bounded(w http.ResponseWriter, r *http.Request) io.ReadCloser {
-	call := CallFrom(r.Context())
-	body := &boundedBody{ReadCloser: r.Body, left: s.maxBody()}
-	call.setReadDeadline = http.NewResponseController(w).SetReadDeadline
-	body.over = func() error {
-		told, _ := tell(call, fmt.Errorf("%w: the request is larger than %d bytes, which hold an image of %d bytes in base64",
-			errTooManyBytes, s.maxBody(), s.config.MaxImageBytes))
-		return told
-	}
-	body.late = func() error {
-		told, _ := tell(call, context.DeadlineExceeded)
-		return told
-	}
-	// Said to be too large: nothing has to be read to refuse it.
-	if r.ContentLength > body.left {
-		body.err = body.over()
-	}
-	return body
-}
-
-// boundedBody fails for good once more than left bytes were read, and when the
-// connection's time for reading is over.
-type boundedBody struct {
-	io.ReadCloser
-	left       int64
-	over, late func() error
-	err        error
-}
-
-func (b *boundedBody) Read(p []byte) (int, error) {
-	if b.err != nil {
-		return 0, b.err
-	}
-	// One byte more than allowed tells a body that is too large from one that
-	// just fits.
-	if int64(len(p)) > b.left+1 {
-		p = p[:b.left+1]
-	}
-	n, err := b.ReadCloser.Read(p)
-	if int64(n) <= b.left {
-		b.left -= int64(n)
-		if errors.Is(err, os.ErrDeadlineExceeded) {
-			b.err = b.late()
-			return n, b.err
-		}
-		return n, err
-	}
-	n, b.left = int(b.left), 0
-	b.err = b.over()
-	return n, b.err
+	}))
 }
 
 // boundedGzip is a gzip reader that fails once it has produced more than limit

@@ -11,7 +11,6 @@ import (
 	"image/jpeg"
 	"image/png"
 	"io"
-	"log/slog"
 	"mime"
 	"mime/multipart"
 	"net/http"
@@ -45,23 +44,24 @@ const ReasonHeader = "Mien-Reason"
 // marked when the request's Accept prefers image/jpeg or image/png. It expects a
 // Call in the request's context.
 func (s *Service) PredictHandler() http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	return s.observed(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		call := CallFrom(r.Context())
 		call.Procedure, call.Protocol, call.Handled = "/predict", "http", true
 		ctx, cancel := context.WithTimeout(r.Context(), s.config.DefaultTimeout)
 		defer cancel()
 
 		p := prediction{service: s, w: w, call: call, accept: accepted(r.Header.Values("Accept"))}
-		unread := r.Body
-		r.Body = s.bounded(w, r)
+		body := s.bounded(w, r)
+		defer body.end()
+		r.Body = body
 		if err := p.run(ctx, r); err != nil {
 			p.fail(ctx, err)
 			if call.Reason == "TOO_MANY_BYTES" {
 				// Most clients do not look for an answer before they have sent all.
-				_, _ = io.CopyN(io.Discard, unread, 4*s.maxBody()) // the caller may have left
+				_, _ = io.CopyN(io.Discard, body.ReadCloser, 4*body.limit) // the caller may have left
 			}
 		}
-	})
+	}))
 }
 
 // The texts of the old system.
@@ -94,9 +94,10 @@ func (e oldError) Unwrap() error { return e.err }
 func (p *prediction) run(ctx context.Context, r *http.Request) error {
 	mediaType, params, _ := mime.ParseMediaType(r.Header.Get("Content-Type")) // content decides
 	p.old = mediaType == "application/json"
-	if err := p.service.admission.refuses(); err != nil {
+	if err := p.call.body.admit(true); err != nil {
 		return err
 	}
+	p.call.admitted = true
 	req := &inferencev1.Image{}
 	options, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
@@ -132,6 +133,11 @@ func (p *prediction) run(ctx context.Context, r *http.Request) error {
 		return err
 	}
 	if draw != nil {
+		// It may wait long for a slow reader, in place of the image that came.
+		req.Reset()
+		if err := p.call.body.exchange(int64(picture.Len())); err != nil {
+			return err
+		}
 		p.w.Header().Set("Content-Type", p.accept)
 		_, _ = p.w.Write(picture.Bytes()) // the caller may have left
 		return nil
@@ -164,15 +170,7 @@ func (p *prediction) answer(status int, message string, results []*inferencev1.R
 
 // fail answers with what went wrong.
 func (p *prediction) fail(ctx context.Context, err error) {
-	told := new(connect.Error)
-	// What the body's bounds say has been told already.
-	if !errors.As(err, &told) {
-		var internal bool
-		if told, internal = tell(p.call, err); internal {
-			p.service.config.Logger.LogAttrs(ctx, slog.LevelError, "internal error",
-				slog.String("request_id", p.call.ID), slog.String("procedure", p.call.Procedure), slog.String("error", err.Error()))
-		}
-	}
+	told := p.service.told(ctx, p.call, err)
 	header := p.w.Header()
 	header.Set(ReasonHeader, p.call.Reason)
 	if after := told.Meta().Get("Retry-After"); after != "" {

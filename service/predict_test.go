@@ -14,6 +14,7 @@ import (
 	"net/textproto"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -256,38 +257,78 @@ func TestPredictPathAnswers(t *testing.T) {
 	})
 }
 
-// TestPredictPathUnavailable: old clients get 200 and the reason, others 503.
-func TestPredictPathUnavailable(t *testing.T) {
-	svc, url := start(t, one, nil)
-	svc.Drain()
-	for contentType, status := range map[string]int{"application/json": http.StatusOK, "image/jpeg": http.StatusServiceUnavailable} {
-		res, out := sendPredict(t, http.MethodPost, url+"/predict", map[string]string{"Content-Type": contentType}, bytes.NewReader(sample(t)))
-		if res.StatusCode != status || res.Header.Get(service.ReasonHeader) != "DRAINING" || res.Header.Get("Retry-After") == "" {
-			t.Errorf("%s: %s %v %s", contentType, res.Status, res.Header, out)
-		}
-	}
-}
-
-// TestPredictPathDeadlineAndBugs are told by their statuses.
-func TestPredictPathDeadlineAndBugs(t *testing.T) {
+// TestPredictPathRefuses what the picture is not to blame for, and what is too
+// large: with its status, and to the old system's clients as that system did.
+func TestPredictPathRefuses(t *testing.T) {
+	photo := sample(t)
+	old := []byte(`{"img_id":"a","img_b64":"` + base64.StdEncoding.EncodeToString(photo) + `"}`)
 	for _, c := range []struct {
-		name    string
-		timeout time.Duration
-		detect  func(context.Context) error
-		status  int
-		reason  string
+		name   string
+		change func(*service.Config)
+		detect func(context.Context) error
+		full   bool // all workers are busy
+		drain  bool
+		status int
+		reason string
+		again  bool // the time to wait is told
 	}{
-		{"deadline", 50 * time.Millisecond, func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }, http.StatusGatewayTimeout, "DEADLINE"},
-		{"bug", time.Minute, func(context.Context) error { return errors.New("secret") }, http.StatusInternalServerError, "INTERNAL"},
+		{name: "draining", drain: true, status: 503, reason: "DRAINING", again: true},
+		{name: "overloaded", full: true, status: 503, reason: "OVERLOADED", again: true},
+		{
+			name: "deadline", change: func(c *service.Config) { c.DefaultTimeout = 50 * time.Millisecond },
+			detect: func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }, status: 504, reason: "DEADLINE",
+		},
+		{name: "bug", detect: func(context.Context) error { return errors.New("secret") }, status: 500, reason: "INTERNAL"},
+		{name: "too many pixels", change: func(c *service.Config) { c.MaxPixels = 1000 }, status: 400, reason: "TOO_MANY_PIXELS"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			busy, release := make(chan struct{}), make(chan struct{})
 			d := stub{detect: func(ctx context.Context, _ image.Image, _ face.Options) ([]face.Face, error) {
-				return nil, c.detect(ctx)
+				switch {
+				case c.full:
+					close(busy)
+					<-release
+				case c.detect != nil:
+					return nil, c.detect(ctx)
+				}
+				return nil, nil
 			}}
-			_, url := start(t, d, func(s *service.Config) { s.DefaultTimeout, s.Timeout = c.timeout, time.Minute })
-			res, out := sendPredict(t, http.MethodPost, url+"/predict", nil, bytes.NewReader(sample(t)))
-			if res.StatusCode != c.status || res.Header.Get(service.ReasonHeader) != c.reason || bytes.Contains(out, []byte("secret")) {
-				t.Errorf("%s %s: %s", res.Status, res.Header.Get(service.ReasonHeader), out)
+			svc, url := start(t, d, func(s *service.Config) {
+				if c.full {
+					s.Workers, s.Queue = 1, 0
+				}
+				if c.change != nil {
+					c.change(s)
+				}
+			})
+			if c.drain {
+				svc.Drain()
+			}
+			if c.full {
+				var first sync.WaitGroup
+				first.Go(func() {
+					if res, out := sendPredict(t, http.MethodPost, url+"/predict", nil, bytes.NewReader(photo)); res.StatusCode != http.StatusOK {
+						t.Errorf("the first call: %s: %s", res.Status, out)
+					}
+				})
+				defer first.Wait()
+				defer close(release)
+				<-busy
+			}
+			for contentType, body := range map[string][]byte{"application/json": old, "image/jpeg": photo} {
+				status, begins := c.status, ""
+				if contentType == "application/json" {
+					status, begins = http.StatusOK, "inference failed: "
+				}
+				res, out := sendPredict(t, http.MethodPost, url+"/predict", map[string]string{"Content-Type": contentType}, bytes.NewReader(body))
+				var p predicted
+				if err := json.Unmarshal(out, &p); err != nil || p.Message == nil || p.Results == nil || len(p.Results) != 0 ||
+					*p.Message == "" || !strings.HasPrefix(*p.Message, begins) || strings.Contains(*p.Message, "secret") {
+					t.Errorf("%s: %s, %v; want a message and no results", contentType, out, err)
+				}
+				if got := res.Header.Get(service.ReasonHeader); res.StatusCode != status || got != c.reason || (res.Header.Get("Retry-After") != "") != c.again {
+					t.Errorf("%s: %s, %v; want %d and %s", contentType, res.Status, res.Header, status, c.reason)
+				}
 			}
 		})
 	}

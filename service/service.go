@@ -37,6 +37,17 @@ type Config struct {
 	// MaxImageBytes bounds raw_data, encoded or bare. Bodies may be a third
 	// larger, so that base64 fits.
 	MaxImageBytes int64
+	// MaxBatchBytes bounds the raw_data of all images of a batch together, as
+	// MaxImageBytes does that of one. No image may be larger than that allows.
+	MaxBatchBytes int64
+	// MaxRequests is how many requests may be in flight, streams among them. What
+	// comes beyond is refused as OVERLOADED before its body is read.
+	MaxRequests int
+	// MaxBodyBytes bounds the bodies of all requests in flight, by their declared
+	// length or else by what has come. What comes beyond is refused as OVERLOADED;
+	// a stream waits. A body that is compressed counts as what it may become until
+	// it has been read.
+	MaxBodyBytes int64
 	// MaxPixels bounds width times height of one image.
 	MaxPixels int64
 	// MaxInflightBytes bounds the memory of all images that are being decoded or
@@ -49,14 +60,24 @@ type Config struct {
 	// Queue is how many more may wait for a worker. What comes beyond is refused
 	// as OVERLOADED.
 	Queue int
-	// Timeout is the longest a call may take, whatever its caller allows.
+	// Timeout is the longest a call may take, or an image of a stream or batch,
+	// whatever its caller allows.
 	Timeout time.Duration
-	// DefaultTimeout is what a call may take whose caller set no deadline.
+	// DefaultTimeout is what one may take whose caller set no deadline.
 	DefaultTimeout time.Duration
+	// StreamIdle is how long a stream may bring no image, or take no answer, before
+	// it is ended.
+	StreamIdle time.Duration
 	// Environment goes into the meta data of answers.
 	Environment inferencev1.Environment
 	// Logger gets what operators have to know: internal errors with their causes.
 	Logger *slog.Logger
+	// Observe, if not nil, is told of every image that the service was asked
+	// about, when that is over: answered, failed, or refused before it was read.
+	// It is called from many goroutines, with the context of the request, which
+	// may have ended; call is not used afterwards, but by whoever put it into that
+	// context.
+	Observe func(ctx context.Context, call *Call)
 }
 
 // DefaultConfig returns the limits of a server on this machine, without models.
@@ -64,12 +85,16 @@ func DefaultConfig() Config {
 	workers := runtime.GOMAXPROCS(0)
 	return Config{
 		MaxImageBytes:    16 << 20,
+		MaxBatchBytes:    64 << 20,
+		MaxRequests:      1024,
+		MaxBodyBytes:     512 << 20,
 		MaxPixels:        64_000_000,
 		MaxInflightBytes: 1 << 30,
 		Workers:          workers,
 		Queue:            4 * workers,
 		Timeout:          30 * time.Second,
 		DefaultTimeout:   10 * time.Second,
+		StreamIdle:       5 * time.Minute,
 		Environment:      inferencev1.Environment_ENVIRONMENT_PRODUCTION,
 		Logger:           slog.New(slog.DiscardHandler),
 	}
@@ -93,15 +118,23 @@ func (c Config) Validate() error {
 	}
 	const most = math.MaxInt32
 	check(c.MaxImageBytes >= 1 && c.MaxImageBytes <= most/2, "--max-image-bytes: %d is not between 1 and %d", c.MaxImageBytes, most/2)
+	check(c.MaxBatchBytes >= 1 && c.MaxBatchBytes <= most/2, "--max-batch-bytes: %d is not between 1 and %d", c.MaxBatchBytes, most/2)
+	check(c.MaxRequests >= 1, "--max-requests: %d is not above 0", c.MaxRequests)
+	largest := c.largestMessage()
+	check(c.MaxBodyBytes >= largest, "--max-body-bytes: %d is below %d, the largest message that --max-image-bytes and --max-batch-bytes allow", c.MaxBodyBytes, largest)
 	check(c.MaxPixels >= 1 && c.MaxPixels <= most, "--max-pixels: %d is not between 1 and %d", c.MaxPixels, most)
 	check(c.MaxInflightBytes >= 1<<20, "--max-inflight-bytes: %d is below 1MiB, in which no image can be decoded", c.MaxInflightBytes)
 	check(c.Workers >= 1, "--workers: %d is not above 0", c.Workers)
 	check(c.Queue >= 0, "--queue: %d is below 0", c.Queue)
 	check(c.Timeout > 0, "--timeout: %v is not above 0", c.Timeout)
 	check(c.DefaultTimeout > 0 && c.DefaultTimeout <= c.Timeout, "--default-timeout: %v is not between 0 and --timeout, %v", c.DefaultTimeout, c.Timeout)
+	check(c.StreamIdle > 0, "--stream-idle-timeout: %v is not above 0", c.StreamIdle)
 	check(c.Logger != nil, "a logger is needed")
 	return errors.Join(errs...)
 }
+
+// largestMessage is the size of the largest message of any procedure.
+func (c Config) largestMessage() int64 { return maxMessage(max(c.MaxImageBytes, c.MaxBatchBytes)) }
 
 // Service answers the Inference service's calls. It is safe for concurrent use.
 type Service struct {
@@ -126,8 +159,9 @@ func (s *Service) Models() []string {
 	return names
 }
 
-// Drain makes the service refuse new work as DRAINING. Work that was admitted
-// goes on.
+// Drain makes the service refuse new work as DRAINING: requests that come now, and
+// images that come by open streams, which end soon after. Work that was admitted
+// goes on, all of a batch too.
 func (s *Service) Drain() { s.admission.drain() }
 
 // Predict finds the faces of one image. It is the one path of every way in: its
@@ -140,7 +174,14 @@ func (s *Service) Predict(ctx context.Context, req *inferencev1.Image) (*inferen
 // part of the work that is admitted.
 func (s *Service) infer(ctx context.Context, req *inferencev1.Image, draw func(image.Image, []face.Face) error) (*inferencev1.InferResults, error) {
 	call := CallFrom(ctx)
+	call.Arrived = time.Now()
 	call.Bytes = len(req.GetRawData())
+	if call.body != nil {
+		call.body.settle(int64(call.Bytes))
+	}
+	if !call.admitted && s.admission.draining() {
+		return nil, errDraining
+	}
 
 	// What is wrong with the request itself is told before it waits for anything.
 	model, err := s.model(req.GetOptions().GetModel())
@@ -158,13 +199,15 @@ func (s *Service) infer(ctx context.Context, req *inferencev1.Image, draw func(i
 	}
 	call.Width, call.Height = picture.Width, picture.Height
 
-	memory := memoryOf(picture)
+	needs := model.Detector.Needs(picture.Width, picture.Height, opts)
+	looked := picture.Reduced(photo.Options{Gray: needs.Gray, Reduce: needs.Reduce})
+	memory := memoryOf(looked)
 	if draw != nil {
-		memory += 8 * int64(picture.Width) * int64(picture.Height) // in RGBA, and encoded
+		// All of it once more, in RGBA, and encoded.
+		memory += picture.MemoryBytes + 8*int64(picture.Width)*int64(picture.Height)
 	}
-	arrived := time.Now()
-	leave, err := s.admission.enter(ctx, min(memory, s.config.MaxInflightBytes))
-	call.Queue = time.Since(arrived)
+	leave, err := s.admission.enter(ctx, min(memory, s.config.MaxInflightBytes), call.streamed)
+	call.Queue = time.Since(call.Arrived)
 	if err != nil {
 		return nil, err
 	}
@@ -173,20 +216,33 @@ func (s *Service) infer(ctx context.Context, req *inferencev1.Image, draw func(i
 	defer leave()
 
 	started := time.Now()
-	img, err := picture.Decode(ctx)
+	img, err := looked.Decode(ctx)
 	call.Decode = time.Since(started)
 	if err != nil {
 		return nil, err
 	}
+	call.Pixels = int64(img.Bounds().Dx()) * int64(img.Bounds().Dy())
 	started = time.Now()
+	opts.MinFaceSize /= float64(looked.Reduction)
 	faces, err := model.Detector.Detect(ctx, img, opts)
 	call.Detect = time.Since(started)
 	if err != nil {
 		return nil, err
 	}
+	if looked.Reduction > 1 {
+		for i := range faces {
+			faces[i].Move(looked.FullSize, picture.Width, picture.Height)
+		}
+	}
 	call.Faces = len(faces)
 	if draw != nil {
-		if err := errors.Join(ctx.Err(), draw(img, faces)); err != nil {
+		// The faces are those that every other way in gives, so the picture that
+		// they were found in is not the one to draw on.
+		img, err := picture.Decode(ctx)
+		if err == nil {
+			err = draw(img, faces)
+		}
+		if err := errors.Join(ctx.Err(), err); err != nil {
 			return nil, err
 		}
 	}

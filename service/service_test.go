@@ -41,6 +41,8 @@ type stub struct {
 
 func (s stub) Info() face.Info { return s.info }
 
+func (s stub) Needs(int, int, face.Options) face.Needs { return face.Needs{Reduce: 1} }
+
 func (s stub) Detect(ctx context.Context, img image.Image, opts face.Options) ([]face.Face, error) {
 	if s.detect == nil {
 		return nil, nil
@@ -60,6 +62,21 @@ func start(t *testing.T, d face.Detector, change func(*service.Config)) (*servic
 	if err != nil {
 		t.Fatal(err)
 	}
+	return svc, serveService(t, svc)
+}
+
+// serve serves a service of that configuration.
+func serve(t testing.TB, config service.Config) (url string) {
+	t.Helper()
+	svc, err := service.New(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return serveService(t, svc)
+}
+
+func serveService(t testing.TB, svc *service.Service) (url string) {
+	t.Helper()
 	mux := http.NewServeMux()
 	mux.Handle(svc.Handler())
 	mux.Handle(svc.OldHandler())
@@ -72,7 +89,7 @@ func start(t *testing.T, d face.Detector, change func(*service.Config)) (*servic
 	server.Config.Protocols = protocols()
 	server.Start()
 	t.Cleanup(server.Close)
-	return svc, server.URL
+	return server.URL
 }
 
 func protocols() *http.Protocols {
@@ -82,21 +99,46 @@ func protocols() *http.Protocols {
 	return p
 }
 
-// clients calls url in each protocol.
+// clients calls url in each protocol, over HTTP/2.
 func clients(t *testing.T, url string) map[string]inferencev1connect.InferenceClient {
+	t.Helper()
+	return clientsWith(t, url)
+}
+
+// compressing is clients that compress what they send.
+func compressing(t *testing.T, url string) map[string]inferencev1connect.InferenceClient {
+	t.Helper()
+	return clientsWith(t, url, connect.WithSendGzip())
+}
+
+func clientsWith(t *testing.T, url string, opts ...connect.ClientOption) map[string]inferencev1connect.InferenceClient {
 	t.Helper()
 	h2 := new(http.Protocols)
 	h2.SetUnencryptedHTTP2(true)
 	transport := &http.Transport{Protocols: h2}
 	t.Cleanup(transport.CloseIdleConnections)
 	client := &http.Client{Transport: transport}
-	return map[string]inferencev1connect.InferenceClient{
-		"connect":  inferencev1connect.NewInferenceClient(client, url),
-		"json":     inferencev1connect.NewInferenceClient(client, url, connect.WithProtoJSON()),
-		"grpc":     inferencev1connect.NewInferenceClient(client, url, connect.WithGRPC()),
-		"grpc-web": inferencev1connect.NewInferenceClient(client, url, connect.WithGRPCWeb()),
+	all := map[string]inferencev1connect.InferenceClient{}
+	for protocol, opt := range map[string]connect.ClientOption{
+		"connect":  connect.WithClientOptions(),
+		"json":     connect.WithProtoJSON(),
+		"grpc":     connect.WithGRPC(),
+		"grpc-web": connect.WithGRPCWeb(),
+	} {
+		all[protocol] = inferencev1connect.NewInferenceClient(client, url, append([]connect.ClientOption{opt}, opts...)...)
 	}
+	return all
 }
+
+// httpClient speaks HTTP/1.1.
+func httpClient(t *testing.T) *http.Client {
+	t.Helper()
+	transport := &http.Transport{}
+	t.Cleanup(transport.CloseIdleConnections)
+	return &http.Client{Transport: transport}
+}
+
+func logger(w io.Writer) *slog.Logger { return slog.New(slog.NewTextHandler(w, nil)) }
 
 func sample(t *testing.T) []byte {
 	t.Helper()

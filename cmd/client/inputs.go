@@ -45,8 +45,12 @@ func (c *config) inputs(stdin io.Reader) ([]string, error) {
 		}
 	}
 	if len(l.names) == 0 {
-		return nil, fmt.Errorf("there is no picture to ask about: none below %q ends in one of %s",
-			append(c.Files, c.FilesFrom), strings.Join(extensions, " "))
+		where := c.Files
+		if c.FilesFrom != "" {
+			where = append(where, c.FilesFrom)
+		}
+		return nil, fmt.Errorf("there is no picture to ask about: none below %s ends in one of %s",
+			strings.Trim(fmt.Sprintf("%q", where), "[]"), strings.Join(extensions, " "))
 	}
 	return l.names, nil
 }

@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"flag"
 	"fmt"
 	"image"
 	"image/color"
@@ -49,12 +48,6 @@ func TestMain(m *testing.M) {
 	if os.Getenv(programVariable) != "" {
 		os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 	}
-	flag.Parse()
-	if testing.Short() {
-		// Not yet seen often enough to hold up everything else.
-		fmt.Println("cmd/client: the tests of the program run without -short only")
-		os.Exit(0)
-	}
 	server := httptest.NewUnstartedServer(handler(service.DefaultConfig()))
 	server.Config.Protocols = new(http.Protocols)
 	server.Config.Protocols.SetHTTP1(true)
@@ -66,7 +59,7 @@ func TestMain(m *testing.M) {
 
 // handler is the real service.
 func handler(config service.Config) http.Handler {
-	detector, err := pigo.New()
+	detector, err := pigo.New(runtime.GOMAXPROCS(0))
 	if err != nil {
 		panic(err)
 	}
@@ -373,7 +366,7 @@ func TestExitCodes(t *testing.T) {
 		{"a.jpg bad.jpg", 1, "bad.jpg: UNSUPPORTED_FORMAT"},
 		{"-o /dev/full a.jpg", 1, "no space left"},
 		{"", 2, "name a picture"},
-		{"empty", 2, "no picture"},
+		{"empty", 2, `no picture to ask about: none below "empty" ends`},
 		{"--nonsense a.jpg", 2, "--nonsense"},
 		{"--url ftp://x a.jpg", 2, "--url"},
 		{"--timeout 0s --wait 0s --concurrency 0 --min-confidence 2 --max-results=-1 --min-face-size=-1 a.jpg", 2, "--min-face-size"},

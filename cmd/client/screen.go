@@ -5,7 +5,6 @@ import (
 	"io"
 	"os"
 	"sync"
-	"time"
 
 	"github.com/schollz/progressbar/v3"
 )
@@ -45,7 +44,6 @@ func (s *screen) begin(total int) {
 		progressbar.OptionShowIts(),
 		progressbar.OptionSetItsString("images"),
 		progressbar.OptionSetPredictTime(true),
-		progressbar.OptionThrottle(100*time.Millisecond),
 		progressbar.OptionUseANSICodes(true),
 		progressbar.OptionClearOnFinish(),
 	)

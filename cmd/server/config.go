@@ -40,15 +40,17 @@ It speaks gRPC, gRPC-Web, Connect and plain HTTP/JSON on one port:
 
 Open http://localhost:8080/ in a browser to try it, and see /openapi.yaml for the JSON interface.
 
-Every flag has an environment variable, named beside it; a flag wins. Repeatable flags take a list with commas there. Sizes may be written as 16MiB, durations as 1m30s.`
+Every flag has an environment variable, named beside it; a flag wins. Repeatable flags take a list with commas there. Sizes may be written as 16MiB, durations as 1m30s. Traces are exported by OTLP where OpenTelemetry's variables say so, OTEL_EXPORTER_OTLP_ENDPOINT above all.`
 
 // config is what flags and environment say.
 type config struct {
-	Listen     []string `group:"Network" default:":8080" placeholder:"ADDR" help:"Address to listen on, host:port (default :8080; port 0 picks a free one) or unix:PATH. Repeatable."`
-	ReusePort  bool     `group:"Network" help:"Let other processes listen on the same ports (SO_REUSEPORT): the system spreads connections over them."`
-	TLSCert    string   `group:"Network" placeholder:"FILE" help:"Certificate chain, PEM. With it and --tls-key, TLS only."`
-	TLSKey     string   `group:"Network" placeholder:"FILE" help:"Private key of the certificate, PEM."`
-	CORSOrigin []string `group:"Network" name:"cors-origin" placeholder:"ORIGIN" help:"Origin whose pages may call from a browser, such as https://app.example.com; https://*.example.com for all below, * for all. Repeatable. Without it only pages of this server's own origin may."`
+	Listen       []string `group:"Network" default:":8080" placeholder:"ADDR" help:"Address to listen on, host:port (default :8080; port 0 picks a free one) or unix:PATH. Repeatable."`
+	AdminListen  *string  `group:"Network" placeholder:"ADDR" help:"Address for operators, with /metrics and /debug/pprof/ (default ${admin_listen}; none with --reuse-port). Empty or off: none. Whoever reaches it can profile the process."`
+	ReusePort    bool     `group:"Network" help:"Let other processes listen on the same ports (SO_REUSEPORT): the system spreads connections over them."`
+	TLSCert      string   `group:"Network" placeholder:"FILE" help:"Certificate chain, PEM. With it and --tls-key, TLS only."`
+	TLSKey       string   `group:"Network" placeholder:"FILE" help:"Private key of the certificate, PEM."`
+	CORSOrigin   []string `group:"Network" name:"cors-origin" placeholder:"ORIGIN" help:"Origin whose pages may call from a browser, such as https://app.example.com; https://*.example.com for all below, * for all. Repeatable. Without it only pages of this server's own origin may."`
+	TrustedProxy []string `group:"Network" placeholder:"CIDR" help:"Network or address of a proxy in front, or unix for those that come by a socket: of its callers, the log has the address that it tells in X-Forwarded-For. Repeatable."`
 
 	NoPage bool `group:"Network" help:"Serve no page at /. Everything else stays as it is, /openapi.yaml among it."`
 
@@ -57,20 +59,27 @@ type config struct {
 	ModelMirror string   `group:"Models" name:"model-mirror" placeholder:"URL" help:"Where to fetch known models from, as URL/NAME/FILE, instead of from their publishers."`
 
 	MaxImageBytes    byteSize      `group:"Limits" default:"${max_image_bytes}" placeholder:"SIZE" help:"Largest image, as it comes (default ${max_image_bytes}). Messages may be a third larger, so that base64 fits."`
+	MaxBatchBytes    byteSize      `group:"Limits" default:"${max_batch_bytes}" placeholder:"SIZE" help:"All images of a batch together (default ${max_batch_bytes}), of which there may be 100."`
+	MaxRequests      int           `group:"Limits" default:"${max_requests}" placeholder:"N" help:"Requests in flight, open streams among them (default ${max_requests}). What comes beyond is refused as OVERLOADED before its body is read."`
+	MaxBodyBytes     byteSize      `group:"Limits" default:"${max_body_bytes}" placeholder:"SIZE" help:"The bodies of all requests in flight together (default ${max_body_bytes}). What comes beyond is refused as OVERLOADED; streams wait."`
 	MaxPixels        int64         `group:"Limits" default:"${max_pixels}" placeholder:"N" help:"Most pixels of one image, width times height (default ${max_pixels})."`
 	MaxInflightBytes byteSize      `group:"Limits" default:"${max_inflight_bytes}" placeholder:"SIZE" help:"Memory for all images being decoded and looked at together (default ${max_inflight_bytes}). Others wait."`
 	Workers          int           `group:"Limits" default:"${workers}" placeholder:"N" help:"Images worked on at once (default: the number of cores, here ${workers})."`
 	Queue            *int          `group:"Limits" placeholder:"N" help:"Images that may wait for a worker (default: 4 for each worker). What comes beyond is refused as OVERLOADED."`
 	Timeout          time.Duration `group:"Limits" default:"${timeout}" placeholder:"DURATION" help:"Longest that a call may take, whatever its caller allows (default ${timeout})."`
 	DefaultTimeout   time.Duration `group:"Limits" default:"${default_timeout}" placeholder:"DURATION" help:"What a call may take whose caller sets no deadline (default ${default_timeout}, or --timeout if that is less)."`
+	StreamIdle       time.Duration `group:"Limits" name:"stream-idle-timeout" default:"${stream_idle}" placeholder:"DURATION" help:"How long a stream may bring no image, or take no answer, before it is ended (default ${stream_idle})."`
 
-	DrainDelay   time.Duration `group:"Operation" default:"2s" placeholder:"DURATION" help:"After SIGTERM, go on taking calls for so long (default 2s) while /readyz already says no, so that load balancers see it. An interrupt (Ctrl-C) skips it."`
-	DrainTimeout time.Duration `group:"Operation" default:"35s" placeholder:"DURATION" help:"Then let running calls end for at most so long (default 35s)."`
+	DrainDelay   time.Duration `group:"Operation" default:"2s" placeholder:"DURATION" help:"After SIGTERM, go on taking calls for so long (default 2s) while /readyz already says no, so that load balancers see it. An interrupt (Ctrl-C) or a second SIGTERM skips it."`
+	DrainTimeout time.Duration `group:"Operation" default:"35s" placeholder:"DURATION" help:"Then let running calls end for at most so long (default 35s). Another SIGTERM cuts them off."`
+	ConnAge      time.Duration `group:"Operation" name:"max-connection-age" default:"0s" placeholder:"DURATION" help:"Ask clients to reconnect, with their next call, when a connection is older than this, give or take a tenth (default 0s: never). Behind a balancer that spreads connections and not calls, 5m brings new replicas into use."`
 	Environment  string        `group:"Operation" default:"production" env:"MIEN_ENVIRONMENT,RUN_ENV" placeholder:"NAME" help:"What answers say in meta_data.environment: production, staging or development (default production)."`
 	LogFormat    string        `group:"Operation" default:"auto" placeholder:"FORMAT" help:"text, json, or auto (default): text on a terminal, JSON otherwise. Logs go to standard error."`
 	LogLevel     logLevel      `group:"Operation" default:"info" placeholder:"LEVEL" help:"debug, info (default), warn or error. Probes of health are logged at debug."`
 
 	Version bool `env:"-" help:"Print the version and the models, and exit."`
+
+	proxies proxies // of TrustedProxy
 }
 
 // parse reads flags and environment. done tells that --help or --version was
@@ -86,7 +95,12 @@ func parse(args []string, stdout io.Writer) (cfg *config, done bool, err error) 
 		kong.Writers(stdout, io.Discard),
 		kong.Exit(func(int) { done = true }), // called by --help
 		kong.Vars{
+			"admin_listen":       adminDefault,
 			"max_image_bytes":    byteSize(defaults.MaxImageBytes).String(),
+			"max_batch_bytes":    byteSize(defaults.MaxBatchBytes).String(),
+			"max_requests":       strconv.Itoa(defaults.MaxRequests),
+			"max_body_bytes":     byteSize(defaults.MaxBodyBytes).String(),
+			"stream_idle":        defaults.StreamIdle.String(),
 			"max_pixels":         strconv.FormatInt(defaults.MaxPixels, 10),
 			"max_inflight_bytes": byteSize(defaults.MaxInflightBytes).String(),
 			"workers":            strconv.Itoa(defaults.Workers),
@@ -130,7 +144,7 @@ var injected = regexp.MustCompile(`^MIEN_([A-Z0-9_]+_)?(SERVICE_HOST|SERVICE_POR
 // unknownVariables refuses variables of ours that mean nothing, for a limit that
 // is misspelt is no limit.
 func unknownVariables(flags []*kong.Flag, environ []string) error {
-	known := map[string]bool{}
+	known := map[string]bool{"MIEN_URL": true} // the shell client's
 	for _, f := range flags {
 		for _, env := range f.Envs {
 			known[env] = true
@@ -155,20 +169,18 @@ func (c *config) service(ctx context.Context, log *slog.Logger, progress io.Writ
 		fail("--listen: at least one address is needed, such as :8080")
 	}
 	for _, addr := range c.Listen {
-		if path, ok := strings.CutPrefix(addr, unixScheme); ok {
-			if path == "" {
-				fail("--listen: %q has no path; write it as unix:/run/mien.sock", addr)
-			}
-			continue
-		}
-		_, port, err := net.SplitHostPort(addr)
-		if err == nil {
-			_, err = strconv.ParseUint(port, 10, 16)
-		}
-		if err != nil {
-			fail("--listen: %q is neither host:port, such as :8080 or 127.0.0.1:8080, nor unix:PATH", addr)
+		if err := checkAddress(addr); err != nil {
+			fail("--listen: %w", err)
 		}
 	}
+	if addr := c.adminAddress(); addr != "" {
+		if err := checkAddress(addr); err != nil {
+			fail("--admin-listen: %w; %s means none", err, adminOff)
+		}
+	}
+	var err error
+	c.proxies, err = parseProxies(c.TrustedProxy)
+	errs = append(errs, err)
 	if (c.TLSCert == "") != (c.TLSKey == "") {
 		fail("--tls-cert and --tls-key: one is no use without the other")
 	}
@@ -179,6 +191,9 @@ func (c *config) service(ctx context.Context, log *slog.Logger, progress io.Writ
 	}
 	if c.DrainDelay < 0 || c.DrainTimeout <= 0 {
 		fail("--drain-delay and --drain-timeout: %v and %v are not durations to wait for", c.DrainDelay, c.DrainTimeout)
+	}
+	if c.ConnAge < 0 {
+		fail("--max-connection-age: %v is below 0; 0 leaves connections open", c.ConnAge)
 	}
 	if !slices.Contains([]string{"auto", "text", "json"}, c.LogFormat) {
 		fail("--log-format: %q is none of text, json and auto", c.LogFormat)
@@ -191,12 +206,16 @@ func (c *config) service(ctx context.Context, log *slog.Logger, progress io.Writ
 	s := service.Config{
 		Models:           models,
 		MaxImageBytes:    int64(c.MaxImageBytes),
+		MaxBatchBytes:    int64(c.MaxBatchBytes),
+		MaxRequests:      c.MaxRequests,
+		MaxBodyBytes:     int64(c.MaxBodyBytes),
 		MaxPixels:        c.MaxPixels,
 		MaxInflightBytes: int64(c.MaxInflightBytes),
 		Workers:          c.Workers,
 		Queue:            4 * c.Workers,
 		Timeout:          c.Timeout,
 		DefaultTimeout:   min(c.DefaultTimeout, c.Timeout),
+		StreamIdle:       c.StreamIdle,
 		Environment:      environment,
 		Logger:           log,
 	}
@@ -207,6 +226,24 @@ func (c *config) service(ctx context.Context, log *slog.Logger, progress io.Writ
 		errs = append(errs, s.Validate())
 	}
 	return s, errors.Join(errs...)
+}
+
+// checkAddress tells what is wrong with an address to listen on.
+func checkAddress(addr string) error {
+	if path, ok := strings.CutPrefix(addr, unixScheme); ok {
+		if path == "" {
+			return fmt.Errorf("%q has no path; write it as unix:/run/mien.sock", addr)
+		}
+		return nil
+	}
+	_, port, err := net.SplitHostPort(addr)
+	if err == nil {
+		_, err = strconv.ParseUint(port, 10, 16)
+	}
+	if err != nil {
+		return fmt.Errorf("%q is neither host:port, such as :8080 or 127.0.0.1:8080, nor unix:PATH", addr)
+	}
+	return nil
 }
 
 func isOrigin(s string) bool {
@@ -255,7 +292,7 @@ func (c *config) model(ctx context.Context, name, path string, named bool, log *
 		return nil, fmt.Errorf("%q: write it as NAME=PATH", name+"="+path)
 	}
 	if name == embedded && !named {
-		return pigo.New()
+		return pigo.New(c.Workers)
 	}
 	if name == reference && !named {
 		return pigo.NewReference()

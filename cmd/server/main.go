@@ -68,13 +68,20 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	}
 	// Or the collector would let the heap grow to twice what is in use.
 	if os.Getenv("GOMEMLIMIT") == "" {
-		debug.SetMemoryLimit(svcConfig.MaxInflightBytes + memoryHeadroom)
+		debug.SetMemoryLimit(svcConfig.MaxInflightBytes + svcConfig.MaxBodyBytes + memoryHeadroom)
 	}
+	in := &front{log: log, proxies: cfg.proxies, metrics: newMetrics()}
+	if in.tracing, err = newTracing(ctx, log); err != nil {
+		return misconfigured(stderr, err)
+	}
+	defer in.tracing.shutdown(ctx, log)
+	svcConfig.Observe = in.observe
 	svc, err := service.New(svcConfig)
 	if err != nil {
 		return misconfigured(stderr, err)
 	}
-	if err := serve(ctx, terminated, cfg, svc, tlsConfig, log); err != nil {
+	in.metrics.watch(svc)
+	if err := serve(ctx, terminated, cfg, svc, in, tlsConfig, log); err != nil {
 		fmt.Fprintf(stderr, "mien: %v\n", err)
 		return 1
 	}
@@ -97,7 +104,7 @@ func isTerminal(w io.Writer) bool {
 
 // serve answers calls until ctx ends or a signal comes from terminated, then
 // lets those that run come to their end.
-func serve(ctx context.Context, terminated <-chan os.Signal, cfg *config, svc *service.Service, tlsConfig *tls.Config, log *slog.Logger) error {
+func serve(ctx context.Context, terminated <-chan os.Signal, cfg *config, svc *service.Service, in *front, tlsConfig *tls.Config, log *slog.Logger) error {
 	// The addresses are taken first, so that a port in use is told at once; calls
 	// that come now wait until the self-test has passed.
 	var listeners []net.Listener
@@ -113,6 +120,13 @@ func serve(ctx context.Context, terminated <-chan os.Signal, cfg *config, svc *s
 		}
 		listeners = append(listeners, l)
 	}
+	admin, err := cfg.listenAdmin(ctx)
+	if err != nil {
+		return err
+	}
+	if admin != nil {
+		defer serveAdmin(admin, in.metrics, log)()
+	}
 	started := time.Now()
 	if err := svc.SelfTest(ctx); err != nil {
 		return err
@@ -126,7 +140,7 @@ func serve(ctx context.Context, terminated <-chan os.Signal, cfg *config, svc *s
 	stopping, stopNow := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopNow()
 	server := &http.Server{
-		Handler:   routes(stopping, cfg, svc, state, page, log),
+		Handler:   routes(stopping, cfg, svc, state, page, in),
 		Protocols: new(http.Protocols),
 		TLSConfig: tlsConfig,
 		// A URL may hold an image of 40 KB, and on HTTP/2 an oversized header
@@ -140,6 +154,10 @@ func serve(ctx context.Context, terminated <-chan os.Signal, cfg *config, svc *s
 		IdleTimeout:  2 * time.Minute,
 		HTTP2: &http.HTTP2Config{
 			MaxConcurrentStreams: 250,
+			// What a stream has sent and the server not yet read is held back here, so
+			// that one which has to wait does not hold up the others of its connection.
+			MaxReceiveBufferPerStream:     256 << 10,
+			MaxReceiveBufferPerConnection: 16 << 20,
 			// The smallest that the protocol allows: h2spec expects larger frames
 			// to be refused.
 			MaxReadFrameSize: 16 << 10,
@@ -149,6 +167,7 @@ func serve(ctx context.Context, terminated <-chan os.Signal, cfg *config, svc *s
 		},
 		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
+	connectionAge(server, cfg.ConnAge)
 	server.Protocols.SetHTTP1(true)
 	server.Protocols.SetHTTP2(true)
 	server.Protocols.SetUnencryptedHTTP2(true)
@@ -167,6 +186,9 @@ func serve(ctx context.Context, terminated <-chan os.Signal, cfg *config, svc *s
 	for _, l := range listeners {
 		log.Info("listening", "url", url(l.Addr(), tlsConfig != nil))
 	}
+	if admin != nil {
+		log.Info("admin", "metrics", url(admin.Addr(), false)+"/metrics", "profiles", url(admin.Addr(), false)+"/debug/pprof/")
+	}
 	log.Info("ready", "version", version, "models", svc.Models(), "workers", cfg.Workers,
 		"self_test_ms", milliseconds(time.Since(started)))
 
@@ -179,26 +201,42 @@ func serve(ctx context.Context, terminated <-chan os.Signal, cfg *config, svc *s
 	case <-terminated:
 		log.Info("stopping", "because", "SIGTERM", "drain_delay", cfg.DrainDelay.String(), "drain_timeout", cfg.DrainTimeout.String())
 		// Readiness turns first, and calls are still answered until those who
-		// watch it have seen that.
+		// watch it have seen that; who keeps a connection is told to leave it.
 		state.serving(false)
 		select {
 		case <-time.After(cfg.DrainDelay):
+		case <-terminated:
+			log.Info("hurrying", "because", "SIGTERM")
 		case <-ctx.Done():
+			log.Info("hurrying", "because", "interrupt")
 		}
 	}
-	svc.Drain()
-	stopNow()
-	return shutdown(ctx, server, cfg.DrainTimeout, log)
+	// Once the port is closed: who is told DRAINING, and tries again, is to be
+	// answered by somebody else.
+	server.RegisterOnShutdown(svc.Drain)
+	server.RegisterOnShutdown(stopNow)
+	return shutdown(ctx, terminated, server, cfg.DrainTimeout, log)
 }
 
-// shutdown lets the requests in flight end, for at most timeout.
-func shutdown(ctx context.Context, server *http.Server, timeout time.Duration, log *slog.Logger) error {
+// shutdown lets the requests in flight end, for at most timeout, and until a
+// signal comes from hurry.
+func shutdown(ctx context.Context, hurry <-chan os.Signal, server *http.Server, timeout time.Duration, log *slog.Logger) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), timeout)
 	defer cancel()
-	err := server.Shutdown(ctx)
-	if errors.Is(err, context.DeadlineExceeded) {
+	ended := make(chan error, 1)
+	go func() { ended <- server.Shutdown(ctx) }()
+	because := fmt.Sprintf("--drain-timeout, %v, was over", timeout)
+	var err error
+	select {
+	case err = <-ended:
+	case <-hurry:
+		because = "another SIGTERM came"
+		cancel()
+		err = <-ended
+	}
+	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
 		_ = server.Close() // nothing more can be done for whoever is left
-		return fmt.Errorf("requests were still running after --drain-timeout, %v, and were cut off", timeout)
+		return fmt.Errorf("requests were still running when %s, and were cut off", because)
 	}
 	if err != nil {
 		return err
@@ -208,16 +246,16 @@ func shutdown(ctx context.Context, server *http.Server, timeout time.Duration, l
 }
 
 const (
-	// memoryHeadroom is for all but the pictures: the bodies of as many requests
-	// as workers and queue hold by default on a small machine, and the process.
-	memoryHeadroom = 512 << 20
+	// memoryHeadroom is for all but the pictures and the bodies: the process, and
+	// messages while they are unpacked.
+	memoryHeadroom = 256 << 20
 	maxHeaderBytes = 64 << 10
 	bodyTimeout    = time.Minute
 )
 
 // routes is the whole surface, and the order in which a request passes through
 // it.
-func routes(stop context.Context, cfg *config, svc *service.Service, state *health, page http.Handler, log *slog.Logger) http.Handler {
+func routes(stop context.Context, cfg *config, svc *service.Service, state *health, page http.Handler, in *front) http.Handler {
 	mux := http.NewServeMux()
 	handle := func(path string, h http.Handler) { mux.Handle(path, bounded(stop, h)) }
 	// Whose messages are names: compressed, they could only be bombs.
@@ -238,7 +276,19 @@ func routes(stop context.Context, cfg *config, svc *service.Service, state *heal
 		mux.Handle("GET /page/", page)
 	}
 
-	return accessLog(log, svc.Recover(crossOrigin(cfg.CORSOrigin, mux))) // first to last
+	return leaving(state, in.handler(svc.Recover(crossOrigin(cfg.CORSOrigin, mux)))) // first to last
+}
+
+// leaving ends each connection with its next answer (on HTTP/2, with a GOAWAY)
+// while the server is about to stop. A connection that is closed because the
+// server stops may have a request on its way, which is lost then.
+func leaving(state *health, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !state.isReady.Load() {
+			w.Header().Set("Connection", "close")
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // smallMessage is more than any message of health and reflection has.

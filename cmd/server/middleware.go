@@ -1,20 +1,17 @@
 package main
 
 import (
-	"bytes"
+	"context"
 	"log/slog"
-	"net"
 	"net/http"
-	"regexp"
-	"strconv"
 	"strings"
 	"time"
 
-	"connectrpc.com/connect"
 	connectcors "connectrpc.com/cors"
 	"github.com/felixge/httpsnoop"
 	"github.com/google/uuid"
 	"github.com/rs/cors"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/mienproject/mien/service"
 )
@@ -23,75 +20,116 @@ import (
 // request when a proxy in front has given it one already.
 const requestIDHeader = "X-Request-Id"
 
-// accessLog gives each request its id and writes one line when it has ended. The
-// query of a URL is never logged: it may hold an image.
-func accessLog(log *slog.Logger, next http.Handler) http.Handler {
+// A front is what every request passes first and last: it gives each its id, and
+// tells of it when it has ended, in a line of the access log, in metrics and in
+// a trace. The query of a URL is never told: it may hold an image.
+type front struct {
+	log     *slog.Logger
+	proxies proxies
+	metrics *metrics
+	tracing *tracing
+}
+
+// An entry is what is told of a request.
+type entry struct {
+	call *service.Call
+	// caller is whose request it was; proxy is the trusted one that says so.
+	caller, proxy string
+	// path is that of the URL, and route the pattern that it matched.
+	path, route string
+	status      int
+	took        time.Duration
+}
+
+func (f *front) handler(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		call := &service.Call{ID: requestID(r)}
-		w.Header().Set(requestIDHeader, call.ID)
-		ctx := service.WithCall(r.Context(), call)
-		// httpsnoop keeps what the writer can do, Flush among it.
-		var start []byte // of the answer
-		m := httpsnoop.Metrics{}
+		e := entry{call: &service.Call{ID: requestID(r)}, path: shorten(r.URL.Path)}
+		e.caller, e.proxy = f.proxies.caller(r)
+		w.Header().Set(requestIDHeader, e.call.ID)
 		began := time.Now()
-		// What panics through here, to cut the connection, has its line as well.
+		ctx, span := f.tracing.start(r)
+		r = r.WithContext(service.WithCall(ctx, e.call))
+		m := httpsnoop.Metrics{}
+		// What panics through here, to cut the connection, is told as well.
 		defer func() {
 			p := recover()
-			if p != nil {
-				m.Duration = time.Since(began)
-			}
-			write(r.WithContext(ctx), log, call, m, w.Header(), start)
+			e.route, e.status, e.took = route(r), m.Code, time.Since(began)
+			f.write(r.Context(), r, e)
+			f.tracing.end(span, r, e)
+			f.count(r, e)
 			if p != nil {
 				panic(p)
 			}
 		}()
-		m = httpsnoop.CaptureMetrics(next, httpsnoop.Wrap(w, httpsnoop.Hooks{
-			Write: func(f httpsnoop.WriteFunc) httpsnoop.WriteFunc {
-				return func(p []byte) (int, error) {
-					if start == nil {
-						start = bytes.Clone(p[:min(len(p), 64)])
-					}
-					return f(p)
-				}
-			},
-		}), r.WithContext(ctx))
+		// httpsnoop keeps what the writer can do, Flush among it.
+		m = httpsnoop.CaptureMetrics(next, w, r)
 	})
 }
 
+// count counts a request.
+func (f *front) count(r *http.Request, e entry) {
+	if isProbe(r.URL.Path) {
+		return
+	}
+	procedure, protocol, result := e.call.Procedure, e.call.Protocol, code(e.call)
+	if procedure == "" {
+		procedure, protocol, result = otherProcedure, "http", "ok"
+		if e.status >= http.StatusBadRequest || e.status == 0 {
+			result = "failed"
+		}
+	}
+	f.metrics.request(procedure, protocol, result, e.took)
+}
+
+// observe tells of one image: of a stream's, and of a single one.
+func (f *front) observe(ctx context.Context, call *service.Call) {
+	f.metrics.observe(call)
+	f.tracing.image(ctx, call)
+	// The line of a single one is that of its request.
+	if call == service.CallFrom(ctx) || !f.log.Enabled(ctx, slog.LevelDebug) {
+		return
+	}
+	attrs := append([]slog.Attr{slog.String("request_id", call.ID)}, callAttrs(call)...)
+	f.log.LogAttrs(ctx, slog.LevelDebug, "image", append(attrs, traceAttrs(ctx)...)...)
+}
+
 // write writes the line of one request.
-func write(r *http.Request, log *slog.Logger, call *service.Call, m httpsnoop.Metrics, header http.Header, start []byte) {
-	ctx, level := r.Context(), slog.LevelInfo
+func (f *front) write(ctx context.Context, r *http.Request, e entry) {
+	level := slog.LevelInfo
 	if isProbe(r.URL.Path) {
 		level = slog.LevelDebug
 	}
-	if !log.Enabled(ctx, level) {
+	if !f.log.Enabled(ctx, level) {
 		return
 	}
-	peer, _, err := net.SplitHostPort(r.RemoteAddr)
-	if err != nil {
-		peer = r.RemoteAddr
+	attrs := []slog.Attr{slog.String("request_id", e.call.ID), slog.String("caller", e.caller)}
+	if e.proxy != "" {
+		attrs = append(attrs, slog.String("proxy", e.proxy))
 	}
-	attrs := []slog.Attr{
-		slog.String("request_id", call.ID),
-		slog.String("peer", peer),
+	attrs = append(attrs,
 		slog.String("http", r.Proto),
-		slog.String("method", r.Method),
-		slog.String("path", r.URL.Path),
-		slog.Int("status", m.Code),
-		slog.Float64("ms", milliseconds(m.Duration)),
+		slog.String("method", shorten(r.Method)),
+		slog.String("path", e.path),
+		slog.Int("status", e.status),
+		slog.Float64("ms", milliseconds(e.took)))
+	if e.call.Procedure != "" {
+		attrs = append(attrs, callAttrs(e.call)...)
 	}
-	if call.Procedure != "" {
-		code := "ok"
-		switch {
-		case call.Code != 0:
-			code = call.Code.String()
-		case !call.Handled:
-			code = refusal(header, start)
-		}
-		attrs = append(attrs, slog.String("protocol", call.Protocol), slog.String("code", code))
+	f.log.LogAttrs(ctx, level, "request", append(attrs, traceAttrs(ctx)...)...)
+}
+
+// callAttrs is what the log tells of a call.
+func callAttrs(call *service.Call) []slog.Attr {
+	attrs := []slog.Attr{
+		slog.String("protocol", call.Protocol),
+		slog.String("procedure", call.Procedure),
+		slog.String("code", code(call)),
 	}
 	if call.Reason != "" {
 		attrs = append(attrs, slog.String("reason", call.Reason))
+	}
+	if call.Images > 0 {
+		attrs = append(attrs, slog.Int("images", call.Images), slog.Int("failed", call.Failures))
 	}
 	if call.Model != "" {
 		attrs = append(attrs,
@@ -99,30 +137,38 @@ func write(r *http.Request, log *slog.Logger, call *service.Call, m httpsnoop.Me
 			slog.Int("bytes", call.Bytes),
 			slog.Int("width", call.Width),
 			slog.Int("height", call.Height),
+			slog.Int64("pixels", call.Pixels),
 			slog.Int("faces", call.Faces),
 			slog.Float64("queue_ms", milliseconds(call.Queue)),
 			slog.Float64("decode_ms", milliseconds(call.Decode)),
 			slog.Float64("detect_ms", milliseconds(call.Detect)))
 	}
-	log.LogAttrs(ctx, level, "request", attrs...)
+	return attrs
 }
 
-// errorStart is how the JSON of Connect's errors begins.
-var errorStart = regexp.MustCompile(`^\{"code":"([a-z_]+)"`)
+// traceAttrs is the trace that a line belongs to, where there is one.
+func traceAttrs(ctx context.Context) []slog.Attr {
+	if id := trace.SpanContextFromContext(ctx).TraceID(); id.IsValid() {
+		return []slog.Attr{slog.String("trace_id", id.String())}
+	}
+	return nil
+}
 
-// refusal reads, from the answer, the code with which Connect has refused a call
-// whose message it could not read: it tells nobody else.
-func refusal(header http.Header, start []byte) string {
-	if m := errorStart.FindSubmatch(start); m != nil {
-		return string(m[1])
+// route is the path of the pattern that r matched.
+func route(r *http.Request) string {
+	if _, path, ok := strings.Cut(r.Pattern, " "); ok {
+		return path
 	}
-	// As a header, or as a trailer that was not announced.
-	for _, key := range []string{"Grpc-Status", http.TrailerPrefix + "Grpc-Status"} {
-		if n, err := strconv.ParseUint(header.Get(key), 10, 32); err == nil {
-			return connect.Code(n).String()
-		}
+	return r.Pattern
+}
+
+// shorten keeps what a stranger wrote from filling the log.
+func shorten(s string) string {
+	const most = 256
+	if len(s) <= most {
+		return s
 	}
-	return "unknown"
+	return strings.ToValidUTF8(s[:most], "") + "…"
 }
 
 func milliseconds(d time.Duration) float64 {
@@ -155,7 +201,7 @@ func crossOrigin(origins []string, next http.Handler) http.Handler {
 	return cors.New(cors.Options{
 		AllowedOrigins: origins,
 		AllowedMethods: connectcors.AllowedMethods(),
-		AllowedHeaders: append(connectcors.AllowedHeaders(), requestIDHeader),
+		AllowedHeaders: append(connectcors.AllowedHeaders(), requestIDHeader, "Traceparent", "Tracestate"),
 		ExposedHeaders: append(connectcors.ExposedHeaders(), requestIDHeader, service.ReasonHeader, "Retry-After"),
 		MaxAge:         7200, // seconds; browsers cap it at two hours
 	}).Handler(next)

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"compress/gzip"
 	"context"
 	"crypto/ecdsa"
@@ -21,6 +22,8 @@ import (
 	"math/big"
 	"net"
 	"net/http"
+	"net/http/httptest"
+	"net/http/httptrace"
 	"os"
 	"path/filepath"
 	"slices"
@@ -42,12 +45,16 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	if os.Getenv(asProgram) != "" {
+		main()
+	}
 	goleak.VerifyTestMain(m)
 }
 
 // server is the whole program, running.
 type server struct {
-	url string
+	// url is its first address; admin is that for operators, empty without one.
+	url, admin string
 	// stop interrupts it, and returns its exit code and log.
 	stop func() (int, string)
 }
@@ -59,24 +66,33 @@ func start(t *testing.T, args ...string) server {
 	read, write := io.Pipe()
 	code := make(chan int, 1)
 	go func() {
-		code <- run(ctx, append([]string{"--listen", "127.0.0.1:0", "--log-format", "json"}, args...), io.Discard, write)
+		code <- run(ctx, append([]string{"--listen", "127.0.0.1:0", "--admin-listen", "", "--log-format", "json"}, args...), io.Discard, write)
 		_ = write.Close()
 	}()
 	var (
 		mu  sync.Mutex
 		log strings.Builder
 	)
-	url, read2 := make(chan string, 1), make(chan struct{})
+	ready, read2 := make(chan server, 1), make(chan struct{})
 	go func() {
 		defer close(read2)
+		var s server
 		lines := bufio.NewScanner(read)
 		for lines.Scan() {
 			mu.Lock()
 			fmt.Fprintln(&log, lines.Text())
 			mu.Unlock()
-			var line struct{ Msg, URL string }
-			if json.Unmarshal(lines.Bytes(), &line) == nil && line.Msg == "listening" {
-				url <- line.URL
+			var line struct{ Msg, URL, Metrics string }
+			if json.Unmarshal(lines.Bytes(), &line) != nil {
+				continue
+			}
+			switch line.Msg {
+			case "listening":
+				s.url = cmp.Or(s.url, line.URL)
+			case "admin":
+				s.admin = strings.TrimSuffix(line.Metrics, "/metrics")
+			case "ready":
+				ready <- s
 			}
 		}
 	}()
@@ -88,8 +104,9 @@ func start(t *testing.T, args ...string) server {
 	})
 	t.Cleanup(func() { stop() })
 	select {
-	case u := <-url:
-		return server{u, stop}
+	case s := <-ready:
+		s.stop = stop
+		return s
 	case <-read2:
 		mu.Lock()
 		defer mu.Unlock()
@@ -403,6 +420,7 @@ func TestCrossOrigin(t *testing.T) {
 		{"Connect", open.url, "https://app.example.com", "connect-protocol-version,connect-timeout-ms,content-type", true},
 		{"gRPC-Web", open.url, "https://app.example.com", "content-type,grpc-timeout,x-grpc-web,x-user-agent", true},
 		{"request id", open.url, "https://app.example.com", "x-request-id", true},
+		{"trace", open.url, "https://app.example.com", "traceparent,tracestate", true},
 		{"below a domain", open.url, "https://a.b.example.org", "content-type", true},
 		{"other origin", open.url, "https://evil.example.com", "content-type", false},
 		{"other scheme", open.url, "http://app.example.com", "content-type", false},
@@ -533,7 +551,7 @@ func TestAccessLog(t *testing.T) {
 		}
 	}
 	has(lines[0], map[string]any{
-		"protocol": "grpc", "path": "/inference.v1.Inference/Predict", "code": "ok", "http": "HTTP/2.0", "peer": "127.0.0.1",
+		"protocol": "grpc", "path": "/inference.v1.Inference/Predict", "code": "ok", "http": "HTTP/2.0", "caller": "127.0.0.1",
 		"model": "pigo", "bytes": 90716.0, "width": 320.0, "height": 400.0, "faces": 1.0,
 	})
 	if lines[0]["detect_ms"].(float64) <= 0 || lines[0]["decode_ms"].(float64) <= 0 || lines[0]["request_id"] == "" {
@@ -629,6 +647,55 @@ func TestStopWithIdleReflection(t *testing.T) {
 		t.Errorf("exit code %d:\n%s", code, log)
 	}
 	_, _ = stream.Close() // the server has ended it
+}
+
+// TestLeaving: a server that is about to stop ends each connection with an
+// answer, so that it has none to cut off.
+func TestLeaving(t *testing.T) {
+	state := newHealth()
+	server := httptest.NewUnstartedServer(leaving(state, http.HandlerFunc(state.live)))
+	server.Config.Protocols = new(http.Protocols)
+	server.Config.Protocols.SetHTTP1(true)
+	server.Config.Protocols.SetUnencryptedHTTP2(true)
+	server.Start()
+	t.Cleanup(server.Close)
+	for _, version := range []int{1, 2} {
+		t.Run(fmt.Sprintf("HTTP/%d", version), func(t *testing.T) {
+			client := httpClient(t, version, nil)
+			reused := func() bool {
+				var info httptrace.GotConnInfo
+				ctx := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{GotConn: func(i httptrace.GotConnInfo) { info = i }})
+				req, err := http.NewRequestWithContext(ctx, http.MethodGet, server.URL, nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				res, err := client.Do(req)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer res.Body.Close()
+				if body, err := io.ReadAll(res.Body); err != nil || string(body) != "ok\n" {
+					t.Errorf("%q, %v", body, err)
+				}
+				return info.Reused
+			}
+			state.serving(true)
+			reused()
+			if !reused() {
+				t.Error("a connection is not kept")
+			}
+			state.serving(false)
+			if !reused() {
+				t.Error("a connection is not kept until the server is about to stop")
+			}
+			// A GOAWAY comes after the answer.
+			for began := time.Now(); reused(); time.Sleep(time.Millisecond) {
+				if version == 1 || time.Since(began) > 10*time.Second {
+					t.Fatal("a connection is kept though the server is about to stop")
+				}
+			}
+		})
+	}
 }
 
 // TestStalledBody: a caller's deadline holds while its body does not come.
@@ -746,6 +813,13 @@ func TestMisconfigured(t *testing.T) {
 		{name: "log level", args: []string{"--log-level", "loud"}, code: 2, told: []string{"--log-level", "loud", "debug"}},
 		{name: "environment", env: map[string]string{"RUN_ENV": "prod"}, code: 2, told: []string{"prod", "production"}},
 		{name: "variable", env: map[string]string{"MIEN_QUEUE": "long"}, code: 2, told: []string{"MIEN_QUEUE", "long"}},
+		{name: "no admin address", args: []string{"--admin-listen", "9464"}, code: 2, told: []string{"--admin-listen", `"9464"`, "off"}},
+		{name: "admin port in use", args: []string{"--admin-listen", taken.Addr().String()}, code: 1, told: []string{"--admin-listen", "in use", "--admin-listen off"}},
+		{name: "no network", args: []string{"--trusted-proxy", "10.0.0.0/33"}, code: 2, told: []string{"--trusted-proxy", `"10.0.0.0/33"`, "10.0.0.0/8"}},
+		{name: "no collector", env: map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": "localhost:4317"}, code: 2, told: []string{"OTEL_EXPORTER_OTLP_ENDPOINT", `"localhost:4317"`, "http://"}},
+		{name: "no OTLP protocol", env: map[string]string{"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://localhost:4318", "OTEL_EXPORTER_OTLP_PROTOCOL": "http/json"}, code: 2, told: []string{"OTEL_EXPORTER_OTLP_PROTOCOL", "http/json", "grpc"}},
+		{name: "no sampler", env: map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": "http://localhost:4318", "OTEL_TRACES_SAMPLER": "sometimes"}, code: 2, told: []string{"OpenTelemetry", "sampler", "sometimes"}},
+		{name: "no exporter", env: map[string]string{"OTEL_TRACES_EXPORTER": "zipkin"}, code: 2, told: []string{"OTEL_TRACES_EXPORTER", "zipkin", "none"}},
 		{name: "misspelt variable", env: map[string]string{"MIEN_MAX_PIXEL": "1"}, code: 2, told: []string{"MIEN_MAX_PIXEL"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -755,7 +829,7 @@ func TestMisconfigured(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 			defer cancel()
 			var stderr bytes.Buffer
-			code := run(ctx, append([]string{"--listen", "127.0.0.1:0"}, c.args...), io.Discard, &stderr)
+			code := run(ctx, append([]string{"--listen", "127.0.0.1:0", "--admin-listen", ""}, c.args...), io.Discard, &stderr)
 			if code != c.code || ctx.Err() != nil {
 				t.Errorf("exit code %d, want %d: %s", code, c.code, stderr.String())
 			}
@@ -774,7 +848,7 @@ func TestEnvironment(t *testing.T) {
 	for k, v := range map[string]string{
 		"MIEN_MAX_IMAGE_BYTES": "2KiB", "MIEN_WORKERS": "3", "MIEN_QUEUE": "0", "MIEN_CORS_ORIGIN": "https://a.example,https://b.example",
 		"RUN_ENV": "STAGING", "MIEN_TIMEOUT": "5s", "MIEN_MODEL": "pigo",
-		"MIEN_DRAIN_DELAY": "", "MIEN_MAX_PIXELS": "",
+		"MIEN_DRAIN_DELAY": "", "MIEN_MAX_PIXELS": "", "MIEN_URL": "http://localhost:8080",
 		"MIEN_SERVICE_HOST": "10.0.0.1", "MIEN_SERVICE_PORT": "80", "MIEN_SERVICE_PORT_HTTP": "80", "MIEN_PORT": "tcp://10.0.0.1:80",
 		"MIEN_PORT_80_TCP": "tcp://10.0.0.1:80", "MIEN_PORT_80_TCP_ADDR": "10.0.0.1", "MIEN_CANARY_SERVICE_HOST": "10.0.0.2",
 	} {

@@ -17,8 +17,10 @@ const transport = {
 const client = createClient(Inference, transport);
 
 const answers = [];
+const images = [];
 for (const imageId of query.getAll("picture")) {
   const rawData = new Uint8Array(await (await fetch(imageId)).arrayBuffer());
+  images.push({ rawData, imageId });
   let requestId;
   const answer = await client.predict(
     { rawData, imageId },
@@ -26,6 +28,10 @@ for (const imageId of query.getAll("picture")) {
   );
   answers.push({ requestId, body: toJson(InferResultsSchema, answer) });
 }
+
+images.push({ rawData: new Uint8Array([0xff, 0xd8, 0xff, 0xe0]), imageId: "broken" });
+const batch = [];
+for await (const answer of client.predictBatch({ images })) batch.push(toJson(InferResultsSchema, answer));
 
 const models = toJson(ListModelsResponseSchema, await client.listModels({}));
 
@@ -39,4 +45,4 @@ try {
       : { message: String(e) };
 }
 
-console.log({ answers, models, error });
+console.log({ answers, batch, models, error });

@@ -1,7 +1,8 @@
 """Calls Predict with the stub that protoc and its gRPC plugin make.
 
 Prints one JSON object a line, in the order of the arguments: {"answer": ...} for
-an image, or {"error": ...} when the call failed.
+an image, or {"error": ...} when the call failed. With --stream or --batch, all
+images go into one call, and the answers come as it gives them.
 """
 
 import argparse
@@ -48,15 +49,31 @@ def main():
     parser.add_argument("address", help="host:port")
     parser.add_argument("--timeout", type=float, default=60, help="seconds")
     parser.add_argument("--min-face-size", type=int, default=0)
+    parser.add_argument("--stream", action="store_true")
+    parser.add_argument("--batch", action="store_true")
     parser.add_argument("image", nargs="+", type=pathlib.Path)
     args = parser.parse_args()
 
     with grpc.insecure_channel(args.address) as channel:
         grpc.channel_ready_future(channel).result(timeout=60)
         stub = inference_pb2_grpc.InferenceStub(channel)
+        images = []
         for path in args.image:
             image = inference_pb2.Image(raw_data=path.read_bytes(), image_id=path.name)
             image.options.min_face_size = args.min_face_size
+            images.append(image)
+        answers = ()
+        if args.stream:
+            answers = stub.PredictStream(iter(images), timeout=args.timeout)
+        elif args.batch:
+            answers = stub.PredictBatch(
+                inference_pb2.PredictBatchRequest(images=images), timeout=args.timeout
+            )
+        for answer in answers:
+            print(json.dumps({"answer": json_format.MessageToDict(answer)}), flush=True)
+        if args.stream or args.batch:
+            return
+        for image in images:
             print(json.dumps(predict(stub, image, args.timeout)), flush=True)
 
 

@@ -28,7 +28,7 @@ func TestAccuracy(t *testing.T) {
 				"wider_val_416":  {.845, .785, .68},
 			},
 			landmarks: map[string]float64{"lfw_5pt": .050, "net_5pt": .055},
-			mistakes:  2,
+			mistakes:  0, // MTCNN, which it is to be better than, has one
 		},
 		{
 			model:     "yunet_s_dynamic.onnx",

@@ -4,6 +4,6 @@ package onnx
 // fitted by TestCalibrate on the subsets whose faces are all labelled. The
 // default minimum leaves about one false face in ten pictures without any.
 const (
-	yunetIntercept, yunetSlope, yunetMinConfidence = -0.667, 1.992, 0.87
+	yunetIntercept, yunetSlope, yunetMinConfidence = -0.667, 1.992, 0.91
 	scrfdIntercept, scrfdSlope, scrfdMinConfidence = 2.203, 3.243, 0.9
 )

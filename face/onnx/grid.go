@@ -76,6 +76,21 @@ const maxWorkspaces = 64
 
 func (g *grid) Info() face.Info { return g.info }
 
+// Needs implements face.Detector. What the finest look would halve may come so.
+func (g *grid) Needs(width, height int, opts face.Options) face.Needs {
+	looks := g.looks(width, height, opts.MinFaceSize)
+	n := face.Needs{Reduce: 1}
+	for scale := looks[len(looks)-1].scale; scale <= halveFrom && n.Reduce < mostReduced; scale *= 2 {
+		n.Reduce *= 2
+	}
+	return n
+}
+
+// mostReduced is by how much an image may be reduced. Boxes would stay as they are
+// at a quarter of the size and less, but landmarks would be a third farther off
+// (docs/performance.md), and reading a file takes hardly less time than for half.
+const mostReduced = 2
+
 // Detect implements face.Detector.
 func (g *grid) Detect(ctx context.Context, img image.Image, opts face.Options) ([]face.Face, error) {
 	b := img.Bounds()
@@ -119,7 +134,7 @@ func (g *grid) Detect(ctx context.Context, img image.Image, opts face.Options) (
 			return nil, err
 		}
 		// Before clamping: a face is not smaller for being cut by the frame.
-		if max(c.box.Width(), c.box.Height()) < float64(opts.MinFaceSize) {
+		if max(c.box.Width(), c.box.Height()) < opts.MinFaceSize {
 			continue
 		}
 		if opts.MaxResults > 0 && len(faces) == opts.MaxResults {
@@ -187,14 +202,14 @@ const (
 
 // looks chooses the passes for an image. Faces from a hundredth of its longer side
 // on are looked for, unless the caller says how small they may be.
-func (g *grid) looks(width, height, minFaceSize int) []look {
+func (g *grid) looks(width, height int, minFaceSize float64) []look {
 	longer := float64(max(width, height))
 	if g.info.InputSize != (image.Point{}) {
 		return []look{{min(float64(g.info.InputSize.X)/float64(width), float64(g.info.InputSize.Y)/float64(height)), 0, math.Inf(1)}}
 	}
 	fine := float64(fineSide)
 	if minFaceSize > 0 {
-		fine = min(max(longer*smallestSeen/float64(minFaceSize), coarseSide/2), mostSide)
+		fine = min(max(longer*smallestSeen/minFaceSize, coarseSide/2), mostSide)
 	}
 	if fine <= coarseSide {
 		return []look{{fine / longer, 0, math.Inf(1)}}

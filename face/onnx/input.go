@@ -96,12 +96,16 @@ func grown[T any](b []T, n int) []T {
 	return b[:n]
 }
 
+// halveFrom is the scale from which on an image is halved rather than
+// interpolated as it is.
+const halveFrom = 0.7
+
 // level returns the level for an image scaled by scale, and the scale that is
 // left to do: more than a half, so that two pixels in each direction are all that
 // has to be looked at.
 func (s *source) level(scale float64) (picture, float64) {
 	at := 0
-	for ; scale <= 0.7; at++ {
+	for ; scale <= halveFrom; at++ {
 		if at+1 == len(s.levels) && !s.halve() {
 			break
 		}

@@ -153,6 +153,9 @@ func (d *mtcnn) Info() face.Info {
 	}
 }
 
+// Needs implements face.Detector. The old package scales all of an image.
+func (d *mtcnn) Needs(int, int, face.Options) face.Needs { return face.Needs{Reduce: 1} }
+
 // mtcnnWorkspace is the memory of one call.
 type mtcnnWorkspace struct {
 	pixels              []uint8
@@ -200,7 +203,7 @@ func (d *mtcnn) Detect(ctx context.Context, img image.Image, opts face.Options) 
 	}
 	faces := make([]face.Face, 0, len(w.candidates))
 	for _, c := range w.candidates {
-		if max(c.x2-c.x1, c.y2-c.y1) < float64(opts.MinFaceSize) {
+		if max(c.x2-c.x1, c.y2-c.y1) < opts.MinFaceSize {
 			continue
 		}
 		f := face.Face{
@@ -228,7 +231,7 @@ func (d *mtcnn) Detect(ctx context.Context, img image.Image, opts face.Options) 
 }
 
 // cascade leaves the faces in img in w.candidates.
-func (d *mtcnn) cascade(ctx context.Context, w *mtcnnWorkspace, img image.Image, smallest int) error {
+func (d *mtcnn) cascade(ctx context.Context, w *mtcnnWorkspace, img image.Image, smallest float64) error {
 	w.candidates = w.candidates[:0]
 	width, height := img.Bounds().Dx(), img.Bounds().Dy()
 	scales := mtcnnScales(width, height, smallestFace(width, height, smallest))
@@ -254,10 +257,10 @@ func (d *mtcnn) cascade(ctx context.Context, w *mtcnnWorkspace, img image.Image,
 
 // smallestFace is the side of the smallest face to look for, of which asked is
 // what the caller wants.
-func smallestFace(width, height, asked int) int {
+func smallestFace(width, height int, asked float64) int {
 	side, most := stockFace, float64(usualLevel)
 	if asked > 0 {
-		side, most = max(asked, pnetWindow), largestLevel
+		side, most = int(max(pnetWindow, min(asked, math.MaxInt32))), largestLevel
 	}
 	bound := math.Ceil(pnetWindow * math.Sqrt(float64(width)*float64(height)/most))
 	return max(side, int(bound))

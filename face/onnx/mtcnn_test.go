@@ -346,7 +346,7 @@ func TestMTCNNSizes(t *testing.T) {
 	} {
 		img := mtcnnNoise(size.X, size.Y)
 		for _, smallest := range []int{-1, 0, 1, 12, 20, 24, 100, math.MaxInt} {
-			faces := detectMTCNN(t, d, img, face.Options{MinFaceSize: smallest})
+			faces := detectMTCNN(t, d, img, face.Options{MinFaceSize: float64(smallest)})
 			for _, f := range faces {
 				if f.Box != f.Box.Clamp(size.X, size.Y) {
 					t.Errorf("%v: %v is outside", size, f.Box)
@@ -387,7 +387,7 @@ func TestMTCNNSmallestFace(t *testing.T) {
 		{8000, 8000, 12, 24},
 		{8000, 8000, 200, 200},
 	} {
-		if got := smallestFace(c.width, c.height, c.asked); got != c.want {
+		if got := smallestFace(c.width, c.height, float64(c.asked)); got != c.want {
 			t.Errorf("%d×%d, %d asked: %d, want %d", c.width, c.height, c.asked, got, c.want)
 		}
 	}

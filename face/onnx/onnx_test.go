@@ -10,6 +10,7 @@ import (
 	"image/color"
 	"image/draw"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"reflect"
 	"strings"
@@ -100,7 +101,7 @@ func TestAnySize(t *testing.T) {
 		for _, size := range []image.Point{{}, {1, 1}, {1, 3000}, {3000, 1}, {31, 33}, {2000, 40}} {
 			for _, img := range []image.Image{image.NewGray(image.Rectangle{Max: size}), image.NewYCbCr(image.Rectangle{Max: size}, image.YCbCrSubsampleRatio420)} {
 				for _, smallest := range []int{0, 1, 5000} {
-					if _, err := g.Detect(t.Context(), img, face.Options{MinFaceSize: smallest, MinConfidence: 0.5}); err != nil {
+					if _, err := g.Detect(t.Context(), img, face.Options{MinFaceSize: float64(smallest), MinConfidence: 0.5}); err != nil {
 						t.Errorf("%s: %T of %v, smallest face %d: %v", name, img, size, smallest, err)
 					}
 				}
@@ -229,7 +230,7 @@ func BenchmarkThreads(b *testing.B) {
 				b.Fatal(err)
 			}
 			detect := func(b *testing.B) {
-				if _, err := g.Detect(b.Context(), img, face.Options{MinConfidence: 0.87}); err != nil {
+				if _, err := g.Detect(b.Context(), img, face.Options{MinConfidence: yunetMinConfidence}); err != nil {
 					b.Error(err)
 				}
 			}
@@ -257,7 +258,7 @@ func BenchmarkStages(b *testing.B) {
 	for _, c := range []struct {
 		name string
 		img  image.Image
-	}{{"peoples", people}, {"12MP", enlarged(people, 4000, 3000)}} {
+	}{{"peoples", people}, {"12MP", enlarged(people, 4000/mostReduced, 3000/mostReduced)}} { // as it comes reduced
 		size := c.img.Bounds().Size()
 		var work workspace
 		work.source.set(c.img)
@@ -299,4 +300,24 @@ func enlarged(img image.Image, width, height int) *image.YCbCr {
 		}
 	}
 	return out
+}
+
+// TestNoTelemetry: the runtime keeps nothing about the machine, and so has nothing
+// to send.
+func TestNoTelemetry(t *testing.T) {
+	model(t, "yunet_n_dynamic.onnx") // refuses
+	home := t.TempDir()
+	// In a process of its own, which loads the runtime anew.
+	other := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestSample$")
+	other.Env = append(os.Environ(), "HOME="+home, "XDG_CACHE_HOME="+home, "XDG_DATA_HOME="+home, "ORT_DISABLE_TELEMETRY=0")
+	if out, err := other.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	left, err := os.ReadDir(home)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range left {
+		t.Errorf("the runtime left %s", file.Name())
+	}
 }

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"sync"
 	"sync/atomic"
 
@@ -27,6 +28,12 @@ func load(library string) error {
 			return fmt.Errorf("the ONNX Runtime is loaded from %s already; a process has one", environment.library)
 		}
 		return nil
+	}
+	// Left to itself, the runtime (1.30 on Linux) keeps an id of the machine and a
+	// database in the user's cache folder, and uploads what it notes there. It reads
+	// this when it is loaded.
+	if err := os.Setenv("ORT_DISABLE_TELEMETRY", "1"); err != nil {
+		return fmt.Errorf("ONNX Runtime: its telemetry cannot be turned off: %w", err)
 	}
 	ort.SetSharedLibraryPath(library)
 	if err := ort.InitializeEnvironment(ort.WithLogLevelError()); err != nil {

@@ -1,6 +1,7 @@
 package pigo_test
 
 import (
+	"runtime"
 	"slices"
 	"testing"
 
@@ -24,7 +25,7 @@ func detectAll(t *testing.T, d face.Detector, photos []facetest.Photo) [][]face.
 
 func newDetector(t testing.TB) *pigo.Detector {
 	t.Helper()
-	d, err := pigo.New()
+	d, err := pigo.New(runtime.GOMAXPROCS(0))
 	if err != nil {
 		t.Fatal(err)
 	}

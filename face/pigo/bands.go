@@ -116,22 +116,46 @@ func (c *faceCascade) scan(ctx context.Context, r *room, bands []band, found []w
 	return found, nil
 }
 
-// scanSpread is scan on all idle cores.
-func (c *faceCascade) scanSpread(ctx context.Context, bands []band, found []window) ([]window, error) {
-	var mu sync.Mutex
+// spreadScan is a scan on several cores. It is kept for the next one, with its
+// function, so that a scan allocates nothing.
+type spreadScan struct {
+	cascade *faceCascade
+	ctx     context.Context
+	bands   []band
+	do      func(i int) error // scan the i-th band
+
+	mu    sync.Mutex
+	found []window
+}
+
+var spreadScans = sync.Pool{New: func() any {
+	s := new(spreadScan)
+	s.do = s.scan
+	return s
+}}
+
+func (s *spreadScan) scan(i int) error {
+	r := rooms.Get().(*room)
+	defer r.release()
+	var err error
+	if r.windows, err = s.cascade.scanBand(s.ctx, &s.bands[i], r, r.windows[:0]); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.found = append(s.found, r.windows...)
+	return nil
+}
+
+// scanSpread is scan on those of the cores that are idle.
+func (c *faceCascade) scanSpread(ctx context.Context, cores int, bands []band, found []window) ([]window, error) {
+	s := spreadScans.Get().(*spreadScan)
+	s.cascade, s.ctx, s.bands, s.found = c, ctx, bands, found
 	old := len(found)
-	err := spread(len(bands), func(i int) error {
-		r := rooms.Get().(*room)
-		defer r.release()
-		var err error
-		if r.windows, err = c.scanBand(ctx, &bands[i], r, r.windows[:0]); err != nil {
-			return err
-		}
-		mu.Lock()
-		defer mu.Unlock()
-		found = append(found, r.windows...)
-		return nil
-	})
+	err := spread(cores, len(bands), s.do)
+	found = s.found
+	s.cascade, s.ctx, s.bands, s.found = nil, nil, nil, nil
+	spreadScans.Put(s)
 	if err != nil {
 		return nil, err
 	}

@@ -22,7 +22,7 @@ func TestCalibrate(t *testing.T) {
 	if !*calibrate {
 		t.Skip("fits constants rather than testing them: run with -calibrate")
 	}
-	d, err := New()
+	d, err := New(1)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,6 +7,7 @@ import (
 	"image"
 	"math"
 	"math/rand"
+	"runtime"
 	"slices"
 	"testing"
 
@@ -59,7 +60,7 @@ func compareScans(t *testing.T, ours *faceCascade, library *pigo.Pigo, img gray,
 	t.Helper()
 	bands := s.bands(nil, img, 1)
 	alone, err1 := ours.scan(t.Context(), new(room), bands, nil)
-	spread, err2 := ours.scanSpread(t.Context(), bands, nil)
+	spread, err2 := ours.scanSpread(t.Context(), runtime.GOMAXPROCS(0), bands, nil)
 	if err := errors.Join(err1, err2); err != nil {
 		t.Fatal(err)
 	}
@@ -130,7 +131,7 @@ func TestScanOfManyWindowsIsTheLibrarys(t *testing.T) {
 
 // TestScansShareMemory: what one scan leaves behind must not show in the next.
 func TestScansShareMemory(t *testing.T) {
-	d, err := New()
+	d, err := New(runtime.GOMAXPROCS(0))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -318,49 +319,37 @@ func wholeImage(img gray) sizes {
 	return sizes{minWindow, min(img.width, img.height), shiftFactor, scaleFactor}
 }
 
+// BenchmarkScan is the scan of a photograph for faces of 20 pixels and more, by the
+// library and by this package, on as many cores as -cpu says.
 func BenchmarkScan(b *testing.B) {
-	faces, _ := cascades(b, faceFinder)
-	img := luminance(facetest.Decode(b, facetest.Path(b, "peoples.jpg")))
-	for name, scan := range map[string]func(bands []band, found []window) ([]window, error){
-		"alone": func(bands []band, found []window) ([]window, error) {
-			r := rooms.Get().(*room)
-			defer r.release()
-			return faces.scan(b.Context(), r, bands, found)
-		},
-		"spread": func(bands []band, found []window) ([]window, error) {
-			busy.Add(1)
-			defer busy.Add(-1)
-			return faces.scanSpread(b.Context(), bands, found)
-		},
-	} {
-		b.Run(name, func(b *testing.B) {
-			var bands []band
-			var found []window
-			once := func() {
-				bands = wholeImage(img).bands(bands[:0], img, 1)
-				var err error
-				if found, err = scan(bands, found[:0]); err != nil {
-					b.Fatal(err)
-				}
-			}
-			once() // what is made once
-			b.ReportAllocs()
-			for b.Loop() {
-				once()
-			}
-		})
-	}
-}
-
-func BenchmarkScanLibrary(b *testing.B) {
-	_, library := cascades(b, faceFinder)
+	faces, theirs := cascades(b, faceFinder)
 	img := luminance(facetest.Decode(b, facetest.Path(b, "peoples.jpg")))
 	s := wholeImage(img)
-	b.ReportAllocs()
-	for b.Loop() {
-		library.RunCascade(pigo.CascadeParams{
-			MinSize: s.smallest, MaxSize: s.largest, ShiftFactor: s.shift, ScaleFactor: s.scale,
-			ImageParams: params(img),
-		}, 0)
-	}
+	b.Run("by=library", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			theirs.RunCascade(pigo.CascadeParams{
+				MinSize: s.smallest, MaxSize: s.largest, ShiftFactor: s.shift, ScaleFactor: s.scale,
+				ImageParams: params(img),
+			}, 0)
+		}
+	})
+	b.Run("by=mien", func(b *testing.B) {
+		var bands []band
+		var found []window
+		once := func() {
+			busy.Add(1)
+			defer busy.Add(-1)
+			bands = s.bands(bands[:0], img, 1)
+			var err error
+			if found, err = faces.scanSpread(b.Context(), runtime.GOMAXPROCS(0), bands, found[:0]); err != nil {
+				b.Fatal(err)
+			}
+		}
+		once() // what is made once
+		b.ReportAllocs()
+		for b.Loop() {
+			once()
+		}
+	})
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"image"
 	"math/rand"
+	"runtime"
 	"slices"
 	"testing"
 
@@ -183,19 +184,13 @@ func FuzzParseLandmarkCascade(f *testing.F) {
 	})
 }
 
+// BenchmarkLandmarks is the five landmarks of a face, by the library and by this
+// package.
 func BenchmarkLandmarks(b *testing.B) {
-	d, err := New()
+	d, err := New(runtime.GOMAXPROCS(0))
 	if err != nil {
 		b.Fatal(err)
 	}
-	img := luminance(facetest.Decode(b, "../../service/selftest/sample.jpg"))
-	b.ReportAllocs()
-	for b.Loop() {
-		d.landmarks(cluster{row: 211, col: 157, size: 255}, img)
-	}
-}
-
-func BenchmarkLandmarksLibrary(b *testing.B) {
 	img := luminance(facetest.Decode(b, "../../service/selftest/sample.jpg"))
 	eye, err1 := pigo.NewPuplocCascade().UnpackCascade(eyeCascade)
 	nose, err2 := pigo.NewPuplocCascade().UnpackCascade(noseCascade)
@@ -203,13 +198,22 @@ func BenchmarkLandmarksLibrary(b *testing.B) {
 	if err := errors.Join(err1, err2, err3); err != nil {
 		b.Fatal(err)
 	}
-	for b.Loop() {
-		at := func(row, col int) *pigo.Puploc {
-			return eye.RunDetector(pigo.Puploc{Row: row, Col: col, Scale: 64, Perturbs: 63}, params(img), 0, false)
+	b.Run("by=library", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			at := func(row, col int) *pigo.Puploc {
+				return eye.RunDetector(pigo.Puploc{Row: row, Col: col, Scale: 64, Perturbs: 63}, params(img), 0, false)
+			}
+			left, right := at(192, 112), at(192, 202)
+			nose.GetLandmarkPoint(left, right, params(img), 63, false)
+			mouth.GetLandmarkPoint(left, right, params(img), 63, false)
+			mouth.GetLandmarkPoint(left, right, params(img), 63, true)
 		}
-		left, right := at(192, 112), at(192, 202)
-		nose.GetLandmarkPoint(left, right, params(img), 63, false)
-		mouth.GetLandmarkPoint(left, right, params(img), 63, false)
-		mouth.GetLandmarkPoint(left, right, params(img), 63, true)
-	}
+	})
+	b.Run("by=mien", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			d.landmarks(cluster{row: 211, col: 157, size: 255}, img)
+		}
+	})
 }

@@ -11,6 +11,7 @@ import (
 	_ "embed" // the cascades
 	"fmt"
 	"image"
+	"math"
 	"slices"
 	"sync"
 
@@ -40,14 +41,17 @@ const Version = "1.4.6+2"
 type Detector struct {
 	*Landmarker
 	faces *faceCascade
+	cores int
 
 	workspaces sync.Pool // of *workspace
 }
 
 var _ face.Detector = (*Detector)(nil)
 
-// New unpacks the embedded cascades. An error means that the binary is broken.
-func New() (*Detector, error) {
+// New unpacks the embedded cascades. A call that is alone in the process spreads
+// over as many cores as it is told, at least 1, and over fewer when others run
+// beside it; the faces are the same. An error means that the binary is broken.
+func New(cores int) (*Detector, error) {
 	faces, err := parseFaceCascade(faceFinder)
 	if err != nil {
 		return nil, fmt.Errorf("face cascade: %w", err)
@@ -56,7 +60,7 @@ func New() (*Detector, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &Detector{Landmarker: l, faces: faces}
+	d := &Detector{Landmarker: l, faces: faces, cores: max(1, cores)}
 	d.workspaces.New = func() any { return new(workspace) }
 	return d, nil
 }
@@ -72,8 +76,7 @@ func (d *Detector) Info() face.Info {
 	}
 }
 
-// Detect implements face.Detector. It runs on one core, and on those that no other
-// call uses; the faces are the same. A scan costs about as many windows as the
+// Detect implements face.Detector. A scan costs about as many windows as the
 // image has pixels, divided by the square of a tenth of the smallest face; when
 // the caller leaves that to the detector it stays 20 pixels up to a megapixel and
 // grows with the square root of the area from there.
@@ -83,23 +86,17 @@ func (d *Detector) Detect(ctx context.Context, img image.Image, opts face.Option
 	w := d.workspaces.Get().(*workspace)
 	defer d.release(w)
 	g := luminanceIn(img, &w.luminance)
-	smallest := smallestWindow(g.width, g.height)
-	if opts.MinFaceSize > 0 {
-		// A face that just reaches the size may be found in a window a step
-		// smaller.
-		smallest = max(minWindow, int(float64(opts.MinFaceSize)/(longerSide*scaleFactor)))
-	}
-	candidates, err := d.candidates(ctx, w, g, smallest)
+	candidates, err := d.candidates(ctx, w, g, smallestFor(g.width, g.height, opts.MinFaceSize))
 	if err != nil {
 		return nil, err
 	}
 	// Before clamping: a face is not smaller for being cut by the frame.
 	candidates = slices.DeleteFunc(candidates, func(c cluster) bool {
 		box := c.box()
-		return max(box.Width(), box.Height()) < float64(opts.MinFaceSize)
+		return max(box.Width(), box.Height()) < opts.MinFaceSize
 	})
 	faces := make([]face.Face, len(candidates))
-	err = spread(len(candidates), func(i int) error {
+	err = spread(d.cores, len(candidates), func(i int) error {
 		c := candidates[i]
 		points, agreement := d.landmarks(c, g)
 		faces[i] = face.Face{Box: c.box().Clamp(g.width, g.height), Confidence: confidence(c, agreement)}
@@ -121,19 +118,44 @@ func (d *Detector) Detect(ctx context.Context, img image.Image, opts face.Option
 	return faces, nil
 }
 
+// Needs implements face.Detector.
+func (d *Detector) Needs(width, height int, opts face.Options) face.Needs {
+	n := face.Needs{Gray: true, Reduce: 1}
+	for smallestFor(width, height, opts.MinFaceSize) >= 2*n.Reduce*leastReduced {
+		n.Reduce *= 2
+	}
+	return n
+}
+
+// leastReduced is the smallest window, in pixels, that an image may be reduced to.
+// Halved to it, images of 12 megapixels have as many faces found and fewer false
+// ones, and their landmarks are up to a tenth farther off; a quarter of the size
+// costs faces as well (docs/performance.md).
+const leastReduced = 32
+
+// smallestFor returns the smallest window of a scan for faces of minFaceSize
+// pixels and more, or of those that the detector chooses when it is 0.
+func smallestFor(width, height int, minFaceSize float64) int {
+	if minFaceSize <= 0 {
+		return smallestWindow(width, height)
+	}
+	// A face that just reaches the size may be found in a window a step smaller.
+	return int(max(minWindow, min(minFaceSize/(longerSide*scaleFactor), math.MaxInt32)))
+}
+
 // candidates are the places that may be faces, each looked at twice. They are good
 // for as long as w is not used again.
 func (d *Detector) candidates(ctx context.Context, w *workspace, img gray, smallest int) ([]cluster, error) {
 	w.levels = w.levels.reduce(img)
 	w.bands = w.levels.bands(w.bands[:0], smallest)
 	var err error
-	if w.windows, err = d.faces.scanSpread(ctx, w.bands, w.windows[:0]); err != nil {
+	if w.windows, err = d.faces.scanSpread(ctx, d.cores, w.bands, w.windows[:0]); err != nil {
 		return nil, err
 	}
 	if w.clusters, err = merge(ctx, w.windows, w.clusters[:0]); err != nil {
 		return nil, err
 	}
-	err = spread(len(w.clusters), func(i int) (err error) {
+	err = spread(d.cores, len(w.clusters), func(i int) (err error) {
 		w.clusters[i], err = w.levels.lookAgain(ctx, d.faces, w.clusters[i])
 		return err
 	})

@@ -122,9 +122,9 @@ func TestDetectIsDeterministic(t *testing.T) {
 
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(0))
 	var wg sync.WaitGroup
-	shared := newDetector(t)
 	for _, procs := range []int{1, 4} {
 		runtime.GOMAXPROCS(procs)
+		shared := newDetector(t)
 		for name, m := range same {
 			wg.Go(func() {
 				got, err := shared.Detect(t.Context(), m, face.Options{})
@@ -170,7 +170,7 @@ func TestDetectAnySize(t *testing.T) {
 			img.Pix[i] = uint8(i * 31)
 		}
 		for _, smallest := range []int{0, 1, 20, 1 << 30} {
-			if _, err := d.Detect(t.Context(), img, face.Options{MinFaceSize: smallest}); err != nil {
+			if _, err := d.Detect(t.Context(), img, face.Options{MinFaceSize: float64(smallest)}); err != nil {
 				t.Errorf("%v, smallest face %d: %v", size, smallest, err)
 			}
 		}

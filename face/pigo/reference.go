@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"image"
+	"math"
 	"slices"
 
 	pigo "github.com/esimov/pigo/core"
@@ -28,7 +29,7 @@ var _ face.Detector = (*Reference)(nil)
 // NewReference unpacks the embedded cascades. An error means that the binary is
 // broken.
 func NewReference() (*Reference, error) {
-	d, err := New()
+	d, err := New(1)
 	if err != nil {
 		return nil, err
 	}
@@ -50,11 +51,16 @@ func (r *Reference) Info() face.Info {
 	}
 }
 
+// Needs implements face.Detector. The library looks at all of an image.
+func (r *Reference) Needs(int, int, face.Options) face.Needs {
+	return face.Needs{Gray: true, Reduce: 1}
+}
+
 // Detect implements face.Detector. It runs on one core, and takes as long as the
 // library does.
 func (r *Reference) Detect(ctx context.Context, img image.Image, opts face.Options) ([]face.Face, error) {
 	g := luminance(img)
-	windows, err := libraryScan(ctx, r.faces, g, max(minWindow, opts.MinFaceSize))
+	windows, err := libraryScan(ctx, r.faces, g, int(max(minWindow, min(opts.MinFaceSize, math.MaxInt32))))
 	if err != nil {
 		return nil, err
 	}

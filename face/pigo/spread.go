@@ -10,11 +10,14 @@ import (
 // is.
 var busy atomic.Int64
 
-// work is a number of calls that do not depend on each other.
+// work is a number of calls that do not depend on each other. It is kept for the
+// next ones, with its helper, so that they allocate nothing.
 type work struct {
-	do   func(i int) error
-	n    int64
-	next atomic.Int64 // call to make
+	do     func(i int) error
+	n      int64
+	next   atomic.Int64 // call to make
+	cores  int64
+	helper func() // help
 
 	helpers sync.WaitGroup
 	// failed guards what the first call that failed left.
@@ -23,26 +26,37 @@ type work struct {
 	panicked any
 }
 
+var works = sync.Pool{New: func() any {
+	w := new(work)
+	w.helper = w.help
+	return w
+}}
+
 // spread calls do with 0 to n-1, until a call fails, and returns its error. It does
-// so on this goroutine, which busy has counted, and on others while there are
-// cores that busy leaves free. These helpers go when others call Detect, and after
+// so on this goroutine, which busy has counted, and on others while busy leaves
+// some of the cores free. These helpers go when others call Detect, and after
 // each call of do, which should not take much more than a millisecond, they let
 // whatever else waits for a core go first.
-func spread(n int, do func(i int) error) (err error) {
-	w := &work{do: do, n: int64(n)}
+func spread(cores, n int, do func(i int) error) (err error) {
+	w := works.Get().(*work)
+	w.do, w.n, w.cores = do, int64(n), int64(cores)
+	w.next.Store(0)
 	defer func() {
 		w.helpers.Wait()
-		if w.panicked != nil {
+		var panicked any
+		err, panicked = w.err, w.panicked
+		w.do, w.err, w.panicked, w.failed = nil, nil, nil, sync.Once{}
+		works.Put(w)
+		if panicked != nil {
 			// It is the caller's, who may know what to do.
-			panic(w.panicked)
+			panic(panicked)
 		}
-		err = w.err
 	}()
-	cores := int64(runtime.GOMAXPROCS(0))
 	for more := n > 0; more; more = w.one() {
-		for now := busy.Load(); now < cores && w.next.Load()+1 < w.n; now = busy.Load() {
+		for now := busy.Load(); now < w.cores && w.next.Load()+1 < w.n; now = busy.Load() {
 			if busy.CompareAndSwap(now, now+1) {
-				w.helpers.Go(func() { w.help(cores) })
+				w.helpers.Add(1)
+				go w.helper()
 			}
 		}
 	}
@@ -63,7 +77,8 @@ func (w *work) one() bool {
 	return err == nil
 }
 
-func (w *work) help(cores int64) {
+func (w *work) help() {
+	defer w.helpers.Done()
 	defer busy.Add(-1)
 	defer func() {
 		if p := recover(); p != nil {
@@ -71,7 +86,7 @@ func (w *work) help(cores int64) {
 			w.failed.Do(func() { w.panicked = p })
 		}
 	}()
-	for busy.Load() <= cores && w.one() {
+	for busy.Load() <= w.cores && w.one() {
 		runtime.Gosched()
 	}
 }

@@ -33,7 +33,7 @@ func TestSpreadUsesIdleCores(t *testing.T) {
 	var together sync.WaitGroup
 	together.Add(3)
 	var calls [100]atomic.Int64
-	err := spread(len(calls), func(i int) error {
+	err := spread(3, len(calls), func(i int) error {
 		if calls[i].Add(1); i < 3 {
 			together.Done()
 			together.Wait()
@@ -57,7 +57,7 @@ func TestSpreadLeavesBusyCores(t *testing.T) {
 	onCores(t, 2)
 	callers(t, 2)
 	at := 0 // unguarded: the race detector would see a second goroutine
-	err := spread(1000, func(i int) error {
+	err := spread(2, 1000, func(i int) error {
 		if i != at {
 			t.Errorf("call %d, want %d", i, at)
 		}
@@ -72,14 +72,15 @@ func TestSpreadLeavesBusyCores(t *testing.T) {
 func TestHelpersGiveCoresBack(t *testing.T) {
 	callers(t, 1)
 	calls := 0
-	w := &work{n: 1000, do: func(int) error {
+	w := &work{n: 1000, cores: 2, do: func(int) error {
 		if calls++; calls == 10 {
 			busy.Add(1) // somebody else calls
 		}
 		return nil
 	}}
 	busy.Add(1) // the helper
-	w.help(2)
+	w.helpers.Add(1)
+	w.help()
 	if calls != 10 {
 		t.Errorf("%d calls, want 10", calls)
 	}
@@ -90,7 +91,7 @@ func TestSpreadStopsAtErrors(t *testing.T) {
 	callers(t, 1)
 	broken := errors.New("broken")
 	var calls atomic.Int64
-	err := spread(1_000_000, func(i int) error {
+	err := spread(runtime.GOMAXPROCS(0), 1_000_000, func(i int) error {
 		calls.Add(1)
 		if i >= 10 {
 			return broken
@@ -106,7 +107,7 @@ func TestSpreadStopsAtErrors(t *testing.T) {
 }
 
 func TestSpreadOfNothing(t *testing.T) {
-	if err := spread(0, func(int) error { return errors.New("called") }); err != nil {
+	if err := spread(2, 0, func(int) error { return errors.New("called") }); err != nil {
 		t.Error(err)
 	}
 }
@@ -124,7 +125,7 @@ func TestSpreadPanics(t *testing.T) {
 			}()
 			var both sync.WaitGroup
 			both.Add(2)
-			_ = spread(2, func(i int) error {
+			_ = spread(2, 2, func(i int) error {
 				both.Done()
 				both.Wait()
 				if i == panics {

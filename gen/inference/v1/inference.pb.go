@@ -444,7 +444,14 @@ type InferResults struct {
 	// The model that answered, by the name that DetectOptions.model takes.
 	Model string `protobuf:"bytes,6,opt,name=model,proto3" json:"model,omitempty"`
 	// Where the time went.
-	Timing        *Timing `protobuf:"bytes,7,opt,name=timing,proto3" json:"timing,omitempty"`
+	Timing *Timing `protobuf:"bytes,7,opt,name=timing,proto3" json:"timing,omitempty"`
+	// Why there is no answer for this image; then only image_id, meta_data and
+	// index are set beside it. In streams and batches only: Predict fails as a
+	// call.
+	Error *ItemError `protobuf:"bytes,8,opt,name=error,proto3" json:"error,omitempty"`
+	// Which image this is about, counted from 0 in the order of sending. In streams
+	// and batches only.
+	Index         *int32 `protobuf:"varint,9,opt,name=index,proto3,oneof" json:"index,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -528,6 +535,133 @@ func (x *InferResults) GetTiming() *Timing {
 	return nil
 }
 
+func (x *InferResults) GetError() *ItemError {
+	if x != nil {
+		return x.Error
+	}
+	return nil
+}
+
+func (x *InferResults) GetIndex() int32 {
+	if x != nil && x.Index != nil {
+		return *x.Index
+	}
+	return 0
+}
+
+// ItemError tells why one image of a stream or batch has no answer.
+type ItemError struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The gRPC status code that Predict would have failed with, such as 3 for
+	// INVALID_ARGUMENT.
+	Code int32 `protobuf:"varint,1,opt,name=code,proto3" json:"code,omitempty"`
+	// One of the reasons in the table of docs/api.md, such as CORRUPT_IMAGE. With
+	// OVERLOADED and DRAINING the same image may well succeed soon, or elsewhere.
+	Reason string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	// For people.
+	Message       string `protobuf:"bytes,3,opt,name=message,proto3" json:"message,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ItemError) Reset() {
+	*x = ItemError{}
+	mi := &file_inference_v1_inference_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ItemError) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ItemError) ProtoMessage() {}
+
+func (x *ItemError) ProtoReflect() protoreflect.Message {
+	mi := &file_inference_v1_inference_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ItemError.ProtoReflect.Descriptor instead.
+func (*ItemError) Descriptor() ([]byte, []int) {
+	return file_inference_v1_inference_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *ItemError) GetCode() int32 {
+	if x != nil {
+		return x.Code
+	}
+	return 0
+}
+
+func (x *ItemError) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *ItemError) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
+// PredictBatchRequest is several images to look at.
+type PredictBatchRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// At most 100. Each may have options of its own. Together at most 64 MiB of
+	// raw_data unless the server is configured otherwise.
+	Images        []*Image `protobuf:"bytes,1,rep,name=images,proto3" json:"images,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PredictBatchRequest) Reset() {
+	*x = PredictBatchRequest{}
+	mi := &file_inference_v1_inference_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PredictBatchRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PredictBatchRequest) ProtoMessage() {}
+
+func (x *PredictBatchRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_inference_v1_inference_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PredictBatchRequest.ProtoReflect.Descriptor instead.
+func (*PredictBatchRequest) Descriptor() ([]byte, []int) {
+	return file_inference_v1_inference_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *PredictBatchRequest) GetImages() []*Image {
+	if x != nil {
+		return x.Images
+	}
+	return nil
+}
+
 // Result is one face.
 type Result struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -545,7 +679,7 @@ type Result struct {
 
 func (x *Result) Reset() {
 	*x = Result{}
-	mi := &file_inference_v1_inference_proto_msgTypes[4]
+	mi := &file_inference_v1_inference_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -557,7 +691,7 @@ func (x *Result) String() string {
 func (*Result) ProtoMessage() {}
 
 func (x *Result) ProtoReflect() protoreflect.Message {
-	mi := &file_inference_v1_inference_proto_msgTypes[4]
+	mi := &file_inference_v1_inference_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -570,7 +704,7 @@ func (x *Result) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Result.ProtoReflect.Descriptor instead.
 func (*Result) Descriptor() ([]byte, []int) {
-	return file_inference_v1_inference_proto_rawDescGZIP(), []int{4}
+	return file_inference_v1_inference_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Result) GetBox() *Box {
@@ -608,7 +742,7 @@ type Box struct {
 
 func (x *Box) Reset() {
 	*x = Box{}
-	mi := &file_inference_v1_inference_proto_msgTypes[5]
+	mi := &file_inference_v1_inference_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -620,7 +754,7 @@ func (x *Box) String() string {
 func (*Box) ProtoMessage() {}
 
 func (x *Box) ProtoReflect() protoreflect.Message {
-	mi := &file_inference_v1_inference_proto_msgTypes[5]
+	mi := &file_inference_v1_inference_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -633,7 +767,7 @@ func (x *Box) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Box.ProtoReflect.Descriptor instead.
 func (*Box) Descriptor() ([]byte, []int) {
-	return file_inference_v1_inference_proto_rawDescGZIP(), []int{5}
+	return file_inference_v1_inference_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Box) GetUpLeft() *Point {
@@ -663,7 +797,7 @@ type Point struct {
 
 func (x *Point) Reset() {
 	*x = Point{}
-	mi := &file_inference_v1_inference_proto_msgTypes[6]
+	mi := &file_inference_v1_inference_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -675,7 +809,7 @@ func (x *Point) String() string {
 func (*Point) ProtoMessage() {}
 
 func (x *Point) ProtoReflect() protoreflect.Message {
-	mi := &file_inference_v1_inference_proto_msgTypes[6]
+	mi := &file_inference_v1_inference_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -688,7 +822,7 @@ func (x *Point) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Point.ProtoReflect.Descriptor instead.
 func (*Point) Descriptor() ([]byte, []int) {
-	return file_inference_v1_inference_proto_rawDescGZIP(), []int{6}
+	return file_inference_v1_inference_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Point) GetX() int32 {
@@ -724,7 +858,7 @@ type Landmarks struct {
 
 func (x *Landmarks) Reset() {
 	*x = Landmarks{}
-	mi := &file_inference_v1_inference_proto_msgTypes[7]
+	mi := &file_inference_v1_inference_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -736,7 +870,7 @@ func (x *Landmarks) String() string {
 func (*Landmarks) ProtoMessage() {}
 
 func (x *Landmarks) ProtoReflect() protoreflect.Message {
-	mi := &file_inference_v1_inference_proto_msgTypes[7]
+	mi := &file_inference_v1_inference_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -749,7 +883,7 @@ func (x *Landmarks) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Landmarks.ProtoReflect.Descriptor instead.
 func (*Landmarks) Descriptor() ([]byte, []int) {
-	return file_inference_v1_inference_proto_rawDescGZIP(), []int{7}
+	return file_inference_v1_inference_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Landmarks) GetLeftEye() *Point {
@@ -803,7 +937,7 @@ type Timing struct {
 
 func (x *Timing) Reset() {
 	*x = Timing{}
-	mi := &file_inference_v1_inference_proto_msgTypes[8]
+	mi := &file_inference_v1_inference_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -815,7 +949,7 @@ func (x *Timing) String() string {
 func (*Timing) ProtoMessage() {}
 
 func (x *Timing) ProtoReflect() protoreflect.Message {
-	mi := &file_inference_v1_inference_proto_msgTypes[8]
+	mi := &file_inference_v1_inference_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -828,7 +962,7 @@ func (x *Timing) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Timing.ProtoReflect.Descriptor instead.
 func (*Timing) Descriptor() ([]byte, []int) {
-	return file_inference_v1_inference_proto_rawDescGZIP(), []int{8}
+	return file_inference_v1_inference_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Timing) GetQueue() *durationpb.Duration {
@@ -861,7 +995,7 @@ type ListModelsRequest struct {
 
 func (x *ListModelsRequest) Reset() {
 	*x = ListModelsRequest{}
-	mi := &file_inference_v1_inference_proto_msgTypes[9]
+	mi := &file_inference_v1_inference_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -873,7 +1007,7 @@ func (x *ListModelsRequest) String() string {
 func (*ListModelsRequest) ProtoMessage() {}
 
 func (x *ListModelsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_inference_v1_inference_proto_msgTypes[9]
+	mi := &file_inference_v1_inference_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -886,7 +1020,7 @@ func (x *ListModelsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListModelsRequest.ProtoReflect.Descriptor instead.
 func (*ListModelsRequest) Descriptor() ([]byte, []int) {
-	return file_inference_v1_inference_proto_rawDescGZIP(), []int{9}
+	return file_inference_v1_inference_proto_rawDescGZIP(), []int{11}
 }
 
 // ListModelsResponse tells the models of this server.
@@ -900,7 +1034,7 @@ type ListModelsResponse struct {
 
 func (x *ListModelsResponse) Reset() {
 	*x = ListModelsResponse{}
-	mi := &file_inference_v1_inference_proto_msgTypes[10]
+	mi := &file_inference_v1_inference_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -912,7 +1046,7 @@ func (x *ListModelsResponse) String() string {
 func (*ListModelsResponse) ProtoMessage() {}
 
 func (x *ListModelsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_inference_v1_inference_proto_msgTypes[10]
+	mi := &file_inference_v1_inference_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -925,7 +1059,7 @@ func (x *ListModelsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListModelsResponse.ProtoReflect.Descriptor instead.
 func (*ListModelsResponse) Descriptor() ([]byte, []int) {
-	return file_inference_v1_inference_proto_rawDescGZIP(), []int{10}
+	return file_inference_v1_inference_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ListModelsResponse) GetModels() []*Model {
@@ -965,7 +1099,7 @@ type Model struct {
 
 func (x *Model) Reset() {
 	*x = Model{}
-	mi := &file_inference_v1_inference_proto_msgTypes[11]
+	mi := &file_inference_v1_inference_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -977,7 +1111,7 @@ func (x *Model) String() string {
 func (*Model) ProtoMessage() {}
 
 func (x *Model) ProtoReflect() protoreflect.Message {
-	mi := &file_inference_v1_inference_proto_msgTypes[11]
+	mi := &file_inference_v1_inference_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -990,7 +1124,7 @@ func (x *Model) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Model.ProtoReflect.Descriptor instead.
 func (*Model) Descriptor() ([]byte, []int) {
-	return file_inference_v1_inference_proto_rawDescGZIP(), []int{11}
+	return file_inference_v1_inference_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Model) GetName() string {
@@ -1081,7 +1215,7 @@ const file_inference_v1_inference_proto_rawDesc = "" +
 	"\ttimestamp\x18\x01 \x01(\x01R\ttimestamp\x12;\n" +
 	"\venvironment\x18\x02 \x01(\x0e2\x19.inference.v1.EnvironmentR\venvironment\x12\x12\n" +
 	"\x04uuid\x18\x03 \x01(\tR\x04uuid\x12\x19\n" +
-	"\biso_date\x18\x04 \x01(\tR\aisoDate\"\x80\x02\n" +
+	"\biso_date\x18\x04 \x01(\tR\aisoDate\"\xd4\x02\n" +
 	"\fInferResults\x12\x19\n" +
 	"\bimage_id\x18\x01 \x01(\tR\aimageId\x123\n" +
 	"\tmeta_data\x18\x02 \x01(\v2\x16.inference.v1.MetaDataR\bmetaData\x12.\n" +
@@ -1089,7 +1223,16 @@ const file_inference_v1_inference_proto_rawDesc = "" +
 	"\x05width\x18\x04 \x01(\x05R\x05width\x12\x16\n" +
 	"\x06height\x18\x05 \x01(\x05R\x06height\x12\x14\n" +
 	"\x05model\x18\x06 \x01(\tR\x05model\x12,\n" +
-	"\x06timing\x18\a \x01(\v2\x14.inference.v1.TimingR\x06timing\"\x84\x01\n" +
+	"\x06timing\x18\a \x01(\v2\x14.inference.v1.TimingR\x06timing\x12-\n" +
+	"\x05error\x18\b \x01(\v2\x17.inference.v1.ItemErrorR\x05error\x12\x19\n" +
+	"\x05index\x18\t \x01(\x05H\x00R\x05index\x88\x01\x01B\b\n" +
+	"\x06_index\"Q\n" +
+	"\tItemError\x12\x12\n" +
+	"\x04code\x18\x01 \x01(\x05R\x04code\x12\x16\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x18\n" +
+	"\amessage\x18\x03 \x01(\tR\amessage\"B\n" +
+	"\x13PredictBatchRequest\x12+\n" +
+	"\x06images\x18\x01 \x03(\v2\x13.inference.v1.ImageR\x06images\"\x84\x01\n" +
 	"\x06Result\x12#\n" +
 	"\x03box\x18\x01 \x01(\v2\x11.inference.v1.BoxR\x03box\x125\n" +
 	"\tlandmarks\x18\x02 \x01(\v2\x17.inference.v1.LandmarksR\tlandmarks\x12\x1e\n" +
@@ -1140,9 +1283,11 @@ const file_inference_v1_inference_proto_rawDesc = "" +
 	"\x13ENVIRONMENT_UNKNOWN\x10\x00\x12\x1a\n" +
 	"\x16ENVIRONMENT_PRODUCTION\x10\x01\x12\x1b\n" +
 	"\x17ENVIRONMENT_DEVELOPMENT\x10\x02\x12\x17\n" +
-	"\x13ENVIRONMENT_STAGING\x10\x032\xa2\x01\n" +
+	"\x13ENVIRONMENT_STAGING\x10\x032\xbe\x02\n" +
 	"\tInference\x12?\n" +
-	"\aPredict\x12\x13.inference.v1.Image\x1a\x1a.inference.v1.InferResults\"\x03\x90\x02\x01\x12T\n" +
+	"\aPredict\x12\x13.inference.v1.Image\x1a\x1a.inference.v1.InferResults\"\x03\x90\x02\x01\x12D\n" +
+	"\rPredictStream\x12\x13.inference.v1.Image\x1a\x1a.inference.v1.InferResults(\x010\x01\x12T\n" +
+	"\fPredictBatch\x12!.inference.v1.PredictBatchRequest\x1a\x1a.inference.v1.InferResults\"\x03\x90\x02\x010\x01\x12T\n" +
 	"\n" +
 	"ListModels\x12\x1f.inference.v1.ListModelsRequest\x1a .inference.v1.ListModelsResponse\"\x03\x90\x02\x01B:Z8github.com/mienproject/mien/gen/inference/v1;inferencev1b\x06proto3"
 
@@ -1159,7 +1304,7 @@ func file_inference_v1_inference_proto_rawDescGZIP() []byte {
 }
 
 var file_inference_v1_inference_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_inference_v1_inference_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
+var file_inference_v1_inference_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
 var file_inference_v1_inference_proto_goTypes = []any{
 	(PixelFormat)(0),            // 0: inference.v1.PixelFormat
 	(Environment)(0),            // 1: inference.v1.Environment
@@ -1167,15 +1312,17 @@ var file_inference_v1_inference_proto_goTypes = []any{
 	(*DetectOptions)(nil),       // 3: inference.v1.DetectOptions
 	(*MetaData)(nil),            // 4: inference.v1.MetaData
 	(*InferResults)(nil),        // 5: inference.v1.InferResults
-	(*Result)(nil),              // 6: inference.v1.Result
-	(*Box)(nil),                 // 7: inference.v1.Box
-	(*Point)(nil),               // 8: inference.v1.Point
-	(*Landmarks)(nil),           // 9: inference.v1.Landmarks
-	(*Timing)(nil),              // 10: inference.v1.Timing
-	(*ListModelsRequest)(nil),   // 11: inference.v1.ListModelsRequest
-	(*ListModelsResponse)(nil),  // 12: inference.v1.ListModelsResponse
-	(*Model)(nil),               // 13: inference.v1.Model
-	(*durationpb.Duration)(nil), // 14: google.protobuf.Duration
+	(*ItemError)(nil),           // 6: inference.v1.ItemError
+	(*PredictBatchRequest)(nil), // 7: inference.v1.PredictBatchRequest
+	(*Result)(nil),              // 8: inference.v1.Result
+	(*Box)(nil),                 // 9: inference.v1.Box
+	(*Point)(nil),               // 10: inference.v1.Point
+	(*Landmarks)(nil),           // 11: inference.v1.Landmarks
+	(*Timing)(nil),              // 12: inference.v1.Timing
+	(*ListModelsRequest)(nil),   // 13: inference.v1.ListModelsRequest
+	(*ListModelsResponse)(nil),  // 14: inference.v1.ListModelsResponse
+	(*Model)(nil),               // 15: inference.v1.Model
+	(*durationpb.Duration)(nil), // 16: google.protobuf.Duration
 }
 var file_inference_v1_inference_proto_depIdxs = []int32{
 	4,  // 0: inference.v1.Image.meta_data:type_name -> inference.v1.MetaData
@@ -1183,30 +1330,36 @@ var file_inference_v1_inference_proto_depIdxs = []int32{
 	0,  // 2: inference.v1.Image.pixel_format:type_name -> inference.v1.PixelFormat
 	1,  // 3: inference.v1.MetaData.environment:type_name -> inference.v1.Environment
 	4,  // 4: inference.v1.InferResults.meta_data:type_name -> inference.v1.MetaData
-	6,  // 5: inference.v1.InferResults.results:type_name -> inference.v1.Result
-	10, // 6: inference.v1.InferResults.timing:type_name -> inference.v1.Timing
-	7,  // 7: inference.v1.Result.box:type_name -> inference.v1.Box
-	9,  // 8: inference.v1.Result.landmarks:type_name -> inference.v1.Landmarks
-	8,  // 9: inference.v1.Box.up_left:type_name -> inference.v1.Point
-	8,  // 10: inference.v1.Box.lower_right:type_name -> inference.v1.Point
-	8,  // 11: inference.v1.Landmarks.left_eye:type_name -> inference.v1.Point
-	8,  // 12: inference.v1.Landmarks.right_eye:type_name -> inference.v1.Point
-	8,  // 13: inference.v1.Landmarks.nose:type_name -> inference.v1.Point
-	8,  // 14: inference.v1.Landmarks.mouth_left:type_name -> inference.v1.Point
-	8,  // 15: inference.v1.Landmarks.mouth_right:type_name -> inference.v1.Point
-	14, // 16: inference.v1.Timing.queue:type_name -> google.protobuf.Duration
-	14, // 17: inference.v1.Timing.decode:type_name -> google.protobuf.Duration
-	14, // 18: inference.v1.Timing.detect:type_name -> google.protobuf.Duration
-	13, // 19: inference.v1.ListModelsResponse.models:type_name -> inference.v1.Model
-	2,  // 20: inference.v1.Inference.Predict:input_type -> inference.v1.Image
-	11, // 21: inference.v1.Inference.ListModels:input_type -> inference.v1.ListModelsRequest
-	5,  // 22: inference.v1.Inference.Predict:output_type -> inference.v1.InferResults
-	12, // 23: inference.v1.Inference.ListModels:output_type -> inference.v1.ListModelsResponse
-	22, // [22:24] is the sub-list for method output_type
-	20, // [20:22] is the sub-list for method input_type
-	20, // [20:20] is the sub-list for extension type_name
-	20, // [20:20] is the sub-list for extension extendee
-	0,  // [0:20] is the sub-list for field type_name
+	8,  // 5: inference.v1.InferResults.results:type_name -> inference.v1.Result
+	12, // 6: inference.v1.InferResults.timing:type_name -> inference.v1.Timing
+	6,  // 7: inference.v1.InferResults.error:type_name -> inference.v1.ItemError
+	2,  // 8: inference.v1.PredictBatchRequest.images:type_name -> inference.v1.Image
+	9,  // 9: inference.v1.Result.box:type_name -> inference.v1.Box
+	11, // 10: inference.v1.Result.landmarks:type_name -> inference.v1.Landmarks
+	10, // 11: inference.v1.Box.up_left:type_name -> inference.v1.Point
+	10, // 12: inference.v1.Box.lower_right:type_name -> inference.v1.Point
+	10, // 13: inference.v1.Landmarks.left_eye:type_name -> inference.v1.Point
+	10, // 14: inference.v1.Landmarks.right_eye:type_name -> inference.v1.Point
+	10, // 15: inference.v1.Landmarks.nose:type_name -> inference.v1.Point
+	10, // 16: inference.v1.Landmarks.mouth_left:type_name -> inference.v1.Point
+	10, // 17: inference.v1.Landmarks.mouth_right:type_name -> inference.v1.Point
+	16, // 18: inference.v1.Timing.queue:type_name -> google.protobuf.Duration
+	16, // 19: inference.v1.Timing.decode:type_name -> google.protobuf.Duration
+	16, // 20: inference.v1.Timing.detect:type_name -> google.protobuf.Duration
+	15, // 21: inference.v1.ListModelsResponse.models:type_name -> inference.v1.Model
+	2,  // 22: inference.v1.Inference.Predict:input_type -> inference.v1.Image
+	2,  // 23: inference.v1.Inference.PredictStream:input_type -> inference.v1.Image
+	7,  // 24: inference.v1.Inference.PredictBatch:input_type -> inference.v1.PredictBatchRequest
+	13, // 25: inference.v1.Inference.ListModels:input_type -> inference.v1.ListModelsRequest
+	5,  // 26: inference.v1.Inference.Predict:output_type -> inference.v1.InferResults
+	5,  // 27: inference.v1.Inference.PredictStream:output_type -> inference.v1.InferResults
+	5,  // 28: inference.v1.Inference.PredictBatch:output_type -> inference.v1.InferResults
+	14, // 29: inference.v1.Inference.ListModels:output_type -> inference.v1.ListModelsResponse
+	26, // [26:30] is the sub-list for method output_type
+	22, // [22:26] is the sub-list for method input_type
+	22, // [22:22] is the sub-list for extension type_name
+	22, // [22:22] is the sub-list for extension extendee
+	0,  // [0:22] is the sub-list for field type_name
 }
 
 func init() { file_inference_v1_inference_proto_init() }
@@ -1215,13 +1368,14 @@ func file_inference_v1_inference_proto_init() {
 		return
 	}
 	file_inference_v1_inference_proto_msgTypes[1].OneofWrappers = []any{}
+	file_inference_v1_inference_proto_msgTypes[3].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_inference_v1_inference_proto_rawDesc), len(file_inference_v1_inference_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   12,
+			NumMessages:   14,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -45,6 +45,10 @@ const (
 const (
 	// InferencePredictProcedure is the fully-qualified name of the Inference's Predict RPC.
 	InferencePredictProcedure = "/inference.v1.Inference/Predict"
+	// InferencePredictStreamProcedure is the fully-qualified name of the Inference's PredictStream RPC.
+	InferencePredictStreamProcedure = "/inference.v1.Inference/PredictStream"
+	// InferencePredictBatchProcedure is the fully-qualified name of the Inference's PredictBatch RPC.
+	InferencePredictBatchProcedure = "/inference.v1.Inference/PredictBatch"
 	// InferenceListModelsProcedure is the fully-qualified name of the Inference's ListModels RPC.
 	InferenceListModelsProcedure = "/inference.v1.Inference/ListModels"
 )
@@ -57,6 +61,22 @@ type InferenceClient interface {
 	// It changes nothing on the server, so Connect clients may call it with GET
 	// for images whose URL stays under 64 KiB (about 40 KB of image).
 	Predict(context.Context, *v1.Image) (*v1.InferResults, error)
+	// PredictStream returns the faces of each image of a stream, in the order in
+	// which the images came. Several are in work at once, at most as many as the
+	// server has workers; then it reads no further until answers were taken, so
+	// callers have to read while they send. An image that fails is answered with
+	// error, and the stream goes on: only a message that cannot be read, or is over
+	// the limit, ends it. Needs HTTP/2.
+	//
+	// When the server is full, images of a stream wait where a single call would be
+	// refused. The server's time-outs count for each image; a deadline of the
+	// caller's is for the stream as a whole, as everywhere in gRPC.
+	PredictStream(context.Context) (*connect.BidiStreamForClientSimple[v1.Image, v1.InferResults], error)
+	// PredictBatch returns the faces of several images, each as soon as it is done:
+	// InferResults.index and image_id tell which. It is for browsers too, which
+	// cannot stream requests. An image that fails is answered with error. Queueing
+	// and deadlines are as in PredictStream.
+	PredictBatch(context.Context, *v1.PredictBatchRequest) (*connect.ServerStreamForClient[v1.InferResults], error)
 	// ListModels tells the models that DetectOptions.model can name.
 	ListModels(context.Context, *v1.ListModelsRequest) (*v1.ListModelsResponse, error)
 }
@@ -79,6 +99,19 @@ func NewInferenceClient(httpClient connect.HTTPClient, baseURL string, opts ...c
 			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
 			connect.WithClientOptions(opts...),
 		),
+		predictStream: connect.NewClient[v1.Image, v1.InferResults](
+			httpClient,
+			baseURL+InferencePredictStreamProcedure,
+			connect.WithSchema(inferenceMethods.ByName("PredictStream")),
+			connect.WithClientOptions(opts...),
+		),
+		predictBatch: connect.NewClient[v1.PredictBatchRequest, v1.InferResults](
+			httpClient,
+			baseURL+InferencePredictBatchProcedure,
+			connect.WithSchema(inferenceMethods.ByName("PredictBatch")),
+			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+			connect.WithClientOptions(opts...),
+		),
 		listModels: connect.NewClient[v1.ListModelsRequest, v1.ListModelsResponse](
 			httpClient,
 			baseURL+InferenceListModelsProcedure,
@@ -91,8 +124,10 @@ func NewInferenceClient(httpClient connect.HTTPClient, baseURL string, opts ...c
 
 // inferenceClient implements InferenceClient.
 type inferenceClient struct {
-	predict    *connect.Client[v1.Image, v1.InferResults]
-	listModels *connect.Client[v1.ListModelsRequest, v1.ListModelsResponse]
+	predict       *connect.Client[v1.Image, v1.InferResults]
+	predictStream *connect.Client[v1.Image, v1.InferResults]
+	predictBatch  *connect.Client[v1.PredictBatchRequest, v1.InferResults]
+	listModels    *connect.Client[v1.ListModelsRequest, v1.ListModelsResponse]
 }
 
 // Predict calls inference.v1.Inference.Predict.
@@ -102,6 +137,16 @@ func (c *inferenceClient) Predict(ctx context.Context, req *v1.Image) (*v1.Infer
 		return response.Msg, err
 	}
 	return nil, err
+}
+
+// PredictStream calls inference.v1.Inference.PredictStream.
+func (c *inferenceClient) PredictStream(ctx context.Context) (*connect.BidiStreamForClientSimple[v1.Image, v1.InferResults], error) {
+	return c.predictStream.CallBidiStreamSimple(ctx)
+}
+
+// PredictBatch calls inference.v1.Inference.PredictBatch.
+func (c *inferenceClient) PredictBatch(ctx context.Context, req *v1.PredictBatchRequest) (*connect.ServerStreamForClient[v1.InferResults], error) {
+	return c.predictBatch.CallServerStream(ctx, connect.NewRequest(req))
 }
 
 // ListModels calls inference.v1.Inference.ListModels.
@@ -121,6 +166,22 @@ type InferenceHandler interface {
 	// It changes nothing on the server, so Connect clients may call it with GET
 	// for images whose URL stays under 64 KiB (about 40 KB of image).
 	Predict(context.Context, *v1.Image) (*v1.InferResults, error)
+	// PredictStream returns the faces of each image of a stream, in the order in
+	// which the images came. Several are in work at once, at most as many as the
+	// server has workers; then it reads no further until answers were taken, so
+	// callers have to read while they send. An image that fails is answered with
+	// error, and the stream goes on: only a message that cannot be read, or is over
+	// the limit, ends it. Needs HTTP/2.
+	//
+	// When the server is full, images of a stream wait where a single call would be
+	// refused. The server's time-outs count for each image; a deadline of the
+	// caller's is for the stream as a whole, as everywhere in gRPC.
+	PredictStream(context.Context, *connect.BidiStream[v1.Image, v1.InferResults]) error
+	// PredictBatch returns the faces of several images, each as soon as it is done:
+	// InferResults.index and image_id tell which. It is for browsers too, which
+	// cannot stream requests. An image that fails is answered with error. Queueing
+	// and deadlines are as in PredictStream.
+	PredictBatch(context.Context, *v1.PredictBatchRequest, *connect.ServerStream[v1.InferResults]) error
 	// ListModels tells the models that DetectOptions.model can name.
 	ListModels(context.Context, *v1.ListModelsRequest) (*v1.ListModelsResponse, error)
 }
@@ -139,6 +200,19 @@ func NewInferenceHandler(svc InferenceHandler, opts ...connect.HandlerOption) (s
 		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
 		connect.WithHandlerOptions(opts...),
 	)
+	inferencePredictStreamHandler := connect.NewBidiStreamHandler(
+		InferencePredictStreamProcedure,
+		svc.PredictStream,
+		connect.WithSchema(inferenceMethods.ByName("PredictStream")),
+		connect.WithHandlerOptions(opts...),
+	)
+	inferencePredictBatchHandler := connect.NewServerStreamHandlerSimple(
+		InferencePredictBatchProcedure,
+		svc.PredictBatch,
+		connect.WithSchema(inferenceMethods.ByName("PredictBatch")),
+		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+		connect.WithHandlerOptions(opts...),
+	)
 	inferenceListModelsHandler := connect.NewUnaryHandlerSimple(
 		InferenceListModelsProcedure,
 		svc.ListModels,
@@ -150,6 +224,10 @@ func NewInferenceHandler(svc InferenceHandler, opts ...connect.HandlerOption) (s
 		switch r.URL.Path {
 		case InferencePredictProcedure:
 			inferencePredictHandler.ServeHTTP(w, r)
+		case InferencePredictStreamProcedure:
+			inferencePredictStreamHandler.ServeHTTP(w, r)
+		case InferencePredictBatchProcedure:
+			inferencePredictBatchHandler.ServeHTTP(w, r)
 		case InferenceListModelsProcedure:
 			inferenceListModelsHandler.ServeHTTP(w, r)
 		default:
@@ -163,6 +241,14 @@ type UnimplementedInferenceHandler struct{}
 
 func (UnimplementedInferenceHandler) Predict(context.Context, *v1.Image) (*v1.InferResults, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("inference.v1.Inference.Predict is not implemented"))
+}
+
+func (UnimplementedInferenceHandler) PredictStream(context.Context, *connect.BidiStream[v1.Image, v1.InferResults]) error {
+	return connect.NewError(connect.CodeUnimplemented, errors.New("inference.v1.Inference.PredictStream is not implemented"))
+}
+
+func (UnimplementedInferenceHandler) PredictBatch(context.Context, *v1.PredictBatchRequest, *connect.ServerStream[v1.InferResults]) error {
+	return connect.NewError(connect.CodeUnimplemented, errors.New("inference.v1.Inference.PredictBatch is not implemented"))
 }
 
 func (UnimplementedInferenceHandler) ListModels(context.Context, *v1.ListModelsRequest) (*v1.ListModelsResponse, error) {

@@ -1,0 +1,150 @@
+package main
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+)
+
+// A stage is one rate.
+type stage struct {
+	rate    float64 // of the capacity
+	tally   *tally
+	samples []sample
+	// recovered is how long after the last call was due somebody alone is
+	// answered as fast as before.
+	recovered time.Duration
+}
+
+// goodput is images answered a second.
+func (s stage) goodput() float64 { return float64(len(s.tally.good)) / s.tally.took.Seconds() }
+
+// A report is all that was measured.
+type report struct {
+	options  options
+	capacity float64 // images a second
+	stages   []stage
+}
+
+// markdown is the report as the docs have it.
+func (r *report) markdown() string {
+	var b strings.Builder
+	o := r.options
+	deadline := "callers that set no deadline"
+	if o.Deadline > 0 {
+		deadline = fmt.Sprintf("a deadline of %v", o.Deadline)
+	}
+	origin := "measured with callers that wait for their answers"
+	if o.Capacity > 0 {
+		origin = "as given"
+	}
+	fmt.Fprintf(&b, "By %s, with %s, %s arrivals for %v each. The capacity is %.1f images a second, %s.\n\n",
+		o.Protocol, deadline, o.Arrivals, o.Duration, r.capacity, origin)
+
+	b.WriteString("| load | offered/s | good/s | of the best | good, p50 / p99 | refused/s | refused, p50 / p99 | failed | back to normal after |\n")
+	b.WriteString("|---|---|---|---|---|---|---|---|---|\n")
+	best := 0.0
+	for _, s := range r.stages {
+		best = max(best, s.goodput())
+	}
+	for _, s := range r.stages {
+		t, seconds := s.tally, s.tally.took.Seconds()
+		var refused []time.Duration
+		var reasons []string
+		for _, reason := range slices.Sorted(maps.Keys(t.refused)) {
+			all := t.refused[reason]
+			refused = append(refused, all...)
+			reasons = append(reasons, fmt.Sprintf("%.1f %s", float64(len(all))/seconds, reason))
+		}
+		failed := t.unsent
+		for _, n := range t.failed {
+			failed += n
+		}
+		fmt.Fprintf(&b, "| %v × | %.1f | %.1f | %s | %s | %s | %s | %d | %s |\n",
+			s.rate, float64(t.offered)/seconds, s.goodput(), share(s.goodput(), best), quantiles(t.good),
+			dash(strings.Join(reasons, ", ")), quantiles(refused), failed, back(s.recovered))
+	}
+	for _, s := range r.stages {
+		for _, err := range slices.Sorted(maps.Keys(s.tally.failed)) {
+			fmt.Fprintf(&b, "\n%d calls at %v × failed: %s\n", s.tally.failed[err], s.rate, err)
+		}
+		if s.tally.unsent > 0 {
+			fmt.Fprintf(&b, "\n%d calls at %v × were not made, because --most-open %d were open.\n", s.tally.unsent, s.rate, o.MostOpen)
+		}
+	}
+	if slices.ContainsFunc(r.stages, func(s stage) bool { return len(s.samples) > 1 }) {
+		b.WriteString("\n| load | CPU in each quarter, cores | resident memory at the start, ¼, ½, ¾ and end, MB | most |\n|---|---|---|---|\n")
+		for _, s := range r.stages {
+			if len(s.samples) > 1 {
+				fmt.Fprintf(&b, "| %v × | %s | %s |\n", s.rate, cores(s.samples), memory(s.samples))
+			}
+		}
+	}
+	return b.String()
+}
+
+func back(d time.Duration) string {
+	if d >= notBack {
+		return "> " + notBack.String()
+	}
+	return fmt.Sprintf("%.2f s", d.Seconds())
+}
+
+func dash(s string) string {
+	if s == "" {
+		return "–"
+	}
+	return s
+}
+
+func share(of, best float64) string {
+	if best == 0 {
+		return "–"
+	}
+	return fmt.Sprintf("%.0f %%", 100*of/best)
+}
+
+// quantiles sorts d.
+func quantiles(d []time.Duration) string {
+	if len(d) == 0 {
+		return "–"
+	}
+	slices.Sort(d)
+	ms := func(q float64) float64 { return float64(quantile(d, q)) / float64(time.Millisecond) }
+	return fmt.Sprintf("%.1f / %.1f ms", ms(.5), ms(.99))
+}
+
+// quantile is the smallest of sorted that at least q of them do not exceed.
+func quantile(sorted []time.Duration, q float64) time.Duration {
+	i := int(q * float64(len(sorted)))
+	if float64(i) == q*float64(len(sorted)) {
+		i--
+	}
+	return sorted[min(max(i, 0), len(sorted)-1)]
+}
+
+// quarter returns the sample at that many quarters of the time.
+func quarter(s []sample, n int) sample { return s[n*(len(s)-1)/4] }
+
+func cores(s []sample) string {
+	var used []string
+	for i := range 4 {
+		from, to := quarter(s, i), quarter(s, i+1)
+		used = append(used, fmt.Sprintf("%.1f", (to.cpu-from.cpu)/max(to.at.Sub(from.at).Seconds(), .001)))
+	}
+	return strings.Join(used, ", ")
+}
+
+func memory(s []sample) string {
+	var at []string
+	most := 0.0
+	for i := range 5 {
+		at = append(at, fmt.Sprintf("%.0f", quarter(s, i).memory/1e6))
+	}
+	for _, one := range s {
+		most = max(most, one.memory)
+	}
+	return fmt.Sprintf("%s | %.0f", strings.Join(at, ", "), most/1e6)
+}

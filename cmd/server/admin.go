@@ -1,0 +1,90 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/pprof"
+	"syscall"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+const (
+	adminDefault = "127.0.0.1:9464"
+	// adminOff turns the listener off where an empty value means one that is not
+	// set, as in variables.
+	adminOff = "off"
+)
+
+// adminAddress is where operators look, empty when they do not.
+func (c *config) adminAddress() string {
+	switch {
+	case c.AdminListen == nil && c.ReusePort:
+		return "" // the others have the address, or will want it
+	case c.AdminListen == nil:
+		return adminDefault
+	case *c.AdminListen == adminOff:
+		return ""
+	}
+	return *c.AdminListen
+}
+
+// listenAdmin takes the address for operators. Without one it returns nil.
+func (c *config) listenAdmin(ctx context.Context) (net.Listener, error) {
+	addr := c.adminAddress()
+	if addr == "" {
+		return nil, nil
+	}
+	l, err := listen(ctx, addr, false)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return nil, fmt.Errorf("--admin-listen: %w; name another address for metrics and profiles, such as --admin-listen 127.0.0.1:0, which picks a free port, or turn them off with --admin-listen %s", err, adminOff)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("--admin-listen: %w", err)
+	}
+	return l, nil
+}
+
+// serveAdmin answers operators on l until stop is called: to the end of a drain,
+// which they may want to watch.
+func serveAdmin(l net.Listener, m *metrics, log *slog.Logger) (stop func()) {
+	server := &http.Server{
+		Handler:           adminRoutes(m, log),
+		MaxHeaderBytes:    maxHeaderBytes,
+		ReadHeaderTimeout: 10 * time.Second,
+		ReadTimeout:       10 * time.Second,
+		// No WriteTimeout: a profile takes as long as its caller asks for.
+		IdleTimeout: 2 * time.Minute,
+		ErrorLog:    slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+	}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			log.Error("the admin listener ended", "error", err)
+		}
+	}()
+	return func() {
+		_ = server.Close() // nothing that anybody waits for
+		<-ended
+	}
+}
+
+func adminRoutes(m *metrics, log *slog.Logger) http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{
+		ErrorLog:            slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+		MaxRequestsInFlight: 4,
+	}))
+	mux.HandleFunc("/debug/pprof/", pprof.Index)
+	mux.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
+	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
+	mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
+	return mux
+}

@@ -1,0 +1,149 @@
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"runtime"
+	"testing"
+	"time"
+
+	"connectrpc.com/connect"
+
+	inferencev1 "github.com/mienproject/mien/gen/inference/v1"
+	inferencev1connect "github.com/mienproject/mien/gen/inference/v1/inferencev1connect"
+)
+
+var soak = flag.Bool("soak", false, "send 100,000 images through one stream, and as many in batches, rather than a tenth of that")
+
+// TestSoak: very many small images go through one stream, and in batches, in
+// order, each bad one answered as such, and memory stays what it was.
+func TestSoak(t *testing.T) {
+	images := 10_000
+	switch {
+	case *soak:
+		images = 100_000
+	case raceDetector:
+		images = 500 // under which all takes ten times as long
+	}
+	s := start(t)
+	for _, way := range []struct {
+		name string
+		send func(*testing.T, string, int, func(done int))
+	}{{"stream", soakStream}, {"batches", soakBatches}} {
+		t.Run(way.name, func(t *testing.T) {
+			var first, last uint64
+			began := time.Now()
+			way.send(t, s.url, images, func(done int) {
+				// Once all pools are filled, and then ten times more.
+				if done%(images/10) == 0 {
+					last = inUse()
+					if first == 0 {
+						first = last
+					}
+				}
+			})
+			t.Logf("%d images in %v; %d KiB in use after a tenth, %d KiB after all", images, time.Since(began).Round(time.Millisecond), first>>10, last>>10)
+			if last > first+16<<20 {
+				t.Errorf("memory grew from %d KiB to %d KiB", first>>10, last>>10)
+			}
+		})
+	}
+}
+
+// inUse is the memory that is in use, of clients and server together.
+func inUse() uint64 {
+	runtime.GC()
+	runtime.GC() // pools keep what they have for one more round
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc + m.StackInuse
+}
+
+// soakImage is a small image, a little different from its neighbours; one in a
+// hundred is bad.
+func soakImage(i int) *inferencev1.Image {
+	req := &inferencev1.Image{
+		RawData: make([]byte, 64*64), Width: 64, Height: 64, PixelFormat: inferencev1.PixelFormat_PIXEL_FORMAT_GRAY8,
+		ImageId: fmt.Sprint(i),
+	}
+	for p := range req.GetRawData() {
+		req.RawData[p] = byte(p * i)
+	}
+	if i%100 == 99 {
+		req.RawData = req.GetRawData()[1:]
+	}
+	return req
+}
+
+func assertSoaked(t *testing.T, res *inferencev1.InferResults, i, index int) {
+	t.Helper()
+	reason := ""
+	if i%100 == 99 {
+		reason = "INVALID_PIXELS"
+	}
+	if res.GetImageId() != fmt.Sprint(i) || int(res.GetIndex()) != index || res.GetError().GetReason() != reason || (res.GetWidth() == 64) != (reason == "") {
+		t.Fatalf("image %d: %v", i, res)
+	}
+}
+
+func soakStream(t *testing.T, url string, images int, done func(int)) {
+	stream, err := grpcClient(t, url).PredictStream(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	sent := make(chan error, 1)
+	go func() {
+		for i := range images {
+			if err := stream.Send(soakImage(i)); err != nil {
+				sent <- err
+				return
+			}
+		}
+		sent <- stream.CloseRequest()
+	}()
+	for i := range images {
+		res, err := stream.Receive()
+		if err != nil {
+			t.Fatalf("image %d: %v", i, err)
+		}
+		assertSoaked(t, res, i, i)
+		done(i + 1)
+	}
+	if _, err := stream.Receive(); !errors.Is(err, io.EOF) {
+		t.Error(err)
+	}
+	if err := errors.Join(<-sent, stream.CloseResponse()); err != nil {
+		t.Error(err)
+	}
+}
+
+func soakBatches(t *testing.T, url string, images int, done func(int)) {
+	clients := []inferencev1connect.InferenceClient{
+		grpcClient(t, url),
+		inferencev1connect.NewInferenceClient(httpClient(t, 1, nil), url, connect.WithGRPCWeb()),
+		inferencev1connect.NewInferenceClient(httpClient(t, 1, nil), url, connect.WithProtoJSON()),
+	}
+	const each = 100
+	for from := 0; from < images; from += each {
+		req := &inferencev1.PredictBatchRequest{}
+		for i := range each {
+			req.Images = append(req.Images, soakImage(from+i))
+		}
+		stream, err := clients[from/each%len(clients)].PredictBatch(t.Context(), req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		seen := map[int32]bool{}
+		for stream.Receive() {
+			res := stream.Msg()
+			assertSoaked(t, res, from+int(res.GetIndex()), int(res.GetIndex()))
+			seen[res.GetIndex()] = true
+		}
+		if err := errors.Join(stream.Err(), stream.Close()); err != nil || len(seen) != each {
+			t.Fatalf("%d answers, %v", len(seen), err)
+		}
+		done(from + each)
+	}
+}

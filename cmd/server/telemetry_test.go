@@ -1,0 +1,457 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"connectrpc.com/connect"
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
+	"go.opentelemetry.io/otel/attribute"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/sdk/trace/tracetest"
+
+	"github.com/mienproject/mien/face/pigo"
+	inferencev1 "github.com/mienproject/mien/gen/inference/v1"
+	inferencev1connect "github.com/mienproject/mien/gen/inference/v1/inferencev1connect"
+	"github.com/mienproject/mien/service"
+)
+
+// get returns the status and the body of a GET.
+func get(t *testing.T, url string) (int, []byte) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	res, err := httpClient(t, 1, nil).Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	body, err := io.ReadAll(res.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return res.StatusCode, body
+}
+
+// scrape reads the metrics: each series by its name and labels as they are
+// written, histograms by their counts.
+func scrape(t *testing.T, s server) map[string]float64 {
+	t.Helper()
+	status, text := get(t, s.admin+"/metrics")
+	if status != http.StatusOK {
+		t.Fatalf("/metrics: %d", status)
+	}
+	parser := expfmt.NewTextParser(model.UTF8Validation)
+	families, err := parser.TextToMetricFamilies(bytes.NewReader(text))
+	if err != nil {
+		t.Fatalf("%v:\n%s", err, text)
+	}
+	series := map[string]float64{}
+	for name, family := range families {
+		for _, m := range family.GetMetric() {
+			var labels []string
+			for _, l := range m.GetLabel() {
+				labels = append(labels, fmt.Sprintf("%s=%q", l.GetName(), l.GetValue()))
+			}
+			key := name
+			if len(labels) > 0 {
+				key += "{" + strings.Join(labels, ",") + "}"
+			}
+			series[key] = m.GetCounter().GetValue() + m.GetGauge().GetValue() + float64(m.GetHistogram().GetSampleCount())
+		}
+	}
+	return series
+}
+
+// eventually asks again until the server has counted what it has answered: it
+// counts when the answer has gone out.
+func eventually(t *testing.T, s server, want map[string]float64) map[string]float64 {
+	t.Helper()
+	for began := time.Now(); ; time.Sleep(10 * time.Millisecond) {
+		got := scrape(t, s)
+		var wrong []string
+		for key, value := range want {
+			if v, ok := got[key]; !ok || v != value {
+				wrong = append(wrong, fmt.Sprintf("%s is %v, want %v", key, v, value))
+			}
+		}
+		if len(wrong) == 0 {
+			return got
+		}
+		if time.Since(began) > 20*time.Second {
+			slices.Sort(wrong)
+			t.Fatal(strings.Join(wrong, "\n"))
+		}
+	}
+}
+
+// TestMetrics: what was asked is counted by what is known of it, and strangers'
+// words make no series.
+func TestMetrics(t *testing.T) {
+	s := start(t, append(patient, "--admin-listen", "127.0.0.1:0")...)
+	sample := readFile(t, samplePath)
+	client := grpcClient(t, s.url)
+	for _, req := range []*inferencev1.Image{
+		{RawData: sample},
+		{RawData: sample[:1000]},
+		{},
+		{RawData: sample, Options: &inferencev1.DetectOptions{Model: "nobody-knows"}},
+	} {
+		_, _ = client.Predict(t.Context(), req) // counted, whatever becomes of it
+	}
+	post := func(path, mediaType, body string) {
+		t.Helper()
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.url+path, strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Content-Type", mediaType)
+		res, err := httpClient(t, 1, nil).Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = res.Body.Close()
+	}
+	post("/predict", "image/jpeg", string(sample))
+	post(inferencev1connect.InferencePredictProcedure, "application/json", "{")
+	before := eventually(t, s, map[string]float64{
+		`mien_requests_total{code="ok",procedure="/inference.v1.Inference/Predict",protocol="grpc"}`:                  1,
+		`mien_requests_total{code="invalid_argument",procedure="/inference.v1.Inference/Predict",protocol="grpc"}`:    2,
+		`mien_requests_total{code="not_found",procedure="/inference.v1.Inference/Predict",protocol="grpc"}`:           1,
+		`mien_requests_total{code="ok",procedure="/predict",protocol="http"}`:                                         1,
+		`mien_requests_total{code="invalid_argument",procedure="/inference.v1.Inference/Predict",protocol="connect"}`: 1,
+		`mien_request_seconds{procedure="/inference.v1.Inference/Predict"}`:                                           5,
+		`mien_images_total{code="ok",model="pigo"}`:                                                                   2,
+		`mien_images_total{code="invalid_argument",model="pigo"}`:                                                     2,
+		`mien_images_total{code="not_found",model=""}`:                                                                1,
+		`mien_images_total{code="invalid_argument",model=""}`:                                                         1,
+		`mien_refusals_total{reason="CORRUPT_IMAGE"}`:                                                                 1,
+		`mien_refusals_total{reason="EMPTY_IMAGE"}`:                                                                   1,
+		`mien_refusals_total{reason="UNKNOWN_MODEL"}`:                                                                 1,
+		`mien_refusals_total{reason="UNREADABLE"}`:                                                                    1,
+		`mien_refusals_total{reason="OVERLOADED"}`:                                                                    0,
+		`mien_detect_seconds{model="pigo"}`:                                                                           2,
+		`mien_faces_total{model="pigo"}`:                                                                              2,
+		`mien_workers_busy`:                                                                                           0,
+		`mien_inflight_requests`:                                                                                      0,
+		`mien_model_info{default="true",family="pigo",model="pigo",version="` + pigoVersion(t) + `"}`:                 1,
+	})
+	if before["go_goroutines"] < 2 || before["process_resident_memory_bytes"] < 1<<20 || before["mien_workers"] < 1 {
+		t.Errorf("%v goroutines, %v bytes, %v workers", before["go_goroutines"], before["process_resident_memory_bytes"], before["mien_workers"])
+	}
+
+	for i := range 20 {
+		post(fmt.Sprintf("/inference.v1.Inference/Stranger%d", i), "application/json", "{}")
+		post(fmt.Sprintf("/nowhere/%d", i), "text/plain", "")
+		_, _ = client.Predict(t.Context(), &inferencev1.Image{RawData: sample, Options: &inferencev1.DetectOptions{Model: fmt.Sprint("stranger", i)}})
+	}
+	after := eventually(t, s, map[string]float64{
+		`mien_refusals_total{reason="UNKNOWN_MODEL"}`:                          21,
+		`mien_requests_total{code="failed",procedure="other",protocol="http"}`: 40,
+	})
+	for key := range after {
+		if _, ok := before[key]; !ok && strings.HasPrefix(key, "mien_") && !strings.Contains(key, `procedure="other"`) {
+			t.Errorf("a stranger made the series %s", key)
+		}
+	}
+}
+
+func pigoVersion(t *testing.T) string {
+	t.Helper()
+	d, err := pigo.New(1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d.Info().Version
+}
+
+// TestAdmin: profiles and metrics have an address of their own, and the calls'
+// has neither.
+func TestAdmin(t *testing.T) {
+	s := start(t, "--admin-listen", "127.0.0.1:0")
+	for path, want := range map[string]string{
+		"/metrics": "mien_build_info{", "/debug/pprof/": "goroutine", "/debug/pprof/goroutine?debug=1": "goroutine profile",
+		"/debug/pprof/cmdline": "", "/debug/pprof/heap": "", "/debug/pprof/profile?seconds=1": "",
+	} {
+		if status, body := get(t, s.admin+path); status != http.StatusOK || !strings.Contains(string(body), want) {
+			t.Errorf("%s: %d, without %q", path, status, want)
+		}
+		if status, _ := get(t, s.url+path); status != http.StatusNotFound {
+			t.Errorf("%s on the address for calls: %d", path, status)
+		}
+	}
+	if status, _ := get(t, s.admin+"/inference.v1.Inference/Predict"); status != http.StatusNotFound {
+		t.Errorf("calls on the address for operators: %d", status)
+	}
+	if code, log := s.stop(); code != 0 {
+		t.Errorf("exit code %d:\n%s", code, log)
+	}
+}
+
+func TestAdminAddress(t *testing.T) {
+	for _, c := range []struct {
+		args []string
+		env  string
+		want string
+	}{
+		{want: adminDefault},
+		{args: []string{"--admin-listen", ""}},
+		{args: []string{"--admin-listen", "off"}},
+		{args: []string{"--admin-listen", ":1"}, want: ":1"},
+		{args: []string{"--reuse-port"}},
+		{args: []string{"--reuse-port", "--admin-listen", ":1"}, want: ":1"},
+		{env: "off"},
+		{env: ":2", want: ":2"},
+		{env: ":2", args: []string{"--reuse-port"}, want: ":2"},
+		{env: ":2", args: []string{"--admin-listen", ":1"}, want: ":1"},
+	} {
+		t.Run(fmt.Sprint(c.args, c.env), func(t *testing.T) {
+			t.Setenv("MIEN_ADMIN_LISTEN", c.env)
+			cfg, _, err := parse(c.args, io.Discard)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := cfg.adminAddress(); got != c.want {
+				t.Errorf("%q, want %q", got, c.want)
+			}
+		})
+	}
+}
+
+// TestMetricsDocumented: docs/operations.md explains each metric, under its name
+// and with its labels, and none that there is not.
+func TestMetricsDocumented(t *testing.T) {
+	documented := map[string]string{} // labels by name
+	for line := range strings.Lines(string(readFile(t, "../../docs/operations.md"))) {
+		if row := regexp.MustCompile("^\\| `(mien_[a-z_]+)` \\|([^|]*)\\| [^|]{10,} \\|").FindStringSubmatch(line); row != nil {
+			documented[row[1]] = row[2]
+		}
+	}
+	d, err := pigo.New(1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := service.DefaultConfig()
+	cfg.Models = []service.Model{{Name: "pigo", Detector: d}}
+	svc, err := service.New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := newMetrics()
+	m.watch(svc)
+	// Those with labels show when they have a value.
+	m.observe(&service.Call{Model: "pigo", Code: connect.CodeInternal, Reason: "INTERNAL"})
+	m.request("/predict", "http", "ok", time.Second)
+	families, err := m.registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := 0
+	for _, family := range families {
+		name := family.GetName()
+		if strings.HasPrefix(name, "go_") || strings.HasPrefix(name, "process_") {
+			continue // Prometheus's own, which the page names together
+		}
+		seen++
+		var labels []string
+		for _, l := range family.GetMetric()[0].GetLabel() {
+			labels = append(labels, "`"+l.GetName()+"`")
+		}
+		want, ok := documented[name]
+		if !ok {
+			t.Errorf("docs/operations.md does not explain %s: %s", name, family.GetHelp())
+			continue
+		}
+		delete(documented, name)
+		told := regexp.MustCompile("`[a-z]+`").FindAllString(want, -1)
+		slices.Sort(told)
+		if !slices.Equal(told, labels) {
+			t.Errorf("docs/operations.md gives %s the labels %v; it has %v", name, told, labels)
+		}
+	}
+	for name := range documented {
+		t.Errorf("docs/operations.md explains %s, which there is not", name)
+	}
+	if seen < 20 {
+		t.Errorf("only %d metrics were compared", seen)
+	}
+}
+
+// TestForwardedCaller: the log tells whose call it was, as far as that can be
+// believed, and the trace that it belongs to.
+func TestForwardedCaller(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		args   []string
+		caller string
+		proxy  any
+	}{
+		{"a stranger's word", nil, "127.0.0.1", nil},
+		{"a trusted proxy's", []string{"--trusted-proxy", "127.0.0.0/8", "--trusted-proxy", "unix"}, "198.51.100.1", "127.0.0.1"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := start(t, c.args...)
+			req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.url+"/predict?secret=1", bytes.NewReader(nil))
+			if err != nil {
+				t.Fatal(err)
+			}
+			req.Header.Set("X-Forwarded-For", "1.2.3.4, 198.51.100.1")
+			req.Header.Set("Traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
+			res, err := httpClient(t, 1, nil).Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = res.Body.Close()
+			_, log := s.stop()
+			var line map[string]any
+			for text := range strings.Lines(log) {
+				if strings.Contains(text, `"msg":"request"`) {
+					if err := json.Unmarshal([]byte(text), &line); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			if line["caller"] != c.caller || line["proxy"] != c.proxy || line["trace_id"] != "0af7651916cd43dd8448eb211c80319c" || line["procedure"] != "/predict" {
+				t.Errorf("%v", line)
+			}
+		})
+	}
+}
+
+// TestStreamTold: a stream is one request, whose line counts its images, and
+// each of these is counted and has a line at debug level.
+func TestStreamTold(t *testing.T) {
+	s := start(t, append(patient, "--admin-listen", "127.0.0.1:0", "--log-level", "debug")...)
+	stream, err := grpcClient(t, s.url).PredictStream(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	sample := readFile(t, samplePath)
+	for _, data := range [][]byte{sample, sample[:1000], sample} {
+		if err := stream.Send(&inferencev1.Image{RawData: data}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := stream.CloseRequest(); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		if _, err := stream.Receive(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := stream.Receive(); !errors.Is(err, io.EOF) {
+		t.Errorf("the stream ends with %v", err)
+	}
+	if err := stream.CloseResponse(); err != nil {
+		t.Error(err)
+	}
+	eventually(t, s, map[string]float64{
+		`mien_requests_total{code="ok",procedure="/inference.v1.Inference/PredictStream",protocol="grpc"}`: 1,
+		`mien_images_total{code="ok",model="pigo"}`:                                                        2,
+		`mien_refusals_total{reason="CORRUPT_IMAGE"}`:                                                      1,
+		`mien_streams`: 0,
+	})
+	_, log := s.stop()
+	images := 0
+	var whole map[string]any
+	for text := range strings.Lines(log) {
+		var line map[string]any
+		if err := json.Unmarshal([]byte(text), &line); err != nil {
+			t.Fatal(err)
+		}
+		switch line["msg"] {
+		case "image":
+			images++
+			if line["reason"] != "CORRUPT_IMAGE" && (line["faces"] != 1.0 || line["bytes"] != float64(len(sample))) {
+				t.Errorf("%v", line)
+			}
+		case "request":
+			whole = line
+		}
+	}
+	if images != 3 || whole["images"] != 3.0 || whole["failed"] != 1.0 || whole["code"] != "ok" {
+		t.Errorf("%d images; the stream: %v", images, whole)
+	}
+}
+
+// TestImagesOfStreams: each image of a stream has a line at debug level, and
+// spans of its own below that of the stream.
+func TestImagesOfStreams(t *testing.T) {
+	exported := tracetest.NewInMemoryExporter()
+	provider := sdktrace.NewTracerProvider(sdktrace.WithSyncer(exported))
+	var log bytes.Buffer
+	in := &front{
+		log:     slog.New(slog.NewJSONHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		metrics: newMetrics(), tracing: &tracing{provider, provider.Tracer("")},
+	}
+	const procedure = "/inference.v1.Inference/PredictStream"
+	handler := in.handler(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		whole := service.CallFrom(r.Context())
+		whole.Procedure, whole.Protocol, whole.Handled, whole.Images, whole.Failures = procedure, "grpc", true, 2, 1
+		for _, call := range []*service.Call{
+			{Model: "pigo", Bytes: 5, Width: 4, Height: 3, Pixels: 12, Faces: 1, Queue: time.Millisecond, Decode: 2 * time.Millisecond, Detect: 3 * time.Millisecond},
+			{Model: "pigo", Code: connect.CodeInvalidArgument, Reason: "CORRUPT_IMAGE", Queue: time.Millisecond},
+		} {
+			call.ID, call.Procedure, call.Protocol, call.Arrived = whole.ID, procedure, "grpc", time.Now()
+			in.observe(r.Context(), call)
+		}
+	}))
+	handler.ServeHTTP(httptest.NewRecorder(), httptest.NewRequestWithContext(context.Background(), http.MethodPost, procedure+"?secret", nil))
+
+	var lines []map[string]any
+	for line := range strings.Lines(log.String()) {
+		var m map[string]any
+		if err := json.Unmarshal([]byte(line), &m); err != nil {
+			t.Fatal(err)
+		}
+		lines = append(lines, m)
+	}
+	if len(lines) != 3 || lines[0]["msg"] != "image" || lines[1]["reason"] != "CORRUPT_IMAGE" || lines[2]["msg"] != "request" ||
+		lines[2]["images"] != 2.0 || lines[2]["failed"] != 1.0 || lines[0]["request_id"] != lines[2]["request_id"] || lines[0]["trace_id"] != lines[2]["trace_id"] {
+		t.Errorf("%s", log.String())
+	}
+
+	var got []string
+	names := map[string]string{}
+	for _, s := range exported.GetSpans() {
+		names[s.SpanContext.SpanID().String()] = s.Name
+	}
+	for _, s := range exported.GetSpans() {
+		got = append(got, fmt.Sprintf("%s < %s %v", s.Name, names[s.Parent.SpanID().String()], s.EndTime.Sub(s.StartTime).Round(time.Millisecond)))
+		for _, a := range s.Attributes {
+			if strings.Contains(a.Value.String(), "secret") {
+				t.Errorf("a span has the query: %v", a)
+			}
+		}
+		if s.Name == "inference.v1.Inference/PredictStream" && !slices.Contains(s.Attributes, attribute.Int("mien.images", 2)) {
+			t.Errorf("%v", s.Attributes)
+		}
+	}
+	for _, want := range []string{
+		"queue < image 1ms", "decode < image 2ms", "detect < image 3ms", "image < inference.v1.Inference/PredictStream 6ms",
+		"image < inference.v1.Inference/PredictStream 1ms",
+	} {
+		if !slices.Contains(got, want) {
+			t.Errorf("no span %q in %q", want, got)
+		}
+	}
+	if len(got) != 7 {
+		t.Errorf("%q", got)
+	}
+}

@@ -1,0 +1,237 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	neturl "net/url"
+	"os"
+	"strings"
+	"time"
+
+	"connectrpc.com/connect"
+	"github.com/go-logr/logr"
+	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/exporters/otlp/otlptrace"
+	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracegrpc"
+	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp"
+	"go.opentelemetry.io/otel/propagation"
+	"go.opentelemetry.io/otel/sdk/resource"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/mienproject/mien/service"
+)
+
+// tracing makes a span of each request, below the caller's, and spans of what
+// was done for each image below that. The zero value makes none, and still takes
+// over the caller's trace, for the log.
+type tracing struct {
+	provider *sdktrace.TracerProvider
+	tracer   trace.Tracer
+}
+
+// flushTimeout is how long the last spans may take to be handed over.
+const flushTimeout = 5 * time.Second
+
+// newTracing sets up the export that OpenTelemetry's own variables ask for: the
+// exporter and the SDK read the rest of them (headers, certificates, sampler,
+// resource) themselves.
+func newTracing(ctx context.Context, log *slog.Logger) (*tracing, error) {
+	name, endpoint := firstSet("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+	switch exporter := os.Getenv("OTEL_TRACES_EXPORTER"); exporter {
+	case "", "otlp":
+	case "none":
+		endpoint = ""
+	default:
+		return nil, fmt.Errorf("OTEL_TRACES_EXPORTER: %q is neither otlp nor none", exporter)
+	}
+	if endpoint == "" || strings.EqualFold(os.Getenv("OTEL_SDK_DISABLED"), "true") {
+		return &tracing{}, nil
+	}
+	if u, err := neturl.Parse(endpoint); err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
+		return nil, fmt.Errorf("%s: %q is no URL of a collector; write it as http://localhost:4318", name, endpoint)
+	}
+	// What they log about themselves goes where the rest goes. Until all is set up
+	// it is about variables that cannot be read, which stop the start.
+	otel.SetLogger(logr.FromSlogHandler(log.Handler()))
+	var wrong []error
+	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) { wrong = append(wrong, err) }))
+	defer otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) { log.Warn("traces", "error", err) }))
+
+	var client otlptrace.Client
+	switch name, protocol := firstSet("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"); protocol {
+	case "", "http/protobuf":
+		client = otlptracehttp.NewClient()
+	case "grpc":
+		client = otlptracegrpc.NewClient()
+	default:
+		return nil, fmt.Errorf("%s: %q is neither http/protobuf nor grpc", name, protocol)
+	}
+	exporter, err := otlptrace.New(ctx, client)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	// Those of the environment win.
+	about, err := resource.New(ctx,
+		resource.WithAttributes(attribute.String("service.name", "mien"), attribute.String("service.version", version)),
+		resource.WithTelemetrySDK(), resource.WithHost(), resource.WithFromEnv())
+	if err != nil {
+		return nil, fmt.Errorf("OTEL_RESOURCE_ATTRIBUTES: %w", err)
+	}
+	provider := sdktrace.NewTracerProvider(sdktrace.WithBatcher(exporter), sdktrace.WithResource(about))
+	if len(wrong) > 0 {
+		_ = provider.Shutdown(ctx) // there is nothing to hand over
+		return nil, fmt.Errorf("OpenTelemetry's variables: %w", errors.Join(wrong...))
+	}
+	return &tracing{provider, provider.Tracer("github.com/mienproject/mien")}, nil
+}
+
+func firstSet(names ...string) (name, value string) {
+	for _, name = range names {
+		if value = os.Getenv(name); value != "" {
+			return name, value
+		}
+	}
+	return name, ""
+}
+
+// shutdown hands over the spans that were not exported yet.
+func (t *tracing) shutdown(ctx context.Context, log *slog.Logger) {
+	if t.provider == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), flushTimeout)
+	defer cancel()
+	if err := t.provider.Shutdown(ctx); err != nil {
+		log.Warn("traces: the last ones are lost", "error", err)
+	}
+}
+
+// start takes over the caller's trace, and begins the span of request r in it.
+func (t *tracing) start(r *http.Request) (context.Context, trace.Span) {
+	ctx := propagation.TraceContext{}.Extract(r.Context(), propagation.HeaderCarrier(r.Header))
+	if t.tracer == nil || isProbe(r.URL.Path) {
+		return ctx, nil
+	}
+	return t.tracer.Start(ctx, shorten(r.Method), trace.WithSpanKind(trace.SpanKindServer))
+}
+
+// end ends the span of a request with what is known of it by then. The query of
+// its URL is left out, for it may hold an image.
+func (t *tracing) end(span trace.Span, r *http.Request, e entry) {
+	if span == nil {
+		return
+	}
+	defer span.End()
+	if !span.IsRecording() {
+		return
+	}
+	scheme := "http"
+	if r.TLS != nil {
+		scheme = "https"
+	}
+	_, version, _ := strings.Cut(r.Proto, "/")
+	span.SetAttributes(
+		attribute.String("http.request.method", shorten(r.Method)),
+		attribute.String("url.scheme", scheme),
+		attribute.String("url.path", e.path),
+		attribute.Int("http.response.status_code", e.status),
+		attribute.String("network.protocol.version", version),
+		attribute.String("client.address", e.caller),
+		attribute.String("mien.request_id", e.call.ID),
+	)
+	if agent := r.UserAgent(); agent != "" {
+		span.SetAttributes(attribute.String("user_agent.original", shorten(agent)))
+	}
+	if e.status >= http.StatusInternalServerError {
+		span.SetStatus(codes.Error, "")
+	}
+	if e.call.Procedure == "" {
+		if e.route != "" {
+			span.SetName(r.Method + " " + e.route)
+		}
+		return
+	}
+	if rpc, method, ok := strings.Cut(strings.TrimPrefix(e.call.Procedure, "/"), "/"); ok {
+		span.SetName(rpc + "/" + method)
+		span.SetAttributes(
+			attribute.String("rpc.system", rpcSystem(e.call.Protocol)),
+			attribute.String("rpc.service", rpc),
+			attribute.String("rpc.method", method),
+		)
+		switch {
+		case e.call.Protocol != connect.ProtocolConnect:
+			span.SetAttributes(attribute.Int("rpc.grpc.status_code", int(e.call.Code)))
+		case e.call.Code != 0:
+			span.SetAttributes(attribute.String("rpc.connect_rpc.error_code", code(e.call)))
+		}
+	} else {
+		span.SetName(r.Method + " " + e.call.Procedure)
+	}
+	if e.call.Images > 0 {
+		span.SetAttributes(attribute.Int("mien.images", e.call.Images), attribute.Int("mien.failed", e.call.Failures))
+	}
+	describe(span, e.call)
+}
+
+func rpcSystem(protocol string) string {
+	if protocol == connect.ProtocolConnect {
+		return "connect_rpc"
+	}
+	return "grpc"
+}
+
+// describe says on a span how a call went, and what its image was.
+func describe(span trace.Span, call *service.Call) {
+	if call.Code != 0 {
+		span.SetAttributes(attribute.String("mien.code", code(call)))
+		if call.Reason != "" {
+			span.SetAttributes(attribute.String("mien.reason", call.Reason))
+		}
+		// What the caller has done wrong is no error of this server's.
+		switch call.Code {
+		case connect.CodeUnknown, connect.CodeDeadlineExceeded, connect.CodeUnimplemented, connect.CodeInternal, connect.CodeUnavailable, connect.CodeDataLoss:
+			span.SetStatus(codes.Error, call.Reason)
+		}
+	}
+	if call.Model != "" {
+		span.SetAttributes(attribute.String("mien.model", call.Model), attribute.Int("mien.faces", call.Faces))
+	}
+	if call.Bytes > 0 {
+		span.SetAttributes(attribute.Int("mien.image.bytes", call.Bytes))
+	}
+	if call.Width > 0 {
+		span.SetAttributes(attribute.Int("mien.image.width", call.Width), attribute.Int("mien.image.height", call.Height))
+	}
+}
+
+// image makes the spans of one image that is over, below the one that ctx
+// carries. Those of streams have one around them each.
+func (t *tracing) image(ctx context.Context, call *service.Call) {
+	if t.tracer == nil || call.Arrived.IsZero() || !trace.SpanFromContext(ctx).IsRecording() {
+		return
+	}
+	at := call.Arrived
+	if call != service.CallFrom(ctx) {
+		within, span := t.tracer.Start(ctx, "image", trace.WithTimestamp(at))
+		describe(span, call)
+		defer span.End(trace.WithTimestamp(at.Add(call.Queue + call.Decode + call.Detect)))
+		ctx = within
+	}
+	for _, stage := range []struct {
+		name string
+		took time.Duration
+	}{{"queue", call.Queue}, {"decode", call.Decode}, {"detect", call.Detect}} {
+		if stage.took == 0 {
+			return // it did not get so far
+		}
+		_, span := t.tracer.Start(ctx, stage.name, trace.WithTimestamp(at))
+		at = at.Add(stage.took)
+		span.End(trace.WithTimestamp(at))
+	}
+}

@@ -1,0 +1,76 @@
+package e2e
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// BenchmarkStart is the time from starting the static binary, which has the
+// embedded model alone, to its first answer. Beside it stand the memory that the
+// process has after that, and the size of the binary.
+func BenchmarkStart(b *testing.B) {
+	static := filepath.Join(b.TempDir(), "mien")
+	build := exec.Command("go", "build", "-trimpath", "-o", static, "./cmd/server")
+	build.Dir, build.Env = root, append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		b.Fatalf("go build: %v\n%s", err, out)
+	}
+	defer func(usual string) { binary = usual }(binary)
+	binary = static
+	info, err := os.Stat(static)
+	if err != nil {
+		b.Fatal(err)
+	}
+	photo := sample.load(b)
+	resident, n := 0.0, 0
+	for b.Loop() {
+		s := start(b)
+		res, err := http.Post(s.url+"/predict", "image/jpeg", bytes.NewReader(photo))
+		if err != nil {
+			b.Fatal(err)
+		}
+		body, err := io.ReadAll(res.Body)
+		res.Body.Close()
+		if err != nil || res.StatusCode != http.StatusOK || !bytes.Contains(body, []byte(`"box"`)) {
+			b.Fatalf("%s: %s, %v", res.Status, excerpt(body), err)
+		}
+		b.StopTimer()
+		time.Sleep(100 * time.Millisecond) // let it settle
+		resident += residentMegabytes(b, s.cmd.Process.Pid)
+		n++
+		http.DefaultClient.CloseIdleConnections()
+		s.stop()
+		b.StartTimer()
+	}
+	b.ReportMetric(resident/float64(n), "MB-resident")
+	b.ReportMetric(float64(info.Size())/1e6, "MB-binary")
+}
+
+// residentMegabytes is what the process holds of physical memory.
+func residentMegabytes(b *testing.B, pid int) float64 {
+	b.Helper()
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		b.Skip("needs Linux: ", err)
+	}
+	for line := range strings.Lines(string(status)) {
+		if value, ok := strings.CutPrefix(line, "VmRSS:"); ok {
+			kib, err := strconv.ParseFloat(strings.Fields(value)[0], 64)
+			if err != nil {
+				b.Fatal(err)
+			}
+			return kib * 1024 / 1e6
+		}
+	}
+	b.Fatal("the process has no VmRSS")
+	return 0
+}

@@ -1,0 +1,267 @@
+package service_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"image"
+	"image/jpeg"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"os"
+	"runtime"
+	"testing"
+	"time"
+
+	"connectrpc.com/connect"
+	library "github.com/esimov/pigo/core"
+
+	"github.com/mienproject/mien/face"
+	"github.com/mienproject/mien/face/facetest"
+	"github.com/mienproject/mien/face/pigo"
+	inferencev1 "github.com/mienproject/mien/gen/inference/v1"
+	"github.com/mienproject/mien/gen/inference/v1/inferencev1connect"
+	"github.com/mienproject/mien/photo"
+	"github.com/mienproject/mien/service"
+)
+
+// newPigo serves the embedded model.
+func newPigo(b *testing.B) (*service.Service, *pigo.Detector) {
+	b.Helper()
+	d, err := pigo.New(runtime.GOMAXPROCS(0))
+	if err != nil {
+		b.Fatal(err)
+	}
+	config := service.DefaultConfig()
+	config.Models = []service.Model{{Name: "pigo", Detector: d}}
+	s, err := service.New(config)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return s, d
+}
+
+// people are four of them, as the file is.
+func people(b *testing.B) []byte {
+	b.Helper()
+	data, err := os.ReadFile(facetest.Path(b, "peoples.jpg"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	return data
+}
+
+// BenchmarkRequest is a whole request, from the bytes of a JPEG to the answer: by
+// the service, and by a program that uses the library and the standard decoder as
+// they come, and looks for faces of the same size. The third is the least that any
+// decoder can do: all of the entropy-coded data, and an eighth of the pixels.
+func BenchmarkRequest(b *testing.B) {
+	s, _ := newPigo(b)
+	byLibrary := newLibraryProgram(b)
+	original := people(b)
+	for _, picture := range []struct {
+		name     string
+		data     []byte
+		smallest int // what the service looks for
+	}{
+		{"peoples", original, 20},
+		{"1MP", enlarged(b, original, 1155, 866), 20},
+		{"12MP", enlarged(b, original, 4000, 3000), 68},
+	} {
+		b.Run("picture="+picture.name+"/by=library", func(b *testing.B) {
+			for b.Loop() {
+				if n := byLibrary.find(b, picture.data, picture.smallest); n < 4 {
+					b.Fatalf("%d faces", n)
+				}
+			}
+		})
+		b.Run("picture="+picture.name+"/by=mien", func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				res, err := s.Predict(b.Context(), &inferencev1.Image{RawData: picture.data})
+				if err != nil || len(res.GetResults()) != 4 {
+					b.Fatal(res, err)
+				}
+			}
+		})
+		b.Run("picture="+picture.name+"/by=entropy", func(b *testing.B) {
+			p, err := photo.Open(picture.data, photo.Limits{})
+			if err != nil {
+				b.Fatal(err)
+			}
+			p = p.Reduced(photo.Options{Gray: true, Reduce: 8})
+			for b.Loop() {
+				if _, err := p.Decode(b.Context()); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+// libraryProgram does what the library's own program does.
+type libraryProgram struct {
+	faces            *library.Pigo
+	eye, nose, mouth *library.PuplocCascade
+}
+
+func newLibraryProgram(b *testing.B) *libraryProgram {
+	b.Helper()
+	read := func(name string) []byte {
+		data, err := os.ReadFile("../face/pigo/cascade/" + name)
+		if err != nil {
+			b.Fatal(err)
+		}
+		return data
+	}
+	var p libraryProgram
+	var err error
+	if p.faces, err = library.NewPigo().Unpack(read("facefinder")); err != nil {
+		b.Fatal(err)
+	}
+	for _, c := range []struct {
+		into **library.PuplocCascade
+		name string
+	}{{&p.eye, "puploc"}, {&p.nose, "lp93"}, {&p.mouth, "lp84"}} {
+		if *c.into, err = library.NewPuplocCascade().UnpackCascade(read(c.name)); err != nil {
+			b.Fatal(err)
+		}
+	}
+	return &p
+}
+
+// find returns how many faces there are with a score of 5 and more, each with its
+// landmarks.
+func (p *libraryProgram) find(b *testing.B, data []byte, smallest int) (n int) {
+	img, err := jpeg.Decode(bytes.NewReader(data))
+	if err != nil {
+		b.Fatal(err)
+	}
+	width, height := img.Bounds().Dx(), img.Bounds().Dy()
+	params := library.ImageParams{Pixels: library.RgbToGrayscale(img), Rows: height, Cols: width, Dim: width}
+	found := p.faces.RunCascade(library.CascadeParams{
+		MinSize: smallest, MaxSize: min(width, height), ShiftFactor: 0.1, ScaleFactor: 1.1, ImageParams: params,
+	}, 0)
+	for _, f := range p.faces.ClusterDetections(found, 0.2) {
+		if f.Q < 5 {
+			continue
+		}
+		n++
+		size := float64(f.Scale)
+		pupil := func(side float64) *library.Puploc {
+			return p.eye.RunDetector(library.Puploc{
+				Row: f.Row - int(0.075*size), Col: f.Col + int(side*0.175*size), Scale: float32(0.25 * size), Perturbs: 63,
+			}, params, 0, false)
+		}
+		left, right := pupil(-1), pupil(1)
+		p.nose.GetLandmarkPoint(left, right, params, 63, false)
+		p.mouth.GetLandmarkPoint(left, right, params, 63, false)
+		p.mouth.GetLandmarkPoint(left, right, params, 63, true)
+	}
+	return n
+}
+
+// BenchmarkThroughput is as many callers as there are cores, with what the four
+// people take: through gRPC, the caller's own work on the same cores included, and
+// the same pipeline called in this process.
+func BenchmarkThroughput(b *testing.B) {
+	data := people(b)
+	s, d := newPigo(b)
+	b.Run("by=pipeline", func(b *testing.B) {
+		b.RunParallel(func(pb *testing.PB) {
+			for pb.Next() {
+				p, err := photo.Open(data, photo.Limits{})
+				if err != nil {
+					b.Error(err)
+					return
+				}
+				img, err := p.Reduced(photo.Options{Gray: true}).Decode(b.Context())
+				if err != nil {
+					b.Error(err)
+					return
+				}
+				if faces, err := d.Detect(b.Context(), img, face.Options{MinConfidence: d.Info().MinConfidence}); err != nil || len(faces) != 4 {
+					b.Error(len(faces), err)
+					return
+				}
+			}
+		})
+	})
+	b.Run("by=grpc", func(b *testing.B) {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			b.Fatal(err)
+		}
+		mux := http.NewServeMux()
+		mux.Handle(s.Handler())
+		server := &http.Server{Handler: mux, Protocols: protocols()}
+		go func() { _ = server.Serve(l) }()
+		defer server.Close()
+		transport := &http.Transport{Protocols: new(http.Protocols)}
+		transport.Protocols.SetUnencryptedHTTP2(true)
+		defer transport.CloseIdleConnections()
+		client := inferencev1connect.NewInferenceClient(&http.Client{Transport: transport}, "http://"+l.Addr().String(), connect.WithGRPC())
+		predict := func() (stages time.Duration, err error) {
+			res, err := client.Predict(context.Background(), &inferencev1.Image{RawData: data})
+			if err == nil && len(res.GetResults()) != 4 {
+				err = fmt.Errorf("%d faces", len(res.GetResults()))
+			}
+			t := res.GetTiming()
+			return t.GetQueue().AsDuration() + t.GetDecode().AsDuration() + t.GetDetect().AsDuration(), err
+		}
+		b.RunParallel(func(pb *testing.PB) {
+			for pb.Next() {
+				if _, err := predict(); err != nil {
+					b.Error(err)
+					return
+				}
+			}
+		})
+		b.StopTimer()
+		// Of one caller's time, what is in no stage: the protocol on both sides, and
+		// the network between them.
+		const calls = 50
+		var stages time.Duration
+		began := time.Now()
+		for range calls {
+			took, err := predict()
+			if err != nil {
+				b.Fatal(err)
+			}
+			stages += took
+		}
+		b.ReportMetric(100*(1-float64(stages)/float64(time.Since(began))), "%outside")
+	})
+}
+
+// enlarged is a photograph at another size, by linear interpolation, with some
+// noise, as cameras have.
+func enlarged(b *testing.B, data []byte, width, height int) []byte {
+	b.Helper()
+	decoded, err := jpeg.Decode(bytes.NewReader(data))
+	if err != nil {
+		b.Fatal(err)
+	}
+	src := decoded.(*image.YCbCr)
+	out := image.NewYCbCr(image.Rect(0, 0, width, height), image.YCbCrSubsampleRatio420)
+	random := rand.New(rand.NewPCG(3, 4))
+	size := src.Rect.Size()
+	for y := range height {
+		for x := range width {
+			u, v := float64(x)*float64(size.X-1)/float64(width), float64(y)*float64(size.Y-1)/float64(height)
+			at := func(x, y int) float64 { return float64(src.Y[src.YOffset(x, y)]) }
+			x0, y0 := int(u), int(v)
+			u, v = u-float64(x0), v-float64(y0)
+			p := (at(x0, y0)*(1-u)+at(x0+1, y0)*u)*(1-v) + (at(x0, y0+1)*(1-u)+at(x0+1, y0+1)*u)*v
+			out.Y[out.YOffset(x, y)] = uint8(min(max(p+random.Float64()*6-3+0.5, 0), 255))
+			c := src.COffset(x0, y0)
+			out.Cb[out.COffset(x, y)], out.Cr[out.COffset(x, y)] = src.Cb[c], src.Cr[c]
+		}
+	}
+	var buf bytes.Buffer
+	if err := jpeg.Encode(&buf, out, &jpeg.Options{Quality: 90}); err != nil {
+		b.Fatal(err)
+	}
+	return buf.Bytes()
+}

@@ -1,0 +1,47 @@
+package service
+
+// Stats is what a service is doing at one moment, and what it may do at most.
+type Stats struct {
+	// Busy is how many of the Workers are taken.
+	Busy, Workers int
+	// Queued is how many calls wait for a worker, of at most QueueLimit; Waiting
+	// is how many images of streams and batches do, which have no place in the
+	// queue.
+	Queued, QueueLimit, Waiting int
+	// RequestsInFlight is how many requests are being read, worked on or
+	// answered, streams and batches among them.
+	RequestsInFlight, RequestsLimit int
+	// BodyBytesInFlight is what the bodies of the requests in flight take, as
+	// declared or as read.
+	BodyBytesInFlight, BodyBytesLimit int64
+	// DecodedBytesInFlight is what decoding and looking takes, all images
+	// together.
+	DecodedBytesInFlight, DecodedBytesLimit int64
+	// Streams is how many calls of PredictStream and PredictBatch are open.
+	Streams int
+	// Draining tells that new work is refused.
+	Draining bool
+}
+
+// Stats returns what the service is doing now.
+func (s *Service) Stats() Stats {
+	a := s.admission
+	a.mu.Lock()
+	busy, queued, waiting := a.busy, a.calls.Len(), a.images.Len()
+	a.mu.Unlock()
+	return Stats{
+		Busy:                 busy,
+		Workers:              a.workers,
+		Queued:               queued,
+		QueueLimit:           a.queue,
+		Waiting:              waiting,
+		RequestsInFlight:     int(min(a.requests.Load(), a.maxRequests)), // it counts who is just being refused
+		RequestsLimit:        int(a.maxRequests),
+		BodyBytesInFlight:    a.bodyBytes.Load(),
+		BodyBytesLimit:       s.config.MaxBodyBytes,
+		DecodedBytesInFlight: a.decoded.Load(),
+		DecodedBytesLimit:    s.config.MaxInflightBytes,
+		Streams:              int(a.streams.Load()),
+		Draining:             a.draining(),
+	}
+}

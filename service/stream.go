@@ -1,0 +1,241 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"connectrpc.com/connect"
+
+	inferencev1 "github.com/mienproject/mien/gen/inference/v1"
+)
+
+const (
+	// mostItems is how many images a batch may have.
+	mostItems = 100
+	// streamWindow is how many answers of a stream may be under way or wait for
+	// their turn, for each worker: while a large image holds up those behind it,
+	// others go on.
+	streamWindow = 4
+	// drainTime is how long a stream goes on reading when the server drains, so
+	// that images which were under way are answered, with DRAINING.
+	drainTime = time.Second
+)
+
+// PredictStream finds the faces of each image of a stream, in order. At most as
+// many images as there are workers are worked on or wait for one, one more may be
+// read, and it reads no further while the caller does not take answers.
+func (s *Service) PredictStream(ctx context.Context, stream *connect.BidiStream[inferencev1.Image, inferencev1.InferResults]) error {
+	ctx, items := s.items(ctx)
+	defer items.end()
+	body := items.call.body
+	// Receive heeds nothing but the body.
+	heed := context.AfterFunc(ctx, body.interrupt)
+	items.work.Go(func() {
+		select {
+		case <-s.admission.drained:
+		case <-ctx.Done():
+			return
+		}
+		select {
+		case <-time.After(drainTime):
+			body.interrupt()
+		case <-ctx.Done():
+		}
+	})
+
+	pending := make(chan (<-chan *inferencev1.InferResults), streamWindow*s.config.Workers)
+	var failed error // why Receive ended, nil at the end of the stream
+	items.work.Go(func() {
+		defer close(pending)
+		slots := make(chan struct{}, s.config.Workers)
+		for index := int32(0); ; index++ {
+			req, err := stream.Receive()
+			if err != nil {
+				if !errors.Is(err, io.EOF) {
+					failed = err
+				}
+				return
+			}
+			draining := s.admission.draining()
+			body.settle(int64(len(req.GetRawData())))
+			held := body.next()
+			select {
+			case slots <- struct{}{}:
+			case <-ctx.Done():
+				s.admission.release(held)
+				return
+			}
+			answer := make(chan *inferencev1.InferResults, 1)
+			items.work.Go(func() {
+				answer <- items.predict(ctx, req, index, !draining)
+				s.admission.release(held)
+				<-slots
+			})
+			select {
+			case pending <- answer:
+			case <-ctx.Done():
+				return
+			}
+		}
+	})
+	for answer := range pending {
+		if err := items.send(ctx, stream.Send, <-answer); err != nil {
+			return err
+		}
+	}
+	heed() // there is nothing left to interrupt
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return failed
+}
+
+// PredictBatch finds the faces of several images, and answers each when it is
+// done.
+func (s *Service) PredictBatch(ctx context.Context, req *inferencev1.PredictBatchRequest, stream *connect.ServerStream[inferencev1.InferResults]) error {
+	ctx, items := s.items(ctx)
+	defer items.end()
+	images := req.GetImages()
+	size := int64(0)
+	for _, img := range images {
+		size += int64(len(img.GetRawData()))
+	}
+	items.call.body.settle(size)
+	if len(images) > mostItems {
+		return fmt.Errorf("%w: the batch has %d; at most %d are allowed", errTooManyItems, len(images), mostItems)
+	}
+	if size > s.config.MaxBatchBytes {
+		return fmt.Errorf("%w: the images have %d bytes, this server takes %d in a batch", errTooManyBytes, size, s.config.MaxBatchBytes)
+	}
+
+	indices := make(chan int, len(images))
+	for i := range images {
+		indices <- i
+	}
+	close(indices)
+	answers := make(chan *inferencev1.InferResults)
+	for range min(s.config.Workers, len(images)) {
+		items.work.Go(func() {
+			for i := range indices {
+				select {
+				case answers <- items.predict(ctx, images[i], int32(i), true):
+				case <-ctx.Done():
+					return
+				}
+			}
+		})
+	}
+	for range images {
+		select {
+		case answer := <-answers:
+			if err := items.send(ctx, stream.Send, answer); err != nil {
+				return err
+			}
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+// items are the images of one stream or batch.
+type items struct {
+	service *Service
+	// call is the request's, ctx its context.
+	call *Call
+	ctx  context.Context //nolint:containedctx // for Observe, whatever becomes of the work
+	// stop ends the work, which is whatever the call has started.
+	stop context.CancelFunc
+	work sync.WaitGroup
+	// had and failed count images.
+	had, failed atomic.Int64
+	// timer ends the connection of a caller who takes no answers: then idle is set.
+	timer *time.Timer
+	idle  atomic.Bool
+}
+
+// items begins a stream or batch, whose work is to be done under the context that
+// it returns. The caller has to end it.
+func (s *Service) items(ctx context.Context) (context.Context, *items) {
+	it := &items{service: s, call: CallFrom(ctx), ctx: ctx}
+	it.call.Handled = true
+	s.admission.streams.Add(1)
+	// The server's time-outs are for single calls. Here they are for each image.
+	it.call.body.bound((*http.ResponseController).SetReadDeadline, time.Time{})
+	it.call.body.bound((*http.ResponseController).SetWriteDeadline, time.Time{})
+	it.timer = time.AfterFunc(time.Hour, func() {
+		it.idle.Store(true)
+		it.call.body.bound((*http.ResponseController).SetWriteDeadline, time.Now())
+	})
+	it.timer.Stop()
+	ctx, it.stop = context.WithCancel(ctx)
+	return ctx, it
+}
+
+// end waits until all work has ended.
+func (it *items) end() {
+	it.timer.Stop()
+	it.stop()
+	it.work.Wait()
+	it.call.Images, it.call.Failures = int(it.had.Load()), int(it.failed.Load())
+	it.service.admission.streams.Add(-1)
+}
+
+// predict answers one image. One that was admitted is not refused when the server
+// drains.
+func (it *items) predict(ctx context.Context, req *inferencev1.Image, index int32, admitted bool) *inferencev1.InferResults {
+	s := it.service
+	call := &Call{ID: it.call.ID, Procedure: it.call.Procedure, Protocol: it.call.Protocol, Handled: true, streamed: true, admitted: admitted}
+	ctx, cancel := context.WithTimeout(WithCall(ctx, call), s.limit(ctx))
+	defer cancel()
+	answer, err := s.recovered(ctx, req)
+	if err != nil {
+		told := s.told(ctx, call, err)
+		answer = &inferencev1.InferResults{
+			ImageId:  req.GetImageId(),
+			MetaData: s.metaData(call.ID),
+			Error:    &inferencev1.ItemError{Code: int32(told.Code()), Reason: call.Reason, Message: told.Message()},
+		}
+		it.failed.Add(1)
+	}
+	answer.Index = &index
+	it.had.Add(1)
+	s.observe(it.ctx, call)
+	return answer
+}
+
+// recovered is Predict, whose panics are errors: no handler is around it that
+// would catch them.
+func (s *Service) recovered(ctx context.Context, req *inferencev1.Image) (res *inferencev1.InferResults, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
+		}
+	}()
+	return s.Predict(ctx, req)
+}
+
+// send sends an answer. A caller who takes none for long has left.
+func (it *items) send(ctx context.Context, send func(*inferencev1.InferResults) error, answer *inferencev1.InferResults) error {
+	idle := it.service.config.StreamIdle
+	it.timer.Reset(idle)
+	err := send(answer)
+	it.timer.Stop()
+	switch {
+	case err == nil:
+		return nil
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case it.idle.Load():
+		return deadlineError(fmt.Sprintf("no answer was taken for %v", idle))
+	default:
+		return fmt.Errorf("%w: %v", context.Canceled, err) //nolint:errorlint // the connection is gone, however it was told
+	}
+}

@@ -1,0 +1,622 @@
+package service_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"image"
+	"io"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"connectrpc.com/connect"
+
+	"github.com/mienproject/mien/face"
+	inferencev1 "github.com/mienproject/mien/gen/inference/v1"
+	inferencev1connect "github.com/mienproject/mien/gen/inference/v1/inferencev1connect"
+	"github.com/mienproject/mien/service"
+)
+
+// gray is a small image of which the detector of a test knows the option n.
+func gray(n int32) *inferencev1.Image {
+	return &inferencev1.Image{
+		RawData: make([]byte, 8*8), Width: 8, Height: 8, PixelFormat: inferencev1.PixelFormat_PIXEL_FORMAT_GRAY8,
+		ImageId: fmt.Sprint("image ", n), Options: &inferencev1.DetectOptions{MaxResults: n},
+	}
+}
+
+// gate is a detector that holds each image until it is let through.
+type gate struct {
+	arrived chan int // an image's MaxResults
+	open    chan struct{}
+	running atomic.Int32
+	most    atomic.Int32
+}
+
+func newGate() *gate { return &gate{arrived: make(chan int, 1000), open: make(chan struct{})} }
+
+func (g *gate) detect(ctx context.Context, _ image.Image, opts face.Options) ([]face.Face, error) {
+	n := g.running.Add(1)
+	defer g.running.Add(-1)
+	for m := g.most.Load(); n > m && !g.most.CompareAndSwap(m, n); m = g.most.Load() {
+	}
+	g.arrived <- opts.MaxResults
+	select {
+	case <-g.open:
+		return nil, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// TestStream: answers come in order, several images are in work at once and no
+// more than there are workers, and those that fail are answered as such.
+func TestStream(t *testing.T) {
+	var running, most atomic.Int32
+	var log strings.Builder
+	d := stub{detect: func(_ context.Context, _ image.Image, opts face.Options) ([]face.Face, error) {
+		n := running.Add(1)
+		defer running.Add(-1)
+		for m := most.Load(); n > m && !most.CompareAndSwap(m, n); m = most.Load() {
+		}
+		if opts.MaxResults == 50 {
+			panic("secret")
+		}
+		// The later, the faster: out of order unless somebody puts them back.
+		time.Sleep(time.Duration(3-opts.MaxResults%3) * 2 * time.Millisecond)
+		return make([]face.Face, opts.MaxResults%5), nil
+	}}
+	var seen calls
+	svc, url := start(t, d, func(c *service.Config) {
+		c.Workers, c.Observe, c.Logger = 3, seen.observe, logger(&log)
+	})
+	const n = 120
+	for protocol, client := range clients(t, url) {
+		t.Run(protocol, func(t *testing.T) {
+			stream, err := client.PredictStream(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			go func() {
+				for i := range int32(n) {
+					req := gray(i)
+					if i%10 == 3 {
+						req.RawData = req.GetRawData()[1:]
+					}
+					if err := stream.Send(req); err != nil {
+						t.Error(err)
+					}
+				}
+				if err := stream.CloseRequest(); err != nil {
+					t.Error(err)
+				}
+			}()
+			for i := range int32(n) {
+				res, err := stream.Receive()
+				if err != nil {
+					t.Fatalf("image %d: %v", i, err)
+				}
+				if res.Index == nil || res.GetIndex() != i || res.GetImageId() != fmt.Sprint("image ", i) || res.GetMetaData().GetUuid() != "the-request" {
+					t.Fatalf("image %d: %v", i, res)
+				}
+				switch e := res.GetError(); {
+				case i%10 == 3:
+					if e.GetCode() != int32(connect.CodeInvalidArgument) || e.GetReason() != "INVALID_PIXELS" || !strings.Contains(e.GetMessage(), "64") {
+						t.Errorf("image %d: %v", i, res)
+					}
+				case i == 50:
+					if e.GetCode() != int32(connect.CodeInternal) || e.GetReason() != "INTERNAL" || strings.Contains(e.GetMessage(), "secret") {
+						t.Errorf("image %d: %v", i, res)
+					}
+				case e != nil || len(res.GetResults()) != int(i%5) || res.GetWidth() != 8 || res.GetModel() != "stub":
+					t.Errorf("image %d: %v", i, res)
+				}
+			}
+			if _, err := stream.Receive(); !errors.Is(err, io.EOF) {
+				t.Errorf("behind the last: %v", err)
+			}
+			if err := stream.CloseResponse(); err != nil {
+				t.Error(err)
+			}
+			failed := 0
+			for _, c := range seen.take(t, n) {
+				if c.ID != "the-request" || c.Procedure != inferencev1connect.InferencePredictStreamProcedure || c.Arrived.IsZero() {
+					t.Errorf("%+v", c)
+				}
+				if c.Reason != "" {
+					failed++
+				}
+			}
+			if failed != n/10+1 {
+				t.Errorf("%d failures were told, want %d", failed, n/10+1)
+			}
+		})
+	}
+	if m := most.Load(); m != 3 {
+		t.Errorf("%d at work, want 3", m)
+	}
+	idle(t, svc)
+}
+
+// idle waits until nothing is held by anybody.
+func idle(t *testing.T, svc *service.Service) {
+	t.Helper()
+	var s service.Stats
+	defer func() {
+		if t.Failed() {
+			t.Logf("%+v", s)
+		}
+	}()
+	eventually(t, "nothing is held", func() bool {
+		s = svc.Stats()
+		return s.Busy == 0 && s.Queued == 0 && s.Waiting == 0 && s.RequestsInFlight == 0 && s.Streams == 0 &&
+			s.BodyBytesInFlight == 0 && s.DecodedBytesInFlight == 0
+	})
+}
+
+// TestBatch: each answer comes when it is done, and tells which it is.
+func TestBatch(t *testing.T) {
+	g := newGate()
+	svc, url := start(t, stub{detect: func(ctx context.Context, img image.Image, opts face.Options) ([]face.Face, error) {
+		if opts.MaxResults > 0 {
+			return nil, nil
+		}
+		return g.detect(ctx, img, opts)
+	}}, func(c *service.Config) { c.Workers, c.MaxImageBytes, c.MaxBatchBytes = 2, 1<<20, 10_000 })
+	all := clients(t, url)
+	// Browsers have HTTP/1.1 as well.
+	all["connect, HTTP/1.1"] = inferencev1connect.NewInferenceClient(httpClient(t), url)
+	all["grpc-web, HTTP/1.1"] = inferencev1connect.NewInferenceClient(httpClient(t), url, connect.WithGRPCWeb())
+	for protocol, client := range all {
+		t.Run(protocol, func(t *testing.T) {
+			req := &inferencev1.PredictBatchRequest{}
+			for i := range int32(100) {
+				req.Images = append(req.Images, gray(i))
+			}
+			req.Images[7].RawData = nil
+			stream, err := client.PredictBatch(t.Context(), req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := map[int32]bool{}
+			for stream.Receive() {
+				res := stream.Msg()
+				if i := res.GetIndex(); res.Index == nil || got[i] || res.GetImageId() != fmt.Sprint("image ", i) ||
+					(res.GetError() != nil) != (i == 7) || (i == 7 && res.GetError().GetReason() != "EMPTY_IMAGE") {
+					t.Errorf("%v", res)
+				}
+				got[res.GetIndex()] = true
+				if len(got) == 99 {
+					g.open <- struct{}{} // the first one, which all others overtook
+				}
+			}
+			if err := stream.Err(); err != nil || len(got) != 100 {
+				t.Errorf("%d answers, %v", len(got), err)
+			}
+			_ = stream.Close()
+
+			for _, c := range []struct {
+				images, bytes int
+				reason        string
+			}{{101, 1, "TOO_MANY_IMAGES"}, {2, 5001, "TOO_MANY_BYTES"}, {1, 100_000, "TOO_MANY_BYTES"}} {
+				req := &inferencev1.PredictBatchRequest{}
+				for range c.images {
+					req.Images = append(req.Images, &inferencev1.Image{RawData: make([]byte, c.bytes)})
+				}
+				stream, err := client.PredictBatch(t.Context(), req)
+				if err == nil {
+					for stream.Receive() {
+						t.Errorf("%v", stream.Msg())
+					}
+					err = stream.Err()
+					_ = stream.Close()
+				}
+				if _, reason, _ := reasonOf(t, err); reason != c.reason {
+					t.Errorf("%d images of %d bytes: %v", c.images, c.bytes, err)
+				}
+			}
+			stream, err = client.PredictBatch(t.Context(), &inferencev1.PredictBatchRequest{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if stream.Receive() || stream.Err() != nil {
+				t.Errorf("nothing: %v, %v", stream.Msg(), stream.Err())
+			}
+			_ = stream.Close()
+		})
+	}
+	idle(t, svc)
+}
+
+// longID makes images large and their answers as well, which are not compressed
+// for callers who take them uncompressed.
+var (
+	longID       = strings.Repeat("x", 100_000)
+	uncompressed = connect.WithAcceptCompression("gzip", nil, nil)
+)
+
+// TestStreamFeelsBackpressure: while a caller takes no answers, nothing is read
+// beyond a few images, however many it sends.
+func TestStreamFeelsBackpressure(t *testing.T) {
+	var worked atomic.Int32
+	svc, url := start(t, stub{detect: func(context.Context, image.Image, face.Options) ([]face.Face, error) {
+		worked.Add(1)
+		return nil, nil
+	}}, func(c *service.Config) { c.Workers = 2 })
+	for protocol, client := range clientsWith(t, url, uncompressed) {
+		t.Run(protocol, func(t *testing.T) {
+			worked.Store(0)
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			stream, err := client.PredictStream(ctx)
+			if err != nil {
+				t.Fatal(err)
+			}
+			sent := make(chan int)
+			go func() {
+				defer close(sent)
+				req := gray(1)
+				req.ImageId = longID
+				for i := 0; stream.Send(req) == nil; i++ {
+					sent <- i
+				}
+			}()
+			n := 0
+		sending:
+			for {
+				select {
+				case n = <-sent:
+				case <-time.After(time.Second):
+					break sending
+				}
+			}
+			// They fill the caller's window, of 4 MB, and the server's.
+			if w := worked.Load(); w > 100 || n > 200 {
+				t.Errorf("%d sent and %d worked on without an answer being taken", n, w)
+			}
+			if s := svc.Stats(); s.BodyBytesInFlight > 10*100_000 {
+				t.Errorf("%d bytes in flight", s.BodyBytesInFlight)
+			}
+			cancel()
+			// Or net/http's client, which waits for the server to take more of the
+			// request, would not see that it is cancelled.
+			_ = stream.CloseResponse()
+			for range sent {
+			}
+			idle(t, svc)
+		})
+	}
+}
+
+// TestStreamsWait: where single calls are refused, images of streams wait.
+func TestStreamsWait(t *testing.T) {
+	g := newGate()
+	svc, url := start(t, stub{detect: g.detect}, func(c *service.Config) { c.Workers, c.Queue = 1, 1 })
+	client := clients(t, url)["grpc"]
+	single := make(chan error, 2)
+	for range 2 {
+		go func() {
+			_, err := client.Predict(t.Context(), gray(1))
+			single <- err
+		}()
+	}
+	eventually(t, "the queue is full", func() bool { s := svc.Stats(); return s.Busy == 1 && s.Queued == 1 })
+	if _, err := client.Predict(t.Context(), gray(1)); connect.CodeOf(err) != connect.CodeUnavailable {
+		t.Errorf("a single call: %v", err)
+	}
+	stream, err := client.PredictStream(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range int32(3) {
+		if err := stream.Send(gray(i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := stream.CloseRequest(); err != nil {
+		t.Fatal(err)
+	}
+	// One image waits, for there is one worker.
+	eventually(t, "the stream waits", func() bool { s := svc.Stats(); return s.Waiting == 1 && s.Streams == 1 && s.RequestsInFlight == 3 })
+	for range 5 {
+		g.open <- struct{}{}
+	}
+	for range 2 {
+		if err := <-single; err != nil {
+			t.Error(err)
+		}
+	}
+	for i := range int32(3) {
+		if res, err := stream.Receive(); err != nil || res.GetIndex() != i || res.GetError() != nil {
+			t.Errorf("%v, %v", res, err)
+		}
+	}
+	_ = stream.CloseResponse()
+	idle(t, svc)
+}
+
+// TestStreamsAreFair: while streams of a thousand images are served, a single call
+// is behind one image of theirs for each that is before it, not behind them all.
+func TestStreamsAreFair(t *testing.T) {
+	g := newGate()
+	svc, url := start(t, stub{detect: g.detect}, func(c *service.Config) { c.Workers, c.Queue = 1, 4 })
+	client := clients(t, url)["grpc"]
+	ctx, cancel := context.WithCancel(t.Context())
+	var streams sync.WaitGroup
+	for range 3 {
+		stream, err := client.PredictStream(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		streams.Go(func() {
+			for range 1000 {
+				if stream.Send(gray(1)) != nil {
+					return
+				}
+			}
+		})
+		streams.Go(func() {
+			for {
+				if _, err := stream.Receive(); err != nil {
+					_ = stream.CloseResponse()
+					return
+				}
+			}
+		})
+	}
+	eventually(t, "the streams wait", func() bool { s := svc.Stats(); return s.Busy == 1 && s.Waiting == 2 })
+	<-g.arrived
+	single := make(chan error, 4)
+	for i := range 4 {
+		go func() {
+			_, err := client.Predict(t.Context(), gray(2))
+			single <- err
+		}()
+		eventually(t, "the calls wait", func() bool { return svc.Stats().Queued == i+1 })
+	}
+	var order []int
+	for range 8 {
+		eventually(t, "the streams wait", func() bool { return svc.Stats().Waiting >= 1 })
+		g.open <- struct{}{}
+		order = append(order, <-g.arrived)
+	}
+	singles := 0
+	for i, n := range order {
+		if n == 2 {
+			singles++
+		}
+		// Every second one, whoever was first.
+		if singles < i/2 {
+			t.Errorf("order %v: 2 is a single call", order)
+			break
+		}
+	}
+	go func() {
+		for {
+			select {
+			case g.open <- struct{}{}:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	for range 4 {
+		if err := <-single; err != nil {
+			t.Error(err)
+		}
+	}
+	cancel()
+	streams.Wait()
+	idle(t, svc)
+}
+
+// TestDrainStreams: an image that came before is answered, one that comes after is
+// answered as DRAINING, and then the stream ends, whether its caller closes it
+// or not. A batch that was taken on is answered to its end.
+func TestDrainStreams(t *testing.T) {
+	for _, protocol := range []string{"connect", "grpc", "grpc-web", "json"} {
+		for _, closes := range []bool{true, false} {
+			t.Run(fmt.Sprintf("%s, closes %v", protocol, closes), func(t *testing.T) {
+				g := newGate()
+				svc, url := start(t, stub{detect: g.detect}, func(c *service.Config) { c.Workers = 1 })
+				client := clients(t, url)[protocol]
+				stream, err := client.PredictStream(t.Context())
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := stream.Send(gray(1)); err != nil {
+					t.Fatal(err)
+				}
+				<-g.arrived
+				batched := make(chan int)
+				go func() {
+					n := 0
+					batch, err := client.PredictBatch(t.Context(), &inferencev1.PredictBatchRequest{Images: []*inferencev1.Image{gray(2), gray(2), gray(2)}})
+					if err != nil {
+						t.Error(err)
+						close(batched)
+						return
+					}
+					for batch.Receive() {
+						if e := batch.Msg().GetError(); e != nil {
+							t.Error(e)
+						}
+						n++
+					}
+					if err := batch.Err(); err != nil {
+						t.Error(err)
+					}
+					_ = batch.Close()
+					batched <- n
+				}()
+				eventually(t, "the batch waits", func() bool { return svc.Stats().Waiting == 1 })
+				svc.Drain()
+				if err := stream.Send(gray(1)); err != nil {
+					t.Fatal(err)
+				}
+				if closes {
+					if err := stream.CloseRequest(); err != nil {
+						t.Fatal(err)
+					}
+				}
+				close(g.open)
+				if res, err := stream.Receive(); err != nil || res.GetError() != nil {
+					t.Errorf("before the drain: %v, %v", res, err)
+				}
+				if res, err := stream.Receive(); err != nil || res.GetError().GetReason() != "DRAINING" || res.GetError().GetCode() != int32(connect.CodeUnavailable) {
+					t.Errorf("after it: %v, %v", res, err)
+				}
+				_, err = stream.Receive()
+				if closes && !errors.Is(err, io.EOF) {
+					t.Errorf("the end: %v", err)
+				}
+				if !closes {
+					if code, reason, retry := reasonOf(t, err); code != connect.CodeUnavailable || reason != "DRAINING" || retry <= 0 {
+						t.Errorf("the end: %v", err)
+					}
+				}
+				_ = stream.CloseRequest()
+				_ = stream.CloseResponse()
+				if n := <-batched; n != 3 {
+					t.Errorf("%d images of the batch were answered, want 3", n)
+				}
+				idle(t, svc)
+			})
+		}
+	}
+}
+
+// TestSilentStreams: who neither sends nor takes anything is let go, and a stream
+// that works is not, however long it lasts.
+func TestSilentStreams(t *testing.T) {
+	svc, url := start(t, stub{}, func(c *service.Config) { c.StreamIdle = 2 * time.Second })
+	for protocol, client := range clientsWith(t, url, uncompressed) {
+		t.Run(protocol, func(t *testing.T) {
+			sends, err := client.PredictStream(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := sends.Send(gray(1)); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := sends.Receive(); err != nil {
+				t.Fatal(err)
+			}
+			_, err = sends.Receive()
+			if _, reason, _ := reasonOf(t, err); reason != "DEADLINE" || !strings.Contains(err.Error(), "no image came for 2s") {
+				t.Errorf("who sends nothing more: %v", err)
+			}
+			_ = sends.CloseRequest()
+			_ = sends.CloseResponse()
+
+			takes, err := client.PredictStream(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			req := gray(1)
+			req.ImageId = longID
+			for takes.Send(req) == nil {
+			} // until the server has had enough
+			_ = takes.CloseResponse()
+			idle(t, svc)
+		})
+	}
+}
+
+// TestStreamDeadlines are for each image, and the caller's for the stream.
+func TestStreamDeadlines(t *testing.T) {
+	svc, url := start(t, stub{detect: func(ctx context.Context, _ image.Image, opts face.Options) ([]face.Face, error) {
+		if opts.MaxResults == 1 {
+			<-ctx.Done()
+		}
+		return nil, ctx.Err()
+	}}, func(c *service.Config) { c.Workers, c.DefaultTimeout, c.Timeout = 1, 200*time.Millisecond, time.Minute })
+	for protocol, client := range clients(t, url) {
+		t.Run(protocol, func(t *testing.T) {
+			stream, err := client.PredictStream(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i := range int32(8) { // each second one to its end: longer than one image may take
+				if err := stream.Send(gray(i % 2)); err != nil {
+					t.Fatal(err)
+				}
+				res, err := stream.Receive()
+				if err != nil {
+					t.Fatal(err)
+				}
+				want := ""
+				if i%2 == 1 {
+					want = "DEADLINE"
+				}
+				if res.GetError().GetReason() != want {
+					t.Errorf("image %d: %v", i, res)
+				}
+			}
+			_ = stream.CloseRequest()
+			_ = stream.CloseResponse()
+
+			ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+			defer cancel()
+			stream, err = client.PredictStream(ctx)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := stream.Send(gray(1)); err != nil {
+				t.Fatal(err)
+			}
+			res, err := stream.Receive()
+			if err == nil && res.GetError().GetReason() == "DEADLINE" { // the image's answer was faster
+				_, err = stream.Receive()
+			}
+			if connect.CodeOf(err) != connect.CodeDeadlineExceeded {
+				t.Errorf("%v, %v", res, err)
+			}
+			_ = stream.CloseRequest()
+			_ = stream.CloseResponse()
+			idle(t, svc)
+		})
+	}
+}
+
+// TestStreamMessageTooLarge ends the stream, and tells why. One that is only too
+// large an image does not.
+func TestStreamMessageTooLarge(t *testing.T) {
+	svc, url := start(t, stub{}, func(c *service.Config) { c.MaxImageBytes = 10_000 })
+	for protocol, client := range clients(t, url) {
+		for _, compressed := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, compressed %v", protocol, compressed), func(t *testing.T) {
+				if compressed {
+					client = compressing(t, url)[protocol]
+				}
+				stream, err := client.PredictStream(t.Context())
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, c := range []struct {
+					bytes  int
+					reason string
+				}{{10_001, "TOO_MANY_BYTES"}, {10, "UNSUPPORTED_FORMAT"}} {
+					if err := stream.Send(&inferencev1.Image{RawData: slices.Repeat([]byte{' '}, c.bytes)}); err != nil {
+						t.Fatal(err)
+					}
+					if res, err := stream.Receive(); err != nil || res.GetError().GetReason() != c.reason {
+						t.Errorf("%d bytes: %v, %v", c.bytes, res, err)
+					}
+				}
+				_ = stream.Send(&inferencev1.Image{RawData: make([]byte, 200_000)}) // it may be refused before it was sent
+				_, err = stream.Receive()
+				if _, reason, _ := reasonOf(t, err); reason != "TOO_MANY_BYTES" {
+					t.Errorf("a message over the limit: %v", err)
+				}
+				_ = stream.CloseRequest()
+				_ = stream.CloseResponse()
+				idle(t, svc)
+			})
+		}
+	}
+}
