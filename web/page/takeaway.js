@@ -66,8 +66,7 @@ export function marked(picture, faces) {
     const w = c.measureText(words).width + 12 * unit;
     const h = 20 * unit;
     const x = Math.max(0, Math.min(b.x, canvas.width - w));
-    const under = b.y + b.height + 3 * unit;
-    const y = b.y >= h + 3 * unit ? b.y - h - 3 * unit : under + h <= canvas.height ? under : b.y + 3 * unit;
+    const y = Math.max(unit, b.y - h - 3 * unit);
     c.fillStyle = DARK;
     c.beginPath();
     c.roundRect(x, y, w, h, 4 * unit);

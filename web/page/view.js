@@ -200,8 +200,7 @@ export class Pane {
       text.textContent = words;
       const width = words.length * 6.9 + 12;
       const x = Math.max(0, Math.min(b.x - 1, this.width * this.scale - width));
-      const under = b.y + b.height + 3;
-      const y = b.y >= 24 ? b.y - 23 : under + 20 <= this.height * this.scale ? under : b.y + 3;
+      const y = Math.max(1, b.y - 23);
       set(plate, { x, y, width });
       set(text, { x: x + width / 2, y: y + 14, "text-anchor": "middle" });
     });
