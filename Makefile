@@ -16,6 +16,7 @@ tool_packages := \
 	github.com/golangci/golangci-lint/v2/cmd/golangci-lint \
 	github.com/fullstorydev/grpcurl/cmd/grpcurl \
 	github.com/grpc-ecosystem/grpc-health-probe \
+	github.com/sudorandom/protoc-gen-connect-openapi \
 	golang.org/x/perf/cmd/benchstat
 
 .PHONY: help
@@ -86,6 +87,10 @@ eval: onnxruntime ## Measure every model, as docs/accuracy.md has it. ARGS=--wri
 e2e: $(BIN)/buf $(BIN)/grpcurl $(BIN)/grpc-health-probe setup ## Test the binary with clients that nobody here wrote.
 	cd e2e && go vet ./... && go test -count=1 ./...
 
+.PHONY: page-pictures
+page-pictures: setup ## Make the screenshots of docs/page.md again.
+	cd e2e && go test -count=1 -run '^TestPagePictures$$' . -page-pictures ../docs/page
+
 .PHONY: load
 load: ## Measure how the server takes more than it can do, as docs/performance.md has it. ARGS="--help" tells what can be said.
 	cd bench && go run ./load $(ARGS)
@@ -131,13 +136,14 @@ lint: $(BIN)/golangci-lint $(BIN)/buf ## Lint Go and the contract.
 	go mod tidy -diff
 
 .PHONY: generate
-generate: $(BIN)/buf ## Generate gen/ from proto/.
+generate: $(BIN)/buf $(BIN)/protoc-gen-connect-openapi ## Generate gen/ and web/openapi.yaml from proto/.
 	buf generate
 
 .PHONY: check-generated
-check-generated: $(BIN)/buf ## Fail when gen/ is not what the contract generates.
+check-generated: $(BIN)/buf $(BIN)/protoc-gen-connect-openapi ## Fail when what was generated is not what the contract generates.
 	@rm -rf $(BIN)/generated && buf generate -o $(BIN)/generated
-	@diff -r gen $(BIN)/generated/gen || { echo 'gen/ is not what proto/ generates: run "make generate"'; exit 1; }
+	@diff -r gen $(BIN)/generated/gen && diff web/openapi.yaml $(BIN)/generated/web/openapi.yaml || \
+		{ echo 'gen/ or web/openapi.yaml is not what proto/ generates: run "make generate"'; exit 1; }
 
 # proto/released.binpb is the contract of the last release: callers depend on it.
 .PHONY: check-contract

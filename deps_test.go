@@ -15,7 +15,7 @@ const module = "github.com/mienproject/mien/"
 // of it that it may import. A package that is missing here has to be added,
 // which is a moment to think.
 var mayImport = map[string][]string{
-	"cmd/server": {"face", "face/onnx", "face/pigo", "gen/inference/v1", "gen/inference/v1/inferencev1connect", "modelstore", "service"},
+	"cmd/server": {"face", "face/onnx", "face/pigo", "gen/inference/v1", "gen/inference/v1/inferencev1connect", "modelstore", "service", "web"},
 	"cmd/client": {"annotate", "client", "face", "gen/inference/v1", "photo"},
 	"client":     {"gen/inference/v1", "gen/inference/v1/inferencev1connect"},
 	"service":    {"annotate", "face", "photo", "gen/inference/v1", "gen/inference/v1/inferencev1connect"},
@@ -23,6 +23,7 @@ var mayImport = map[string][]string{
 	"face/pigo":  {"face"},
 	"annotate":   {"face"},
 	"modelstore": {},
+	"web":        {},
 	"face":       {},
 	"photo":      {},
 
@@ -39,6 +40,7 @@ var mayNotDepend = map[string][]string{
 	"photo":     {"connectrpc.com/", "google.golang.org/protobuf", "net/http"},
 	"service":   {"github.com/alecthomas/kong", "flag", "github.com/rs/cors", "github.com/prometheus/", "go.opentelemetry.io/"},
 	"client":    {"github.com/prometheus/", "go.opentelemetry.io/"},
+	"web":       {"connectrpc.com/", "google.golang.org/protobuf"},
 }
 
 func TestDependencies(t *testing.T) {

@@ -107,10 +107,14 @@ func TestBrowserFetch(t *testing.T) {
 	t.Parallel()
 	pages := fetchPages(t)
 	s := start(t, "--cors-origin", pages.URL)
-	for _, p := range []*picture{sample, people} {
-		t.Run(p.name, func(t *testing.T) {
+	for _, test := range []struct {
+		picture *picture
+		method  string
+	}{{sample, ""}, {people, ""}, {small, "get"}} {
+		p := test.picture
+		t.Run(p.name+test.method, func(t *testing.T) {
 			p.load(t) // or skip
-			logged, others := browse(t, pageURL(pages, "/fetch", s, "", p), "", 1)
+			logged, others := browse(t, pageURL(pages, "/fetch", s, test.method, p), "", 1)
 			var got struct {
 				Status    int
 				RequestID string
@@ -145,10 +149,16 @@ func TestBrowserForeignOrigin(t *testing.T) {
 			}
 			checkConsole(t, others, "has been blocked by CORS policy", "net::ERR_FAILED")
 			// The browser asked, and was not encouraged.
-			calls := requests(s.stop(), procedure)
+			calls := requests(s.lines(), procedure)
 			if len(calls) != 1 || calls[0]["method"] != "OPTIONS" {
 				t.Errorf("the browser sent %v, want the preflight only", calls)
 			}
+			// Of a GET nobody has to ask first; its answer is kept from the page.
+			logged, others = browse(t, pageURL(pages, "/fetch", s, "get", small), "", 3)
+			if err := json.Unmarshal(logged, &got); err != nil || got.Refused != "TypeError: Failed to fetch" {
+				t.Errorf("the page got %s (%v)", logged, err)
+			}
+			checkConsole(t, others, "has been blocked by CORS policy", "net::ERR_FAILED")
 		})
 	}
 }

@@ -93,10 +93,16 @@ func run(t testing.TB, stdin []byte, name string, args ...string) result {
 // runEnv is run with variables added to the environment.
 func runEnv(t testing.TB, env []string, stdin []byte, name string, args ...string) result {
 	t.Helper()
+	return runIn(t, root, patience, env, stdin, name, args...)
+}
+
+// runIn is runEnv in another folder, with more or less patience.
+func runIn(t testing.TB, dir string, patience time.Duration, env []string, stdin []byte, name string, args ...string) result {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, tool(t, name), args...)
-	cmd.Dir = root
+	cmd.Dir = dir
 	cmd.Env = append(environ(), env...)
 	cmd.Stdin = bytes.NewReader(stdin)
 	cmd.WaitDelay = time.Second

@@ -42,6 +42,8 @@ It speaks gRPC, gRPC-Web, Connect and plain HTTP/JSON on one port:
     curl -s localhost:8080/inference.v1.Inference/Predict \
       --json '{"rawData": "<base64 of a JPEG, PNG, GIF, WebP, BMP or TIFF>"}'
 
+Open http://localhost:8080/ in a browser to try it, and see /openapi.yaml for the JSON interface.
+
 Every flag has an environment variable, named beside it; a flag wins. Repeatable flags take a list with commas there. Sizes may be written as 16MiB, durations as 1m30s. Traces are exported by OTLP where OpenTelemetry's variables say so, OTEL_EXPORTER_OTLP_ENDPOINT above all.`
 
 // config is what flags and environment say.
@@ -53,6 +55,8 @@ type config struct {
 	TLSKey       string   `group:"Network" placeholder:"FILE" help:"Private key of the certificate, PEM."`
 	CORSOrigin   []string `group:"Network" name:"cors-origin" placeholder:"ORIGIN" help:"Origin whose pages may call from a browser, such as https://app.example.com; https://*.example.com for all below, * for all. Repeatable. Without it only pages of this server's own origin may."`
 	TrustedProxy []string `group:"Network" placeholder:"CIDR" help:"Network or address of a proxy in front, or unix for those that come by a socket: of its callers, the log has the address that it tells in X-Forwarded-For. Repeatable."`
+
+	NoPage bool `group:"Network" help:"Serve no page at /. Everything else stays as it is, /openapi.yaml among it."`
 
 	Model       []string `group:"Models" default:"pigo" placeholder:"NAME" help:"Model to serve (default pigo, which is built in): a known name (${models}), which is fetched once unless it is built in, or NAME=PATH of an ONNX file. Repeatable; the first answers when a caller names none."`
 	ONNXRuntime string   `group:"Models" name:"onnxruntime" placeholder:"FILE" help:"Shared library of ONNX Runtime, which all models but pigo need. Without it, the server looks beside its binary and in the system's library folders."`

@@ -27,6 +27,7 @@ import (
 
 	inferencev1connect "github.com/mienproject/mien/gen/inference/v1/inferencev1connect"
 	"github.com/mienproject/mien/service"
+	"github.com/mienproject/mien/web"
 )
 
 func main() {
@@ -140,10 +141,14 @@ func serve(ctx context.Context, terminated <-chan os.Signal, cfg *config, svc *s
 	}
 
 	state := newHealth()
+	page, err := web.Page(version)
+	if err != nil {
+		return err
+	}
 	stopping, stopNow := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopNow()
 	server := &http.Server{
-		Handler:   routes(stopping, cfg, svc, state, in),
+		Handler:   routes(stopping, cfg, svc, state, page, in),
 		Protocols: new(http.Protocols),
 		TLSConfig: tlsConfig,
 		// A URL may hold an image of 40 KB, and on HTTP/2 an oversized header
@@ -258,7 +263,7 @@ const (
 
 // routes is the whole surface, and the order in which a request passes through
 // it.
-func routes(stop context.Context, cfg *config, svc *service.Service, state *health, in *front) http.Handler {
+func routes(stop context.Context, cfg *config, svc *service.Service, state *health, page http.Handler, in *front) http.Handler {
 	mux := http.NewServeMux()
 	handle := func(path string, h http.Handler) { mux.Handle(path, bounded(stop, h)) }
 	// Whose messages are names: compressed, they could only be bombs.
@@ -273,6 +278,11 @@ func routes(stop context.Context, cfg *config, svc *service.Service, state *heal
 	handle(grpcreflect.NewHandlerV1Alpha(reflector(), small)) // /grpc.reflection.v1alpha.ServerReflection/
 	mux.HandleFunc("GET /livez", state.live)
 	mux.HandleFunc("GET /readyz", state.ready)
+	mux.Handle("GET /openapi.yaml", web.OpenAPI())
+	if !cfg.NoPage {
+		mux.Handle("GET /{$}", page)
+		mux.Handle("GET /page/", page)
+	}
 
 	return leaving(state, in.handler(svc.Recover(crossOrigin(cfg.CORSOrigin, mux)))) // first to last
 }

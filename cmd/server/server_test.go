@@ -725,19 +725,55 @@ func TestProbes(t *testing.T) {
 	s := start(t)
 	client := httpClient(t, 1, nil)
 	for path, want := range map[string]string{"/livez": "ok\n", "/readyz": "ok\n"} {
-		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.url+path, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		res, err := client.Do(req)
-		if err != nil {
-			t.Fatal(err)
-		}
-		body, _ := io.ReadAll(res.Body)
-		_ = res.Body.Close()
-		if res.StatusCode != http.StatusOK || string(body) != want || res.Header.Get("Cache-Control") != "no-store" {
+		res, body := ask(t, client, http.MethodGet, s.url+path)
+		if res.StatusCode != http.StatusOK || body != want || res.Header.Get("Cache-Control") != "no-store" {
 			t.Errorf("%s: %d %q", path, res.StatusCode, body)
 		}
+	}
+}
+
+// ask sends a request without a body, and reads the whole answer.
+func ask(t *testing.T, client *http.Client, method, url string) (res *http.Response, body string) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), method, url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if res, err = client.Do(req); err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	data, err := io.ReadAll(res.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return res, string(data)
+}
+
+// TestPage: the page is at /, and nowhere else; without it all else is there.
+func TestPage(t *testing.T) {
+	for name, test := range map[string]struct {
+		args []string
+		want map[string]int
+	}{
+		"page":    {nil, map[string]int{"/": 200, "/page/page.js": 200, "/openapi.yaml": 200, "/page": 404, "/page/": 404, "/index.html": 404, "/nowhere": 404, "/livez": 200}},
+		"no page": {[]string{"--no-page"}, map[string]int{"/": 404, "/page/page.js": 404, "/openapi.yaml": 200, "/livez": 200}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := start(t, test.args...)
+			client := httpClient(t, 1, nil)
+			for path, want := range test.want {
+				for _, method := range []string{http.MethodGet, http.MethodHead} {
+					res, body := ask(t, client, method, s.url+path)
+					if res.StatusCode != want {
+						t.Errorf("%s %s: status %d, want %d", method, path, res.StatusCode, want)
+					}
+					if path == "/" && want == 200 && method == http.MethodGet && !strings.Contains(body, "Mien "+version) {
+						t.Errorf("the page does not tell the version: %s", body)
+					}
+				}
+			}
+		})
 	}
 }
 

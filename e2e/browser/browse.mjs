@@ -5,26 +5,13 @@
 // output: {"messages": [{"type", "text", "values"}], "errors": [...]}, the latter
 // what the page threw and did not catch. Waits for the first call of console.log.
 import { text } from "node:stream/consumers";
-import { chromium } from "playwright-core";
+import { launch, patience } from "./chromium.mjs";
 
-// Milliseconds: for the page to log something, and for messages missing then.
-const patience = 45_000;
+// Milliseconds for messages that are missing when the page has logged something.
 const grace = 10_000;
 const { page: url, script, messages: atLeast } = JSON.parse(await text(process.stdin));
 
-const browser = await chromium.launch({
-  executablePath: "/usr/bin/chromium",
-  args: [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-  ],
-  timeout: patience,
-});
+const browser = await launch();
 const messages = [];
 const errors = [];
 try {

@@ -1,5 +1,5 @@
 // What a page does that has no library: JSON by fetch. The page's address says
-// which server to call, and with which picture of its own.
+// which server to call, with which picture of its own, and whether with GET.
 const query = new URLSearchParams(location.search);
 const picture = query.get("picture");
 
@@ -13,11 +13,12 @@ async function base64(url) {
 }
 
 try {
-  const response = await fetch(query.get("server") + "/inference.v1.Inference/Predict", {
-    method: "POST",
-    headers: { "Content-Type": "application/json" },
-    body: JSON.stringify({ rawData: await base64(picture), imageId: picture }),
-  });
+  const url = query.get("server") + "/inference.v1.Inference/Predict";
+  const message = JSON.stringify({ rawData: await base64(picture), imageId: picture });
+  const response =
+    query.get("protocol") === "get"
+      ? await fetch(`${url}?connect=v1&encoding=json&message=${encodeURIComponent(message)}`)
+      : await fetch(url, { method: "POST", headers: { "Content-Type": "application/json" }, body: message });
   console.log({
     status: response.status,
     requestId: response.headers.get("x-request-id"),

@@ -1,0 +1,700 @@
+// Uses the server's page as a person does.
+//
+// Standard input: {"scenario": one of those below, "url": the server's, "files":
+// paths of pictures by name, "out": folder for downloads and screenshots,
+// "camera": a file of frames for a fake camera, or absent}. The output is what the
+// scenario returns, in JSON; whatever is not as it should be throws.
+import assert from "node:assert/strict";
+import { readFile } from "node:fs/promises";
+import { createRequire } from "node:module";
+import path from "node:path";
+import { text } from "node:stream/consumers";
+import { launch, patience } from "./chromium.mjs";
+
+const task = JSON.parse(await text(process.stdin));
+const axe = await readFile(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
+
+const camera = task.camera ? ["--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream", `--use-file-for-fake-video-capture=${task.camera}`] : [];
+const browser = await launch(...camera);
+
+/** visit opens the page and returns it. What the browser is told about goes into seen. */
+async function visit(options = {}, address = task.url) {
+  const context = await browser.newContext({ viewport: { width: 1360, height: 860 }, ignoreHTTPSErrors: true, ...options });
+  context.setDefaultTimeout(patience);
+  const page = await context.newPage();
+  const seen = { console: [], errors: [], foreign: [], calls: 0, files: [] };
+  page.on("console", (m) => seen.console.push(`${m.type()}: ${m.text()}`));
+  page.on("pageerror", (e) => seen.errors.push(e.stack));
+  page.on("request", (r) => {
+    const u = new URL(r.url());
+    if (u.protocol.startsWith("http") && u.origin !== new URL(address).origin) seen.foreign.push(r.url());
+    if (u.pathname.endsWith("/Predict")) seen.calls++;
+  });
+  page.seen = seen;
+  await page.goto(address + "/");
+  return page;
+}
+
+/** silent fails unless the console said nothing but what is allowed, and nobody else was asked for anything. */
+async function silent(page, ...allowed) {
+  assert.deepEqual(page.seen.console.filter((line) => !allowed.some((a) => line.includes(a))), [], "the console says something");
+  assert.deepEqual(page.seen.errors, [], "the page failed");
+  assert.deepEqual(page.seen.foreign, [], "requests left the origin");
+}
+
+const counted = (page, n) => page.waitForFunction((want) => document.querySelector("#count .n").textContent === want, String(n), { timeout: patience }).catch(async (error) => {
+  throw new Error(`the page does not come to say ${n}: ${await page.locator(".summary").innerText()} ${await page.locator("#message").innerText()} (${error})`);
+});
+
+const announced = (page, words) => page.waitForFunction((w) => document.querySelector("#announce").textContent.includes(w), words, { timeout: patience });
+
+/** accessible fails when axe finds a violation of WCAG 2 A or AA, or of good practice. */
+async function accessible(page, state) {
+  await page.evaluate(axe);
+  const { violations, passes } = await page.evaluate(() => window.axe.run(document, { resultTypes: ["violations"] }));
+  assert.ok(passes.length > 20, `axe looked at little: ${passes.length} rules`);
+  const found = violations.map((v) => `${v.id}: ${v.help}: ${v.nodes.map((n) => `${n.html} ${n.failureSummary}`).join("; ")}`);
+  assert.deepEqual(found, [], `axe finds violations, ${state}`);
+}
+
+/** boxes returns the shown faces' boxes in pixels of the picture, as they are drawn. */
+const boxes = (page, pane = 0) =>
+  page.locator(".pane").nth(pane).evaluate((root) => {
+    const frame = root.querySelector(".frame");
+    const media = frame.querySelector("img, video");
+    const width = media.naturalWidth ?? media.videoWidth;
+    const scale = frame.clientWidth / width;
+    return [...root.querySelectorAll(".face:not(.gone)")].reverse().map((g) => {
+      const line = g.querySelector(".line");
+      const at = (name) => Number(line.getAttribute(name)) / scale;
+      return { x: at("x"), y: at("y"), width: at("width"), height: at("height") };
+    });
+  });
+
+async function download(page, selector) {
+  const [file] = await Promise.all([page.waitForEvent("download"), page.click(selector)]);
+  const to = path.join(task.out, file.suggestedFilename());
+  await file.saveAs(to);
+  return to;
+}
+
+const setThreshold = (page, value) =>
+  page.locator("#confidence").evaluate((input, v) => {
+    input.value = v;
+    input.dispatchEvent(new Event("input", { bubbles: true }));
+  }, value);
+
+/** give makes Files of paths within the page, for what only the page can be given. */
+const filesInPage = async (page, ...paths) => {
+  const files = await Promise.all(paths.map(async (p) => ({ name: path.basename(p), data: (await readFile(p)).toString("base64") })));
+  return page.evaluateHandle((list) => {
+    const transfer = new DataTransfer();
+    for (const { name, data } of list) transfer.items.add(new File([Uint8Array.from(atob(data), (c) => c.charCodeAt(0))], name, { type: "image/jpeg" }));
+    return transfer;
+  }, files);
+};
+
+const near = (got, want, tolerance, what) => assert.ok(Math.abs(got - want) <= tolerance, `${what}: ${got}, want ${want}`);
+
+const scenarios = {
+  // A face is there without a click, where the server says it is.
+  async opens() {
+    const page = await visit();
+    await counted(page, 1);
+    assert.equal(await page.title(), "Mien: where are the faces?");
+    const raw = (await readFile(task.files.sample)).toString("base64");
+    const answer = await (await page.request.post(task.url + "/inference.v1.Inference/Predict", { data: { rawData: raw } })).json();
+    const [drawn] = await boxes(page);
+    const { upLeft, lowerRight } = answer.results[0].box;
+    near(drawn.x, upLeft.x, 0.6, "x");
+    near(drawn.y, upLeft.y, 0.6, "y");
+    near(drawn.width, lowerRight.x - upLeft.x, 0.6, "width");
+    near(drawn.height, lowerRight.y - upLeft.y, 0.6, "height");
+    assert.equal(await page.locator(".face .points circle").count(), 5);
+    await announced(page, "1 face of at least");
+    assert.deepEqual(await page.locator("#time dt").allInnerTexts(), ["Read here", "Transfer", "Queue", "Decode", "Detect", "All"]);
+    for (const href of ["/openapi.yaml", "/readyz"]) {
+      assert.equal(await page.locator(`footer a[href="${href}"]`).count(), 1);
+      assert.equal((await page.request.get(task.url + href)).status(), 200);
+    }
+    assert.match(await page.locator("footer").innerText(), /Mien \d+\.\d+\.\d+/);
+    assert.equal(await page.locator('footer a[href$="#readme"]').count(), 1);
+    await silent(page);
+    return {};
+  },
+
+  async waysIn() {
+    const page = await visit({ permissions: ["clipboard-read", "clipboard-write"] });
+    await counted(page, 1);
+    // Several at once; the sample makes room.
+    await page.setInputFiles("#files", [task.files.people, task.files.sample]);
+    await counted(page, 4);
+    await page.waitForFunction(() => document.querySelector("#gallery-title").textContent === "2 pictures, 5 faces");
+    // The gallery, by mouse and by keys.
+    await page.locator(".thumb").nth(1).click();
+    await counted(page, 1);
+    await page.keyboard.press("ArrowLeft");
+    await counted(page, 4);
+    assert.deepEqual(await page.locator(".thumb .badge b").allInnerTexts(), ["4", "1"]);
+    await page.getByRole("button", { name: "4 faces, peoples.jpg", exact: true }).waitFor();
+
+    const dropped = await filesInPage(page, task.files.sample);
+    await page.dispatchEvent("body", "dragenter", { dataTransfer: dropped });
+    await page.locator("#drop").waitFor({ state: "visible" });
+    await page.dispatchEvent("body", "drop", { dataTransfer: dropped });
+    await page.locator("#drop").waitFor({ state: "hidden" });
+    await counted(page, 1);
+    assert.equal(await page.locator(".thumb").count(), 3);
+
+    const pasted = await filesInPage(page, task.files.people);
+    await page.evaluate((data) => document.dispatchEvent(new ClipboardEvent("paste", { clipboardData: data, bubbles: true, cancelable: true })), pasted);
+    await counted(page, 4);
+    assert.equal(await page.locator(".thumb").count(), 4);
+
+    // From the system's clipboard, which holds PNG.
+    await page.evaluate(async () => {
+      const img = document.querySelector(".frame img");
+      const canvas = Object.assign(document.createElement("canvas"), { width: img.naturalWidth, height: img.naturalHeight });
+      canvas.getContext("2d").drawImage(img, 0, 0);
+      const blob = await new Promise((resolve) => canvas.toBlob(resolve, "image/png"));
+      await navigator.clipboard.write([new ClipboardItem({ "image/png": blob })]);
+    });
+    await page.click("#paste");
+    await page.waitForFunction(() => document.querySelectorAll(".thumb").length === 5);
+    await counted(page, 4);
+    assert.match(await page.locator("#about").innerText(), /^pasted\.png · 840 × 558/);
+
+    await page.getByRole("button", { name: "Remove pasted.png" }).click();
+    await page.waitForFunction(() => document.querySelectorAll(".thumb").length === 4);
+    await page.click("#clear");
+    await counted(page, "–");
+    await page.click("#sample");
+    await counted(page, 1);
+    await page.click("#copy");
+    await page.getByRole("button", { name: "Copied" }).waitFor();
+    assert.equal(await page.evaluate(() => navigator.clipboard.readText()), await page.locator("#code").evaluate((code) => code.textContent));
+    await silent(page);
+    return {};
+  },
+
+  async judges() {
+    const page = await visit({ deviceScaleFactor: 2 });
+    await counted(page, 1);
+    await page.setInputFiles("#files", task.files.people);
+    await counted(page, 4);
+
+    // The slider asks nobody.
+    const calls = page.seen.calls;
+    assert.equal(await page.locator("#confidence-value").innerText(), "65 %");
+    await setThreshold(page, 0.05);
+    await page.waitForFunction(() => Number(document.querySelector("#count .n").textContent) > 4);
+    await setThreshold(page, 0.99);
+    await counted(page, 1);
+    assert.equal(await page.locator(".face:not(.gone)").count(), 1);
+    assert.equal(await page.locator("#faces .row:visible").count(), 1);
+    await setThreshold(page, 1);
+    await counted(page, 0);
+    assert.match(await page.locator("#faces").innerText(), /None above 100 %. The likeliest has 99\.\d %/);
+    await page.click("#confidence-reset");
+    await counted(page, 4);
+    assert.equal(page.seen.calls, calls, "the slider has asked the server");
+
+    // Pointing at a face tells its numbers; the list selects it.
+    await page.locator(".face").last().hover();
+    assert.match(await page.locator(".tip").innerText(), /Face 1 · 99\.\d %\n\d+ × \d+ px at \d+, \d+/);
+    await page.locator(".face-row").nth(2).click();
+    assert.equal(await page.locator(".face.selected").getAttribute("aria-label"), (await page.locator(".face-row").nth(2).innerText()).replace(/^Face\s+(\d+)\s+([\d.]+ %)[^]*$/, "Face $1 · $2"));
+    assert.equal(await page.locator(".row.selected .numbers dt").count(), 7);
+    await page.locator(".face").last().click();
+    assert.equal(await page.locator(".face-row[aria-pressed=true]").count(), 1);
+    assert.equal(await page.locator(".face-row").first().getAttribute("aria-pressed"), "true");
+
+    // Sharp at any zoom: lines keep their width, boxes their place.
+    const before = await boxes(page);
+    const width = () => page.locator(".frame").evaluate((f) => f.clientWidth);
+    const fitted = await width();
+    await page.click("#in");
+    await page.click("#in");
+    assert.ok((await width()) > 2 * fitted);
+    assert.deepEqual(await page.locator(".face .line").first().evaluate((l) => [getComputedStyle(l).strokeWidth, l.getScreenCTM().a]), ["2px", 1]);
+    (await boxes(page)).forEach((b, i) => near(b.x, before[i].x, 0.6, "x when zoomed"));
+    await page.click("#fit");
+    near(await width(), fitted, 1, "width when fitted");
+
+    // The smallest face, and another model.
+    await page.fill("#smallest", "200");
+    await counted(page, 0);
+    await page.fill("#smallest", "");
+    await counted(page, 4);
+    assert.deepEqual(await page.locator("#model option").allInnerTexts(), ["pigo", "pigo-reference"]);
+    await page.selectOption("#model", "pigo-reference");
+    await page.waitForFunction(() => document.querySelector("#confidence-value").textContent === "70 %");
+    await counted(page, 3);
+    await page.selectOption("#model", "pigo");
+
+    // Two at once, moved together.
+    await page.selectOption("#compare", "pigo-reference");
+    await counted(page, "4 | 4");
+    await setThreshold(page, 0.7);
+    await counted(page, "4 | 3");
+    assert.deepEqual(await page.locator(".pane figcaption").allInnerTexts(), ["pigo", "pigo-reference"]);
+    assert.match(await page.locator("#both").innerText(), /^3 both\s+1 only pigo\s+0 only pigo-reference$/);
+    assert.equal(await page.locator("#faces .row:visible").count(), 7);
+    assert.equal(await page.locator(".face.alone:not(.gone)").count(), 1);
+    await page.click("#in");
+    await page.click("#in");
+    await page.locator(".viewport").first().evaluate((v) => (v.scrollLeft = 100));
+    await page.waitForFunction(() => [...document.querySelectorAll(".viewport")].every((v) => v.scrollLeft > 90));
+    await accessible(page, "two models");
+    await page.selectOption("#compare", "");
+    await counted(page, 4);
+    assert.equal(await page.locator(".face.alone").count(), 0);
+    assert.equal(await page.locator(".pane").count(), 1);
+    await silent(page);
+    return {};
+  },
+
+  async takesAway() {
+    const page = await visit();
+    await counted(page, 1);
+    const made = {};
+    for (const [name, faces] of task.pictures) {
+      await page.setInputFiles("#files", task.files[name]);
+      await counted(page, faces);
+      const files = (made[name] = {});
+      files.json = await download(page, "#save-json");
+      files.marked = await download(page, "#save-marked");
+      for (const style of ["blur", "cover"]) {
+        await page.check(`input[name=hide][value=${style}]`);
+        files[style] = await download(page, "#save-hidden");
+        assert.match(await page.locator("#save-note").innerText(), /hidden\. Asked again, the server finds none of them/);
+        // Both have the same name.
+        const { rename } = await import("node:fs/promises");
+        const to = files[style].replace("-hidden", "-" + style);
+        await rename(files[style], to);
+        files[style] = to;
+      }
+    }
+    await silent(page);
+    return made;
+  },
+
+  // The code that the page shows, for a picture as it is and with all options.
+  async code() {
+    const page = await visit();
+    await counted(page, 1);
+    const read = async () => {
+      const code = {};
+      for (const key of ["curl", "buf", "grpcurl", "fetch", "go"]) {
+        await page.click("#tab-" + key);
+        code[key] = await page.locator("#code").innerText();
+      }
+      return code;
+    };
+    const shown = { plain: await read() };
+    await page.setInputFiles("#files", task.files[task.picture]);
+    await counted(page, task.faces);
+    await page.selectOption("#model", "pigo-reference");
+    await page.fill("#smallest", "30");
+    await page.waitForFunction(() => document.querySelector("#code").textContent.includes("30"));
+    await setThreshold(page, 0.8);
+    await page.waitForFunction(() => document.querySelector("#about").textContent.includes("pigo-reference") && /^\d+$/.test(document.querySelector("#count .n").textContent));
+    await page.waitForFunction(() => document.querySelector("#code").textContent.includes("0.8"));
+    shown.options = await read();
+    shown.faces = await boxes(page);
+    await silent(page);
+    return shown;
+  },
+
+  async errors() {
+    const page = await visit();
+    await counted(page, 1);
+    const give = (name, content) => page.setInputFiles("#files", { name, mimeType: "image/jpeg", buffer: content });
+    const card = page.locator(".card.error");
+    await give("notes.jpg", Buffer.from("These are notes, and no picture of anything at all.\n"));
+    await card.waitFor();
+    assert.match(await card.innerText(), /This is no picture that Mien reads[\s\S]+JPEG, PNG, GIF, WebP, BMP or TIFF[\s\S]+UNSUPPORTED_FORMAT/);
+    await announced(page, "This is no picture that Mien reads");
+    await accessible(page, "an error");
+    await give("cut.jpg", (await readFile(task.files.sample)).subarray(0, 300));
+    await card.getByText("CORRUPT_IMAGE").waitFor();
+    await give("empty.jpg", Buffer.alloc(0));
+    await card.getByText("EMPTY_IMAGE").waitFor();
+    assert.deepEqual(await page.locator(".thumb .badge b").allInnerTexts(), ["!", "!", "!"]);
+    // Names are texts.
+    await give('<img src=x onerror="window.hacked=1"><b>.jpg', await readFile(task.files.sample));
+    await counted(page, 1);
+    assert.match(await page.locator("#about").innerText(), /^<img src=x onerror="window\.hacked=1"><b>\.jpg · 320/);
+    assert.equal(await page.evaluate(() => window.hacked ?? document.querySelectorAll('img[src="x"]').length), 0);
+    await give("large.jpg", Buffer.alloc(140_000));
+    await card.getByText("TOO_MANY_BYTES").waitFor();
+    await page.getByRole("button", { name: "Remove large.jpg" }).click();
+    await counted(page, 1);
+    // An option that the server refuses.
+    await page.fill("#smallest", "-3");
+    await card.getByText("INVALID_OPTIONS").waitFor();
+    await page.fill("#smallest", "");
+    await counted(page, 1);
+    // The server is away, and comes back.
+    await page.context().setOffline(true);
+    await page.setInputFiles("#files", task.files.sample);
+    await card.getByText("The server cannot be reached").waitFor();
+    await page.context().setOffline(false);
+    await page.getByRole("button", { name: "Try again" }).click();
+    await counted(page, 1);
+    await silent(page, "the server responded with a status of 400", "the server responded with a status of 429", "net::ERR_INTERNET_DISCONNECTED");
+    return {};
+  },
+
+  // Others keep the server busy until the page has said so; then it gets its turn.
+  async overload() {
+    const slow = await readFile(task.files.slow);
+    let busy = true;
+    const others = Array.from({ length: 2 }, async () => {
+      while (busy) {
+        const response = await fetch(task.url + "/predict?min_face_size=20", { method: "POST", body: slow, headers: { "Content-Type": "image/jpeg" } });
+        await response.arrayBuffer();
+        if (response.status !== 200) await new Promise((resolve) => setTimeout(resolve, 20));
+      }
+    });
+    const page = await visit();
+    const card = page.locator(".card.waiting");
+    try {
+      await card.waitFor();
+      assert.match(await card.innerText(), /The server is busy[\s\S]+Trying again by itself in [\d.]+ m?s[\s\S]+OVERLOADED/);
+      await announced(page, "Trying again by itself");
+    } finally {
+      busy = false;
+      await Promise.all(others);
+    }
+    await counted(page, 1);
+    await card.waitFor({ state: "detached" });
+    assert.ok(page.seen.calls > 1, "it asked once only");
+    await silent(page, "the server responded with a status of 503");
+    return {};
+  },
+
+  async camera() {
+    const page = await visit();
+    await counted(page, 1);
+    await page.click("#camera");
+    await page.locator("#meter", { hasText: "frames/s" }).waitFor();
+    await counted(page, task.faces);
+    assert.match(await page.locator("#meter").innerText(), /^[\d.]+ frames\/s · [\d.]+ m?s$/);
+    // A front camera is a mirror, its boxes too; letters are not mirrored.
+    assert.equal(await page.isChecked("#mirror"), true);
+    const [left] = await boxes(page);
+    await page.uncheck("#mirror");
+    await page.waitForFunction(() => !document.querySelector(".frame.mirrored"));
+    const [right] = await boxes(page);
+    const width = await page.locator("video").evaluate((v) => v.videoWidth);
+    near(left.x + left.width / 2, width - right.x - right.width / 2, 3, "mirrored");
+    const calls = page.seen.calls;
+    await page.waitForFunction(() => document.hidden === false);
+    while (page.seen.calls < calls + 3) await page.waitForTimeout(50); // it goes on
+    await accessible(page, "the camera");
+    // While the server is busy it waits, and goes on with a newer frame.
+    let busy = 2;
+    const overloaded = { status: 503, headers: { "Retry-After": "1" }, json: { code: "unavailable", message: "overloaded", details: [{ type: "google.rpc.ErrorInfo", debug: { reason: "OVERLOADED", domain: "mien" } }] } };
+    await page.route("**/Predict", (route) => (busy-- > 0 ? route.fulfill(overloaded) : route.continue()));
+    await page.locator(".card", { hasText: "Trying again by itself" }).waitFor();
+    await page.locator(".card").waitFor({ state: "detached" });
+    await page.unroute("**/Predict");
+    // The back camera; what is fake has no sides, and is taken by its word.
+    await page.click("#facing");
+    await page.locator("#meter", { hasText: "frames/s" }).waitFor();
+    assert.equal(await page.isChecked("#mirror"), false);
+    assert.equal(await page.locator("#facing").innerText(), "Front camera");
+    await counted(page, task.faces);
+
+    await page.click("#keep");
+    await page.locator("#about", { hasText: "camera-1.jpg" }).waitFor();
+    await counted(page, task.faces);
+    assert.equal(await page.locator("#live").isVisible(), false);
+    await page.click("#camera");
+    await page.locator("#meter", { hasText: "frames/s" }).waitFor();
+    await page.click("#stop");
+    await page.locator("#about", { hasText: "camera-1.jpg" }).waitFor();
+    const still = page.seen.calls;
+    await page.waitForTimeout(300);
+    assert.ok(page.seen.calls <= still + 1, "it goes on when it was stopped");
+    await silent(page, "the server responded with a status of 503");
+    return {};
+  },
+
+  async noCamera() {
+    const page = await visit();
+    await counted(page, 1);
+    await page.click("#camera");
+    await page.locator(".card.error", { hasText: "No camera" }).waitFor();
+    await page.getByRole("button", { name: "Close" }).click();
+    await counted(page, 1);
+    await silent(page);
+
+    // On an address that is neither https nor localhost, browsers have none of these.
+    const context = page.context();
+    await context.addInitScript(() => {
+      for (const name of ["mediaDevices", "clipboard"]) Object.defineProperty(navigator, name, { value: undefined });
+    });
+    await page.reload();
+    await counted(page, 1);
+    assert.equal(await page.isVisible("#paste"), false);
+    await page.click("#camera");
+    await page.locator(".card.error", { hasText: "--tls-cert" }).waitFor();
+    assert.equal(await page.isVisible("#live"), false);
+    await page.getByRole("button", { name: "Close" }).click();
+    await counted(page, 1);
+    await page.click("#copy");
+    await page.getByRole("button", { name: "Selected" }).waitFor();
+    assert.match(await page.evaluate(() => getSelection().toString()), /^curl -sO http/);
+    await silent(page);
+    return {};
+  },
+
+  // What the camera, the blur and the boxes depend on: which way is up.
+  async upright() {
+    const page = await visit();
+    await counted(page, 1);
+    const found = [];
+    for (const name of task.pictures) {
+      await page.setInputFiles("#files", task.files[name]);
+      await page.locator("#about", { hasText: path.basename(task.files[name]) }).waitFor();
+      await page.waitForFunction(() => /^[1-9]/.test(document.querySelector("#count .n").textContent));
+      const size = await page.locator(".frame img").evaluate((i) => [i.naturalWidth, i.naturalHeight]);
+      found.push({ name, size, boxes: await boxes(page), hidden: await download(page, "#save-hidden") });
+    }
+    await silent(page);
+    return found;
+  },
+
+  // A format that browsers do not have.
+  async unshown() {
+    const page = await visit();
+    await counted(page, 1);
+    await page.setInputFiles("#files", task.files.tiff);
+    await counted(page, 1);
+    await page.locator(".card").getByText("This browser cannot show this format").waitFor();
+    assert.equal(await page.locator(".face:not(.gone)").count(), 1);
+    assert.equal(await page.isDisabled("#save-hidden"), true);
+    assert.equal(await page.isDisabled("#save-json"), false);
+    await silent(page);
+    return {};
+  },
+
+  async looks() {
+    const fits = async (page) => {
+      assert.ok(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth), "the page is wider than the screen");
+    };
+    for (const [name, options] of Object.entries({
+      light: { colorScheme: "light" },
+      dark: { colorScheme: "dark" },
+      phone: { viewport: { width: 390, height: 844 }, isMobile: true, hasTouch: true, deviceScaleFactor: 3 },
+      "dark phone": { viewport: { width: 360, height: 740 }, isMobile: true, hasTouch: true, deviceScaleFactor: 2, colorScheme: "dark" },
+      "small window": { viewport: { width: 1000, height: 600 } },
+      "high contrast": { forcedColors: "active" },
+      "reduced motion": { reducedMotion: "reduce" },
+    })) {
+      const page = await visit(options);
+      await counted(page, 1);
+      await fits(page);
+      await accessible(page, name);
+      if (options.isMobile) {
+        await page.tap(".face-row");
+        await page.locator(".row.selected .numbers").waitFor();
+        const small = await page.evaluate(() => [...document.querySelectorAll("button:not(.quiet):not(.skip), select")].filter((b) => b.offsetParent && b.offsetHeight < 40).map((b) => b.outerHTML));
+        assert.deepEqual(small, [], "too small for a finger");
+      }
+      await page.setInputFiles("#files", [task.files.sample, task.files.sample]);
+      await page.waitForFunction(() => document.querySelector("#gallery-title").textContent === "2 pictures, 2 faces");
+      await fits(page);
+      await accessible(page, name + ", gallery");
+      if (name === "reduced motion") {
+        assert.equal(await page.evaluate(() => [...document.querySelectorAll("*")].filter((e) => getComputedStyle(e).transitionDuration !== "0s" || getComputedStyle(e).animationName !== "none").length), 0);
+      }
+      await silent(page);
+      await page.context().close();
+    }
+    return {};
+  },
+
+  // No mouse. Where the focus is must be seen.
+  async keyboard() {
+    const page = await visit();
+    page.on("filechooser", () => {}); // from now on, not just when one is waited for
+    await counted(page, 1);
+    const focused = () =>
+      page.evaluate(() => {
+        const e = document.activeElement;
+        const style = getComputedStyle(e);
+        const line = e.querySelector?.(":scope > .line");
+        return { id: e.id, className: e.className.baseVal ?? e.className, visible: style.outlineStyle !== "none" || Boolean(line && getComputedStyle(line).strokeWidth === "4px") };
+      });
+    const reach = async (is, key = "Tab") => {
+      for (let i = 0; i < 60; i++) {
+        await page.keyboard.press(key);
+        const f = await focused();
+        assert.ok(f.visible || f.id === "" , `the focus on ${JSON.stringify(f)} is not to be seen`);
+        if (is(f)) return;
+      }
+      assert.fail(`not reached by Tab: ${is}`);
+    };
+    await reach((f) => f.className === "skip");
+    await reach((f) => f.id === "choose");
+    const [chooser] = await Promise.all([page.waitForEvent("filechooser"), page.keyboard.press("Enter")]);
+    await chooser.setFiles(task.files.people);
+    await counted(page, 4);
+    // The picture: plus zooms; its faces by arrows.
+    await reach((f) => f.className.includes("viewport"));
+    await page.keyboard.press("+");
+    await page.waitForFunction(() => document.querySelector(".viewport.zoomed"));
+    await page.keyboard.press("0");
+    await page.waitForFunction(() => !document.querySelector(".viewport.zoomed"));
+    await reach((f) => f.className.startsWith("face"));
+    assert.match(await page.locator(".tip").innerText(), /Face 1/);
+    await page.keyboard.press("ArrowRight");
+    assert.match(await page.locator(".tip").innerText(), /Face 2/);
+    await page.keyboard.press("Enter");
+    assert.equal(await page.locator(".face-row[aria-pressed=true]").count(), 1);
+    await reach((f) => f.id === "confidence");
+    for (let i = 0; i < 34; i++) await page.keyboard.press("ArrowRight");
+    await counted(page, 1);
+    await announced(page, "1 face of at least 99 %");
+    for (let i = 0; i < 20; i++) await page.keyboard.press("ArrowLeft");
+    await counted(page, 4);
+    await reach((f) => f.className === "face-row");
+    await page.keyboard.press("Enter");
+    await page.locator(".row.selected").waitFor();
+    await reach((f) => f.id === "tab-curl");
+    await page.keyboard.press("ArrowRight");
+    assert.equal((await focused()).id, "tab-buf");
+    assert.match(await page.locator("#code").innerText(), /buf curl/);
+    await reach((f) => f.id === "save-json", "Shift+Tab").catch(() => reach((f) => f.id === "save-json"));
+    const [file] = await Promise.all([page.waitForEvent("download"), page.keyboard.press("Enter")]);
+    assert.equal(file.suggestedFilename(), "peoples.json");
+    await silent(page);
+    return {};
+  },
+
+  // For BenchmarkPage: milliseconds until the faces of a large picture are drawn,
+  // and between frames while the slider is moved over all of its range.
+  async speed() {
+    const page = await visit();
+    await counted(page, 1);
+    const gap = () =>
+      page.evaluate(() => {
+        window.gaps = [];
+        let last = performance.now();
+        const tick = (now) => {
+          window.gaps.push(now - last);
+          last = now;
+          window.watching = requestAnimationFrame(tick);
+        };
+        window.watching = requestAnimationFrame(tick);
+      });
+    const gaps = () =>
+      page.evaluate(() => {
+        cancelAnimationFrame(window.watching);
+        const sorted = window.gaps.slice(1).sort((a, b) => a - b);
+        return { frames: sorted.length, median: sorted[sorted.length >> 1], p95: sorted[Math.floor(sorted.length * 0.95)], longest: sorted.at(-1) };
+      });
+    await gap();
+    const began = performance.now();
+    await page.setInputFiles("#files", task.files.large);
+    await counted(page, task.faces);
+    const drawn = performance.now() - began;
+    const loading = await gaps();
+    await page.waitForTimeout(1500);
+    await gap();
+    await page.evaluate(async () => {
+      const input = document.querySelector("#confidence");
+      for (let i = 0; i < 180; i++) {
+        input.value = 0.05 + 0.95 * Math.abs(((i / 45) % 2) - 1);
+        input.dispatchEvent(new Event("input", { bubbles: true }));
+        await new Promise(requestAnimationFrame);
+      }
+    });
+    const sliding = await gaps();
+    const time = await page.locator("#time").innerText();
+    return { drawn, loading, sliding, time };
+  },
+
+  // For docs/page: what a person sees. Shows none but the sample.
+  async pictures() {
+    const shoot = (page, name, options = {}) => page.screenshot({ path: path.join(task.out, name + ".png"), animations: "disabled", ...options });
+    const settled = async (page, n) => {
+      await counted(page, n);
+      await page.waitForTimeout(700); // the small pictures in the list
+    };
+    const dark = { colorScheme: "dark", viewport: { width: 1180, height: 760 } };
+    const phone = { viewport: { width: 390, height: 844 }, isMobile: true, hasTouch: true };
+    const window = { viewport: { width: 1180, height: 760 } };
+    let page = await visit(window);
+    await settled(page, 1);
+    await page.locator(".face-row").click();
+    await page.mouse.move(5, 5);
+    await shoot(page, "page");
+    await page.locator("#tab-grpcurl").click();
+    await setThreshold(page, 0.8);
+    await page.locator(".away").scrollIntoViewIfNeeded();
+    await shoot(page, "take-away", { fullPage: true });
+    await page.selectOption("#compare", task.compare);
+    await settled(page, "1 | 1");
+    await page.evaluate(() => scrollTo(0, 0));
+    await shoot(page, "compare");
+    await page.selectOption("#compare", "");
+    await page.setInputFiles("#files", task.gallery.map((name) => task.files[name]));
+    await page.waitForFunction(() => ![...document.querySelectorAll(".badge b")].some((b) => b.textContent === "…"));
+    await page.waitForTimeout(700);
+    await shoot(page, "gallery");
+    await page.locator(".thumb").last().click();
+    await page.locator(".card.error").waitFor();
+    await shoot(page, "error");
+    await page.locator(".thumb").first().click();
+    await page.click("#in");
+    await page.click("#in");
+    await page.waitForTimeout(300);
+    await shoot(page, "zoom");
+    await page.evaluate(async () => (document.querySelector("#drop").hidden = false));
+    await shoot(page, "drop");
+    await page.context().close();
+
+    page = await visit(dark);
+    await settled(page, 1);
+    await page.locator(".face-row").click();
+    await page.mouse.move(5, 5);
+    await shoot(page, "dark");
+    await page.click("#camera");
+    await page.locator("#meter", { hasText: "frames/s" }).waitFor();
+    await counted(page, 1);
+    await page.waitForTimeout(1500);
+    await shoot(page, "camera");
+    await page.context().close();
+
+    page = await visit(phone);
+    await settled(page, 1);
+    await shoot(page, "phone");
+    await page.context().close();
+    page = await visit({ ...dark, ...phone });
+    await settled(page, 1);
+    await page.tap(".face-row");
+    await shoot(page, "phone-dark", { fullPage: true });
+    await page.context().close();
+    page = await visit({ ...window, forcedColors: "active" });
+    await settled(page, 1);
+    await shoot(page, "high-contrast");
+    // A server that answers nothing but that it is busy.
+    page = await visit(window);
+    await settled(page, 1);
+    await page.route("**/Predict", (route) => route.fulfill({ status: 503, headers: { "Retry-After": "2" }, json: { code: "unavailable", message: task.busy, details: [{ type: "google.rpc.ErrorInfo", debug: { reason: "OVERLOADED", domain: "mien" } }] } }));
+    await page.setInputFiles("#files", task.files.sample);
+    await page.locator(".card.waiting").waitFor();
+    await shoot(page, "overload");
+    return {};
+  },
+};
+
+try {
+  console.log(JSON.stringify(await scenarios[task.scenario]()));
+} finally {
+  await browser.close();
+}

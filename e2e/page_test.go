@@ -1,0 +1,651 @@
+package e2e
+
+import (
+	"bytes"
+	endian "encoding/binary" // binary is the server's
+	"encoding/json"
+	"flag"
+	"fmt"
+	"image"
+	"image/color"
+	"image/jpeg"
+	"image/png"
+	"math"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// pagePatience is how long a scenario may take, which has many steps.
+const pagePatience = 5 * time.Minute
+
+// A pageTask is what e2e/browser/page.mjs reads.
+type pageTask struct {
+	Scenario string            `json:"scenario"`
+	URL      string            `json:"url"`
+	Out      string            `json:"out"`
+	Files    map[string]string `json:"files"`
+	Camera   string            `json:"camera,omitempty"`
+	Pictures any               `json:"pictures,omitempty"`
+	Picture  string            `json:"picture,omitempty"`
+	Faces    int               `json:"faces,omitempty"`
+	Gallery  []string          `json:"gallery,omitempty"`
+	Compare  string            `json:"compare,omitempty"`
+	Busy     string            `json:"busy,omitempty"`
+}
+
+// play runs a scenario on the page of the server, which it checks by itself, and
+// returns what it tells.
+func play(t testing.TB, s *server, task pageTask) []byte {
+	t.Helper()
+	tool(t, "/usr/bin/chromium")
+	nodeModule(t, "playwright-core")
+	nodeModule(t, "axe-core")
+	task.URL = s.url
+	if task.Out == "" {
+		task.Out = t.TempDir()
+	}
+	if task.Files == nil {
+		task.Files = map[string]string{}
+	}
+	task.Files["sample"] = samplePath()
+	return runIn(t, root, pagePatience, nil, marshal(t, task), "node", filepath.Join(root, "e2e", "browser", "page.mjs")).must(t)
+}
+
+func samplePath() string { return filepath.Join(root, "web", "page", "sample.jpg") }
+
+// peoplePath is the path of the photograph people, which is not in the
+// repository: without it the test is skipped.
+func peoplePath(t testing.TB) string {
+	t.Helper()
+	people.load(t)
+	return filepath.Join(root, "..", "shared", "faces", people.name)
+}
+
+func TestPageOpens(t *testing.T) {
+	t.Parallel()
+	s := start(t)
+	play(t, s, pageTask{Scenario: "opens"})
+	// The picture goes out as it is.
+	for _, r := range requests(s.stop(), procedure+"Predict") {
+		if want := float64(len(read(t, samplePath()))); r["bytes"] != want {
+			t.Errorf("a picture of %v bytes was sent, want %v", r["bytes"], want)
+		}
+	}
+}
+
+func TestPageWaysIn(t *testing.T) {
+	t.Parallel()
+	file := peoplePath(t)
+	play(t, start(t), pageTask{Scenario: "waysIn", Files: map[string]string{"people": file}})
+}
+
+func TestPageJudges(t *testing.T) {
+	t.Parallel()
+	file := peoplePath(t)
+	play(t, start(t, "--model", "pigo", "--model", "pigo-reference"), pageTask{Scenario: "judges", Files: map[string]string{"people": file}})
+}
+
+func TestPageErrors(t *testing.T) {
+	t.Parallel()
+	play(t, start(t, "--max-image-bytes", "100KiB"), pageTask{Scenario: "errors"})
+}
+
+func TestPageOverload(t *testing.T) {
+	t.Parallel()
+	// Noise has many candidates for faces, and takes long.
+	noise := image.NewGray(image.Rect(0, 0, 3000, 2000))
+	random := rand.New(rand.NewPCG(1, 2))
+	for i := range noise.Pix {
+		noise.Pix[i] = uint8(random.Uint32())
+	}
+	s := start(t, "--workers", "1", "--queue", "0", "--timeout", "120s", "--default-timeout", "120s")
+	play(t, s, pageTask{Scenario: "overload", Files: map[string]string{"slow": temp(t, "slow.jpg", encodeJPEG(t, noise))}})
+}
+
+func TestPageKeyboard(t *testing.T) {
+	t.Parallel()
+	file := peoplePath(t)
+	play(t, start(t), pageTask{Scenario: "keyboard", Files: map[string]string{"people": file}})
+}
+
+// At every size, in every scheme, axe finds nothing.
+func TestPageLooks(t *testing.T) {
+	t.Parallel()
+	play(t, start(t), pageTask{Scenario: "looks"})
+}
+
+func TestPageUnshownFormat(t *testing.T) {
+	t.Parallel()
+	img := decode(t, read(t, samplePath()))
+	play(t, start(t), pageTask{Scenario: "unshown", Files: map[string]string{"tiff": temp(t, "sample.tiff", encodeTIFF(img))}})
+}
+
+func TestPageCamera(t *testing.T) {
+	t.Parallel()
+	for _, p := range []*picture{sample, people} {
+		t.Run(p.name, func(t *testing.T) {
+			frames := temp(t, "frames.y4m", encodeY4M(t, decode(t, p.load(t)), 3))
+			play(t, start(t), pageTask{Scenario: "camera", Camera: frames, Faces: len(p.centres)})
+		})
+	}
+	t.Run("none", func(t *testing.T) {
+		play(t, start(t), pageTask{Scenario: "noCamera"})
+	})
+}
+
+func TestPageTakesAway(t *testing.T) {
+	t.Parallel()
+	s := start(t, "--model", "pigo", "--model", "pigo-reference")
+	pictures := present(t, []*picture{sample, people})
+	task := pageTask{Scenario: "takesAway", Files: map[string]string{}}
+	var order [][2]any
+	for _, p := range pictures {
+		task.Files[p.name] = temp(t, p.name, p.load(t))
+		order = append(order, [2]any{p.name, len(p.centres)})
+	}
+	task.Pictures = order
+	var made map[string]map[string]string
+	if err := json.Unmarshal(play(t, s, task), &made); err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range pictures {
+		files := made[p.name]
+		var a answer
+		if err := json.Unmarshal(read(t, files["json"]), &a); err != nil {
+			t.Fatal(err)
+		}
+		p.checkFaces(t, a.Results)
+		original := decode(t, p.load(t))
+		for _, kind := range []string{"marked", "blur", "cover"} {
+			img := decode(t, read(t, files[kind]))
+			if img.Bounds() != original.Bounds() {
+				t.Errorf("%s, %s: size is %v, want %v", p.name, kind, img.Bounds(), original.Bounds())
+			}
+			// Faces are changed, and what lies far from them is not.
+			least := 8.0
+			if kind == "marked" {
+				least = 2
+			}
+			far, inside := differences(original, img, a.Results)
+			if far > 3 || inside < least {
+				t.Errorf("%s, %s: it differs by %.1f of 255 away from the faces, by %.1f in them", p.name, kind, far, inside)
+			}
+		}
+		for _, kind := range []string{"blur", "cover"} {
+			for _, model := range []string{"pigo", "pigo-reference"} {
+				checkHidden(t, s, files[kind], model, a.Results)
+			}
+		}
+	}
+}
+
+// checkHidden fails the test when the model finds, in the picture, one of the
+// faces, however unsure it is above the page's least.
+func checkHidden(t testing.TB, s *server, file, model string, hidden []face) {
+	t.Helper()
+	request := marshal(t, map[string]any{"rawData": read(t, file), "options": map[string]any{"model": model}})
+	var a answer
+	if err := json.Unmarshal(curl(t, request, append(asJSON, s.url+procedure+"Predict")...).want(t, 200, "application/json").body, &a); err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range a.Results {
+		for _, h := range hidden {
+			x, y := (f.Box.UpLeft.X+f.Box.LowerRight.X)/2, (f.Box.UpLeft.Y+f.Box.LowerRight.Y)/2
+			if x >= h.Box.UpLeft.X && x < h.Box.LowerRight.X && y >= h.Box.UpLeft.Y && y < h.Box.LowerRight.Y {
+				t.Errorf("%s: %s still finds a face at %v, %.2f", filepath.Base(file), model, f.Box, f.Confidence)
+			}
+		}
+	}
+}
+
+// differences returns by how much two pictures differ on average, more than a
+// face's height away from all faces, and within their boxes.
+func differences(a, b image.Image, faces []face) (far, inside float64) {
+	var sum, n [2]float64
+	r := a.Bounds()
+	for y := r.Min.Y; y < r.Max.Y; y += 2 {
+	pixel:
+		for x := r.Min.X; x < r.Max.X; x += 2 {
+			kind := 0
+			for _, f := range faces {
+				u, l := f.Box.UpLeft, f.Box.LowerRight
+				px, py, margin := float64(x), float64(y), l.Y-u.Y
+				if px >= u.X && px < l.X && py >= u.Y && py < l.Y {
+					kind = 1
+				} else if px >= u.X-margin && px < l.X+margin && py >= u.Y-margin && py < l.Y+margin && kind == 0 {
+					continue pixel
+				}
+			}
+			p, q := color.GrayModel.Convert(a.At(x, y)).(color.Gray).Y, color.GrayModel.Convert(b.At(x, y)).(color.Gray).Y
+			sum[kind] += math.Abs(float64(p) - float64(q))
+			n[kind]++
+		}
+	}
+	return sum[0] / max(1, n[0]), sum[1] / max(1, n[1])
+}
+
+// The page shows pictures as the server sees them, in each of the EXIF
+// orientations, and hides the faces where they are.
+func TestPageUpright(t *testing.T) {
+	t.Parallel()
+	folder := filepath.Join(root, "..", "shared", "faces", "exif")
+	labels, err := os.ReadFile(filepath.Join(folder, "annotations.jsonl"))
+	if err != nil {
+		refuse := t.Skipf
+		if inCI() {
+			refuse = t.Fatalf
+		}
+		refuse("no labelled photographs beside the repository: %v", err)
+	}
+	type label struct {
+		File          string
+		Width, Height int
+		Boxes         [][4]float64
+	}
+	task := pageTask{Scenario: "upright", Files: map[string]string{}}
+	known := map[string]label{}
+	var names []string
+	for line := range strings.Lines(string(labels)) {
+		var l label
+		if err := json.Unmarshal([]byte(line), &l); err != nil {
+			t.Fatal(err)
+		}
+		task.Files[l.File] = filepath.Join(folder, l.File)
+		known[l.File] = l
+		names = append(names, l.File)
+	}
+	task.Pictures = names
+	s := start(t)
+	var found []struct {
+		Name   string
+		Size   [2]int
+		Boxes  []struct{ X, Y, Width, Height float64 }
+		Hidden string
+	}
+	if err := json.Unmarshal(play(t, s, task), &found); err != nil {
+		t.Fatal(err)
+	}
+	if len(found) != len(names) || len(found) < 8 {
+		t.Fatalf("%d pictures were shown, want %d", len(found), len(names))
+	}
+	for _, f := range found {
+		l := known[f.Name]
+		if f.Size != [2]int{l.Width, l.Height} {
+			t.Errorf("%s is shown as %v, want %d × %d", f.Name, f.Size, l.Width, l.Height)
+		}
+		var faces []face
+		for _, b := range f.Boxes {
+			x, y := b.X+b.Width/2, b.Y+b.Height/2
+			if !slices.ContainsFunc(l.Boxes, func(k [4]float64) bool {
+				return math.Abs(k[0]+k[2]/2-x) < k[2]/2 && math.Abs(k[1]+k[3]/2-y) < k[3]/2
+			}) {
+				t.Errorf("%s: a face is drawn at %.0f, %.0f, where there is none: %v", f.Name, x, y, l.Boxes)
+			}
+			var drawn face
+			drawn.Box.UpLeft, drawn.Box.LowerRight = point{b.X, b.Y}, point{b.X + b.Width, b.Y + b.Height}
+			faces = append(faces, drawn)
+		}
+		checkHidden(t, s, f.Hidden, "pigo", faces)
+	}
+}
+
+// The code that the page shows is run as it stands there.
+func TestPageCode(t *testing.T) {
+	t.Parallel()
+	for _, p := range []*picture{sample, people} {
+		t.Run(p.name, func(t *testing.T) {
+			p.load(t) // or skip
+			pages := site(t, map[string][]byte{"/blank.js": nil})
+			pasteCode(t, start(t, "--cors-origin", pages.URL, "--model", "pigo", "--model", "pigo-reference"), p, nil, func(code string) json.RawMessage {
+				logged, others := browse(t, pages.URL+"/blank", code, 1)
+				checkConsole(t, others)
+				return logged
+			})
+		})
+	}
+	t.Run("TLS", func(t *testing.T) {
+		cert, key := selfSigned(t)
+		s := start(t, "--tls-cert", cert, "--tls-key", key, "--model", "pigo", "--model", "pigo-reference")
+		pasteCode(t, s, sample, []string{"CURL_CA_BUNDLE=" + cert, "SSL_CERT_FILE=" + cert}, nil)
+	})
+}
+
+// pasteCode runs what the page shows for the sample, and for p with options; fetch
+// runs code in a browser, and may be nil.
+func pasteCode(t *testing.T, s *server, p *picture, env []string, fetch func(code string) json.RawMessage) {
+	t.Helper()
+	// A name that shells, printf and curl have views on.
+	name := "it's 100% [1] $HOME.jpg"
+	folder := t.TempDir()
+	file := filepath.Join(folder, name)
+	if fetch != nil && p == people {
+		// This one is fetched from the pages' site, by its name.
+		file = filepath.Join(folder, p.name)
+	}
+	if err := os.WriteFile(file, p.load(t), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var shown struct {
+		Plain, Options map[string]string
+		Faces          []struct{ X, Y, Width, Height float64 }
+	}
+	out := play(t, s, pageTask{Scenario: "code", Files: map[string]string{"picture": file}, Picture: "picture", Faces: len(p.centres)})
+	if err := json.Unmarshal(out, &shown); err != nil {
+		t.Fatal(err)
+	}
+	if len(shown.Faces) == 0 {
+		t.Fatal("the page shows no faces")
+	}
+	asOnPage := func(t *testing.T, faces []face) {
+		t.Helper()
+		if len(faces) != len(shown.Faces) {
+			t.Fatalf("%d faces, the page shows %d", len(faces), len(shown.Faces))
+		}
+		for i, f := range faces {
+			if b := shown.Faces[i]; math.Hypot(f.Box.UpLeft.X-b.X, f.Box.UpLeft.Y-b.Y) > 1.5 || math.Abs(f.Box.LowerRight.X-f.Box.UpLeft.X-b.Width) > 1.5 {
+				t.Errorf("face %d is at %+v, on the page at %+v", i, f.Box, b)
+			}
+		}
+	}
+	for _, block := range []struct {
+		name  string
+		codes map[string]string
+		check func(*testing.T, []face)
+	}{
+		{"plain", shown.Plain, func(t *testing.T, faces []face) { t.Helper(); sample.checkFaces(t, faces) }},
+		{"options", shown.Options, asOnPage},
+	} {
+		for _, client := range []string{"curl", "buf", "grpcurl"} {
+			t.Run(block.name+" "+client, func(t *testing.T) {
+				code := block.codes[client]
+				r := runIn(t, folder, patience, env, nil, "bash", "-euo", "pipefail", "-c", code)
+				var a answer
+				if err := json.Unmarshal(r.must(t), &a); err != nil {
+					t.Fatalf("%v\n%s\n%v", err, code, r)
+				}
+				block.check(t, a.Results)
+			})
+		}
+		t.Run(block.name+" Go", func(t *testing.T) {
+			program := filepath.Join(t.TempDir(), "main.go")
+			if err := os.WriteFile(program, []byte(block.codes["go"]), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			built := strings.TrimSuffix(program, ".go")
+			runIn(t, root, pagePatience, nil, nil, "go", "build", "-o", built, program).must(t)
+			lines := strings.Split(strings.TrimSpace(string(runIn(t, folder, patience, env, nil, built).must(t))), "\n")
+			want := 1
+			if block.name == "options" {
+				want = len(shown.Faces)
+			}
+			if len(lines) != want {
+				t.Errorf("it prints %q, want %d lines", lines, want)
+			}
+			for _, line := range lines {
+				first, rest, _ := strings.Cut(line, " ")
+				if c, err := strconv.ParseFloat(first, 64); err != nil || c < 0.5 || !strings.Contains(rest, "up_left") {
+					t.Errorf("it prints %q (%v)", line, err)
+				}
+			}
+			if formatted := runIn(t, root, patience, nil, []byte(block.codes["go"]), "gofmt").must(t); !bytes.Equal(bytes.TrimSpace(formatted), bytes.TrimSpace([]byte(block.codes["go"]))) {
+				t.Errorf("it is not formatted:\n%s", block.codes["go"])
+			}
+		})
+		if fetch == nil || (block.name == "options" && p != people) {
+			continue
+		}
+		t.Run(block.name+" fetch", func(t *testing.T) {
+			var faces []face
+			if err := json.Unmarshal(fetch(block.codes["fetch"]), &faces); err != nil {
+				t.Fatal(err)
+			}
+			block.check(t, faces)
+		})
+	}
+}
+
+func decode(t testing.TB, data []byte) image.Image {
+	t.Helper()
+	img, _, err := image.Decode(bytes.NewReader(data))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return img
+}
+
+func encodeJPEG(t testing.TB, img image.Image) []byte {
+	t.Helper()
+	var buf bytes.Buffer
+	if err := jpeg.Encode(&buf, img, &jpeg.Options{Quality: 90}); err != nil {
+		t.Fatal(err)
+	}
+	return buf.Bytes()
+}
+
+// encodeY4M makes so many frames, all alike, for Chromium's fake camera.
+func encodeY4M(t testing.TB, img image.Image, frames int) []byte {
+	t.Helper()
+	ycc, ok := img.(*image.YCbCr)
+	if !ok {
+		t.Fatalf("the picture is a %T, want colours of a JPEG", img)
+	}
+	// Even sizes, and chroma at half of them.
+	w, h := ycc.Rect.Dx()&^1, ycc.Rect.Dy()&^1
+	var planes []byte
+	for y := range h {
+		planes = append(planes, ycc.Y[y*ycc.YStride:][:w]...)
+	}
+	for _, chroma := range [][]byte{ycc.Cb, ycc.Cr} {
+		for y := 0; y < h; y += 2 {
+			for x := 0; x < w; x += 2 {
+				planes = append(planes, chroma[ycc.COffset(x, y)])
+			}
+		}
+	}
+	var buf bytes.Buffer
+	fmt.Fprintf(&buf, "YUV4MPEG2 W%d H%d F30:1 Ip A1:1 C420jpeg\n", w, h)
+	for range frames {
+		buf.WriteString("FRAME\n")
+		buf.Write(planes)
+	}
+	return buf.Bytes()
+}
+
+// encodeTIFF makes an uncompressed TIFF in gray.
+func encodeTIFF(img image.Image) []byte {
+	w, h := img.Bounds().Dx(), img.Bounds().Dy()
+	const entries = 8
+	const pixels = 8 + 2 + entries*12 + 4
+	buf := endian.LittleEndian.AppendUint32([]byte("II*\x00"), 8)
+	buf = endian.LittleEndian.AppendUint16(buf, entries)
+	for _, e := range [entries][2]uint32{
+		{256, uint32(w)},
+		{257, uint32(h)},
+		{258, 8},
+		{259, 1}, // not compressed
+		{262, 1}, // 0 is black
+		{273, pixels},
+		{278, uint32(h)},
+		{279, uint32(w * h)},
+	} {
+		buf = endian.LittleEndian.AppendUint16(buf, uint16(e[0]))
+		buf = endian.LittleEndian.AppendUint16(buf, 4) // 32 bits
+		buf = endian.LittleEndian.AppendUint32(buf, 1)
+		buf = endian.LittleEndian.AppendUint32(buf, e[1])
+	}
+	buf = endian.LittleEndian.AppendUint32(buf, 0)
+	for y := range h {
+		for x := range w {
+			buf = append(buf, color.GrayModel.Convert(img.At(x, y)).(color.Gray).Y)
+		}
+	}
+	return buf
+}
+
+// tiled shows the sample so many times across and down, each enlarged so much.
+func tiled(t testing.TB, columns, rows int, scale float64) image.Image {
+	t.Helper()
+	one := decode(t, read(t, samplePath()))
+	w, h := int(float64(one.Bounds().Dx())*scale), int(float64(one.Bounds().Dy())*scale)
+	img := image.NewRGBA(image.Rect(0, 0, columns*w, rows*h))
+	for y := range h {
+		for x := range w {
+			c := color.RGBAModel.Convert(one.At(int(float64(x)/scale), int(float64(y)/scale))).(color.RGBA)
+			for r := range rows {
+				for k := range columns {
+					img.SetRGBA(k*w+x, r*h+y, c)
+				}
+			}
+		}
+	}
+	return img
+}
+
+// BenchmarkPage tells how the page takes a picture of 12 megapixels with twenty
+// faces: until they are drawn, and the time between frames while the slider moves.
+func BenchmarkPage(b *testing.B) {
+	large := temp(b, "large.jpg", encodeJPEG(b, tiled(b, 5, 4, 2.18)))
+	s := start(b)
+	for b.Loop() {
+		var told struct {
+			Drawn            float64
+			Loading, Sliding struct{ Median, P95, Longest float64 }
+			Time             string
+		}
+		if err := json.Unmarshal(play(b, s, pageTask{Scenario: "speed", Files: map[string]string{"large": large}, Faces: 20}), &told); err != nil {
+			b.Fatal(err)
+		}
+		b.ReportMetric(told.Drawn, "ms-to-faces")
+		b.ReportMetric(told.Loading.Longest, "ms-longest-frame-loading")
+		b.ReportMetric(told.Sliding.Median, "ms-frame-sliding")
+		b.ReportMetric(told.Sliding.P95, "ms-p95-frame-sliding")
+		b.Log(strings.ReplaceAll(told.Time, "\n", " "))
+	}
+}
+
+var pagePictures = flag.String("page-pictures", "", "folder to make the screenshots of docs/page.md in")
+
+// TestPagePictures makes the screenshots that the docs show: "make page-pictures".
+func TestPagePictures(t *testing.T) {
+	if *pagePictures == "" {
+		t.Skip("-page-pictures names no folder")
+	}
+	out, err := filepath.Abs(*pagePictures)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := start(t, "--model", "pigo", "--model", "pigo-reference")
+	play(t, s, pageTask{
+		Scenario: "pictures", Out: out, Compare: "pigo-reference", Busy: "overloaded: 2 images are being worked on and 8 wait; try again later",
+		Camera: temp(t, "frames.y4m", encodeY4M(t, decode(t, read(t, samplePath())), 3)),
+		Files: map[string]string{
+			"twenty": temp(t, "twenty.jpg", encodeJPEG(t, tiled(t, 5, 4, 1))),
+			"four":   temp(t, "four.jpg", encodeJPEG(t, tiled(t, 4, 1, 0.75))),
+			"notes":  temp(t, "notes.txt", []byte("These are notes, and no picture at all.\n")),
+		},
+		Gallery: []string{"twenty", "four", "sample", "notes"},
+	})
+	files, err := filepath.Glob(filepath.Join(out, "*.png"))
+	if err != nil || len(files) == 0 {
+		t.Fatalf("there are no pictures in %s (%v)", out, err)
+	}
+	for _, file := range files {
+		var buf bytes.Buffer
+		if err := (&png.Encoder{CompressionLevel: png.BestCompression}).Encode(&buf, paletted(decode(t, read(t, file)))); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, buf.Bytes(), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// paletted returns the picture in 256 colours, found by median cut: a third of
+// the bytes in the repository, and hardly a difference.
+func paletted(img image.Image) *image.Paletted {
+	type bin struct {
+		rgb [3]uint8
+		n   int
+	}
+	counts := map[[3]uint8]int{}
+	r := img.Bounds()
+	for y := r.Min.Y; y < r.Max.Y; y++ {
+		for x := r.Min.X; x < r.Max.X; x++ {
+			c := color.RGBAModel.Convert(img.At(x, y)).(color.RGBA)
+			counts[[3]uint8{c.R, c.G, c.B}]++
+		}
+	}
+	var all []bin
+	for rgb, n := range counts {
+		all = append(all, bin{rgb, n})
+	}
+	slices.SortFunc(all, func(a, b bin) int { return slices.Compare(a.rgb[:], b.rgb[:]) })
+	boxes := [][]bin{all}
+	// weight prefers what is seen much of to what varies much.
+	weight := func(box []bin) (channel int, weight float64) {
+		width, n := 0, 0
+		for c := range 3 {
+			low, high := uint8(255), uint8(0)
+			n = 0
+			for _, b := range box {
+				low, high = min(low, b.rgb[c]), max(high, b.rgb[c])
+				n += b.n
+			}
+			if w := int(high) - int(low); w > width {
+				channel, width = c, w
+			}
+		}
+		return channel, float64(width) * math.Sqrt(float64(n))
+	}
+	for len(boxes) < 256 {
+		at, channel, most := -1, 0, 0.0
+		for i, box := range boxes {
+			if c, w := weight(box); w > most {
+				at, channel, most = i, c, w
+			}
+		}
+		if at < 0 {
+			break // each has its own
+		}
+		box := boxes[at]
+		slices.SortStableFunc(box, func(a, b bin) int { return int(a.rgb[channel]) - int(b.rgb[channel]) })
+		total, half, cut := 0, 0, 0
+		for _, b := range box {
+			total += b.n
+		}
+		for cut < len(box)-1 && (cut == 0 || half+box[cut].n <= total/2) {
+			half += box[cut].n
+			cut++
+		}
+		boxes[at] = box[:cut]
+		boxes = append(boxes, box[cut:])
+	}
+	index := map[[3]uint8]uint8{}
+	var colours color.Palette
+	for i, box := range boxes {
+		var sum [3]int
+		n := 0
+		for _, b := range box {
+			index[b.rgb] = uint8(i)
+			n += b.n
+			for c := range 3 {
+				sum[c] += int(b.rgb[c]) * b.n
+			}
+		}
+		colours = append(colours, color.RGBA{uint8(sum[0] / n), uint8(sum[1] / n), uint8(sum[2] / n), 255})
+	}
+	small := image.NewPaletted(r, colours)
+	for y := r.Min.Y; y < r.Max.Y; y++ {
+		for x := r.Min.X; x < r.Max.X; x++ {
+			c := color.RGBAModel.Convert(img.At(x, y)).(color.RGBA)
+			small.SetColorIndex(x, y, index[[3]uint8{c.R, c.G, c.B}])
+		}
+	}
+	return small
+}

@@ -1,0 +1,143 @@
+package web_test
+
+import (
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/mienproject/mien/web"
+)
+
+func newServer(t *testing.T) *httptest.Server {
+	t.Helper()
+	page, err := web.Page("1.2.3<")
+	if err != nil {
+		t.Fatal(err)
+	}
+	mux := http.NewServeMux()
+	mux.Handle("GET /{$}", page)
+	mux.Handle("GET /page/", page)
+	mux.Handle("GET /openapi.yaml", web.OpenAPI())
+	s := httptest.NewServer(mux)
+	t.Cleanup(s.Close)
+	return s
+}
+
+func do(t *testing.T, method, url string, header ...string) (*http.Response, string) {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), method, url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := 0; i < len(header); i += 2 {
+		r.Header.Set(header[i], header[i+1])
+	}
+	res, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	body, err := io.ReadAll(res.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return res, string(body)
+}
+
+// reference is what loads something.
+var reference = regexp.MustCompile(`(?:src|href|from|Worker|fetch)\s*[=(]?\s*\(?["'](\.?/[^"'#]+)["']`)
+
+func TestPage(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	// All that the page names is there, and what that names.
+	seen := map[string]bool{}
+	todo := []string{"/", "/openapi.yaml"}
+	for len(todo) > 0 {
+		path := todo[0]
+		todo = todo[1:]
+		if seen[path] {
+			continue
+		}
+		seen[path] = true
+		res, body := do(t, http.MethodGet, s.URL+path)
+		if res.StatusCode != http.StatusOK || body == "" {
+			t.Errorf("%s: status %d, %d bytes", path, res.StatusCode, len(body))
+			continue
+		}
+		h := res.Header
+		for key, want := range map[string]string{
+			"X-Content-Type-Options": "nosniff",
+			"Referrer-Policy":        "no-referrer",
+			"Cache-Control":          "no-cache",
+		} {
+			if h.Get(key) != want {
+				t.Errorf("%s: %s is %q, want %q", path, key, h.Get(key), want)
+			}
+		}
+		if h.Get("Content-Type") == "" || h.Get("Etag") == "" || !strings.Contains(h.Get("Permissions-Policy"), "camera=(self)") {
+			t.Errorf("%s: headers are %v", path, h)
+		}
+		policy := h.Get("Content-Security-Policy")
+		for _, want := range []string{"default-src 'none'", "script-src 'self'", "connect-src 'self'", "frame-ancestors 'none'", "base-uri 'none'", "form-action 'none'"} {
+			if !strings.Contains(policy, want) {
+				t.Errorf("%s: the policy lacks %s: %s", path, want, policy)
+			}
+		}
+		if strings.Contains(policy, "unsafe") || strings.Contains(policy, "*") {
+			t.Errorf("%s: the policy is lax: %s", path, policy)
+		}
+		if head, _ := do(t, http.MethodHead, s.URL+path); head.StatusCode != http.StatusOK || head.ContentLength != int64(len(body)) {
+			t.Errorf("HEAD %s: status %d, %d bytes, want %d", path, head.StatusCode, head.ContentLength, len(body))
+		}
+		if again, _ := do(t, http.MethodGet, s.URL+path, "If-None-Match", h.Get("Etag")); again.StatusCode != http.StatusNotModified {
+			t.Errorf("%s: with the same ETag the status is %d, want 304", path, again.StatusCode)
+		}
+		if path == "/openapi.yaml" {
+			continue
+		}
+		for _, m := range reference.FindAllStringSubmatch(body, -1) {
+			if found := strings.Replace(m[1], "./", "/page/", 1); found != "/readyz" && strings.HasPrefix(m[1], "./") || strings.HasPrefix(found, "/page/") {
+				todo = append(todo, found)
+			}
+		}
+	}
+	for _, want := range []string{"/page/page.js", "/page/page.css", "/page/worker.js", "/page/view.js", "/page/sample.jpg", "/page/icon.svg", "/page/LICENSE-sample.txt"} {
+		if !seen[want] {
+			t.Errorf("nothing names %s: %v", want, seen)
+		}
+	}
+	for _, path := range []string{"/page/", "/page/index.html", "/page/nope.js", "/page/../web.go", "/index.html", "/nope"} {
+		if res, _ := do(t, http.MethodGet, s.URL+path); res.StatusCode != http.StatusNotFound {
+			t.Errorf("%s: status %d, want 404", path, res.StatusCode)
+		}
+	}
+	if _, body := do(t, http.MethodGet, s.URL+"/"); !strings.Contains(body, "Mien 1.2.3&lt;") {
+		t.Error("the page does not tell the version")
+	}
+}
+
+// What the policy would refuse is not tried.
+func TestPageHasNothingInline(t *testing.T) {
+	t.Parallel()
+	_, body := do(t, http.MethodGet, newServer(t).URL+"/")
+	if found := regexp.MustCompile(`(?i)<style|\sstyle=|\son[a-z]+=|<script(?:>|[^>]*>[^<])|javascript:`).FindString(body); found != "" {
+		t.Errorf("the page has %q", found)
+	}
+}
+
+func TestOpenAPI(t *testing.T) {
+	t.Parallel()
+	res, body := do(t, http.MethodGet, newServer(t).URL+"/openapi.yaml")
+	if got := res.Header.Get("Content-Type"); got != "application/yaml; charset=utf-8" {
+		t.Errorf("content type is %q", got)
+	}
+	for _, want := range []string{"openapi: 3.1.0", "  /inference.v1.Inference/Predict:", "  /inference.v1.Inference/ListModels:", "        rawData:", "google.rpc.ErrorInfo"} {
+		if !strings.Contains(body, want+"\n") && !strings.Contains(body, want+":") {
+			t.Errorf("it lacks %q", want)
+		}
+	}
+}
