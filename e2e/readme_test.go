@@ -17,7 +17,7 @@ import (
 
 // readmeBlocks are the code blocks of README.md that are run here. The line
 // before such a block is <!-- e2e: NAME -->.
-var readmeBlocks = []string{"server", "curl", "buf", "grpcurl", "client", "fetch"}
+var readmeBlocks = []string{"server", "curl", "json", "buf", "grpcurl", "client", "fetch"}
 
 var (
 	marker = regexp.MustCompile(`^<!-- e2e: ([a-z]+) -->$`)
@@ -77,7 +77,7 @@ func TestReadme(t *testing.T) {
 
 	t.Run("shell", func(t *testing.T) {
 		serveReadme(t, blocks["server"])
-		for _, name := range []string{"curl", "buf", "grpcurl", "client"} {
+		for _, name := range []string{"curl", "json", "buf", "grpcurl", "client"} {
 			t.Run(name, func(t *testing.T) {
 				out := run(t, nil, "bash", "-euo", "pipefail", "-c", blocks[name]).must(t)
 				var a answer

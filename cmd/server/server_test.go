@@ -806,7 +806,7 @@ func TestMisconfigured(t *testing.T) {
 		{name: "origin with a path", args: []string{"--cors-origin", "https://example.com/app"}, code: 2, told: []string{"--cors-origin", "https://app.example.com"}},
 		{name: "origin with the scheme's own port", args: []string{"--cors-origin", "https://app.example.com:443"}, code: 2, told: []string{"--cors-origin"}},
 		{name: "no port", args: []string{"--listen", "127.0.0.1:99999"}, code: 2, told: []string{"--listen", "99999"}},
-		{name: "age", args: []string{"--max-connection-age", "-1s"}, code: 2, told: []string{"--max-connection-age", "0"}},
+		{name: "age", args: []string{"--max-connection-age=-1s"}, code: 2, told: []string{"--max-connection-age", "0"}},
 		{name: "no room for bodies", args: []string{"--max-body-bytes", "1MiB"}, code: 2, told: []string{"--max-body-bytes", "--max-batch-bytes"}},
 		{name: "no memory", args: []string{"--max-inflight-bytes", "1"}, code: 2, told: []string{"--max-inflight-bytes", "1MiB"}},
 		{name: "origin without a scheme", args: []string{"--cors-origin", "example.com"}, code: 2, told: []string{"--cors-origin"}},
