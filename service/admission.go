@@ -86,6 +86,10 @@ func (a *admission) arrive(single bool) error {
 			return a.overloaded()
 		}
 	}
+	// Streams may stay for long: half of the requests are for those that do not.
+	if open := a.streams.Load(); !single && open > 0 && open >= a.maxRequests/2 {
+		return fmt.Errorf("%w: %d streams are open; try again later", errOverloaded, open)
+	}
 	if a.requests.Add(1) > a.maxRequests {
 		a.requests.Add(-1)
 		return fmt.Errorf("%w: %d requests are in flight; try again later", errOverloaded, a.maxRequests)

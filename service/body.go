@@ -7,7 +7,6 @@ import (
 	"io"
 	"net/http"
 	"os"
-	"strings"
 	"sync"
 	"time"
 
@@ -80,8 +79,10 @@ func (s *Service) bounded(w http.ResponseWriter, r *http.Request) *body {
 			b.compressed = true
 		}
 	}
-	if query := r.URL.RawQuery; r.Method == http.MethodGet && strings.Contains(query, "compression=gzip") {
-		b.declared, b.compressed = int64(len(query)), true
+	if r.Method == http.MethodGet {
+		if encoding := r.URL.Query().Get("compression"); encoding != "" && encoding != "identity" {
+			b.declared, b.compressed = int64(len(r.URL.RawQuery)), true
+		}
 	}
 	if b.streamed {
 		b.idle = s.config.StreamIdle

@@ -15,8 +15,10 @@ import (
 	"connectrpc.com/connect"
 	"github.com/felixge/httpsnoop"
 	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 
+	inferencev1 "github.com/mienproject/mien/gen/inference/v1"
 	inferencev1connect "github.com/mienproject/mien/gen/inference/v1/inferencev1connect"
 )
 
@@ -43,6 +45,7 @@ func (s *Service) handlerOptions() connect.HandlerOption {
 		connect.WithRecover(func(_ context.Context, _ connect.Spec, _ http.Header, p any) error {
 			return fmt.Errorf("panic: %v\n%s", p, debug.Stack())
 		}),
+		connect.WithCodec(protoCodec{}),
 		connect.WithCodec(jsonCodec{"json"}),
 		connect.WithCodec(jsonCodec{"json; charset=utf-8"}),
 		connect.WithConditionalHandlerOptions(func(spec connect.Spec) []connect.HandlerOption {
@@ -212,6 +215,76 @@ func (z *boundedGzip) Read(p []byte) (int, error) {
 	return 0, told
 }
 
+// protoCodec is Connect's own, but that it reads no more of a batch than it takes
+// to see that it has too many images: millions of empty ones fit into little.
+type protoCodec struct{}
+
+// Name implements connect.Codec.
+func (protoCodec) Name() string { return "proto" }
+
+// Marshal implements connect.Codec.
+func (c protoCodec) Marshal(message any) ([]byte, error) { return c.MarshalAppend(nil, message) }
+
+// MarshalAppend spares Connect a copy.
+func (protoCodec) MarshalAppend(dst []byte, message any) ([]byte, error) {
+	m, ok := message.(proto.Message)
+	if !ok {
+		return nil, fmt.Errorf("%T is no protobuf message", message)
+	}
+	return proto.MarshalOptions{}.MarshalAppend(dst, m)
+}
+
+// Unmarshal implements connect.Codec.
+func (protoCodec) Unmarshal(data []byte, message any) error {
+	m, ok := message.(proto.Message)
+	if !ok {
+		return fmt.Errorf("%T is no protobuf message", message)
+	}
+	if _, batch := m.(*inferencev1.PredictBatchRequest); batch {
+		data = firstFields(data, mostItems+1)
+	}
+	return proto.Unmarshal(data, m)
+}
+
+// firstFields returns the first n fields of a message, and all of one that is
+// broken, which is Unmarshal's to tell.
+func firstFields(data []byte, n int) []byte {
+	at := 0
+	for range n {
+		_, _, size := protowire.ConsumeField(data[at:])
+		if size < 0 || at+size == len(data) {
+			return data
+		}
+		at += size
+	}
+	return data[:at]
+}
+
+// itemsInJSON counts the objects in arrays of the outermost object: of a batch,
+// its images. It need not be right about what is no JSON, and stops when there are
+// more than most.
+func itemsInJSON(data []byte, most int) (n int) {
+	depth := 0
+	for i := 0; i < len(data) && n <= most; i++ {
+		switch data[i] {
+		case '"':
+			for i++; i < len(data) && data[i] != '"'; i++ {
+				if data[i] == '\\' {
+					i++
+				}
+			}
+		case '{', '[':
+			if depth == 2 && data[i] == '{' {
+				n++
+			}
+			depth++
+		case '}', ']':
+			depth--
+		}
+	}
+	return n
+}
+
 // jsonCodec is Connect's JSON, with fields at their default values spelt out:
 // a browser expects "results": [] and "x": 0. Fields that it does not know are
 // ignored, so that newer clients can talk to older servers.
@@ -246,6 +319,11 @@ func (c jsonCodec) Unmarshal(data []byte, message any) error {
 	if len(data) == 0 {
 		return errors.New("an empty body is no JSON object")
 	}
+	// A few too many the handler refuses, with its reason.
+	const most = 10 * mostItems
+	if _, batch := m.(*inferencev1.PredictBatchRequest); batch && itemsInJSON(data, most) > most {
+		return fmt.Errorf("a batch has at most %d images", mostItems)
+	}
 	err := jsonUnmarshal.Unmarshal(data, m)
 	if err == nil {
 		return nil
@@ -256,9 +334,9 @@ func (c jsonCodec) Unmarshal(data []byte, message any) error {
 	}
 	// It quotes the value that it cannot read, and that may be a whole picture:
 	// too much for a log, and for the headers in which gRPC carries errors.
-	const most = 200
-	if len(text) > most {
-		text = strings.ToValidUTF8(text[:most], "") + "…"
+	const shown = 200
+	if len(text) > shown {
+		text = strings.ToValidUTF8(text[:shown], "") + "…"
 	}
 	return errors.New(text)
 }

@@ -251,6 +251,9 @@ func readOld(body []byte, req *inferencev1.Image) error {
 		ID    *string `json:"img_id"`
 		Image *string `json:"img_b64"`
 	}
+	if !bytes.HasPrefix(bytes.TrimLeft(body, " \t\r\n"), []byte("{")) {
+		return oldError{oldNoJSON, errNoJSON} // null would do for Go
+	}
 	if err := json.Unmarshal(body, &old); err != nil {
 		var wrong *json.UnmarshalTypeError
 		if errors.As(err, &wrong) && wrong.Field != "" {

@@ -100,6 +100,10 @@ func DefaultConfig() Config {
 	}
 }
 
+// mostWorkers is more than any machine has cores for. Each one takes threads and
+// memory.
+const mostWorkers = 1024
+
 // Validate tells everything that is wrong with c, at once. Its messages name
 // flags of the server, for that is where the values come from.
 func (c Config) Validate() error {
@@ -124,7 +128,7 @@ func (c Config) Validate() error {
 	check(c.MaxBodyBytes >= largest, "--max-body-bytes: %d is below %d, the largest message that --max-image-bytes and --max-batch-bytes allow", c.MaxBodyBytes, largest)
 	check(c.MaxPixels >= 1 && c.MaxPixels <= most, "--max-pixels: %d is not between 1 and %d", c.MaxPixels, most)
 	check(c.MaxInflightBytes >= 1<<20, "--max-inflight-bytes: %d is below 1MiB, in which no image can be decoded", c.MaxInflightBytes)
-	check(c.Workers >= 1, "--workers: %d is not above 0", c.Workers)
+	check(c.Workers >= 1 && c.Workers <= mostWorkers, "--workers: %d is not between 1 and %d", c.Workers, mostWorkers)
 	check(c.Queue >= 0, "--queue: %d is below 0", c.Queue)
 	check(c.Timeout > 0, "--timeout: %v is not above 0", c.Timeout)
 	check(c.DefaultTimeout > 0 && c.DefaultTimeout <= c.Timeout, "--default-timeout: %v is not between 0 and --timeout, %v", c.DefaultTimeout, c.Timeout)

@@ -109,7 +109,7 @@ func (s *Service) PredictBatch(ctx context.Context, req *inferencev1.PredictBatc
 	}
 	items.call.body.settle(size)
 	if len(images) > mostItems {
-		return fmt.Errorf("%w: the batch has %d; at most %d are allowed", errTooManyItems, len(images), mostItems)
+		return fmt.Errorf("%w: at most %d are allowed in a batch", errTooManyItems, mostItems)
 	}
 	if size > s.config.MaxBatchBytes {
 		return fmt.Errorf("%w: the images have %d bytes, this server takes %d in a batch", errTooManyBytes, size, s.config.MaxBatchBytes)

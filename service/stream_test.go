@@ -620,3 +620,28 @@ func TestStreamMessageTooLarge(t *testing.T) {
 		}
 	}
 }
+
+// A batch of very many images that hold nothing is refused before they are
+// unpacked.
+func TestBatchOfNothing(t *testing.T) {
+	_, url := start(t, stub{}, nil)
+	req := &inferencev1.PredictBatchRequest{Images: make([]*inferencev1.Image, 200_000)}
+	for i := range req.Images {
+		req.Images[i] = &inferencev1.Image{}
+	}
+	for protocol, client := range clients(t, url) {
+		t.Run(protocol, func(t *testing.T) {
+			stream, err := client.PredictBatch(t.Context(), req)
+			if err == nil {
+				for stream.Receive() {
+					t.Errorf("%v", stream.Msg())
+				}
+				err = stream.Err()
+				_ = stream.Close()
+			}
+			if connect.CodeOf(err) != connect.CodeInvalidArgument || !strings.Contains(err.Error(), "at most 100") {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+}

@@ -305,6 +305,9 @@ func (c *config) model(ctx context.Context, name, path string, named bool, log *
 		return nil, fmt.Errorf("%q is not known; this version has %s, and NAME=PATH takes any ONNX file of a kind that it knows", name, strings.Join(modelNames(), ", "))
 	}
 	// Told before anything is fetched.
+	if err := onnx.Available(); err != nil {
+		return nil, err
+	}
 	library, err := onnx.FindLibrary(c.ONNXRuntime)
 	if err != nil {
 		return nil, err

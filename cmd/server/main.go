@@ -50,9 +50,6 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	defer stop()
 	// A second interrupt ends the process at once.
 	context.AfterFunc(ctx, stop)
-	terminated := make(chan os.Signal, 1)
-	signal.Notify(terminated, syscall.SIGTERM)
-	defer signal.Stop(terminated)
 
 	log := cfg.logger(stderr, isTerminal(stderr))
 	var progress io.Writer // only a person wants to see it
@@ -89,6 +86,10 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return misconfigured(stderr, err)
 	}
 	in.metrics.watch(svc)
+	// Until here it just ends the process: there is nothing to drain.
+	terminated := make(chan os.Signal, 1)
+	signal.Notify(terminated, syscall.SIGTERM)
+	defer signal.Stop(terminated)
 	if err := serve(ctx, terminated, cfg, svc, in, tlsConfig, log); err != nil {
 		fmt.Fprintf(stderr, "mien: %v\n", err)
 		return 1

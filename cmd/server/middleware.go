@@ -200,7 +200,7 @@ func crossOrigin(origins []string, next http.Handler) http.Handler {
 	}
 	return cors.New(cors.Options{
 		AllowedOrigins: origins,
-		AllowedMethods: connectcors.AllowedMethods(),
+		AllowedMethods: append(connectcors.AllowedMethods(), http.MethodPut), // for /predict
 		AllowedHeaders: append(connectcors.AllowedHeaders(), requestIDHeader, "Traceparent", "Tracestate"),
 		ExposedHeaders: append(connectcors.ExposedHeaders(), requestIDHeader, service.ReasonHeader, "Retry-After"),
 		MaxAge:         7200, // seconds; browsers cap it at two hours

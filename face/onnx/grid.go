@@ -141,6 +141,9 @@ func (g *grid) Detect(ctx context.Context, img image.Image, opts face.Options) (
 			break // they are sorted, and confidence grows with the raw score
 		}
 		f := face.Face{Box: c.box.Clamp(b.Dx(), b.Dy()), Confidence: g.confidence(c.raw)}
+		if f.Box.Area() == 0 {
+			continue // it is in the padding
+		}
 		if !opts.SkipLandmarks {
 			l := c.landmarks
 			if g.landmarker != nil {

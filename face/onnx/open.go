@@ -16,6 +16,10 @@ import (
 	"github.com/mienproject/mien/face"
 )
 
+// Available returns nil where this binary can run ONNX models, and ErrUnavailable
+// elsewhere.
+func Available() error { return nil }
+
 // Open loads the model in path: a file of YuNet or SCRFD, or a folder with MTCNN's
 // pnet.onnx, rnet.onnx and onet.onnx. library is the path of ONNX Runtime's shared
 // library; a process has one.

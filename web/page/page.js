@@ -139,7 +139,10 @@ function thumbnail(picture) {
 
 async function makeThumbnail(picture) {
   try {
-    const bitmap = await createImageBitmap(picture.blob, { resizeWidth: 176, resizeQuality: "medium" });
+    // In two steps: where it resizes, Chromium does not turn the picture upright.
+    const whole = await createImageBitmap(picture.blob);
+    const bitmap = await createImageBitmap(whole, { resizeWidth: 176, resizeQuality: "medium" });
+    whole.close();
     picture.thumb = el("canvas", { width: bitmap.width, height: bitmap.height });
     picture.thumb.getContext("bitmaprenderer").transferFromImageBitmap(bitmap);
     changed();
@@ -668,17 +671,21 @@ async function saveHidden() {
   if (!list.length) return "There is no face above the slider to hide.";
   const style = document.querySelector("input[name=hide]:checked").value;
   $("save-note").textContent = "Hiding, and asking the server whether it still finds one…";
-  const { blob, checked, left } = await hidden(picture, list, style, async (made) => {
+  const { blob, checked, left, more } = await hidden(picture, list, style, async (made) => {
     const found = [];
     for (const model of state.models) {
       const minConfidence = Math.min(state.threshold, round(model.defaultMinConfidence));
       const options = { ...optionsOf(model.name), minConfidence, skipLandmarks: true };
-      found.push(...(await predictPatiently(made, options, { attempts: 4 })).answer.results);
+      const { results } = (await predictPatiently(made, options, { attempts: 4 })).answer;
+      // What this model would show of itself, with the slider where it is.
+      const shown = Math.max(state.threshold, round(model.defaultMinConfidence));
+      found.push(...results.map((face) => ({ ...face, shown: face.confidence >= shown })));
     }
     return found;
   });
   save(blob, rename(picture.name, "-hidden" + extension(picture.blob)));
-  const done = modelsAsked().length > 1 ? "The faces of both models are hidden" : `${count(n)} hidden`;
+  const others = more ? `, and ${more} more that another look found` : "";
+  const done = (modelsAsked().length > 1 ? "The faces of both models are hidden" : `${count(n)} hidden`) + others;
   if (!checked) return `${done}. The server could not be asked whether it still finds one.`;
   if (left) return `${done}, but a model still takes ${left} of the spots for a face. Look at the picture before you use it.`;
   return `${done}. Asked again, the server finds none of them${state.models.length > 1 ? ", by any model" : ""}.`;

@@ -47,7 +47,7 @@ export function snippets({ origin, name, sample, options }) {
 function fetchSnippet(origin, name, sample, options) {
   const more = Object.keys(options).length ? `, options: ${JSON.stringify(options)}` : "";
   return `// Pages of another origin: start the server with --cors-origin and that origin.
-const photo = await fetch(${JSON.stringify(sample || encodeURI(name))}).then((r) => r.blob()); // or a File
+const photo = await fetch(${JSON.stringify(sample || encodeURIComponent(name))}).then((r) => r.blob()); // or a File
 const dataURL = await new Promise((resolve) => {
   const reader = new FileReader();
   reader.onload = () => resolve(reader.result);

@@ -92,10 +92,13 @@ const STRENGTHS = { blur: [6, 4, 3, 2, 0], cover: [0] };
 
 /**
  * hidden hides the faces for good, and asks still(blob), which returns the faces
- * that a model yet finds there, until it finds none of them. Returns {blob,
- * checked, left}: whether it could be asked, and how many faces it sees after all.
+ * that a model yet finds there, until it finds none of them. A face that it finds
+ * elsewhere, and that is to be shown, is hidden as well. Returns {blob, checked,
+ * left, more}: whether it could be asked, how many faces it sees after all, and how
+ * many were found elsewhere.
  */
-export async function hidden(picture, faces, style, still) {
+export async function hidden(picture, given, style, still) {
+  const faces = [...given];
   const original = canvasOf(picture, { willReadFrequently: true })[1];
   const level = faces.map(() => 0);
   const steps = STRENGTHS[style];
@@ -107,11 +110,17 @@ export async function hidden(picture, faces, style, still) {
     try {
       seen = await still(blob);
     } catch {
-      return { blob, checked: false, left: 0 };
+      return { blob, checked: false, left: 0, more: faces.length - given.length };
+    }
+    const elsewhere = seen.filter((f) => f.shown && !faces.some((face) => isIn(f, head(face)) || overlap(f, face) > 0.2));
+    if (elsewhere.length) {
+      faces.push(...elsewhere);
+      level.push(...elsewhere.map(() => 0));
+      continue;
     }
     const left = faces.map((face, i) => i).filter((i) => seen.some((f) => isIn(f, head(faces[i])) || overlap(f, faces[i]) > 0.2));
     const weak = left.filter((i) => level[i] < steps.length - 1);
-    if (!weak.length) return { blob, checked: true, left: left.length };
+    if (!weak.length) return { blob, checked: true, left: left.length, more: faces.length - given.length };
     for (const i of weak) level[i]++;
   }
 }
