@@ -168,6 +168,14 @@ function select(picture) {
     wanted(picture);
   }
   draw();
+  if (picture?.item) reveal(picture.item, $("thumbs"));
+}
+
+/** reveal scrolls a strip sideways until an item of it is in sight. */
+function reveal(item, strip) {
+  const [at, within] = [item.getBoundingClientRect(), strip.getBoundingClientRect()];
+  if (at.left < within.left) strip.scrollLeft -= within.left - at.left;
+  else if (at.right > within.right) strip.scrollLeft += at.right - within.right;
 }
 
 async function openSample() {
@@ -851,7 +859,8 @@ let typing;
 $("smallest").oninput = () => {
   clearTimeout(typing);
   typing = setTimeout(() => {
-    state.smallest = Math.trunc(Number($("smallest").value)) || 0;
+    const field = $("smallest");
+    state.smallest = Math.min(Number(field.max), Math.trunc(Number(field.value)) || 0);
     asked();
   }, 350);
 };
