@@ -357,10 +357,16 @@ const scenarios = {
         if (response.status !== 200) await new Promise((resolve) => setTimeout(resolve, 20));
       }
     });
-    const page = await visit();
-    const card = page.locator(".card.waiting");
+    let page, card;
     try {
-      await card.waitFor();
+      // Between two of the others' calls there is room for one of the page's.
+      for (let visits = 1; ; visits++) {
+        page = await visit();
+        card = page.locator(".card.waiting");
+        const waits = await Promise.race([card.waitFor().then(() => true), counted(page, 1).then(() => false)].map((p) => p.catch(() => false)));
+        if (waits) break;
+        assert.ok(visits < 20, "it never had to wait");
+      }
       assert.match(await card.innerText(), /The server is busy[\s\S]+Trying again by itself in [\d.]+ m?s[\s\S]+OVERLOADED/);
       await announced(page, "Trying again by itself");
     } finally {
