@@ -240,9 +240,11 @@ func (s *Service) infer(ctx context.Context, req *inferencev1.Image, draw func(i
 	}
 	call.Faces = len(faces)
 	if draw != nil {
-		// The faces are those that every other way in gives, so the picture that
-		// they were found in is not the one to draw on.
-		img, err := picture.Decode(ctx)
+		// The faces are those that every other way in gives, so where they were
+		// found in less than the whole picture, that is not the one to draw on.
+		if needs.Gray || looked.Reduction > 1 {
+			img, err = picture.Decode(ctx)
+		}
 		if err == nil {
 			err = draw(img, faces)
 		}
