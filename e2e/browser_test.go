@@ -25,7 +25,7 @@ func browse(t testing.TB, page, script string, messages int) (logged json.RawMes
 	tool(t, "/usr/bin/chromium")
 	nodeModule(t, "playwright-core")
 	task := marshal(t, map[string]any{"page": page, "script": script, "messages": messages})
-	out := run(t, task, "node", filepath.Join(root, "e2e", "browser", "browse.mjs")).must(t)
+	out := runIn(t, root, pagePatience, nil, task, "node", filepath.Join(root, "e2e", "browser", "browse.mjs")).must(t)
 	var seen struct {
 		Messages []consoleMessage
 		Errors   []string
@@ -149,7 +149,7 @@ func TestBrowserForeignOrigin(t *testing.T) {
 			}
 			checkConsole(t, others, "has been blocked by CORS policy", "net::ERR_FAILED")
 			// The browser asked, and was not encouraged.
-			calls := requests(s.lines(), procedure)
+			calls := s.requested(procedure, 1)
 			if len(calls) != 1 || calls[0]["method"] != "OPTIONS" {
 				t.Errorf("the browser sent %v, want the preflight only", calls)
 			}

@@ -11,7 +11,6 @@ import (
 	"image/jpeg"
 	"image/png"
 	"math"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
@@ -98,14 +97,7 @@ func TestPageErrors(t *testing.T) {
 
 func TestPageOverload(t *testing.T) {
 	t.Parallel()
-	// Noise has many candidates for faces, and takes long.
-	noise := image.NewGray(image.Rect(0, 0, 3000, 2000))
-	random := rand.New(rand.NewPCG(1, 2))
-	for i := range noise.Pix {
-		noise.Pix[i] = uint8(random.Uint32())
-	}
-	s := start(t, "--workers", "1", "--queue", "0", "--timeout", "120s", "--default-timeout", "120s")
-	play(t, s, pageTask{Scenario: "overload", Files: map[string]string{"slow": temp(t, "slow.jpg", encodeJPEG(t, noise))}})
+	play(t, start(t, "--max-requests", "1"), pageTask{Scenario: "overload"})
 }
 
 func TestPageKeyboard(t *testing.T) {

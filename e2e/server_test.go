@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"io"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -155,9 +156,26 @@ func (s *server) cleanup() {
 		}
 	}
 	if s.t.Failed() {
-		for _, line := range log {
-			s.t.Log("server: ", line.text)
-		}
+		s.tell(log)
+	}
+}
+
+// tell logs what may explain why the test failed: the last lines, without those of
+// the page's files that were served as they should.
+func (s *server) tell(log []logLine) {
+	s.t.Helper()
+	const most = 40
+	log = slices.DeleteFunc(slices.Clone(log), func(line logLine) bool {
+		path, _ := line.attr["path"].(string)
+		status, _ := line.attr["status"].(float64)
+		return status < 400 && (path == "/" || strings.HasPrefix(path, "/page/"))
+	})
+	if more := len(log) - most; more > 0 {
+		s.t.Logf("server: ... %d lines before", more)
+		log = log[more:]
+	}
+	for _, line := range log {
+		s.t.Log("server: ", line.text)
 	}
 }
 
@@ -207,6 +225,17 @@ func requests(log []logLine, prefix string) []map[string]any {
 		}
 	}
 	return found
+}
+
+// requested waits until so many of those are in the log, which is written after the
+// answers, and returns them.
+func (s *server) requested(prefix string, n int) []map[string]any {
+	s.t.Helper()
+	for began := time.Now(); ; time.Sleep(time.Millisecond) {
+		if found := requests(s.lines(), prefix); len(found) >= n || time.Since(began) > patience {
+			return found
+		}
+	}
 }
 
 const procedure = "/inference.v1.Inference/"

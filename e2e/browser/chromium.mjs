@@ -20,3 +20,11 @@ export function launch(...args) {
     timeout: patience,
   });
 }
+
+/** slow makes the page's thread as many times slower as E2E_SLOW says, to see what depends on speed. */
+export async function slow(page) {
+  const rate = Number(process.env.E2E_SLOW);
+  if (!rate) return;
+  const session = await page.context().newCDPSession(page);
+  await session.send("Emulation.setCPUThrottlingRate", { rate });
+}

@@ -3,13 +3,21 @@
 // Standard input: {"scenario": one of those below, "url": the server's, "files":
 // paths of pictures by name, "out": folder for downloads and screenshots,
 // "camera": a file of frames for a fake camera, or absent}. The output is what the
-// scenario returns, in JSON; whatever is not as it should be throws.
+// scenario returns, in JSON; whatever is not as it should be throws, and then the
+// state of the pages is told.
+//
+// How a scenario waits: the page says aria-busy from the moment on that it is given
+// something until all of it is answered and drawn. shows() waits for that and for
+// what is meant, all looked at in one moment; nothing is read before. Whatever else
+// is awaited is a state that stays, not one that passes, and never an amount of time.
 import assert from "node:assert/strict";
+import { once } from "node:events";
 import { readFile } from "node:fs/promises";
+import { request } from "node:http";
 import { createRequire } from "node:module";
 import path from "node:path";
 import { text } from "node:stream/consumers";
-import { launch, patience } from "./chromium.mjs";
+import { launch, patience, slow } from "./chromium.mjs";
 
 const task = JSON.parse(await text(process.stdin));
 const axe = await readFile(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
@@ -17,12 +25,14 @@ const axe = await readFile(createRequire(import.meta.url).resolve("axe-core/axe.
 const camera = task.camera ? ["--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream", `--use-file-for-fake-video-capture=${task.camera}`] : [];
 const browser = await launch(...camera);
 
+const pages = []; // all that were visited
+
 /** visit opens the page and returns it. What the browser is told about goes into seen. */
 async function visit(options = {}, address = task.url) {
   const context = await browser.newContext({ viewport: { width: 1360, height: 860 }, ignoreHTTPSErrors: true, ...options });
   context.setDefaultTimeout(patience);
   const page = await context.newPage();
-  const seen = { console: [], errors: [], foreign: [], calls: 0, files: [] };
+  const seen = { console: [], errors: [], foreign: [], calls: 0 };
   page.on("console", (m) => seen.console.push(`${m.type()}: ${m.text()}`));
   page.on("pageerror", (e) => seen.errors.push(e.stack));
   page.on("request", (r) => {
@@ -31,6 +41,8 @@ async function visit(options = {}, address = task.url) {
     if (u.pathname.endsWith("/Predict")) seen.calls++;
   });
   page.seen = seen;
+  pages.push(page);
+  await slow(page);
   await page.goto(address + "/");
   return page;
 }
@@ -42,11 +54,65 @@ async function silent(page, ...allowed) {
   assert.deepEqual(page.seen.foreign, [], "requests left the origin");
 }
 
-const counted = (page, n) => page.waitForFunction((want) => document.querySelector("#count .n").textContent === want, String(n), { timeout: patience }).catch(async (error) => {
-  throw new Error(`the page does not come to say ${n}: ${await page.locator(".summary").innerText()} ${await page.locator("#message").innerText()} (${error})`);
-});
+/** state is what a page says of itself; the first three are what shows() looks at. */
+const state = () => {
+  const text = (selector) => document.querySelector(selector)?.textContent ?? null;
+  const value = (selector) => document.querySelector(selector)?.value ?? null;
+  return {
+    settled: document.querySelector("#panes")?.getAttribute("aria-busy") === "false",
+    count: text("#count .n"),
+    about: text("#about"),
+    message: text("#message"),
+    announced: text("#announce"),
+    gallery: document.querySelector("#gallery")?.hidden ? null : text("#gallery-title"),
+    badges: [...document.querySelectorAll(".badge b")].map((b) => b.textContent).join(" "),
+    asked: ["#model", "#compare", "#smallest", "#confidence"].map(value).join(", "),
+    saved: text("#save-note"),
+    busy: [...document.querySelectorAll('[aria-busy="true"]')].map((e) => e.id || e.className),
+    focus: document.activeElement?.outerHTML.slice(0, 120),
+  };
+};
 
-const announced = (page, words) => page.waitForFunction((w) => document.querySelector("#announce").textContent.includes(w), words, { timeout: patience });
+/** told describes a page for the message of a failure. */
+async function told(page) {
+  const inside = await Promise.race([page.evaluate(state).catch((e) => String(e)), new Promise((resolve) => setTimeout(resolve, 10_000, "it does not answer"))]);
+  return JSON.stringify({ url: page.url(), ...(typeof inside === "string" ? { inside } : inside), ...page.seen }, null, 1);
+}
+
+/** until waits until a condition holds in the page, which is told with why when it does not come. */
+const until = (page, condition, arg, what) =>
+  page.waitForFunction(condition, arg, { timeout: patience }).catch((error) => {
+    throw new Error(`the page does not come to ${what ?? condition}: ${error.message}`);
+  });
+
+/**
+ * shows waits until the view is settled, the count is n, and the words are in what is
+ * said below it: the picture's name, the model. Nothing in it changes then by itself.
+ */
+const shows = (page, n, ...words) =>
+  until(
+    page,
+    ([want, parts]) => {
+      const about = document.querySelector("#about").textContent;
+      return document.querySelector("#panes").getAttribute("aria-busy") === "false" && document.querySelector("#count .n").textContent === want && parts.every((part) => about.includes(part));
+    },
+    [String(n), words],
+    `say ${n} of ${words.join(", ")}`,
+  );
+
+/** settled waits until the view is, and the gallery, whatever they then show, and the small pictures in them. */
+const settled = (page) => until(page, () => !document.querySelector('[aria-busy="true"]'), null, "be settled");
+
+/** collected waits until the gallery is complete, and its title is that. */
+const collected = (page, title) =>
+  until(page, (want) => document.querySelector("#thumbs").getAttribute("aria-busy") === "false" && document.querySelector("#gallery-title").textContent === want, title, `collect ${title}`);
+
+/** says waits until an element's text, as it is seen, matches. */
+async function says(page, selector, pattern) {
+  await until(page, ([where, source, flags]) => new RegExp(source, flags).test(document.querySelector(where)?.innerText), [selector, pattern.source, pattern.flags], `say ${pattern} in ${selector}`);
+}
+
+const announced = (page, words) => until(page, (w) => document.querySelector("#announce").textContent.includes(w), words, `announce ${words}`);
 
 /** accessible fails when axe finds a violation of WCAG 2 A or AA, or of good practice. */
 async function accessible(page, state) {
@@ -75,6 +141,7 @@ async function download(page, selector) {
   const [file] = await Promise.all([page.waitForEvent("download"), page.click(selector)]);
   const to = path.join(task.out, file.suggestedFilename());
   await file.saveAs(to);
+  await page.locator(`${selector}:not([aria-busy])`).waitFor(); // the note beside it is of this one
   return to;
 }
 
@@ -94,13 +161,37 @@ const filesInPage = async (page, ...paths) => {
   }, files);
 };
 
+/** opened visits the page, and waits for its sample. */
+async function opened(options) {
+  const page = await visit(options);
+  await shows(page, 1, "sample.jpg");
+  return page;
+}
+
 const near = (got, want, tolerance, what) => assert.ok(Math.abs(got - want) <= tolerance, `${what}: ${got}, want ${want}`);
+
+/** occupy begins a call, and returns when the server has taken it on; end() completes it, and returns its status. */
+async function occupy() {
+  const call = request(task.url + "/predict", { method: "POST", headers: { "Content-Type": "image/jpeg", Expect: "100-continue" } });
+  const answer = new Promise((resolve, reject) => call.once("response", resolve).once("error", reject));
+  answer.catch(() => {}); // who waits for it is told
+  call.flushHeaders();
+  // The server says to go on when it begins to read the body.
+  await Promise.race([once(call, "continue"), answer.then((r) => assert.fail(`the server took on nothing: ${r.statusCode}`))]);
+  return {
+    async end() {
+      call.end(await readFile(task.files.sample));
+      const response = await answer;
+      response.resume();
+      return response.statusCode;
+    },
+  };
+}
 
 const scenarios = {
   // A face is there without a click, where the server says it is.
   async opens() {
-    const page = await visit();
-    await counted(page, 1);
+    const page = await opened();
     assert.equal(await page.title(), "Mien: where are the faces?");
     const raw = (await readFile(task.files.sample)).toString("base64");
     const answer = await (await page.request.post(task.url + "/inference.v1.Inference/Predict", { data: { rawData: raw } })).json();
@@ -124,17 +215,16 @@ const scenarios = {
   },
 
   async waysIn() {
-    const page = await visit({ permissions: ["clipboard-read", "clipboard-write"] });
-    await counted(page, 1);
+    const page = await opened({ permissions: ["clipboard-read", "clipboard-write"] });
     // Several at once; the sample makes room.
     await page.setInputFiles("#files", [task.files.people, task.files.sample]);
-    await counted(page, 4);
-    await page.waitForFunction(() => document.querySelector("#gallery-title").textContent === "2 pictures, 5 faces");
+    await shows(page, 4, "peoples.jpg");
+    await collected(page, "2 pictures, 5 faces");
     // The gallery, by mouse and by keys.
     await page.locator(".thumb").nth(1).click();
-    await counted(page, 1);
+    await shows(page, 1, "sample.jpg");
     await page.keyboard.press("ArrowLeft");
-    await counted(page, 4);
+    await shows(page, 4, "peoples.jpg");
     assert.deepEqual(await page.locator(".thumb .badge b").allInnerTexts(), ["4", "1"]);
     await page.getByRole("button", { name: "4 faces, peoples.jpg", exact: true }).waitFor();
 
@@ -143,13 +233,14 @@ const scenarios = {
     await page.locator("#drop").waitFor({ state: "visible" });
     await page.dispatchEvent("body", "drop", { dataTransfer: dropped });
     await page.locator("#drop").waitFor({ state: "hidden" });
-    await counted(page, 1);
+    await shows(page, 1, "sample.jpg");
+    await collected(page, "3 pictures, 6 faces");
     assert.equal(await page.locator(".thumb").count(), 3);
 
     const pasted = await filesInPage(page, task.files.people);
     await page.evaluate((data) => document.dispatchEvent(new ClipboardEvent("paste", { clipboardData: data, bubbles: true, cancelable: true })), pasted);
-    await counted(page, 4);
-    assert.equal(await page.locator(".thumb").count(), 4);
+    await shows(page, 4, "peoples.jpg");
+    await collected(page, "4 pictures, 10 faces");
 
     // From the system's clipboard, which holds PNG.
     await page.evaluate(async () => {
@@ -160,52 +251,53 @@ const scenarios = {
       await navigator.clipboard.write([new ClipboardItem({ "image/png": blob })]);
     });
     await page.click("#paste");
-    await page.waitForFunction(() => document.querySelectorAll(".thumb").length === 5);
-    await counted(page, 4);
-    assert.match(await page.locator("#about").innerText(), /^pasted\.png · 840 × 558/);
+    await shows(page, 4, "pasted.png · 840 × 558");
+    await collected(page, "5 pictures, 14 faces");
 
     await page.getByRole("button", { name: "Remove pasted.png" }).click();
-    await page.waitForFunction(() => document.querySelectorAll(".thumb").length === 4);
+    await shows(page, 4, "peoples.jpg");
+    await collected(page, "4 pictures, 10 faces");
     await page.click("#clear");
-    await counted(page, "–");
+    await shows(page, "–", "No picture yet");
     await page.click("#sample");
-    await counted(page, 1);
+    await shows(page, 1, "sample.jpg");
     await page.click("#copy");
-    await page.getByRole("button", { name: "Copied" }).waitFor();
+    await announced(page, "Copied");
     assert.equal(await page.evaluate(() => navigator.clipboard.readText()), await page.locator("#code").evaluate((code) => code.textContent));
     await silent(page);
     return {};
   },
 
   async judges() {
-    const page = await visit({ deviceScaleFactor: 2 });
-    await counted(page, 1);
+    const page = await opened({ deviceScaleFactor: 2 });
     await page.setInputFiles("#files", task.files.people);
-    await counted(page, 4);
+    await shows(page, 4, "peoples.jpg", "pigo");
 
     // The slider asks nobody.
     const calls = page.seen.calls;
     assert.equal(await page.locator("#confidence-value").innerText(), "65 %");
     await setThreshold(page, 0.05);
-    await page.waitForFunction(() => Number(document.querySelector("#count .n").textContent) > 4);
+    await until(page, () => document.querySelector("#panes").getAttribute("aria-busy") === "false" && Number(document.querySelector("#count .n").textContent) > 4, null, "say more than 4");
     await setThreshold(page, 0.99);
-    await counted(page, 1);
+    await shows(page, 1, "peoples.jpg");
     assert.equal(await page.locator(".face:not(.gone)").count(), 1);
     assert.equal(await page.locator("#faces .row:visible").count(), 1);
     await setThreshold(page, 1);
-    await counted(page, 0);
-    assert.match(await page.locator("#faces").innerText(), /None above 100 %. The likeliest has 99\.\d %/);
+    await shows(page, 0, "peoples.jpg");
+    await says(page, "#faces", /None above 100 %. The likeliest has 99\.\d %/);
     await page.click("#confidence-reset");
-    await counted(page, 4);
+    await shows(page, 4, "peoples.jpg");
     assert.equal(page.seen.calls, calls, "the slider has asked the server");
 
     // Pointing at a face tells its numbers; the list selects it.
     await page.locator(".face").last().hover();
-    assert.match(await page.locator(".tip").innerText(), /Face 1 · 99\.\d %\n\d+ × \d+ px at \d+, \d+/);
+    await says(page, ".tip", /Face 1 · 99\.\d %\n\d+ × \d+ px at \d+, \d+/);
     await page.locator(".face-row").nth(2).click();
+    await page.locator(".row.selected .numbers").waitFor();
     assert.equal(await page.locator(".face.selected").getAttribute("aria-label"), (await page.locator(".face-row").nth(2).innerText()).replace(/^Face\s+(\d+)\s+([\d.]+ %)[^]*$/, "Face $1 · $2"));
     assert.equal(await page.locator(".row.selected .numbers dt").count(), 7);
     await page.locator(".face").last().click();
+    await page.locator(".row:first-child.selected").waitFor();
     assert.equal(await page.locator(".face-row[aria-pressed=true]").count(), 1);
     assert.equal(await page.locator(".face-row").first().getAttribute("aria-pressed"), "true");
 
@@ -223,20 +315,21 @@ const scenarios = {
 
     // The smallest face, and another model.
     await page.fill("#smallest", "200");
-    await counted(page, 0);
+    await shows(page, 0, "peoples.jpg");
     await page.fill("#smallest", "");
-    await counted(page, 4);
+    await shows(page, 4, "peoples.jpg");
     assert.deepEqual(await page.locator("#model option").allInnerTexts(), ["pigo", "pigo-reference"]);
     await page.selectOption("#model", "pigo-reference");
-    await page.waitForFunction(() => document.querySelector("#confidence-value").textContent === "70 %");
-    await counted(page, 3);
+    await shows(page, 3, "peoples.jpg", "pigo-reference");
+    assert.equal(await page.locator("#confidence-value").innerText(), "70 %");
     await page.selectOption("#model", "pigo");
+    await shows(page, 4, "peoples.jpg", "pigo");
 
     // Two at once, moved together.
     await page.selectOption("#compare", "pigo-reference");
-    await counted(page, "4 | 4");
+    await shows(page, "4 | 4", "peoples.jpg");
     await setThreshold(page, 0.7);
-    await counted(page, "4 | 3");
+    await shows(page, "4 | 3", "peoples.jpg");
     assert.deepEqual(await page.locator(".pane figcaption").allInnerTexts(), ["pigo", "pigo-reference"]);
     assert.match(await page.locator("#both").innerText(), /^3 both\s+1 only pigo\s+0 only pigo-reference$/);
     assert.equal(await page.locator("#faces .row:visible").count(), 7);
@@ -244,10 +337,10 @@ const scenarios = {
     await page.click("#in");
     await page.click("#in");
     await page.locator(".viewport").first().evaluate((v) => (v.scrollLeft = 100));
-    await page.waitForFunction(() => [...document.querySelectorAll(".viewport")].every((v) => v.scrollLeft > 90));
+    await until(page, () => [...document.querySelectorAll(".viewport")].every((v) => v.scrollLeft > 90), null, "scroll both");
     await accessible(page, "two models");
     await page.selectOption("#compare", "");
-    await counted(page, 4);
+    await shows(page, 4, "peoples.jpg");
     assert.equal(await page.locator(".face.alone").count(), 0);
     assert.equal(await page.locator(".pane").count(), 1);
     await silent(page);
@@ -255,19 +348,18 @@ const scenarios = {
   },
 
   async takesAway() {
-    const page = await visit();
-    await counted(page, 1);
+    const page = await opened();
     const made = {};
     for (const [name, faces] of task.pictures) {
       await page.setInputFiles("#files", task.files[name]);
-      await counted(page, faces);
+      await shows(page, faces, name);
       const files = (made[name] = {});
       files.json = await download(page, "#save-json");
       files.marked = await download(page, "#save-marked");
       for (const style of ["blur", "cover"]) {
         await page.check(`input[name=hide][value=${style}]`);
         files[style] = await download(page, "#save-hidden");
-        assert.match(await page.locator("#save-note").innerText(), /hidden\. Asked again, the server finds none of them/);
+        await says(page, "#save-note", /hidden\. Asked again, the server finds none of them/);
         // Both have the same name.
         const { rename } = await import("node:fs/promises");
         const to = files[style].replace("-hidden", "-" + style);
@@ -281,8 +373,7 @@ const scenarios = {
 
   // The code that the page shows, for a picture as it is and with all options.
   async code() {
-    const page = await visit();
-    await counted(page, 1);
+    const page = await opened();
     const read = async () => {
       const code = {};
       for (const key of ["curl", "buf", "grpcurl", "fetch", "go"]) {
@@ -292,149 +383,133 @@ const scenarios = {
       return code;
     };
     const shown = { plain: await read() };
+    const name = path.basename(task.files[task.picture]);
     await page.setInputFiles("#files", task.files[task.picture]);
-    await counted(page, task.faces);
+    await shows(page, task.faces, name);
     await page.selectOption("#model", "pigo-reference");
     await page.fill("#smallest", "30");
-    await page.waitForFunction(() => document.querySelector("#code").textContent.includes("30"));
     await setThreshold(page, 0.8);
-    await page.waitForFunction(() => document.querySelector("#about").textContent.includes("pigo-reference") && /^\d+$/.test(document.querySelector("#count .n").textContent));
-    await page.waitForFunction(() => document.querySelector("#code").textContent.includes("0.8"));
+    await until(page, () => document.querySelector("#panes").getAttribute("aria-busy") === "false" && document.querySelector("#about").textContent.includes("pigo-reference") && Number(document.querySelector("#count .n").textContent) > 0, null, "find faces with options");
     shown.options = await read();
+    for (const option of ["pigo-reference", "30", "0.8"]) assert.ok(shown.options.curl.includes(option), `the code lacks ${option}: ${shown.options.curl}`);
     shown.faces = await boxes(page);
+    assert.equal(String(shown.faces.length), await page.locator("#count .n").innerText());
     await silent(page);
     return shown;
   },
 
   async errors() {
-    const page = await visit();
-    await counted(page, 1);
+    const page = await opened();
     const give = (name, content) => page.setInputFiles("#files", { name, mimeType: "image/jpeg", buffer: content });
     const card = page.locator(".card.error");
     await give("notes.jpg", Buffer.from("These are notes, and no picture of anything at all.\n"));
-    await card.waitFor();
-    assert.match(await card.innerText(), /This is no picture that Mien reads[\s\S]+JPEG, PNG, GIF, WebP, BMP or TIFF[\s\S]+UNSUPPORTED_FORMAT/);
+    await shows(page, "–", "notes.jpg");
+    await says(page, ".card.error", /This is no picture that Mien reads[\s\S]+JPEG, PNG, GIF, WebP, BMP or TIFF[\s\S]+UNSUPPORTED_FORMAT/);
     await announced(page, "This is no picture that Mien reads");
     await accessible(page, "an error");
     await give("cut.jpg", (await readFile(task.files.sample)).subarray(0, 300));
     await card.getByText("CORRUPT_IMAGE").waitFor();
     await give("empty.jpg", Buffer.alloc(0));
     await card.getByText("EMPTY_IMAGE").waitFor();
+    await collected(page, "3 pictures, 0 faces");
     assert.deepEqual(await page.locator(".thumb .badge b").allInnerTexts(), ["!", "!", "!"]);
     // Names are texts.
     await give('<img src=x onerror="window.hacked=1"><b>.jpg', await readFile(task.files.sample));
-    await counted(page, 1);
-    assert.match(await page.locator("#about").innerText(), /^<img src=x onerror="window\.hacked=1"><b>\.jpg · 320/);
+    await shows(page, 1, '<img src=x onerror="window.hacked=1"><b>.jpg · 320');
     assert.equal(await page.evaluate(() => window.hacked ?? document.querySelectorAll('img[src="x"]').length), 0);
     await give("large.jpg", Buffer.alloc(140_000));
     await card.getByText("TOO_MANY_BYTES").waitFor();
     await page.getByRole("button", { name: "Remove large.jpg" }).click();
-    await counted(page, 1);
+    await shows(page, 1, "<b>.jpg");
     // An option that the server refuses.
     await page.fill("#smallest", "-3");
     await card.getByText("INVALID_OPTIONS").waitFor();
     await page.fill("#smallest", "");
-    await counted(page, 1);
+    await shows(page, 1, "<b>.jpg");
     // The server is away, and comes back.
     await page.context().setOffline(true);
     await page.setInputFiles("#files", task.files.sample);
     await card.getByText("The server cannot be reached").waitFor();
     await page.context().setOffline(false);
     await page.getByRole("button", { name: "Try again" }).click();
-    await counted(page, 1);
+    await shows(page, 1, "sample.jpg");
     await silent(page, "the server responded with a status of 400", "the server responded with a status of 429", "net::ERR_INTERNET_DISCONNECTED");
     return {};
   },
 
-  // Others keep the server busy until the page has said so; then it gets its turn.
+  // Another's call, whose body is yet to come, takes the only place there is, until
+  // the page has said so; then it gets its turn.
   async overload() {
-    const slow = await readFile(task.files.slow);
-    let busy = true;
-    const others = Array.from({ length: 2 }, async () => {
-      while (busy) {
-        const response = await fetch(task.url + "/predict?min_face_size=20", { method: "POST", body: slow, headers: { "Content-Type": "image/jpeg" } });
-        await response.arrayBuffer();
-        if (response.status !== 200) await new Promise((resolve) => setTimeout(resolve, 20));
-      }
-    });
-    let page, card;
-    try {
-      // Between two of the others' calls there is room for one of the page's.
-      for (let visits = 1; ; visits++) {
-        page = await visit();
-        card = page.locator(".card.waiting");
-        const waits = await Promise.race([card.waitFor().then(() => true), counted(page, 1).then(() => false)].map((p) => p.catch(() => false)));
-        if (waits) break;
-        assert.ok(visits < 20, "it never had to wait");
-      }
-      assert.match(await card.innerText(), /The server is busy[\s\S]+Trying again by itself in [\d.]+ m?s[\s\S]+OVERLOADED/);
-      await announced(page, "Trying again by itself");
-    } finally {
-      busy = false;
-      await Promise.all(others);
-    }
-    await counted(page, 1);
-    await card.waitFor({ state: "detached" });
-    assert.ok(page.seen.calls > 1, "it asked once only");
+    const page = await opened();
+    const other = await occupy();
+    const card = page.locator(".card.waiting");
+    const calls = page.seen.calls;
+    await page.setInputFiles("#files", task.files.sample);
+    await says(page, ".card.waiting", /The server is busy[\s\S]+Trying again by itself in [\d.]+ m?s[\s\S]+OVERLOADED/);
+    await announced(page, "Trying again by itself");
+    assert.equal(await other.end(), 200);
+    await shows(page, 1, "sample.jpg");
+    assert.equal(await card.count(), 0);
+    assert.ok(page.seen.calls > calls + 1, "it asked once only");
     await silent(page, "the server responded with a status of 503");
     return {};
   },
 
   async camera() {
-    const page = await visit();
-    await counted(page, 1);
+    const page = await opened();
     await page.click("#camera");
-    await page.locator("#meter", { hasText: "frames/s" }).waitFor();
-    await counted(page, task.faces);
-    assert.match(await page.locator("#meter").innerText(), /^[\d.]+ frames\/s · [\d.]+ m?s$/);
+    await shows(page, task.faces, "Camera");
+    await says(page, "#meter", /^[\d.]+ frames\/s · [\d.]+ m?s$/);
     // A front camera is a mirror, its boxes too; letters are not mirrored.
     assert.equal(await page.isChecked("#mirror"), true);
     const [left] = await boxes(page);
     await page.uncheck("#mirror");
-    await page.waitForFunction(() => !document.querySelector(".frame.mirrored"));
+    assert.equal(await page.locator(".frame.mirrored").count(), 0);
     const [right] = await boxes(page);
     const width = await page.locator("video").evaluate((v) => v.videoWidth);
     near(left.x + left.width / 2, width - right.x - right.width / 2, 3, "mirrored");
-    const calls = page.seen.calls;
-    await page.waitForFunction(() => document.hidden === false);
-    while (page.seen.calls < calls + 3) await page.waitForTimeout(50); // it goes on
+    for (let i = 0; i < 3; i++) await page.waitForEvent("request", (r) => r.url().endsWith("/Predict")); // it goes on
     await accessible(page, "the camera");
     // While the server is busy it waits, and goes on with a newer frame.
-    let busy = 2;
+    let busy = true; // until the page has said so
     const overloaded = { status: 503, headers: { "Retry-After": "1" }, json: { code: "unavailable", message: "overloaded", details: [{ type: "google.rpc.ErrorInfo", debug: { reason: "OVERLOADED", domain: "mien" } }] } };
-    await page.route("**/Predict", (route) => (busy-- > 0 ? route.fulfill(overloaded) : route.continue()));
+    await page.route("**/Predict", (route) => (busy ? route.fulfill(overloaded) : route.continue()));
     await page.locator(".card", { hasText: "Trying again by itself" }).waitFor();
+    busy = false;
     await page.locator(".card").waitFor({ state: "detached" });
     await page.unroute("**/Predict");
     // The back camera; what is fake has no sides, and is taken by its word.
     await page.click("#facing");
-    await page.locator("#meter", { hasText: "frames/s" }).waitFor();
+    await shows(page, task.faces, "Camera");
     assert.equal(await page.isChecked("#mirror"), false);
     assert.equal(await page.locator("#facing").innerText(), "Front camera");
-    await counted(page, task.faces);
 
     await page.click("#keep");
-    await page.locator("#about", { hasText: "camera-1.jpg" }).waitFor();
-    await counted(page, task.faces);
+    await shows(page, task.faces, "camera-1.jpg");
     assert.equal(await page.locator("#live").isVisible(), false);
     await page.click("#camera");
-    await page.locator("#meter", { hasText: "frames/s" }).waitFor();
+    await shows(page, task.faces, "Camera");
+    const stream = await page.evaluateHandle(() => document.querySelector("video").srcObject);
     await page.click("#stop");
-    await page.locator("#about", { hasText: "camera-1.jpg" }).waitFor();
+    await shows(page, task.faces, "camera-1.jpg");
+    assert.deepEqual(await stream.evaluate((s) => s.getTracks().map((t) => t.readyState)), ["ended"]);
+    // It asks for nothing any more but what it is given.
     const still = page.seen.calls;
-    await page.waitForTimeout(300);
-    assert.ok(page.seen.calls <= still + 1, "it goes on when it was stopped");
+    for (const name of ["first.jpg", "second.jpg", "third.jpg", "fourth.jpg"]) {
+      await page.setInputFiles("#files", { name, mimeType: "image/jpeg", buffer: await readFile(task.files.sample) });
+      await shows(page, 1, name);
+    }
+    assert.ok(page.seen.calls <= still + 4 + 1, "it goes on when it was stopped"); // one may have been on its way
     await silent(page, "the server responded with a status of 503");
     return {};
   },
 
   async noCamera() {
-    const page = await visit();
-    await counted(page, 1);
+    const page = await opened();
     await page.click("#camera");
     await page.locator(".card.error", { hasText: "No camera" }).waitFor();
     await page.getByRole("button", { name: "Close" }).click();
-    await counted(page, 1);
+    await shows(page, 1, "sample.jpg");
     await silent(page);
 
     // On an address that is neither https nor localhost, browsers have none of these.
@@ -443,15 +518,15 @@ const scenarios = {
       for (const name of ["mediaDevices", "clipboard"]) Object.defineProperty(navigator, name, { value: undefined });
     });
     await page.reload();
-    await counted(page, 1);
+    await shows(page, 1, "sample.jpg");
     assert.equal(await page.isVisible("#paste"), false);
     await page.click("#camera");
     await page.locator(".card.error", { hasText: "--tls-cert" }).waitFor();
     assert.equal(await page.isVisible("#live"), false);
     await page.getByRole("button", { name: "Close" }).click();
-    await counted(page, 1);
+    await shows(page, 1, "sample.jpg");
     await page.click("#copy");
-    await page.getByRole("button", { name: "Selected" }).waitFor();
+    await announced(page, "Selected");
     assert.match(await page.evaluate(() => getSelection().toString()), /^curl -sO http/);
     await silent(page);
     return {};
@@ -459,13 +534,11 @@ const scenarios = {
 
   // What the camera, the blur and the boxes depend on: which way is up.
   async upright() {
-    const page = await visit();
-    await counted(page, 1);
+    const page = await opened();
     const found = [];
     for (const name of task.pictures) {
       await page.setInputFiles("#files", task.files[name]);
-      await page.locator("#about", { hasText: path.basename(task.files[name]) }).waitFor();
-      await page.waitForFunction(() => /^[1-9]/.test(document.querySelector("#count .n").textContent));
+      await until(page, (file) => document.querySelector("#panes").getAttribute("aria-busy") === "false" && document.querySelector("#about").textContent.includes(file) && Number(document.querySelector("#count .n").textContent) > 0, path.basename(task.files[name]), `find faces in ${name}`);
       const size = await page.locator(".frame img").evaluate((i) => [i.naturalWidth, i.naturalHeight]);
       found.push({ name, size, boxes: await boxes(page), hidden: await download(page, "#save-hidden") });
     }
@@ -475,10 +548,9 @@ const scenarios = {
 
   // A format that browsers do not have.
   async unshown() {
-    const page = await visit();
-    await counted(page, 1);
+    const page = await opened();
     await page.setInputFiles("#files", task.files.tiff);
-    await counted(page, 1);
+    await shows(page, 1, "sample.tiff");
     await page.locator(".card").getByText("This browser cannot show this format").waitFor();
     assert.equal(await page.locator(".face:not(.gone)").count(), 1);
     assert.equal(await page.isDisabled("#save-hidden"), true);
@@ -500,8 +572,7 @@ const scenarios = {
       "high contrast": { forcedColors: "active" },
       "reduced motion": { reducedMotion: "reduce" },
     })) {
-      const page = await visit(options);
-      await counted(page, 1);
+      const page = await opened(options);
       await fits(page);
       await accessible(page, name);
       if (options.isMobile) {
@@ -511,7 +582,8 @@ const scenarios = {
         assert.deepEqual(small, [], "too small for a finger");
       }
       await page.setInputFiles("#files", [task.files.sample, task.files.sample]);
-      await page.waitForFunction(() => document.querySelector("#gallery-title").textContent === "2 pictures, 2 faces");
+      await shows(page, 1, "sample.jpg");
+      await collected(page, "2 pictures, 2 faces");
       await fits(page);
       await accessible(page, name + ", gallery");
       if (name === "reduced motion") {
@@ -527,7 +599,6 @@ const scenarios = {
   async keyboard() {
     const page = await visit();
     page.on("filechooser", () => {}); // from now on, not just when one is waited for
-    await counted(page, 1);
     const focused = () =>
       page.evaluate(() => {
         const e = document.activeElement;
@@ -548,32 +619,33 @@ const scenarios = {
     await reach((f) => f.id === "choose");
     const [chooser] = await Promise.all([page.waitForEvent("filechooser"), page.keyboard.press("Enter")]);
     await chooser.setFiles(task.files.people);
-    await counted(page, 4);
+    await shows(page, 4, "peoples.jpg");
     // The picture: plus zooms; its faces by arrows.
     await reach((f) => f.className.includes("viewport"));
     await page.keyboard.press("+");
-    await page.waitForFunction(() => document.querySelector(".viewport.zoomed"));
+    await page.locator(".viewport.zoomed").waitFor();
     await page.keyboard.press("0");
-    await page.waitForFunction(() => !document.querySelector(".viewport.zoomed"));
+    await page.locator(".viewport:not(.zoomed)").waitFor();
     await reach((f) => f.className.startsWith("face"));
-    assert.match(await page.locator(".tip").innerText(), /Face 1/);
+    await says(page, ".tip", /Face 1/);
     await page.keyboard.press("ArrowRight");
-    assert.match(await page.locator(".tip").innerText(), /Face 2/);
+    await says(page, ".tip", /Face 2/);
     await page.keyboard.press("Enter");
+    await page.locator(".row.selected").waitFor();
     assert.equal(await page.locator(".face-row[aria-pressed=true]").count(), 1);
     await reach((f) => f.id === "confidence");
     for (let i = 0; i < 34; i++) await page.keyboard.press("ArrowRight");
-    await counted(page, 1);
+    await shows(page, 1, "peoples.jpg");
     await announced(page, "1 face of at least 99 %");
     for (let i = 0; i < 20; i++) await page.keyboard.press("ArrowLeft");
-    await counted(page, 4);
+    await shows(page, 4, "peoples.jpg");
     await reach((f) => f.className === "face-row");
     await page.keyboard.press("Enter");
     await page.locator(".row.selected").waitFor();
     await reach((f) => f.id === "tab-curl");
     await page.keyboard.press("ArrowRight");
     assert.equal((await focused()).id, "tab-buf");
-    assert.match(await page.locator("#code").innerText(), /buf curl/);
+    await says(page, "#code", /buf curl/);
     await reach((f) => f.id === "save-json", "Shift+Tab").catch(() => reach((f) => f.id === "save-json"));
     const [file] = await Promise.all([page.waitForEvent("download"), page.keyboard.press("Enter")]);
     assert.equal(file.suggestedFilename(), "peoples.json");
@@ -584,8 +656,7 @@ const scenarios = {
   // For BenchmarkPage: milliseconds until the faces of a large picture are drawn,
   // and between frames while the slider is moved over all of its range.
   async speed() {
-    const page = await visit();
-    await counted(page, 1);
+    const page = await opened();
     const gap = () =>
       page.evaluate(() => {
         window.gaps = [];
@@ -606,10 +677,10 @@ const scenarios = {
     await gap();
     const began = performance.now();
     await page.setInputFiles("#files", task.files.large);
-    await counted(page, task.faces);
+    await shows(page, task.faces, "large.jpg");
     const drawn = performance.now() - began;
     const loading = await gaps();
-    await page.waitForTimeout(1500);
+    await settled(page);
     await gap();
     await page.evaluate(async () => {
       const input = document.querySelector("#confidence");
@@ -626,16 +697,18 @@ const scenarios = {
 
   // For docs/page: what a person sees. Shows none but the sample.
   async pictures() {
-    const shoot = (page, name, options = {}) => page.screenshot({ path: path.join(task.out, name + ".png"), animations: "disabled", ...options });
-    const settled = async (page, n) => {
-      await counted(page, n);
-      await page.waitForTimeout(700); // the small pictures in the list
+    const shoot = async (page, name, { unsettled = false, ...options } = {}) => {
+      if (!unsettled) await settled(page);
+      await page.evaluate(async () => {
+        await Promise.all([...document.images].map((img) => img.decode()));
+        for (let i = 0; i < 2; i++) await new Promise(requestAnimationFrame);
+      });
+      await page.screenshot({ path: path.join(task.out, name + ".png"), animations: "disabled", ...options });
     };
     const dark = { colorScheme: "dark", viewport: { width: 1180, height: 760 } };
     const phone = { viewport: { width: 390, height: 844 }, isMobile: true, hasTouch: true };
     const window = { viewport: { width: 1180, height: 760 } };
-    let page = await visit(window);
-    await settled(page, 1);
+    let page = await opened(window);
     await page.locator(".face-row").click();
     await page.mouse.move(5, 5);
     await shoot(page, "page");
@@ -644,13 +717,11 @@ const scenarios = {
     await page.locator(".away").scrollIntoViewIfNeeded();
     await shoot(page, "take-away", { fullPage: true });
     await page.selectOption("#compare", task.compare);
-    await settled(page, "1 | 1");
+    await shows(page, "1 | 1", "sample.jpg");
     await page.evaluate(() => scrollTo(0, 0));
     await shoot(page, "compare");
     await page.selectOption("#compare", "");
     await page.setInputFiles("#files", task.gallery.map((name) => task.files[name]));
-    await page.waitForFunction(() => ![...document.querySelectorAll(".badge b")].some((b) => b.textContent === "…"));
-    await page.waitForTimeout(700);
     await shoot(page, "gallery");
     await page.locator(".thumb").last().click();
     await page.locator(".card.error").waitFor();
@@ -658,49 +729,46 @@ const scenarios = {
     await page.locator(".thumb").first().click();
     await page.click("#in");
     await page.click("#in");
-    await page.waitForTimeout(300);
     await shoot(page, "zoom");
     await page.evaluate(async () => (document.querySelector("#drop").hidden = false));
     await shoot(page, "drop");
     await page.context().close();
 
-    page = await visit(dark);
-    await settled(page, 1);
+    page = await opened(dark);
     await page.locator(".face-row").click();
     await page.mouse.move(5, 5);
     await shoot(page, "dark");
     await page.click("#camera");
-    await page.locator("#meter", { hasText: "frames/s" }).waitFor();
-    await counted(page, 1);
-    await page.waitForTimeout(1500);
+    await shows(page, 1, "Camera");
+    await page.waitForTimeout(1500); // for a rate that a camera has
     await shoot(page, "camera");
     await page.context().close();
 
-    page = await visit(phone);
-    await settled(page, 1);
+    page = await opened(phone);
     await shoot(page, "phone");
     await page.context().close();
-    page = await visit({ ...dark, ...phone });
-    await settled(page, 1);
+    page = await opened({ ...dark, ...phone });
     await page.tap(".face-row");
     await shoot(page, "phone-dark", { fullPage: true });
     await page.context().close();
-    page = await visit({ ...window, forcedColors: "active" });
-    await settled(page, 1);
+    page = await opened({ ...window, forcedColors: "active" });
     await shoot(page, "high-contrast");
     // A server that answers nothing but that it is busy.
-    page = await visit(window);
-    await settled(page, 1);
+    page = await opened(window);
     await page.route("**/Predict", (route) => route.fulfill({ status: 503, headers: { "Retry-After": "2" }, json: { code: "unavailable", message: task.busy, details: [{ type: "google.rpc.ErrorInfo", debug: { reason: "OVERLOADED", domain: "mien" } }] } }));
     await page.setInputFiles("#files", task.files.sample);
     await page.locator(".card.waiting").waitFor();
-    await shoot(page, "overload");
+    await shoot(page, "overload", { unsettled: true });
     return {};
   },
 };
 
 try {
   console.log(JSON.stringify(await scenarios[task.scenario]()));
+} catch (error) {
+  console.error(error);
+  for (const page of pages.filter((p) => !p.isClosed())) console.error("the page at the time:", await told(page));
+  process.exitCode = 1;
 } finally {
   await browser.close();
 }

@@ -124,11 +124,27 @@ async function load(picture) {
   try {
     await img.decode();
     Object.assign(picture, { img, width: img.naturalWidth, height: img.naturalHeight });
-    lists.clear(); // which show each face
+    for (const { rows } of lists.values()) rows.forEach((row) => row.crop()); // which show each face
   } catch {
     picture.unreadable = true; // by this browser; the server may read it
   }
   changed();
+}
+
+/** second is the picture's other element, for the second pane. */
+function second(picture) {
+  if (!picture.second) {
+    picture.second = Object.assign(picture.img.cloneNode(), { decoding: "async" });
+    picture.secondLoading = true;
+    picture.second
+      .decode()
+      .catch(() => {})
+      .then(() => {
+        picture.secondLoading = false;
+        changed();
+      });
+  }
+  return picture.second;
 }
 
 // One after the other: a folder of large photographs must not be decoded at once.
@@ -145,10 +161,10 @@ async function makeThumbnail(picture) {
     whole.close();
     picture.thumb = el("canvas", { width: bitmap.width, height: bitmap.height });
     picture.thumb.getContext("bitmaprenderer").transferFromImageBitmap(bitmap);
-    changed();
   } catch {
     picture.unreadable = true;
   }
+  changed();
 }
 
 function drop(picture) {
@@ -186,10 +202,24 @@ async function openSample() {
     return;
   }
   try {
-    const blob = await (await fetch("/page/sample.jpg")).blob();
+    const blob = await coming(fetch("/page/sample.jpg").then((response) => response.blob()));
     add([new File([blob], "sample.jpg", { type: "image/jpeg" })], "sample");
   } catch {
     mistake("No sample", new Error("The server cannot be reached. Is it still running?"));
+  }
+}
+
+let onTheWay = 0;
+
+/** coming returns what the promise of a picture gives; until then the view is not settled. */
+async function coming(promise) {
+  onTheWay++;
+  tellBusy();
+  try {
+    return await promise;
+  } finally {
+    onTheWay--;
+    changed(); // after what is done with it, which is at once
   }
 }
 
@@ -212,11 +242,37 @@ let scheduled = false;
 function changed() {
   if (scheduled) return;
   scheduled = true;
+  tellBusy();
   requestAnimationFrame(() => {
     scheduled = false;
     draw();
   });
 }
+
+/**
+ * tellBusy tells readers of the screen, and programs, whether the view is complete:
+ * aria-busy is false when all that was asked of it was answered, or has failed, and
+ * is drawn, here and in the panel. It is true from the moment on that a choice was
+ * made; whoever waits for it never sees the state before.
+ */
+function tellBusy() {
+  $("panes").setAttribute("aria-busy", String(unsettled()));
+  const strip = state.pictures.length > 1 ? state.pictures : [];
+  $("thumbs").setAttribute("aria-busy", String(strip.some((p) => !settled(p, state.model) || !(p.thumb || p.unreadable))));
+}
+
+function unsettled() {
+  if (scheduled || frame || typing || onTheWay || !state.model) return true;
+  if (camera.running) return !state.live;
+  const picture = state.current;
+  if (!picture) return false;
+  return !modelsAsked().every((model) => settled(picture, model)) || !(picture.img || picture.unreadable) || Boolean(picture.secondLoading);
+}
+
+const settled = (picture, model) => {
+  const entry = picture.answers.get(keyOf(model));
+  return Boolean(entry?.answer || entry?.error);
+};
 
 /** entries are what is known of the picture on view, by pane. */
 const entries = () => modelsAsked().map((model) => state.current?.answers.get(keyOf(model)) ?? {});
@@ -229,7 +285,10 @@ const passing = (list, threshold = state.threshold) => {
 
 function draw() {
   drawGallery();
-  if (camera.running) return;
+  if (camera.running) {
+    tellBusy();
+    return;
+  }
   const picture = state.current;
   const models = modelsAsked();
   const known = entries();
@@ -247,6 +306,7 @@ function draw() {
     });
     drawFaces();
     drawMessage([]);
+    tellBusy();
     return;
   }
   used.forEach((pane, i) => {
@@ -255,10 +315,9 @@ function draw() {
     pane.caption.textContent = models.length > 1 ? models[i] : "";
     pane.root.classList.toggle("busy", Boolean(entry.pending));
     pane.viewport.setAttribute("aria-label", `Picture${models.length > 1 ? ", " + models[i] : ""}. Plus and minus zoom, zero fits, arrow keys move.`);
-    pane.viewport.setAttribute("aria-busy", String(Boolean(entry.pending)));
     let media = picture.img;
     // An element is in one place only.
-    if (media && i > 0) media = picture.second ??= Object.assign(media.cloneNode(), { decoding: "async" });
+    if (media && i > 0) media = second(picture);
     if (size.width) pane.show(media, size.width, size.height);
     else if (picture.unreadable || entry.error) pane.show(null, 0, 0);
     if (pane.picture !== picture || (entry.answer && pane.entry !== entry) || entry.error) {
@@ -272,6 +331,7 @@ function draw() {
   });
   drawMessage(known);
   drawFaces();
+  tellBusy();
 }
 
 let mistakes = []; // of this page's own, such as a camera that is not there
@@ -515,6 +575,7 @@ const camera = new Camera({
     $("meter").textContent = `${perSecond.toFixed(perSecond < 10 ? 1 : 0)} frames/s · ${ms(milliseconds)}`;
     drawFaces();
     drawMessage([]);
+    tellBusy();
     if (first) announceSoon();
   },
   waits: (error, pause) => mistake(error.title, `Trying again by itself in ${ms(pause)}.`),
@@ -563,6 +624,7 @@ function showCamera() {
   drawMessage([]);
   drawFaces();
   drawGallery();
+  tellBusy();
 }
 
 function stopCamera() {
@@ -578,7 +640,7 @@ function stopCamera() {
 
 let kept = 0;
 async function keepFrame() {
-  const blob = await camera.frame();
+  const blob = await coming(camera.frame());
   add([new File([blob], `camera-${++kept}.jpg`, { type: "image/jpeg" })], "camera");
 }
 
@@ -632,6 +694,7 @@ async function copyCode() {
     // Not on https or localhost, or not allowed: the person copies what is selected.
     getSelection().selectAllChildren($("code"));
     $("copy").textContent = "Selected";
+    announce("Selected. Copy it with the keyboard.");
     setTimeout(() => ($("copy").textContent = "Copy"), 2000);
     return;
   }
@@ -729,10 +792,16 @@ function setThreshold(value, touched) {
   announceSoon();
 }
 
+let typing = 0; // the timer until what is typed counts
 let frame = 0;
 function soon(act) {
   cancelAnimationFrame(frame);
-  frame = requestAnimationFrame(act);
+  frame = requestAnimationFrame(() => {
+    frame = 0;
+    act();
+    tellBusy();
+  });
+  tellBusy();
 }
 
 function ownThreshold() {
@@ -806,9 +875,9 @@ $("paste").hidden = !navigator.clipboard?.read;
 $("paste").onclick = async () => {
   try {
     const files = [];
-    for (const item of await navigator.clipboard.read()) {
+    for (const item of await coming(navigator.clipboard.read())) {
       const type = item.types.find((t) => t.startsWith("image/"));
-      if (type) files.push(new File([await item.getType(type)], "pasted." + type.slice(6).replace("jpeg", "jpg"), { type }));
+      if (type) files.push(new File([await coming(item.getType(type))], "pasted." + type.slice(6).replace("jpeg", "jpg"), { type }));
     }
     if (!files.length) throw new Error("There is no picture in the clipboard. Copy one first.");
     add(files, "paste");
@@ -855,14 +924,16 @@ $("compare").onchange = () => {
   state.compare = $("compare").value;
   asked();
 };
-let typing;
 $("smallest").oninput = () => {
   clearTimeout(typing);
   typing = setTimeout(() => {
+    typing = 0;
     const field = $("smallest");
     state.smallest = Math.min(Number(field.max), Math.trunc(Number(field.value)) || 0);
     asked();
+    tellBusy();
   }, 350);
+  tellBusy();
 };
 const toggles = () => {
   $("panes").classList.toggle("no-points", !$("points").checked);

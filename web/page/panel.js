@@ -39,11 +39,13 @@ export function pairs(a, b) {
   return { both, alone };
 }
 
-/** faceRow makes a face's row of the list. image() is the picture, once it is there; on has select() and hover(yes). */
+/**
+ * faceRow makes a face's row of the list. image() is the picture, or null before it
+ * is there, whereupon the row's crop() is to be called; on has select() and hover(yes).
+ */
 export function faceRow(face, i, image, on) {
   const b = box(face);
   const crop = el("canvas", { width: 88, height: 88, className: "crop", "aria-hidden": "true" });
-  later(() => drawCrop(crop, image(), face));
   const button = el(
     "button",
     { type: "button", className: "face-row", "aria-pressed": "false", onclick: on.select },
@@ -56,6 +58,14 @@ export function faceRow(face, i, image, on) {
   for (const event of ["pointerenter", "focusin"]) row.addEventListener(event, () => on.hover(true));
   for (const event of ["pointerleave", "focusout"]) row.addEventListener(event, () => on.hover(false));
   row.face = face;
+  row.crop = () => {
+    crop.setAttribute("aria-busy", "true");
+    later(() => {
+      drawCrop(crop, image(), face);
+      crop.removeAttribute("aria-busy");
+    });
+  };
+  row.crop();
   return row;
 }
 
