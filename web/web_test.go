@@ -135,9 +135,33 @@ func TestOpenAPI(t *testing.T) {
 	if got := res.Header.Get("Content-Type"); got != "application/yaml; charset=utf-8" {
 		t.Errorf("content type is %q", got)
 	}
-	for _, want := range []string{"openapi: 3.1.0", "  /inference.v1.Inference/Predict:", "  /inference.v1.Inference/ListModels:", "        rawData:", "google.rpc.ErrorInfo"} {
+	for _, want := range []string{
+		"openapi: 3.1.0", "  /inference.v1.Inference/Predict:", "  /inference.v1.Inference/ListModels:", "        rawData:", "google.rpc.ErrorInfo",
+		"  /predict:", "          multipart/form-data:", "            image/png:", "        img_b64:",
+		"        - name: Connect-Protocol-Version\n          in: header\n          required: false", // the server does not ask for it
+	} {
 		if !strings.Contains(body, want+"\n") && !strings.Contains(body, want+":") {
 			t.Errorf("it lacks %q", want)
+		}
+	}
+	for _, wrong := range []string{
+		"        - name: Connect-Protocol-Version\n          in: header\n          required: true",
+		"\n      additionalProperties: false", // newer servers may send more
+		"        - br\n",                      // no codec of this server's
+		"x-ref",
+	} {
+		if strings.Contains(body, wrong) {
+			t.Errorf("it has %q", wrong)
+		}
+	}
+	// What it refers to is there.
+	refs := regexp.MustCompile(`\$ref: ['"]#/components/(schemas|headers)/([^'"]+)`).FindAllStringSubmatch(body, -1)
+	if len(refs) < 50 {
+		t.Errorf("it has %d references only", len(refs))
+	}
+	for _, ref := range refs {
+		if !strings.Contains(body, "\n    "+ref[2]+":\n") {
+			t.Errorf("it lacks %s, which it refers to", ref[2])
 		}
 	}
 }
