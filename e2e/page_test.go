@@ -32,6 +32,7 @@ type pageTask struct {
 	Camera   string            `json:"camera,omitempty"`
 	Pictures any               `json:"pictures,omitempty"`
 	Picture  string            `json:"picture,omitempty"`
+	Both     string            `json:"both,omitempty"`
 	Faces    int               `json:"faces,omitempty"`
 	Gallery  []string          `json:"gallery,omitempty"`
 	Compare  string            `json:"compare,omitempty"`
@@ -100,6 +101,11 @@ func TestPageOverload(t *testing.T) {
 	play(t, start(t, "--max-requests", "1"), pageTask{Scenario: "overload"})
 }
 
+func TestPageServerAway(t *testing.T) {
+	t.Parallel()
+	play(t, start(t), pageTask{Scenario: "away"})
+}
+
 func TestPageKeyboard(t *testing.T) {
 	t.Parallel()
 	file := peoplePath(t)
@@ -142,6 +148,9 @@ func TestPageTakesAway(t *testing.T) {
 		order = append(order, [2]any{p.name, len(p.centres)})
 	}
 	task.Pictures = order
+	if slices.Contains(pictures, people) {
+		task.Both = people.name
+	}
 	var made map[string]map[string]string
 	if err := json.Unmarshal(play(t, s, task), &made); err != nil {
 		t.Fatal(err)
@@ -174,7 +183,36 @@ func TestPageTakesAway(t *testing.T) {
 				checkHidden(t, s, files[kind], model, a.Results)
 			}
 		}
+		if p.name != task.Both {
+			continue
+		}
+		// The face that only the second model has is dashed, in a colour of its own, and hidden.
+		if n := recoloured(decode(t, read(t, files["marked"])), decode(t, read(t, made["both"]["marked"]))); n < 50 {
+			t.Errorf("%s: %d pixels of a box are dashed, which only one of two models finds", p.name, n)
+		}
+		for _, model := range []string{"pigo", "pigo-reference"} {
+			checkHidden(t, s, made["both"]["cover"], model, a.Results)
+		}
 	}
+}
+
+// recoloured counts the pixels that are in the colour of faces in a picture, and in
+// another in that of faces which only one model finds.
+func recoloured(a, b image.Image) (n int) {
+	is := func(img image.Image, x, y int, r, g, b uint8) bool {
+		c := color.RGBAModel.Convert(img.At(x, y)).(color.RGBA)
+		far := func(p, q uint8) bool { return max(p, q)-min(p, q) > 40 }
+		return !far(c.R, r) && !far(c.G, g) && !far(c.B, b)
+	}
+	bounds := a.Bounds()
+	for y := bounds.Min.Y; y < bounds.Max.Y; y++ {
+		for x := bounds.Min.X; x < bounds.Max.X; x++ {
+			if is(a, x, y, 0x46, 0xe6, 0xa4) && is(b, x, y, 0xff, 0xc2, 0x4b) {
+				n++
+			}
+		}
+	}
+	return n
 }
 
 // checkHidden fails the test when the model finds, in the picture, one of the

@@ -164,7 +164,7 @@ func (s *server) cleanup() {
 // the page's files that were served as they should.
 func (s *server) tell(log []logLine) {
 	s.t.Helper()
-	const most = 40
+	const most = 25
 	log = slices.DeleteFunc(slices.Clone(log), func(line logLine) bool {
 		path, _ := line.attr["path"].(string)
 		status, _ := line.attr["status"].(float64)

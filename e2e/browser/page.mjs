@@ -12,8 +12,9 @@
 // is awaited is a state that stays, not one that passes, and never an amount of time.
 import assert from "node:assert/strict";
 import { once } from "node:events";
-import { readFile } from "node:fs/promises";
+import { readFile, rename } from "node:fs/promises";
 import { request } from "node:http";
+import { connect, createServer } from "node:net";
 import { createRequire } from "node:module";
 import path from "node:path";
 import { text } from "node:stream/consumers";
@@ -137,9 +138,9 @@ const boxes = (page, pane = 0) =>
     });
   });
 
-async function download(page, selector) {
+async function download(page, selector, prefix = "") {
   const [file] = await Promise.all([page.waitForEvent("download"), page.click(selector)]);
-  const to = path.join(task.out, file.suggestedFilename());
+  const to = path.join(task.out, prefix + file.suggestedFilename());
   await file.saveAs(to);
   await page.locator(`${selector}:not([aria-busy])`).waitFor(); // the note beside it is of this one
   return to;
@@ -170,11 +171,42 @@ async function opened(options) {
 
 const near = (got, want, tolerance, what) => assert.ok(Math.abs(got - want) <= tolerance, `${what}: ${got}, want ${want}`);
 
+/** tunnel leads from a port of its own to the server, until it is cut, and again when joined. */
+async function tunnel(to) {
+  const ends = new Set();
+  const server = createServer((near) => {
+    const far = connect(Number(to.port), to.hostname);
+    for (const [end, other] of [[near, far], [far, near]]) {
+      ends.add(end);
+      end.on("error", () => {}).on("close", () => (ends.delete(end), other.destroy()));
+    }
+    near.pipe(far).pipe(near);
+  });
+  const listen = async (port) => {
+    server.listen(port, "127.0.0.1");
+    await once(server, "listening");
+    return server.address().port;
+  };
+  server.unref(); // a scenario that fails ends all the same
+  const port = await listen(0);
+  return {
+    url: `http://127.0.0.1:${port}`,
+    async cut() {
+      const closed = once(server, "close");
+      server.close();
+      for (const end of ends) end.destroy();
+      await closed;
+    },
+    join: () => listen(port),
+  };
+}
+
 /** occupy begins a call, and returns when the server has taken it on; end() completes it, and returns its status. */
 async function occupy() {
   const call = request(task.url + "/predict", { method: "POST", headers: { "Content-Type": "image/jpeg", Expect: "100-continue" } });
   const answer = new Promise((resolve, reject) => call.once("response", resolve).once("error", reject));
   answer.catch(() => {}); // who waits for it is told
+  call.once("socket", (socket) => socket.unref()); // a scenario that fails ends all the same
   call.flushHeaders();
   // The server says to go on when it begins to read the body.
   await Promise.race([once(call, "continue"), answer.then((r) => assert.fail(`the server took on nothing: ${r.statusCode}`))]);
@@ -259,8 +291,34 @@ const scenarios = {
     await collected(page, "4 pictures, 10 faces");
     await page.click("#clear");
     await shows(page, "–", "No picture yet");
-    await page.click("#sample");
+    await says(page, ".card.empty", /Drop pictures anywhere, choose or paste them, or turn on the camera/);
+    await accessible(page, "nothing there");
+    await page.getByRole("button", { name: "Look at the sample" }).click();
     await shows(page, 1, "sample.jpg");
+    assert.equal(await page.locator(".card").count(), 0);
+    // More than fit side by side: the strip follows, and nothing else moves.
+    await page.setInputFiles("#files", Array(24).fill(task.files.sample));
+    await shows(page, 1, "sample.jpg");
+    await collected(page, "24 pictures, 24 faces");
+    const inSight = () =>
+      page.evaluate(() => {
+        const [item, strip] = ["[aria-current]", "#thumbs"].map((s) => document.querySelector(s).getBoundingClientRect());
+        const at = [...document.querySelectorAll(".thumb")].indexOf(document.querySelector("[aria-current]"));
+        return { at, seen: item.left >= strip.left - 1 && item.right <= strip.right + 1, wide: document.querySelector("#thumbs").scrollWidth > strip.width, top: scrollY };
+      });
+    assert.deepEqual(await inSight(), { at: 0, seen: true, wide: true, top: 0 });
+    await page.locator(".thumb").first().focus();
+    for (let i = 1; i < 24; i++) {
+      await page.keyboard.press("ArrowRight");
+      assert.deepEqual(await inSight(), { at: i, seen: true, wide: true, top: 0 });
+    }
+    await page.getByRole("button", { name: "Remove sample.jpg" }).last().click();
+    await collected(page, "23 pictures, 23 faces");
+    assert.deepEqual(await inSight(), { at: 22, seen: true, wide: true, top: 0 });
+    await page.locator("#thumbs").evaluate((strip) => (strip.scrollLeft = 0));
+    await page.locator(".thumb").first().click();
+    await shows(page, 1, "sample.jpg");
+    assert.deepEqual(await inSight(), { at: 0, seen: true, wide: true, top: 0 });
     await page.click("#copy");
     await announced(page, "Copied");
     assert.equal(await page.evaluate(() => navigator.clipboard.readText()), await page.locator("#code").evaluate((code) => code.textContent));
@@ -361,11 +419,29 @@ const scenarios = {
         files[style] = await download(page, "#save-hidden");
         await says(page, "#save-note", /hidden\. Asked again, the server finds none of them/);
         // Both have the same name.
-        const { rename } = await import("node:fs/promises");
         const to = files[style].replace("-hidden", "-" + style);
         await rename(files[style], to);
         files[style] = to;
       }
+    }
+    // Of two models, what either has is marked and hidden: one of them lacks a face here.
+    if (task.both) {
+      await page.selectOption("#model", "pigo-reference");
+      await page.selectOption("#compare", "pigo");
+      await setThreshold(page, 0.7);
+      await shows(page, "3 | 4", task.both);
+      const files = (made.both = {});
+      files.marked = await download(page, "#save-marked", "both-");
+      await says(page, "#save-note", /^3 faces by both models, 0 only by pigo-reference, 1 only by pigo: these are dashed\.$/);
+      files.cover = await download(page, "#save-hidden", "both-");
+      await says(page, "#save-note", /^The faces of both models are hidden\. Asked again, the server finds none of them, by any model\./);
+      // What the slider leaves out is not hidden, and told.
+      await page.selectOption("#compare", "");
+      await page.selectOption("#model", "pigo");
+      await setThreshold(page, 0.99);
+      await shows(page, 1, task.both, "pigo");
+      await download(page, "#save-hidden", "one-");
+      await says(page, "#save-note", /^1 face hidden\. Asked again, the server finds none of them, by any model\. [3-9] less certain faces, of 30 % and more, are not hidden: to hide them too, move the slider down\.$/);
     }
     await silent(page);
     return made;
@@ -426,14 +502,43 @@ const scenarios = {
     await card.getByText("INVALID_OPTIONS").waitFor();
     await page.fill("#smallest", "");
     await shows(page, 1, "<b>.jpg");
-    // The server is away, and comes back.
+    // The network is away, and comes back.
     await page.context().setOffline(true);
     await page.setInputFiles("#files", task.files.sample);
     await card.getByText("The server cannot be reached").waitFor();
     await page.context().setOffline(false);
-    await page.getByRole("button", { name: "Try again" }).click();
     await shows(page, 1, "sample.jpg");
     await silent(page, "the server responded with a status of 400", "the server responded with a status of 429", "net::ERR_INTERNET_DISCONNECTED");
+    return {};
+  },
+
+  // The server is away, as when it is started anew. The page sees by itself when it is
+  // back, and says nothing in the meantime.
+  async away() {
+    const between = await tunnel(new URL(task.url));
+    const page = await visit({}, between.url);
+    await shows(page, 1, "sample.jpg");
+    await between.cut();
+    await page.setInputFiles("#files", task.files.sample);
+    await says(page, ".card.error", /The server cannot be reached[\s\S]+This page looks for it by itself/);
+    await announced(page, "The server cannot be reached");
+    await page.evaluate(() => {
+      window.told = document.querySelector(".card.error");
+      window.more = [];
+      new MutationObserver(() => window.more.push(document.querySelector("#announce").textContent)).observe(document.querySelector("#announce"), { childList: true });
+    });
+    for (let i = 0; i < 2; i++) await page.waitForEvent("request", (r) => r.url().endsWith("/ListModels"));
+    assert.deepEqual(await page.evaluate(() => [window.told.isConnected, window.more]), [true, []]);
+    // By hand as well, which tells anew that it failed.
+    const calls = page.seen.calls;
+    await page.getByRole("button", { name: "Try again" }).click();
+    await settled(page);
+    await page.locator(".card.error").waitFor();
+    assert.equal(page.seen.calls, calls + 1);
+    await between.join();
+    await shows(page, 1, "sample.jpg");
+    assert.equal(await page.locator(".card").count(), 0);
+    await silent(page, "net::ERR_");
     return {};
   },
 
@@ -542,6 +647,28 @@ const scenarios = {
       const size = await page.locator(".frame img").evaluate((i) => [i.naturalWidth, i.naturalHeight]);
       found.push({ name, size, boxes: await boxes(page), hidden: await download(page, "#save-hidden") });
     }
+    // So are the small ones.
+    await settled(page);
+    for (const [i, { name }] of found.entries()) {
+      const thumb = page.locator(".thumb").nth(i);
+      await thumb.click();
+      await until(page, (file) => document.querySelector("#panes").getAttribute("aria-busy") === "false" && document.querySelector("#about").textContent.includes(file), path.basename(task.files[name]));
+      // Compared as it is seen, in the part that no words cover.
+      const seen = (await thumb.locator("canvas").screenshot()).toString("base64");
+      const differs = await page.evaluate(async (png) => {
+        const shot = Object.assign(new Image(), { src: "data:image/png;base64," + png });
+        await shot.decode();
+        const [width, height] = [shot.naturalWidth, shot.naturalHeight];
+        const pixels = (source) => {
+          const canvas = Object.assign(document.createElement("canvas"), { width, height });
+          canvas.getContext("2d").drawImage(source, 0, 0, width, height);
+          return canvas.getContext("2d").getImageData(width * 0.1, height * 0.4, width * 0.8, height * 0.3).data;
+        };
+        const [a, b] = [shot, document.querySelector(".frame img")].map(pixels);
+        return a.reduce((sum, v, at) => sum + Math.abs(v - b[at]), 0) / a.length;
+      }, seen);
+      assert.ok(differs < 15, `the small picture of ${name} is another, by ${differs} of 255`);
+    }
     await silent(page);
     return found;
   },
@@ -551,7 +678,14 @@ const scenarios = {
     const page = await opened();
     await page.setInputFiles("#files", task.files.tiff);
     await shows(page, 1, "sample.tiff");
-    await page.locator(".card").getByText("This browser cannot show this format").waitFor();
+    await says(page, ".card.note", /This browser cannot show this format/);
+    await accessible(page, "a picture that is not shown");
+    // It leaves the face in sight, and goes.
+    const apart = await page.evaluate(() => document.querySelector(".face .line").getBoundingClientRect().bottom <= document.querySelector(".card.note").getBoundingClientRect().top);
+    assert.ok(apart, "the note covers the face");
+    await page.getByRole("button", { name: "Close" }).click();
+    await page.locator(".card").waitFor({ state: "detached" });
+    await says(page, "#about", /not shown by this browser$/);
     assert.equal(await page.locator(".face:not(.gone)").count(), 1);
     assert.equal(await page.isDisabled("#save-hidden"), true);
     assert.equal(await page.isDisabled("#save-json"), false);

@@ -86,7 +86,49 @@ async function ask({ picture, key, entry, model, smallest }) {
   } catch (error) {
     if (!(error instanceof ServerError)) throw error;
     settle({ error });
+    if (error.unreachable) lookLater();
+    return;
   }
+  picture.sentAgain = 0;
+}
+
+// ---- A server that is away
+
+const MOST_PAUSE = 30_000;
+const MOST_AGAIN = 3; // times that a picture is sent again to a server that is there, and yet does not take it
+
+let pause = 0;
+let looking = 0; // the timer until it is looked for
+
+const unanswered = (picture) => [...picture.answers].filter(([, entry]) => entry.error?.unreachable);
+
+const toSendAgain = () => state.pictures.filter((p) => unanswered(p).length && (p.sentAgain ?? 0) < MOST_AGAIN);
+
+/** lookLater looks for the server after a pause, longer each time. */
+function lookLater() {
+  if (looking || !toSendAgain().length) return;
+  pause = Math.min(pause * 2 || 1000, MOST_PAUSE);
+  looking = setTimeout(look, pause);
+}
+
+/** look asks the server for little, unseen, and when it is there, for what it did not answer. */
+async function look() {
+  clearTimeout(looking);
+  looking = 0;
+  if (document.hidden || !toSendAgain().length) return; // it is done when the page is seen again
+  try {
+    await listModels();
+  } catch {
+    lookLater();
+    return;
+  }
+  pause = 0;
+  for (const picture of toSendAgain()) {
+    picture.sentAgain = (picture.sentAgain ?? 0) + 1;
+    for (const [key] of unanswered(picture)) picture.answers.delete(key);
+    wanted(picture);
+  }
+  changed();
 }
 
 // ---- What there is to look at
@@ -123,6 +165,7 @@ async function load(picture) {
   img.src = picture.url;
   try {
     await img.decode();
+    if (!loaded.includes(picture)) return; // it was on view for a moment
     Object.assign(picture, { img, width: img.naturalWidth, height: img.naturalHeight });
     for (const { rows } of lists.values()) rows.forEach((row) => row.crop()); // which show each face
   } catch {
@@ -155,12 +198,11 @@ function thumbnail(picture) {
 
 async function makeThumbnail(picture) {
   try {
-    // In two steps: where it resizes, Chromium does not turn the picture upright.
-    const whole = await createImageBitmap(picture.blob);
-    const bitmap = await createImageBitmap(whole, { resizeWidth: 176, resizeQuality: "medium" });
-    whole.close();
+    const bitmap = await createImageBitmap(picture.blob, { resizeWidth: 176, resizeQuality: "medium" });
     picture.thumb = el("canvas", { width: bitmap.width, height: bitmap.height });
-    picture.thumb.getContext("bitmaprenderer").transferFromImageBitmap(bitmap);
+    // Drawn, not transferred: what is transferred, Chromium does not turn upright.
+    picture.thumb.getContext("2d").drawImage(bitmap, 0, 0);
+    bitmap.close();
   } catch {
     picture.unreadable = true;
   }
@@ -174,11 +216,18 @@ function drop(picture) {
   picture.answers.clear();
   URL.revokeObjectURL(picture.url);
   picture.item?.remove();
+  Object.assign(picture, { img: null, second: null, secondLoading: false });
+  loaded = loaded.filter((p) => p !== picture);
   if (state.current === picture) state.current = null;
 }
 
+const MOST_LOADED = 4; // pictures that are kept to be shown again at once
+let loaded = []; // the last ones on view, the newest first
+
 function select(picture) {
   state.current = picture;
+  loaded = [...new Set([picture, ...loaded])].filter((p) => state.pictures.includes(p));
+  for (const old of loaded.splice(MOST_LOADED)) Object.assign(old, { img: null, second: null, secondLoading: false, loading: false });
   if (picture) {
     load(picture);
     wanted(picture);
@@ -295,15 +344,11 @@ function draw() {
   const used = panes.slice(0, models.length);
   if ($("panes").childElementCount !== used.length || used.some((p) => !p.root.isConnected)) $("panes").replaceChildren(...used.map((p) => p.root));
   $("panes").classList.toggle("two", used.length === 2);
+  if (used.length === 1) clear(panes[1]);
   $("zoom").hidden = !picture;
   $("live").hidden = true;
   if (!picture) {
-    used.forEach((pane) => {
-      pane.show(null, 0, 0);
-      pane.setFaces([]);
-      pane.entry = null;
-      lists.delete(pane);
-    });
+    used.forEach(clear);
     drawFaces();
     drawMessage([]);
     tellBusy();
@@ -334,6 +379,15 @@ function draw() {
   tellBusy();
 }
 
+/** clear leaves nothing in a pane, which would keep a picture in memory. */
+function clear(pane) {
+  if (!pane.media && !pane.picture) return;
+  pane.show(null, 0, 0);
+  pane.setFaces([]);
+  pane.picture = pane.entry = null;
+  lists.delete(pane);
+}
+
 let mistakes = []; // of this page's own, such as a camera that is not there
 
 function drawMessage(known) {
@@ -356,7 +410,14 @@ function drawMessage(known) {
     content = card("waiting", error.title, error.message, `Trying again by itself in ${ms(pause)}. Attempts so far: ${attempt}.`, [["Stop", () => waiting.abort.abort()]], [error.reason]);
   } else if (picture?.unreadable) {
     const seen = known.some((e) => e.answer);
-    if (seen) content = card("note", "This browser cannot show this format", "The server reads it, and its faces are marked where they are. They cannot be drawn into the picture here.", "", []);
+    const close = () => {
+      picture.noted = true;
+      draw();
+      panes[0].viewport.focus();
+    };
+    if (seen && !picture.noted) content = card("note", "This browser cannot show this format", "The server reads it, and its faces are marked where they are. They cannot be drawn into the picture here.", "", [["Close", close]]);
+  } else if (!picture && !camera.running && !onTheWay && state.model) {
+    content = card("empty", "No picture", "Drop pictures anywhere, choose or paste them, or turn on the camera.", "", [["Choose pictures", () => $("choose").click()], ["Look at the sample", openSample]]);
   }
   // One that stays keeps the focus, and its buttons what they act on.
   const about = content ? [picture?.id, modelsAsked(), state.smallest, content.textContent].join(" ") : "";
@@ -381,6 +442,7 @@ function card(kind, title, message, remedy, actions, small = []) {
 
 function again(picture) {
   for (const [key, entry] of picture.answers) if (entry.error) picture.answers.delete(key);
+  picture.sentAgain = 0;
   wanted(picture);
   draw();
 }
@@ -413,7 +475,7 @@ function drawFaces() {
   const about = camera.running
     ? ["Camera", size(known[0].answer), state.model]
     : picture
-      ? [picture.name, size(known[0].answer ?? picture), bytes(picture.blob.size), modelsAsked().length > 1 ? "" : state.model]
+      ? [picture.name, size(known[0].answer ?? picture), bytes(picture.blob.size), modelsAsked().length > 1 ? "" : state.model, picture.unreadable && answered ? "not shown by this browser" : ""]
       : ["No picture yet"];
   $("about").textContent = about.filter(Boolean).join(" · ");
 
@@ -711,11 +773,6 @@ function saveJSON() {
   save(new Blob([text + "\n"], { type: "application/json" }), rename(state.current.name, ".json"));
 }
 
-const shownFaces = () => {
-  const list = entries()[0].answer.results;
-  return list.slice(0, passing(list));
-};
-
 async function making(button, what) {
   if (button.getAttribute("aria-busy") === "true") return;
   button.setAttribute("aria-busy", "true");
@@ -729,37 +786,54 @@ async function making(button, what) {
   }
 }
 
+/** saveMarked draws what is shown: of two models, the faces of the first, and dashed those that only one has. */
 async function saveMarked() {
   const picture = state.current;
-  save(await marked(picture, shownFaces()), rename(picture.name, "-marked" + extension(picture.blob)));
+  const shown = entries().map((e) => filtered(e.answer).results);
+  const name = rename(picture.name, "-marked" + extension(picture.blob));
+  if (shown.length === 1) {
+    save(await marked(picture, shown[0].map((face, i) => ({ face, number: i + 1 }))), name);
+    return "";
+  }
+  const models = modelsAsked();
+  const { both, alone } = pairs(...shown);
+  const marks = shown.flatMap((list, m) => list.map((face, i) => ({ face, number: i + 1, by: alone[m][i] ? models[m] : "" })).filter((mark) => m === 0 || mark.by));
+  save(await marked(picture, marks), name);
+  const only = models.map((model, m) => `${alone[m].filter(Boolean).length} only by ${model}`);
+  return `${count(both)} by both models, ${only.join(", ")}: these are dashed.`;
 }
+
+// How unsure a face may be that is looked for in a picture whose faces are hidden.
+const DOUBT = 0.3;
 
 async function saveHidden() {
   const picture = state.current;
   // What both models found, when two were asked.
   const list = entries().flatMap((e) => filtered(e.answer).results);
   const n = passing(entries()[0].answer.results);
+  const two = modelsAsked().length > 1;
   if (!list.length) return "There is no face above the slider to hide.";
   const style = document.querySelector("input[name=hide]:checked").value;
   $("save-note").textContent = "Hiding, and asking the server whether it still finds one…";
-  const { blob, checked, left, more } = await hidden(picture, list, style, async (made) => {
+  const threshold = state.threshold;
+  const { blob, checked, left, doubted, more, others } = await hidden({ ...picture }, list, style, async (made) => {
     const found = [];
     for (const model of state.models) {
-      const minConfidence = Math.min(state.threshold, round(model.defaultMinConfidence));
-      const options = { ...optionsOf(model.name), minConfidence, skipLandmarks: true };
+      const own = round(model.defaultMinConfidence);
+      const options = { ...optionsOf(model.name), minConfidence: Math.min(threshold, own, DOUBT), skipLandmarks: true };
       const { results } = (await predictPatiently(made, options, { attempts: 4 })).answer;
-      // What this model would show of itself, with the slider where it is.
-      const shown = Math.max(state.threshold, round(model.defaultMinConfidence));
-      found.push(...results.map((face) => ({ ...face, shown: face.confidence >= shown })));
+      // Shown is what this model would show of itself, with the slider where it is.
+      found.push(...results.map(({ box, confidence }) => ({ box, sure: confidence >= Math.min(threshold, own), shown: confidence >= Math.max(threshold, own) })));
     }
     return found;
   });
   save(blob, rename(picture.name, "-hidden" + extension(picture.blob)));
-  const others = more ? `, and ${more} more that another look found` : "";
-  const done = (modelsAsked().length > 1 ? "The faces of both models are hidden" : `${count(n)} hidden`) + others;
+  const done = (two ? "The faces of both models are hidden" : `${count(n)} hidden`) + (more ? `, and ${more} more that another look found` : "");
   if (!checked) return `${done}. The server could not be asked whether it still finds one.`;
-  if (left) return `${done}, but a model still takes ${left} of the spots for a face. Look at the picture before you use it.`;
-  return `${done}. Asked again, the server finds none of them${state.models.length > 1 ? ", by any model" : ""}.`;
+  const rest = others ? ` ${others === 1 ? "1 less certain face" : `${others} less certain faces`}, of ${whole(Math.min(threshold, DOUBT))} and more, ${others === 1 ? "is" : "are"} not hidden: to hide ${others === 1 ? "it" : "them"} too, move the slider down.` : "";
+  if (left) return `${done}, but a model still takes ${left} of the spots for a face. Look at the picture before you use it.${rest}`;
+  if (doubted) return `${done}. Asked again, the server finds none of them for certain, but takes ${doubted} of the spots for an unlikely face. Look at the picture before you use it.${rest}`;
+  return `${done}. Asked again, the server finds none of them${state.models.length > 1 ? ", by any model" : ""}.${rest}`;
 }
 
 // ---- Saying it
@@ -949,5 +1023,7 @@ $("save-marked").onclick = () => making($("save-marked"), saveMarked);
 $("save-hidden").onclick = () => making($("save-hidden"), saveHidden);
 $("copy").onclick = copyCode;
 addEventListener("pagehide", () => camera.stop());
+addEventListener("online", look);
+document.addEventListener("visibilitychange", look);
 
 start();

@@ -27,9 +27,9 @@ const REMEDIES = {
 };
 
 export class ServerError extends Error {
-  constructor({ title, message, remedy, reason = "", requestID = "", retryAfter = null, canceled = false }) {
+  constructor({ title, message, remedy, reason = "", requestID = "", retryAfter = null, canceled = false, unreachable = false }) {
     super(message);
-    Object.assign(this, { title, remedy, reason, requestID, retryAfter, canceled });
+    Object.assign(this, { title, remedy, reason, requestID, retryAfter, canceled, unreachable });
   }
 }
 
@@ -119,7 +119,8 @@ async function call(method, blob, request, signal) {
     throw new ServerError({
       title: "The server cannot be reached",
       message: large ? "The connection was cut while the picture was being sent." : "No answer came.",
-      remedy: large ? "The file may be larger than the server takes (16 MiB, unless it is configured otherwise). Reduce it, or try again." : "Is it still running, and is the network there? Then try again.",
+      remedy: large ? "The file may be larger than the server takes (16 MiB, unless it is configured otherwise). Reduce it, or try again." : "Is it still running, and is the network there? This page looks for it by itself.",
+      unreachable: true,
     });
   }
   throw told(reply);

@@ -3,6 +3,7 @@
 import { box, overlap, percent, points } from "./dom.js";
 
 const MINT = "#46e6a4";
+const AMBER = "#ffc24b";
 const DARK = "rgba(4, 16, 12, 0.82)";
 
 /** save lets the browser download a blob. */
@@ -39,30 +40,37 @@ function encode(canvas, like) {
   });
 }
 
-/** marked draws boxes, landmarks and confidences. */
-export function marked(picture, faces) {
+/**
+ * marked draws boxes, landmarks and confidences: of marks {face, number, by}, the
+ * surest first. By is the name of the model if it is the only one to find it, whose
+ * box is dashed.
+ */
+export function marked(picture, marks) {
   const [canvas, c] = canvasOf(picture);
   const unit = Math.max(1, Math.max(canvas.width, canvas.height) / 800);
   c.lineJoin = "round";
-  for (const [i, face] of faces.toReversed().entries()) {
+  for (const { face, number, by } of marks.toReversed()) {
     const b = box(face);
-    for (const [style, width] of [[DARK, 4.5], [MINT, 2.25]]) {
+    const colour = by ? AMBER : MINT;
+    for (const [style, width, dashes] of [[DARK, 4.5, []], [colour, 2.25, by ? [7 * unit, 5 * unit] : []]]) {
       c.strokeStyle = style;
       c.lineWidth = width * unit;
+      c.setLineDash(dashes);
       c.strokeRect(b.x, b.y, b.width, b.height);
     }
+    c.setLineDash([]);
     const r = Math.max(1.2, Math.min(4 * unit, b.width / 26));
     for (const [, p] of points(face)) {
       c.beginPath();
       c.arc(p.x, p.y, r, 0, 2 * Math.PI);
-      c.fillStyle = MINT;
+      c.fillStyle = colour;
       c.strokeStyle = DARK;
       c.lineWidth = 1.5 * unit;
       c.stroke();
       c.fill();
     }
     c.font = `600 ${13 * unit}px system-ui, sans-serif`;
-    const words = `${faces.length - i} · ${percent(face.confidence)}`;
+    const words = [number, percent(face.confidence), by].filter(Boolean).join(" · ");
     const w = c.measureText(words).width + 12 * unit;
     const h = 20 * unit;
     const x = Math.max(0, Math.min(b.x, canvas.width - w));
@@ -94,8 +102,9 @@ const STRENGTHS = { blur: [6, 4, 3, 2, 0], cover: [0] };
  * hidden hides the faces for good, and asks still(blob), which returns the faces
  * that a model yet finds there, until it finds none of them. A face that it finds
  * elsewhere, and that is to be shown, is hidden as well. Returns {blob, checked,
- * left, more}: whether it could be asked, how many faces it sees after all, and how
- * many were found elsewhere.
+ * left, doubted, more, others}: whether it could be asked; how many of the faces it
+ * sees after all, for sure, and with doubts; how many more were found elsewhere and
+ * hidden; and how many elsewhere were not, because they are not to be shown.
  */
 export async function hidden(picture, given, style, still) {
   const faces = [...given];
@@ -110,17 +119,23 @@ export async function hidden(picture, given, style, still) {
     try {
       seen = await still(blob);
     } catch {
-      return { blob, checked: false, left: 0, more: faces.length - given.length };
+      return { blob, checked: false, left: 0, doubted: 0, more: faces.length - given.length, others: 0 };
     }
-    const elsewhere = seen.filter((f) => f.shown && !faces.some((face) => isIn(f, head(face)) || overlap(f, face) > 0.2));
+    const at = (f, face) => isIn(f, head(face)) || overlap(f, face) > 0.2;
+    const outside = seen.filter((f) => !faces.some((face) => at(f, face)));
+    const elsewhere = outside.filter((f) => f.shown);
     if (elsewhere.length) {
       faces.push(...elsewhere);
       level.push(...elsewhere.map(() => 0));
       continue;
     }
-    const left = faces.map((face, i) => i).filter((i) => seen.some((f) => isIn(f, head(faces[i])) || overlap(f, faces[i]) > 0.2));
-    const weak = left.filter((i) => level[i] < steps.length - 1);
-    if (!weak.length) return { blob, checked: true, left: left.length, more: faces.length - given.length };
+    const found = faces.map((face, i) => i).filter((i) => seen.some((f) => at(f, faces[i])));
+    const weak = found.filter((i) => level[i] < steps.length - 1);
+    if (!weak.length) {
+      const left = found.filter((i) => seen.some((f) => f.sure && at(f, faces[i]))).length;
+      const others = outside.filter((f, i) => !outside.slice(0, i).some((g) => overlap(f, g) > 0.4)); // models find the same
+      return { blob, checked: true, left, doubted: found.length - left, more: faces.length - given.length, others: others.length };
+    }
     for (const i of weak) level[i]++;
   }
 }
