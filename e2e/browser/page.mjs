@@ -681,8 +681,7 @@ const scenarios = {
     await says(page, ".card.note", /This browser cannot show this format/);
     await accessible(page, "a picture that is not shown");
     // It leaves the face in sight, and goes.
-    const apart = await page.evaluate(() => document.querySelector(".face .line").getBoundingClientRect().bottom <= document.querySelector(".card.note").getBoundingClientRect().top);
-    assert.ok(apart, "the note covers the face");
+    await until(page, () => document.querySelector(".face .line").getBoundingClientRect().bottom <= document.querySelector(".card.note").getBoundingClientRect().top, null, "have the note beside the face");
     await page.getByRole("button", { name: "Close" }).click();
     await page.locator(".card").waitFor({ state: "detached" });
     await says(page, "#about", /not shown by this browser$/);

@@ -381,6 +381,7 @@ function draw() {
 
 /** clear leaves nothing in a pane, which would keep a picture in memory. */
 function clear(pane) {
+  pane.caption.textContent = "";
   if (!pane.media && !pane.picture) return;
   pane.show(null, 0, 0);
   pane.setFaces([]);
