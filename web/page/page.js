@@ -165,7 +165,6 @@ async function load(picture) {
   img.src = picture.url;
   try {
     await img.decode();
-    if (!loaded.includes(picture)) return; // it was on view for a moment
     Object.assign(picture, { img, width: img.naturalWidth, height: img.naturalHeight });
     for (const { rows } of lists.values()) rows.forEach((row) => row.crop()); // which show each face
   } catch {
@@ -217,17 +216,11 @@ function drop(picture) {
   URL.revokeObjectURL(picture.url);
   picture.item?.remove();
   Object.assign(picture, { img: null, second: null, secondLoading: false });
-  loaded = loaded.filter((p) => p !== picture);
   if (state.current === picture) state.current = null;
 }
 
-const MOST_LOADED = 4; // pictures that are kept to be shown again at once
-let loaded = []; // the last ones on view, the newest first
-
 function select(picture) {
   state.current = picture;
-  loaded = [...new Set([picture, ...loaded])].filter((p) => state.pictures.includes(p));
-  for (const old of loaded.splice(MOST_LOADED)) Object.assign(old, { img: null, second: null, secondLoading: false, loading: false });
   if (picture) {
     load(picture);
     wanted(picture);
