@@ -24,6 +24,7 @@ var (
 	errTooManyBytes = errors.New("too many bytes")
 	errTooManyItems = errors.New("too many images")
 	errOverloaded   = errors.New("overloaded")
+	errSlow         = fmt.Errorf("%w: the request came slower than 16 KiB/s, and others needed its place; try again later", errOverloaded)
 	errDraining     = errors.New("this server is shutting down; try another one")
 )
 

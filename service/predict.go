@@ -53,11 +53,14 @@ func (s *Service) PredictHandler() http.Handler {
 		p := prediction{service: s, w: w, call: call, accept: accepted(r.Header.Values("Accept"))}
 		body := s.bounded(w, r)
 		defer body.end()
+		body.compressed = false // what comes is taken as it is
 		r.Body = body
 		if err := p.run(ctx, r); err != nil {
 			p.fail(ctx, err)
 			if call.Reason == "TOO_MANY_BYTES" {
-				// Most clients do not look for an answer before they have sent all.
+				// Most clients do not look for an answer before they have sent all. It is
+				// no request in flight any more.
+				body.end()
 				_, _ = io.CopyN(io.Discard, body.ReadCloser, 4*body.limit) // the caller may have left
 			}
 		}

@@ -43,10 +43,11 @@ type Config struct {
 	// MaxRequests is how many requests may be in flight, streams among them. What
 	// comes beyond is refused as OVERLOADED before its body is read.
 	MaxRequests int
-	// MaxBodyBytes bounds the bodies of all requests in flight, by their declared
-	// length or else by what has come. What comes beyond is refused as OVERLOADED;
-	// a stream waits. A body that is compressed counts as what it may become until
-	// it has been read.
+	// MaxBodyBytes bounds what has come of the bodies of all requests in flight. A
+	// call for whose declared length or next bytes there is no room is refused as
+	// OVERLOADED, unless a slower one can make room; streams, which have at most
+	// half, wait. A body that is compressed counts as what it may become while it
+	// is unpacked.
 	MaxBodyBytes int64
 	// MaxPixels bounds width times height of one image.
 	MaxPixels int64

@@ -65,7 +65,7 @@ type config struct {
 	MaxImageBytes    byteSize      `group:"Limits" default:"${max_image_bytes}" placeholder:"SIZE" help:"Largest image, as it comes (default ${max_image_bytes}). Messages may be a third larger, so that base64 fits."`
 	MaxBatchBytes    byteSize      `group:"Limits" default:"${max_batch_bytes}" placeholder:"SIZE" help:"All images of a batch together (default ${max_batch_bytes}), of which there may be 100."`
 	MaxRequests      int           `group:"Limits" default:"${max_requests}" placeholder:"N" help:"Requests in flight, open streams among them (default ${max_requests}). What comes beyond is refused as OVERLOADED before its body is read."`
-	MaxBodyBytes     byteSize      `group:"Limits" default:"${max_body_bytes}" placeholder:"SIZE" help:"The bodies of all requests in flight together (default ${max_body_bytes}). What comes beyond is refused as OVERLOADED; streams wait."`
+	MaxBodyBytes     byteSize      `group:"Limits" default:"${max_body_bytes}" placeholder:"SIZE" help:"The bodies of all requests in flight together (default ${max_body_bytes}), of which streams have at most half. What comes beyond is refused as OVERLOADED, unless a slow caller can make room; streams wait."`
 	MaxPixels        int64         `group:"Limits" default:"${max_pixels}" placeholder:"N" help:"Most pixels of one image, width times height (default ${max_pixels})."`
 	MaxInflightBytes byteSize      `group:"Limits" default:"${max_inflight_bytes}" placeholder:"SIZE" help:"Memory for all images being decoded and looked at together (default ${max_inflight_bytes}). Others wait."`
 	Workers          int           `group:"Limits" default:"${workers}" placeholder:"N" help:"Images worked on at once (default: the number of cores, here ${workers})."`
