@@ -37,7 +37,7 @@ func load(library string) error {
 	}
 	ort.SetSharedLibraryPath(library)
 	if err := ort.InitializeEnvironment(ort.WithLogLevelError()); err != nil {
-		return fmt.Errorf("ONNX Runtime %s: %w", library, err)
+		return fmt.Errorf("ONNX Runtime's library: %s cannot be loaded: %w: %s", library, err, cure())
 	}
 	environment.library = library
 	return nil
