@@ -124,7 +124,7 @@ func TestFindLibrary(t *testing.T) {
 func TestRuntimeWithoutInterface(t *testing.T) {
 	const variable = "MIEN_TEST_RUNTIME"
 	if path := os.Getenv(variable); path != "" {
-		_, err := Open(".", path, 1)
+		_, err := Open(os.Args[0], path, 1)
 		fmt.Println(err)
 		return
 	}
