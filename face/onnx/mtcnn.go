@@ -45,7 +45,7 @@ type mtcnn struct {
 var _ face.Detector = (*mtcnn)(nil)
 
 // mtcnnVersion changes whenever the same networks may give other faces.
-const mtcnnVersion = "+1"
+const mtcnnVersion = "+2"
 
 // The package's constants, which are those of the authors' own code for MATLAB.
 const (
@@ -256,7 +256,8 @@ func (d *mtcnn) Detect(ctx context.Context, img image.Image, opts face.Options) 
 	}
 	faces := make([]face.Face, 0, len(w.candidates))
 	for _, c := range w.candidates {
-		if max(c.x2-c.x1, c.y2-c.y1) < opts.MinFaceSize {
+		// What the smallest window becomes may be somewhat smaller.
+		if opts.MinFaceSize > pnetWindow && max(c.x2-c.x1, c.y2-c.y1) < opts.MinFaceSize {
 			continue
 		}
 		f := face.Face{
