@@ -60,7 +60,7 @@ func (s *Store) download(ctx context.Context, f File, source *url.URL, path stri
 		_ = os.Remove(partial) // an empty file does no harm
 	}
 	if errors.Is(err, ErrUnavailable) || errors.Is(err, ErrMismatch) {
-		return fmt.Errorf("%s %w", source.Redacted(), err)
+		return fmt.Errorf("%s %w", redacted(source), err)
 	}
 	return err
 }
@@ -92,7 +92,7 @@ func (t *transfer) run(ctx context.Context) error {
 		wait := max(pause, again.after)
 		t.bar.clear()
 		t.store.logger().Warn("fetching a model file failed and is tried again",
-			"from", t.source.Redacted(), "error", err, "in", wait.String())
+			"from", redacted(t.source), "error", err, "in", wait.String())
 		select {
 		case <-time.After(wait):
 		case <-ctx.Done():
@@ -310,9 +310,11 @@ func (s *Store) client() *http.Client {
 	}
 	next := client.CheckRedirect
 	client.CheckRedirect = func(req *http.Request, via []*http.Request) error {
+		// It would tell the next server the query of the one before.
+		req.Header.Del("Referer")
 		switch {
 		case via[0].URL.Scheme == "https" && req.URL.Scheme != "https":
-			return fmt.Errorf("%w: %s", errRedirect, req.URL.Redacted())
+			return fmt.Errorf("%w: %s", errRedirect, redacted(req.URL))
 		case next != nil:
 			return next(req, via)
 		case len(via) >= 10:

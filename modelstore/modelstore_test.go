@@ -412,11 +412,82 @@ func TestCacheServesAsMirror(t *testing.T) {
 }
 
 func TestBadMirror(t *testing.T) {
-	for _, mirror := range []string{"models.example.com", "ftp://example.com", "/srv/models", "https://", "https://me:secret@example.com:port", "https://me:secret@exa mple.com"} {
+	for _, mirror := range []string{"models.example.com", "ftp://example.com", "/srv/models", "https://", "https://me:secret@example.com:port", "https://me:secret@exa mple.com", "https://me:12/secret#@example.com", "me:secret@example.com", "https://example.com/?a=secret#b", "https://me:secret@example.com\n"} {
 		s := &modelstore.Store{Dir: t.TempDir(), Mirror: mirror}
 		_, err := s.Fetch(t.Context(), "yunet")
 		if !errors.Is(err, modelstore.ErrUnavailable) || !strings.Contains(err.Error(), "MIEN_MODEL_MIRROR") || strings.Contains(err.Error(), "secret") {
 			t.Errorf("mirror %q: %v", mirror, err)
+		}
+	}
+}
+
+// TestSecretsOfAMirror: a token in its URL, as the user or in the query, reaches the
+// mirror and nobody else: no log, no error, no server that it redirects to.
+func TestSecretsOfAMirror(t *testing.T) {
+	var referer []string
+	elsewhere := publish(t, func(w http.ResponseWriter, r *http.Request) {
+		referer = append(referer, r.Header.Get("Referer"), r.URL.RawQuery)
+		whole(w, r)
+	})
+	var wrong []string
+	asked := func(answer http.HandlerFunc) http.HandlerFunc {
+		return func(w http.ResponseWriter, r *http.Request) {
+			if user, _, _ := r.BasicAuth(); user != "usertoken" || r.URL.RawQuery != "sig=querytoken" {
+				wrong = append(wrong, r.URL.String())
+			}
+			answer(w, r)
+		}
+	}
+	redirect := func(w http.ResponseWriter, r *http.Request) {
+		http.Redirect(w, r, elsewhere.URL+"/there?sig=othertoken", http.StatusFound)
+	}
+	secure := httptest.NewTLSServer(http.HandlerFunc(redirect))
+	t.Cleanup(secure.Close)
+	fetch := func(t *testing.T, client *http.Client, base string) (string, error) {
+		t.Helper()
+		var logged bytes.Buffer
+		s := elsewhere.store(t)
+		s.Mirror = strings.Replace(base, "://", "://usertoken@", 1) + "/models?sig=querytoken"
+		s.Logger = slog.New(slog.NewTextHandler(&logged, nil))
+		s.Client = client
+		_, err := s.Fetch(t.Context(), "small")
+		return logged.String(), err
+	}
+	for name, answers := range map[string][]http.HandlerFunc{
+		"fetched": {asked(status(500)), asked(whole)}, "redirected": {asked(redirect)}, "refused": {asked(status(500)), asked(status(404))},
+	} {
+		t.Run(name, func(t *testing.T) {
+			logged, err := fetch(t, nil, publish(t, answers...).URL)
+			if (err != nil) != (name == "refused") {
+				t.Error(err)
+			}
+			if told := fmt.Sprint(logged, err); strings.Contains(told, "token") || !strings.Contains(told, "/models/small/small.onnx?xxxxx") {
+				t.Errorf("it tells %s", told)
+			}
+		})
+	}
+	t.Run("redirected to http", func(t *testing.T) {
+		logged, err := fetch(t, secure.Client(), secure.URL)
+		if told := fmt.Sprint(logged, err); err == nil || strings.Contains(told, "token") || !strings.Contains(told, elsewhere.URL+"/there?xxxxx") {
+			t.Errorf("it tells %s", told)
+		}
+	})
+	if len(wrong) > 0 {
+		t.Errorf("the mirror was asked for %q", wrong)
+	}
+	if want := []string{"", "sig=othertoken"}; !slices.Equal(referer, want) {
+		t.Errorf("the other server got %q, want %q", referer, want)
+	}
+}
+
+func TestValidate(t *testing.T) {
+	for mirror, good := range map[string]bool{
+		"": true, "http://localhost:8000": true, "https://me:secret@example.com/a/b/?c=d": true, "http://[::1]:80/": true,
+		"example.com/models": false, "/srv/models": false, "https://": false, "HTTPS//secret": false,
+	} {
+		err := (&modelstore.Store{Mirror: mirror}).Validate()
+		if (err == nil) != good || (err != nil && (strings.Contains(err.Error(), "secret") || !strings.Contains(err.Error(), "https://"))) {
+			t.Errorf("%q: %v", mirror, err)
 		}
 	}
 }
