@@ -228,7 +228,7 @@ func TestFetch(t *testing.T) {
 		{"204", []http.HandlerFunc{status(204)}, []string{all}, modelstore.ErrUnavailable, "204 No Content", 0},
 		{"a part that nobody asked for", []http.HandlerFunc{partial("bytes 0-199999/200000", content)}, []string{all}, modelstore.ErrUnavailable, "206", 0},
 		{"500 for ever", []http.HandlerFunc{status(500)}, []string{all, all, all, all}, modelstore.ErrUnavailable, `500 Internal Server Error \(tried 4 times\)`, 0},
-		{"cut for ever", []http.HandlerFunc{cut(content, 0)}, []string{all, all, all, all}, modelstore.ErrUnavailable, "EOF", 0},
+		{"cut for ever", []http.HandlerFunc{cut(content, 0)}, []string{all, all, all, all}, modelstore.ErrUnavailable, `it ended after 0 of 200000 bytes \(tried 4 times\)`, 0},
 		{
 			"ends early for ever",
 			[]http.HandlerFunc{lengthless(content[:50_000]), status(416), lengthless(content[:50_000])},
@@ -703,6 +703,16 @@ func TestRedirects(t *testing.T) {
 		s.Mirror = plainFrom.URL
 		if _, err := s.Fetch(t.Context(), "small"); err == nil || !strings.Contains(err.Error(), "not one") {
 			t.Errorf("error %v", err)
+		}
+	})
+	t.Run("to a page", func(t *testing.T) {
+		page := publish(t, other([]byte("<html>log in</html>")))
+		to = page.URL + "/login?secret"
+		s := plain.store(t)
+		s.Mirror = plainFrom.URL
+		_, err := s.Fetch(t.Context(), "small")
+		if want := "/small/small.onnx (redirected to " + page.URL + "/login?xxxxx) is not the file that Mien knows"; !errors.Is(err, modelstore.ErrMismatch) || !strings.Contains(err.Error(), want) {
+			t.Errorf("error %v, want %q in it", err, want)
 		}
 	})
 	t.Run("an unknown certificate", func(t *testing.T) {

@@ -192,3 +192,21 @@ func TestToldModels(t *testing.T) {
 		t.Errorf("%q, want %q", got, want)
 	}
 }
+
+// TestInterruptedFetch ends at once, and blames no setting.
+func TestInterruptedFetch(t *testing.T) {
+	library, _ := onnxShelf(t)
+	t.Setenv("XDG_CACHE_HOME", t.TempDir())
+	ctx, interrupt := context.WithCancel(t.Context())
+	defer interrupt()
+	silent := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		interrupt()
+		<-r.Context().Done()
+	}))
+	defer silent.Close()
+	var stderr bytes.Buffer
+	code := run(ctx, []string{"--listen", "127.0.0.1:0", "--onnxruntime", library, "--model-mirror", silent.URL, "--model", "yunet"}, io.Discard, &stderr)
+	if told := stderr.String(); code != 1 || !strings.Contains(told, "canceled") || strings.Contains(told, "--help") {
+		t.Errorf("exit code %d: %s", code, told)
+	}
+}
