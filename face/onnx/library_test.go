@@ -117,6 +117,10 @@ func TestFindLibrary(t *testing.T) {
 	if got, err := FindLibrary(""); err != nil || got != name {
 		t.Errorf("%q, %v; want %q", got, err, name)
 	}
+	write(t, name, "no library")
+	if _, err := FindLibrary(""); err == nil || !strings.Contains(err.Error(), name+" is no shared library") {
+		t.Errorf("%v, want one about %s", err, name)
+	}
 }
 
 // TestRuntimeWithoutInterface tells what to do about a library that can be loaded and

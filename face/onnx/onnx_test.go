@@ -335,12 +335,7 @@ func TestSmallestFaceSeen(t *testing.T) {
 		}
 		return faces
 	}
-	smaller := func(size float64) func(face.Face) bool {
-		return func(f face.Face) bool {
-			whole := f.Box.MinX > 0 && f.Box.MinY > 0 && f.Box.MaxX < float64(img.Bounds().Dx()) && f.Box.MaxY < float64(img.Bounds().Dy())
-			return whole && max(f.Box.Width(), f.Box.Height()) < size
-		}
-	}
+	smaller := func(size float64) func(face.Face) bool { return facetest.Smaller(img, size) }
 
 	mtcnn, err := Open(model(t, "mtcnn"), environment.library, 1)
 	if err != nil {

@@ -23,7 +23,8 @@ func Available() error { return nil }
 
 // Open loads the model in path: a file of YuNet or SCRFD, or a folder with MTCNN's
 // pnet.onnx, rnet.onnx and onet.onnx. library is the path of ONNX Runtime's shared
-// library; a process has one.
+// library; a process has one. Each network is run once: what this package cannot
+// feed or read is refused.
 //
 // Calls beside each other run on one core each. A call that is alone in the
 // process has its network, unless that is MTCNN, on as many cores as threads

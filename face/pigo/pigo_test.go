@@ -248,12 +248,7 @@ func TestSmallestFace(t *testing.T) {
 		}
 		return faces
 	}
-	smaller := func(size float64) func(face.Face) bool {
-		return func(f face.Face) bool {
-			whole := f.Box.MinX > 0 && f.Box.MinY > 0 && f.Box.MaxX < float64(img.Bounds().Dx()) && f.Box.MaxY < float64(img.Bounds().Dy())
-			return whole && f.Box.Height() < size
-		}
-	}
+	smaller := func(size float64) func(face.Face) bool { return facetest.Smaller(img, size) }
 	least := float64(d.Info().MinFaceSize)
 	all := find(1)
 	if !slices.ContainsFunc(all, smaller(least)) {
