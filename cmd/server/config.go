@@ -110,7 +110,7 @@ func parse(args []string, stdout io.Writer) (cfg *config, done bool, err error) 
 			"workers":            strconv.Itoa(cores),
 			"timeout":            defaults.Timeout.String(),
 			"default_timeout":    defaults.DefaultTimeout.String(),
-			"models":             strings.Join(modelNames(), ", "),
+			"models":             toldModels(onnx.Available()),
 		},
 	)
 	if err != nil {
@@ -133,7 +133,7 @@ func parse(args []string, stdout io.Writer) (cfg *config, done bool, err error) 
 	}
 	if cfg.Version {
 		_, err := fmt.Fprintf(stdout, "mien %s, models: %s; %s %s/%s\n",
-			version, strings.Join(modelNames(), ", "), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+			version, toldModels(onnx.Available()), runtime.Version(), runtime.GOOS, runtime.GOARCH)
 		return nil, true, err
 	}
 	return cfg, false, nil
@@ -204,7 +204,13 @@ func (c *config) service(ctx context.Context, log *slog.Logger, progress io.Writ
 	}
 	environment, err := c.environment()
 	errs = append(errs, err)
-	models, err := c.models(ctx, log, progress)
+	// Said even if nothing is to be fetched: the next model may be.
+	var models []service.Model
+	if err = c.store().Validate(); err != nil {
+		err = fmt.Errorf("--model-mirror (or MIEN_MODEL_MIRROR): it %w", err)
+	} else {
+		models, err = c.models(ctx, log, progress)
+	}
 	errs = append(errs, err)
 
 	s := service.Config{
@@ -277,6 +283,32 @@ func modelNames() []string {
 	return names
 }
 
+// toldModels is what --help and --version say of the known names. available is what
+// keeps this binary from running ONNX models, nil if nothing does.
+func toldModels(available error) string {
+	names := modelNames()
+	if available == nil {
+		return strings.Join(names, ", ")
+	}
+	inside := slices.Index(names, reference) + 1
+	return fmt.Sprintf("%s; not in this binary, which was built without cgo: %s", strings.Join(names[:inside], ", "), strings.Join(names[inside:], ", "))
+}
+
+// store is where known models are fetched from.
+func (c *config) store() *modelstore.Store { return &modelstore.Store{Mirror: c.ModelMirror} }
+
+// unused logs what was set for models that are not there. It is no mistake: one
+// environment may serve several servers.
+func (c *config) unused(log *slog.Logger) {
+	builtIn := func(arg string) bool { return arg == embedded || arg == reference }
+	if c.ONNXRuntime != "" && !slices.ContainsFunc(c.Model, func(arg string) bool { return !builtIn(arg) }) {
+		log.Warn("--onnxruntime (or MIEN_ONNXRUNTIME) has no effect: no model runs on ONNX Runtime", "onnxruntime", c.ONNXRuntime, "models", c.Model)
+	}
+	if c.ModelMirror != "" && !slices.ContainsFunc(c.Model, func(arg string) bool { return !builtIn(arg) && !strings.Contains(arg, "=") }) {
+		log.Warn("--model-mirror (or MIEN_MODEL_MIRROR) has no effect: no model has to be fetched", "models", c.Model)
+	}
+}
+
 // models opens what --model names, and fetches what has to be fetched.
 func (c *config) models(ctx context.Context, log *slog.Logger, progress io.Writer) ([]service.Model, error) {
 	var models []service.Model
@@ -288,6 +320,7 @@ func (c *config) models(ctx context.Context, log *slog.Logger, progress io.Write
 		}
 		models = append(models, service.Model{Name: name, Detector: d})
 	}
+	c.unused(log)
 	return models, nil
 }
 
@@ -302,7 +335,7 @@ func (c *config) model(ctx context.Context, name, path string, named bool, log *
 		return pigo.NewReference()
 	}
 	if !named && !slices.Contains(modelNames(), name) {
-		return nil, fmt.Errorf("%q is not known; this version has %s, and NAME=PATH takes any ONNX file of a kind that it knows", name, strings.Join(modelNames(), ", "))
+		return nil, fmt.Errorf("%q is not known; known are %s; NAME=PATH takes any ONNX file of a kind that this version knows", name, toldModels(onnx.Available()))
 	}
 	// Told before anything is fetched.
 	if err := onnx.Available(); err != nil {
@@ -313,7 +346,8 @@ func (c *config) model(ctx context.Context, name, path string, named bool, log *
 		return nil, err
 	}
 	if !named {
-		store := modelstore.Store{Mirror: c.ModelMirror, Logger: log, Progress: progress}
+		store := c.store()
+		store.Logger, store.Progress = log, progress
 		if path, err = store.Fetch(ctx, name); err != nil {
 			return nil, err
 		}

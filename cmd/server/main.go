@@ -57,6 +57,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		progress = stderr
 	}
 	svcConfig, err := cfg.service(ctx, log, progress)
+	if err != nil && ctx.Err() != nil {
+		// Nothing is wrong with the configuration: somebody did not want to wait.
+		fmt.Fprintf(stderr, "mien: %v\n", err)
+		return 1
+	}
 	if err != nil {
 		return misconfigured(stderr, err)
 	}
