@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
+	"os"
 	"runtime/debug"
 	"strings"
 	"time"
@@ -185,11 +187,43 @@ func (s *Service) told(ctx context.Context, call *Call, err error) *connect.Erro
 // to the caller in its protocol, with its details.
 func (s *Service) boundBody(next http.Handler) http.Handler {
 	return s.observed(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		r.Body = explained(r)
 		body := s.bounded(w, r)
 		defer body.end()
 		r.Body = body
 		next.ServeHTTP(w, r)
 	}))
+}
+
+// explained returns a request's body, which tells on HTTP/1.1 why it breaks off: its
+// caller has left, or is there and sends what is no HTTP. HTTP/2 tells both by
+// ending the stream.
+func explained(r *http.Request) io.ReadCloser {
+	if r.ProtoMajor != 1 {
+		return r.Body
+	}
+	return explainedBody{r.Body, CallFrom(r.Context())}
+}
+
+type explainedBody struct {
+	io.ReadCloser
+	call *Call
+}
+
+func (b explainedBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	// A body may be read on when its call has been refused.
+	if err == nil || errors.Is(err, io.EOF) || errors.Is(err, os.ErrDeadlineExceeded) || b.call.Code != 0 {
+		return n, err
+	}
+	why := fmt.Errorf("%w: %v", errBody, err) //nolint:errorlint // its text only
+	// What else can go wrong, broken chunks above all, net/http tells in words only.
+	var network net.Error
+	if errors.As(err, &network) || errors.Is(err, io.ErrUnexpectedEOF) || strings.HasSuffix(err.Error(), "EOF reading trailer") {
+		why = context.Canceled
+	}
+	told, _ := tell(b.call, why)
+	return n, told
 }
 
 // boundedGzip is a gzip reader that fails once it has produced more than limit
