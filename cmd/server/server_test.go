@@ -186,7 +186,7 @@ func readFile(t testing.TB, path string) []byte {
 // HTTP version × TLS.
 func TestProtocols(t *testing.T) {
 	cert, key, pool := certificate(t)
-	plain, secure := start(t), start(t, "--tls-cert", cert, "--tls-key", key)
+	plain, secure := start(t, patient...), start(t, append(patient, "--tls-cert", cert, "--tls-key", key)...)
 	if !strings.HasPrefix(plain.url, "http://") || !strings.HasPrefix(secure.url, "https://") {
 		t.Fatalf("%s, %s", plain.url, secure.url)
 	}
@@ -468,7 +468,7 @@ func TestCrossOrigin(t *testing.T) {
 }
 
 func TestRequestIDs(t *testing.T) {
-	s := start(t)
+	s := start(t, patient...)
 	client := httpClient(t, 1, nil)
 	ask := func(id string) string {
 		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.url+"/livez", nil)
@@ -503,7 +503,7 @@ func TestRequestIDs(t *testing.T) {
 // TestAccessLog: one line a request, with what an operator asks for, and never
 // what a URL holds.
 func TestAccessLog(t *testing.T) {
-	s := start(t)
+	s := start(t, patient...)
 	client := grpcClient(t, s.url)
 	if _, err := client.Predict(t.Context(), &inferencev1.Image{RawData: readFile(t, samplePath)}); err != nil {
 		t.Fatal(err)
@@ -983,7 +983,7 @@ func TestSeveralListeners(t *testing.T) {
 // TestBarePixels: the picture in each of the five formats has the face that its
 // file has.
 func TestBarePixels(t *testing.T) {
-	s := start(t)
+	s := start(t, patient...)
 	client := grpcClient(t, s.url)
 	file := readFile(t, samplePath)
 	res, err := client.Predict(t.Context(), &inferencev1.Image{RawData: file})
