@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"slices"
@@ -59,6 +60,7 @@ type body struct {
 	// compressed tells that each byte may become many; query that the message is in
 	// the URL; enveloped that each message has a prefix, of which so much has come.
 	compressed, query, enveloped bool
+	http1                        bool
 	prefix                       [prefixSize]byte
 	prefixed                     int
 
@@ -103,6 +105,7 @@ func (s *Service) bounded(w http.ResponseWriter, r *http.Request) *body {
 	}
 	b.limit = maxMessage(b.images)
 	b.left = b.limit
+	b.http1 = r.ProtoMajor == 1
 	contentType := r.Header.Get("Content-Type")
 	b.enveloped = strings.HasPrefix(contentType, "application/grpc") || strings.HasPrefix(contentType, "application/connect+")
 	encodings := []string{r.Header.Get("Content-Encoding"), r.Header.Get("Connect-Content-Encoding"), r.Header.Get("Grpc-Encoding")}
@@ -205,6 +208,9 @@ func (b *body) Read(p []byte) (int, error) {
 	}
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		return n, b.late()
+	}
+	if err != nil && b.http1 && !errors.Is(err, io.EOF) {
+		return n, b.fail(broken(err))
 	}
 	if b.whole || b.settled {
 		return n, err
@@ -430,6 +436,17 @@ func (b *body) end() {
 		b.service.admission.depart()
 		b.admitted = false
 	}
+}
+
+// broken is why a body breaks off on HTTP/1.1: its caller has left, or is there and
+// sends what is no HTTP. HTTP/2 tells both by ending the stream.
+func broken(err error) error {
+	// What else can go wrong, broken chunks above all, net/http tells in words only.
+	var network net.Error
+	if errors.As(err, &network) || errors.Is(err, io.ErrUnexpectedEOF) || strings.HasSuffix(err.Error(), "EOF reading trailer") {
+		return context.Canceled
+	}
+	return fmt.Errorf("%w: %v", errBody, err) //nolint:errorlint // its text only
 }
 
 func (b *body) over() error {

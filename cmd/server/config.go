@@ -62,24 +62,24 @@ type config struct {
 	ONNXRuntime string   `group:"Models" name:"onnxruntime" placeholder:"FILE" help:"Shared library of ONNX Runtime, which all models but pigo need. Without it, the server looks beside its binary and in the system's library folders."`
 	ModelMirror string   `group:"Models" name:"model-mirror" placeholder:"URL" help:"Where to fetch known models from, as URL/NAME/FILE, instead of from their publishers."`
 
-	MaxImageBytes    byteSize      `group:"Limits" default:"${max_image_bytes}" placeholder:"SIZE" help:"Largest image, as it comes (default ${max_image_bytes}). Messages may be a third larger, so that base64 fits."`
-	MaxBatchBytes    byteSize      `group:"Limits" default:"${max_batch_bytes}" placeholder:"SIZE" help:"All images of a batch together (default ${max_batch_bytes}), of which there may be 100."`
-	MaxRequests      int           `group:"Limits" default:"${max_requests}" placeholder:"N" help:"Requests in flight, open streams among them (default ${max_requests}). What comes beyond is refused as OVERLOADED before its body is read."`
-	MaxBodyBytes     byteSize      `group:"Limits" default:"${max_body_bytes}" placeholder:"SIZE" help:"The bodies of all requests in flight together (default ${max_body_bytes}), of which streams have at most half. What comes beyond is refused as OVERLOADED, unless a slow caller can make room; streams wait."`
-	MaxPixels        int64         `group:"Limits" default:"${max_pixels}" placeholder:"N" help:"Most pixels of one image, width times height (default ${max_pixels})."`
-	MaxInflightBytes byteSize      `group:"Limits" default:"${max_inflight_bytes}" placeholder:"SIZE" help:"Memory for all images being decoded and looked at together (default ${max_inflight_bytes}). Others wait."`
-	Workers          int           `group:"Limits" default:"${workers}" placeholder:"N" help:"Images worked on at once (default: the number of cores, here ${workers})."`
-	Queue            *int          `group:"Limits" placeholder:"N" help:"Images that may wait for a worker (default: 4 for each worker). What comes beyond is refused as OVERLOADED."`
-	Timeout          time.Duration `group:"Limits" default:"${timeout}" placeholder:"DURATION" help:"Longest that a call may take, whatever its caller allows (default ${timeout})."`
-	DefaultTimeout   time.Duration `group:"Limits" default:"${default_timeout}" placeholder:"DURATION" help:"What a call may take whose caller sets no deadline (default ${default_timeout}, or --timeout if that is less)."`
-	StreamIdle       time.Duration `group:"Limits" name:"stream-idle-timeout" default:"${stream_idle}" placeholder:"DURATION" help:"How long a stream may bring no image, or take no answer, before it is ended (default ${stream_idle})."`
+	MaxImageBytes    byteSize       `group:"Limits" default:"${max_image_bytes}" placeholder:"SIZE" help:"Largest image, as it comes (default ${max_image_bytes}). Messages may be a third larger, so that base64 fits."`
+	MaxBatchBytes    byteSize       `group:"Limits" default:"${max_batch_bytes}" placeholder:"SIZE" help:"All images of a batch together (default ${max_batch_bytes}), of which there may be 100. Each has to keep to --max-image-bytes as well."`
+	MaxRequests      int            `group:"Limits" default:"${max_requests}" placeholder:"N" help:"Requests in flight, open streams among them (default ${max_requests}). What comes beyond is refused as OVERLOADED before its body is read."`
+	MaxBodyBytes     byteSize       `group:"Limits" default:"${max_body_bytes}" placeholder:"SIZE" help:"The bodies of all requests in flight together (default ${max_body_bytes}), of which streams have at most half. What comes beyond is refused as OVERLOADED, unless a slow caller can make room; streams wait."`
+	MaxPixels        int64          `group:"Limits" default:"${max_pixels}" placeholder:"N" help:"Most pixels of one image, width times height (default ${max_pixels})."`
+	MaxInflightBytes byteSize       `group:"Limits" default:"${max_inflight_bytes}" placeholder:"SIZE" help:"Memory for all images being decoded and looked at together (default ${max_inflight_bytes}). Others wait; one that needs more alone is refused, whatever --max-pixels allows."`
+	Workers          int            `group:"Limits" default:"${workers}" placeholder:"N" help:"Images worked on at once (default: the number of cores, here ${workers})."`
+	Queue            *int           `group:"Limits" placeholder:"N" help:"Images that may wait for a worker (default: 4 for each worker). What comes beyond is refused as OVERLOADED."`
+	Timeout          time.Duration  `group:"Limits" default:"${timeout}" placeholder:"DURATION" help:"Longest that a call may take, whatever its caller allows (default ${timeout})."`
+	DefaultTimeout   *time.Duration `group:"Limits" placeholder:"DURATION" help:"What a call may take whose caller sets no deadline; at most --timeout (default ${default_timeout}, or --timeout if that is less)."`
+	StreamIdle       *time.Duration `group:"Limits" name:"stream-idle-timeout" placeholder:"DURATION" help:"How long a stream may bring no image, or take no answer, before it is ended (default ${stream_idle}, or --timeout if that is more: callers may wait for one answer before they send the next image)."`
 
-	DrainDelay   time.Duration `group:"Operation" default:"2s" placeholder:"DURATION" help:"After SIGTERM, go on taking calls for so long (default 2s) while /readyz already says no, so that load balancers see it. An interrupt (Ctrl-C) or a second SIGTERM skips it."`
-	DrainTimeout time.Duration `group:"Operation" default:"35s" placeholder:"DURATION" help:"Then let running calls end for at most so long (default 35s). Another SIGTERM cuts them off."`
-	ConnAge      time.Duration `group:"Operation" name:"max-connection-age" default:"0s" placeholder:"DURATION" help:"Ask clients to reconnect, with their next call, when a connection is older than this, give or take a tenth (default 0s: never). Behind a balancer that spreads connections and not calls, 5m brings new replicas into use."`
-	Environment  string        `group:"Operation" default:"production" env:"MIEN_ENVIRONMENT,RUN_ENV" placeholder:"NAME" help:"What answers say in meta_data.environment: production, staging or development (default production)."`
-	LogFormat    string        `group:"Operation" default:"auto" placeholder:"FORMAT" help:"text, json, or auto (default): text on a terminal, JSON otherwise. Logs go to standard error."`
-	LogLevel     logLevel      `group:"Operation" default:"info" placeholder:"LEVEL" help:"debug, info (default), warn or error. Probes of health are logged at debug."`
+	DrainDelay   time.Duration  `group:"Operation" default:"2s" placeholder:"DURATION" help:"After SIGTERM, go on taking calls for so long (default 2s) while /readyz already says no, so that load balancers see it. An interrupt (Ctrl-C) or a second SIGTERM skips it."`
+	DrainTimeout *time.Duration `group:"Operation" placeholder:"DURATION" help:"Then let running calls end for at most so long (default ${drain_timeout}, or 5s more than --timeout if that is more). Another SIGTERM cuts them off."`
+	ConnAge      time.Duration  `group:"Operation" name:"max-connection-age" default:"0s" placeholder:"DURATION" help:"Ask clients to reconnect, with their next call, when a connection is older than this, give or take a tenth (default 0s: never). Behind a balancer that spreads connections and not calls, 5m brings new replicas into use."`
+	Environment  string         `group:"Operation" default:"production" env:"MIEN_ENVIRONMENT,RUN_ENV" placeholder:"NAME" help:"What answers say in meta_data.environment: production, staging or development (default production)."`
+	LogFormat    string         `group:"Operation" default:"auto" placeholder:"FORMAT" help:"text, json, or auto (default): text on a terminal, JSON otherwise. Logs go to standard error."`
+	LogLevel     logLevel       `group:"Operation" default:"info" placeholder:"LEVEL" help:"debug, info (default), warn or error. Probes of health are logged at debug."`
 
 	Version bool `env:"-" help:"Print the version and the models, and exit."`
 
@@ -110,6 +110,7 @@ func parse(args []string, stdout io.Writer) (cfg *config, done bool, err error) 
 			"workers":            strconv.Itoa(cores),
 			"timeout":            defaults.Timeout.String(),
 			"default_timeout":    defaults.DefaultTimeout.String(),
+			"drain_timeout":      leastDrain.String(),
 			"models":             toldModels(onnx.Available()),
 		},
 	)
@@ -193,8 +194,11 @@ func (c *config) service(ctx context.Context, log *slog.Logger, progress io.Writ
 			fail("--cors-origin: %q is no origin: it is a scheme and a host, and a port where it is not the scheme's own, such as https://app.example.com", origin)
 		}
 	}
-	if c.DrainDelay < 0 || c.DrainTimeout <= 0 {
-		fail("--drain-delay and --drain-timeout: %v and %v are not durations to wait for", c.DrainDelay, c.DrainTimeout)
+	if c.DrainDelay < 0 {
+		fail("--drain-delay: %v is below 0; 0s goes without", c.DrainDelay)
+	}
+	if c.DrainTimeout != nil && *c.DrainTimeout <= 0 {
+		fail("--drain-timeout: %v is not above 0", *c.DrainTimeout)
 	}
 	if c.ConnAge < 0 {
 		fail("--max-connection-age: %v is below 0; 0 leaves connections open", c.ConnAge)
@@ -222,21 +226,40 @@ func (c *config) service(ctx context.Context, log *slog.Logger, progress io.Writ
 		MaxPixels:        c.MaxPixels,
 		MaxInflightBytes: int64(c.MaxInflightBytes),
 		Workers:          c.Workers,
-		Queue:            4 * c.Workers,
 		Timeout:          c.Timeout,
-		DefaultTimeout:   min(c.DefaultTimeout, c.Timeout),
-		StreamIdle:       c.StreamIdle,
 		Environment:      environment,
 		Logger:           log,
 	}
-	if c.Queue != nil {
-		s.Queue = *c.Queue
+	// What is not said follows from what is. Where that is wrong, it alone is told.
+	defaults := service.DefaultConfig()
+	s.Queue = or(c.Queue, max(0, 4*c.Workers))
+	s.DefaultTimeout = or(c.DefaultTimeout, defaults.DefaultTimeout)
+	if c.DefaultTimeout == nil && c.Timeout > 0 {
+		s.DefaultTimeout = min(s.DefaultTimeout, c.Timeout)
 	}
+	s.StreamIdle = or(c.StreamIdle, max(defaults.StreamIdle, c.Timeout))
 	if err == nil {
 		errs = append(errs, s.Validate())
 	}
 	return s, errors.Join(errs...)
 }
+
+// or returns what a flag says, or else when it was not given.
+func or[T any](flag *T, otherwise T) T {
+	if flag != nil {
+		return *flag
+	}
+	return otherwise
+}
+
+// drainTimeout is how long running calls may take to end: each has its time, and
+// a little to be answered, unless the flag says otherwise.
+func (c *config) drainTimeout() time.Duration {
+	return or(c.DrainTimeout, max(leastDrain, c.Timeout+5*time.Second))
+}
+
+// leastDrain is how long they may take at least.
+const leastDrain = 35 * time.Second
 
 // checkAddress tells what is wrong with an address to listen on.
 func checkAddress(addr string) error {
@@ -367,9 +390,9 @@ func (c *config) environment() (inferencev1.Environment, error) {
 func (c *config) logger(w io.Writer, terminal bool) *slog.Logger {
 	opts := &slog.HandlerOptions{Level: slog.Level(c.LogLevel)}
 	if c.LogFormat == "text" || (c.LogFormat == "auto" && terminal) {
-		return slog.New(slog.NewTextHandler(w, opts))
+		return slog.New(traced{slog.NewTextHandler(w, opts)})
 	}
-	return slog.New(slog.NewJSONHandler(w, opts))
+	return slog.New(traced{slog.NewJSONHandler(w, opts)})
 }
 
 // logLevel is a slog.Level whose error tells the levels that there are.
