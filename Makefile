@@ -61,23 +61,27 @@ test: setup lint check-generated check-contract unit accuracy soak-test bench-te
 setup: ## Install what the tests need: Debian packages, npm packages.
 	e2e/setup.sh
 
+# The ten minutes that go test gives each package are too few for a slow machine
+# with other work.
+PATIENCE = -timeout 30m
+
 .PHONY: unit
 unit: onnxruntime ## Test every package, with the race detector.
-	go test -race -short ./...
+	go test $(PATIENCE) -race -short ./...
 
 # Without the race detector, under which these take minutes.
 .PHONY: accuracy
 accuracy: onnxruntime ## Test what the docs say of the models' accuracy, on ../shared/faces.
-	go test -run Accuracy ./face/... ./service
+	go test $(PATIENCE) -run Accuracy ./face/... ./service
 
 # So does this, which has ten thousand images.
 .PHONY: soak-test
 soak-test:
-	go test -count=1 -run '^TestSoak' ./cmd/server
+	go test $(PATIENCE) -count=1 -run '^TestSoak' ./cmd/server
 
 .PHONY: bench-test
 bench-test: onnxruntime ## Test the evaluation and the load tool, on a few photographs.
-	cd bench && go vet ./... && go test -count=1 ./...
+	cd bench && go vet ./... && go test $(PATIENCE) -count=1 ./...
 
 .PHONY: eval
 eval: onnxruntime ## Measure every model, as docs/accuracy.md has it. ARGS=--write: write it there.

@@ -167,7 +167,7 @@ func (o *options) check() error {
 	if needsRuntime {
 		library, err := onnx.FindLibrary(o.ONNXRuntime)
 		if err != nil {
-			fail(`"make onnxruntime" fetches it, and --onnxruntime names it: %w`, err)
+			fail("--onnxruntime: %w", err)
 		}
 		o.ONNXRuntime = library
 	}

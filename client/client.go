@@ -51,11 +51,13 @@ const maxAnswerBytes = 64 << 20
 // a process: its calls share connections and the budget for second attempts.
 type Client struct {
 	inference inferencev1connect.InferenceClient
+	streams   inferencev1connect.InferenceClient // which need HTTP/2
 	health    *connect.Client[wrapperspb.StringValue, wrapperspb.Int32Value]
-	transport *http.Transport // nil when the caller brought its own
-	timeout   time.Duration
-	attempts  int
-	budget    budget
+	// transports are none when the caller brought its own.
+	transports []*http.Transport
+	timeout    time.Duration
+	attempts   int
+	budget     budget
 }
 
 type config struct {
@@ -83,8 +85,8 @@ func WithTimeout(d time.Duration) Option { return func(c *config) { c.timeout = 
 func WithAttempts(n int) Option { return func(c *config) { c.attempts = n } }
 
 // WithHTTPClient uses h for all calls, for instance one that trusts a
-// certificate authority of your own or adds headers. With WithGRPC it has to
-// speak HTTP/2. It does not go with unix:// URLs, whose dialling it would not
+// certificate authority of your own or adds headers. With WithGRPC, and for
+// PredictStream, it has to speak HTTP/2. It does not go with unix:// URLs, whose dialling it would not
 // know.
 func WithHTTPClient(h connect.HTTPClient) Option { return func(c *config) { c.http = h } }
 
@@ -113,19 +115,31 @@ func New(address string, opts ...Option) (*Client, error) {
 	}
 
 	client := &Client{timeout: c.timeout, attempts: c.attempts, budget: newBudget()}
+	streams := c.http
 	if c.http == nil {
-		client.transport = newTransport(c.grpc, strings.HasPrefix(base, "https://"), socket)
-		c.http = &http.Client{Transport: client.transport}
+		secure := strings.HasPrefix(base, "https://")
+		c.http = client.over(newTransport(c.grpc, secure, socket))
+		streams = c.http
+		if !c.grpc && !secure {
+			streams = client.over(newTransport(true, secure, socket))
+		}
 	}
 	options := []connect.ClientOption{connect.WithReadMaxBytes(maxAnswerBytes)}
 	if c.grpc {
 		options = append(options, connect.WithGRPC())
 	}
 	client.inference = inferencev1connect.NewInferenceClient(c.http, base, options...)
+	client.streams = inferencev1connect.NewInferenceClient(streams, base, options...)
 	// grpc.health.v1 has no client that would not bring all of gRPC along. On the
 	// wire its request is a string and its answer a number, both in field 1.
 	client.health = connect.NewClient[wrapperspb.StringValue, wrapperspb.Int32Value](c.http, base+"/grpc.health.v1.Health/Check", options...)
 	return client, nil
+}
+
+// over returns an HTTP client over t, which is this client's from now on.
+func (c *Client) over(t *http.Transport) *http.Client {
+	c.transports = append(c.transports, t)
+	return &http.Client{Transport: t}
 }
 
 // parseAddress returns the URL to call, and the socket to dial instead of the
@@ -194,8 +208,8 @@ func newTransport(grpc, secure bool, socket string) *http.Transport {
 // CloseIdleConnections gives back what no call uses now. The client stays
 // usable. With WithHTTPClient it does nothing.
 func (c *Client) CloseIdleConnections() {
-	if c.transport != nil {
-		c.transport.CloseIdleConnections()
+	for _, t := range c.transports {
+		t.CloseIdleConnections()
 	}
 }
 

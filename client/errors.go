@@ -18,6 +18,7 @@ const (
 	ReasonCorruptImage      = "CORRUPT_IMAGE"
 	ReasonInvalidOptions    = "INVALID_OPTIONS"
 	ReasonInvalidPixels     = "INVALID_PIXELS"
+	ReasonInvalidBody       = "INVALID_BODY"
 	ReasonTooManyPixels     = "TOO_MANY_PIXELS"
 	ReasonTooManyBytes      = "TOO_MANY_BYTES"
 	ReasonTooManyImages     = "TOO_MANY_IMAGES"

@@ -8,6 +8,7 @@ import (
 	"image/jpeg"
 	"log"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/mienproject/mien/client"
@@ -87,4 +88,36 @@ func ExampleClient_PredictImage() {
 	}
 	fmt.Println(len(res.GetResults()), "face in", res.GetWidth(), "x", res.GetHeight())
 	// Output: 1 face in 320 x 400
+}
+
+func ExampleClient_PredictStream() {
+	c, err := client.New(serverURL)
+	if err != nil {
+		log.Fatal(err)
+	}
+
+	images := func(yield func(*inferencev1.Image) bool) {
+		for _, path := range []string{samplePath, "example_test.go"} { // or any number of them
+			data, err := os.ReadFile(path)
+			if err != nil {
+				log.Fatal(err)
+			}
+			if !yield(&inferencev1.Image{ImageId: filepath.Base(path), RawData: data}) {
+				return
+			}
+		}
+	}
+	for answer, err := range c.PredictStream(context.Background(), images) {
+		switch {
+		case answer == nil:
+			log.Fatal(err) // of the stream
+		case err != nil:
+			fmt.Println(answer.GetImageId(), "failed:", client.Reason(err))
+		default:
+			fmt.Println(answer.GetImageId(), "has", len(answer.GetResults()), "face")
+		}
+	}
+	// Output:
+	// sample.jpg has 1 face
+	// example_test.go failed: UNSUPPORTED_FORMAT
 }

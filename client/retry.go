@@ -35,26 +35,38 @@ func call[T any](ctx context.Context, c *Client, do func(context.Context) (T, er
 			c.budget.succeeded()
 			return res, nil
 		}
-		failure := newError(lost(ctx, err))
-		if failure.Code != connect.CodeUnavailable || permanent(failure) {
-			return none, failure
-		}
-		if !c.budget.failed() || attempt+1 >= c.attempts {
-			return none, failure
-		}
-		if !connect.IsWireError(err) {
-			// What else is connected to a server that went is lost as well.
-			c.CloseIdleConnections()
-		}
-		pause := failure.RetryAfter + backoff(attempt)
-		// The error is worth more now than a deadline that passes later.
-		if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= pause {
-			return none, failure
-		}
-		if err := wait(ctx, pause); err != nil {
-			return none, refused(connect.CodeCanceled, fmt.Errorf("%w, while waiting to try again after %w", err, failure))
+		if err := c.again(ctx, attempt, err); err != nil {
+			return none, err
 		}
 	}
+}
+
+// again returns nil when it is time for another attempt after one that ended with
+// err, the first of which is 0, and otherwise the *Error to give up with.
+func (c *Client) again(ctx context.Context, attempt int, err error) error {
+	failure, ok := errors.AsType[*Error](err)
+	if !ok {
+		failure = newError(lost(ctx, err))
+	}
+	if failure.Code != connect.CodeUnavailable || permanent(failure) {
+		return failure
+	}
+	if !c.budget.failed() || attempt+1 >= c.attempts {
+		return failure
+	}
+	if !connect.IsWireError(err) {
+		// What else is connected to a server that went is lost as well.
+		c.CloseIdleConnections()
+	}
+	pause := failure.RetryAfter + backoff(attempt)
+	// The error is worth more now than a deadline that passes later.
+	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= pause {
+		return failure
+	}
+	if err := wait(ctx, pause); err != nil {
+		return refused(connect.CodeCanceled, fmt.Errorf("%w, while waiting to try again after %w", err, failure))
+	}
+	return nil
 }
 
 // lost gives a connection that broke, or could not be made in time, the code

@@ -62,6 +62,7 @@ type script struct {
 	inferencev1connect.UnimplementedInferenceHandler
 	// predict is told which request this is, from 1 on.
 	predict func(ctx context.Context, n int) error
+	stream  func(ctx context.Context, n int, stream *connect.BidiStream[inferencev1.Image, inferencev1.InferResults]) error
 	// cut cuts the connection that was dialled last.
 	cut func()
 	mu  sync.Mutex
@@ -69,14 +70,21 @@ type script struct {
 }
 
 func (s *script) Predict(ctx context.Context, _ *inferencev1.Image) (*inferencev1.InferResults, error) {
-	s.mu.Lock()
-	s.n++
-	n := s.n
-	s.mu.Unlock()
-	if err := s.predict(ctx, n); err != nil {
+	if err := s.predict(ctx, s.next()); err != nil {
 		return nil, err
 	}
 	return &inferencev1.InferResults{Model: "script"}, nil
+}
+
+func (s *script) PredictStream(ctx context.Context, stream *connect.BidiStream[inferencev1.Image, inferencev1.InferResults]) error {
+	return s.stream(ctx, s.next(), stream)
+}
+
+func (s *script) next() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.n++
+	return s.n
 }
 
 func (s *script) requests() int {
@@ -88,6 +96,13 @@ func (s *script) requests() int {
 // scripted calls test, for both protocols, with a client of a real HTTP server
 // in a bubble where time passes only when all wait for it.
 func scripted(t *testing.T, opts []client.Option, wrap func(http.Handler) http.Handler, test func(t *testing.T, c *client.Client, s *script)) {
+	t.Helper()
+	scriptedOver(t, 1, opts, wrap, test)
+}
+
+// scriptedOver is scripted, with Connect over that version of HTTP.
+func scriptedOver(t *testing.T, version int, opts []client.Option, wrap func(http.Handler) http.Handler, test func(t *testing.T, c *client.Client, s *script)) {
+	t.Helper()
 	for name, grpc := range map[string]bool{"connect": false, "grpc": true} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -105,11 +120,10 @@ func scripted(t *testing.T, opts []client.Option, wrap func(http.Handler) http.H
 				transport := &http.Transport{Protocols: protocols, DialContext: network.dial}
 				all := append([]client.Option{client.WithHTTPClient(&http.Client{Transport: transport})}, opts...)
 				if grpc {
-					protocols.SetUnencryptedHTTP2(true)
 					all = append(all, client.WithGRPC())
-				} else {
-					protocols.SetHTTP1(true)
 				}
+				protocols.SetUnencryptedHTTP2(grpc || version == 2)
+				protocols.SetHTTP1(!grpc && version == 1)
 				server := &http.Server{Handler: handler, Protocols: protocols}
 				go server.Serve(network)
 				c, err := client.New("http://server", all...)

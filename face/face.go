@@ -59,7 +59,7 @@ type Info struct {
 	// without any face.
 	MinConfidence float64
 	// MinFaceSize is the longer side in pixels of the smallest face that the
-	// detector can see.
+	// detector can see in an image that it does not enlarge.
 	MinFaceSize int
 }
 
@@ -70,8 +70,9 @@ type Options struct {
 	// MaxResults keeps the most confident faces; 0 keeps all.
 	MaxResults int
 	// MinFaceSize is the longer side, in pixels, of the smallest face to return;
-	// 0 leaves it to the detector, which chooses by the size of the image. Values
-	// under Info.MinFaceSize count as that.
+	// 0 leaves it to the detector, which chooses by the size of the image. For
+	// Info.MinFaceSize and less it returns all that it sees, unless it is one that
+	// enlarges images: that goes on to smaller faces.
 	MinFaceSize float64
 	// SkipLandmarks leaves Face.Landmarks nil.
 	SkipLandmarks bool

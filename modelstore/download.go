@@ -60,7 +60,7 @@ func (s *Store) download(ctx context.Context, f File, source *url.URL, path stri
 		_ = os.Remove(partial) // an empty file does no harm
 	}
 	if errors.Is(err, ErrUnavailable) || errors.Is(err, ErrMismatch) {
-		return fmt.Errorf("%s %w", source.Redacted(), err)
+		return fmt.Errorf("%s%s %w", redacted(source), t.redirected, err)
 	}
 	return err
 }
@@ -71,6 +71,8 @@ type transfer struct {
 	client *http.Client
 	file   File
 	source *url.URL
+	// redirected tells where the last answer came from, if not from source.
+	redirected string
 	// out has the bytes that have arrived, from earlier processes too. Its
 	// offset is at its end.
 	out *os.File
@@ -92,7 +94,7 @@ func (t *transfer) run(ctx context.Context) error {
 		wait := max(pause, again.after)
 		t.bar.clear()
 		t.store.logger().Warn("fetching a model file failed and is tried again",
-			"from", t.source.Redacted(), "error", err, "in", wait.String())
+			"from", redacted(t.source), "error", err, "in", wait.String())
 		select {
 		case <-time.After(wait):
 		case <-ctx.Done():
@@ -161,11 +163,15 @@ func (t *transfer) receive(ctx context.Context, have int64) (kept int64, err err
 		// to say, across servers and mirrors.
 		req.Header.Set("Range", fmt.Sprintf("bytes=%d-", have))
 	}
+	t.redirected = ""
 	res, err := t.client.Do(req)
 	if err != nil {
 		return 0, broken(ctx, err)
 	}
 	defer res.Body.Close() //nolint:errcheck // only read
+	if res.Request != req {
+		t.redirected = fmt.Sprintf(" (redirected to %s)", redacted(res.Request.URL))
+	}
 	if err := t.accept(res, have); err != nil {
 		return 0, err
 	}
@@ -183,7 +189,7 @@ func (t *transfer) receive(ctx context.Context, have int64) (kept int64, err err
 	case err == nil:
 	case body.err == nil:
 		return 0, t.unwritable(err)
-	case body.err == io.EOF: //nolint:errorlint // as readers return it
+	case body.err == io.EOF, body.err == io.ErrUnexpectedEOF: //nolint:errorlint // as readers return them
 		return 0, temporary{error: fmt.Errorf("%w: it ended after %d of %d bytes", ErrUnavailable, have+n, t.file.Size)}
 	default:
 		return 0, broken(ctx, body.err)
@@ -310,9 +316,11 @@ func (s *Store) client() *http.Client {
 	}
 	next := client.CheckRedirect
 	client.CheckRedirect = func(req *http.Request, via []*http.Request) error {
+		// It would tell the next server the query of the one before.
+		req.Header.Del("Referer")
 		switch {
 		case via[0].URL.Scheme == "https" && req.URL.Scheme != "https":
-			return fmt.Errorf("%w: %s", errRedirect, req.URL.Redacted())
+			return fmt.Errorf("%w: %s", errRedirect, redacted(req.URL))
 		case next != nil:
 			return next(req, via)
 		case len(via) >= 10:

@@ -56,7 +56,8 @@ type Store struct {
 	// mien/models in os.UserCacheDir.
 	Dir string
 	// Mirror is an http or https URL below which <model>/<file> is fetched,
-	// instead of from the publisher. It may carry a user and a password.
+	// instead of from the publisher. It may carry a user, a password and a query,
+	// none of which is ever logged or in an error.
 	Mirror string
 	// Models are those that the store has; nil means Known().
 	Models []Model
@@ -235,7 +236,7 @@ func (s *Store) fill(ctx context.Context, m Model, dir string) error {
 		if err != nil {
 			return err
 		}
-		s.logger().Info("fetching a model file", "model", m.Name, "from", source.Redacted(), "to", path, "bytes", f.Size)
+		s.logger().Info("fetching a model file", "model", m.Name, "from", redacted(source), "to", path, "bytes", f.Size)
 		if err := s.download(ctx, f, source, path); err != nil {
 			return err
 		}
@@ -277,15 +278,44 @@ func (s *Store) source(m Model, f File) (*url.URL, error) {
 		}
 		return u, nil
 	}
-	u, err := url.Parse(s.Mirror)
+	u, err := parseMirror(s.Mirror)
 	if err != nil {
-		// Without the URL itself, which may have a password.
-		return nil, fmt.Errorf("%w: MIEN_MODEL_MIRROR: %w", ErrUnavailable, bare(err))
-	}
-	if (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
-		return nil, fmt.Errorf("%w: MIEN_MODEL_MIRROR is %q, which is no http:// or https:// URL", ErrUnavailable, u.Redacted())
+		return nil, fmt.Errorf("%w: MIEN_MODEL_MIRROR %w", ErrUnavailable, err)
 	}
 	return u.JoinPath(m.Name, f.Name), nil
+}
+
+// Validate tells what is wrong with the settings, as far as that can be told
+// without fetching anything.
+func (s *Store) Validate() error {
+	if s.Mirror == "" {
+		return nil
+	}
+	_, err := parseMirror(s.Mirror)
+	return err
+}
+
+// parseMirror reads a mirror's URL. The error has no part of it, for it may be the
+// one that is a secret: a password with a slash in it is a port that is no number.
+func parseMirror(mirror string) (*url.URL, error) {
+	u, err := url.Parse(mirror)
+	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" || u.Fragment != "" {
+		return nil, errors.New("is no http:// or https:// URL, such as https://models.example.com/mien; what is special in a user or a password has to be percent-encoded")
+	}
+	return u, nil
+}
+
+// redacted is u as it may be seen: without what may be a secret.
+func redacted(u *url.URL) string {
+	const secret = "xxxxx"
+	seen := *u
+	if seen.User != nil {
+		seen.User = url.User(secret) // a token may be the user
+	}
+	if seen.RawQuery != "" {
+		seen.RawQuery = secret
+	}
+	return seen.String()
 }
 
 // explain adds to err what somebody who starts a server can do about it.

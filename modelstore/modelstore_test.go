@@ -228,7 +228,7 @@ func TestFetch(t *testing.T) {
 		{"204", []http.HandlerFunc{status(204)}, []string{all}, modelstore.ErrUnavailable, "204 No Content", 0},
 		{"a part that nobody asked for", []http.HandlerFunc{partial("bytes 0-199999/200000", content)}, []string{all}, modelstore.ErrUnavailable, "206", 0},
 		{"500 for ever", []http.HandlerFunc{status(500)}, []string{all, all, all, all}, modelstore.ErrUnavailable, `500 Internal Server Error \(tried 4 times\)`, 0},
-		{"cut for ever", []http.HandlerFunc{cut(content, 0)}, []string{all, all, all, all}, modelstore.ErrUnavailable, "EOF", 0},
+		{"cut for ever", []http.HandlerFunc{cut(content, 0)}, []string{all, all, all, all}, modelstore.ErrUnavailable, `it ended after 0 of 200000 bytes \(tried 4 times\)`, 0},
 		{
 			"ends early for ever",
 			[]http.HandlerFunc{lengthless(content[:50_000]), status(416), lengthless(content[:50_000])},
@@ -412,11 +412,82 @@ func TestCacheServesAsMirror(t *testing.T) {
 }
 
 func TestBadMirror(t *testing.T) {
-	for _, mirror := range []string{"models.example.com", "ftp://example.com", "/srv/models", "https://", "https://me:secret@example.com:port", "https://me:secret@exa mple.com"} {
+	for _, mirror := range []string{"models.example.com", "ftp://example.com", "/srv/models", "https://", "https://me:secret@example.com:port", "https://me:secret@exa mple.com", "https://me:12/secret#@example.com", "me:secret@example.com", "https://example.com/?a=secret#b", "https://me:secret@example.com\n"} {
 		s := &modelstore.Store{Dir: t.TempDir(), Mirror: mirror}
 		_, err := s.Fetch(t.Context(), "yunet")
 		if !errors.Is(err, modelstore.ErrUnavailable) || !strings.Contains(err.Error(), "MIEN_MODEL_MIRROR") || strings.Contains(err.Error(), "secret") {
 			t.Errorf("mirror %q: %v", mirror, err)
+		}
+	}
+}
+
+// TestSecretsOfAMirror: a token in its URL, as the user or in the query, reaches the
+// mirror and nobody else: no log, no error, no server that it redirects to.
+func TestSecretsOfAMirror(t *testing.T) {
+	var referer []string
+	elsewhere := publish(t, func(w http.ResponseWriter, r *http.Request) {
+		referer = append(referer, r.Header.Get("Referer"), r.URL.RawQuery)
+		whole(w, r)
+	})
+	var wrong []string
+	asked := func(answer http.HandlerFunc) http.HandlerFunc {
+		return func(w http.ResponseWriter, r *http.Request) {
+			if user, _, _ := r.BasicAuth(); user != "usertoken" || r.URL.RawQuery != "sig=querytoken" {
+				wrong = append(wrong, r.URL.String())
+			}
+			answer(w, r)
+		}
+	}
+	redirect := func(w http.ResponseWriter, r *http.Request) {
+		http.Redirect(w, r, elsewhere.URL+"/there?sig=othertoken", http.StatusFound)
+	}
+	secure := httptest.NewTLSServer(http.HandlerFunc(redirect))
+	t.Cleanup(secure.Close)
+	fetch := func(t *testing.T, client *http.Client, base string) (string, error) {
+		t.Helper()
+		var logged bytes.Buffer
+		s := elsewhere.store(t)
+		s.Mirror = strings.Replace(base, "://", "://usertoken@", 1) + "/models?sig=querytoken"
+		s.Logger = slog.New(slog.NewTextHandler(&logged, nil))
+		s.Client = client
+		_, err := s.Fetch(t.Context(), "small")
+		return logged.String(), err
+	}
+	for name, answers := range map[string][]http.HandlerFunc{
+		"fetched": {asked(status(500)), asked(whole)}, "redirected": {asked(redirect)}, "refused": {asked(status(500)), asked(status(404))},
+	} {
+		t.Run(name, func(t *testing.T) {
+			logged, err := fetch(t, nil, publish(t, answers...).URL)
+			if (err != nil) != (name == "refused") {
+				t.Error(err)
+			}
+			if told := fmt.Sprint(logged, err); strings.Contains(told, "token") || !strings.Contains(told, "/models/small/small.onnx?xxxxx") {
+				t.Errorf("it tells %s", told)
+			}
+		})
+	}
+	t.Run("redirected to http", func(t *testing.T) {
+		logged, err := fetch(t, secure.Client(), secure.URL)
+		if told := fmt.Sprint(logged, err); err == nil || strings.Contains(told, "token") || !strings.Contains(told, elsewhere.URL+"/there?xxxxx") {
+			t.Errorf("it tells %s", told)
+		}
+	})
+	if len(wrong) > 0 {
+		t.Errorf("the mirror was asked for %q", wrong)
+	}
+	if want := []string{"", "sig=othertoken"}; !slices.Equal(referer, want) {
+		t.Errorf("the other server got %q, want %q", referer, want)
+	}
+}
+
+func TestValidate(t *testing.T) {
+	for mirror, good := range map[string]bool{
+		"": true, "http://localhost:8000": true, "https://me:secret@example.com/a/b/?c=d": true, "http://[::1]:80/": true,
+		"example.com/models": false, "/srv/models": false, "https://": false, "HTTPS//secret": false,
+	} {
+		err := (&modelstore.Store{Mirror: mirror}).Validate()
+		if (err == nil) != good || (err != nil && (strings.Contains(err.Error(), "secret") || !strings.Contains(err.Error(), "https://"))) {
+			t.Errorf("%q: %v", mirror, err)
 		}
 	}
 }
@@ -632,6 +703,16 @@ func TestRedirects(t *testing.T) {
 		s.Mirror = plainFrom.URL
 		if _, err := s.Fetch(t.Context(), "small"); err == nil || !strings.Contains(err.Error(), "not one") {
 			t.Errorf("error %v", err)
+		}
+	})
+	t.Run("to a page", func(t *testing.T) {
+		page := publish(t, other([]byte("<html>log in</html>")))
+		to = page.URL + "/login?secret"
+		s := plain.store(t)
+		s.Mirror = plainFrom.URL
+		_, err := s.Fetch(t.Context(), "small")
+		if want := "/small/small.onnx (redirected to " + page.URL + "/login?xxxxx) is not the file that Mien knows"; !errors.Is(err, modelstore.ErrMismatch) || !strings.Contains(err.Error(), want) {
+			t.Errorf("error %v, want %q in it", err, want)
 		}
 	})
 	t.Run("an unknown certificate", func(t *testing.T) {

@@ -19,13 +19,25 @@ import (
 type admission struct {
 	// requests is how many are in flight; bodies is for the bytes of their bodies,
 	// bodyBytes of which are taken.
-	requests    atomic.Int64
-	maxRequests int64
-	bodies      *semaphore.Weighted
-	bodyBytes   atomic.Int64
-	// inflating is the part of bodies that compressed ones may take, which count
-	// as more than they are, or a few bombs would keep all others out.
-	inflating *semaphore.Weighted
+	requests     atomic.Int64
+	maxRequests  int64
+	bodies       *semaphore.Weighted
+	bodyBytes    atomic.Int64
+	maxBodyBytes int64
+	// streamed is the part of bodies that streams may take, which wait for it, so
+	// that there is always one for those who do not.
+	streamed *semaphore.Weighted
+	// spare tells that a stream has the spare message.
+	spare atomic.Bool
+	// inflating is the part of bodies that compressed messages may take, which
+	// become many times what they were: as many at once as there are workers.
+	inflating    *semaphore.Weighted
+	maxInflating int64
+	// reading are the bodies that wait for their callers.
+	reading struct {
+		mu     sync.Mutex
+		bodies map[*body]struct{}
+	}
 	// memory is for decoding and looking, decoded of which is taken.
 	memory  *semaphore.Weighted
 	decoded atomic.Int64
@@ -49,15 +61,21 @@ type admission struct {
 }
 
 func newAdmission(c Config) *admission {
-	return &admission{
-		maxRequests: int64(c.MaxRequests),
-		bodies:      semaphore.NewWeighted(c.MaxBodyBytes),
-		inflating:   semaphore.NewWeighted(max(c.MaxBodyBytes/2, c.largestMessage())),
-		memory:      semaphore.NewWeighted(c.MaxInflightBytes),
-		drained:     make(chan struct{}),
-		workers:     c.Workers,
-		queue:       c.Queue,
+	part := max(c.MaxBodyBytes/2, c.largestMessage())
+	a := &admission{
+		maxRequests:  int64(c.MaxRequests),
+		bodies:       semaphore.NewWeighted(c.MaxBodyBytes),
+		maxBodyBytes: c.MaxBodyBytes,
+		streamed:     semaphore.NewWeighted(part),
+		inflating:    semaphore.NewWeighted(part),
+		maxInflating: part,
+		memory:       semaphore.NewWeighted(c.MaxInflightBytes),
+		drained:      make(chan struct{}),
+		workers:      c.Workers,
+		queue:        c.Queue,
 	}
+	a.reading.bodies = map[*body]struct{}{}
+	return a
 }
 
 func (a *admission) drain() { a.drainOnce.Do(func() { close(a.drained) }) }
@@ -71,10 +89,10 @@ func (a *admission) draining() bool {
 	}
 }
 
-// arrive counts a request in, which has to depart once, or tells why it is
-// refused: cheap enough to ask before the request's body is read. Single calls
-// are refused when there would be no place for them in the queue.
-func (a *admission) arrive(single bool) error {
+// arrive counts b's request in, which has to depart once, or tells why it is
+// refused: cheap enough to ask before the body is read. Single calls are refused
+// when there would be no place for them in the queue.
+func (a *admission) arrive(b *body, single bool) error {
 	if a.draining() {
 		return errDraining
 	}
@@ -90,45 +108,147 @@ func (a *admission) arrive(single bool) error {
 	if open := a.streams.Load(); !single && open > 0 && open >= a.maxRequests/2 {
 		return fmt.Errorf("%w: %d streams are open; try again later", errOverloaded, open)
 	}
-	if a.requests.Add(1) > a.maxRequests {
-		a.requests.Add(-1)
-		return fmt.Errorf("%w: %d requests are in flight; try again later", errOverloaded, a.maxRequests)
+	for a.requests.Add(1) > a.maxRequests {
+		a.depart()
+		if !a.makeRoom(false) {
+			return fmt.Errorf("%w: %d requests are in flight; try again later", errOverloaded, a.maxRequests)
+		}
 	}
+	b.admitted = true
 	return nil
 }
 
 func (a *admission) depart() { a.requests.Add(-1) }
 
-// reserve takes n bytes for a request's body, or refuses at once.
+// roomFor tells why there is no room for a body of n bytes.
+func (a *admission) roomFor(n int64) error {
+	for a.bodyBytes.Load()+n > a.maxBodyBytes {
+		if !a.makeRoom(false) {
+			return a.noRoom(n)
+		}
+	}
+	return nil
+}
+
+func (a *admission) noRoom(n int64) error {
+	return fmt.Errorf("%w: the requests in flight have %d bytes, and there is no room for %d more; try again later", errOverloaded, a.bodyBytes.Load(), n)
+}
+
+// reserve takes n bytes for the body of a single call, or refuses at once.
 func (a *admission) reserve(n int64) error {
-	if !a.bodies.TryAcquire(n) {
-		return fmt.Errorf("%w: the requests in flight have %d bytes, and there is no room for %d more; try again later", errOverloaded, a.bodyBytes.Load(), n)
+	for !a.bodies.TryAcquire(n) {
+		if !a.makeRoom(false) {
+			return a.noRoom(n)
+		}
 	}
 	a.bodyBytes.Add(n)
 	return nil
 }
 
-// inflate takes of the part for compressed bodies.
-func (a *admission) inflate(n int64) error {
-	if !a.inflating.TryAcquire(n) {
-		return fmt.Errorf("%w: too many compressed requests are in flight; try again later, or without compression", errOverloaded)
-	}
-	return nil
+// A loan is what one body has of all requests' bytes.
+type loan struct {
+	bytes    int64
+	streamed bool // of the part of streams
+	spare    bool // and the spare message
 }
 
-// await takes n bytes for a request's body when they come free.
-func (a *admission) await(ctx context.Context, n int64) error {
-	if err := a.bodies.Acquire(ctx, n); err != nil {
-		return err
+// reserveStreamed takes n bytes for the body of a stream, and waits for them until
+// ctx ends; wait is called before that, maybe more than once.
+//
+// Streams hold what has come of their next images while they wait for more. They
+// might all wait for each other, so one after the other gets the spare message:
+// leave to go on to the end of its image whatever is free.
+func (a *admission) reserveStreamed(ctx context.Context, n int64, wait func()) (loan, error) {
+	began := time.Now()
+	spare := func() bool { return time.Since(began) > slowTime && a.spare.CompareAndSwap(false, true) }
+	switch ok, err := a.await(ctx, a.streamed, n, true, wait, spare); {
+	case err != nil:
+		return loan{}, err
+	case !ok:
+		return loan{streamed: true, spare: true}, nil
+	}
+	if _, err := a.await(ctx, a.bodies, n, false, wait, nil); err != nil {
+		a.streamed.Release(n)
+		return loan{}, err
 	}
 	a.bodyBytes.Add(n)
-	return nil
+	return loan{bytes: n, streamed: true}, nil
 }
 
-// release gives back n bytes of a request's body.
-func (a *admission) release(n int64) {
-	a.bodyBytes.Add(-n)
-	a.bodies.Release(n)
+// await takes n bytes of a part, which is that of streams or else of all. It is
+// false, without them, when spare, unless nil, gives something else.
+func (a *admission) await(ctx context.Context, part *semaphore.Weighted, n int64, streams bool, wait func(), spare func() bool) (ok bool, err error) {
+	for !part.TryAcquire(n) {
+		if a.makeRoom(streams) {
+			continue
+		}
+		wait()
+		if spare != nil && spare() {
+			return false, nil
+		}
+		// By then others may have become slow.
+		pass, cancel := context.WithTimeout(ctx, slowTime/4)
+		err := part.Acquire(pass, n)
+		cancel()
+		if err == nil {
+			return true, nil
+		}
+		if ctx.Err() != nil {
+			return false, ctx.Err()
+		}
+	}
+	return true, nil
+}
+
+// release gives back what a body had.
+func (a *admission) release(l loan) {
+	a.bodyBytes.Add(-l.bytes)
+	a.bodies.Release(l.bytes)
+	if l.streamed {
+		a.streamed.Release(l.bytes)
+	}
+	if l.spare {
+		a.spare.Store(false)
+	}
+}
+
+// inflate waits for a turn to inflate a message to n bytes, and returns what it
+// has taken of a.inflating, which has to be released.
+func (a *admission) inflate(ctx context.Context, n int64) (turn int64, err error) {
+	turn = max(n, a.maxInflating/int64(a.workers))
+	if err := a.inflating.Acquire(ctx, turn); err != nil {
+		return 0, err
+	}
+	return turn, nil
+}
+
+// makeRoom ends the slowest of the bodies that are read, of those of streams or of
+// all, and frees what it held. It is false when none is slow.
+func (a *admission) makeRoom(streams bool) bool {
+	r := &a.reading
+	r.mu.Lock()
+	var slowest *body
+	pace := time.Now().Add(-slowTime).UnixNano()
+	for b := range r.bodies {
+		if p := b.pace.Load(); p < pace && (b.streamed || !streams) {
+			slowest, pace = b, p
+		}
+	}
+	if slowest == nil {
+		r.mu.Unlock()
+		return false
+	}
+	delete(r.bodies, slowest)
+	held, admitted := slowest.held, slowest.admitted
+	slowest.held, slowest.admitted, slowest.evicted = loan{}, false, true
+	r.mu.Unlock()
+
+	a.release(held)
+	if admitted {
+		a.depart()
+	}
+	slowest.interrupt()
+	return true
 }
 
 // waiter waits for a worker slot. granted is closed when it has one.

@@ -3,7 +3,6 @@ package service_test
 import (
 	"bytes"
 	"context"
-	"errors"
 	"image"
 	"io"
 	"net/http"
@@ -139,23 +138,30 @@ func http2Client(t *testing.T) *http.Client {
 	return &http.Client{Transport: transport}
 }
 
-// TestTooManyBodyBytes: bodies in flight are bounded together, by what they
-// declare or by what has come, and a compressed one by what it may become.
+// TestTooManyBodyBytes: bodies in flight are bounded together: there has to be room
+// for what is declared, for what comes, and for what a compressed one may become.
 func TestTooManyBodyBytes(t *testing.T) {
-	svc, url := start(t, stub{}, func(c *service.Config) {
-		c.MaxImageBytes, c.MaxBatchBytes, c.MaxBodyBytes = 30_000, 30_000, 120_000
+	g := newGate()
+	svc, url := start(t, stub{detect: func(ctx context.Context, img image.Image, opts face.Options) ([]face.Face, error) {
+		if opts.MaxResults == 0 {
+			return g.detect(ctx, img, opts)
+		}
+		return nil, nil
+	}}, func(c *service.Config) {
+		c.Workers, c.MaxImageBytes, c.MaxBatchBytes, c.MaxBodyBytes = 4, 30_000, 30_000, 120_000
 	})
 	h1 := httpClient(t)
-	// A body of 70,000 bytes that does not come.
-	slow, w := io.Pipe()
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		if res, err := post(t, h1, url+"/predict", "image/jpeg", slow, 70_000); err == nil {
-			_ = res.Body.Close()
-		}
-	}()
-	eventually(t, "it is reserved for", func() bool { return svc.Stats().BodyBytesInFlight == 70_000 })
+	// Three images of 25,000 bytes are worked on.
+	answered := make(chan error)
+	for range 3 {
+		go func() {
+			_, err := clients(t, url)["grpc"].Predict(t.Context(), &inferencev1.Image{
+				RawData: make([]byte, 25_000), Width: 250, Height: 100, PixelFormat: inferencev1.PixelFormat_PIXEL_FORMAT_GRAY8,
+			})
+			answered <- err
+		}()
+		<-g.arrived
+	}
 	for _, way := range ways {
 		if way.contentType == "application/grpc" || strings.Contains(way.contentType, "connect") {
 			continue // what is told of their lengths is the transport's
@@ -199,11 +205,15 @@ func TestTooManyBodyBytes(t *testing.T) {
 			t.Errorf("%s: %v", protocol, err)
 		}
 	}
-	if got := svc.Stats().BodyBytesInFlight; got < 70_000 || got > 120_000 {
+	if got := svc.Stats().BodyBytesInFlight; got < 75_000 || got > 120_000 {
 		t.Errorf("%d bytes in flight", got)
 	}
-	_ = w.CloseWithError(errors.New("the caller leaves"))
-	<-ended
+	for range 3 {
+		g.open <- struct{}{}
+		if err := <-answered; err != nil {
+			t.Error(err)
+		}
+	}
 	idle(t, svc)
 	for protocol, client := range compressed {
 		if _, err := client.Predict(t.Context(), noise); err != nil {

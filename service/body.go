@@ -2,12 +2,17 @@ package service
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
+	"slices"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	inferencev1connect "github.com/mienproject/mien/gen/inference/v1/inferencev1connect"
@@ -23,27 +28,41 @@ const (
 	refusalPatience = 100 * time.Millisecond
 	// mostInflation is how much gzip can make of a byte.
 	mostInflation = 1032
+	// A body is slow when fewer than slowBytes of it come in slowTime. It has to go
+	// when it is in the way of others.
+	slowBytes = 16 << 10
+	slowTime  = time.Second
+	// prefixSize is the size of what is before each message of a stream and of
+	// gRPC: a byte of flags, the first of which tells that the message is
+	// compressed, and its length.
+	prefixSize = 5
 )
 
 // body is a request's body within its limits. It counts its bytes, takes them
-// from those that all requests have together, and fails for good when one of the
-// limits is reached, with an error that Connect passes on to the caller in its
-// protocol. It is not safe for concurrent use, but for interrupt.
+// from those that all requests have together as they come, so that slow callers
+// hold no more than they have sent, and fails for good when one of the limits is
+// reached, with an error that Connect passes on to the caller in its protocol. It
+// is not safe for concurrent use, but for interrupt and what admission.makeRoom
+// does.
 type body struct {
 	io.ReadCloser
-	service    *Service
-	call       *Call
-	control    *http.ResponseController
-	ctx        context.Context // of the request
-	declared   int64           // its length; -1 when unknown
-	limit      int64           // of one message
-	images     int64           // that limit holds, in bytes
-	left       int64           // of limit
-	held       int64           // what it has taken from all requests' bytes
-	inflating  int64           // what it has taken of the part for compressed ones
-	settled    bool            // it takes no more
-	admitted   bool            // it counts as a request in flight
-	compressed bool            // each byte may become many
+	service  *Service
+	call     *Call
+	control  *http.ResponseController
+	ctx      context.Context // of the request
+	declared int64           // its length; -1 when unknown
+	limit    int64           // of one message
+	images   int64           // that limit holds, in bytes
+	left     int64           // of limit
+	turn     int64           // what it has taken of admission.inflating
+	whole    bool            // the message has come
+	settled  bool            // it has been read, and takes no more
+	// compressed tells that each byte may become many; query that the message is in
+	// the URL; enveloped that each message has a prefix, of which so much has come.
+	compressed, query, enveloped bool
+	http1                        bool
+	prefix                       [prefixSize]byte
+	prefixed                     int
 
 	// streamed tells a stream of messages; between them it may idle, for so long.
 	streamed bool
@@ -53,6 +72,18 @@ type body struct {
 	// timer interrupts a Read that takes too long.
 	timer *time.Timer
 	err   error
+
+	// pace is when the last slowBytes were complete, in Unix nanoseconds, and since
+	// how many have come after them.
+	pace  atomic.Int64
+	since int
+
+	// Guarded by admission.reading's lock. held is what it has taken from all
+	// requests' bytes; admitted tells that it counts as a request in flight, and
+	// evicted that it had to make room for others.
+	held     loan
+	admitted bool
+	evicted  bool
 
 	mu    sync.Mutex
 	ended bool // the request: its writer is no more
@@ -74,21 +105,20 @@ func (s *Service) bounded(w http.ResponseWriter, r *http.Request) *body {
 	}
 	b.limit = maxMessage(b.images)
 	b.left = b.limit
-	for _, name := range []string{"Content-Encoding", "Connect-Content-Encoding", "Grpc-Encoding"} {
-		if encoding := r.Header.Get(name); encoding != "" && encoding != "identity" {
-			b.compressed = true
-		}
+	b.http1 = r.ProtoMajor == 1
+	contentType := r.Header.Get("Content-Type")
+	b.enveloped = strings.HasPrefix(contentType, "application/grpc") || strings.HasPrefix(contentType, "application/connect+")
+	encodings := []string{r.Header.Get("Content-Encoding"), r.Header.Get("Connect-Content-Encoding"), r.Header.Get("Grpc-Encoding")}
+	if b.query = r.Method == http.MethodGet; b.query {
+		b.declared = int64(len(r.URL.RawQuery))
+		encodings = []string{r.URL.Query().Get("compression")}
 	}
-	if r.Method == http.MethodGet {
-		if encoding := r.URL.Query().Get("compression"); encoding != "" && encoding != "identity" {
-			b.declared, b.compressed = int64(len(r.URL.RawQuery)), true
-		}
-	}
+	b.compressed = slices.ContainsFunc(encodings, func(e string) bool { return e != "" && e != "identity" })
 	if b.streamed {
 		b.idle = s.config.StreamIdle
 	} else if b.declared > b.limit {
 		// Said to be too large: nothing has to be read to refuse it.
-		b.err = b.over()
+		_ = b.over()
 	}
 	b.call.body = b
 	return b
@@ -123,28 +153,24 @@ func (b *body) admit(single bool) error {
 
 func (b *body) reserve(single bool) error {
 	a := b.service.admission
-	if err := a.arrive(single); err != nil {
+	if err := a.arrive(b, single); err != nil {
 		return err
 	}
-	b.admitted = true
 	if b.err != nil || b.streamed {
 		return nil
 	}
-	reserve := max(b.declared, 0)
-	if b.compressed {
-		reserve = b.limit
-		if b.declared >= 0 {
-			reserve = min(b.limit, b.declared*mostInflation)
+	if b.query {
+		if b.compressed {
+			return b.unpack(b.declared)
 		}
-		if err := a.inflate(reserve); err != nil {
-			return err
-		}
-		b.inflating = reserve
+		return nil
 	}
-	if err := a.reserve(reserve); err != nil {
+	// There has to be room for all of it, which is yet taken as it comes: a length
+	// is easily told.
+	if err := a.roomFor(b.declared); err != nil {
 		return err
 	}
-	b.held = reserve
+	b.reads()
 	return nil
 }
 
@@ -167,59 +193,175 @@ func (b *body) Read(p []byte) (int, error) {
 	b.timer.Stop()
 	if n > 0 && b.began.IsZero() {
 		b.began = time.Now()
-		if b.streamed && b.compressed {
-			if err := b.take(b.limit); err != nil {
-				return 0, err
-			}
+		if b.streamed {
+			b.reads()
 		}
 	}
 	if int64(n) > b.left {
 		n, b.left = int(b.left), 0
-		b.err = b.over()
-		return n, b.err
+		return n, b.over()
 	}
 	b.left -= int64(n)
-	if more := b.limit - b.left - b.held; more > 0 && !b.settled {
-		if err := b.take(more); err != nil {
-			return 0, err
-		}
+	if b.since += n; b.since >= slowBytes {
+		b.since = 0
+		b.pace.Store(time.Now().UnixNano())
 	}
 	if errors.Is(err, os.ErrDeadlineExceeded) {
-		b.err = b.late()
-		return n, b.err
+		return n, b.late()
+	}
+	if err != nil && b.http1 && !errors.Is(err, io.EOF) {
+		return n, b.fail(broken(err))
+	}
+	if b.whole || b.settled {
+		return n, err
+	}
+	come := b.limit - b.left
+	b.whole = b.complete(p[:n], err)
+	failed := b.take(come)
+	if failed == nil && b.whole {
+		failed = b.arrived(come)
+	}
+	if failed != nil {
+		return 0, b.fail(failed)
 	}
 	return n, err
 }
 
-// take takes n more bytes from those of all requests. A single call is refused
-// when there are not enough; a stream waits, and its caller feels it.
-func (b *body) take(n int64) error {
-	a := b.service.admission
-	var err error
+// complete tells that with p all of the message has come.
+func (b *body) complete(p []byte, err error) bool {
+	if !b.enveloped {
+		return errors.Is(err, io.EOF)
+	}
+	b.prefixed += copy(b.prefix[b.prefixed:], p)
+	size := int64(binary.BigEndian.Uint32(b.prefix[1:]))
+	come := b.limit - b.left
+	return b.prefixed == prefixSize && come >= prefixSize+size
+}
+
+// arrived is called when all of the message has come, so many bytes.
+func (b *body) arrived(size int64) error {
+	b.readsNoMore()
+	if !b.hold(loan{}) {
+		return errSlow
+	}
+	if b.compressed && (!b.enveloped || b.prefix[0]&1 != 0) {
+		return b.unpack(size)
+	}
+	return nil
+}
+
+// unpack waits for the turn of a compressed message to be unpacked, of which so
+// many bytes have come, and takes what it may become. Those who have their turn
+// wait for nothing: neither for the rest of the message nor for memory.
+func (b *body) unpack(size int64) error {
+	becomes := min(b.limit, size*mostInflation)
 	if b.streamed {
+		if err := b.take(becomes); err != nil {
+			return err
+		}
+	}
+	limit := b.service.limit(b.ctx)
+	ctx, cancel := context.WithTimeout(b.ctx, limit)
+	defer cancel()
+	turn, err := b.service.admission.inflate(ctx, becomes)
+	if err != nil {
+		if b.ctx.Err() == nil {
+			err = fmt.Errorf("%w: too many compressed messages came for %v; try again later, or without compression", errOverloaded, limit)
+		}
+		return err
+	}
+	b.turn = turn
+	return b.take(becomes)
+}
+
+// take makes what is held size bytes, if it is less. A single call is refused
+// when there are not enough; a stream waits, and its caller feels it.
+func (b *body) take(size int64) error {
+	more := b.lacks(size)
+	if more <= 0 {
+		return nil
+	}
+	a := b.service.admission
+	got := loan{bytes: more, streamed: b.streamed}
+	if !b.streamed {
+		if err := a.reserve(more); err != nil {
+			return err
+		}
+	} else {
 		ctx, cancel := context.WithTimeout(b.ctx, b.service.config.Timeout)
 		defer cancel()
-		if b.compressed && b.inflating == 0 {
-			if err = a.inflating.Acquire(ctx, n); err == nil {
-				b.inflating = n
-			}
-		}
-		if err == nil {
-			err = a.await(ctx, n)
-		}
+		// While it waits it is not its caller who is slow.
+		reading := false
+		var err error
+		got, err = a.reserveStreamed(ctx, more, func() { reading = b.readsNoMore() || reading })
 		if err != nil && b.ctx.Err() == nil {
 			err = fmt.Errorf("%w: no memory for the next image within %v; try again later", errOverloaded, b.service.config.Timeout)
 		}
-	} else {
-		err = a.reserve(n)
+		if err != nil {
+			return err
+		}
+		if reading {
+			b.reads()
+		}
 	}
-	if err != nil {
-		told, _ := tell(b.call, err)
-		b.err = told
-		return told
+	if !b.hold(got) {
+		a.release(got)
+		return errSlow
 	}
-	b.held += n
 	return nil
+}
+
+// lacks is how much less than n bytes it holds.
+func (b *body) lacks(n int64) int64 {
+	r := &b.service.admission.reading
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if b.held.spare {
+		return 0
+	}
+	return n - b.held.bytes
+}
+
+// hold adds what has been taken to what is held, unless the body had to make room.
+func (b *body) hold(more loan) bool {
+	r := &b.service.admission.reading
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if b.evicted {
+		return false
+	}
+	b.held.bytes += more.bytes
+	b.held.streamed, b.held.spare = b.streamed, b.held.spare || more.spare
+	return true
+}
+
+// reads tells that from now on the body waits for its caller, who may be slow.
+func (b *body) reads() {
+	b.since = 0
+	b.pace.Store(time.Now().UnixNano())
+	r := &b.service.admission.reading
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !b.evicted {
+		r.bodies[b] = struct{}{}
+	}
+}
+
+// readsNoMore is the end of what reads has begun, if it has.
+func (b *body) readsNoMore() (did bool) {
+	r := &b.service.admission.reading
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	_, did = r.bodies[b]
+	delete(r.bodies, b)
+	return did
+}
+
+// fail ends the body, and tells the caller why.
+func (b *body) fail(err error) error {
+	told, _ := tell(b.call, err)
+	b.err = told
+	return told
 }
 
 // watch interrupts the Read that follows when it takes too long.
@@ -251,39 +393,35 @@ func (b *body) bound(set func(*http.ResponseController, time.Time) error, at tim
 // settle gives back what is held beyond size, when a message has been read.
 func (b *body) settle(size int64) {
 	b.settled = true
-	b.deflate()
-	if over := b.held - size; over > 0 {
-		b.service.admission.release(over)
-		b.held = size
+	b.readsNoMore()
+	b.unpacked()
+	if over := b.held.bytes - size; over > 0 {
+		b.service.admission.release(loan{bytes: over, streamed: b.streamed})
+		b.held.bytes = size
 	}
 }
 
-// deflate gives back the part for compressed bodies.
-func (b *body) deflate() {
-	if b.inflating > 0 {
-		b.service.admission.inflating.Release(b.inflating)
-		b.inflating = 0
-	}
+// unpacked ends what unpack has begun, if it has.
+func (b *body) unpacked() {
+	b.service.admission.inflating.Release(b.turn)
+	b.turn = 0
 }
 
 // exchange makes what is held that of the answer.
 func (b *body) exchange(size int64) error {
 	b.settle(size)
-	if more := size - b.held; more > 0 {
-		return b.take(more)
-	}
-	return nil
+	return b.take(size)
 }
 
 // next begins the next message of a stream. What is held for the last one is the
 // caller's to release.
-func (b *body) next() (held int64) {
+func (b *body) next() (held loan) {
 	held = b.held
-	b.held, b.left, b.settled, b.began = 0, b.limit, false, time.Time{}
+	b.held, b.left, b.whole, b.settled, b.began, b.prefixed = loan{}, b.limit, false, false, time.Time{}, 0
 	return held
 }
 
-// end gives back all that the request held.
+// end gives back all that the request held. It may be called again.
 func (b *body) end() {
 	b.mu.Lock()
 	b.ended = true
@@ -291,30 +429,40 @@ func (b *body) end() {
 	if b.timer != nil {
 		b.timer.Stop()
 	}
-	b.deflate()
-	if b.held > 0 {
-		b.service.admission.release(b.held)
-	}
+	b.settle(0)
+	b.service.admission.release(b.held)
+	b.held = loan{}
 	if b.admitted {
 		b.service.admission.depart()
+		b.admitted = false
 	}
-	b.held, b.admitted = 0, false
+}
+
+// broken is why a body breaks off on HTTP/1.1: its caller has left, or is there and
+// sends what is no HTTP. HTTP/2 tells both by ending the stream.
+func broken(err error) error {
+	// What else can go wrong, broken chunks above all, net/http tells in words only.
+	var network net.Error
+	if errors.As(err, &network) || errors.Is(err, io.ErrUnexpectedEOF) || strings.HasSuffix(err.Error(), "EOF reading trailer") {
+		return context.Canceled
+	}
+	return fmt.Errorf("%w: %v", errBody, err) //nolint:errorlint // its text only
 }
 
 func (b *body) over() error {
-	told, _ := tell(b.call, fmt.Errorf("%w: the message is larger than %d bytes, which hold %d bytes of images in base64",
+	return b.fail(fmt.Errorf("%w: the message is larger than %d bytes, which hold %d bytes of images in base64",
 		errTooManyBytes, b.limit, b.images))
-	return told
 }
 
 func (b *body) late() error {
 	err := context.DeadlineExceeded
 	switch {
+	case !b.hold(loan{}):
+		err = errSlow
 	case b.streamed && b.service.admission.draining():
 		err = errDraining
 	case b.streamed && b.began.IsZero() && b.ctx.Err() == nil:
 		err = deadlineError(fmt.Sprintf("no image came for %v", b.idle))
 	}
-	told, _ := tell(b.call, err)
-	return told
+	return b.fail(err)
 }

@@ -21,9 +21,11 @@ var (
 	errUnknownModel = errors.New("unknown model")
 	errNoJSON       = errors.New("this is not what was to be posted")
 	errForm         = errors.New("this form cannot be used")
+	errBody         = errors.New("the body is not as HTTP has it")
 	errTooManyBytes = errors.New("too many bytes")
 	errTooManyItems = errors.New("too many images")
 	errOverloaded   = errors.New("overloaded")
+	errSlow         = fmt.Errorf("%w: the request came slower than 16 KiB/s, and others needed its place; try again later", errOverloaded)
 	errDraining     = errors.New("this server is shutting down; try another one")
 )
 
@@ -56,6 +58,7 @@ var table = []struct {
 	{is: errOptions, reason: "INVALID_OPTIONS", code: connect.CodeInvalidArgument},
 	{is: errNoJSON, reason: "INVALID_JSON", code: connect.CodeInvalidArgument},
 	{is: errForm, reason: "INVALID_FORM", code: connect.CodeInvalidArgument},
+	{is: errBody, reason: "INVALID_BODY", code: connect.CodeInvalidArgument},
 	{is: photo.ErrPixels, reason: "INVALID_PIXELS", code: connect.CodeInvalidArgument},
 	{is: photo.ErrTooManyPixels, reason: "TOO_MANY_PIXELS", code: connect.CodeInvalidArgument},
 	{is: errTooManyItems, reason: "TOO_MANY_IMAGES", code: connect.CodeInvalidArgument},

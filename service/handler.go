@@ -105,6 +105,7 @@ func (s *Service) gate(ctx context.Context, spec connect.Spec, peer connect.Peer
 		return ctx, nil
 	}
 	single := spec.StreamType == connect.StreamTypeUnary
+	call.body.ctx = ctx
 	// A body that does not come must not keep a caller past its deadline. The
 	// second more leaves the deadline itself to whoever looks at ctx.
 	if deadline, ok := ctx.Deadline(); ok && single && time.Until(deadline) < s.config.Timeout {
@@ -215,6 +216,15 @@ func (z *boundedGzip) Read(p []byte) (int, error) {
 	return 0, told
 }
 
+// protobuf is what Connect gives a codec to read or to write.
+func protobuf(message any) (proto.Message, error) {
+	m, ok := message.(proto.Message)
+	if !ok {
+		return nil, fmt.Errorf("%T is no protobuf message", message)
+	}
+	return m, nil
+}
+
 // protoCodec is Connect's own, but that it reads no more of a batch than it takes
 // to see that it has too many images: millions of empty ones fit into little.
 type protoCodec struct{}
@@ -227,18 +237,18 @@ func (c protoCodec) Marshal(message any) ([]byte, error) { return c.MarshalAppen
 
 // MarshalAppend spares Connect a copy.
 func (protoCodec) MarshalAppend(dst []byte, message any) ([]byte, error) {
-	m, ok := message.(proto.Message)
-	if !ok {
-		return nil, fmt.Errorf("%T is no protobuf message", message)
+	m, err := protobuf(message)
+	if err != nil {
+		return nil, err
 	}
 	return proto.MarshalOptions{}.MarshalAppend(dst, m)
 }
 
 // Unmarshal implements connect.Codec.
 func (protoCodec) Unmarshal(data []byte, message any) error {
-	m, ok := message.(proto.Message)
-	if !ok {
-		return fmt.Errorf("%T is no protobuf message", message)
+	m, err := protobuf(message)
+	if err != nil {
+		return err
 	}
 	if _, batch := m.(*inferencev1.PredictBatchRequest); batch {
 		data = firstFields(data, mostItems+1)
@@ -303,18 +313,18 @@ func (c jsonCodec) Marshal(message any) ([]byte, error) { return c.MarshalAppend
 
 // MarshalAppend spares Connect a copy.
 func (c jsonCodec) MarshalAppend(dst []byte, message any) ([]byte, error) {
-	m, ok := message.(proto.Message)
-	if !ok {
-		return nil, fmt.Errorf("%T is no protobuf message", message)
+	m, err := protobuf(message)
+	if err != nil {
+		return nil, err
 	}
 	return jsonMarshal.MarshalAppend(dst, m)
 }
 
 // Unmarshal implements connect.Codec.
 func (c jsonCodec) Unmarshal(data []byte, message any) error {
-	m, ok := message.(proto.Message)
-	if !ok {
-		return fmt.Errorf("%T is no protobuf message", message)
+	m, err := protobuf(message)
+	if err != nil {
+		return err
 	}
 	if len(data) == 0 {
 		return errors.New("an empty body is no JSON object")
@@ -324,8 +334,7 @@ func (c jsonCodec) Unmarshal(data []byte, message any) error {
 	if _, batch := m.(*inferencev1.PredictBatchRequest); batch && itemsInJSON(data, most) > most {
 		return fmt.Errorf("a batch has at most %d images", mostItems)
 	}
-	err := jsonUnmarshal.Unmarshal(data, m)
-	if err == nil {
+	if err = jsonUnmarshal.Unmarshal(data, m); err == nil {
 		return nil
 	}
 	text := err.Error()

@@ -53,11 +53,14 @@ func (s *Service) PredictHandler() http.Handler {
 		p := prediction{service: s, w: w, call: call, accept: accepted(r.Header.Values("Accept"))}
 		body := s.bounded(w, r)
 		defer body.end()
+		body.compressed = false // what comes is taken as it is
 		r.Body = body
 		if err := p.run(ctx, r); err != nil {
 			p.fail(ctx, err)
 			if call.Reason == "TOO_MANY_BYTES" {
-				// Most clients do not look for an answer before they have sent all.
+				// Most clients do not look for an answer before they have sent all. It is
+				// no request in flight any more.
+				body.end()
 				_, _ = io.CopyN(io.Discard, body.ReadCloser, 4*body.limit) // the caller may have left
 			}
 		}
@@ -247,9 +250,14 @@ func readOld(body []byte, req *inferencev1.Image) error {
 	if !utf8.Valid(body) {
 		return oldError{oldNoJSON + ": this is not UTF-8", errNoJSON}
 	}
+	// The old system took these names and no others. Package json would take them in
+	// any case, but of several that differ in case only, it takes the first for what
+	// is none of them.
 	var old struct {
-		ID    *string `json:"img_id"`
-		Image *string `json:"img_b64"`
+		OtherID    ignored `json:"IMG_ID"`
+		ID         *string `json:"img_id"`
+		OtherImage ignored `json:"IMG_B64"`
+		Image      *string `json:"img_b64"`
 	}
 	if !bytes.HasPrefix(bytes.TrimLeft(body, " \t\r\n"), []byte("{")) {
 		return oldError{oldNoJSON, errNoJSON} // null would do for Go
@@ -280,6 +288,12 @@ func readOld(body []byte, req *inferencev1.Image) error {
 	req.RawData = raw
 	return nil
 }
+
+// ignored is any JSON.
+type ignored struct{}
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (*ignored) UnmarshalJSON([]byte) error { return nil }
 
 const (
 	mostParts = 16

@@ -1,6 +1,7 @@
 package service_test
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/base64"
@@ -10,13 +11,17 @@ import (
 	"image"
 	"io"
 	"mime/multipart"
+	"net"
 	"net/http"
+	"net/http/httputil"
 	"net/textproto"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"connectrpc.com/connect"
 
 	"github.com/mienproject/mien/face"
 	"github.com/mienproject/mien/service"
@@ -126,6 +131,11 @@ func TestPredictPath(t *testing.T) {
 		{name: "old, data URL", typed: [2]string{oldJSON, `{"img_id":"a","img_b64":"data:image/jpeg;base64,` + b64 + `"}`}},
 		{name: "old, charset", typed: [2]string{"application/json; charset=utf-8", `{"img_id":"a","img_b64":"` + b64 + `"}`}},
 		{name: "old, unknown field", typed: [2]string{oldJSON, `{"img_id":"a","x":[1],"img_b64":"` + b64 + `"}`}},
+		{name: "old, names in another case beside", typed: [2]string{oldJSON, `{"IMG_ID":1,"img_id":"a","Img_Id":[],"img_b64":"` + b64 + `","IMG_B64":"??","Img_b64":{}}`}},
+		{name: "old, names escaped", typed: [2]string{oldJSON, `{"\u0069mg_id":"a","img\u005fb64":"` + b64 + `"}`}},
+		{name: "old, the last one counts", typed: [2]string{oldJSON, `{"img_id":"","img_b64":"??","img_id":"a","img_b64":"` + b64 + `"}`}},
+		{name: "old, id in another case", typed: [2]string{oldJSON, `{"IMG_ID":"a","Img_Id":"a","img_b64":"` + b64 + `"}`}, status: 200, reason: "INVALID_JSON", message: "image id not exists.", whole: true},
+		{name: "old, image in another case", typed: [2]string{oldJSON, `{"img_id":"a","IMG_B64":"` + b64 + `","img_B64":"` + b64 + `"}`}, status: 200, reason: "EMPTY_IMAGE", message: "inference failed: "},
 		{name: "old, broken lines", typed: [2]string{oldJSON, `{"img_id":"a","img_b64":"` + b64[:76] + `\r\n` + b64[76:] + `\n"}`}},
 		{name: "old, no padding", typed: [2]string{oldJSON, `{"img_id":"a","img_b64":"` + strings.TrimRight(b64, "=") + `"}`}},
 		{name: "old, declared as a form", typed: [2]string{asForm, ` {"img_id":"a","img_b64":"` + b64 + `"}`}},
@@ -379,3 +389,78 @@ func (r *recorder) Header() http.Header             { return r.header }
 func (r *recorder) WriteHeader(status int)          { r.status = status }
 func (r *recorder) Write(p []byte) (int, error)     { return r.body.Write(p) }
 func (r *recorder) SetReadDeadline(time.Time) error { return nil }
+
+// TestBrokenChunks: who sends a body that is broken as HTTP is told so, for he is
+// still there. Who leaves in the middle of one has left.
+func TestBrokenChunks(t *testing.T) {
+	const connectJSON, predict = "application/json", "/inference.v1.Inference/Predict"
+	ways := map[string]struct {
+		path, contentType, begin string
+		status                   int
+		told                     []string
+	}{
+		"image":    {"/predict", "image/jpeg", "\xff\xd8\xff", 400, []string{"Mien-Reason: INVALID_BODY", `"message":"the body is not as HTTP has it: `}},
+		"form":     {"/predict", "multipart/form-data; boundary=x", "--x\r\nContent-Disposition: form-data; name=image\r\n\r\nabc", 400, []string{"Mien-Reason: INVALID_BODY"}},
+		"old":      {"/predict", "application/json", `{"img_id":`, 200, []string{"Mien-Reason: INVALID_BODY", `"message":"inference failed: the body`}},
+		"connect":  {predict, connectJSON, `{"rawData":`, 400, []string{`{"code":"invalid_argument","message":"the body is not as HTTP has it: `, `"reason":"INVALID_BODY"`}},
+		"old name": {"/Inference/Predict", connectJSON, `{"rawData":`, 400, []string{`"reason":"INVALID_BODY"`}},
+		"gRPC-Web": {predict, "application/grpc-web+proto", "\x00\x00\x00\x00\x10abc", 200, []string{"Grpc-Status: 3", "Grpc-Message: the body is not as HTTP has it"}},
+		"batch":    {predict + "Batch", "application/connect+json", "\x00\x00\x00\x00\x10{", 200, []string{`"code":"invalid_argument"`, `"reason":"INVALID_BODY"`}},
+	}
+	calls := make(chan service.Call, 1)
+	_, url := start(t, one, func(c *service.Config) {
+		c.Observe = func(_ context.Context, call *service.Call) { calls <- *call }
+	})
+	dial := func(t *testing.T, name, rest string) net.Conn {
+		t.Helper()
+		w := ways[name]
+		conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", strings.TrimPrefix(url, "http://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = conn.Close() })
+		if _, err := fmt.Fprintf(conn, "POST %s HTTP/1.1\r\nHost: x\r\nContent-Type: %s\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n%s",
+			w.path, w.contentType, len(w.begin), w.begin, rest); err != nil {
+			t.Fatal(err)
+		}
+		return conn
+	}
+	for name, w := range ways {
+		for what, rest := range map[string]string{
+			"no length": "zz\r\n", "no end": "3\r\nabcdef\r\n", "a length without end": strings.Repeat("0", 5000),
+			"no trailer": "0\r\nthis is none\r\n\r\n",
+		} {
+			t.Run(name+"/"+what, func(t *testing.T) {
+				conn := dial(t, name, rest)
+				res, err := http.ReadResponse(bufio.NewReader(conn), nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer res.Body.Close()
+				answer, err := httputil.DumpResponse(res, true)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if res.StatusCode != w.status {
+					t.Errorf("%s, want %d", res.Status, w.status)
+				}
+				for _, told := range w.told {
+					if !bytes.Contains(answer, []byte(told)) {
+						t.Errorf("it does not tell %q:\n%s", told, answer)
+					}
+				}
+				if call := <-calls; call.Code != connect.CodeInvalidArgument || call.Reason != "INVALID_BODY" {
+					t.Errorf("observed %v, %q", call.Code, call.Reason)
+				}
+			})
+		}
+		for where, rest := range map[string]string{"a chunk": "3\r\na", "a length": "3", "the trailer": "0\r\n"} {
+			t.Run(name+"/leaves in "+where, func(t *testing.T) {
+				_ = dial(t, name, rest).Close()
+				if call := <-calls; call.Code != connect.CodeCanceled {
+					t.Errorf("observed %v, %q", call.Code, call.Reason)
+				}
+			})
+		}
+	}
+}

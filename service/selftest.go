@@ -5,6 +5,7 @@ import (
 	_ "embed" // the picture
 	"fmt"
 	"math"
+	"strings"
 
 	"github.com/mienproject/mien/face"
 	"github.com/mienproject/mien/photo"
@@ -42,10 +43,35 @@ func (s *Service) SelfTest(ctx context.Context) error {
 			return fmt.Errorf("model %q: self-test: %w", m.Name, err)
 		}
 		if !isSelfTestFace(faces, info.Landmarks) {
-			return fmt.Errorf("model %q: self-test: the picture has one face, at %v; found were %+v", m.Name, selfTestBox, faces)
+			return fmt.Errorf("model %q: self-test: the built-in picture has one face, at %s; this model finds %s: its file may be damaged, or another network than it looks like",
+				m.Name, place(face.Face{Box: selfTestBox, Landmarks: &face.Landmarks{LeftEye: selfTestLeft, RightEye: selfTestRight}}), places(faces))
 		}
 	}
 	return nil
+}
+
+// places tells where faces are, of a few of them.
+func places(faces []face.Face) string {
+	if len(faces) == 0 {
+		return "none"
+	}
+	const most = 3
+	var told []string
+	for _, f := range faces[:min(most, len(faces))] {
+		told = append(told, place(f))
+	}
+	if len(faces) > most {
+		told = append(told, fmt.Sprintf("%d more", len(faces)-most))
+	}
+	return strings.Join(told, ", ")
+}
+
+func place(f face.Face) string {
+	told := fmt.Sprintf("(%.0f, %.0f) to (%.0f, %.0f)", f.Box.MinX, f.Box.MinY, f.Box.MaxX, f.Box.MaxY)
+	if l := f.Landmarks; l != nil {
+		told += fmt.Sprintf(" with eyes at (%.0f, %.0f) and (%.0f, %.0f)", l.LeftEye.X, l.LeftEye.Y, l.RightEye.X, l.RightEye.Y)
+	}
+	return told
 }
 
 func isSelfTestFace(faces []face.Face, landmarks bool) bool {

@@ -43,10 +43,11 @@ type Config struct {
 	// MaxRequests is how many requests may be in flight, streams among them. What
 	// comes beyond is refused as OVERLOADED before its body is read.
 	MaxRequests int
-	// MaxBodyBytes bounds the bodies of all requests in flight, by their declared
-	// length or else by what has come. What comes beyond is refused as OVERLOADED;
-	// a stream waits. A body that is compressed counts as what it may become until
-	// it has been read.
+	// MaxBodyBytes bounds what has come of the bodies of all requests in flight. A
+	// call for whose declared length or next bytes there is no room is refused as
+	// OVERLOADED, unless a slower one can make room; streams, which have at most
+	// half, wait. A body that is compressed counts as what it may become while it
+	// is unpacked.
 	MaxBodyBytes int64
 	// MaxPixels bounds width times height of one image.
 	MaxPixels int64
@@ -123,15 +124,17 @@ func (c Config) Validate() error {
 	const most = math.MaxInt32
 	check(c.MaxImageBytes >= 1 && c.MaxImageBytes <= most/2, "--max-image-bytes: %d is not between 1 and %d", c.MaxImageBytes, most/2)
 	check(c.MaxBatchBytes >= 1 && c.MaxBatchBytes <= most/2, "--max-batch-bytes: %d is not between 1 and %d", c.MaxBatchBytes, most/2)
+	messages := c.MaxImageBytes <= most/2 && c.MaxBatchBytes <= most/2 // or their size is not the one to tell of
 	check(c.MaxRequests >= 1, "--max-requests: %d is not above 0", c.MaxRequests)
 	largest := c.largestMessage()
-	check(c.MaxBodyBytes >= largest, "--max-body-bytes: %d is below %d, the largest message that --max-image-bytes and --max-batch-bytes allow", c.MaxBodyBytes, largest)
+	check(c.MaxBodyBytes >= largest || !messages, "--max-body-bytes: %d is below %d, the largest message that --max-image-bytes and --max-batch-bytes allow", c.MaxBodyBytes, largest)
 	check(c.MaxPixels >= 1 && c.MaxPixels <= most, "--max-pixels: %d is not between 1 and %d", c.MaxPixels, most)
 	check(c.MaxInflightBytes >= 1<<20, "--max-inflight-bytes: %d is below 1MiB, in which no image can be decoded", c.MaxInflightBytes)
 	check(c.Workers >= 1 && c.Workers <= mostWorkers, "--workers: %d is not between 1 and %d", c.Workers, mostWorkers)
 	check(c.Queue >= 0, "--queue: %d is below 0", c.Queue)
 	check(c.Timeout > 0, "--timeout: %v is not above 0", c.Timeout)
-	check(c.DefaultTimeout > 0 && c.DefaultTimeout <= c.Timeout, "--default-timeout: %v is not between 0 and --timeout, %v", c.DefaultTimeout, c.Timeout)
+	check(c.DefaultTimeout > 0, "--default-timeout: %v is not above 0", c.DefaultTimeout)
+	check(c.DefaultTimeout <= c.Timeout || c.Timeout <= 0, "--default-timeout: %v is above --timeout, %v, which no call may exceed: lower the one or raise the other", c.DefaultTimeout, c.Timeout)
 	check(c.StreamIdle > 0, "--stream-idle-timeout: %v is not above 0", c.StreamIdle)
 	check(c.Logger != nil, "a logger is needed")
 	return errors.Join(errs...)

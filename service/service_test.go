@@ -771,27 +771,28 @@ func TestSelfTest(t *testing.T) {
 		landmarks bool
 		faces     []face.Face
 		err       error
-		passes    bool
+		told      string // nothing: it passes
 	}{
-		{"right", true, []face.Face{right}, nil, true},
-		{"right, model without landmarks", false, []face.Face{bare}, nil, true},
-		{"no face", true, nil, nil, false},
-		{"two faces", true, []face.Face{right, right}, nil, false},
-		{"elsewhere", false, []face.Face{{Box: face.Box{MaxX: 100, MaxY: 100}}}, nil, false},
-		{"eyes swapped", true, []face.Face{mirrored}, nil, false},
-		{"landmarks missing", true, []face.Face{bare}, nil, false},
-		{"broken", true, nil, errors.New("out of order"), false},
+		{"right", true, []face.Face{right}, nil, ""},
+		{"right, model without landmarks", false, []face.Face{bare}, nil, ""},
+		{"no face", true, nil, nil, "finds none"},
+		{"two faces", true, []face.Face{right, right}, nil, "finds (62, 80) to (250, 340) with eyes at (114, 185) and (205, 183), (62, 80)"},
+		{"many faces", true, []face.Face{right, right, right, right, right}, nil, ", 2 more: "},
+		{"elsewhere", false, []face.Face{{Box: face.Box{MaxX: 100, MaxY: 100}}}, nil, "at (60, 85) to (254, 339) with eyes at (115, 184) and (203, 183); this model finds (0, 0) to (100, 100)"},
+		{"eyes swapped", true, []face.Face{mirrored}, nil, "eyes at (205, 183) and (114, 185)"},
+		{"landmarks missing", true, []face.Face{bare}, nil, "finds (62, 80) to (250, 340): "},
+		{"broken", true, nil, errors.New("out of order"), "out of order"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			svc, _ := start(t, stub{info: face.Info{Landmarks: c.landmarks}, detect: func(context.Context, image.Image, face.Options) ([]face.Face, error) {
 				return c.faces, c.err
 			}}, func(c *service.Config) { c.Models = c.Models[:1]; c.MaxPixels = 10 })
 			err := svc.SelfTest(t.Context())
-			if (err == nil) != c.passes {
+			if (err == nil) != (c.told == "") {
 				t.Errorf("%v", err)
 			}
-			if err != nil && !strings.Contains(err.Error(), `"stub"`) {
-				t.Errorf("%v does not name the model", err)
+			if err != nil && (!strings.Contains(err.Error(), `"stub"`) || !strings.Contains(err.Error(), c.told)) {
+				t.Errorf("%v does not tell the model, or %q", err, c.told)
 			}
 		})
 	}

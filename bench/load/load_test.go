@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/mienproject/mien/face/facetest"
@@ -59,7 +60,9 @@ func (stalling) close()                            {}
 
 // TestOpenLoop: calls do not wait for answers, up to the bound, and each is
 // counted once.
-func TestOpenLoop(t *testing.T) {
+func TestOpenLoop(t *testing.T) { synctest.Test(t, testOpenLoop) }
+
+func testOpenLoop(t *testing.T) {
 	s := stalling{make(chan error)}
 	p := plan{photos: make([][]byte, 1), rate: 1000, time: 100 * time.Millisecond, constant: true, most: 40}
 	go func() {

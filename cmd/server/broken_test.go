@@ -20,7 +20,7 @@ import (
 // part of the file ends, with headers that lie or belong to another format,
 // bombs, and noise. Each gets its reason, and the next good request its answer.
 func TestBrokenFiles(t *testing.T) {
-	s := start(t)
+	s := start(t, patient...)
 	client := grpcClient(t, s.url)
 	good := &inferencev1.Image{RawData: make([]byte, 64*64), Width: 64, Height: 64, PixelFormat: inferencev1.PixelFormat_PIXEL_FORMAT_GRAY8}
 	files := brokenFiles(t)

@@ -62,24 +62,24 @@ type config struct {
 	ONNXRuntime string   `group:"Models" name:"onnxruntime" placeholder:"FILE" help:"Shared library of ONNX Runtime, which all models but pigo need. Without it, the server looks beside its binary and in the system's library folders."`
 	ModelMirror string   `group:"Models" name:"model-mirror" placeholder:"URL" help:"Where to fetch known models from, as URL/NAME/FILE, instead of from their publishers."`
 
-	MaxImageBytes    byteSize      `group:"Limits" default:"${max_image_bytes}" placeholder:"SIZE" help:"Largest image, as it comes (default ${max_image_bytes}). Messages may be a third larger, so that base64 fits."`
-	MaxBatchBytes    byteSize      `group:"Limits" default:"${max_batch_bytes}" placeholder:"SIZE" help:"All images of a batch together (default ${max_batch_bytes}), of which there may be 100."`
-	MaxRequests      int           `group:"Limits" default:"${max_requests}" placeholder:"N" help:"Requests in flight, open streams among them (default ${max_requests}). What comes beyond is refused as OVERLOADED before its body is read."`
-	MaxBodyBytes     byteSize      `group:"Limits" default:"${max_body_bytes}" placeholder:"SIZE" help:"The bodies of all requests in flight together (default ${max_body_bytes}). What comes beyond is refused as OVERLOADED; streams wait."`
-	MaxPixels        int64         `group:"Limits" default:"${max_pixels}" placeholder:"N" help:"Most pixels of one image, width times height (default ${max_pixels})."`
-	MaxInflightBytes byteSize      `group:"Limits" default:"${max_inflight_bytes}" placeholder:"SIZE" help:"Memory for all images being decoded and looked at together (default ${max_inflight_bytes}). Others wait."`
-	Workers          int           `group:"Limits" default:"${workers}" placeholder:"N" help:"Images worked on at once (default: the number of cores, here ${workers})."`
-	Queue            *int          `group:"Limits" placeholder:"N" help:"Images that may wait for a worker (default: 4 for each worker). What comes beyond is refused as OVERLOADED."`
-	Timeout          time.Duration `group:"Limits" default:"${timeout}" placeholder:"DURATION" help:"Longest that a call may take, whatever its caller allows (default ${timeout})."`
-	DefaultTimeout   time.Duration `group:"Limits" default:"${default_timeout}" placeholder:"DURATION" help:"What a call may take whose caller sets no deadline (default ${default_timeout}, or --timeout if that is less)."`
-	StreamIdle       time.Duration `group:"Limits" name:"stream-idle-timeout" default:"${stream_idle}" placeholder:"DURATION" help:"How long a stream may bring no image, or take no answer, before it is ended (default ${stream_idle})."`
+	MaxImageBytes    byteSize       `group:"Limits" default:"${max_image_bytes}" placeholder:"SIZE" help:"Largest image, as it comes (default ${max_image_bytes}). Messages may be a third larger, so that base64 fits."`
+	MaxBatchBytes    byteSize       `group:"Limits" default:"${max_batch_bytes}" placeholder:"SIZE" help:"All images of a batch together (default ${max_batch_bytes}), of which there may be 100. Each has to keep to --max-image-bytes as well."`
+	MaxRequests      int            `group:"Limits" default:"${max_requests}" placeholder:"N" help:"Requests in flight, open streams among them (default ${max_requests}). What comes beyond is refused as OVERLOADED before its body is read."`
+	MaxBodyBytes     byteSize       `group:"Limits" default:"${max_body_bytes}" placeholder:"SIZE" help:"The bodies of all requests in flight together (default ${max_body_bytes}), of which streams have at most half. What comes beyond is refused as OVERLOADED, unless a slow caller can make room; streams wait."`
+	MaxPixels        int64          `group:"Limits" default:"${max_pixels}" placeholder:"N" help:"Most pixels of one image, width times height (default ${max_pixels})."`
+	MaxInflightBytes byteSize       `group:"Limits" default:"${max_inflight_bytes}" placeholder:"SIZE" help:"Memory for all images being decoded and looked at together (default ${max_inflight_bytes}). Others wait; one that needs more alone is refused, whatever --max-pixels allows."`
+	Workers          int            `group:"Limits" default:"${workers}" placeholder:"N" help:"Images worked on at once (default: the number of cores, here ${workers})."`
+	Queue            *int           `group:"Limits" placeholder:"N" help:"Images that may wait for a worker (default: 4 for each worker). What comes beyond is refused as OVERLOADED."`
+	Timeout          time.Duration  `group:"Limits" default:"${timeout}" placeholder:"DURATION" help:"Longest that a call may take, whatever its caller allows (default ${timeout})."`
+	DefaultTimeout   *time.Duration `group:"Limits" placeholder:"DURATION" help:"What a call may take whose caller sets no deadline; at most --timeout (default ${default_timeout}, or --timeout if that is less)."`
+	StreamIdle       *time.Duration `group:"Limits" name:"stream-idle-timeout" placeholder:"DURATION" help:"How long a stream may bring no image, or take no answer, before it is ended (default ${stream_idle}, or --timeout if that is more: callers may wait for one answer before they send the next image)."`
 
-	DrainDelay   time.Duration `group:"Operation" default:"2s" placeholder:"DURATION" help:"After SIGTERM, go on taking calls for so long (default 2s) while /readyz already says no, so that load balancers see it. An interrupt (Ctrl-C) or a second SIGTERM skips it."`
-	DrainTimeout time.Duration `group:"Operation" default:"35s" placeholder:"DURATION" help:"Then let running calls end for at most so long (default 35s). Another SIGTERM cuts them off."`
-	ConnAge      time.Duration `group:"Operation" name:"max-connection-age" default:"0s" placeholder:"DURATION" help:"Ask clients to reconnect, with their next call, when a connection is older than this, give or take a tenth (default 0s: never). Behind a balancer that spreads connections and not calls, 5m brings new replicas into use."`
-	Environment  string        `group:"Operation" default:"production" env:"MIEN_ENVIRONMENT,RUN_ENV" placeholder:"NAME" help:"What answers say in meta_data.environment: production, staging or development (default production)."`
-	LogFormat    string        `group:"Operation" default:"auto" placeholder:"FORMAT" help:"text, json, or auto (default): text on a terminal, JSON otherwise. Logs go to standard error."`
-	LogLevel     logLevel      `group:"Operation" default:"info" placeholder:"LEVEL" help:"debug, info (default), warn or error. Probes of health are logged at debug."`
+	DrainDelay   time.Duration  `group:"Operation" default:"2s" placeholder:"DURATION" help:"After SIGTERM, go on taking calls for so long (default 2s) while /readyz already says no, so that load balancers see it. An interrupt (Ctrl-C) or a second SIGTERM skips it."`
+	DrainTimeout *time.Duration `group:"Operation" placeholder:"DURATION" help:"Then let running calls end for at most so long (default ${drain_timeout}, or 5s more than --timeout if that is more). Another SIGTERM cuts them off."`
+	ConnAge      time.Duration  `group:"Operation" name:"max-connection-age" default:"0s" placeholder:"DURATION" help:"Ask clients to reconnect, with their next call, when a connection is older than this, give or take a tenth (default 0s: never). Behind a balancer that spreads connections and not calls, 5m brings new replicas into use."`
+	Environment  string         `group:"Operation" default:"production" env:"MIEN_ENVIRONMENT,RUN_ENV" placeholder:"NAME" help:"What answers say in meta_data.environment: production, staging or development (default production)."`
+	LogFormat    string         `group:"Operation" default:"auto" placeholder:"FORMAT" help:"text, json, or auto (default): text on a terminal, JSON otherwise. Logs go to standard error."`
+	LogLevel     logLevel       `group:"Operation" default:"info" placeholder:"LEVEL" help:"debug, info (default), warn or error. Probes of health are logged at debug."`
 
 	Version bool `env:"-" help:"Print the version and the models, and exit."`
 
@@ -110,7 +110,8 @@ func parse(args []string, stdout io.Writer) (cfg *config, done bool, err error) 
 			"workers":            strconv.Itoa(cores),
 			"timeout":            defaults.Timeout.String(),
 			"default_timeout":    defaults.DefaultTimeout.String(),
-			"models":             strings.Join(modelNames(), ", "),
+			"drain_timeout":      leastDrain.String(),
+			"models":             toldModels(onnx.Available()),
 		},
 	)
 	if err != nil {
@@ -133,7 +134,7 @@ func parse(args []string, stdout io.Writer) (cfg *config, done bool, err error) 
 	}
 	if cfg.Version {
 		_, err := fmt.Fprintf(stdout, "mien %s, models: %s; %s %s/%s\n",
-			version, strings.Join(modelNames(), ", "), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+			version, toldModels(onnx.Available()), runtime.Version(), runtime.GOOS, runtime.GOARCH)
 		return nil, true, err
 	}
 	return cfg, false, nil
@@ -193,8 +194,11 @@ func (c *config) service(ctx context.Context, log *slog.Logger, progress io.Writ
 			fail("--cors-origin: %q is no origin: it is a scheme and a host, and a port where it is not the scheme's own, such as https://app.example.com", origin)
 		}
 	}
-	if c.DrainDelay < 0 || c.DrainTimeout <= 0 {
-		fail("--drain-delay and --drain-timeout: %v and %v are not durations to wait for", c.DrainDelay, c.DrainTimeout)
+	if c.DrainDelay < 0 {
+		fail("--drain-delay: %v is below 0; 0s goes without", c.DrainDelay)
+	}
+	if c.DrainTimeout != nil && *c.DrainTimeout <= 0 {
+		fail("--drain-timeout: %v is not above 0", *c.DrainTimeout)
 	}
 	if c.ConnAge < 0 {
 		fail("--max-connection-age: %v is below 0; 0 leaves connections open", c.ConnAge)
@@ -204,7 +208,13 @@ func (c *config) service(ctx context.Context, log *slog.Logger, progress io.Writ
 	}
 	environment, err := c.environment()
 	errs = append(errs, err)
-	models, err := c.models(ctx, log, progress)
+	// Said even if nothing is to be fetched: the next model may be.
+	var models []service.Model
+	if err = c.store().Validate(); err != nil {
+		err = fmt.Errorf("--model-mirror (or MIEN_MODEL_MIRROR): it %w", err)
+	} else {
+		models, err = c.models(ctx, log, progress)
+	}
 	errs = append(errs, err)
 
 	s := service.Config{
@@ -216,21 +226,40 @@ func (c *config) service(ctx context.Context, log *slog.Logger, progress io.Writ
 		MaxPixels:        c.MaxPixels,
 		MaxInflightBytes: int64(c.MaxInflightBytes),
 		Workers:          c.Workers,
-		Queue:            4 * c.Workers,
 		Timeout:          c.Timeout,
-		DefaultTimeout:   min(c.DefaultTimeout, c.Timeout),
-		StreamIdle:       c.StreamIdle,
 		Environment:      environment,
 		Logger:           log,
 	}
-	if c.Queue != nil {
-		s.Queue = *c.Queue
+	// What is not said follows from what is. Where that is wrong, it alone is told.
+	defaults := service.DefaultConfig()
+	s.Queue = or(c.Queue, max(0, 4*c.Workers))
+	s.DefaultTimeout = or(c.DefaultTimeout, defaults.DefaultTimeout)
+	if c.DefaultTimeout == nil && c.Timeout > 0 {
+		s.DefaultTimeout = min(s.DefaultTimeout, c.Timeout)
 	}
+	s.StreamIdle = or(c.StreamIdle, max(defaults.StreamIdle, c.Timeout))
 	if err == nil {
 		errs = append(errs, s.Validate())
 	}
 	return s, errors.Join(errs...)
 }
+
+// or returns what a flag says, or else when it was not given.
+func or[T any](flag *T, otherwise T) T {
+	if flag != nil {
+		return *flag
+	}
+	return otherwise
+}
+
+// drainTimeout is how long running calls may take to end: each has its time, and
+// a little to be answered, unless the flag says otherwise.
+func (c *config) drainTimeout() time.Duration {
+	return or(c.DrainTimeout, max(leastDrain, c.Timeout+5*time.Second))
+}
+
+// leastDrain is how long they may take at least.
+const leastDrain = 35 * time.Second
 
 // checkAddress tells what is wrong with an address to listen on.
 func checkAddress(addr string) error {
@@ -277,6 +306,32 @@ func modelNames() []string {
 	return names
 }
 
+// toldModels is what --help and --version say of the known names. available is what
+// keeps this binary from running ONNX models, nil if nothing does.
+func toldModels(available error) string {
+	names := modelNames()
+	if available == nil {
+		return strings.Join(names, ", ")
+	}
+	inside := slices.Index(names, reference) + 1
+	return fmt.Sprintf("%s; not in this binary, which was built without cgo: %s", strings.Join(names[:inside], ", "), strings.Join(names[inside:], ", "))
+}
+
+// store is where known models are fetched from.
+func (c *config) store() *modelstore.Store { return &modelstore.Store{Mirror: c.ModelMirror} }
+
+// unused logs what was set for models that are not there. It is no mistake: one
+// environment may serve several servers.
+func (c *config) unused(log *slog.Logger) {
+	builtIn := func(arg string) bool { return arg == embedded || arg == reference }
+	if c.ONNXRuntime != "" && !slices.ContainsFunc(c.Model, func(arg string) bool { return !builtIn(arg) }) {
+		log.Warn("--onnxruntime (or MIEN_ONNXRUNTIME) has no effect: no model runs on ONNX Runtime", "onnxruntime", c.ONNXRuntime, "models", c.Model)
+	}
+	if c.ModelMirror != "" && !slices.ContainsFunc(c.Model, func(arg string) bool { return !builtIn(arg) && !strings.Contains(arg, "=") }) {
+		log.Warn("--model-mirror (or MIEN_MODEL_MIRROR) has no effect: no model has to be fetched", "models", c.Model)
+	}
+}
+
 // models opens what --model names, and fetches what has to be fetched.
 func (c *config) models(ctx context.Context, log *slog.Logger, progress io.Writer) ([]service.Model, error) {
 	var models []service.Model
@@ -288,6 +343,7 @@ func (c *config) models(ctx context.Context, log *slog.Logger, progress io.Write
 		}
 		models = append(models, service.Model{Name: name, Detector: d})
 	}
+	c.unused(log)
 	return models, nil
 }
 
@@ -302,7 +358,7 @@ func (c *config) model(ctx context.Context, name, path string, named bool, log *
 		return pigo.NewReference()
 	}
 	if !named && !slices.Contains(modelNames(), name) {
-		return nil, fmt.Errorf("%q is not known; this version has %s, and NAME=PATH takes any ONNX file of a kind that it knows", name, strings.Join(modelNames(), ", "))
+		return nil, fmt.Errorf("%q is not known; known are %s; NAME=PATH takes any ONNX file of a kind that this version knows", name, toldModels(onnx.Available()))
 	}
 	// Told before anything is fetched.
 	if err := onnx.Available(); err != nil {
@@ -313,7 +369,8 @@ func (c *config) model(ctx context.Context, name, path string, named bool, log *
 		return nil, err
 	}
 	if !named {
-		store := modelstore.Store{Mirror: c.ModelMirror, Logger: log, Progress: progress}
+		store := c.store()
+		store.Logger, store.Progress = log, progress
 		if path, err = store.Fetch(ctx, name); err != nil {
 			return nil, err
 		}
@@ -333,9 +390,9 @@ func (c *config) environment() (inferencev1.Environment, error) {
 func (c *config) logger(w io.Writer, terminal bool) *slog.Logger {
 	opts := &slog.HandlerOptions{Level: slog.Level(c.LogLevel)}
 	if c.LogFormat == "text" || (c.LogFormat == "auto" && terminal) {
-		return slog.New(slog.NewTextHandler(w, opts))
+		return slog.New(traced{slog.NewTextHandler(w, opts)})
 	}
-	return slog.New(slog.NewJSONHandler(w, opts))
+	return slog.New(traced{slog.NewJSONHandler(w, opts)})
 }
 
 // logLevel is a slog.Level whose error tells the levels that there are.

@@ -264,10 +264,13 @@ func TestConnectionAge(t *testing.T) {
 }
 
 // TestStalledStreamsHoldUpNobody: streams whose callers take no answers, and which
-// are not read therefore, leave the other calls of their connection alone.
+// are not read therefore, leave the other calls of their connection alone. With
+// Go's own buffer for a connection, or for a stream, they would take all of it.
 func TestStalledStreamsHoldUpNobody(t *testing.T) {
-	s := start(t, patient...)
+	s := start(t, append(patient, "--workers", "2")...)
 	h2 := httpClient(t, 2, nil)
+	// Which few answers fill.
+	h2.Transport.(*http.Transport).HTTP2 = &http.HTTP2Config{MaxReceiveBufferPerStream: 64 << 10}
 	// Compressed, the answers would take the caller too long to be full of.
 	client := inferencev1connect.NewInferenceClient(h2, s.url, connect.WithGRPC(), connect.WithAcceptCompression("gzip", nil, nil))
 	ctx, cancel := context.WithCancel(t.Context())
@@ -277,14 +280,17 @@ func TestStalledStreamsHoldUpNobody(t *testing.T) {
 	}
 	var streams sync.WaitGroup
 	var stalled atomic.Int32
-	for range 8 {
+	const many = 40
+	for range many {
 		stream, err := client.PredictStream(ctx)
 		if err != nil {
 			t.Fatal(err)
 		}
 		var sent atomic.Int64
 		streams.Go(func() {
-			for stream.Send(&inferencev1.Image{ImageId: strings.Repeat("x", 200_000)}) == nil {
+			// What is read while the answers wait has to be less than the buffer holds,
+			// for Go tells of what has been read when the answers have gone.
+			for stream.Send(&inferencev1.Image{ImageId: strings.Repeat("x", 20_000)}) == nil {
 				sent.Add(1)
 			}
 		})
@@ -298,8 +304,10 @@ func TestStalledStreamsHoldUpNobody(t *testing.T) {
 			_ = stream.CloseResponse()
 		})
 	}
-	waitFor(t, "all are stalled", func() bool { return stalled.Load() == 8 })
-	res, err := client.Predict(t.Context(), &inferencev1.Image{RawData: make([]byte, 600*600), Width: 600, Height: 600, PixelFormat: inferencev1.PixelFormat_PIXEL_FORMAT_GRAY8})
+	waitFor(t, "all are stalled", func() bool { return stalled.Load() == many })
+	soon, stop := context.WithTimeout(t.Context(), time.Minute)
+	defer stop()
+	res, err := client.Predict(soon, &inferencev1.Image{RawData: make([]byte, 600*600), Width: 600, Height: 600, PixelFormat: inferencev1.PixelFormat_PIXEL_FORMAT_GRAY8})
 	if err != nil || res.GetWidth() != 600 {
 		t.Errorf("%v, %v", res, err)
 	}

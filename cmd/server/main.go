@@ -15,6 +15,7 @@ import (
 	"os/signal"
 	"runtime"
 	"runtime/debug"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -57,6 +58,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		progress = stderr
 	}
 	svcConfig, err := cfg.service(ctx, log, progress)
+	if err != nil && ctx.Err() != nil {
+		// Nothing is wrong with the configuration: somebody did not want to wait.
+		fmt.Fprintf(stderr, "mien: %v\n", err)
+		return 1
+	}
 	if err != nil {
 		return misconfigured(stderr, err)
 	}
@@ -72,7 +78,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	// theirs the system lets what is short go first: reading, answering, and above
 	// all refusing, which would wait behind them otherwise. docs/performance.md has
 	// what that does under load.
-	if os.Getenv("GOMAXPROCS") == "" {
+	if !chosenProcs(os.Getenv("GOMAXPROCS")) {
 		runtime.GOMAXPROCS(max(cores, cfg.Workers+max(2, cfg.Workers/4)))
 	}
 	in := &front{log: log, proxies: cfg.proxies, metrics: newMetrics()}
@@ -95,6 +101,13 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return 1
 	}
 	return 0
+}
+
+// chosenProcs tells whether Go's runtime heeds that value of GOMAXPROCS: it ignores
+// what is no number above 0, without a word.
+func chosenProcs(value string) bool {
+	n, err := strconv.ParseInt(value, 10, 32)
+	return err == nil && n > 0
 }
 
 // misconfigured tells each thing that is wrong on a line of its own.
@@ -208,7 +221,7 @@ func serve(ctx context.Context, terminated <-chan os.Signal, cfg *config, svc *s
 		log.Info("stopping", "because", "interrupt")
 		state.serving(false)
 	case <-terminated:
-		log.Info("stopping", "because", "SIGTERM", "drain_delay", cfg.DrainDelay.String(), "drain_timeout", cfg.DrainTimeout.String())
+		log.Info("stopping", "because", "SIGTERM", "drain_delay", cfg.DrainDelay.String(), "drain_timeout", cfg.drainTimeout().String())
 		// Readiness turns first, and calls are still answered until those who
 		// watch it have seen that; who keeps a connection is told to leave it.
 		state.serving(false)
@@ -224,7 +237,7 @@ func serve(ctx context.Context, terminated <-chan os.Signal, cfg *config, svc *s
 	// answered by somebody else.
 	server.RegisterOnShutdown(svc.Drain)
 	server.RegisterOnShutdown(stopNow)
-	return shutdown(ctx, terminated, server, cfg.DrainTimeout, log)
+	return shutdown(ctx, terminated, server, cfg.drainTimeout(), log)
 }
 
 // shutdown lets the requests in flight end, for at most timeout, and until a

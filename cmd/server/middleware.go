@@ -90,7 +90,7 @@ func (f *front) observe(ctx context.Context, call *service.Call) {
 		return
 	}
 	attrs := append([]slog.Attr{slog.String("request_id", call.ID)}, callAttrs(call)...)
-	f.log.LogAttrs(ctx, slog.LevelDebug, "image", append(attrs, traceAttrs(ctx)...)...)
+	f.log.LogAttrs(ctx, slog.LevelDebug, "image", attrs...)
 }
 
 // write writes the line of one request.
@@ -115,7 +115,7 @@ func (f *front) write(ctx context.Context, r *http.Request, e entry) {
 	if e.call.Procedure != "" {
 		attrs = append(attrs, callAttrs(e.call)...)
 	}
-	f.log.LogAttrs(ctx, level, "request", append(attrs, traceAttrs(ctx)...)...)
+	f.log.LogAttrs(ctx, level, "request", attrs...)
 }
 
 // callAttrs is what the log tells of a call.
@@ -146,13 +146,23 @@ func callAttrs(call *service.Call) []slog.Attr {
 	return attrs
 }
 
-// traceAttrs is the trace that a line belongs to, where there is one.
-func traceAttrs(ctx context.Context) []slog.Attr {
+// traced adds to each line the trace that it belongs to, where there is one: to
+// the service's lines too, which knows nothing of traces.
+type traced struct{ slog.Handler }
+
+// Handle implements slog.Handler.
+func (h traced) Handle(ctx context.Context, line slog.Record) error {
 	if id := trace.SpanContextFromContext(ctx).TraceID(); id.IsValid() {
-		return []slog.Attr{slog.String("trace_id", id.String())}
+		line.AddAttrs(slog.String("trace_id", id.String()))
 	}
-	return nil
+	return h.Handler.Handle(ctx, line)
 }
+
+// WithAttrs implements slog.Handler.
+func (h traced) WithAttrs(attrs []slog.Attr) slog.Handler { return traced{h.Handler.WithAttrs(attrs)} }
+
+// WithGroup implements slog.Handler.
+func (h traced) WithGroup(name string) slog.Handler { return traced{h.Handler.WithGroup(name)} }
 
 // route is the path of the pattern that r matched.
 func route(r *http.Request) string {

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/mienproject/mien/face/facetest"
+	"github.com/mienproject/mien/face/onnx"
 	inferencev1 "github.com/mienproject/mien/gen/inference/v1"
 )
 
@@ -133,5 +134,79 @@ func TestModelsRefused(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestUnusedSettings of models that are not served: what cannot be right is refused,
+// what may be right is logged.
+func TestUnusedSettings(t *testing.T) {
+	t.Run("a mirror that is no URL", func(t *testing.T) {
+		for _, mirror := range []string{"models.example.com/mien", "https://me:secret@example.com:port/"} {
+			t.Setenv("MIEN_MODEL_MIRROR", mirror)
+			var stderr bytes.Buffer
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			code := run(ctx, []string{"--listen", "127.0.0.1:0", "--admin-listen", "off"}, io.Discard, &stderr)
+			if told := stderr.String(); code != 2 || !strings.Contains(told, "MIEN_MODEL_MIRROR") || !strings.Contains(told, "https://") || strings.Contains(told, "secret") {
+				t.Errorf("exit code %d: %s", code, told)
+			}
+		}
+	})
+	for _, c := range []struct {
+		name string
+		args []string
+		told []string // nothing: nothing is unused
+	}{
+		{"nothing", nil, nil},
+		{"runtime", []string{"--onnxruntime", "/nowhere.so"}, []string{"MIEN_ONNXRUNTIME", "has no effect", "/nowhere.so"}},
+		{"mirror", []string{"--model-mirror", "https://me:secret@example.com/?secret", "--model", "pigo", "--model", "pigo-reference"}, []string{"MIEN_MODEL_MIRROR", "has no effect"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := start(t, c.args...)
+			code, log := s.stop()
+			if code != 0 || strings.Contains(log, "has no effect") != (c.told != nil) || strings.Contains(log, "secret") {
+				t.Errorf("exit code %d:\n%s", code, log)
+			}
+			for _, text := range c.told {
+				if !strings.Contains(log, text) {
+					t.Errorf("it does not log %q:\n%s", text, log)
+				}
+			}
+		})
+	}
+	t.Run("by name", func(t *testing.T) {
+		library, models := onnxShelf(t)
+		s := start(t, "--onnxruntime", library, "--model-mirror", "https://example.com", "--model", "mine="+filepath.Join(models, "yunet_n_dynamic.onnx"))
+		if code, log := s.stop(); code != 0 || strings.Contains(log, "ONNXRUNTIME") || !strings.Contains(log, "MIEN_MODEL_MIRROR) has no effect") {
+			t.Errorf("exit code %d:\n%s", code, log)
+		}
+	})
+}
+
+// TestToldModels: those that a binary without cgo does not have are told as such.
+func TestToldModels(t *testing.T) {
+	if got, want := toldModels(nil), "pigo, pigo-reference, mtcnn, yunet, yunet-s"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	if got, want := toldModels(onnx.ErrUnavailable), "pigo, pigo-reference; not in this binary, which was built without cgo: mtcnn, yunet, yunet-s"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
+
+// TestInterruptedFetch ends at once, and blames no setting.
+func TestInterruptedFetch(t *testing.T) {
+	library, _ := onnxShelf(t)
+	t.Setenv("XDG_CACHE_HOME", t.TempDir())
+	ctx, interrupt := context.WithCancel(t.Context())
+	defer interrupt()
+	silent := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		interrupt()
+		<-r.Context().Done()
+	}))
+	defer silent.Close()
+	var stderr bytes.Buffer
+	code := run(ctx, []string{"--listen", "127.0.0.1:0", "--onnxruntime", library, "--model-mirror", silent.URL, "--model", "yunet"}, io.Discard, &stderr)
+	if told := stderr.String(); code != 1 || !strings.Contains(told, "canceled") || strings.Contains(told, "--help") {
+		t.Errorf("exit code %d: %s", code, told)
 	}
 }

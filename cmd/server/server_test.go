@@ -19,6 +19,7 @@ import (
 	"image"
 	"image/color"
 	"io"
+	"math"
 	"math/big"
 	"net"
 	"net/http"
@@ -185,7 +186,7 @@ func readFile(t testing.TB, path string) []byte {
 // HTTP version × TLS.
 func TestProtocols(t *testing.T) {
 	cert, key, pool := certificate(t)
-	plain, secure := start(t), start(t, "--tls-cert", cert, "--tls-key", key)
+	plain, secure := start(t, patient...), start(t, append(patient, "--tls-cert", cert, "--tls-key", key)...)
 	if !strings.HasPrefix(plain.url, "http://") || !strings.HasPrefix(secure.url, "https://") {
 		t.Fatalf("%s, %s", plain.url, secure.url)
 	}
@@ -467,7 +468,7 @@ func TestCrossOrigin(t *testing.T) {
 }
 
 func TestRequestIDs(t *testing.T) {
-	s := start(t)
+	s := start(t, patient...)
 	client := httpClient(t, 1, nil)
 	ask := func(id string) string {
 		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.url+"/livez", nil)
@@ -502,7 +503,7 @@ func TestRequestIDs(t *testing.T) {
 // TestAccessLog: one line a request, with what an operator asks for, and never
 // what a URL holds.
 func TestAccessLog(t *testing.T) {
-	s := start(t)
+	s := start(t, patient...)
 	client := grpcClient(t, s.url)
 	if _, err := client.Predict(t.Context(), &inferencev1.Image{RawData: readFile(t, samplePath)}); err != nil {
 		t.Fatal(err)
@@ -791,6 +792,7 @@ func TestMisconfigured(t *testing.T) {
 		env  map[string]string
 		code int
 		told []string
+		most int // lines of what is wrong; 0: any number
 	}{
 		{name: "unknown flag", args: []string{"--lisen", ":1"}, code: 2, told: []string{"--lisen", "--help"}},
 		{name: "argument", args: []string{"photo.jpg"}, code: 2, told: []string{"photo.jpg"}},
@@ -809,6 +811,16 @@ func TestMisconfigured(t *testing.T) {
 		{name: "age", args: []string{"--max-connection-age=-1s"}, code: 2, told: []string{"--max-connection-age", "0"}},
 		{name: "no room for bodies", args: []string{"--max-body-bytes", "1MiB"}, code: 2, told: []string{"--max-body-bytes", "--max-batch-bytes"}},
 		{name: "no memory", args: []string{"--max-inflight-bytes", "1"}, code: 2, told: []string{"--max-inflight-bytes", "1MiB"}},
+		{name: "fewer than no workers", args: []string{"--workers=-1"}, code: 2, told: []string{"--workers", "1024"}, most: 1},
+		{name: "workers without end", args: []string{"--workers=4611686018427387904"}, code: 2, told: []string{"--workers", "1024"}, most: 1},
+		{name: "no time", args: []string{"--timeout=-1s"}, code: 2, told: []string{"--timeout"}, most: 1},
+		{name: "default time above the longest", args: []string{"--timeout=5s", "--default-timeout=6s"}, code: 2, told: []string{"--default-timeout: 6s", "--timeout, 5s", "lower", "raise"}, most: 1},
+		{name: "default time above the usual longest", env: map[string]string{"MIEN_DEFAULT_TIMEOUT": "1m"}, code: 2, told: []string{"--default-timeout: 1m0s", "--timeout, 30s"}, most: 1},
+		{name: "no default time", args: []string{"--default-timeout=0s"}, code: 2, told: []string{"--default-timeout"}, most: 1},
+		{name: "a batch of terabytes", args: []string{"--max-batch-bytes=1TiB"}, code: 2, told: []string{"--max-batch-bytes"}, most: 1},
+		{name: "no room for the image", args: []string{"--max-image-bytes=500MiB"}, code: 2, told: []string{"--max-body-bytes", "--max-image-bytes"}, most: 1},
+		{name: "no time to drain", args: []string{"--drain-timeout=0s"}, code: 2, told: []string{"--drain-timeout"}, most: 1},
+		{name: "less than no delay", args: []string{"--drain-delay=-1s"}, code: 2, told: []string{"--drain-delay", "0s"}, most: 1},
 		{name: "origin without a scheme", args: []string{"--cors-origin", "example.com"}, code: 2, told: []string{"--cors-origin"}},
 		{name: "origin in capitals", args: []string{"--cors-origin", "https://App.example.com"}, code: 2, told: []string{"--cors-origin"}},
 		{name: "log format", args: []string{"--log-format", "xml"}, code: 2, told: []string{"--log-format", "json"}},
@@ -834,6 +846,9 @@ func TestMisconfigured(t *testing.T) {
 			code := run(ctx, append([]string{"--listen", "127.0.0.1:0", "--admin-listen", ""}, c.args...), io.Discard, &stderr)
 			if code != c.code || ctx.Err() != nil {
 				t.Errorf("exit code %d, want %d: %s", code, c.code, stderr.String())
+			}
+			if n := strings.Count(stderr.String(), "\n") - 1; c.most > 0 && n > c.most { // the last one is of --help
+				t.Errorf("%d lines tell what is wrong, want %d: %s", n, c.most, stderr.String())
 			}
 			for _, text := range c.told {
 				if !strings.Contains(stderr.String(), text) {
@@ -867,6 +882,52 @@ func TestEnvironment(t *testing.T) {
 	if got.MaxImageBytes != 2048 || got.Workers != 5 || got.Queue != 0 || got.Timeout != 5*time.Second || got.DefaultTimeout != 5*time.Second ||
 		got.Environment != inferencev1.Environment_ENVIRONMENT_STAGING || len(got.Models) != 1 || len(cfg.CORSOrigin) != 2 {
 		t.Errorf("%+v, origins %v", got, cfg.CORSOrigin)
+	}
+}
+
+// TestTimesFollow: what is not said follows from --timeout, and what is said counts.
+func TestTimesFollow(t *testing.T) {
+	for _, c := range []struct {
+		args                     []string
+		byDefault, idle, toDrain time.Duration
+	}{
+		{nil, 10 * time.Second, 5 * time.Minute, 35 * time.Second},
+		{[]string{"--timeout=5s"}, 5 * time.Second, 5 * time.Minute, 35 * time.Second},
+		{[]string{"--timeout=10m"}, 10 * time.Second, 10 * time.Minute, 10*time.Minute + 5*time.Second},
+		{[]string{"--timeout=10m", "--default-timeout=8m", "--stream-idle-timeout=1m", "--drain-timeout=2s"}, 8 * time.Minute, time.Minute, 2 * time.Second},
+	} {
+		cfg, _, err := parse(c.args, io.Discard)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := cfg.service(t.Context(), cfg.logger(io.Discard, false), nil)
+		if err != nil || got.DefaultTimeout != c.byDefault || got.StreamIdle != c.idle || cfg.drainTimeout() != c.toDrain {
+			t.Errorf("%q: %v, %v and %v, %v; want %v, %v and %v", c.args, got.DefaultTimeout, got.StreamIdle, cfg.drainTimeout(), err, c.byDefault, c.idle, c.toDrain)
+		}
+	}
+}
+
+// TestThreads: Go has threads beyond the workers', unless the environment sets
+// their number. What Go takes for no number sets nothing.
+func TestThreads(t *testing.T) {
+	const variable = "GOMAXPROCS"
+	for _, c := range []struct {
+		value   string
+		threads float64 // 0: more than there are workers
+	}{{"", 0}, {"0", 0}, {"-1", 0}, {"abc", 0}, {"3 ", 0}, {"99999999999", 0}, {"3", 3}} {
+		t.Setenv(variable, c.value)
+		p := startProcess(t, "--admin-listen", "127.0.0.1:0")
+		got := scrape(t, server{admin: p.admin})
+		threads, workers := got["go_sched_gomaxprocs_threads"], got["mien_workers"]
+		want := c.threads
+		if want == 0 {
+			want = workers + max(2, math.Floor(workers/4))
+		}
+		if workers == 0 || threads != want {
+			t.Errorf("%s=%q: %v threads for %v workers, want %v", variable, c.value, threads, workers, want)
+		}
+		_ = p.cmd.Process.Kill()
+		<-p.ended
 	}
 }
 
@@ -922,7 +983,7 @@ func TestSeveralListeners(t *testing.T) {
 // TestBarePixels: the picture in each of the five formats has the face that its
 // file has.
 func TestBarePixels(t *testing.T) {
-	s := start(t)
+	s := start(t, patient...)
 	client := grpcClient(t, s.url)
 	file := readFile(t, samplePath)
 	res, err := client.Predict(t.Context(), &inferencev1.Image{RawData: file})

@@ -32,7 +32,7 @@ func TestSoak(t *testing.T) {
 	case raceDetector:
 		images = 500 // under which all takes ten times as long
 	}
-	s := start(t)
+	s := start(t, patient...)
 	for _, way := range []struct {
 		name string
 		send func(*testing.T, string, int, func(done int))

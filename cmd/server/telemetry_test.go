@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"image"
 	"io"
 	"log/slog"
 	"net/http"
@@ -23,6 +24,7 @@ import (
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 
+	"github.com/mienproject/mien/face"
 	"github.com/mienproject/mien/face/pigo"
 	inferencev1 "github.com/mienproject/mien/gen/inference/v1"
 	inferencev1connect "github.com/mienproject/mien/gen/inference/v1/inferencev1connect"
@@ -390,6 +392,63 @@ func TestStreamTold(t *testing.T) {
 	}
 }
 
+// broken is a model that always fails.
+type broken struct{}
+
+func (broken) Info() face.Info { return face.Info{} }
+
+func (broken) Needs(int, int, face.Options) face.Needs { return face.Needs{Reduce: 1} }
+
+func (broken) Detect(context.Context, image.Image, face.Options) ([]face.Face, error) {
+	return nil, errors.New("the disk is on fire")
+}
+
+// TestFailuresToldWithTrace: the lines that tell why a request failed are found by
+// its trace, as its own is.
+func TestFailuresToldWithTrace(t *testing.T) {
+	var log bytes.Buffer
+	logger := (&config{LogFormat: "json"}).logger(&log, false)
+	made := service.DefaultConfig()
+	made.Models, made.Logger = []service.Model{{Name: "broken", Detector: broken{}}}, logger
+	svc, err := service.New(made)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mux := http.NewServeMux()
+	mux.Handle("POST /predict", svc.PredictHandler())
+	mux.HandleFunc("POST /panic", func(http.ResponseWriter, *http.Request) { panic("secret") })
+	in := &front{log: logger, metrics: newMetrics(), tracing: &tracing{}}
+	const id = "0af7651916cd43dd8448eb211c80319c"
+	for path, told := range map[string]string{"/predict": "internal error", "/panic": "panic"} {
+		for _, parent := range []string{"00-" + id + "-b7ad6b7169203331-01", ""} {
+			log.Reset()
+			server := httptest.NewServer(in.handler(svc.Recover(mux)))
+			req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, server.URL+path, bytes.NewReader(readFile(t, samplePath)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if parent != "" {
+				req.Header.Set("Traceparent", parent)
+			}
+			res, err := httpClient(t, 1, nil).Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = res.Body.Close()
+			server.Close() // waits for the line of the request, which comes after the answer
+			lines := strings.Split(strings.TrimSpace(log.String()), "\n")
+			if res.StatusCode != http.StatusInternalServerError || len(lines) != 2 || !strings.Contains(lines[0], `"msg":"`+told+`"`) {
+				t.Errorf("%s: %s, %s", path, res.Status, log.String())
+			}
+			for _, line := range lines {
+				if strings.Contains(line, `"trace_id":"`+id+`"`) != (parent != "") {
+					t.Errorf("%s, parent %q: %s", path, parent, line)
+				}
+			}
+		}
+	}
+}
+
 // TestImagesOfStreams: each image of a stream has a line at debug level, and
 // spans of its own below that of the stream.
 func TestImagesOfStreams(t *testing.T) {
@@ -397,7 +456,7 @@ func TestImagesOfStreams(t *testing.T) {
 	provider := sdktrace.NewTracerProvider(sdktrace.WithSyncer(exported))
 	var log bytes.Buffer
 	in := &front{
-		log:     slog.New(slog.NewJSONHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		log:     (&config{LogFormat: "json", LogLevel: logLevel(slog.LevelDebug)}).logger(&log, false),
 		metrics: newMetrics(), tracing: &tracing{provider, provider.Tracer("")},
 	}
 	const procedure = "/inference.v1.Inference/PredictStream"
@@ -423,7 +482,7 @@ func TestImagesOfStreams(t *testing.T) {
 		lines = append(lines, m)
 	}
 	if len(lines) != 3 || lines[0]["msg"] != "image" || lines[1]["reason"] != "CORRUPT_IMAGE" || lines[2]["msg"] != "request" ||
-		lines[2]["images"] != 2.0 || lines[2]["failed"] != 1.0 || lines[0]["request_id"] != lines[2]["request_id"] || lines[0]["trace_id"] != lines[2]["trace_id"] {
+		lines[2]["images"] != 2.0 || lines[2]["failed"] != 1.0 || lines[0]["request_id"] != lines[2]["request_id"] || lines[0]["trace_id"] != lines[2]["trace_id"] || lines[0]["trace_id"] == nil {
 		t.Errorf("%s", log.String())
 	}
 

@@ -33,8 +33,9 @@ const asProgram = "TEST_AS_PROGRAM"
 
 // process is the server in a process of its own.
 type process struct {
-	url string
-	cmd *exec.Cmd
+	url   string
+	admin string // its metrics, if it has any
+	cmd   *exec.Cmd
 	// ended is closed when it has ended; then log is what it wrote.
 	ended chan struct{}
 	log   []map[string]any
@@ -67,6 +68,9 @@ func startProcess(t *testing.T, args ...string) *process {
 			}
 			if u, ok := line["url"].(string); ok {
 				p.url = u
+			}
+			if u, ok := line["metrics"].(string); ok {
+				p.admin = strings.TrimSuffix(u, "/metrics")
 			}
 		}
 		_ = p.cmd.Wait() // the exit code tells

@@ -266,3 +266,13 @@ func LandmarkError(found, label face.Landmarks) float64 {
 	return (dist(found.LeftEye, label.LeftEye) + dist(found.RightEye, label.RightEye) + dist(found.Nose, label.Nose) +
 		dist(found.MouthLeft, label.MouthLeft) + dist(found.MouthRight, label.MouthRight)) / 5 / dist(label.LeftEye, label.RightEye)
 }
+
+// Smaller returns whether a face of img is smaller than size, and not for being cut by
+// the frame.
+func Smaller(img image.Image, size float64) func(face.Face) bool {
+	frame := img.Bounds().Size()
+	return func(f face.Face) bool {
+		whole := f.Box.MinX > 0 && f.Box.MinY > 0 && f.Box.MaxX < float64(frame.X) && f.Box.MaxY < float64(frame.Y)
+		return whole && max(f.Box.Width(), f.Box.Height()) < size
+	}
+}

@@ -4,6 +4,7 @@ package onnx
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"image"
 	"math"
@@ -22,6 +23,9 @@ type grid struct {
 	// info.InputSize is the only input size that the network takes; zero: any
 	// multiple of 32.
 	info face.Info
+	// enlarged is the longer side beyond which a network of a fixed size gets no image
+	// enlarged: what fills a small one would be too large to be seen.
+	enlarged float64
 	// outputs tells the shapes of the outputs for a grid of that many cells at
 	// each stride, in the session's order.
 	outputs func(cells [len(strides)]int64) []ort.Shape
@@ -207,8 +211,9 @@ const (
 // on are looked for, unless the caller says how small they may be.
 func (g *grid) looks(width, height int, minFaceSize float64) []look {
 	longer := float64(max(width, height))
-	if g.info.InputSize != (image.Point{}) {
-		return []look{{min(float64(g.info.InputSize.X)/float64(width), float64(g.info.InputSize.Y)/float64(height)), 0, math.Inf(1)}}
+	if size := g.info.InputSize; size != (image.Point{}) {
+		scale := min(float64(size.X)/float64(width), float64(size.Y)/float64(height), max(1, g.enlarged/longer))
+		return []look{{scale, 0, math.Inf(1)}}
 	}
 	fine := float64(fineSide)
 	if minFaceSize > 0 {
@@ -225,6 +230,26 @@ func (g *grid) looks(width, height int, minFaceSize float64) []look {
 	}
 }
 
+// cellsIn is how many cells a row has at each stride, and how many there are, in an
+// input of that size.
+func cellsIn(size image.Point) (cols [len(strides)]int, cells [len(strides)]int64) {
+	for i, stride := range strides {
+		cols[i] = size.X / stride
+		cells[i] = int64(cols[i] * (size.Y / stride))
+	}
+	return cols, cells
+}
+
+// try tells whether the network gives what it has to, by running it once.
+func (g *grid) try() error {
+	size := g.info.InputSize
+	if size == (image.Point{}) {
+		size = image.Pt(96, 64)
+	}
+	_, cells := cellsIn(size)
+	return g.session.try(ort.NewShape(1, 3, int64(size.Y), int64(size.X)), g.outputs(cells))
+}
+
 // prepare fills the input of the i-th pass, and returns how many cells a row has at
 // each stride.
 func (g *grid) prepare(work *workspace, i int, l look) (cols [len(strides)]int, err error) {
@@ -236,11 +261,7 @@ func (g *grid) prepare(work *workspace, i int, l look) (cols [len(strides)]int, 
 		padded = g.info.InputSize
 		w, h = min(w, padded.X), min(h, padded.Y)
 	}
-	var cells [len(strides)]int64
-	for i, stride := range strides {
-		cols[i] = padded.X / stride
-		cells[i] = int64(cols[i] * (padded.Y / stride))
-	}
+	cols, cells := cellsIn(padded)
 	t := &work.tensors[i]
 	if err := t.resize(ort.NewShape(1, 3, int64(padded.Y), int64(padded.X)), g.outputs(cells)); err != nil {
 		return cols, err
@@ -330,17 +351,33 @@ func logistic(raw, intercept, slope float64) float64 {
 	return 1 / (1 + math.Exp(-intercept-slope*math.Log(raw/(1-raw))))
 }
 
+// mostFixed is the area of the largest input of a fixed size: what a network of any
+// size is given at most.
+const mostFixed = mostSide * mostSide
+
 // fixedSize returns the input size of a network of three planes; zero when it
 // takes any.
-func fixedSize(in ort.Shape) (image.Point, error) {
+func fixedSize(s *session) (image.Point, error) {
+	if err := allFloat32(s); err != nil {
+		return image.Point{}, err
+	}
+	in := s.inputs[0].Dimensions
+	found := fmt.Sprintf("its input is %s; ", describe(s.inputs[0]))
 	if len(in) != 4 || in[1] != 3 {
-		return image.Point{}, fmt.Errorf("input %v is not 1×3×height×width", in)
+		return image.Point{}, errors.New(found + "known is [1×3×height×width]: three planes of one image")
 	}
-	if in[2] <= 0 || in[3] <= 0 {
+	height, width := in[2], in[3]
+	switch {
+	case in[0] != 1 && in[0] >= 0:
+		return image.Point{}, errors.New(found + "Mien gives it one image at a time: export it for a batch of 1 or of any size")
+	case height < 0 && width < 0:
 		return image.Point{}, nil
+	case height < 0 || width < 0:
+		return image.Point{}, errors.New(found + "known are networks of any height and width, or of a fixed height and width: export it with both or neither")
+	case height%32 != 0 || width%32 != 0 || height == 0 || width == 0:
+		return image.Point{}, errors.New(found + "height and width have to be multiples of 32")
+	case height > mostFixed/width:
+		return image.Point{}, fmt.Errorf("%sheight times width may be %d (%d×%d) at most", found, mostFixed, mostSide, mostSide)
 	}
-	if in[2]%32 != 0 || in[3]%32 != 0 {
-		return image.Point{}, fmt.Errorf("input %v is not of multiples of 32", in)
-	}
-	return image.Pt(int(in[3]), int(in[2])), nil
+	return image.Pt(int(width), int(height)), nil
 }

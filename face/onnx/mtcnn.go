@@ -9,8 +9,13 @@ import (
 	"fmt"
 	"image"
 	"image/draw"
+	"io/fs"
+	"maps"
 	"math"
+	"os"
+	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 
 	ort "github.com/yalue/onnxruntime_go"
@@ -33,14 +38,14 @@ type mtcnn struct {
 	pOffsets, pScores          int
 	rOffsets, rScores          int
 	oOffsets, oScores, oPoints int
+	version                    string
 	workspaces                 sync.Pool
 }
 
 var _ face.Detector = (*mtcnn)(nil)
 
-// mtcnnVersion is the version of the package that this does as, and one that
-// changes whenever the same image may give other faces.
-const mtcnnVersion = "0.1.0+1"
+// mtcnnVersion changes whenever the same networks may give other faces.
+const mtcnnVersion = "+2"
 
 // The package's constants, which are those of the authors' own code for MATLAB.
 const (
@@ -82,28 +87,73 @@ const (
 	onetBatch = 16
 )
 
+// mtcnnFiles are what the networks are called in a model's folder.
+var mtcnnFiles = [...]string{"pnet.onnx", "rnet.onnx", "onet.onnx"}
+
+// mtcnnPaths returns the paths of the networks in a folder.
+func mtcnnPaths(folder string) (pnet, rnet, onet string, err error) {
+	var paths, missing []string
+	for _, name := range mtcnnFiles {
+		paths = append(paths, filepath.Join(folder, name))
+		if _, err := os.Stat(paths[len(paths)-1]); errors.Is(err, fs.ErrNotExist) {
+			missing = append(missing, name)
+		}
+	}
+	if len(missing) > 0 {
+		return "", "", "", fmt.Errorf("%s lacks %s: a folder is MTCNN's, with %s; of any other model name the file",
+			folder, strings.Join(missing, ", "), strings.Join(mtcnnFiles[:], ", "))
+	}
+	return paths[0], paths[1], paths[2], nil
+}
+
 // openMTCNN loads the three networks: channels last, a batch of any size, and
 // the two spatial axes swapped against the image's.
 func openMTCNN(pnet, rnet, onet string) (*mtcnn, error) {
 	d := &mtcnn{}
 	d.workspaces.New = func() any { return &mtcnnWorkspace{} }
+	var err error
+	if d.version, err = fileVersion(mtcnnVersion, pnet, rnet, onet); err != nil {
+		return nil, err
+	}
+	const offsets, scores, points = 4, 2, 10
 	for _, n := range []struct {
 		name, path string
 		into       **session
 		shape      ort.Shape      // -1 is any size
-		axes       int            // of each output
 		outputs    map[int64]*int // by the size of the last axis
+		// tried is an input, and cells how many places of an output there are for it.
+		tried, cells ort.Shape
 	}{
-		{"P-net", pnet, &d.pnet, ort.NewShape(-1, -1, -1, 3), 4, map[int64]*int{4: &d.pOffsets, 2: &d.pScores}},
-		{"R-net", rnet, &d.rnet, ort.NewShape(-1, rnetSide, rnetSide, 3), 2, map[int64]*int{4: &d.rOffsets, 2: &d.rScores}},
-		{"O-net", onet, &d.onet, ort.NewShape(-1, onetSide, onetSide, 3), 2, map[int64]*int{4: &d.oOffsets, 2: &d.oScores, 10: &d.oPoints}},
+		{
+			"P-net", pnet, &d.pnet, ort.NewShape(-1, -1, -1, 3),
+			map[int64]*int{offsets: &d.pOffsets, scores: &d.pScores},
+			ort.NewShape(1, 24, 16, 3), ort.NewShape(1, int64(cellsOf(24)), int64(cellsOf(16))),
+		},
+		{
+			"R-net", rnet, &d.rnet, ort.NewShape(-1, rnetSide, rnetSide, 3),
+			map[int64]*int{offsets: &d.rOffsets, scores: &d.rScores},
+			ort.NewShape(2, rnetSide, rnetSide, 3), ort.NewShape(2),
+		},
+		{
+			"O-net", onet, &d.onet, ort.NewShape(-1, onetSide, onetSide, 3),
+			map[int64]*int{offsets: &d.oOffsets, scores: &d.oScores, points: &d.oPoints},
+			ort.NewShape(2, onetSide, onetSide, 3), ort.NewShape(2),
+		},
 	} {
 		s, err := openSession(n.path, 1)
 		if err != nil {
 			return nil, errors.Join(err, d.close())
 		}
 		*n.into = s
-		if err := mtcnnShape(s, n.shape, n.axes, n.outputs); err != nil {
+		err = mtcnnShape(s, n.shape, len(n.cells)+1, n.outputs)
+		if err == nil {
+			wanted := make([]ort.Shape, len(s.outputs))
+			for values, at := range n.outputs {
+				wanted[*at] = append(slices.Clone(n.cells), values)
+			}
+			err = s.try(n.tried, wanted)
+		}
+		if err != nil {
 			return nil, errors.Join(fmt.Errorf("%s is not MTCNN's %s: %w", n.path, n.name, err), d.close())
 		}
 	}
@@ -112,21 +162,24 @@ func openMTCNN(pnet, rnet, onet string) (*mtcnn, error) {
 
 // mtcnnShape checks a network's input and finds its outputs.
 func mtcnnShape(s *session, input ort.Shape, axes int, outputs map[int64]*int) error {
-	if len(s.inputs) != 1 || !s.inputs[0].Dimensions.Equals(input) || s.inputs[0].DataType != ort.TensorElementDataTypeFloat {
-		return fmt.Errorf("it takes %v, wanted is one input of float32 %v", s.inputs, input)
+	if len(s.inputs) != 1 || !s.inputs[0].Dimensions.Equals(input) {
+		return fmt.Errorf("it takes %s; known is %s, the channels last", describe(s.inputs...), sides(input))
 	}
-	found := 0
+	if err := allFloat32(s); err != nil {
+		return err
+	}
+	found := map[int64]bool{}
 	for i, o := range s.outputs {
 		if len(o.Dimensions) != axes {
 			continue
 		}
 		if at, ok := outputs[o.Dimensions[axes-1]]; ok {
 			*at = i
-			found++
+			found[o.Dimensions[axes-1]] = true
 		}
 	}
-	if len(s.outputs) != len(outputs) || found != len(outputs) {
-		return fmt.Errorf("it gives %v, wanted are %d outputs of %d axes: offsets, probabilities and, of O-net, points", s.outputs, len(outputs), axes)
+	if len(s.outputs) != len(outputs) || len(found) != len(outputs) {
+		return fmt.Errorf("it gives %s; known are %d outputs of %d axes, the last of %d", describe(s.outputs...), len(outputs), axes, slices.Sorted(maps.Keys(outputs)))
 	}
 	return nil
 }
@@ -146,7 +199,7 @@ func (d *mtcnn) close() error {
 func (d *mtcnn) Info() face.Info {
 	return face.Info{
 		Family:        "mtcnn",
-		Version:       mtcnnVersion,
+		Version:       d.version,
 		Landmarks:     true,
 		MinConfidence: mtcnnMinConfidence,
 		MinFaceSize:   pnetWindow,
@@ -203,7 +256,8 @@ func (d *mtcnn) Detect(ctx context.Context, img image.Image, opts face.Options) 
 	}
 	faces := make([]face.Face, 0, len(w.candidates))
 	for _, c := range w.candidates {
-		if max(c.x2-c.x1, c.y2-c.y1) < opts.MinFaceSize {
+		// What the smallest window becomes may be somewhat smaller.
+		if opts.MinFaceSize > pnetWindow && max(c.x2-c.x1, c.y2-c.y1) < opts.MinFaceSize {
 			continue
 		}
 		f := face.Face{

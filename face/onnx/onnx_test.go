@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -319,5 +320,42 @@ func TestNoTelemetry(t *testing.T) {
 	}
 	for _, file := range left {
 		t.Errorf("the runtime left %s", file.Name())
+	}
+}
+
+// TestSmallestFaceSeen: MTCNN gives all that it sees for the smallest face that Info
+// tells, and for anything below; YuNet goes on to smaller ones, and no further.
+func TestSmallestFaceSeen(t *testing.T) {
+	img := facetest.Decode(t, facetest.Path(t, "wider_val_416/images/0_Parade_Parade_0_490.jpg"))
+	find := func(d face.Detector, size float64) []face.Face {
+		t.Helper()
+		faces, err := d.Detect(t.Context(), img, face.Options{MinFaceSize: size, MinConfidence: d.Info().MinConfidence})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return faces
+	}
+	smaller := func(size float64) func(face.Face) bool { return facetest.Smaller(img, size) }
+
+	mtcnn, err := Open(model(t, "mtcnn"), environment.library, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	least := float64(mtcnn.Info().MinFaceSize)
+	all := find(mtcnn, 1)
+	if !slices.ContainsFunc(all, smaller(least)) {
+		t.Fatal("this photograph has no face that is smaller than the smallest window")
+	}
+	if got := find(mtcnn, least); !reflect.DeepEqual(got, all) {
+		t.Errorf("MTCNN: %d faces of %v pixels and more, want the %d of 1", len(got), least, len(all))
+	}
+	if slices.ContainsFunc(find(mtcnn, least+1), smaller(least+1)) {
+		t.Errorf("MTCNN: there is a face of less than %v pixels", least+1)
+	}
+
+	yunet := openGrid(t, "yunet_n_dynamic.onnx")
+	least = float64(yunet.Info().MinFaceSize)
+	if many, few := find(yunet, least/2), find(yunet, least); len(many) <= len(few) || slices.ContainsFunc(many, smaller(least/2)) || slices.ContainsFunc(few, smaller(least)) {
+		t.Errorf("YuNet: %d faces of %v pixels and more, %d of %v", len(many), least/2, len(few), least)
 	}
 }

@@ -3,8 +3,6 @@
 package onnx
 
 import (
-	"fmt"
-
 	ort "github.com/yalue/onnxruntime_go"
 
 	"github.com/mienproject/mien/face"
@@ -35,10 +33,9 @@ func isSCRFD(s *session) bool {
 // Its input is red, green, blue, (v-127.5)/128. A box is the distances from the
 // cell's corner to its four sides, a point an offset from there; all in strides.
 func newSCRFD(s *session) (*grid, error) {
-	in := s.inputs[0].Dimensions
-	size, err := fixedSize(in)
+	size, err := fixedSize(s)
 	if err != nil {
-		return nil, fmt.Errorf("SCRFD: %w", err)
+		return nil, err
 	}
 	return &grid{
 		session: s,
@@ -46,6 +43,7 @@ func newSCRFD(s *session) (*grid, error) {
 			Family: "scrfd", Landmarks: true, InputSize: size,
 			MinConfidence: scrfdMinConfidence, MinFaceSize: smallestSeen,
 		},
+		enlarged:   coarseSide,
 		order:      [3]int{2, 1, 0},
 		workspaces: make(chan *workspace, maxWorkspaces),
 		confidence: func(raw float64) float64 { return logistic(raw, scrfdIntercept, scrfdSlope) },

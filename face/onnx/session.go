@@ -3,10 +3,14 @@
 package onnx
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
+	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -37,7 +41,7 @@ func load(library string) error {
 	}
 	ort.SetSharedLibraryPath(library)
 	if err := ort.InitializeEnvironment(ort.WithLogLevelError()); err != nil {
-		return fmt.Errorf("ONNX Runtime %s: %w", library, err)
+		return fmt.Errorf("ONNX Runtime's library: %s cannot be loaded: %w: %s", library, err, cure())
 	}
 	environment.library = library
 	return nil
@@ -61,7 +65,7 @@ var running atomic.Int64
 func openSession(path string, threads int) (*session, error) {
 	inputs, outputs, err := ort.GetInputOutputInfo(path)
 	if err != nil {
-		return nil, fmt.Errorf("%s is no ONNX model that the runtime can load: %w", path, err)
+		return nil, fmt.Errorf("%s is no ONNX model that the runtime can load%s: %w", path, mistaken(path), err)
 	}
 	s := &session{inputs: inputs, outputs: outputs}
 	if s.run, err = s.open(path, 1); err != nil {
@@ -73,6 +77,26 @@ func openSession(path string, threads int) (*session, error) {
 		}
 	}
 	return s, nil
+}
+
+// mistaken tells of what is often in the place of a model.
+func mistaken(path string) string {
+	file, err := os.Open(filepath.Clean(path))
+	if err != nil {
+		return ""
+	}
+	defer file.Close() //nolint:errcheck // only read
+	start := make([]byte, 512)
+	n, _ := io.ReadFull(file, start) // a file may be shorter
+	switch start = bytes.TrimSpace(start[:n]); {
+	case len(start) == 0:
+		return " (it is empty)"
+	case bytes.HasPrefix(start, []byte("version https://git-lfs")):
+		return ` (it is what stands for a file in Git LFS: "git lfs pull" fetches the file itself)`
+	case bytes.HasPrefix(start, []byte("<")):
+		return " (it is a web page, perhaps one about the file)"
+	}
+	return ""
 }
 
 func (s *session) open(path string, threads int) (*ort.DynamicAdvancedSession, error) {
@@ -122,6 +146,45 @@ func (s *session) output(name string) int {
 		}
 	}
 	return -1
+}
+
+// allFloat32 tells whether the network takes and gives tensors of float32 alone, which
+// is all that this package fills and reads.
+func allFloat32(s *session) error {
+	for _, i := range slices.Concat(s.inputs, s.outputs) {
+		if i.OrtValueType != ort.ONNXTypeTensor || i.DataType != ort.TensorElementDataTypeFloat {
+			return fmt.Errorf("it has %s; known are networks whose inputs and outputs are tensors of float32", describe(i))
+		}
+	}
+	return nil
+}
+
+// try runs the network once, on zeros, and tells whether its outputs have the
+// shapes that are wanted: those that a file declares need not be true.
+func (s *session) try(input ort.Shape, wanted []ort.Shape) error {
+	in, err := ort.NewEmptyTensor[float32](input)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = in.Destroy() }() // it only frees
+	outputs := make([]ort.Value, len(s.outputs))
+	err = s.run.Run([]ort.Value{in}, outputs)
+	defer func() {
+		for _, o := range outputs {
+			if o != nil {
+				_ = o.Destroy() // it only frees
+			}
+		}
+	}()
+	if err != nil {
+		return fmt.Errorf("it takes %s and cannot be run on %s: %w", describe(s.inputs...), sides(input), err)
+	}
+	for i, o := range outputs {
+		if !o.GetShape().Equals(wanted[i]) {
+			return fmt.Errorf("for an input of %s its output %s is %s; known is %s", sides(input), s.outputs[i].Name, sides(o.GetShape()), sides(wanted[i]))
+		}
+	}
+	return nil
 }
 
 // tensors are the input and the outputs of one run, in buffers that are used

@@ -23,9 +23,9 @@ func isYuNet(s *session) bool {
 // mean is the score, bbox_S, a centre relative to the cell and logarithms of the
 // size, and kps_S, five points relative to the cell; all in strides.
 func newYuNet(s *session) (*grid, error) {
-	size, err := fixedSize(s.inputs[0].Dimensions)
+	size, err := fixedSize(s)
 	if err != nil {
-		return nil, fmt.Errorf("YuNet: %w", err)
+		return nil, err
 	}
 	kinds := []struct {
 		name   string
@@ -36,7 +36,7 @@ func newYuNet(s *session) (*grid, error) {
 		for k, kind := range kinds {
 			name := fmt.Sprintf("%s_%d", kind.name, stride)
 			if heads[i][k] = s.output(name); heads[i][k] < 0 {
-				return nil, fmt.Errorf("YuNet: there is no output %s among %q", name, names(s.outputs))
+				return nil, fmt.Errorf("there is no output %s among %q", name, names(s.outputs))
 			}
 		}
 	}
@@ -50,6 +50,7 @@ func newYuNet(s *session) (*grid, error) {
 			Family: "yunet", Landmarks: true, InputSize: size,
 			MinConfidence: yunetMinConfidence, MinFaceSize: smallestSeen,
 		},
+		enlarged:   fineSide,
 		order:      [3]int{0, 1, 2},
 		landmarker: landmarker,
 		workspaces: make(chan *workspace, maxWorkspaces),

@@ -34,7 +34,7 @@ var (
 
 // Version names the cascades, the scan, and the calibration as one. It changes
 // whenever the same image may give other faces.
-const Version = "1.4.6+2"
+const Version = "1.4.6+3"
 
 // Detector is the embedded model. It is immutable, and so safe for concurrent
 // use; its cascades are shared by all calls.
@@ -90,11 +90,14 @@ func (d *Detector) Detect(ctx context.Context, img image.Image, opts face.Option
 	if err != nil {
 		return nil, err
 	}
-	// Before clamping: a face is not smaller for being cut by the frame.
-	candidates = slices.DeleteFunc(candidates, func(c cluster) bool {
-		box := c.box()
-		return max(box.Width(), box.Height()) < opts.MinFaceSize
-	})
+	// Before clamping: a face is not smaller for being cut by the frame. The smallest
+	// window's box is somewhat smaller than the window, which is what Info tells.
+	if opts.MinFaceSize > minWindow {
+		candidates = slices.DeleteFunc(candidates, func(c cluster) bool {
+			box := c.box()
+			return max(box.Width(), box.Height()) < opts.MinFaceSize
+		})
+	}
 	faces := make([]face.Face, len(candidates))
 	err = spread(d.cores, len(candidates), func(i int) error {
 		c := candidates[i]

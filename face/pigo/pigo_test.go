@@ -234,3 +234,32 @@ func BenchmarkDetect(b *testing.B) {
 		})
 	}
 }
+
+// TestSmallestFace: the smallest face that Info tells, and anything below, leaves none
+// out for its size.
+func TestSmallestFace(t *testing.T) {
+	d := newDetector(t)
+	img := facetest.Decode(t, facetest.Path(t, "wider_val_416/images/1_Handshaking_Handshaking_1_579.jpg"))
+	find := func(size float64) []face.Face {
+		t.Helper()
+		faces, err := d.Detect(t.Context(), img, face.Options{MinFaceSize: size})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return faces
+	}
+	smaller := func(size float64) func(face.Face) bool { return facetest.Smaller(img, size) }
+	least := float64(d.Info().MinFaceSize)
+	all := find(1)
+	if !slices.ContainsFunc(all, smaller(least)) {
+		t.Fatal("this photograph has no box that is smaller than the smallest window")
+	}
+	for _, size := range []float64{least / 2, least} {
+		if got := find(size); !reflect.DeepEqual(got, all) {
+			t.Errorf("%d faces of %v pixels and more, want the %d of 1", len(got), size, len(all))
+		}
+	}
+	if slices.ContainsFunc(find(least+1), smaller(least+1)) {
+		t.Errorf("there is a face of less than %v pixels", least+1)
+	}
+}

@@ -273,9 +273,11 @@ type DetectOptions struct {
 	MaxResults int32 `protobuf:"varint,2,opt,name=max_results,json=maxResults,proto3" json:"max_results,omitempty"`
 	// The smallest face to look for: the longer side of its box, in pixels.
 	// Smaller ones are left out. 0 or absent: the model's choice for the size of
-	// this image, so that a large photograph does not take long. A value below
-	// the smallest face that the model can see (ListModels tells it) counts as
-	// that. Small values cost time: twice as small, four times as long.
+	// this image, so that a large photograph does not take long. Small values
+	// cost time: twice as small, four times as long. The smallest face that the
+	// model can see (ListModels tells it), and any value below it, gives all that
+	// it sees; but models that enlarge small images (families yunet and scrfd, if
+	// they take any size) do so down to smaller faces.
 	MinFaceSize int32 `protobuf:"varint,3,opt,name=min_face_size,json=minFaceSize,proto3" json:"min_face_size,omitempty"`
 	// Leave the landmarks out of the answer, which makes it smaller.
 	SkipLandmarks bool `protobuf:"varint,4,opt,name=skip_landmarks,json=skipLandmarks,proto3" json:"skip_landmarks,omitempty"`
@@ -1090,8 +1092,9 @@ type Model struct {
 	Default bool `protobuf:"varint,7,opt,name=default,proto3" json:"default,omitempty"`
 	// The min_confidence that applies when the caller gives none.
 	DefaultMinConfidence float32 `protobuf:"fixed32,8,opt,name=default_min_confidence,json=defaultMinConfidence,proto3" json:"default_min_confidence,omitempty"`
-	// The smallest face the model can see: the least useful min_face_size, in
-	// pixels.
+	// The smallest face the model can see, in pixels of an image that it does not
+	// enlarge: the least useful min_face_size, unless it is a model that enlarges
+	// small images (families yunet and scrfd, if they take any size).
 	MinFaceSize   int32 `protobuf:"varint,9,opt,name=min_face_size,json=minFaceSize,proto3" json:"min_face_size,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
