@@ -87,10 +87,9 @@ bench-test: onnxruntime ## Test the evaluation and the load tool, on a few photo
 eval: onnxruntime ## Measure every model, as docs/accuracy.md has it. ARGS=--write: write it there.
 	cd bench && go run . $(ARGS)
 
-# Browsers take their time on a machine that has other things to do.
 .PHONY: e2e
 e2e: $(BIN)/buf $(BIN)/grpcurl $(BIN)/grpc-health-probe setup ## Test the binary with clients that nobody here wrote.
-	cd e2e && go vet ./... && go test -count=1 -timeout 30m ./...
+	cd e2e && go vet ./... && go test -count=1 $(PATIENCE) ./...
 
 .PHONY: page-pictures
 page-pictures: setup ## Make the screenshots of docs/page.md again.
