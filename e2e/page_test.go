@@ -98,7 +98,7 @@ func TestPageErrors(t *testing.T) {
 
 func TestPageOverload(t *testing.T) {
 	t.Parallel()
-	play(t, start(t, "--max-requests", "1"), pageTask{Scenario: "overload"})
+	play(t, start(t, "--max-requests", "1", "--stream-idle-timeout", "5m"), pageTask{Scenario: "overload"})
 }
 
 func TestPageServerAway(t *testing.T) {

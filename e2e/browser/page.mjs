@@ -13,7 +13,7 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { readFile, rename } from "node:fs/promises";
-import { request } from "node:http";
+import http2 from "node:http2";
 import { connect, createServer } from "node:net";
 import { createRequire } from "node:module";
 import path from "node:path";
@@ -222,21 +222,25 @@ async function tunnel(to) {
   };
 }
 
-/** occupy begins a call, and returns when the server has taken it on; end() completes it, and returns its status. */
+/** occupy opens a stream, and returns when the server has answered on it; end() ends it, and returns its status. */
 async function occupy() {
-  const call = request(task.url + "/predict", { method: "POST", headers: { "Content-Type": "image/jpeg", Expect: "100-continue" } });
-  const answer = new Promise((resolve, reject) => call.once("response", resolve).once("error", reject));
-  answer.catch(() => {}); // who waits for it is told
-  call.once("socket", (socket) => socket.unref()); // a scenario that fails ends all the same
-  call.flushHeaders();
-  // The server says to go on when it begins to read the body.
-  await Promise.race([once(call, "continue"), answer.then((r) => assert.fail(`the server took on nothing: ${r.statusCode}`))]);
+  const session = http2.connect(task.url);
+  session.unref(); // a scenario that fails ends all the same
+  const call = session.request({ ":method": "POST", ":path": "/inference.v1.Inference/PredictStream", "content-type": "application/connect+json" });
+  const status = once(call, "response").then(([headers]) => headers[":status"]);
+  const message = Buffer.from(JSON.stringify({ rawData: (await readFile(task.files.sample)).toString("base64") }));
+  const head = Buffer.alloc(5); // flags, and the length
+  head.writeUInt32BE(message.length, 1);
+  call.write(Buffer.concat([head, message]));
+  await once(call, "data");
   return {
     async end() {
-      call.end(await readFile(task.files.sample));
-      const response = await answer;
-      response.resume();
-      return response.statusCode;
+      const ended = once(call, "end");
+      call.end();
+      call.resume();
+      await ended;
+      session.close();
+      return status;
     },
   };
 }
@@ -558,8 +562,8 @@ const scenarios = {
     return {};
   },
 
-  // Another's call, whose body is yet to come, takes the only place there is, until
-  // the page has said so; then it gets its turn.
+  // Another's stream takes the only place there is, until the page has said so; then
+  // it gets its turn.
   async overload() {
     const page = await opened();
     const other = await occupy();
