@@ -17,20 +17,16 @@ import (
 // memory, and gives back both when its work has ended. Who waits for a slot is
 // served in the order of arrival, single calls and images of streams in turn.
 type admission struct {
-	// requests is how many are in flight; bodies is for the bytes of their bodies,
-	// bodyBytes of which are taken.
-	requests     atomic.Int64
-	maxRequests  int64
-	bodies       *semaphore.Weighted
-	bodyBytes    atomic.Int64
-	maxBodyBytes int64
-	// streamed is the part of bodies that streams may take, which wait for it, so
-	// that there is always one for those who do not.
+	// requests is how many are in flight, and bodyBytes what their bodies have.
+	requests, bodyBytes       atomic.Int64
+	maxRequests, maxBodyBytes int64
+	// streamed is the part of those bytes that streams may take, which wait for it,
+	// so that there is always one for those who do not.
 	streamed *semaphore.Weighted
 	// spare tells that a stream has the spare message.
 	spare atomic.Bool
-	// inflating is the part of bodies that compressed messages may take, which
-	// become many times what they were: as many at once as there are workers.
+	// inflating is the part that compressed messages may take, which become many
+	// times what they were: as many at once as there are workers.
 	inflating    *semaphore.Weighted
 	maxInflating int64
 	// reading are the bodies that wait for their callers.
@@ -64,7 +60,6 @@ func newAdmission(c Config) *admission {
 	part := max(c.MaxBodyBytes/2, c.largestMessage())
 	a := &admission{
 		maxRequests:  int64(c.MaxRequests),
-		bodies:       semaphore.NewWeighted(c.MaxBodyBytes),
 		maxBodyBytes: c.MaxBodyBytes,
 		streamed:     semaphore.NewWeighted(part),
 		inflating:    semaphore.NewWeighted(part),
@@ -110,7 +105,7 @@ func (a *admission) arrive(b *body, single bool) error {
 	}
 	for a.requests.Add(1) > a.maxRequests {
 		a.depart()
-		if !a.makeRoom(false) {
+		if !a.makeRoom(0, false) {
 			return fmt.Errorf("%w: %d requests are in flight; try again later", errOverloaded, a.maxRequests)
 		}
 	}
@@ -122,26 +117,37 @@ func (a *admission) depart() { a.requests.Add(-1) }
 
 // roomFor tells why there is no room for a body of n bytes.
 func (a *admission) roomFor(n int64) error {
-	for a.bodyBytes.Load()+n > a.maxBodyBytes {
-		if !a.makeRoom(false) {
-			return a.noRoom(n)
+	for {
+		have := a.bodyBytes.Load()
+		if have+n <= a.maxBodyBytes {
+			return nil
+		}
+		if !a.makeRoom(have+n-a.maxBodyBytes, false) {
+			return fmt.Errorf("%w: the requests in flight have %d bytes, and there is no room for %d more; try again later", errOverloaded, have, n)
 		}
 	}
-	return nil
 }
 
-func (a *admission) noRoom(n int64) error {
-	return fmt.Errorf("%w: the requests in flight have %d bytes, and there is no room for %d more; try again later", errOverloaded, a.bodyBytes.Load(), n)
+// try takes n bytes if they are there.
+func (a *admission) try(n int64) bool {
+	for {
+		have := a.bodyBytes.Load()
+		if have+n > a.maxBodyBytes {
+			return false
+		}
+		if a.bodyBytes.CompareAndSwap(have, have+n) {
+			return true
+		}
+	}
 }
 
 // reserve takes n bytes for the body of a single call, or refuses at once.
 func (a *admission) reserve(n int64) error {
-	for !a.bodies.TryAcquire(n) {
-		if !a.makeRoom(false) {
-			return a.noRoom(n)
+	for !a.try(n) {
+		if err := a.roomFor(n); err != nil {
+			return err
 		}
 	}
-	a.bodyBytes.Add(n)
 	return nil
 }
 
@@ -159,51 +165,44 @@ type loan struct {
 // might all wait for each other, so one after the other gets the spare message:
 // leave to go on to the end of its image whatever is free.
 func (a *admission) reserveStreamed(ctx context.Context, n int64, wait func()) (loan, error) {
-	began := time.Now()
-	spare := func() bool { return time.Since(began) > slowTime && a.spare.CompareAndSwap(false, true) }
-	switch ok, err := a.await(ctx, a.streamed, n, true, wait, spare); {
-	case err != nil:
-		return loan{}, err
-	case !ok:
-		return loan{streamed: true, spare: true}, nil
-	}
-	if _, err := a.await(ctx, a.bodies, n, false, wait, nil); err != nil {
-		a.streamed.Release(n)
-		return loan{}, err
-	}
-	a.bodyBytes.Add(n)
-	return loan{bytes: n, streamed: true}, nil
-}
-
-// await takes n bytes of a part, which is that of streams or else of all. It is
-// false, without them, when spare, unless nil, gives something else.
-func (a *admission) await(ctx context.Context, part *semaphore.Weighted, n int64, streams bool, wait func(), spare func() bool) (ok bool, err error) {
-	for !part.TryAcquire(n) {
-		if a.makeRoom(streams) {
+	for began := time.Now(); !a.streamed.TryAcquire(n); {
+		if a.makeRoom(1, true) {
 			continue
 		}
 		wait()
-		if spare != nil && spare() {
-			return false, nil
+		if time.Since(began) > slowTime && a.spare.CompareAndSwap(false, true) {
+			return loan{streamed: true, spare: true}, nil
 		}
 		// By then others may have become slow.
 		pass, cancel := context.WithTimeout(ctx, slowTime/4)
-		err := part.Acquire(pass, n)
+		err := a.streamed.Acquire(pass, n)
 		cancel()
 		if err == nil {
-			return true, nil
+			break
 		}
 		if ctx.Err() != nil {
-			return false, ctx.Err()
+			return loan{}, ctx.Err()
 		}
 	}
-	return true, nil
+	// Nobody queues for these, or single calls could not have what is free.
+	for !a.try(n) {
+		if a.makeRoom(1, false) {
+			continue
+		}
+		wait()
+		select {
+		case <-time.After(slowTime / 50):
+		case <-ctx.Done():
+			a.streamed.Release(n)
+			return loan{}, ctx.Err()
+		}
+	}
+	return loan{bytes: n, streamed: true}, nil
 }
 
 // release gives back what a body had.
 func (a *admission) release(l loan) {
 	a.bodyBytes.Add(-l.bytes)
-	a.bodies.Release(l.bytes)
 	if l.streamed {
 		a.streamed.Release(l.bytes)
 	}
@@ -223,18 +222,25 @@ func (a *admission) inflate(ctx context.Context, n int64) (turn int64, err error
 }
 
 // makeRoom ends the slowest of the bodies that are read, of those of streams or of
-// all, and frees what it held. It is false when none is slow.
-func (a *admission) makeRoom(streams bool) bool {
+// all, and frees what it held. It is false when none is slow, and when so many bytes
+// are needed that all who are slow could not give them. 0 bytes are for a place.
+func (a *admission) makeRoom(bytes int64, streams bool) bool {
 	r := &a.reading
 	r.mu.Lock()
 	var slowest *body
-	pace := time.Now().Add(-slowTime).UnixNano()
+	free, limit := int64(0), time.Now().Add(-slowTime).UnixNano()
+	pace := limit
 	for b := range r.bodies {
-		if p := b.pace.Load(); p < pace && (b.streamed || !streams) {
+		p := b.pace.Load()
+		if p >= limit || (streams && !b.streamed) || (bytes > 0 && b.held.bytes == 0) {
+			continue
+		}
+		free += b.held.bytes
+		if p < pace {
 			slowest, pace = b, p
 		}
 	}
-	if slowest == nil {
+	if slowest == nil || free < bytes {
 		r.mu.Unlock()
 		return false
 	}

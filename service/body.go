@@ -15,6 +15,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"connectrpc.com/connect"
+
 	inferencev1connect "github.com/mienproject/mien/gen/inference/v1/inferencev1connect"
 )
 
@@ -218,6 +220,9 @@ func (b *body) Read(p []byte) (int, error) {
 	come := b.limit - b.left
 	b.whole = b.complete(p[:n], err)
 	failed := b.take(come)
+	if failed == nil && b.whole && b.enveloped && !b.streamed && err == nil {
+		failed = b.last()
+	}
 	if failed == nil && b.whole {
 		failed = b.arrived(come)
 	}
@@ -238,11 +243,39 @@ func (b *body) complete(p []byte, err error) bool {
 	return b.prefixed == prefixSize && come >= prefixSize+size
 }
 
-// arrived is called when all of the message has come, so many bytes.
-func (b *body) arrived(size int64) error {
+// last waits for the end of the body behind the one message of a call, whose caller
+// would be in nobody's way otherwise for as long as he liked.
+func (b *body) last() error {
+	b.watch()
+	n, err := b.ReadCloser.Read(make([]byte, 1))
+	b.timer.Stop()
+	switch {
+	case n > 0:
+		return connect.NewError(connect.CodeUnimplemented, errors.New("the request has more than one message"))
+	case errors.Is(err, io.EOF):
+		return nil
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return b.late()
+	case b.http1:
+		return broken(err)
+	default:
+		return context.Canceled
+	}
+}
+
+// finish tells that the message has been read, or that it came too slowly.
+func (b *body) finish() error {
 	b.readsNoMore()
 	if !b.hold(loan{}) {
 		return errSlow
+	}
+	return nil
+}
+
+// arrived is called when all of the message has come, so many bytes.
+func (b *body) arrived(size int64) error {
+	if err := b.finish(); err != nil {
+		return err
 	}
 	if b.compressed && (!b.enveloped || b.prefix[0]&1 != 0) {
 		return b.unpack(size)
@@ -291,7 +324,7 @@ func (b *body) take(size int64) error {
 		ctx, cancel := context.WithTimeout(b.ctx, b.service.config.Timeout)
 		defer cancel()
 		// While it waits it is not its caller who is slow.
-		reading := false
+		reading, began := false, time.Now()
 		var err error
 		got, err = a.reserveStreamed(ctx, more, func() { reading = b.readsNoMore() || reading })
 		if err != nil && b.ctx.Err() == nil {
@@ -301,6 +334,7 @@ func (b *body) take(size int64) error {
 			return err
 		}
 		if reading {
+			b.began = b.began.Add(time.Since(began))
 			b.reads()
 		}
 	}
@@ -357,9 +391,12 @@ func (b *body) readsNoMore() (did bool) {
 	return did
 }
 
-// fail ends the body, and tells the caller why.
+// fail ends the body, and tells the caller why, if nobody has yet.
 func (b *body) fail(err error) error {
-	told, _ := tell(b.call, err)
+	told := new(connect.Error)
+	if !errors.As(err, &told) {
+		told, _ = tell(b.call, err)
+	}
 	b.err = told
 	return told
 }
@@ -421,6 +458,12 @@ func (b *body) next() (held loan) {
 	return held
 }
 
+// drop gives back what is held for a message that was no image.
+func (b *body) drop() {
+	b.settle(0)
+	b.service.admission.release(b.next())
+}
+
 // end gives back all that the request held. It may be called again.
 func (b *body) end() {
 	b.mu.Lock()
@@ -429,9 +472,7 @@ func (b *body) end() {
 	if b.timer != nil {
 		b.timer.Stop()
 	}
-	b.settle(0)
-	b.service.admission.release(b.held)
-	b.held = loan{}
+	b.drop()
 	if b.admitted {
 		b.service.admission.depart()
 		b.admitted = false

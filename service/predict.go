@@ -111,6 +111,9 @@ func (p *prediction) run(ctx context.Context, r *http.Request) error {
 	} else {
 		req.RawData, err = readAll(r)
 	}
+	if err == nil {
+		err = p.call.body.finish()
+	}
 	if err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package service_test
 
 import (
 	"bytes"
+	"compress/gzip"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -14,8 +15,10 @@ import (
 	"time"
 
 	"connectrpc.com/connect"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/mienproject/mien/face"
+	inferencev1 "github.com/mienproject/mien/gen/inference/v1"
 	inferencev1connect "github.com/mienproject/mien/gen/inference/v1/inferencev1connect"
 	"github.com/mienproject/mien/service"
 )
@@ -26,6 +29,7 @@ type slowCaller struct {
 	header            map[string]string
 	declares          int64 // -1: nothing
 	sends             []byte
+	silent            bool // afterwards
 }
 
 // call calls, and returns what was answered when it was, or else when the test
@@ -38,6 +42,9 @@ func (c slowCaller) call(ctx context.Context, t *testing.T, client *http.Client,
 	defer body.Close()
 	trickle.Go(func() {
 		_, err := w.Write(c.sends)
+		if c.silent {
+			<-ctx.Done()
+		}
 		for n := int64(len(c.sends)); err == nil && (c.declares < 0 || n < c.declares-1); n++ {
 			select {
 			case <-time.After(50 * time.Millisecond):
@@ -76,12 +83,34 @@ func prefixed(flags byte, length uint32, n int) []byte {
 	return b
 }
 
+// message is a whole one.
+func message(flags byte, data []byte) []byte {
+	return append(prefixed(flags, uint32(len(data)), 0), data...)
+}
+
+func marshal(t *testing.T, m proto.Message) []byte {
+	t.Helper()
+	data, err := proto.Marshal(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
 // TestSlowCallers: those whose requests come slowly hold no more than they have
 // sent, and when that is in the way of others they have to go.
 func TestSlowCallers(t *testing.T) {
-	gzip := map[string]string{"Content-Encoding": "gzip"}
+	packedBody := map[string]string{"Content-Encoding": "gzip"}
 	plain, packed := map[string]string{"Te": "trailers"}, map[string]string{"Te": "trailers", "Grpc-Encoding": "gzip"}
 	const predict, stream = inferencev1connect.InferencePredictProcedure, inferencev1connect.InferencePredictStreamProcedure
+	var packedImage bytes.Buffer
+	w := gzip.NewWriter(&packedImage)
+	if _, err := w.Write(marshal(t, gray(1))); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
 	for _, c := range []struct {
 		name   string
 		slow   []slowCaller
@@ -102,11 +131,15 @@ func TestSlowCallers(t *testing.T) {
 		{
 			name: "who compress", each: 10,
 			slow: []slowCaller{
-				{path: predict, contentType: "application/json", header: gzip, declares: 100_000, sends: []byte("\x1f\x8b")},
-				{path: predict, contentType: "application/proto", header: gzip, declares: -1, sends: []byte("\x1f\x8b")},
+				{path: predict, contentType: "application/json", header: packedBody, declares: 100_000, sends: []byte("\x1f\x8b")},
+				{path: predict, contentType: "application/proto", header: packedBody, declares: -1, sends: []byte("\x1f\x8b")},
 				{path: predict, contentType: "application/grpc", header: packed, declares: -1, sends: prefixed(1, 100_000, 1)},
 				{path: stream, contentType: "application/grpc", header: packed, declares: -1, sends: prefixed(1, 100_000, 1)},
 			},
+		},
+		{
+			name: "who compress, and do not end", each: 10,
+			slow: []slowCaller{{path: predict, contentType: "application/grpc", header: packed, declares: -1, sends: message(1, packedImage.Bytes()), silent: true}},
 		},
 		{
 			name: "who have sent much", each: 2, full: func(s service.Stats) bool { return s.BodyBytesInFlight > 180_000 },
@@ -124,6 +157,11 @@ func TestSlowCallers(t *testing.T) {
 				{path: "/predict", contentType: "image/jpeg", declares: 1000, sends: []byte("\xff\xd8")},
 				{path: predict, contentType: "application/grpc", header: plain, declares: -1, sends: prefixed(0, 1000, 1)},
 			},
+		},
+		{
+			name: "who have all places and do not end", each: 8, full: func(s service.Stats) bool { return s.RequestsInFlight == 8 },
+			limits: func(c *service.Config) { c.MaxRequests = 8 },
+			slow:   []slowCaller{{path: predict, contentType: "application/grpc", header: plain, declares: -1, sends: message(0, nil), silent: true}},
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -253,5 +291,182 @@ func TestStreamsLeaveRoom(t *testing.T) {
 	}
 	cancel()
 	streams.Wait()
+	idle(t, svc)
+}
+
+// TestWaitingStreamsLeaveRoom: a stream for which there is no room waits for it, and
+// single calls have what is free meanwhile.
+func TestWaitingStreamsLeaveRoom(t *testing.T) {
+	g := newGate()
+	svc, url := start(t, stub{detect: func(ctx context.Context, img image.Image, opts face.Options) ([]face.Face, error) {
+		if opts.MaxResults == 1 {
+			return g.detect(ctx, img, opts)
+		}
+		return nil, nil
+	}}, func(c *service.Config) {
+		c.Workers, c.MaxImageBytes, c.MaxBatchBytes, c.MaxBodyBytes = 9, 30_000, 30_000, 250_000
+	})
+	client := clients(t, url)["grpc"]
+	var held sync.WaitGroup
+	for range 7 {
+		large := gray(1)
+		large.Width, large.Height, large.RawData = 300, 100, make([]byte, 30_000)
+		held.Go(func() {
+			if _, err := client.Predict(t.Context(), large); err != nil {
+				t.Error(err)
+			}
+		})
+		<-g.arrived
+	}
+	stream, err := clients(t, url)["grpc"].PredictStream(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	waits := gray(2)
+	waits.ImageId = strings.Repeat("x", 60_000)
+	if err := errors.Join(stream.Send(waits), stream.CloseRequest()); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "it has what is free", func() bool { return svc.Stats().BodyBytesInFlight > 230_000 })
+	before := svc.Stats().BodyBytesInFlight
+	for protocol, client := range clients(t, url) {
+		if _, err := client.Predict(t.Context(), gray(3)); err != nil {
+			t.Errorf("%s: %v, with %d bytes in flight", protocol, err, before)
+		}
+	}
+	for range 7 {
+		g.open <- struct{}{}
+	}
+	held.Wait()
+	if res, err := stream.Receive(); err != nil || res.GetImageId() != waits.GetImageId() {
+		t.Errorf("%v", err)
+	}
+	_ = stream.CloseResponse()
+	idle(t, svc)
+}
+
+// TestOneMessage: a single call has one, and ends.
+func TestOneMessage(t *testing.T) {
+	svc, url := start(t, stub{}, nil)
+	for _, contentType := range []string{"application/grpc", "application/grpc-web"} {
+		one := message(0, marshal(t, gray(1)))
+		res, err := post(t, http2Client(t), url+inferencev1connect.InferencePredictProcedure, contentType, bytes.NewReader(append(one, one...)), -1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(res.Body)
+		_ = res.Body.Close()
+		told := strings.ToLower(string(body)) + res.Header.Get("Grpc-Message") + res.Trailer.Get("Grpc-Message")
+		if err != nil || !strings.Contains(told, "more than one message") {
+			t.Errorf("%s: %v, %s %v", contentType, err, body, res.Trailer)
+		}
+	}
+	idle(t, svc)
+}
+
+// TestAnswersNotTaken: who takes no answers keeps nothing that others need, but his
+// place.
+func TestAnswersNotTaken(t *testing.T) {
+	svc, url := start(t, stub{}, func(c *service.Config) {
+		c.MaxImageBytes, c.MaxBatchBytes, c.MaxBodyBytes, c.StreamIdle = 30_000, 30_000, 250_000, time.Hour
+	})
+	h2 := new(http.Protocols)
+	h2.SetUnencryptedHTTP2(true)
+	// Of whose answers one byte comes, until it is read.
+	transport := &http.Transport{Protocols: h2, HTTP2: &http.HTTP2Config{MaxReceiveBufferPerStream: 1}}
+	t.Cleanup(transport.CloseIdleConnections)
+	client := &http.Client{Transport: transport}
+	ctx, cancel := context.WithCancel(t.Context())
+	batch := &inferencev1.PredictBatchRequest{}
+	for i := range 10 {
+		img := gray(int32(i))
+		img.Width, img.Height, img.RawData = 60, 50, make([]byte, 3000)
+		batch.Images = append(batch.Images, img)
+	}
+	image := message(0, marshal(t, gray(1)))
+	var answers []io.Closer
+	for _, c := range []struct {
+		path  string
+		sends []byte
+	}{
+		{inferencev1connect.InferencePredictBatchProcedure, message(0, marshal(t, batch))},
+		{inferencev1connect.InferencePredictStreamProcedure, append(image[:len(image):len(image)], message(0, bytes.Repeat([]byte{0xff}, 60_000))...)},
+		{inferencev1connect.InferencePredictStreamProcedure, append(image[:len(image):len(image)], message(1, []byte("no gzip"))...)},
+	} {
+		for range 8 {
+			req, err := http.NewRequestWithContext(ctx, http.MethodPost, url+c.path, bytes.NewReader(c.sends))
+			if err != nil {
+				t.Fatal(err)
+			}
+			req.Header.Set("Content-Type", "application/grpc")
+			req.Header.Set("Te", "trailers")
+			req.Header.Set("Grpc-Encoding", "gzip")
+			res, err := client.Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			answers = append(answers, res.Body)
+		}
+	}
+	eventually(t, "they have given back what they sent", func() bool { return svc.Stats().BodyBytesInFlight == 0 })
+	if s := svc.Stats(); s.Streams != 24 {
+		t.Fatalf("%+v: their answers have been taken", s)
+	}
+	large := gray(1)
+	large.ImageId = strings.Repeat("x", 60_000)
+	for _, all := range []map[string]inferencev1connect.InferenceClient{clients(t, url), compressing(t, url)} {
+		for protocol, client := range all {
+			if _, err := client.Predict(t.Context(), large); err != nil {
+				t.Errorf("%s: %v", protocol, err)
+			}
+		}
+	}
+	cancel()
+	for _, answer := range answers {
+		_ = answer.Close()
+	}
+	idle(t, svc)
+}
+
+// TestNobodyGoesInVain: when the slow have not what somebody needs, they stay.
+func TestNobodyGoesInVain(t *testing.T) {
+	g := newGate()
+	svc, url := start(t, stub{detect: g.detect}, func(c *service.Config) {
+		c.Workers, c.MaxImageBytes, c.MaxBatchBytes, c.MaxBodyBytes = 8, 30_000, 30_000, 250_000
+	})
+	var held, slow sync.WaitGroup
+	for range 7 {
+		large := gray(1)
+		large.Width, large.Height, large.RawData = 300, 100, make([]byte, 30_000)
+		held.Go(func() {
+			if _, err := clients(t, url)["grpc"].Predict(t.Context(), large); err != nil {
+				t.Error(err)
+			}
+		})
+		<-g.arrived
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	for range 5 {
+		slow.Go(func() {
+			slowCaller{path: "/predict", contentType: "image/jpeg", declares: 1000, sends: []byte("\xff\xd8")}.call(ctx, t, httpClient(t), url)
+		})
+	}
+	eventually(t, "they are there", func() bool { return svc.Stats().RequestsInFlight == 12 })
+	time.Sleep(1500 * time.Millisecond) // then they are slow
+	res, err := post(t, httpClient(t), url+"/predict", "image/jpeg", bytes.NewReader(make([]byte, 90_000)), 90_000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	assertOverloaded(t, res, "image/jpeg")
+	// Who has to go has no place any more at once.
+	if n := svc.Stats().RequestsInFlight; n < 12 {
+		t.Errorf("%d requests are in flight of 12: slow callers who have two bytes had to go", n)
+	}
+	for range 7 {
+		g.open <- struct{}{}
+	}
+	cancel()
+	held.Wait()
+	slow.Wait()
 	idle(t, svc)
 }

@@ -60,7 +60,10 @@ func (s *Service) PredictStream(ctx context.Context, stream *connect.BidiStream[
 			if err != nil {
 				if !errors.Is(err, io.EOF) {
 					failed = err
+					items.lost(body, err)
 				}
+				// Whoever takes no answers must not keep it.
+				body.drop()
 				return
 			}
 			draining := s.admission.draining()
@@ -108,6 +111,7 @@ func (s *Service) PredictBatch(ctx context.Context, req *inferencev1.PredictBatc
 		size += int64(len(img.GetRawData()))
 	}
 	items.call.body.settle(size)
+	items.held.Store(items.call.body.next().bytes)
 	if len(images) > mostItems {
 		return fmt.Errorf("%w: at most %d are allowed in a batch", errTooManyItems, mostItems)
 	}
@@ -120,15 +124,18 @@ func (s *Service) PredictBatch(ctx context.Context, req *inferencev1.PredictBatc
 		indices <- i
 	}
 	close(indices)
-	answers := make(chan *inferencev1.InferResults)
+	// Whoever takes no answers must not keep the images.
+	answers := make(chan *inferencev1.InferResults, len(images))
 	for range min(s.config.Workers, len(images)) {
 		items.work.Go(func() {
 			for i := range indices {
-				select {
-				case answers <- items.predict(ctx, images[i], int32(i), true):
-				case <-ctx.Done():
+				if ctx.Err() != nil {
 					return
 				}
+				image := images[i]
+				images[i] = nil
+				answers <- items.predict(ctx, image, int32(i), true)
+				items.release(int64(len(image.GetRawData())))
 			}
 		})
 	}
@@ -156,6 +163,8 @@ type items struct {
 	work sync.WaitGroup
 	// had and failed count images.
 	had, failed atomic.Int64
+	// held is what the images of a batch have of all requests' bytes.
+	held atomic.Int64
 	// timer ends the connection of a caller who takes no answers: then idle is set.
 	timer *time.Timer
 	idle  atomic.Bool
@@ -176,6 +185,7 @@ func (s *Service) items(ctx context.Context) (context.Context, *items) {
 	})
 	it.timer.Stop()
 	ctx, it.stop = context.WithCancel(ctx)
+	it.call.body.ctx = ctx
 	return ctx, it
 }
 
@@ -184,8 +194,27 @@ func (it *items) end() {
 	it.timer.Stop()
 	it.stop()
 	it.work.Wait()
+	it.release(it.held.Load())
 	it.call.Images, it.call.Failures = int(it.had.Load()), int(it.failed.Load())
 	it.service.admission.streams.Add(-1)
+}
+
+// release gives back n bytes of a batch.
+func (it *items) release(n int64) {
+	it.held.Add(-n)
+	it.service.admission.release(loan{bytes: n})
+}
+
+// lost tells Config.Observe of the image in the middle of which a stream broke off.
+func (it *items) lost(body *body, err error) {
+	told := new(connect.Error)
+	if body.began.IsZero() || !errors.As(err, &told) {
+		return
+	}
+	it.service.observe(it.ctx, &Call{
+		ID: it.call.ID, Procedure: it.call.Procedure, Protocol: it.call.Protocol, Handled: true,
+		Code: told.Code(), Reason: reasonOf(told),
+	})
 }
 
 // predict answers one image. One that was admitted is not refused when the server
