@@ -86,8 +86,8 @@ func WithAttempts(n int) Option { return func(c *config) { c.attempts = n } }
 
 // WithHTTPClient uses h for all calls, for instance one that trusts a
 // certificate authority of your own or adds headers. With WithGRPC, and for
-// PredictStream, it has to speak HTTP/2. It does not go with unix:// URLs, whose dialling it would not
-// know.
+// PredictStream, it has to speak HTTP/2. It does not go with unix:// URLs, whose
+// dialling it would not know.
 func WithHTTPClient(h connect.HTTPClient) Option { return func(c *config) { c.http = h } }
 
 // New returns a client of the server at address: http://HOST:PORT,

@@ -6,8 +6,6 @@ import (
 	"io"
 	"net/http"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -18,12 +16,7 @@ import (
 // embedded model alone, to its first answer. Beside it stand the memory that the
 // process has after that, and the size of the binary.
 func BenchmarkStart(b *testing.B) {
-	static := filepath.Join(b.TempDir(), "mien")
-	build := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", static, "./cmd/server") // as make build does
-	build.Dir, build.Env = root, append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		b.Fatalf("go build: %v\n%s", err, out)
-	}
+	static := buildStatic(b)
 	defer func(usual string) { binary = usual }(binary)
 	binary = static
 	info, err := os.Stat(static)

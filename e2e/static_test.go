@@ -6,11 +6,18 @@ import (
 	"testing"
 )
 
+// buildStatic builds the server as make build does, and returns its path.
+func buildStatic(t testing.TB) string {
+	t.Helper()
+	static := filepath.Join(t.TempDir(), "mien")
+	runIn(t, root, pagePatience, []string{"CGO_ENABLED=0"}, nil, "go", "build", "-trimpath", "-ldflags=-s -w", "-o", static, "./cmd/server").must(t)
+	return static
+}
+
 // TestStatic is the binary without cgo, as make build has it: it says which models it
 // lacks, and why, and runs with its own.
 func TestStatic(t *testing.T) {
-	static := filepath.Join(t.TempDir(), "mien")
-	runIn(t, root, pagePatience, []string{"CGO_ENABLED=0"}, nil, "go", "build", "-trimpath", "-ldflags=-s -w", "-o", static, "./cmd/server").must(t)
+	static := buildStatic(t)
 	for _, flag := range []string{"--version", "--help"} {
 		told := strings.Join(strings.Fields(string(run(t, nil, static, flag).must(t))), " ") // as help is wrapped
 		for _, want := range []string{"pigo, pigo-reference; not in this binary, which was built without cgo: mtcnn, yunet, yunet-s"} {

@@ -142,12 +142,7 @@ func http2Client(t *testing.T) *http.Client {
 // for what is declared, for what comes, and for what a compressed one may become.
 func TestTooManyBodyBytes(t *testing.T) {
 	g := newGate()
-	svc, url := start(t, stub{detect: func(ctx context.Context, img image.Image, opts face.Options) ([]face.Face, error) {
-		if opts.MaxResults == 0 {
-			return g.detect(ctx, img, opts)
-		}
-		return nil, nil
-	}}, func(c *service.Config) {
+	svc, url := start(t, stub{detect: g.only(0)}, func(c *service.Config) {
 		c.Workers, c.MaxImageBytes, c.MaxBatchBytes, c.MaxBodyBytes = 4, 30_000, 30_000, 120_000
 	})
 	h1 := httpClient(t)

@@ -108,14 +108,6 @@ func (s *Service) bounded(w http.ResponseWriter, r *http.Request) *body {
 	b.limit = maxMessage(b.images)
 	b.left = b.limit
 	b.http1 = r.ProtoMajor == 1
-	contentType := r.Header.Get("Content-Type")
-	b.enveloped = strings.HasPrefix(contentType, "application/grpc") || strings.HasPrefix(contentType, "application/connect+")
-	encodings := []string{r.Header.Get("Content-Encoding"), r.Header.Get("Connect-Content-Encoding"), r.Header.Get("Grpc-Encoding")}
-	if b.query = r.Method == http.MethodGet; b.query {
-		b.declared = int64(len(r.URL.RawQuery))
-		encodings = []string{r.URL.Query().Get("compression")}
-	}
-	b.compressed = slices.ContainsFunc(encodings, func(e string) bool { return e != "" && e != "identity" })
 	if b.streamed {
 		b.idle = s.config.StreamIdle
 	} else if b.declared > b.limit {
@@ -124,6 +116,22 @@ func (s *Service) bounded(w http.ResponseWriter, r *http.Request) *body {
 	}
 	b.call.body = b
 	return b
+}
+
+// connect tells the body what Connect will take it for: its messages' prefixes, what
+// is compressed in it, and where it is when it is in the URL.
+func (b *body) connect(r *http.Request) {
+	contentType := r.Header.Get("Content-Type")
+	b.enveloped = strings.HasPrefix(contentType, "application/grpc") || strings.HasPrefix(contentType, "application/connect+")
+	encodings := []string{r.Header.Get("Content-Encoding"), r.Header.Get("Connect-Content-Encoding"), r.Header.Get("Grpc-Encoding")}
+	if b.query = r.Method == http.MethodGet; b.query {
+		b.declared = int64(len(r.URL.RawQuery))
+		encodings = []string{r.URL.Query().Get("compression")}
+	}
+	b.compressed = slices.ContainsFunc(encodings, func(e string) bool { return e != "" && e != "identity" })
+	if b.query && b.declared > b.limit {
+		_ = b.over()
+	}
 }
 
 // maxImages is how many bytes of images a procedure takes in one message.
@@ -218,7 +226,7 @@ func (b *body) Read(p []byte) (int, error) {
 		return n, err
 	}
 	come := b.limit - b.left
-	b.whole = b.complete(p[:n], err)
+	b.whole = b.complete(p[:n], come, err)
 	failed := b.take(come)
 	if failed == nil && b.whole && b.enveloped && !b.streamed && err == nil {
 		failed = b.last()
@@ -232,14 +240,13 @@ func (b *body) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// complete tells that with p all of the message has come.
-func (b *body) complete(p []byte, err error) bool {
+// complete tells that with p, the end of so many bytes, all of the message has come.
+func (b *body) complete(p []byte, come int64, err error) bool {
 	if !b.enveloped {
 		return errors.Is(err, io.EOF)
 	}
 	b.prefixed += copy(b.prefix[b.prefixed:], p)
 	size := int64(binary.BigEndian.Uint32(b.prefix[1:]))
-	come := b.limit - b.left
 	return b.prefixed == prefixSize && come >= prefixSize+size
 }
 
@@ -314,35 +321,36 @@ func (b *body) take(size int64) error {
 	if more <= 0 {
 		return nil
 	}
-	a := b.service.admission
-	got := loan{bytes: more, streamed: b.streamed}
-	if !b.streamed {
-		if err := a.reserve(more); err != nil {
-			return err
-		}
-	} else {
-		ctx, cancel := context.WithTimeout(b.ctx, b.service.config.Timeout)
-		defer cancel()
-		// While it waits it is not its caller who is slow.
-		reading, began := false, time.Now()
-		var err error
-		got, err = a.reserveStreamed(ctx, more, func() { reading = b.readsNoMore() || reading })
-		if err != nil && b.ctx.Err() == nil {
-			err = fmt.Errorf("%w: no memory for the next image within %v; try again later", errOverloaded, b.service.config.Timeout)
-		}
-		if err != nil {
-			return err
-		}
-		if reading {
-			b.began = b.began.Add(time.Since(began))
-			b.reads()
-		}
+	got, err := b.borrow(more)
+	if err != nil {
+		return err
 	}
 	if !b.hold(got) {
-		a.release(got)
+		b.service.admission.release(got)
 		return errSlow
 	}
 	return nil
+}
+
+// borrow takes n bytes from those of all requests.
+func (b *body) borrow(n int64) (loan, error) {
+	a := b.service.admission
+	if !b.streamed {
+		return loan{bytes: n}, a.reserve(n)
+	}
+	ctx, cancel := context.WithTimeout(b.ctx, b.service.config.Timeout)
+	defer cancel()
+	// While it waits it is not its caller who is slow.
+	reading, began := false, time.Now()
+	got, err := a.reserveStreamed(ctx, n, func() { reading = b.readsNoMore() || reading })
+	if err != nil && b.ctx.Err() == nil {
+		err = fmt.Errorf("%w: no memory for the next image within %v; try again later", errOverloaded, b.service.config.Timeout)
+	}
+	if err == nil && reading {
+		b.began = b.began.Add(time.Since(began))
+		b.reads()
+	}
+	return got, err
 }
 
 // lacks is how much less than n bytes it holds.

@@ -25,7 +25,7 @@ var (
 	errTooManyBytes = errors.New("too many bytes")
 	errTooManyItems = errors.New("too many images")
 	errOverloaded   = errors.New("overloaded")
-	errSlow         = fmt.Errorf("%w: the request came slower than 16 KiB/s, and others needed its place; try again later", errOverloaded)
+	errSlow         = fmt.Errorf("%w: the request came slower than %d KiB/s, and others needed its place; try again later", errOverloaded, slowBytes*time.Second/slowTime>>10)
 	errDraining     = errors.New("this server is shutting down; try another one")
 )
 

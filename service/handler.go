@@ -188,6 +188,7 @@ func (s *Service) boundBody(next http.Handler) http.Handler {
 	return s.observed(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body := s.bounded(w, r)
 		defer body.end()
+		body.connect(r)
 		r.Body = body
 		next.ServeHTTP(w, r)
 	}))

@@ -53,7 +53,6 @@ func (s *Service) PredictHandler() http.Handler {
 		p := prediction{service: s, w: w, call: call, accept: accepted(r.Header.Values("Accept"))}
 		body := s.bounded(w, r)
 		defer body.end()
-		body.compressed = false // what comes is taken as it is
 		r.Body = body
 		if err := p.run(ctx, r); err != nil {
 			p.fail(ctx, err)

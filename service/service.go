@@ -46,8 +46,8 @@ type Config struct {
 	// MaxBodyBytes bounds what has come of the bodies of all requests in flight. A
 	// call for whose declared length or next bytes there is no room is refused as
 	// OVERLOADED, unless a slower one can make room; streams, which have at most
-	// half or one largest message, wait. A body that is compressed counts as what it may become while it
-	// is unpacked.
+	// half or one largest message, wait. A body that is compressed counts as what it
+	// may become while it is unpacked.
 	MaxBodyBytes int64
 	// MaxPixels bounds width times height of one image.
 	MaxPixels int64

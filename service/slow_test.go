@@ -6,7 +6,6 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
-	"image"
 	"io"
 	"net/http"
 	"strings"
@@ -17,7 +16,6 @@ import (
 	"connectrpc.com/connect"
 	"google.golang.org/protobuf/proto"
 
-	"github.com/mienproject/mien/face"
 	inferencev1 "github.com/mienproject/mien/gen/inference/v1"
 	inferencev1connect "github.com/mienproject/mien/gen/inference/v1/inferencev1connect"
 	"github.com/mienproject/mien/service"
@@ -254,12 +252,7 @@ func TestSlowCallers(t *testing.T) {
 // TestStreamsLeaveRoom: what streams have sent is never in the way of single calls.
 func TestStreamsLeaveRoom(t *testing.T) {
 	g := newGate()
-	svc, url := start(t, stub{detect: func(ctx context.Context, img image.Image, opts face.Options) ([]face.Face, error) {
-		if opts.MaxResults == 2 {
-			return nil, nil
-		}
-		return g.detect(ctx, img, opts)
-	}}, func(c *service.Config) {
+	svc, url := start(t, stub{detect: g.only(1)}, func(c *service.Config) {
 		c.Workers, c.MaxImageBytes, c.MaxBatchBytes, c.MaxBodyBytes = 3, 300_000, 300_000, 2*(400_000+64<<10)
 	})
 	client := clients(t, url)["grpc"]
@@ -298,12 +291,7 @@ func TestStreamsLeaveRoom(t *testing.T) {
 // single calls have what is free meanwhile.
 func TestWaitingStreamsLeaveRoom(t *testing.T) {
 	g := newGate()
-	svc, url := start(t, stub{detect: func(ctx context.Context, img image.Image, opts face.Options) ([]face.Face, error) {
-		if opts.MaxResults == 1 {
-			return g.detect(ctx, img, opts)
-		}
-		return nil, nil
-	}}, func(c *service.Config) {
+	svc, url := start(t, stub{detect: g.only(1)}, func(c *service.Config) {
 		c.Workers, c.MaxImageBytes, c.MaxBatchBytes, c.MaxBodyBytes = 9, 30_000, 30_000, 250_000
 	})
 	client := clients(t, url)["grpc"]

@@ -60,7 +60,7 @@ func (s *Service) PredictStream(ctx context.Context, stream *connect.BidiStream[
 			if err != nil {
 				if !errors.Is(err, io.EOF) {
 					failed = err
-					items.lost(body, err)
+					items.lost(err)
 				}
 				// Whoever takes no answers must not keep it.
 				body.drop()
@@ -206,9 +206,9 @@ func (it *items) release(n int64) {
 }
 
 // lost tells Config.Observe of the image in the middle of which a stream broke off.
-func (it *items) lost(body *body, err error) {
+func (it *items) lost(err error) {
 	told := new(connect.Error)
-	if body.began.IsZero() || !errors.As(err, &told) {
+	if it.call.body.began.IsZero() || !errors.As(err, &told) {
 		return
 	}
 	it.service.observe(it.ctx, &Call{

@@ -53,6 +53,16 @@ func (g *gate) detect(ctx context.Context, _ image.Image, opts face.Options) ([]
 	}
 }
 
+// only is a detector that holds the images of that MaxResults, and no others.
+func (g *gate) only(n int) func(context.Context, image.Image, face.Options) ([]face.Face, error) {
+	return func(ctx context.Context, img image.Image, opts face.Options) ([]face.Face, error) {
+		if opts.MaxResults != n {
+			return nil, nil
+		}
+		return g.detect(ctx, img, opts)
+	}
+}
+
 // TestStream: answers come in order, several images are in work at once and no
 // more than there are workers, and those that fail are answered as such.
 func TestStream(t *testing.T) {
@@ -161,12 +171,7 @@ func idle(t *testing.T, svc *service.Service) {
 // TestBatch: each answer comes when it is done, and tells which it is.
 func TestBatch(t *testing.T) {
 	g := newGate()
-	svc, url := start(t, stub{detect: func(ctx context.Context, img image.Image, opts face.Options) ([]face.Face, error) {
-		if opts.MaxResults > 0 {
-			return nil, nil
-		}
-		return g.detect(ctx, img, opts)
-	}}, func(c *service.Config) { c.Workers, c.MaxImageBytes, c.MaxBatchBytes = 2, 1<<20, 10_000 })
+	svc, url := start(t, stub{detect: g.only(0)}, func(c *service.Config) { c.Workers, c.MaxImageBytes, c.MaxBatchBytes = 2, 1<<20, 10_000 })
 	all := clients(t, url)
 	// Browsers have HTTP/1.1 as well.
 	all["connect, HTTP/1.1"] = inferencev1connect.NewInferenceClient(httpClient(t), url)
@@ -207,14 +212,7 @@ func TestBatch(t *testing.T) {
 				for range c.images {
 					req.Images = append(req.Images, &inferencev1.Image{RawData: make([]byte, c.bytes)})
 				}
-				stream, err := client.PredictBatch(t.Context(), req)
-				if err == nil {
-					for stream.Receive() {
-						t.Errorf("%v", stream.Msg())
-					}
-					err = stream.Err()
-					_ = stream.Close()
-				}
+				err := refusedBatch(t, client, req)
 				if _, reason, _ := reasonOf(t, err); reason != c.reason {
 					t.Errorf("%d images of %d bytes: %v", c.images, c.bytes, err)
 				}
@@ -623,6 +621,21 @@ func TestStreamMessageTooLarge(t *testing.T) {
 	}
 }
 
+// refusedBatch returns the error of a batch that gets no answer.
+func refusedBatch(t *testing.T, client inferencev1connect.InferenceClient, req *inferencev1.PredictBatchRequest) error {
+	t.Helper()
+	stream, err := client.PredictBatch(t.Context(), req)
+	if err != nil {
+		return err
+	}
+	for stream.Receive() {
+		t.Errorf("%v", stream.Msg())
+	}
+	err = stream.Err()
+	_ = stream.Close()
+	return err
+}
+
 // A batch of very many images that hold nothing is refused before they are
 // unpacked.
 func TestBatchOfNothing(t *testing.T) {
@@ -633,14 +646,7 @@ func TestBatchOfNothing(t *testing.T) {
 	}
 	for protocol, client := range clients(t, url) {
 		t.Run(protocol, func(t *testing.T) {
-			stream, err := client.PredictBatch(t.Context(), req)
-			if err == nil {
-				for stream.Receive() {
-					t.Errorf("%v", stream.Msg())
-				}
-				err = stream.Err()
-				_ = stream.Close()
-			}
+			err := refusedBatch(t, client, req)
 			if connect.CodeOf(err) != connect.CodeInvalidArgument || !strings.Contains(err.Error(), "at most 100") {
 				t.Errorf("got %v", err)
 			}

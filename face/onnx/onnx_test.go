@@ -359,3 +359,16 @@ func TestSmallestFaceSeen(t *testing.T) {
 		t.Errorf("YuNet: %d faces of %v pixels and more, %d of %v", len(many), least/2, len(few), least)
 	}
 }
+
+// refused fails the test unless err is there and tells all of that.
+func refused(t *testing.T, err error, told ...string) {
+	t.Helper()
+	if err == nil {
+		t.Fatal("taken")
+	}
+	for _, want := range told {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("%q does not tell %q", err, want)
+		}
+	}
+}
