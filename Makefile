@@ -10,6 +10,8 @@ SHELL := bash
 BIN := .bin
 export PATH := $(abspath $(BIN)):$(PATH)
 export CGO_ENABLED ?= 1
+# The toolchain that go.mod names, where Go is set to use none but its own.
+export GOTOOLCHAIN := auto
 
 tool_packages := \
 	github.com/bufbuild/buf/cmd/buf \

@@ -4,6 +4,8 @@ module github.com/mienproject/mien/bench
 
 go 1.26.0
 
+toolchain go1.26.11
+
 replace github.com/mienproject/mien => ..
 
 require (

@@ -2,6 +2,8 @@ module github.com/mienproject/mien/e2e
 
 go 1.26.0
 
+toolchain go1.26.11
+
 require (
 	go.opentelemetry.io/proto/otlp v1.11.0
 	google.golang.org/protobuf v1.36.12

@@ -4,6 +4,8 @@ module github.com/mienproject/mien/tools
 
 go 1.26.7
 
+toolchain go1.26.11
+
 tool (
 	github.com/bufbuild/buf/cmd/buf
 	github.com/fullstorydev/grpcurl/cmd/grpcurl
