@@ -19,7 +19,8 @@ tool_packages := \
 	github.com/fullstorydev/grpcurl/cmd/grpcurl \
 	github.com/grpc-ecosystem/grpc-health-probe \
 	github.com/sudorandom/protoc-gen-connect-openapi \
-	golang.org/x/perf/cmd/benchstat
+	golang.org/x/perf/cmd/benchstat \
+	golang.org/x/vuln/cmd/govulncheck
 
 .PHONY: help
 help: ## Show this list.
@@ -57,7 +58,7 @@ $(BIN)/$(library): tools/onnxruntime/package-lock.json
 	rm -rf tools/onnxruntime/node_modules
 
 .PHONY: test
-test: setup lint check-generated check-contract unit accuracy soak-test bench-test e2e ## Set up and pass all tests.
+test: setup lint vulncheck check-generated check-contract unit accuracy soak-test bench-test e2e ## Set up and pass all tests.
 
 .PHONY: setup
 setup: ## Install what the tests need: Debian packages, npm packages.
@@ -140,6 +141,19 @@ lint: $(BIN)/golangci-lint $(BIN)/buf ## Lint Go and the contract.
 	cd bench && golangci-lint run ./... && go mod tidy -diff
 	buf lint
 	go mod tidy -diff
+
+# The database is a module, pinned in tools/go.mod, so that a commit which passed
+# passes again.
+.PHONY: vulncheck
+vulncheck: $(BIN)/govulncheck ## Fail when the product calls code that has a known vulnerability.
+	cd tools && go mod download golang.org/x/vulndb
+	database=file://$$(cd tools && go list -m -f '{{.Dir}}' golang.org/x/vulndb)/data/osv; \
+	for module in . bench; do (cd $$module && govulncheck -db $$database ./...); done
+
+.PHONY: vulndb
+vulndb: ## Raise the database of known vulnerabilities to today's, and check against it.
+	cd tools && go get golang.org/x/vulndb@latest
+	$(MAKE) vulncheck
 
 # What the generator has no options for. It closes every message; but a newer server may
 # send more fields, and fields that a server does not know are ignored. And its base

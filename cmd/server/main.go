@@ -24,6 +24,7 @@ import (
 	"connectrpc.com/connect"
 	"connectrpc.com/grpchealth"
 	"connectrpc.com/grpcreflect"
+	"golang.org/x/net/http2"
 	"golang.org/x/term"
 
 	inferencev1connect "github.com/mienproject/mien/gen/inference/v1/inferencev1connect"
@@ -193,6 +194,12 @@ func serve(ctx context.Context, terminated <-chan os.Signal, cfg *config, svc *s
 	server.Protocols.SetHTTP1(true)
 	server.Protocols.SetHTTP2(true)
 	server.Protocols.SetUnencryptedHTTP2(true)
+	// net/http's own HTTP/2 can be crashed by a peer in Go before 1.26.9
+	// (GO-2026-6617). With that of golang.org/x/net the server is safe whatever Go
+	// 1.26 builds it; from Go 1.27 on this calls net/http's.
+	if err := http2.ConfigureServer(server, nil); err != nil { //nolint:staticcheck // deprecated for code that may rely on the newest Go
+		return err
+	}
 
 	failed := make(chan error, len(listeners))
 	for _, l := range listeners {
