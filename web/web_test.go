@@ -105,7 +105,7 @@ func TestPage(t *testing.T) {
 			}
 		}
 	}
-	for _, want := range []string{"/page/page.js", "/page/page.css", "/page/worker.js", "/page/view.js", "/page/sample.jpg", "/page/icon.svg", "/page/LICENSE-sample.txt"} {
+	for _, want := range []string{"/page/page.js", "/page/page.css", "/page/worker.js", "/page/view.js", "/page/question.js", "/page/sample.jpg", "/page/icon.svg", "/page/LICENSE-sample.txt"} {
 		if !seen[want] {
 			t.Errorf("nothing names %s: %v", want, seen)
 		}
