@@ -71,7 +71,7 @@ func pngFile(t *testing.T, name string, img image.Image) string {
 	return temp(t, name, buf.Bytes())
 }
 
-// checks returns a checkerboard's colours, the cells of which have that size, and its inverse's.
+// checks returns a checkerboard's colors, the cells of which have that size, and its inverse's.
 func checks(size int) [2]func(x, y int) color.RGBA {
 	board := func(one int) func(x, y int) color.RGBA {
 		return func(x, y int) color.RGBA {
@@ -255,9 +255,9 @@ func TestPageHidesPeople(t *testing.T) {
 	for _, m := range made {
 		img := decode(t, read(t, m.File))
 		worst, detail := heads(img)
-		// JPEG moves colours a little, and more where a colour ends.
+		// JPEG moves colors a little, and more where a color ends.
 		if m.Style == "cover" && worst > 12 {
-			t.Errorf("%s, %s: a pixel of a head differs by %.0f from the colour that covers it", m.Model, m.Style, worst)
+			t.Errorf("%s, %s: a pixel of a head differs by %.0f from the color that covers it", m.Model, m.Style, worst)
 		}
 		if detail > 1 {
 			t.Errorf("%s, %s: the heads have a detail of %.2f", m.Model, m.Style, detail)
@@ -277,7 +277,7 @@ func TestPageHidesPeople(t *testing.T) {
 	}
 }
 
-// heads returns how far a pixel of the people's heads is from the colour that covers faces, and
+// heads returns how far a pixel of the people's heads is from the color that covers faces, and
 // by how much neighbors in them differ, on average.
 func heads(img image.Image) (worst, detail float64) {
 	gray := image.NewGray(img.Bounds())
