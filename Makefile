@@ -91,7 +91,7 @@ eval: onnxruntime ## Measure every model, as docs/accuracy.md has it. ARGS=--wri
 	cd bench && go run . $(ARGS)
 
 .PHONY: e2e
-e2e: $(BIN)/buf $(BIN)/grpcurl $(BIN)/grpc-health-probe setup ## Test the binary with clients that nobody here wrote.
+e2e: $(BIN)/buf $(BIN)/grpcurl $(BIN)/grpc-health-probe onnxruntime setup ## Test the binary with clients that nobody here wrote.
 	cd e2e && go vet ./... && go test -count=1 $(PATIENCE) ./...
 
 .PHONY: page-pictures

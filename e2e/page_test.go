@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"image"
 	"image/color"
+	"image/draw"
 	"image/jpeg"
 	"image/png"
 	"math"
@@ -37,6 +38,7 @@ type pageTask struct {
 	Gallery  []string          `json:"gallery,omitempty"`
 	Compare  string            `json:"compare,omitempty"`
 	Busy     string            `json:"busy,omitempty"`
+	Boxes    [][4]int          `json:"boxes,omitempty"`
 }
 
 // play runs a scenario on the page of the server, which it checks by itself, and
@@ -192,6 +194,7 @@ func TestPageTakesAway(t *testing.T) {
 		}
 		for _, model := range []string{"pigo", "pigo-reference"} {
 			checkHidden(t, s, made["both"]["cover"], model, a.Results)
+			checkHidden(t, s, made["both"]["all"], model, a.Results) // one above the slider, the others after the question
 		}
 	}
 }
@@ -322,6 +325,10 @@ func TestPageUpright(t *testing.T) {
 			faces = append(faces, drawn)
 		}
 		checkHidden(t, s, f.Hidden, "pigo", faces)
+		// The original's EXIF may have a preview of it.
+		if before, after := read(t, filepath.Join(folder, f.Name)), read(t, f.Hidden); !bytes.Contains(before, []byte("Exif")) || bytes.Contains(after, []byte("Exif")) {
+			t.Errorf("%s: EXIF is in the original: %t, in the picture with its faces hidden: %t; want true, false", f.Name, bytes.Contains(before, []byte("Exif")), bytes.Contains(after, []byte("Exif")))
+		}
 	}
 }
 
@@ -537,6 +544,15 @@ func tiled(t testing.TB, columns, rows int, scale float64) image.Image {
 	return img
 }
 
+// beside shows two pictures side by side on gray, with gaps around them.
+func beside(a, b image.Image, gap int) image.Image {
+	img := image.NewRGBA(image.Rect(0, 0, a.Bounds().Dx()+b.Bounds().Dx()+3*gap, max(a.Bounds().Dy(), b.Bounds().Dy())+2*gap))
+	draw.Draw(img, img.Rect, image.NewUniform(color.Gray{210}), image.Point{}, draw.Src)
+	draw.Draw(img, a.Bounds().Add(image.Pt(gap, gap)), a, image.Point{}, draw.Src)
+	draw.Draw(img, b.Bounds().Add(image.Pt(a.Bounds().Dx()+2*gap, gap)), b, image.Point{}, draw.Src)
+	return img
+}
+
 // BenchmarkPage tells how the page takes a picture of 12 megapixels with twenty
 // faces: until they are drawn, and the time between frames while the slider moves.
 func BenchmarkPage(b *testing.B) {
@@ -577,6 +593,7 @@ func TestPagePictures(t *testing.T) {
 		Files: map[string]string{
 			"twenty": temp(t, "twenty.jpg", encodeJPEG(t, tiled(t, 5, 4, 1))),
 			"four":   temp(t, "four.jpg", encodeJPEG(t, tiled(t, 4, 1, 0.75))),
+			"two":    temp(t, "two.jpg", encodeJPEG(t, beside(tiled(t, 1, 1, 1), tiled(t, 1, 1, 0.5), 120))),
 			"notes":  temp(t, "notes.txt", []byte("These are notes, and no picture at all.\n")),
 		},
 		Gallery: []string{"twenty", "four", "sample", "notes"},

@@ -13,7 +13,8 @@ import (
 	"io/fs"
 	"net/http"
 	"path"
-	"time"
+	"strconv"
+	"strings"
 )
 
 //go:embed page
@@ -104,7 +105,28 @@ func resource(name string, data []byte) http.Handler {
 		h.Set("Permissions-Policy", "camera=(self), clipboard-read=(self), clipboard-write=(self), microphone=(), geolocation=()")
 		// An SVG opened by itself and a worker have a policy of their own.
 		h.Set("Content-Security-Policy", policy)
-		// HEAD, conditions and ranges.
-		http.ServeContent(w, r, name, time.Time{}, bytes.NewReader(data))
+		// Not http.ServeContent, which reads Range headers: a long one costs much. Without
+		// support for ranges, a server ignores them (RFC 9110, section 14.2).
+		if matches(r.Header.Values("If-None-Match"), tag) {
+			h.Del("Content-Type")
+			w.WriteHeader(http.StatusNotModified)
+			return
+		}
+		h.Set("Content-Length", strconv.Itoa(len(data)))
+		_, _ = w.Write(data) // net/http leaves it out of answers to HEAD
 	})
+}
+
+// matches reports whether the tag is among those of an If-None-Match header, which are
+// compared weakly (RFC 9110, section 13.1.2).
+func matches(values []string, tag string) bool {
+	for _, value := range values {
+		for candidate := range strings.SplitSeq(value, ",") {
+			candidate = strings.TrimSpace(candidate)
+			if candidate == "*" || strings.TrimPrefix(candidate, "W/") == tag {
+				return true
+			}
+		}
+	}
+	return false
 }

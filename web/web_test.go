@@ -105,7 +105,7 @@ func TestPage(t *testing.T) {
 			}
 		}
 	}
-	for _, want := range []string{"/page/page.js", "/page/page.css", "/page/worker.js", "/page/view.js", "/page/sample.jpg", "/page/icon.svg", "/page/LICENSE-sample.txt"} {
+	for _, want := range []string{"/page/page.js", "/page/page.css", "/page/worker.js", "/page/view.js", "/page/question.js", "/page/sample.jpg", "/page/icon.svg", "/page/LICENSE-sample.txt"} {
 		if !seen[want] {
 			t.Errorf("nothing names %s: %v", want, seen)
 		}
@@ -117,6 +117,62 @@ func TestPage(t *testing.T) {
 	}
 	if _, body := do(t, http.MethodGet, s.URL+"/"); !strings.Contains(body, "Mien 1.2.3&lt;") {
 		t.Error("the page does not tell the version")
+	}
+}
+
+// A Range header costs the server much when it is read, and the page's files are small: it is
+// ignored, whatever it says.
+func TestPageHasNoRanges(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	for _, path := range []string{"/", "/page/page.js", "/page/sample.jpg", "/openapi.yaml"} {
+		plain, whole := do(t, http.MethodGet, s.URL+path)
+		for _, value := range []string{"bytes=0-9", "bytes=-5", "bytes=0-0,5-9", "bytes=9999999-", "bytes=9-0", "lines=1", "bytes=" + strings.Repeat("0-0,", 200_000)} {
+			for _, header := range [][]string{{"Range", value}, {"Range", value, "If-Range", plain.Header.Get("Etag")}} {
+				res, body := do(t, http.MethodGet, s.URL+path, header...)
+				if res.StatusCode != http.StatusOK || body != whole || res.ContentLength != int64(len(whole)) {
+					t.Errorf("%s, Range %.20q: status %d, %d bytes, length %d, want 200 and all %d", path, value, res.StatusCode, len(body), res.ContentLength, len(whole))
+				}
+				for _, name := range []string{"Accept-Ranges", "Content-Range"} {
+					if got := res.Header.Get(name); got != "" {
+						t.Errorf("%s, Range %.20q: %s is %q, want none", path, value, name, got)
+					}
+				}
+				if got := res.Header.Get("Content-Type"); got != plain.Header.Get("Content-Type") {
+					t.Errorf("%s, Range %.20q: content type is %q", path, value, got)
+				}
+			}
+		}
+	}
+}
+
+func TestPageConditions(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	first, whole := do(t, http.MethodGet, s.URL+"/page/page.js")
+	tag := first.Header.Get("Etag")
+	for _, c := range []struct {
+		value string
+		want  int
+	}{
+		{tag, 304},
+		{"W/" + tag, 304}, // as proxies that compress make it
+		{`"another"`, 200},
+		{`"another", ` + tag, 304},
+		{`"another",W/` + tag + ` , "a third"`, 304},
+		{"*", 304},
+		{strings.Trim(tag, `"`), 200},
+		{"", 200},
+	} {
+		for _, method := range []string{http.MethodGet, http.MethodHead} {
+			res, body := do(t, method, s.URL+"/page/page.js", "If-None-Match", c.value)
+			if res.StatusCode != c.want || res.Header.Get("Etag") != tag {
+				t.Errorf("%s with If-None-Match %q: status %d, ETag %q; want %d, %q", method, c.value, res.StatusCode, res.Header.Get("Etag"), c.want, tag)
+			}
+			if want := map[bool]string{true: whole}[c.want == 200 && method == http.MethodGet]; body != want {
+				t.Errorf("%s with If-None-Match %q: %d bytes, want %d", method, c.value, len(body), len(want))
+			}
+		}
 	}
 }
 

@@ -12,7 +12,8 @@
 // is awaited is a state that stays, not one that passes, and never an amount of time.
 import assert from "node:assert/strict";
 import { once } from "node:events";
-import { readFile, rename } from "node:fs/promises";
+import { readFile, writeFile } from "node:fs/promises";
+import http from "node:http";
 import http2 from "node:http2";
 import { connect, createServer } from "node:net";
 import { createRequire } from "node:module";
@@ -166,6 +167,52 @@ async function download(page, selector, prefix = "") {
   await page.locator(`${selector}:not([aria-busy])`).waitFor(); // the note beside it is of this one
   return to;
 }
+
+/**
+ * downloadHidden saves the picture with its faces hidden, in that style, and answers what the page
+ * asks before, if it does. It returns {file, asked}, where asked is what the page has asked.
+ */
+async function downloadHidden(page, style, { prefix = "", answer = "Save all the same" } = {}) {
+  await page.check(`input[name=hide][value=${style}]`);
+  const saved = page.waitForEvent("download");
+  await page.click("#save-hidden");
+  const dialog = page.locator("dialog[open]");
+  let asked = "";
+  if ((await Promise.race([saved, dialog.waitFor().then(() => "asked", () => "")])) === "asked") {
+    asked = await dialog.innerText();
+    await dialog.getByRole("button", { name: answer }).click();
+  }
+  const file = await saved;
+  const to = path.join(task.out, prefix + file.suggestedFilename().replace("-hidden", "-" + style));
+  await file.saveAs(to);
+  await page.locator("#save-hidden:not([aria-busy])").waitFor();
+  return { file: to, asked };
+}
+
+/** answering leads from a port of its own to the server, but answers Predict itself, by what answer(picture, options) returns. */
+async function answering(answer) {
+  const server = http.createServer(async (request, response) => {
+    if (!request.url.endsWith("/Predict")) {
+      const asked = http.request(task.url + request.url, { method: request.method, headers: { ...request.headers, host: new URL(task.url).host } }, (reply) => {
+        response.writeHead(reply.statusCode, reply.headers);
+        reply.pipe(response);
+      });
+      request.pipe(asked);
+      return;
+    }
+    const { rawData, options } = JSON.parse(await text(request));
+    const results = await answer(Buffer.from(rawData, "base64"), options);
+    response.writeHead(results ? 200 : 503, { "Content-Type": "application/json" });
+    response.end(JSON.stringify(results ? { results, model: options.model, timing: {} } : { code: "unavailable", message: "no answer" }));
+  });
+  server.unref();
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  return `http://127.0.0.1:${server.address().port}`;
+}
+
+/** faceAt is a face as the server tells it. */
+const faceAt = ([x, y, width, height], confidence) => ({ box: { upLeft: { x, y }, lowerRight: { x: x + width, y: y + height } }, confidence });
 
 const setThreshold = (page, value) =>
   page.locator("#confidence").evaluate((input, v) => {
@@ -440,13 +487,8 @@ const scenarios = {
       files.json = await download(page, "#save-json");
       files.marked = await download(page, "#save-marked");
       for (const style of ["blur", "cover"]) {
-        await page.check(`input[name=hide][value=${style}]`);
-        files[style] = await download(page, "#save-hidden");
+        files[style] = (await downloadHidden(page, style)).file;
         await says(page, "#save-note", /hidden\. Asked again, the server finds none of them/);
-        // Both have the same name.
-        const to = files[style].replace("-hidden", "-" + style);
-        await rename(files[style], to);
-        files[style] = to;
       }
     }
     // Of two models, what either has is marked and hidden: one of them lacks a face here.
@@ -458,18 +500,148 @@ const scenarios = {
       const files = (made.both = {});
       files.marked = await download(page, "#save-marked", "both-");
       await says(page, "#save-note", /^3 faces by both models, 0 only by pigo-reference, 1 only by pigo: these are dashed\.$/);
-      files.cover = await download(page, "#save-hidden", "both-");
+      files.cover = (await downloadHidden(page, "cover", { prefix: "both-" })).file;
       await says(page, "#save-note", /^The faces of both models are hidden\. Asked again, the server finds none of them, by any model\./);
-      // What the slider leaves out is not hidden, and told.
+      // What the slider leaves out is not hidden: the page asks, and hides it when told to.
       await page.selectOption("#compare", "");
       await page.selectOption("#model", "pigo");
       await setThreshold(page, 0.99);
       await shows(page, 1, task.both, "pigo");
-      await download(page, "#save-hidden", "one-");
-      await says(page, "#save-note", /^1 face hidden\. Asked again, the server finds none of them, by any model\. [3-9] less certain faces, of 30 % and more, are not hidden: to hide them too, move the slider down\.$/);
+      const one = await downloadHidden(page, "cover", { prefix: "one-" });
+      assert.match(one.asked, /[3-9] places that are not hidden may show a face: pigo is up to 9\d\.\d % sure\./);
+      await says(page, "#save-note", /^1 face hidden\. Asked again, the server finds none of them, by any model\. [3-9] places elsewhere may show a face, and are not hidden\.$/);
+      files.all = (await downloadHidden(page, "cover", { prefix: "all-", answer: "Hide these too" })).file;
+      await says(page, "#save-note", /^1 face hidden, and [3-9] more that another look found\. Asked again, the server finds none of them, by any model\.$/);
     }
     await silent(page);
     return made;
+  },
+
+  // What is sent to be checked, and then saved, at each step of each style: the server takes every
+  // hidden place for a face again.
+  async hides() {
+    let sent = [];
+    const faces = task.boxes.map((b) => faceAt(b, 0.9));
+    const url = await answering((picture, { skipLandmarks }) => {
+      if (skipLandmarks) sent.push(picture); // in which faces are hidden
+      return faces;
+    });
+    const page = await visit({}, url);
+    const made = [];
+    for (const { name, file, type } of task.pictures) {
+      await page.setInputFiles("#files", { name, mimeType: type, buffer: await readFile(file) });
+      await shows(page, faces.length, name + " ");
+      await until(page, () => !document.querySelector("#save-hidden").disabled, null, "have it ready to be saved");
+      for (const style of ["blur", "cover"]) {
+        sent = [];
+        const { file: saved, asked } = await downloadHidden(page, style);
+        assert.match(asked, /places that are hidden are still taken for a face: pigo is up to 90\.0 % sure\. Nothing of the original is left there\./);
+        assert.deepEqual(await readFile(saved), sent.at(-1), "another picture was saved than was checked");
+        const steps = [];
+        for (const [i, picture] of sent.entries()) {
+          steps.push(path.join(task.out, `${name}-${style}-${i}`));
+          await writeFile(steps[i], picture);
+        }
+        made.push({ name, style, steps });
+      }
+    }
+    await silent(page);
+    return made;
+  },
+
+  // With each model of the server, each style.
+  async hidesPeople() {
+    const page = await opened();
+    await page.setInputFiles("#files", task.files.people);
+    const models = await page.locator("#model option").allInnerTexts();
+    const made = [];
+    for (const model of models) {
+      await page.selectOption("#model", model);
+      await until(page, (name) => document.querySelector("#panes").getAttribute("aria-busy") === "false" && document.querySelector("#about").textContent.endsWith(name) && Number(document.querySelector("#count .n").textContent) >= 4, "· " + model, `show the faces that ${model} finds`);
+      for (const style of ["blur", "cover"]) made.push({ model, style, ...(await downloadHidden(page, style, { prefix: model + "-" })) });
+    }
+    await silent(page);
+    return made;
+  },
+
+  // What the page asks before it saves a picture in which a face may be left.
+  async asks() {
+    const hidden = [100, 60, 40, 50];
+    const other = [20, 150, 40, 50];
+    let found; // in what was made, or what returns it; null: the server does not answer
+    const url = await answering((_, { skipLandmarks }) => (!skipLandmarks ? [faceAt(hidden, 0.9)] : typeof found === "function" ? found() : found));
+    for (const [name, options] of Object.entries({ light: {}, "dark phone": { viewport: { width: 360, height: 740 }, isMobile: true, hasTouch: true, colorScheme: "dark" }, "high contrast": { forcedColors: "active" } })) {
+      const page = await visit(options, url);
+      await shows(page, 1, "sample.jpg");
+      let downloads = 0;
+      page.on("download", () => downloads++);
+      const dialog = page.locator("dialog[open]");
+      const ask = async (seen, pattern, buttons) => {
+        found = seen;
+        await page.locator("#save-hidden").focus();
+        await page.keyboard.press("Enter");
+        await says(page, "dialog[open]", pattern);
+        assert.deepEqual(await dialog.getByRole("button").allInnerTexts(), buttons);
+        assert.equal(await page.evaluate(() => document.activeElement.innerText), "Do not save");
+      };
+      const focused = async (text) => {
+        await page.keyboard.press("Shift+Tab");
+        assert.deepEqual(await page.evaluate(() => [document.activeElement.innerText, document.activeElement.matches(":focus-visible")]), [text, true]);
+      };
+      const over = async (pattern) => {
+        await says(page, "#save-note", pattern);
+        await page.locator("#save-hidden:not([aria-busy])").waitFor();
+        assert.equal(await page.locator("dialog").count(), 0);
+        assert.equal(await page.evaluate(() => document.activeElement.id), "save-hidden");
+      };
+      const save = async (file) => assert.equal((await file).suggestedFilename(), "sample-hidden.jpg");
+
+      // Escape is no.
+      await ask([faceAt(hidden, 0.31)], /^Save it all the same\?\s+1 place that is hidden is still taken for a face: pigo is 31\.0 % sure\. Nothing of the original is left there\./, ["Save all the same", "Do not save"]);
+      await accessible(page, name + ", a question");
+      assert.ok(await page.evaluate(() => { const r = document.querySelector("dialog").getBoundingClientRect(); return r.left >= 0 && r.right <= innerWidth && document.documentElement.scrollWidth <= innerWidth; }), "the question is wider than the screen");
+      await page.keyboard.press("Escape");
+      await over(/^Not saved\.$/);
+      await ask([faceAt(hidden, 0.31)], /still taken/, ["Save all the same", "Do not save"]);
+      await page.keyboard.press("Enter");
+      await over(/^Not saved\.$/);
+      assert.equal(downloads, 0);
+
+      await ask([faceAt(other, 0.31)], /1 place that is not hidden may show a face: pigo is 31\.0 % sure\./, ["Hide these too", "Save all the same", "Do not save"]);
+      await accessible(page, name + ", a question about others");
+      await focused("Save all the same");
+      let file = page.waitForEvent("download");
+      await page.keyboard.press("Enter");
+      await save(file);
+      await over(/^1 face hidden\. Asked again, the server finds none of them\. 1 place elsewhere may show a face, and is not hidden\.$/);
+
+      await ask([faceAt(other, 0.31)], /not hidden/, ["Hide these too", "Save all the same", "Do not save"]);
+      await focused("Save all the same");
+      await focused("Hide these too");
+      found = [];
+      file = page.waitForEvent("download");
+      await page.keyboard.press("Enter");
+      await save(file);
+      await over(/^1 face hidden, and 1 more that another look found\. Asked again, the server finds none of them\.$/);
+
+      await ask(null, /^Save it unchecked\?\s+The server could not be asked whether it still finds a face in the picture: no answer/, ["Save all the same", "Do not save"]);
+      await accessible(page, name + ", a question without an answer");
+      await page.keyboard.press("Escape");
+      await over(/^Not saved\.$/);
+      assert.equal(downloads, 2);
+
+      // What the page would show is hidden without a question.
+      const looks = [[faceAt(other, 0.9)], []];
+      found = () => looks.shift();
+      file = page.waitForEvent("download");
+      await page.keyboard.press("Enter");
+      await save(file);
+      await over(/^1 face hidden, and 1 more that another look found\. Asked again, the server finds none of them\.$/);
+      assert.deepEqual(looks, []);
+      await silent(page, "the server responded with a status of 503");
+      await page.context().close();
+    }
+    return {};
   },
 
   // The code that the page shows, for a picture as it is and with all options.
@@ -665,7 +837,7 @@ const scenarios = {
       await page.setInputFiles("#files", task.files[name]);
       await until(page, (file) => document.querySelector("#panes").getAttribute("aria-busy") === "false" && document.querySelector("#about").textContent.includes(file) && Number(document.querySelector("#count .n").textContent) > 0, path.basename(task.files[name]), `find faces in ${name}`);
       const size = await page.locator(".frame img").evaluate((i) => [i.naturalWidth, i.naturalHeight]);
-      found.push({ name, size, boxes: await boxes(page), hidden: await download(page, "#save-hidden") });
+      found.push({ name, size, boxes: await boxes(page), hidden: (await downloadHidden(page, "blur")).file });
     }
     // So are the small ones.
     await settled(page);
@@ -885,6 +1057,18 @@ const scenarios = {
     await shoot(page, "zoom");
     await page.evaluate(async () => (document.querySelector("#drop").hidden = false));
     await shoot(page, "drop");
+    await page.context().close();
+
+    // The smaller of two faces is left out.
+    page = await opened(window);
+    await page.setInputFiles("#files", task.files.two);
+    await shows(page, 2, "two.jpg");
+    await page.fill("#smallest", "150");
+    await shows(page, 1, "two.jpg");
+    await page.check("input[name=hide][value=cover]");
+    await page.click("#save-hidden");
+    await page.locator("dialog[open]").waitFor();
+    await shoot(page, "question", { unsettled: true });
     await page.context().close();
 
     page = await opened(dark);

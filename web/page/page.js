@@ -2,6 +2,7 @@
 import { Camera } from "./camera.js";
 import { $, bytes, el, faces as count, ms, percent, whole } from "./dom.js";
 import { drawHistogram, drawTimes, faceRow, numbers, pairs } from "./panel.js";
+import { askUser } from "./question.js";
 import { FLOOR, listModels, MOST, predictPatiently, ServerError } from "./server.js";
 import { LANGUAGES, snippets } from "./snippets.js";
 import { extension, hidden, marked, rename, save } from "./takeaway.js";
@@ -797,37 +798,77 @@ async function saveMarked() {
   return `${count(both)} by both models, ${only.join(", ")}: these are dashed.`;
 }
 
-// How unsure a face may be that is looked for in a picture whose faces are hidden.
+// The least confidence of a face that is looked for in a picture whose faces are hidden.
 const DOUBT = 0.3;
 
+/** findIn returns the faces that any model finds in a picture, from DOUBT on, or from the threshold if that is lower. */
+async function findIn(blob, { chosen, threshold, smallest }) {
+  const found = [];
+  for (const { name, defaultMinConfidence } of state.models) {
+    const own = round(defaultMinConfidence);
+    // The hidden faces are at least that small; a model may find a part of one.
+    const options = { ...optionsOf(name, Math.ceil(smallest / 2)), minConfidence: Math.min(threshold, own, DOUBT), skipLandmarks: true };
+    const { results } = (await predictPatiently(blob, options, { attempts: 4 })).answer;
+    const least = chosen.includes(name) ? threshold : Math.max(threshold, own);
+    for (const { box, confidence } of results) {
+      const side = Math.max(box.lowerRight.x - box.upLeft.x, box.lowerRight.y - box.upLeft.y);
+      found.push({ box, confidence, model: name, shown: confidence >= least && side >= smallest });
+    }
+  }
+  return found;
+}
+
+/** saveHidden saves a picture in which a model may still find a face only if the user says so. */
 async function saveHidden() {
-  const picture = state.current;
+  const picture = { ...state.current };
+  const view = { chosen: modelsAsked(), threshold: state.threshold, smallest: state.smallest };
   // What both models found, when two were asked.
   const list = entries().flatMap((e) => filtered(e.answer).results);
   const n = passing(entries()[0].answer.results);
-  const two = modelsAsked().length > 1;
   if (!list.length) return "There is no face above the slider to hide.";
   const style = document.querySelector("input[name=hide]:checked").value;
-  $("save-note").textContent = "Hiding, and asking the server whether it still finds one…";
-  const threshold = state.threshold;
-  const { blob, checked, left, doubted, more, others } = await hidden({ ...picture }, list, style, async (made) => {
-    const found = [];
-    for (const model of state.models) {
-      const own = round(model.defaultMinConfidence);
-      const options = { ...optionsOf(model.name), minConfidence: Math.min(threshold, own, DOUBT), skipLandmarks: true };
-      const { results } = (await predictPatiently(made, options, { attempts: 4 })).answer;
-      // Shown is what this model would show of itself, with the slider where it is.
-      found.push(...results.map(({ box, confidence }) => ({ box, sure: confidence >= Math.min(threshold, own), shown: confidence >= Math.max(threshold, own) })));
+  const extra = []; // faces that the user told to hide too
+  for (;;) {
+    $("save-note").textContent = "Hiding, and asking the server whether it still finds one…";
+    const made = await hidden(picture, [...list, ...extra], style, (blob) => findIn(blob, view));
+    $("save-note").textContent = "";
+    const clean = !made.error && !made.left.length && !made.others.length;
+    const answer = clean ? "save" : await askUser(questionOf(made));
+    if (answer === "hide") {
+      extra.push(...made.others);
+      continue;
     }
-    return found;
-  });
-  save(blob, rename(picture.name, "-hidden" + extension(picture.blob)));
-  const done = (two ? "The faces of both models are hidden" : `${count(n)} hidden`) + (more ? `, and ${more} more that another look found` : "");
-  if (!checked) return `${done}. The server could not be asked whether it still finds one.`;
-  const rest = others ? ` ${others === 1 ? "1 less certain face" : `${others} less certain faces`}, of ${whole(Math.min(threshold, DOUBT))} and more, ${others === 1 ? "is" : "are"} not hidden: to hide ${others === 1 ? "it" : "them"} too, move the slider down.` : "";
-  if (left) return `${done}, but a model still takes ${left} of the spots for a face. Look at the picture before you use it.${rest}`;
-  if (doubted) return `${done}. Asked again, the server finds none of them for certain, but takes ${doubted} of the spots for an unlikely face. Look at the picture before you use it.${rest}`;
-  return `${done}. Asked again, the server finds none of them${state.models.length > 1 ? ", by any model" : ""}.${rest}`;
+    if (answer !== "save") return "Not saved.";
+    save(made.blob, rename(picture.name, "-hidden" + extension(picture.blob)));
+    const more = extra.length + made.more;
+    const done = (view.chosen.length > 1 ? "The faces of both models are hidden" : `${count(n)} hidden`) + (more ? `, and ${more} more that another look found` : "");
+    if (made.error) return `${done}. The server could not be asked whether it still finds one.`;
+    const rest = made.others.length ? ` ${places(made.others.length)} elsewhere may show a face, and ${are(made.others.length)} not hidden.` : "";
+    if (made.left.length) return `${done}, but a model still takes ${made.left.length} of the hidden places for a face.${rest}`;
+    return `${done}. Asked again, the server finds none of them${state.models.length > 1 ? ", by any model" : ""}.${rest}`;
+  }
+}
+
+const places = (n) => (n === 1 ? "1 place" : `${n} places`);
+const are = (n) => (n === 1 ? "is" : "are");
+
+/** questionOf returns what to ask before a picture is saved in which a face may be left. */
+function questionOf({ blob, error, left, others }) {
+  const likeliest = (list) => {
+    const { model, confidence } = list.reduce((a, b) => (b.confidence > a.confidence ? b : a));
+    return `${model} is ${list.length > 1 ? "up to " : ""}${percent(confidence)} sure`;
+  };
+  const lines = [];
+  if (error) lines.push(`The server could not be asked whether it still finds a face in the picture: ${error.message}`);
+  if (others.length) lines.push(`${places(others.length)} that ${are(others.length)} not hidden may show a face: ${likeliest(others)}.`);
+  if (left.length) lines.push(`${places(left.length)} that ${are(left.length)} hidden ${are(left.length)} still taken for a face: ${likeliest(left)}. Nothing of the original is left there.`);
+  return {
+    title: error ? "Save it unchecked?" : "Save it all the same?",
+    lines: [...lines, "Look at the picture before you use it."],
+    blob,
+    faces: [...others, ...left],
+    answers: [...(others.length ? [["hide", "Hide these too"]] : []), ["save", "Save all the same"], ["", "Do not save"]],
+  };
 }
 
 // ---- Saying it

@@ -86,113 +86,146 @@ export function marked(picture, marks) {
   return encode(canvas, picture.blob);
 }
 
-// head is the ellipse that covers a whole head, hair, ears and chin: the corners
-// of the face's box lie within it.
+// head returns a disk that covers a whole head, with hair, ears and chin, which the boxes of
+// most models leave out. It is the same whichever way the head is turned, because the
+// landmarks of turned faces may be wrong. A smaller one, on shoulders, is taken for a face
+// more often.
 function head(face) {
   const b = box(face);
-  return { cx: b.x + b.width / 2, cy: b.y + b.height * 0.375, rx: Math.max(3, b.width * 0.8), ry: Math.max(3, b.height * 0.9) };
+  return { cx: b.x + b.width / 2, cy: b.y + b.height * 0.45, r: 1.1 * Math.max(4, b.width, b.height) };
 }
 
-// How faces are hidden, from the least on. A head becomes so many cells across,
-// each of one colour of few, smoothed: what was within a cell is not in the
-// picture any more, whatever is done to it. 0: one colour.
-const STRENGTHS = { blur: [6, 4, 3, 2, 0], cover: [0] };
+const isIn = ({ cx, cy, r }, x, y) => (x - cx) ** 2 + (y - cy) ** 2 < r * r;
+
+/** middleIs reports whether the middle of a face's box is in a disk. */
+function middleIs(disk, face) {
+  const b = box(face);
+  return isIn(disk, b.x + b.width / 2, b.y + b.height / 2);
+}
+
+/** isCovered reports whether disks hide all of a face's box. */
+function isCovered(face, disks, picture) {
+  const b = box(face);
+  const near = disks.filter((d) => b.x < d.cx + d.r && b.x + b.width > d.cx - d.r && b.y < d.cy + d.r && b.y + b.height > d.cy - d.r);
+  const parts = 12;
+  for (let i = 0; i <= parts; i++) {
+    for (let j = 0; j <= parts; j++) {
+      const x = Math.max(0, Math.min(b.x + (b.width * i) / parts, picture.width));
+      const y = Math.max(0, Math.min(b.y + (b.height * j) / parts, picture.height));
+      if (!near.some((d) => isIn(d, x, y))) return false;
+    }
+  }
+  return true;
+}
+
+/** distinct returns the faces without those that another model found too. */
+const distinct = (faces) => faces.filter((f, i) => !faces.slice(0, i).some((g) => overlap(f, g) > 0.4));
+
+// How a place is filled at first, and when a model takes the result for a face.
+const FILLS = { blur: ["surroundings", "plain"], cover: ["plain"] };
+
+const PLAIN = "#14201c";
+
+const MAX_CHECKS = 8; // of a picture
 
 /**
- * hidden hides the faces for good, and asks still(blob), which returns the faces
- * that a model yet finds there, until it finds none of them. A face that it finds
- * elsewhere, and that is to be shown, is hidden as well. Returns {blob, checked,
- * left, doubted, more, others}: whether it could be asked; how many of the faces it
- * sees after all, for sure, and with doubts; how many more were found elsewhere and
- * hidden; and how many elsewhere were not, because they are not to be shown.
+ * hidden hides the faces for good. It asks find(blob) which faces models find in the result:
+ * {box, shown}, where shown means that the page would show the face. It then hides what is
+ * shown, and what reaches beyond a hidden place; and it fills a hidden place in another way
+ * when a model takes it for a face. It returns {blob, error, more, left, others}: error is why
+ * find failed, or null; more is how many more faces were hidden; left are the faces that
+ * models still find where everything is hidden; others are those elsewhere.
  */
-export async function hidden(picture, given, style, still) {
-  const faces = [...given];
-  const original = canvasOf(picture, { willReadFrequently: true })[1];
-  const level = faces.map(() => 0);
-  const steps = STRENGTHS[style];
-  for (;;) {
-    const [canvas, c] = canvasOf(picture);
-    faces.forEach((face, i) => hide(c, original, head(face), steps[level[i]], style));
+export async function hidden(picture, given, style, find) {
+  const fills = FILLS[style];
+  const places = given.map((face) => ({ ...head(face), fill: 0 }));
+  const more = [];
+  for (let check = 1; ; check++) {
+    const [canvas, c] = canvasOf(picture, { willReadFrequently: true });
+    hide(c, places.map(({ fill, ...disk }) => ({ ...disk, fill: fills[fill] })));
     const blob = await encode(canvas, picture.blob);
-    let seen;
+    let found;
     try {
-      seen = await still(blob);
-    } catch {
-      return { blob, checked: false, left: 0, doubted: 0, more: faces.length - given.length, others: 0 };
+      found = await find(blob);
+    } catch (error) {
+      return { blob, error, more: distinct(more).length, left: [], others: [] };
     }
-    const at = (f, face) => isIn(f, head(face)) || overlap(f, face) > 0.2;
-    const outside = seen.filter((f) => !faces.some((face) => at(f, face)));
-    const elsewhere = outside.filter((f) => f.shown);
-    if (elsewhere.length) {
-      faces.push(...elsewhere);
-      level.push(...elsewhere.map(() => 0));
-      continue;
+    const [left, others] = [[], []];
+    for (const face of found) (isCovered(face, places, picture) ? left : others).push(face);
+    const isAtPlace = (face) => places.some((place) => middleIs(place, face));
+    const uncovered = others.filter((face) => face.shown || isAtPlace(face));
+    const taken = places.filter((place) => place.fill < fills.length - 1 && left.some((face) => middleIs(place, face)));
+    if (check === MAX_CHECKS || (!uncovered.length && !taken.length)) {
+      return { blob, error: null, more: distinct(more).length, left: distinct(left), others: distinct(others) };
     }
-    const found = faces.map((face, i) => i).filter((i) => seen.some((f) => at(f, faces[i])));
-    const weak = found.filter((i) => level[i] < steps.length - 1);
-    if (!weak.length) {
-      const left = found.filter((i) => seen.some((f) => f.sure && at(f, faces[i]))).length;
-      const others = outside.filter((f, i) => !outside.slice(0, i).some((g) => overlap(f, g) > 0.4)); // models find the same
-      return { blob, checked: true, left, doubted: found.length - left, more: faces.length - given.length, others: others.length };
-    }
-    for (const i of weak) level[i]++;
+    for (const place of taken) place.fill++;
+    more.push(...uncovered.filter((face) => !isAtPlace(face)));
+    places.push(...uncovered.map((face) => ({ ...head(face), fill: 0 })));
   }
 }
 
-function isIn(face, { cx, cy, rx, ry }) {
-  const b = box(face);
-  return ((b.x + b.width / 2 - cx) / rx) ** 2 + ((b.y + b.height / 2 - cy) / ry) ** 2 < 1;
-}
-
-function hide(c, original, { cx, cy, rx, ry }, cells, style) {
-  c.save();
-  c.beginPath();
-  c.ellipse(cx, cy, rx, ry, 0, 0, 2 * Math.PI);
-  c.clip();
-  const x = Math.max(0, Math.floor(cx - rx));
-  const y = Math.max(0, Math.floor(cy - ry));
-  const w = Math.min(c.canvas.width, Math.ceil(cx + rx)) - x;
-  const h = Math.min(c.canvas.height, Math.ceil(cy + ry)) - y;
-  if (style === "cover") {
-    c.fillStyle = "#14201c";
-    c.fillRect(x, y, w, h);
-  } else if (w > 0 && h > 0) {
-    const columns = Math.max(1, cells);
-    const rows = Math.max(1, Math.round((cells * ry) / rx));
-    const few = average(original.getImageData(x, y, w, h), columns, rows);
-    const small = document.createElement("canvas");
-    small.width = columns;
-    small.height = rows;
-    small.getContext("2d").putImageData(few, 0, 0);
-    c.imageSmoothingEnabled = true;
-    c.imageSmoothingQuality = "high";
-    // The smoothing fades to the edge of what is drawn: draw beyond the clip.
-    c.filter = `blur(${Math.max(1, w / columns / 3)}px)`;
-    c.drawImage(small, x - w * 0.06, y - h * 0.06, w * 1.12, h * 1.12);
-    c.filter = "none";
+/** rows calls act(x, y, width) for each row of the canvas's pixels that a disk touches. */
+function rows({ width, height }, { cx, cy, r }, act) {
+  const last = Math.min(height, Math.ceil(cy + r));
+  for (let y = Math.max(0, Math.floor(cy - r)); y < last; y++) {
+    const away = Math.max(0, y - cy, cy - y - 1); // to the nearest part of the row
+    const half = Math.sqrt(Math.max(0, r * r - away * away));
+    const x = Math.max(0, Math.floor(cx - half));
+    const end = Math.min(width, Math.ceil(cx + half));
+    if (end > x) act(x, y, end - x);
   }
-  c.restore();
 }
 
-function average({ data, width, height }, columns, rows) {
-  const out = new ImageData(columns, rows);
-  for (let r = 0; r < rows; r++) {
-    for (let k = 0; k < columns; k++) {
-      const [x0, x1] = [Math.floor((k * width) / columns), Math.max(1, Math.floor(((k + 1) * width) / columns))];
-      const [y0, y1] = [Math.floor((r * height) / rows), Math.max(1, Math.floor(((r + 1) * height) / rows))];
-      const step = Math.max(1, Math.floor(Math.max(x1 - x0, y1 - y0) / 64));
-      const sum = [0, 0, 0];
-      let n = 0;
-      for (let y = y0; y < y1; y += step) {
-        for (let x = x0; x < x1; x += step, n++) {
-          const at = 4 * (y * width + x);
-          for (let i = 0; i < 3; i++) sum[i] += data[at + i];
-        }
+// hide fills disks {cx, cy, r, fill}. It erases all of them before it fills the first, so
+// that no fill depends on what was in any of them. It writes whole pixels: none is blended
+// with what was there.
+function hide(c, disks) {
+  for (const disk of disks) rows(c.canvas, disk, (x, y, width) => c.clearRect(x, y, width, 1));
+  const painters = disks.map((disk) => (disk.fill === "surroundings" ? surroundings(c, disk) : plain(c)));
+  disks.forEach((disk, i) => rows(c.canvas, disk, painters[i]));
+}
+
+// plain returns the painter of one color, for rows().
+function plain(c) {
+  return (x, y, width) => {
+    c.fillStyle = PLAIN;
+    c.fillRect(x, y, width, 1);
+  };
+}
+
+// surroundings returns the painter of a gradient between the mean colors of what can be seen
+// around a disk: on its left and right, above and below. The means are rounded, so that the
+// phase of a fine pattern does not change them.
+function surroundings(c, { cx, cy, r }) {
+  const reach = 2 * r;
+  const [x0, y0] = [Math.max(0, Math.floor(cx - reach)), Math.max(0, Math.floor(cy - reach))];
+  const [w, h] = [Math.min(c.canvas.width, Math.ceil(cx + reach)) - x0, Math.min(c.canvas.height, Math.ceil(cy + reach)) - y0];
+  if (w <= 0 || h <= 0) return plain(c);
+  const { data } = c.getImageData(x0, y0, w, h);
+  const [left, right, above, below] = [0, 1, 2, 3].map(() => ({ sum: [0, 0, 0], n: 0 }));
+  for (let y = 0, at = 0; y < h; y++) {
+    for (let x = 0; x < w; x++, at += 4) {
+      const [dx, dy] = [x0 + x + 0.5 - cx, y0 + y + 0.5 - cy];
+      if (!data[at + 3] || dx * dx + dy * dy > reach * reach) continue; // erased, or too far
+      for (const side of [dx < 0 ? left : right, dy < 0 ? above : below]) {
+        side.n++;
+        for (let i = 0; i < 3; i++) side.sum[i] += data[at + i];
       }
-      for (let i = 0; i < 3; i++) out.data[4 * (r * columns + k) + i] = Math.round(sum[i] / Math.max(1, n) / 16) * 16;
-      out.data[4 * (r * columns + k) + 3] = 255;
     }
   }
-  return out;
+  const seen = [left, right, above, below].filter((side) => side.n);
+  if (!seen.length) return plain(c);
+  for (const side of seen) side.color = side.sum.map((sum) => Math.round(sum / side.n / 16) * 16);
+  const mean = [0, 1, 2].map((i) => seen.reduce((sum, side) => sum + side.color[i], 0) / seen.length);
+  const slope = (from, to) => mean.map((m, i) => ((to.color?.[i] ?? m) - (from.color?.[i] ?? m)) / 2 / r); // for a pixel
+  const [across, down] = [slope(left, right), slope(above, below)];
+  return (x, y, width) => {
+    const row = new ImageData(width, 1);
+    row.data.fill(255);
+    for (let i = 0; i < 3; i++) {
+      let value = mean[i] + down[i] * (y + 0.5 - cy) + across[i] * (x + 0.5 - cx);
+      for (let at = i; at < row.data.length; at += 4, value += across[i]) row.data[at] = value;
+    }
+    c.putImageData(row, x, y);
+  };
 }
