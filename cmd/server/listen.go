@@ -53,9 +53,9 @@ func listenRemedy(ctx context.Context, addr string, err error) string {
 	}
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
-		return fmt.Sprintf("; stop the program that listens there, or listen on another port: --listen %s", freeAddress(ctx, host, port))
+		return "; stop the program that listens there, or listen on another port: --listen " + freeAddress(ctx, host, port)
 	case errors.Is(err, syscall.EACCES):
-		return fmt.Sprintf("; this port is for privileged users: listen on one above 1023, such as --listen %s", net.JoinHostPort(host, "8080"))
+		return "; this port is for privileged users: listen on one above 1023, such as --listen " + net.JoinHostPort(host, "8080")
 	case errors.Is(err, syscall.EADDRNOTAVAIL):
 		return fmt.Sprintf("; this machine does not have that address: --listen :%s listens on all that it has", port)
 	}
