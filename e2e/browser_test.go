@@ -194,6 +194,28 @@ func TestBrowserHeaders(t *testing.T) {
 	}
 }
 
+// A page whose grpc-web client was generated for its text mode is told so.
+func TestBrowserGRPCWebText(t *testing.T) {
+	t.Parallel()
+	nodeModule(t, "grpc-web")
+	script := run(t, nil, nodeModule(t, ".bin", "esbuild"),
+		"e2e/browser/grpc_web_text.js", "--bundle", "--format=esm", "--target=es2022", "--log-level=error").must(t)
+	pages := site(t, map[string][]byte{"/text.js": script})
+	s := start(t, "--cors-origin", pages.URL)
+	logged, others := browse(t, pageURL(pages, "/text", s, ""), "", 1)
+	var got struct {
+		Text   struct{ Code, Message any }
+		Binary struct{ Length int }
+	}
+	if err := json.Unmarshal(logged, &got); err != nil || got.Text.Code != 12.0 || !strings.Contains(fmt.Sprint(got.Text.Message), "mode=grpcweb in place of mode=grpcwebtext") {
+		t.Errorf("the page got %s (%v)", logged, err)
+	}
+	if got.Binary.Length == 0 {
+		t.Errorf("in binary mode, the page got %s", logged)
+	}
+	checkConsole(t, others)
+}
+
 func TestBrowserConnect(t *testing.T) {
 	t.Parallel()
 	pages := site(t, map[string][]byte{"/connect.js": bundle(t)})
