@@ -12,13 +12,15 @@ debian=(
 	gcc
 	libc6-dev
 	libprotobuf-dev
-	maven
-	openjdk-17-jdk-headless
 	protobuf-compiler
 	protobuf-compiler-grpc
 	python3-grpcio
 	python3-protobuf
 )
+
+# Any release of these does.
+command -v javac >/dev/null || debian+=(default-jdk-headless)
+command -v mvn >/dev/null || debian+=(maven)
 
 die() {
 	echo "e2e/setup.sh: $*" >&2

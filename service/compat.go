@@ -104,48 +104,55 @@ func canonicalEncoding(name string) string {
 // canonicalQuery returns the query of Connect's GET as Connect reads it.
 func canonicalQuery(query string) string {
 	parts := strings.Split(query, "&")
-	at := map[string]int{} // the first of each parameter counts
+	at := map[string]int{} // of the first of each parameter, which counts
+	values := map[string]string{}
 	for i, part := range parts {
-		name, _, _ := strings.Cut(part, "=")
-		if _, seen := at[name]; !seen {
-			at[name] = i
+		name, value, _ := strings.Cut(part, "=")
+		name, err := url.QueryUnescape(name)
+		if _, seen := at[name]; seen || err != nil || strings.Contains(part, ";") {
+			continue
+		}
+		if value, err = url.QueryUnescape(value); err == nil {
+			at[name], values[name] = i, value
 		}
 	}
-	value := func(name string) string {
-		i, ok := at[name]
-		if !ok {
-			return ""
+	set := func(name, value string) { parts[at[name]] = name + "=" + url.QueryEscape(value) }
+
+	compression := canonicalEncoding(values["compression"])
+	if compression != values["compression"] {
+		set("compression", compression)
+	}
+	if _, ok := at["message"]; ok {
+		_, raw, _ := strings.Cut(parts[at["message"]], "=")
+		isJSON := values["encoding"] == "json" && (compression == "" || compression == identity)
+		isBase64 := values["base64"] == "1"
+		if isBase64 || (isJSON && strings.Contains(raw, "+")) {
+			if message := canonicalMessage(raw, isBase64); message != values["message"] {
+				set("message", message)
+			}
 		}
-		_, v, _ := strings.Cut(parts[i], "=")
-		return v
-	}
-	compression, err := url.QueryUnescape(value("compression"))
-	if err == nil && compression != "" {
-		compression = canonicalEncoding(compression)
-		parts[at["compression"]] = "compression=" + url.QueryEscape(compression)
-	}
-	message := value("message")
-	asBase64 := value("base64") == "1"
-	if !asBase64 && (value("encoding") != "json" || !strings.Contains(message, "+")) {
-		return strings.Join(parts, "&")
-	}
-	const plus = 0x1f // no JSON and no base64 has it
-	text, err := url.QueryUnescape(strings.ReplaceAll(message, "+", "%1F"))
-	switch {
-	case err != nil: // for Connect to tell
-	case asBase64:
-		letter := ""
-		if plusIsLetter([]byte(text)) {
-			letter = "-"
-		}
-		text = strings.NewReplacer("\x1f", letter, " ", "", "\t", "", "\n", "", "\r", "", "+", "-", "/", "_").Replace(text)
-		parts[at["message"]] = "message=" + url.QueryEscape(strings.TrimRight(text, "="))
-	default:
-		r := jsonReader{data: bytes.TrimPrefix([]byte(text), byteOrderMark), plus: plus}
-		r.read(jsonShapes[(&inferencev1.Image{}).ProtoReflect().Descriptor().FullName()])
-		parts[at["message"]] = "message=" + url.QueryEscape(string(bytes.ReplaceAll(r.data, []byte{plus}, []byte{' '})))
 	}
 	return strings.Join(parts, "&")
+}
+
+// canonicalMessage returns the message of Connect's GET, which is escaped as in the URL
+// and is base64 or JSON, with the base64 that Connect reads. In base64, a bare + may be
+// the letter: those who build URLs by hand forget to escape it.
+func canonicalMessage(escaped string, isBase64 bool) string {
+	// No JSON and no base64 has this byte.
+	const plus = 0x1f
+	message, _ := url.QueryUnescape(strings.ReplaceAll(escaped, "+", "%1F")) // it has been unescaped before
+	if isBase64 {
+		letter := ""
+		if plusIsLetter([]byte(message)) {
+			letter = "-"
+		}
+		message = strings.NewReplacer("\x1f", letter, " ", "", "\t", "", "\n", "", "\r", "", "+", "-", "/", "_").Replace(message)
+		return strings.TrimRight(message, "=")
+	}
+	r := jsonReader{data: bytes.TrimPrefix([]byte(message), byteOrderMark), plus: plus}
+	r.read(jsonShapes[(&inferencev1.Image{}).ProtoReflect().Descriptor().FullName()])
+	return string(bytes.ReplaceAll(r.data, []byte{plus}, []byte{' '}))
 }
 
 // refuseWebText answers a client of gRPC-Web's other form, base64 throughout, so that

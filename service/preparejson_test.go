@@ -3,6 +3,7 @@ package service
 import (
 	"bytes"
 	"encoding/base64"
+	"net/url"
 	"strings"
 	"testing"
 
@@ -53,6 +54,57 @@ func FuzzPrepareJSON(f *testing.F) {
 	})
 }
 
+// FuzzCanonicalQuery: what Connect reads of a query means the same when it is rewritten,
+// and a rewritten one is not rewritten again.
+func FuzzCanonicalQuery(f *testing.F) {
+	for _, seed := range []string{
+		"connect=v1&encoding=json&message=%7B%22rawData%22%3A%22AA%2BA%22,%22imageId%22:%22a+b%22%7D", "message=AA+A&base64=1", "base64=1&message=_-_-%3D%0A",
+		"encoding=json&message={\"rawData\":\"A++A\"}", "encoding=proto&base64=1&message=ChA&compression=GZIP", "message=%zz&base64=1", "&&=&message", "message=a&message=b&base64=1&base64=0",
+		"encoding=json&compression=x-gzip&message=a+b", "%6dessage=AAA&base64=1", "encoding=proto&message=%0A%1F+",
+	} {
+		f.Add(seed)
+	}
+	read := func(t *testing.T, query string) (values url.Values, message []byte, ok bool) {
+		t.Helper()
+		values, err := url.ParseQuery(query)
+		if err != nil {
+			return nil, nil, false
+		}
+		if values.Get("base64") != "1" {
+			return values, []byte(values.Get("message")), true
+		}
+		text, encoding := values.Get("message"), base64.RawURLEncoding // as Connect does it
+		if len(text)%4 == 0 {
+			encoding = base64.URLEncoding
+		}
+		message, err = encoding.DecodeString(text)
+		return values, message, err == nil
+	}
+	f.Fuzz(func(t *testing.T, query string) {
+		rewritten := canonicalQuery(query)
+		if again := canonicalQuery(rewritten); again != rewritten {
+			t.Fatalf("%q became %q, and that %q", query, rewritten, again)
+		}
+		was, wasMessage, ok := read(t, query)
+		if !ok {
+			return
+		}
+		is, isMessage, ok := read(t, rewritten)
+		for name := range was {
+			if name != "message" && name != "compression" && was.Get(name) != is.Get(name) {
+				t.Fatalf("%q became %q", query, rewritten)
+			}
+		}
+		wasImage, isImage := &inferencev1.Image{}, &inferencev1.Image{}
+		if jsonUnmarshal.Unmarshal(wasMessage, wasImage) == nil && (jsonUnmarshal.Unmarshal(isMessage, isImage) != nil || !proto.Equal(wasImage, isImage)) {
+			t.Fatalf("%q became %q: %v, %v", query, rewritten, wasImage, isImage)
+		}
+		if (was.Get("base64") == "1" || was.Get("encoding") != "json") && (!ok || !bytes.Equal(wasMessage, isMessage)) {
+			t.Fatalf("%q became %q: %q, %q", query, rewritten, wasMessage, isMessage)
+		}
+	})
+}
+
 // TestPrepareLargeJSON: at the boundaries of what is searched at once, too.
 func TestPrepareLargeJSON(t *testing.T) {
 	picture := make([]byte, 100_000)
@@ -61,7 +113,7 @@ func TestPrepareLargeJSON(t *testing.T) {
 	}
 	b64 := base64.StdEncoding.EncodeToString(picture)
 	for at := range len(b64) {
-		if at%997 > 1 && (at+1)%(16<<10) > 2 && at < len(b64)-4 {
+		if at%9973 > 1 && (at+1)%(16<<10) > 2 && at < len(b64)-4 {
 			continue
 		}
 		text, ignored := prepareJSON([]byte(`{"x":1,"rawData":"`+b64[:at]+`\n`+b64[at:]+`","y":2}`), jsonShapes["inference.v1.Image"])
