@@ -61,7 +61,7 @@ $(BIN)/$(library): tools/onnxruntime/package-lock.json
 test: setup lint vulncheck check-generated check-contract unit accuracy soak-test bench-test e2e ## Set up and pass all tests.
 
 .PHONY: setup
-setup: ## Install what the tests need: Debian packages, npm packages.
+setup: ## Install what the tests need: Debian packages, npm packages, jars.
 	e2e/setup.sh
 
 # The ten minutes that go test gives each package are too few for a slow machine
@@ -184,4 +184,4 @@ release-contract: $(BIN)/buf ## Make the contract as it is that of the last rele
 
 .PHONY: clean
 clean: ## Remove what was built.
-	rm -rf $(BIN) e2e/node_modules tools/onnxruntime/node_modules
+	rm -rf $(BIN) e2e/node_modules e2e/java/jars tools/onnxruntime/node_modules

@@ -163,6 +163,59 @@ func TestBrowserForeignOrigin(t *testing.T) {
 	}
 }
 
+// A page may send the headers that the server was told about, and reads those of the
+// answer; what is refused the log tells.
+func TestBrowserHeaders(t *testing.T) {
+	t.Parallel()
+	pages := fetchPages(t)
+	s := start(t, "--cors-origin", pages.URL, "--cors-header", "Authorization")
+	logged, others := browse(t, pageURL(pages, "/fetch", s, "", sample)+"&header=Authorization&field=min_confidence", "", 1)
+	var got struct {
+		Status  int
+		Ignored string
+		Body    json.RawMessage
+		Refused string
+	}
+	if err := json.Unmarshal(logged, &got); err != nil || got.Status != 200 || got.Ignored != "min_confidence" {
+		t.Fatalf("the page got %s (%v)", logged, err)
+	}
+	sample.check(t, got.Body)
+	checkConsole(t, others)
+
+	logged, others = browse(t, pageURL(pages, "/fetch", s, "", sample)+"&header=X-Tenant", "", 3)
+	if err := json.Unmarshal(logged, &got); err != nil || got.Refused != "TypeError: Failed to fetch" {
+		t.Errorf("the page got %s (%v)", logged, err)
+	}
+	checkConsole(t, others, "has been blocked by CORS policy", "net::ERR_FAILED")
+	calls := requests(s.stop(), procedure)
+	last := calls[len(calls)-1]
+	if want := `header "x-tenant" is not allowed; --cors-header allows it`; last["cors_refused"] != want {
+		t.Errorf("the log has %v, want cors_refused to be %q", last, want)
+	}
+}
+
+// A page whose grpc-web client was generated for its text mode is told so.
+func TestBrowserGRPCWebText(t *testing.T) {
+	t.Parallel()
+	nodeModule(t, "grpc-web")
+	script := run(t, nil, nodeModule(t, ".bin", "esbuild"),
+		"e2e/browser/grpc_web_text.js", "--bundle", "--format=esm", "--target=es2022", "--log-level=error").must(t)
+	pages := site(t, map[string][]byte{"/text.js": script})
+	s := start(t, "--cors-origin", pages.URL)
+	logged, others := browse(t, pageURL(pages, "/text", s, ""), "", 1)
+	var got struct {
+		Text   struct{ Code, Message any }
+		Binary struct{ Length int }
+	}
+	if err := json.Unmarshal(logged, &got); err != nil || got.Text.Code != 12.0 || !strings.Contains(fmt.Sprint(got.Text.Message), "mode=grpcweb in place of mode=grpcwebtext") {
+		t.Errorf("the page got %s (%v)", logged, err)
+	}
+	if got.Binary.Length == 0 {
+		t.Errorf("in binary mode, the page got %s", logged)
+	}
+	checkConsole(t, others)
+}
+
 func TestBrowserConnect(t *testing.T) {
 	t.Parallel()
 	pages := site(t, map[string][]byte{"/connect.js": bundle(t)})

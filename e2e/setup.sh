@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs what the tests need: Debian packages, and npm packages into
-# node_modules. Does nothing, and says nothing, when all is there.
+# Installs what the tests need: Debian packages, npm packages into node_modules, and
+# grpc-java into java/jars. Does nothing, and says nothing, when all is there.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
@@ -17,6 +17,10 @@ debian=(
 	python3-grpcio
 	python3-protobuf
 )
+
+# Any release of these does.
+command -v javac >/dev/null || debian+=(default-jdk-headless)
+command -v mvn >/dev/null || debian+=(maven)
 
 die() {
 	echo "e2e/setup.sh: $*" >&2
@@ -66,4 +70,14 @@ if ! cmp -s package-lock.json "$installed"; then
 	command -v npm >/dev/null || die "npm is missing; install Node.js 20 or later"
 	npm ci --ignore-scripts --no-audit --no-fund
 	cp package-lock.json "$installed"
+fi
+
+# The same for Maven: the copy is there when all jars are.
+if ! cmp -s java/pom.xml java/jars/pom.xml; then
+	command -v mvn >/dev/null || die "Maven is missing; install it"
+	rm -rf java/jars
+	mvn --quiet --batch-mode --file java/pom.xml \
+		org.apache.maven.plugins:maven-dependency-plugin:3.11.0:copy-dependencies \
+		-DoutputDirectory=jars -DincludeScope=runtime
+	cp java/pom.xml java/jars/pom.xml
 fi

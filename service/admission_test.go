@@ -189,6 +189,14 @@ func TestTooManyBodyBytes(t *testing.T) {
 			t.Errorf("%s, compressed: %v", protocol, err)
 		}
 	}
+	packed := gzipped(t, noise.GetRawData())
+	compressedImage := func() (status int, reason string) {
+		res, _ := send(t, h1, url+"/predict", map[string]string{"Content-Encoding": "gzip"}, packed)
+		return res.StatusCode, res.Header.Get(service.ReasonHeader)
+	}
+	if status, reason := compressedImage(); status != http.StatusServiceUnavailable || reason != "OVERLOADED" {
+		t.Errorf("/predict, compressed: %d, %s", status, reason)
+	}
 	res, err = h1.Get(url + inferencev1connect.InferencePredictProcedure + "?connect=v1&encoding=json&compression=gzip&base64=1&message=" + strings.Repeat("A", 100))
 	if err != nil {
 		t.Fatal(err)
@@ -214,6 +222,9 @@ func TestTooManyBodyBytes(t *testing.T) {
 		if _, err := client.Predict(t.Context(), noise); err != nil {
 			t.Errorf("%s, compressed: %v", protocol, err)
 		}
+	}
+	if status, reason := compressedImage(); status != http.StatusUnsupportedMediaType || reason != "UNSUPPORTED_FORMAT" {
+		t.Errorf("/predict, compressed, with room for it: %d, %s", status, reason)
 	}
 	idle(t, svc)
 }

@@ -9,8 +9,24 @@ import (
 	"github.com/mienproject/mien/photo"
 )
 
+// What options may be.
+const (
+	allowedConfidence = "a number from 0 to 1"
+	allowedResults    = "0, which means all, or a whole number above it"
+	allowedFaceSize   = "0, which leaves it to the model, or a whole number of pixels above it"
+)
+
+// optionName is what the caller of call knows an option by: a parameter of the query or
+// field of a form at /predict, a field of a message elsewhere.
+func optionName(call *Call, name string) string {
+	if call.Procedure == predictProcedure {
+		return name
+	}
+	return "options." + name
+}
+
 // detectOptions checks the caller's options and fills in the model's defaults.
-func detectOptions(o *inferencev1.DetectOptions, model face.Info) (face.Options, error) {
+func detectOptions(call *Call, o *inferencev1.DetectOptions, model face.Info) (face.Options, error) {
 	opts := face.Options{
 		MinConfidence: model.MinConfidence,
 		MaxResults:    int(o.GetMaxResults()),
@@ -21,15 +37,15 @@ func detectOptions(o *inferencev1.DetectOptions, model face.Info) (face.Options,
 		c := float64(o.GetMinConfidence())
 		// Written so that NaN fails.
 		if !(c >= 0 && c <= 1) {
-			return opts, fmt.Errorf("%w: options.min_confidence is %v; allowed is 0 to 1", errOptions, c)
+			return opts, fmt.Errorf("%w: %s is %v; allowed is %s", errOptions, optionName(call, "min_confidence"), c, allowedConfidence)
 		}
 		opts.MinConfidence = c
 	}
 	if opts.MaxResults < 0 {
-		return opts, fmt.Errorf("%w: options.max_results is %d; allowed is 0, which means all, and above", errOptions, opts.MaxResults)
+		return opts, fmt.Errorf("%w: %s is %d; allowed is %s", errOptions, optionName(call, "max_results"), opts.MaxResults, allowedResults)
 	}
 	if opts.MinFaceSize < 0 {
-		return opts, fmt.Errorf("%w: options.min_face_size is %v; allowed is 0, which leaves it to the model, and above", errOptions, opts.MinFaceSize)
+		return opts, fmt.Errorf("%w: %s is %v; allowed is %s", errOptions, optionName(call, "min_face_size"), opts.MinFaceSize, allowedFaceSize)
 	}
 	return opts, nil
 }

@@ -21,6 +21,8 @@ var (
 	errUnknownModel = errors.New("unknown model")
 	errNoJSON       = errors.New("this is not what was to be posted")
 	errForm         = errors.New("this form cannot be used")
+	errEncoding     = errors.New("unsupported encoding")
+	errGzip         = errors.New("the body is not the gzip that its Content-Encoding says it is")
 	errBody         = errors.New("the body is not as HTTP has it")
 	errTooManyBytes = errors.New("too many bytes")
 	errTooManyItems = errors.New("too many images")
@@ -59,6 +61,8 @@ var table = []struct {
 	{is: errNoJSON, reason: "INVALID_JSON", code: connect.CodeInvalidArgument},
 	{is: errForm, reason: "INVALID_FORM", code: connect.CodeInvalidArgument},
 	{is: errBody, reason: "INVALID_BODY", code: connect.CodeInvalidArgument},
+	{is: errGzip, reason: "INVALID_BODY", code: connect.CodeInvalidArgument},
+	{is: errEncoding, reason: "UNSUPPORTED_ENCODING", code: connect.CodeUnimplemented},
 	{is: photo.ErrPixels, reason: "INVALID_PIXELS", code: connect.CodeInvalidArgument},
 	{is: photo.ErrTooManyPixels, reason: "TOO_MANY_PIXELS", code: connect.CodeInvalidArgument},
 	{is: errTooManyItems, reason: "TOO_MANY_IMAGES", code: connect.CodeInvalidArgument},

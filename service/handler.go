@@ -130,22 +130,61 @@ func (s edge) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
 		ctx, cancel := context.WithTimeout(ctx, s.limit(ctx))
 		defer cancel()
 
+		ignored := s.ignored(ctx, call, req.Any())
 		res, err := next(ctx, req)
 		if err != nil {
-			return nil, s.told(ctx, call, err)
+			told := s.told(ctx, call, err)
+			if ignored != "" {
+				told.Meta().Set(IgnoredFieldsHeader, ignored)
+			}
+			return nil, told
+		}
+		if ignored != "" {
+			res.Header().Set(IgnoredFieldsHeader, ignored)
 		}
 		return res, nil
+	}
+}
+
+// ignored returns the fields of a message that were ignored, and logs them.
+func (s *Service) ignored(ctx context.Context, call *Call, message any) string {
+	ignored := takeIgnored(message)
+	s.logIgnored(ctx, call, ignored)
+	return ignored
+}
+
+func (s *Service) logIgnored(ctx context.Context, call *Call, ignored string) {
+	if ignored != "" {
+		s.config.Logger.LogAttrs(ctx, slog.LevelDebug, "unknown fields are ignored",
+			slog.String("request_id", call.ID),
+			slog.String("procedure", call.Procedure),
+			slog.String("fields", ignored))
 	}
 }
 
 // WrapStreamingHandler implements connect.Interceptor.
 func (s edge) WrapStreamingHandler(next connect.StreamingHandlerFunc) connect.StreamingHandlerFunc {
 	return func(ctx context.Context, conn connect.StreamingHandlerConn) error {
-		if err := next(ctx, conn); err != nil {
+		if err := next(ctx, receiver{conn, func(message any) { s.ignored(ctx, CallFrom(ctx), message) }}); err != nil {
 			return s.told(ctx, CallFrom(ctx), err)
 		}
 		return nil
 	}
+}
+
+// receiver calls received with each message that was received.
+type receiver struct {
+	connect.StreamingHandlerConn
+	received func(message any)
+}
+
+// Receive implements connect.StreamingHandlerConn.
+func (r receiver) Receive(message any) error {
+	err := r.StreamingHandlerConn.Receive(message)
+	if err == nil {
+		r.received(message)
+	}
+	return err
 }
 
 // WrapStreamingClient implements connect.Interceptor.
@@ -185,13 +224,13 @@ func (s *Service) told(ctx context.Context, call *Call, err error) *connect.Erro
 // boundBody keeps a request's body within its limits. Connect passes the error on
 // to the caller in its protocol, with its details.
 func (s *Service) boundBody(next http.Handler) http.Handler {
-	return s.observed(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	return Compat(s.observed(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body := s.bounded(w, r)
 		defer body.end()
 		body.connect(r)
 		r.Body = body
 		next.ServeHTTP(w, r)
-	}))
+	})))
 }
 
 // boundedGzip is a gzip reader that fails once it has produced more than limit
@@ -254,7 +293,7 @@ func (protoCodec) Unmarshal(data []byte, message any) error {
 	if _, batch := m.(*inferencev1.PredictBatchRequest); batch {
 		data = firstFields(data, mostItems+1)
 	}
-	return proto.Unmarshal(data, m)
+	return proto.UnmarshalOptions{DiscardUnknown: true}.Unmarshal(data, m)
 }
 
 // firstFields returns the first n fields of a message, and all of one that is
@@ -327,6 +366,7 @@ func (c jsonCodec) Unmarshal(data []byte, message any) error {
 	if err != nil {
 		return err
 	}
+	data, ignored := prepareJSON(data, jsonShapes[m.ProtoReflect().Descriptor().FullName()])
 	if len(data) == 0 {
 		return errors.New("an empty body is no JSON object")
 	}
@@ -336,6 +376,7 @@ func (c jsonCodec) Unmarshal(data []byte, message any) error {
 		return fmt.Errorf("a batch has at most %d images", mostItems)
 	}
 	if err = jsonUnmarshal.Unmarshal(data, m); err == nil {
+		keepIgnored(m, ignored)
 		return nil
 	}
 	text := err.Error()

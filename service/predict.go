@@ -18,6 +18,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"connectrpc.com/connect"
@@ -46,7 +47,7 @@ const ReasonHeader = "Mien-Reason"
 func (s *Service) PredictHandler() http.Handler {
 	return s.observed(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		call := CallFrom(r.Context())
-		call.Procedure, call.Protocol, call.Handled = "/predict", "http", true
+		call.Procedure, call.Protocol, call.Handled = predictProcedure, "http", true
 		ctx, cancel := context.WithTimeout(r.Context(), s.config.DefaultTimeout)
 		defer cancel()
 
@@ -56,7 +57,7 @@ func (s *Service) PredictHandler() http.Handler {
 		r.Body = body
 		if err := p.run(ctx, r); err != nil {
 			p.fail(ctx, err)
-			if call.Reason == "TOO_MANY_BYTES" {
+			if call.Reason == "TOO_MANY_BYTES" || call.Reason == "UNSUPPORTED_ENCODING" {
 				// Most clients do not look for an answer before they have sent all. It is
 				// no request in flight any more.
 				body.end()
@@ -66,9 +67,12 @@ func (s *Service) PredictHandler() http.Handler {
 	}))
 }
 
-// The texts of the old system.
+// predictProcedure is the Procedure of calls to PredictHandler.
+const predictProcedure = "/predict"
+
+// The texts of the old system, with its quotes.
 const (
-	oldNoID   = "image id not exists."
+	oldNoID   = "'image id not exists.'"
 	oldNoJSON = "please post JSON format data"
 	oldFailed = "inference failed: "
 )
@@ -82,6 +86,9 @@ type prediction struct {
 	old bool
 	// accept is the media type of the answer.
 	accept string
+	// hint tells what may be wrong with an image that cannot be read; empty when
+	// nothing suggests itself.
+	hint string
 }
 
 // oldError is a failure whose message is the old system's, word for word.
@@ -100,15 +107,27 @@ func (p *prediction) run(ctx context.Context, r *http.Request) error {
 		return err
 	}
 	p.call.admitted = true
-	req := &inferencev1.Image{}
 	options, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
 		return fmt.Errorf("%w: the query cannot be read: %v", errOptions, err) //nolint:errorlint // its text only
 	}
-	if mediaType == "multipart/form-data" {
-		req.RawData, err = readForm(r.Body, params["boundary"], options)
+	content, err := p.content(r)
+	if err != nil {
+		return err
+	}
+	req := &inferencev1.Image{}
+	isForm := mediaType == "multipart/form-data"
+	if isForm {
+		var fromFile bool
+		req.RawData, fromFile, err = readForm(content, params["boundary"], options)
+		if !fromFile {
+			p.hint = textHint(req.RawData, "the form's image", "-F image=@")
+		}
 	} else {
-		req.RawData, err = readAll(r)
+		req.RawData, err = readAll(content, r.ContentLength)
+		if mediaType == "application/x-www-form-urlencoded" {
+			p.hint = curlHint(req.RawData)
+		}
 	}
 	if err == nil {
 		err = p.call.body.finish()
@@ -119,9 +138,14 @@ func (p *prediction) run(ctx context.Context, r *http.Request) error {
 	if req.Options, err = queryOptions(options); err != nil {
 		return err
 	}
-	if start := bytes.TrimLeft(req.RawData, " \t\r\n"); p.old || (mediaType != "multipart/form-data" && bytes.HasPrefix(start, []byte("{"))) {
-		p.old = true
-		if err := readOld(req.RawData, req); err != nil {
+	start := bytes.TrimLeft(bytes.TrimPrefix(req.RawData, byteOrderMark), " \t\r\n")
+	if p.old = p.old || (!isForm && bytes.HasPrefix(start, []byte("{"))); p.old {
+		text, ignored := prepareJSON(req.RawData, oldShape)
+		p.service.logIgnored(ctx, p.call, ignored)
+		if ignored != "" {
+			p.w.Header().Set(IgnoredFieldsHeader, ignored)
+		}
+		if err := readOld(text, req); err != nil {
 			return err
 		}
 	}
@@ -182,6 +206,10 @@ func (p *prediction) fail(ctx context.Context, err error) {
 		header.Set("Retry-After", after)
 	}
 	message := told.Message()
+	switch p.call.Reason {
+	case "EMPTY_IMAGE", "UNSUPPORTED_FORMAT", "CORRUPT_IMAGE", "TOO_MANY_PIXELS":
+		message += p.hint
+	}
 	var word oldError
 	switch {
 	case p.old && errors.As(err, &word):
@@ -203,7 +231,7 @@ func (p *prediction) fail(ctx context.Context, err error) {
 // better ones for.
 func httpStatus(call *Call) int {
 	switch call.Reason {
-	case "UNSUPPORTED_FORMAT":
+	case "UNSUPPORTED_FORMAT", "UNSUPPORTED_ENCODING":
 		return http.StatusUnsupportedMediaType
 	case "TOO_MANY_BYTES":
 		return http.StatusRequestEntityTooLarge
@@ -224,14 +252,49 @@ func httpStatus(call *Call) int {
 	}
 }
 
-// readAll reads a body, whose size is bounded.
-func readAll(r *http.Request) ([]byte, error) {
-	var b bytes.Buffer
-	if r.ContentLength > 0 {
-		// Not more than was sent: a header alone must not cost memory.
-		b.Grow(int(min(r.ContentLength+bytes.MinRead, 1<<20)))
+// content returns the body of r without its content coding. A compressed one is read
+// to its end first and then has its turn to be unpacked, as a compressed RPC has.
+func (p *prediction) content(r *http.Request) (io.Reader, error) {
+	body := p.call.body
+	switch encoding := canonicalEncoding(r.Header.Get("Content-Encoding")); encoding {
+	case "", identity:
+		return r.Body, nil
+	case gzipEncoding:
+		body.compressed = true
+		packed, err := readAll(r.Body, r.ContentLength)
+		if err != nil || len(packed) == 0 {
+			return bytes.NewReader(nil), err
+		}
+		unpacked := &boundedGzip{limit: body.limit}
+		if err := unpacked.Reset(bytes.NewReader(packed)); err != nil {
+			return nil, fmt.Errorf("%w: %v", errGzip, err) //nolint:errorlint // its text only
+		}
+		return gzipContent{unpacked}, nil
+	default:
+		p.w.Header().Set("Accept-Encoding", gzipEncoding)
+		return nil, fmt.Errorf("%w: Content-Encoding is %q; allowed are gzip and identity, which is none", errEncoding, excerpt(encoding))
 	}
-	_, err := b.ReadFrom(r.Body)
+}
+
+// gzipContent tells errors of unpacking from those of what is unpacked.
+type gzipContent struct{ *boundedGzip }
+
+func (c gzipContent) Read(p []byte) (int, error) {
+	n, err := c.boundedGzip.Read(p)
+	if told := new(connect.Error); err != nil && !errors.Is(err, io.EOF) && !errors.As(err, &told) {
+		err = fmt.Errorf("%w: %v", errGzip, err) //nolint:errorlint // its text only
+	}
+	return n, err
+}
+
+// readAll reads a body, whose size is bounded; declared is that of the request.
+func readAll(body io.Reader, declared int64) ([]byte, error) {
+	var b bytes.Buffer
+	if declared > 0 {
+		// Not more than was sent: a header alone must not cost memory.
+		b.Grow(int(min(declared+bytes.MinRead, 1<<20)))
+	}
+	_, err := b.ReadFrom(body)
 	if err != nil {
 		return nil, unreadable(err, context.Canceled)
 	}
@@ -241,13 +304,13 @@ func readAll(r *http.Request) ([]byte, error) {
 // unreadable tells what kept a body from being read: its bounds have told that
 // already, anything else is what.
 func unreadable(err, what error) error {
-	if told := new(connect.Error); errors.As(err, &told) {
+	if told := new(connect.Error); errors.As(err, &told) || errors.Is(err, errGzip) {
 		return err
 	}
 	return fmt.Errorf("%w: it cannot be read: %v", what, err) //nolint:errorlint // its text only
 }
 
-// readOld reads the old system's JSON into req.
+// readOld reads the old system's JSON, as prepareJSON has left it, into req.
 func readOld(body []byte, req *inferencev1.Image) error {
 	if !utf8.Valid(body) {
 		return oldError{oldNoJSON + ": this is not UTF-8", errNoJSON}
@@ -282,8 +345,11 @@ func readOld(body []byte, req *inferencev1.Image) error {
 	if prefix, rest, ok := strings.Cut(data, ","); ok && strings.HasPrefix(prefix, "data:") {
 		data = rest
 	}
-	// Line breaks are skipped, and padding may be missing.
-	raw, err := base64.RawStdEncoding.DecodeString(strings.TrimRight(strings.TrimSpace(data), "=\r\n"))
+	alphabet := base64.RawStdEncoding
+	if strings.ContainsAny(data, "-_") {
+		alphabet = base64.RawURLEncoding
+	}
+	raw, err := alphabet.DecodeString(data)
 	if err != nil {
 		return fmt.Errorf("%w: img_b64 is no base64: %v", errNoJSON, err) //nolint:errorlint // its text only
 	}
@@ -302,13 +368,34 @@ const (
 	mostField = 4 << 10
 )
 
-// readForm returns the image of a form, and puts its other fields into options.
-func readForm(body io.Reader, boundary string, options url.Values) ([]byte, error) {
+// textHint says what is probably wrong with data, which has come as what and should be
+// an image, when it is a short text: empty when it is not. curl sends a file when the
+// option that is named has its name behind it.
+func textHint(data []byte, what, option string) string {
+	const longest = 256
+	if len(data) == 0 || len(data) > longest || !utf8.Valid(data) || bytes.ContainsFunc(data, unicode.IsControl) {
+		return ""
+	}
+	return fmt.Sprintf("; %s is the text %q: curl sends a file when there is an @ before its name, as in %sphoto.jpg", what, data, option)
+}
+
+// curlHint says what curl -d makes of an image, when data may be that; empty when it is
+// not. It declares a form, as --data-binary does.
+func curlHint(data []byte) string {
+	const enough = 512 // bytes, in which an image has a line break sooner or later
+	if len(data) >= enough && !bytes.ContainsAny(data, "\r\n") {
+		return "; there is no line break in it, and curl -d takes them out: send a file with --data-binary @photo.jpg, or with -T photo.jpg"
+	}
+	return textHint(data, "the body", "--data-binary @")
+}
+
+// readForm returns the image of a form, and puts its other fields into options. fromFile
+// tells that the image had a file name.
+func readForm(body io.Reader, boundary string, options url.Values) (data []byte, fromFile bool, err error) {
 	if boundary == "" {
-		return nil, fmt.Errorf("%w: its Content-Type has no boundary; curl -F image=@photo.jpg sets one", errForm)
+		return nil, false, fmt.Errorf("%w: its Content-Type has no boundary; curl -F image=@photo.jpg sets one", errForm)
 	}
 	reader := multipart.NewReader(body, boundary)
-	var data []byte
 	found := false
 	for n := 1; ; n++ {
 		part, err := reader.NextPart()
@@ -316,75 +403,88 @@ func readForm(body io.Reader, boundary string, options url.Values) ([]byte, erro
 			break
 		}
 		if err != nil {
-			return nil, unreadable(err, errForm)
+			return nil, false, unreadable(err, errForm)
 		}
 		name := part.FormName()
 		switch {
 		case n > mostParts:
-			return nil, fmt.Errorf("%w: it has more than %d parts; one of them is to be an image, and the others options", errForm, mostParts)
+			return nil, false, fmt.Errorf("%w: it has more than %d parts; one of them is to be an image, and the others options", errForm, mostParts)
 		case name == "":
-			return nil, fmt.Errorf("%w: part %d has no name; send it as curl -F image=@photo.jpg does", errForm, n)
+			return nil, false, fmt.Errorf("%w: part %d has no name; send it as curl -F image=@photo.jpg does", errForm, n)
 		case part.FileName() != "" || name == "image":
 			if found {
-				return nil, fmt.Errorf("%w: part %d, %q, is a second image; send one in a request", errForm, n, name)
+				return nil, false, fmt.Errorf("%w: part %d, %q, is a second image; send one in a request", errForm, n, name)
 			}
 			if data, err = io.ReadAll(part); err != nil {
-				return nil, unreadable(err, errForm)
+				return nil, false, unreadable(err, errForm)
 			}
-			found = true
+			found, fromFile = true, part.FileName() != ""
 		default:
 			value, err := io.ReadAll(io.LimitReader(part, mostField+1))
 			if err != nil {
-				return nil, unreadable(err, errForm)
+				return nil, false, unreadable(err, errForm)
 			}
 			if len(value) > mostField {
-				return nil, fmt.Errorf("%w: field %q is longer than %d bytes; an image goes into a part named image, or one with a file name", errForm, name, mostField)
+				return nil, false, fmt.Errorf("%w: field %q is longer than %d bytes; an image goes into a part named image, or one with a file name", errForm, name, mostField)
 			}
 			options.Add(name, string(value))
 		}
 	}
 	if !found {
-		return nil, fmt.Errorf("%w: it has no image; send one as curl -F image=@photo.jpg does", errForm)
+		return nil, false, fmt.Errorf("%w: it has no image; send one as curl -F image=@photo.jpg does", errForm)
 	}
-	return data, nil
+	return data, fromFile, nil
 }
 
 // queryOptions reads the options of a query or a form.
 func queryOptions(values url.Values) (*inferencev1.DetectOptions, error) {
 	o := &inferencev1.DetectOptions{}
-	set := map[string]func(string) error{
-		"min_confidence": func(v string) error {
+	type option struct {
+		allowed string
+		read    func(string) error
+	}
+	set := map[string]option{
+		"min_confidence": {allowedConfidence, func(v string) error {
 			f, err := strconv.ParseFloat(v, 32)
 			o.MinConfidence = proto.Float32(float32(f))
 			return err
-		},
-		"max_results":   func(v string) error { return parseInt32(v, &o.MaxResults) },
-		"min_face_size": func(v string) error { return parseInt32(v, &o.MinFaceSize) },
-		"skip_landmarks": func(v string) (err error) {
+		}},
+		"max_results":   {allowedResults, func(v string) error { return parseInt32(v, &o.MaxResults) }},
+		"min_face_size": {allowedFaceSize, func(v string) error { return parseInt32(v, &o.MinFaceSize) }},
+		"skip_landmarks": {"true or false", func(v string) (err error) {
 			o.SkipLandmarks, err = strconv.ParseBool(v)
 			return err
-		},
-		"model": func(v string) error { //nolint:unparam // the others fail
+		}},
+		"model": {"a name that ListModels tells", func(v string) error {
+			if !utf8.ValidString(v) {
+				return errors.New("not UTF-8")
+			}
 			o.Model = v
 			return nil
-		},
+		}},
 	}
 	for name, all := range values {
-		read, known := set[name]
+		option, known := set[name]
 		if !known {
-			return nil, fmt.Errorf("%w: %q is none of min_confidence, max_results, min_face_size, skip_landmarks and model", errOptions, name)
+			return nil, fmt.Errorf("%w: %q is none of min_confidence, max_results, min_face_size, skip_landmarks and model", errOptions, excerpt(name))
 		}
 		if len(all) > 1 {
-			return nil, fmt.Errorf("%w: %s is there %d times", errOptions, name, len(all))
+			return nil, fmt.Errorf("%w: %s is there %d times; allowed is once, in the query or in the form", errOptions, name, len(all))
 		}
-		if !utf8.ValidString(all[0]) {
-			return nil, fmt.Errorf("%w: %s is not UTF-8", errOptions, name)
-		}
-		if err := read(all[0]); err != nil {
-			return nil, fmt.Errorf("%w: %s is %q, which cannot be read", errOptions, name, all[0])
+		if err := option.read(all[0]); err != nil {
+			return nil, fmt.Errorf("%w: %s is %q; allowed is %s", errOptions, name, excerpt(all[0]), option.allowed)
 		}
 	}
 	return o, nil
+}
+
+// excerpt keeps a message short.
+func excerpt(s string) string {
+	const most = 100
+	if len(s) <= most {
+		return s
+	}
+	return s[:most] + "…"
 }
 
 func parseInt32(v string, into *int32) error {

@@ -134,13 +134,15 @@ func TestPredictPath(t *testing.T) {
 		{name: "old, names in another case beside", typed: [2]string{oldJSON, `{"IMG_ID":1,"img_id":"a","Img_Id":[],"img_b64":"` + b64 + `","IMG_B64":"??","Img_b64":{}}`}},
 		{name: "old, names escaped", typed: [2]string{oldJSON, `{"\u0069mg_id":"a","img\u005fb64":"` + b64 + `"}`}},
 		{name: "old, the last one counts", typed: [2]string{oldJSON, `{"img_id":"","img_b64":"??","img_id":"a","img_b64":"` + b64 + `"}`}},
-		{name: "old, id in another case", typed: [2]string{oldJSON, `{"IMG_ID":"a","Img_Id":"a","img_b64":"` + b64 + `"}`}, status: 200, reason: "INVALID_JSON", message: "image id not exists.", whole: true},
+		{name: "old, id in another case", typed: [2]string{oldJSON, `{"IMG_ID":"a","Img_Id":"a","img_b64":"` + b64 + `"}`}, status: 200, reason: "INVALID_JSON", message: "'image id not exists.'", whole: true},
 		{name: "old, image in another case", typed: [2]string{oldJSON, `{"img_id":"a","IMG_B64":"` + b64 + `","img_B64":"` + b64 + `"}`}, status: 200, reason: "EMPTY_IMAGE", message: "inference failed: "},
 		{name: "old, broken lines", typed: [2]string{oldJSON, `{"img_id":"a","img_b64":"` + b64[:76] + `\r\n` + b64[76:] + `\n"}`}},
 		{name: "old, no padding", typed: [2]string{oldJSON, `{"img_id":"a","img_b64":"` + strings.TrimRight(b64, "=") + `"}`}},
 		{name: "old, declared as a form", typed: [2]string{asForm, ` {"img_id":"a","img_b64":"` + b64 + `"}`}},
-		{name: "old, no id", typed: [2]string{oldJSON, `{"img_b64":"` + b64 + `"}`}, status: 200, reason: "INVALID_JSON", message: "image id not exists.", whole: true},
-		{name: "old, empty id", typed: [2]string{oldJSON, `{"img_id":"","img_b64":"` + b64 + `"}`}, status: 200, reason: "INVALID_JSON", message: "image id not exists.", whole: true},
+		{name: "old, no id", typed: [2]string{oldJSON, `{"img_b64":"` + b64 + `"}`}, status: 200, reason: "INVALID_JSON", message: "'image id not exists.'", whole: true},
+		{name: "old, empty id", typed: [2]string{oldJSON, `{"img_id":"","img_b64":"` + b64 + `"}`}, status: 200, reason: "INVALID_JSON", message: "'image id not exists.'", whole: true},
+		{name: "old, an empty object", typed: [2]string{oldJSON, `{}`}, status: 200, reason: "INVALID_JSON", message: "'image id not exists.'", whole: true},
+		{name: "old, id is null", typed: [2]string{oldJSON, `{"img_id":null,"img_b64":"` + b64 + `"}`}, status: 200, reason: "INVALID_JSON", message: "'image id not exists.'", whole: true},
 		{name: "old, nothing", typed: [2]string{oldJSON, ``}, status: 200, reason: "INVALID_JSON", message: "please post JSON format data", whole: true},
 		{name: "old, no JSON", typed: [2]string{oldJSON, `hello`}, status: 200, reason: "INVALID_JSON", message: "please post JSON format data", whole: true},
 		{name: "old, an array", typed: [2]string{oldJSON, `[]`}, status: 200, reason: "INVALID_JSON", message: "please post JSON format data", whole: true},
@@ -168,14 +170,25 @@ func TestPredictPath(t *testing.T) {
 		{name: "no image", typed: [2]string{"text/plain", "hello"}, status: 415, reason: "UNSUPPORTED_FORMAT", message: "please post JSON format data, or an image: "},
 		{name: "half an image", typed: [2]string{"image/jpeg", photo[:5000]}, status: 400, reason: "CORRUPT_IMAGE"},
 		{name: "too large", typed: [2]string{"image/jpeg", photo + strings.Repeat("x", 3<<20)}, status: 413, reason: "TOO_MANY_BYTES"},
-		{name: "too large for an image", typed: [2]string{"image/jpeg", photo + strings.Repeat("x", 1<<20)}, status: 413, reason: "TOO_MANY_BYTES"},
+		{name: "too large for an image", typed: [2]string{"image/jpeg", photo + strings.Repeat("x", 1<<20)}, status: 413, reason: "TOO_MANY_BYTES", message: "too many bytes: the image has "},
 		{name: "too large in a form", typed: multi([3]string{"image", "a", photo + strings.Repeat("x", 3<<20)}), status: 413, reason: "TOO_MANY_BYTES"},
-		{name: "unknown model", query: "?model=yolo", typed: [2]string{"image/jpeg", photo}, status: 404, reason: "UNKNOWN_MODEL"},
+		{name: "unknown model", query: "?model=yolo", typed: [2]string{"image/jpeg", photo}, status: 404, reason: "UNKNOWN_MODEL", message: `unknown model: model is "yolo"; this server has ["stub" "other"]`},
 		{name: "unknown option", query: "?min_confidenc=1", typed: [2]string{"image/jpeg", photo}, status: 400, reason: "INVALID_OPTIONS", message: `invalid options: "min_confidenc" is none of`},
-		{name: "option twice", query: "?model=stub&model=other", typed: [2]string{"image/jpeg", photo}, status: 400, reason: "INVALID_OPTIONS", message: "invalid options: model is there 2 times"},
+		{name: "option twice", query: "?model=stub&model=other", typed: [2]string{"image/jpeg", photo}, status: 400, reason: "INVALID_OPTIONS", message: "invalid options: model is there 2 times; allowed is once, in the query or in the form"},
 		{name: "option in query and form", query: "?model=stub", typed: multi([3]string{"model", "", "stub"}, [3]string{"image", "a", photo}), status: 400, reason: "INVALID_OPTIONS"},
-		{name: "option that is no number", query: "?max_results=many", typed: [2]string{"image/jpeg", photo}, status: 400, reason: "INVALID_OPTIONS", message: `invalid options: max_results is "many"`},
-		{name: "option out of range", query: "?min_confidence=2", typed: [2]string{"image/jpeg", photo}, status: 400, reason: "INVALID_OPTIONS"},
+		{name: "option that is no number", query: "?max_results=many", typed: [2]string{"image/jpeg", photo}, status: 400, reason: "INVALID_OPTIONS", message: `invalid options: max_results is "many"; allowed is 0, which means all, or a whole number above it`},
+		{name: "option that is negative", query: "?max_results=-1", typed: [2]string{"image/jpeg", photo}, status: 400, reason: "INVALID_OPTIONS", message: `invalid options: max_results is -1; allowed is 0, which means all, or a whole number above it`},
+		{name: "option that is too large", query: "?max_results=2147483648", typed: [2]string{"image/jpeg", photo}, status: 400, reason: "INVALID_OPTIONS", message: `invalid options: max_results is "2147483648"; allowed is 0`},
+		{name: "option that is no whole number", query: "?min_face_size=20.5", typed: [2]string{"image/jpeg", photo}, status: 400, reason: "INVALID_OPTIONS", message: `invalid options: min_face_size is "20.5"; allowed is 0, which leaves it to the model, or a whole number of pixels above it`},
+		{name: "face size below 0", query: "?min_face_size=-1", typed: [2]string{"image/jpeg", photo}, status: 400, reason: "INVALID_OPTIONS", message: `invalid options: min_face_size is -1; allowed is 0, which leaves it`},
+		{name: "option that is neither", query: "?skip_landmarks=maybe", typed: [2]string{"image/jpeg", photo}, status: 400, reason: "INVALID_OPTIONS", message: `invalid options: skip_landmarks is "maybe"; allowed is true or false`},
+		{name: "option that is empty", query: "?min_confidence=", typed: [2]string{"image/jpeg", photo}, status: 400, reason: "INVALID_OPTIONS", message: `invalid options: min_confidence is ""; allowed is a number from 0 to 1`},
+		{name: "option that is long", query: "?min_confidence=" + strings.Repeat("9", 1000), typed: [2]string{"image/jpeg", photo}, status: 400, reason: "INVALID_OPTIONS", message: `invalid options: min_confidence is "99999`},
+		{name: "field out of range", typed: multi([3]string{"image", "a", photo}, [3]string{"min_confidence", "", "1.5"}), status: 400, reason: "INVALID_OPTIONS", message: `invalid options: min_confidence is 1.5; allowed is a number from 0 to 1`},
+		{name: "field that is no number", typed: multi([3]string{"image", "a", photo}, [3]string{"min_confidence", "", "high"}), status: 400, reason: "INVALID_OPTIONS", message: `invalid options: min_confidence is "high"; allowed is a number from 0 to 1`},
+		{name: "unknown field", typed: multi([3]string{"image", "a", photo}, [3]string{"minConfidence", "", "1"}), status: 400, reason: "INVALID_OPTIONS", message: `invalid options: "minConfidence" is none of min_confidence,`},
+		{name: "unknown model in a field", typed: multi([3]string{"image", "a", photo}, [3]string{"model", "", "yolo"}), status: 404, reason: "UNKNOWN_MODEL", message: `unknown model: model is "yolo"; this server has ["stub" "other"]`},
+		{name: "option out of range", query: "?min_confidence=2", typed: [2]string{"image/jpeg", photo}, status: 400, reason: "INVALID_OPTIONS", message: "invalid options: min_confidence is 2; allowed is a number from 0 to 1"},
 		{name: "option that is not a number", query: "?min_confidence=nan", typed: [2]string{"image/jpeg", photo}, status: 400, reason: "INVALID_OPTIONS"},
 		{name: "model that is not UTF-8", query: "?model=%ff", typed: [2]string{"image/jpeg", photo}, status: 400, reason: "INVALID_OPTIONS"},
 		{name: "broken query", query: "?model=%zz", typed: [2]string{"image/jpeg", photo}, status: 400, reason: "INVALID_OPTIONS"},
@@ -227,6 +240,114 @@ func TestPredictPath(t *testing.T) {
 			t.Errorf("%s, Allow: %s", res.Status, allow)
 		}
 	})
+}
+
+// TestPredictHints: what curl makes of a file when an option is not quite right.
+func TestPredictHints(t *testing.T) {
+	_, url := start(t, one, nil)
+	const asForm = "application/x-www-form-urlencoded"
+	stripped := strings.NewReplacer("\r", "", "\n", "", "\x00", "").Replace(string(sample(t))) // as curl -d @photo.jpg does
+	png := "\x89PNG\x1a" + strings.Repeat("IHDR", 500)
+	field := func(name, file, value string) [2]string {
+		contentType, body := form(t, [3]string{name, file, value})
+		return [2]string{contentType, body}
+	}
+	const dataHint, fileHint = "send a file with --data-binary @photo.jpg, or with -T photo.jpg", "curl sends a file when there is an @ before its name"
+	for _, c := range []struct {
+		name   string
+		typed  [2]string
+		told   string
+		noHint bool
+	}{
+		{name: "-d @photo.jpg", typed: [2]string{asForm, stripped}, told: dataHint},
+		{name: "-d @photo.png", typed: [2]string{asForm, png}, told: dataHint},
+		{name: "-d photo.jpg", typed: [2]string{asForm, "photo.jpg"}, told: `the body is the text "photo.jpg": ` + fileHint + ", as in --data-binary @photo.jpg"},
+		{name: "-d image=@photo.jpg", typed: [2]string{asForm, "image=@photo.jpg"}, told: `the body is the text "image=@photo.jpg": ` + fileHint},
+		{name: "-F image=photo.jpg", typed: field("image", "", "photo.jpg"), told: `the form's image is the text "photo.jpg": ` + fileHint + ", as in -F image=@photo.jpg"},
+		{name: "-F image=größe.jpg", typed: field("image", "", "größe.jpg"), told: `the form's image is the text "größe.jpg": ` + fileHint},
+		// Where the cause is another, nothing is guessed.
+		{name: "half a file", typed: [2]string{asForm, string(sample(t))[:5000]}, noHint: true},
+		{name: "a file of text in a form", typed: field("image", "notes.txt", "photo.jpg"), noHint: true},
+		{name: "stripped, but not by curl", typed: [2]string{"image/jpeg", stripped}, noHint: true},
+		{name: "nothing", typed: [2]string{asForm, ""}, noHint: true},
+		{name: "nothing in a form", typed: field("image", "", ""), noHint: true},
+		{name: "long text", typed: [2]string{asForm, strings.Repeat("photo\n", 200)}, noHint: true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			res, out := sendPredict(t, http.MethodPost, url+"/predict", map[string]string{"Content-Type": c.typed[0]}, strings.NewReader(c.typed[1]))
+			var p predicted
+			if err := json.Unmarshal(out, &p); err != nil || p.Message == nil || res.StatusCode < 400 {
+				t.Fatalf("%s: %s, %v", res.Status, out, err)
+			}
+			if !strings.Contains(*p.Message, c.told) || (c.noHint && strings.Contains(*p.Message, "curl")) {
+				t.Errorf("%q, want %q", *p.Message, c.told)
+			}
+		})
+	}
+}
+
+// TestPredictEncodings: /predict takes what gzip has made of each body, within the same
+// limits, and names what it does not take.
+func TestPredictEncodings(t *testing.T) {
+	svc, url := start(t, one, func(c *service.Config) { c.MaxImageBytes, c.MaxBatchBytes = 1<<20, 1<<20 })
+	photo := sample(t)
+	old := []byte(`{"img_id":"a","img_b64":"` + base64.StdEncoding.EncodeToString(photo) + `"}`)
+	formType, inForm := form(t, [3]string{"image", "photo.jpg", string(photo)}, [3]string{"max_results", "", "3"})
+	limit := (1<<20)/3*4 + 64<<10
+	packed := func(b []byte) []byte { return gzipped(t, b) }
+	bomb := packed(bytes.Repeat([]byte(" "), 8<<20))
+	for _, c := range []struct {
+		name, contentType, encoding string
+		body                        []byte
+		status                      int
+		reason                      string
+		told                        string
+	}{
+		{name: "image", contentType: "image/jpeg", encoding: "gzip", body: packed(photo)},
+		{name: "image, x-gzip", encoding: "x-gzip", body: packed(photo)},
+		{name: "image, GZIP", encoding: "GZIP", body: packed(photo)},
+		{name: "image, two members", encoding: "gzip", body: append(packed(photo[:1000]), packed(photo[1000:])...)},
+		{name: "image, identity", encoding: "identity", body: photo},
+		{name: "old JSON", contentType: "application/json", encoding: "gzip", body: packed(old)},
+		{name: "old JSON, by content", encoding: "gzip", body: packed(old)},
+		{name: "form", contentType: formType, encoding: "gzip", body: packed([]byte(inForm))},
+		{name: "deflate", encoding: "deflate", body: photo, status: 415, reason: "UNSUPPORTED_ENCODING", told: `Content-Encoding is "deflate"; allowed are gzip and identity`},
+		{name: "br", encoding: "br", body: photo, status: 415, reason: "UNSUPPORTED_ENCODING", told: `"br"`},
+		{name: "zstd", contentType: formType, encoding: "zstd", body: photo, status: 415, reason: "UNSUPPORTED_ENCODING", told: `"zstd"`},
+		{name: "gzip twice", encoding: "gzip, gzip", body: photo, status: 415, reason: "UNSUPPORTED_ENCODING", told: `"gzip, gzip"`},
+		{name: "old JSON, br", contentType: "application/json", encoding: "br", body: old, status: 200, reason: "UNSUPPORTED_ENCODING", told: `inference failed: unsupported encoding: Content-Encoding is "br"`},
+		{name: "large, br", encoding: "br", body: make([]byte, 1<<20), status: 415, reason: "UNSUPPORTED_ENCODING", told: `"br"`},
+		{name: "not gzip", encoding: "gzip", body: photo, status: 400, reason: "INVALID_BODY", told: "the body is not the gzip"},
+		{name: "not gzip, in a form", contentType: formType, encoding: "gzip", body: []byte(inForm), status: 400, reason: "INVALID_BODY", told: "the body is not the gzip"},
+		{name: "half of it", encoding: "gzip", body: packed(photo)[:5000], status: 400, reason: "INVALID_BODY", told: "the body is not the gzip"},
+		{name: "half of it, in a form", contentType: formType, encoding: "gzip", body: packed([]byte(inForm))[:5000], status: 400, reason: "INVALID_BODY", told: "the body is not the gzip"},
+		{name: "another checksum", encoding: "gzip", body: append(packed(photo)[:len(packed(photo))-8], make([]byte, 8)...), status: 400, reason: "INVALID_BODY", told: "checksum"},
+		{name: "nothing", encoding: "gzip", status: 400, reason: "EMPTY_IMAGE"},
+		{name: "too large", encoding: "gzip", body: packed(append(bytes.Clone(photo), make([]byte, 1<<20)...)), status: 413, reason: "TOO_MANY_BYTES", told: "the image has"},
+		{name: "a bomb", encoding: "gzip", body: bomb, status: 413, reason: "TOO_MANY_BYTES", told: fmt.Sprintf("more than %d bytes", limit)},
+		{name: "a bomb in a form", contentType: formType, encoding: "gzip", body: packed(append([]byte(inForm), make([]byte, 3<<20)...)), told: ""},
+		{name: "a bomb as a form's image", contentType: formType, encoding: "gzip", body: packed([]byte(strings.Replace(inForm, string(photo[:4]), strings.Repeat(" ", 3<<20), 1))), status: 413, reason: "TOO_MANY_BYTES"},
+		{name: "a bomb as JSON", contentType: "application/json", encoding: "gzip", body: bomb, status: 200, reason: "TOO_MANY_BYTES"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			res, out := sendPredict(t, http.MethodPost, url+"/predict", map[string]string{"Content-Type": c.contentType, "Content-Encoding": c.encoding}, bytes.NewReader(c.body))
+			var p predicted
+			if err := json.Unmarshal(out, &p); err != nil || p.Message == nil {
+				t.Fatalf("%s: %.200s, %v", res.Status, out, err)
+			}
+			status := c.status
+			if c.reason == "" {
+				status = 200
+			}
+			if got := res.Header.Get(service.ReasonHeader); res.StatusCode != status || got != c.reason || (len(p.Results) == 1) != (c.reason == "") || !strings.Contains(*p.Message, c.told) {
+				t.Errorf("%s, %s: %.300s; want %d, %s, %q", res.Status, got, out, status, c.reason, c.told)
+			}
+			if accepts := res.Header.Get("Accept-Encoding"); (accepts == "gzip") != (c.reason == "UNSUPPORTED_ENCODING") {
+				t.Errorf("Accept-Encoding is %q", accepts)
+			}
+			idle(t, svc)
+		})
+	}
 }
 
 // TestPredictPathAnswers in the media type that the caller prefers.

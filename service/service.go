@@ -191,16 +191,16 @@ func (s *Service) infer(ctx context.Context, req *inferencev1.Image, draw func(i
 	}
 
 	// What is wrong with the request itself is told before it waits for anything.
-	model, err := s.model(req.GetOptions().GetModel())
+	model, err := s.model(call, req.GetOptions().GetModel())
 	if err != nil {
 		return nil, err
 	}
 	call.Model = model.Name
-	opts, err := detectOptions(req.GetOptions(), model.Detector.Info())
+	opts, err := detectOptions(call, req.GetOptions(), model.Detector.Info())
 	if err != nil {
 		return nil, err
 	}
-	picture, err := s.open(req)
+	picture, err := s.open(call, req)
 	if err != nil {
 		return nil, err
 	}
@@ -292,7 +292,7 @@ func (s *Service) ListModels(context.Context, *inferencev1.ListModelsRequest) (*
 }
 
 // model returns the model of that name, the default one for none.
-func (s *Service) model(name string) (Model, error) {
+func (s *Service) model(call *Call, name string) (Model, error) {
 	if name == "" {
 		return s.config.Models[0], nil
 	}
@@ -301,14 +301,18 @@ func (s *Service) model(name string) (Model, error) {
 			return m, nil
 		}
 	}
-	return Model{}, fmt.Errorf("%w: options.model is %q; this server has %q", errUnknownModel, name, s.Models())
+	return Model{}, fmt.Errorf("%w: %s is %q; this server has %q", errUnknownModel, optionName(call, "model"), excerpt(name), s.Models())
 }
 
 // open reads the header of the request's image.
-func (s *Service) open(req *inferencev1.Image) (*photo.Photo, error) {
+func (s *Service) open(call *Call, req *inferencev1.Image) (*photo.Photo, error) {
 	data := req.GetRawData()
 	if n := int64(len(data)); n > s.config.MaxImageBytes {
-		return nil, fmt.Errorf("%w: raw_data has %d bytes, this server takes %d", errTooManyBytes, n, s.config.MaxImageBytes)
+		what := "raw_data"
+		if call.Procedure == predictProcedure {
+			what = "the image"
+		}
+		return nil, fmt.Errorf("%w: %s has %d bytes, this server takes %d", errTooManyBytes, what, n, s.config.MaxImageBytes)
 	}
 	limits := photo.Limits{MaxPixels: s.config.MaxPixels, MaxBytes: s.config.MaxInflightBytes}
 	if req.GetPixelFormat() == inferencev1.PixelFormat_PIXEL_FORMAT_ENCODED {
@@ -332,12 +336,16 @@ func memoryOf(p *photo.Photo) int64 {
 	return p.MemoryBytes + int64(p.Width)*int64(p.Height)
 }
 
+// isoDate is RFC 3339 as Python writes it: its versions before 3.11 read nothing else
+// with datetime.fromisoformat.
+const isoDate = "2006-01-02T15:04:05.000000-07:00"
+
 func (s *Service) metaData(id string) *inferencev1.MetaData {
 	now := time.Now().UTC()
 	return &inferencev1.MetaData{
 		Timestamp:   float64(now.UnixMicro()) / 1e6,
 		Environment: s.config.Environment,
 		Uuid:        id,
-		IsoDate:     now.Format(time.RFC3339Nano),
+		IsoDate:     now.Format(isoDate),
 	}
 }

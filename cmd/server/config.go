@@ -54,6 +54,7 @@ type config struct {
 	TLSCert      string   `group:"Network" placeholder:"FILE" help:"Certificate chain, PEM. With it and --tls-key, TLS only."`
 	TLSKey       string   `group:"Network" placeholder:"FILE" help:"Private key of the certificate, PEM."`
 	CORSOrigin   []string `group:"Network" name:"cors-origin" placeholder:"ORIGIN" help:"Origin whose pages may call from a browser, such as https://app.example.com; https://*.example.com for all below, * for all. Repeatable. Without it only pages of this server's own origin may."`
+	CORSHeader   []string `group:"Network" name:"cors-header" placeholder:"NAME" help:"Header that those pages may send beside the protocols' own, such as Authorization. Repeatable."`
 	TrustedProxy []string `group:"Network" placeholder:"CIDR" help:"Network or address of a proxy in front, or unix for those that come by a socket: of its callers, the log has the address that it tells in X-Forwarded-For. Repeatable."`
 
 	NoPage bool `group:"Network" help:"Serve no page at /. Everything else stays as it is, /openapi.yaml among it."`
@@ -194,6 +195,14 @@ func (c *config) service(ctx context.Context, log *slog.Logger, progress io.Writ
 			fail("--cors-origin: %q is no origin: it is a scheme and a host, and a port where it is not the scheme's own, such as https://app.example.com", origin)
 		}
 	}
+	for _, header := range c.CORSHeader {
+		if !headerName.MatchString(header) {
+			fail("--cors-header: %q is not the name of a header, such as Authorization; name each by a flag of its own", header)
+		}
+	}
+	if len(c.CORSHeader) > 0 && len(c.CORSOrigin) == 0 {
+		fail("--cors-header: it has no effect without --cors-origin, which allows pages to call at all")
+	}
 	if c.DrainDelay < 0 {
 		fail("--drain-delay: %v is below 0; 0s goes without", c.DrainDelay)
 	}
@@ -278,6 +287,10 @@ func checkAddress(addr string) error {
 	}
 	return nil
 }
+
+// headerName matches the names of headers that exist. HTTP allows more, * among them,
+// which browsers do not take for Authorization.
+var headerName = regexp.MustCompile(`^[A-Za-z0-9_-]+$`)
 
 func isOrigin(s string) bool {
 	if s == "*" {

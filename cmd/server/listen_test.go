@@ -4,6 +4,8 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -65,5 +67,44 @@ func TestListenReusePort(t *testing.T) {
 	if third, err := listen(t.Context(), first.Addr().String(), false); err == nil {
 		_ = third.Close()
 		t.Error("a third one came in without saying so")
+	}
+}
+
+// TestListenRemedy: the address that is suggested can be listened on.
+func TestListenRemedy(t *testing.T) {
+	taken, err := listen(t.Context(), "127.0.0.1:0", false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	addr := taken.Addr().String()
+	_, err = listen(t.Context(), addr, false)
+	if err == nil {
+		t.Fatal("a port that is in use was taken")
+	}
+	told := listenRemedy(t.Context(), addr, err)
+	_, suggested, ok := strings.Cut(told, "--listen ")
+	if !ok || suggested == addr || !strings.HasPrefix(suggested, "127.0.0.1:") {
+		t.Fatalf("%q suggests no other port", told)
+	}
+	l, err := listen(t.Context(), suggested, false)
+	if err != nil {
+		t.Fatalf("%q suggests what cannot be had: %v", told, err)
+	}
+	_ = l.Close()
+	for _, c := range []struct {
+		addr, told string
+		err        error
+	}{
+		{"127.0.0.1:80", "--listen 127.0.0.1:8080", syscall.EACCES},
+		{"[::1]:80", "--listen [::1]:8080", syscall.EACCES},
+		{"192.0.2.1:8080", "--listen :8080", syscall.EADDRNOTAVAIL},
+		{":65535", "--listen :0", syscall.EADDRINUSE},
+		{"unix:/run/mien.sock", "", syscall.EADDRINUSE},
+		{":8080", "", syscall.EINVAL},
+	} {
+		if told := listenRemedy(t.Context(), c.addr, &net.OpError{Err: c.err}); !strings.HasSuffix(told, c.told) && !strings.Contains(told, c.told+" ") || (told == "") != (c.told == "") {
+			t.Errorf("%s, %v: %q, want %q", c.addr, c.err, told, c.told)
+		}
 	}
 }

@@ -139,7 +139,7 @@ func serve(ctx context.Context, terminated <-chan os.Signal, cfg *config, svc *s
 	for _, addr := range cfg.Listen {
 		l, err := listen(ctx, addr, cfg.ReusePort)
 		if err != nil {
-			return fmt.Errorf("--listen: %w", err)
+			return fmt.Errorf("--listen: %w%s", err, listenRemedy(ctx, addr, err))
 		}
 		listeners = append(listeners, l)
 	}
@@ -286,7 +286,7 @@ const (
 // it.
 func routes(stop context.Context, cfg *config, svc *service.Service, state *health, page http.Handler, in *front) http.Handler {
 	mux := http.NewServeMux()
-	handle := func(path string, h http.Handler) { mux.Handle(path, bounded(stop, h)) }
+	handle := func(path string, h http.Handler) { mux.Handle(path, bounded(stop, service.Compat(h))) }
 	// Whose messages are names: compressed, they could only be bombs.
 	small := connect.WithHandlerOptions(connect.WithReadMaxBytes(smallMessage), connect.WithCompression("gzip", nil, nil))
 
@@ -305,7 +305,8 @@ func routes(stop context.Context, cfg *config, svc *service.Service, state *heal
 		mux.Handle("GET /page/", page)
 	}
 
-	return leaving(state, in.handler(svc.Recover(crossOrigin(cfg.CORSOrigin, mux)))) // first to last
+	in.crossOrigin = newCrossOrigin(cfg.CORSOrigin, cfg.CORSHeader)
+	return leaving(state, in.handler(svc.Recover(in.crossOrigin.handler(mux)))) // first to last
 }
 
 // leaving ends each connection with its next answer (on HTTP/2, with a GOAWAY)

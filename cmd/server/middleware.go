@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -28,6 +30,8 @@ type front struct {
 	proxies proxies
 	metrics *metrics
 	tracing *tracing
+	// crossOrigin tells what browsers keep from pages; nil when there is no such thing.
+	crossOrigin *crossOrigin
 }
 
 // An entry is what is told of a request.
@@ -39,6 +43,8 @@ type entry struct {
 	path, route string
 	status      int
 	took        time.Duration
+	// corsRefusal is why a browser keeps the answer from a page; empty when it does not.
+	corsRefusal string
 }
 
 func (f *front) handler(next http.Handler) http.Handler {
@@ -54,6 +60,7 @@ func (f *front) handler(next http.Handler) http.Handler {
 		defer func() {
 			p := recover()
 			e.route, e.status, e.took = route(r), m.Code, time.Since(began)
+			e.corsRefusal = f.crossOrigin.refusal(r, w.Header())
 			f.write(r.Context(), r, e)
 			f.tracing.end(span, r, e)
 			f.count(r, e)
@@ -112,6 +119,9 @@ func (f *front) write(ctx context.Context, r *http.Request, e entry) {
 		slog.String("path", e.path),
 		slog.Int("status", e.status),
 		slog.Float64("ms", milliseconds(e.took)))
+	if e.corsRefusal != "" {
+		attrs = append(attrs, slog.String("cors_refused", e.corsRefusal))
+	}
 	if e.call.Procedure != "" {
 		attrs = append(attrs, callAttrs(e.call)...)
 	}
@@ -202,17 +212,75 @@ func requestID(r *http.Request) string {
 	return id
 }
 
-// crossOrigin lets pages of the given origins call every protocol. Without
-// origins there is nothing to allow: browsers then refuse other origins' pages.
-func crossOrigin(origins []string, next http.Handler) http.Handler {
+// crossOrigin lets pages of the given origins call every protocol. Without origins
+// there is nothing to allow: browsers then refuse other origins' pages.
+type crossOrigin struct {
+	cors *cors.Cors // nil without origins
+	// methods and headers are those that pages may use, headers in lower case.
+	methods, headers []string
+}
+
+func newCrossOrigin(origins, headers []string) *crossOrigin {
+	c := &crossOrigin{}
 	if len(origins) == 0 {
+		return c
+	}
+	c.methods = append(connectcors.AllowedMethods(), http.MethodPut) // for /predict
+	headers = slices.Concat(connectcors.AllowedHeaders(), []string{requestIDHeader, "Traceparent", "Tracestate"}, headers)
+	for _, header := range headers {
+		c.headers = append(c.headers, strings.ToLower(header))
+	}
+	c.cors = cors.New(cors.Options{
+		AllowedOrigins: origins,
+		AllowedMethods: c.methods,
+		AllowedHeaders: headers,
+		ExposedHeaders: append(connectcors.ExposedHeaders(), requestIDHeader, service.ReasonHeader, service.IgnoredFieldsHeader, "Retry-After"),
+		MaxAge:         7200, // seconds; browsers cap it at two hours
+	})
+	return c
+}
+
+func (c *crossOrigin) handler(next http.Handler) http.Handler {
+	if c.cors == nil {
 		return next
 	}
-	return cors.New(cors.Options{
-		AllowedOrigins: origins,
-		AllowedMethods: append(connectcors.AllowedMethods(), http.MethodPut), // for /predict
-		AllowedHeaders: append(connectcors.AllowedHeaders(), requestIDHeader, "Traceparent", "Tracestate"),
-		ExposedHeaders: append(connectcors.ExposedHeaders(), requestIDHeader, service.ReasonHeader, "Retry-After"),
-		MaxAge:         7200, // seconds; browsers cap it at two hours
-	}).Handler(next)
+	return c.cors.Handler(next)
+}
+
+// refusal returns why a browser keeps the answer to r, with these headers, from the page
+// that wants it; empty when it does not, and when no page of another origin has asked.
+func (c *crossOrigin) refusal(r *http.Request, answer http.Header) string {
+	origin := r.Header.Get("Origin")
+	if c == nil || origin == "" || answer.Get("Access-Control-Allow-Origin") != "" || isSameOrigin(r, origin) {
+		return ""
+	}
+	if c.cors == nil {
+		return "no --cors-origin is set"
+	}
+	if !c.cors.OriginAllowed(r) {
+		return fmt.Sprintf("origin %q is not among --cors-origin", shorten(origin))
+	}
+	method := r.Header.Get("Access-Control-Request-Method")
+	if r.Method != http.MethodOptions || method == "" {
+		return fmt.Sprintf("method %q is not allowed", shorten(r.Method))
+	}
+	if !slices.Contains(c.methods, method) {
+		return fmt.Sprintf("method %q is not allowed", shorten(method))
+	}
+	for _, header := range strings.Split(strings.Join(r.Header.Values("Access-Control-Request-Headers"), ","), ",") {
+		if header = strings.ToLower(strings.TrimSpace(header)); header != "" && !slices.Contains(c.headers, header) {
+			return fmt.Sprintf("header %q is not allowed; --cors-header allows it", shorten(header))
+		}
+	}
+	return "Access-Control-Request-Headers is not as browsers write it"
+}
+
+// isSameOrigin reports whether a page of this server has sent r. The scheme may be
+// another where TLS ends before this server.
+func isSameOrigin(r *http.Request, origin string) bool {
+	if r.Header.Get("Sec-Fetch-Site") == "same-origin" {
+		return true
+	}
+	_, host, ok := strings.Cut(origin, "://")
+	return ok && strings.EqualFold(host, r.Host)
 }

@@ -410,6 +410,7 @@ func TestPicturesWithoutFaces(t *testing.T) {
 // TestCrossOrigin: which pages a browser lets read the answers.
 func TestCrossOrigin(t *testing.T) {
 	open := start(t, "--cors-origin", "https://app.example.com", "--cors-origin", "https://*.example.org")
+	more := start(t, "--cors-origin", "https://app.example.com", "--cors-header", "Authorization", "--cors-header", "x-tenant")
 	closed := start(t)
 	client := httpClient(t, 1, nil)
 	for _, c := range []struct {
@@ -426,6 +427,8 @@ func TestCrossOrigin(t *testing.T) {
 		{"other origin", open.url, "https://evil.example.com", "content-type", false},
 		{"other scheme", open.url, "http://app.example.com", "content-type", false},
 		{"other port", open.url, "https://app.example.com:8443", "content-type", false},
+		{"authorization", more.url, "https://app.example.com", "authorization,content-type,x-tenant", true},
+		{"authorization, other origin", more.url, "https://evil.example.com", "authorization", false},
 		{"header that nobody needs", open.url, "https://app.example.com", "x-evil", false},
 		{"no origin configured", closed.url, "https://app.example.com", "content-type", false},
 	} {
@@ -458,12 +461,106 @@ func TestCrossOrigin(t *testing.T) {
 				t.Errorf("answer: Access-Control-Allow-Origin %q", got)
 			}
 			exposed := strings.ToLower(res.Header.Get("Access-Control-Expose-Headers"))
-			for _, h := range []string{"grpc-status", "grpc-message", "grpc-status-details-bin", "x-request-id", "retry-after"} {
+			for _, h := range []string{"grpc-status", "grpc-message", "grpc-status-details-bin", "x-request-id", "retry-after", "mien-reason", "mien-ignored-fields"} {
 				if strings.Contains(exposed, h) != c.allowed {
 					t.Errorf("exposed headers %q, %s", exposed, h)
 				}
 			}
 		})
+	}
+}
+
+// TestCrossOriginLogged: the log says what browsers keep from pages, and why.
+func TestCrossOriginLogged(t *testing.T) {
+	open := start(t, "--cors-origin", "https://app.example.com", "--cors-header", "authorization")
+	closed := start(t)
+	client := httpClient(t, 1, nil)
+	const app = "https://app.example.com"
+	cases := []struct {
+		name, url, method string
+		header            []string
+		want              string // empty: nothing was refused
+	}{
+		{"no flag", closed.url, "OPTIONS", []string{"Origin", app, "Access-Control-Request-Method", "POST", "Access-Control-Request-Headers", "content-type"}, "no --cors-origin is set"},
+		{"no flag, nothing asked before", closed.url, "POST", []string{"Origin", app}, "no --cors-origin is set"},
+		{"no flag, a sandbox", closed.url, "POST", []string{"Origin", "null"}, "no --cors-origin is set"},
+		{"no origin", closed.url, "POST", nil, ""},
+		{"its own page", closed.url, "POST", []string{"Origin", closed.url}, ""},
+		{"its own page, behind TLS", closed.url, "POST", []string{"Origin", strings.Replace(closed.url, "http:", "https:", 1)}, ""},
+		{"its own page, by another name", closed.url, "POST", []string{"Origin", app, "Sec-Fetch-Site", "same-origin"}, ""},
+		{"allowed", open.url, "OPTIONS", []string{"Origin", app, "Access-Control-Request-Method", "POST", "Access-Control-Request-Headers", "authorization,content-type"}, ""},
+		{"allowed, the call", open.url, "POST", []string{"Origin", app}, ""},
+		{"another origin", open.url, "OPTIONS", []string{"Origin", "https://evil.example", "Access-Control-Request-Method", "POST"}, `origin "https://evil.example" is not among --cors-origin`},
+		{"another origin, the call", open.url, "POST", []string{"Origin", "https://evil.example"}, `origin "https://evil.example" is not among --cors-origin`},
+		{"a long one", open.url, "POST", []string{"Origin", "https://" + strings.Repeat("e", 1000)}, `origin "https://` + strings.Repeat("e", 248) + `…" is not among --cors-origin`},
+		{"a header", open.url, "OPTIONS", []string{"Origin", app, "Access-Control-Request-Method", "POST", "Access-Control-Request-Headers", "authorization,content-type,x-evil"}, `header "x-evil" is not allowed; --cors-header allows it`},
+		{"a method", open.url, "OPTIONS", []string{"Origin", app, "Access-Control-Request-Method", "DELETE"}, `method "DELETE" is not allowed`},
+		{"no browser", open.url, "OPTIONS", []string{"Origin", app, "Access-Control-Request-Method", "POST", "Access-Control-Request-Headers", "content-type,authorization"}, "Access-Control-Request-Headers is not as browsers write it"},
+	}
+	for _, c := range cases {
+		req, err := http.NewRequestWithContext(t.Context(), c.method, c.url+inferencev1connect.InferenceListModelsProcedure, strings.NewReader("{}"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Content-Type", "application/json")
+		req.Header.Set("X-Request-Id", strings.ReplaceAll(strings.ReplaceAll(c.name, " ", "-"), ",", ""))
+		for i := 0; i < len(c.header); i += 2 {
+			req.Header.Set(c.header[i], c.header[i+1])
+		}
+		res, err := client.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = res.Body.Close()
+	}
+	logged := map[string]any{}
+	for _, s := range []server{open, closed} {
+		_, log := s.stop()
+		for line := range strings.Lines(log) {
+			var m map[string]any
+			if err := json.Unmarshal([]byte(line), &m); err == nil && m["msg"] == "request" {
+				logged[m["request_id"].(string)] = m["cors_refused"]
+			}
+		}
+	}
+	if len(logged) != len(cases) {
+		t.Errorf("%d lines, want %d", len(logged), len(cases))
+	}
+	for _, c := range cases {
+		got, _ := logged[strings.ReplaceAll(strings.ReplaceAll(c.name, " ", "-"), ",", "")].(string)
+		if got != c.want {
+			t.Errorf("%s: %q, want %q", c.name, got, c.want)
+		}
+	}
+}
+
+// TestSmallHandlersEncodings: health and reflection take nothing compressed, and say so
+// without an empty encoding.
+func TestSmallHandlersEncodings(t *testing.T) {
+	s := start(t)
+	for version, client := range map[int]*http.Client{1: httpClient(t, 1, nil), 2: httpClient(t, 2, nil)} {
+		for _, path := range []string{"/grpc.health.v1.Health/Check", "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"} {
+			if version == 1 && strings.Contains(path, "reflection") {
+				continue // a stream
+			}
+			for _, encoding := range []string{"gzip", "deflate"} {
+				req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.url+path, bytes.NewReader([]byte{1, 0, 0, 0, 1, 0}))
+				if err != nil {
+					t.Fatal(err)
+				}
+				req.Header.Set("Content-Type", "application/grpc")
+				req.Header.Set("Grpc-Encoding", encoding)
+				res, err := client.Do(req)
+				if err != nil {
+					t.Fatal(err)
+				}
+				_, _ = io.Copy(io.Discard, res.Body)
+				_ = res.Body.Close()
+				if got, there := res.Header["Grpc-Encoding"]; there || res.Trailer.Get("Grpc-Status") != "12" {
+					t.Errorf("%s, %s over HTTP/%d: Grpc-Encoding %q, %v", path, encoding, version, got, res.Trailer)
+				}
+			}
+		}
 	}
 }
 
@@ -798,7 +895,7 @@ func TestMisconfigured(t *testing.T) {
 		{name: "argument", args: []string{"photo.jpg"}, code: 2, told: []string{"photo.jpg"}},
 		{name: "no number", args: []string{"--workers", "many"}, code: 2, told: []string{"--workers", "many"}},
 		{name: "no address", args: []string{"--listen", "8080"}, code: 2, told: []string{"--listen", `"8080"`, ":8080"}},
-		{name: "port in use", args: []string{"--listen", taken.Addr().String()}, code: 1, told: []string{"--listen", "in use"}},
+		{name: "port in use", args: []string{"--listen", taken.Addr().String()}, code: 1, told: []string{"--listen", "in use", "another port: --listen 127.0.0.1:"}},
 		{name: "unknown model", args: []string{"--model", "yolo"}, code: 2, told: []string{"--model", `"yolo"`, "pigo"}},
 		{name: "model twice", args: []string{"--model", "pigo", "--model", "pigo"}, code: 2, told: []string{"--model", "twice"}},
 		{name: "no size", args: []string{"--max-image-bytes", "big"}, code: 2, told: []string{"--max-image-bytes", "16MiB"}},
@@ -823,6 +920,9 @@ func TestMisconfigured(t *testing.T) {
 		{name: "less than no delay", args: []string{"--drain-delay=-1s"}, code: 2, told: []string{"--drain-delay", "0s"}, most: 1},
 		{name: "origin without a scheme", args: []string{"--cors-origin", "example.com"}, code: 2, told: []string{"--cors-origin"}},
 		{name: "origin in capitals", args: []string{"--cors-origin", "https://App.example.com"}, code: 2, told: []string{"--cors-origin"}},
+		{name: "no header", args: []string{"--cors-origin", "*", "--cors-header", "Authorization: Bearer"}, code: 2, told: []string{"--cors-header", `"Authorization: Bearer"`}, most: 1},
+		{name: "all headers", args: []string{"--cors-origin", "*", "--cors-header", "*"}, code: 2, told: []string{"--cors-header", `"*"`, "Authorization"}, most: 1},
+		{name: "a header and no origin", args: []string{"--cors-header", "Authorization"}, code: 2, told: []string{"--cors-header", "--cors-origin"}, most: 1},
 		{name: "log format", args: []string{"--log-format", "xml"}, code: 2, told: []string{"--log-format", "json"}},
 		{name: "log level", args: []string{"--log-level", "loud"}, code: 2, told: []string{"--log-level", "loud", "debug"}},
 		{name: "environment", env: map[string]string{"RUN_ENV": "prod"}, code: 2, told: []string{"prod", "production"}},

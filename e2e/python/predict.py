@@ -49,12 +49,18 @@ def main():
     parser.add_argument("address", help="host:port")
     parser.add_argument("--timeout", type=float, default=60, help="seconds")
     parser.add_argument("--min-face-size", type=int, default=0)
+    parser.add_argument("--compression", choices=["deflate", "gzip"])
     parser.add_argument("--stream", action="store_true")
     parser.add_argument("--batch", action="store_true")
     parser.add_argument("image", nargs="+", type=pathlib.Path)
     args = parser.parse_args()
 
-    with grpc.insecure_channel(args.address) as channel:
+    compression = {
+        None: grpc.Compression.NoCompression,
+        "deflate": grpc.Compression.Deflate,
+        "gzip": grpc.Compression.Gzip,
+    }[args.compression]
+    with grpc.insecure_channel(args.address, compression=compression) as channel:
         grpc.channel_ready_future(channel).result(timeout=60)
         stub = inference_pb2_grpc.InferenceStub(channel)
         images = []

@@ -161,7 +161,8 @@ type Image struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The picture: a whole JPEG, PNG, GIF (the first frame counts), WebP, BMP or
 	// TIFF file, told apart by content; or bare pixels when pixel_format says so.
-	// At most 16 MiB unless the server is configured otherwise. In JSON: base64.
+	// At most 16 MiB unless the server is configured otherwise. In JSON: base64,
+	// in either alphabet, with or without padding and white space.
 	RawData []byte `protobuf:"bytes,1,opt,name=raw_data,json=rawData,proto3" json:"raw_data,omitempty"`
 	// Height of the picture in pixels. Required with bare pixels; with an encoded
 	// file it is a hint that nothing depends on, and may be absent.
@@ -365,7 +366,8 @@ type MetaData struct {
 	// In an answer: the id of the request, the same that the response header
 	// x-request-id and the server's log carry.
 	Uuid string `protobuf:"bytes,3,opt,name=uuid,proto3" json:"uuid,omitempty"`
-	// The same time as timestamp, in RFC 3339, UTC.
+	// The same time as timestamp, in RFC 3339, UTC. In an answer: with six digits
+	// of the second and an offset, as in 2026-11-29T02:36:34.123456+00:00.
 	IsoDate       string `protobuf:"bytes,4,opt,name=iso_date,json=isoDate,proto3" json:"iso_date,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
