@@ -285,6 +285,8 @@ func classify(title string, err error) error {
 		tiffFeature tiff.UnsupportedError
 	)
 	switch {
+	case errors.As(err, &truncatedError{}):
+		return fmt.Errorf("%w: %s: %s", ErrCorrupt, title, reason)
 	case errors.As(err, &jpegFeature), errors.As(err, &pngFeature), errors.As(err, &tiffFeature):
 		return fmt.Errorf("%w: a %s feature that is not read: %s", ErrUnsupportedFormat, title, reason)
 	case errors.Is(err, bmp.ErrUnsupported):
@@ -294,6 +296,26 @@ func classify(title string, err error) error {
 	}
 	return fmt.Errorf("%w: %s: %s", ErrCorrupt, title, reason)
 }
+
+// truncatedError reports how much of the picture is in a file that ends before
+// the picture does. It wraps io.ErrUnexpectedEOF.
+type truncatedError struct {
+	there string // a clause: "90 % of the picture is there"
+}
+
+// truncated returns the error for a file that has done of the total parts of its
+// picture: rows, blocks, or whatever the format counts in.
+func truncated(done, total int64) error {
+	percent := min(100*done/max(total, 1), 99)
+	if percent == 0 {
+		return truncatedError{"less than 1 % of the picture is there"}
+	}
+	return truncatedError{fmt.Sprintf("%d %% of the picture is there", percent)}
+}
+
+func (e truncatedError) Error() string { return "the file ends early: " + e.there }
+
+func (e truncatedError) Unwrap() error { return io.ErrUnexpectedEOF }
 
 // guard calls a decoder. Decoders are other people's code reading strangers'
 // bytes: a panic in one is that picture's failure, not the server's.
