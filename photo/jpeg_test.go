@@ -114,6 +114,8 @@ func planesOf(img image.Image) []plane {
 		last := m.COffset(size.X-1, size.Y-1)
 		w, h := last%m.CStride+1, last/m.CStride+1
 		return []plane{{m.Y, size.X, size.Y, m.YStride}, {m.Cb, w, h, m.CStride}, {m.Cr, w, h, m.CStride}}
+	case *image.NYCbCrA:
+		return append(planesOf(&m.YCbCr), plane{m.A, size.X, size.Y, m.AStride})
 	case *image.RGBA:
 		return []plane{{m.Pix, 4 * size.X, size.Y, m.Stride}}
 	case *image.CMYK:
