@@ -306,11 +306,16 @@ type truncatedError struct {
 // truncated returns the error for a file that has done of the total parts of its
 // picture: rows, blocks, or whatever the format counts in.
 func truncated(done, total int64) error {
-	percent := min(100*done/max(total, 1), 99)
-	if percent == 0 {
-		return truncatedError{"less than 1 % of the picture is there"}
+	return truncatedError{percent(done, total) + " of the picture is there"}
+}
+
+// percent says what share done is of total. It is never all of it.
+func percent(done, total int64) string {
+	p := min(100*done/max(total, 1), 99)
+	if p == 0 {
+		return "less than 1 %"
 	}
-	return truncatedError{fmt.Sprintf("%d %% of the picture is there", percent)}
+	return fmt.Sprintf("%d %%", p)
 }
 
 func (e truncatedError) Error() string { return "the file ends early: " + e.there }

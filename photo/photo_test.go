@@ -315,7 +315,7 @@ func TestMemoryBytes(t *testing.T) {
 		data := read(t, "large/"+name)
 		most := 1.5
 		switch name {
-		case "interlaced.gif", "rgb.jpg":
+		case "interlaced.gif":
 			most = 4
 		case "lossless.webp", "lossless_alpha.webp", "alpha.webp":
 			most = 2.5
