@@ -84,7 +84,11 @@ func testScripts(n int) map[string][]testScan {
 func forTestJPEGs(t *testing.T, f func(t *testing.T, j *testJPEG)) {
 	for _, sampling := range testSamplings {
 		for script, scans := range testScripts(len(sampling)) {
-			for _, restart := range []int{0, 1, 3, 100} {
+			restarts := []int{0, 1, 3, 100}
+			if testing.Short() {
+				restarts = []int{0, 3}
+			}
+			for _, restart := range restarts {
 				for _, size := range []image.Point{{37, 23}, {97, 121}} {
 					if slices.ContainsFunc(scans, func(s testScan) bool { return unitBlocks(sampling, s) > 10 }) {
 						continue
@@ -97,7 +101,6 @@ func forTestJPEGs(t *testing.T, f func(t *testing.T, j *testJPEG)) {
 							width: size.X, height: size.Y, sampling: sampling, script: scans,
 							progressive: script == "progressive", restart: restart, adobe: adobe,
 						}
-						j.draw()
 						name := fmt.Sprintf("%s/%s/restart %d/%v/adobe %d", samplingName(sampling), script, restart, size, adobe)
 						t.Run(name, func(t *testing.T) { f(t, j) })
 					}
@@ -193,7 +196,7 @@ func TestJPEGSampling(t *testing.T) {
 
 func TestReducedJPEGSampling(t *testing.T) {
 	forTestJPEGs(t, func(t *testing.T, j *testJPEG) {
-		if j.restart > 1 || j.width < 50 || len(j.sampling) > 3 || j.adobe >= 0 {
+		if j.restart > 0 || j.width < 50 || len(j.sampling) > 3 || j.adobe >= 0 {
 			t.Skip("no reduction, or tested with others")
 		}
 		data, _ := j.encode()
@@ -299,6 +302,10 @@ func TestJPEGCutShort(t *testing.T) {
 				}
 			}
 			there, detail := 0, 0 // blocks, and the last percentage
+			step := 1
+			if testing.Short() {
+				step = 7
+			}
 			for s := range scans {
 				for n, end := range ends[s] {
 					if !j.progressive || s == 0 {
@@ -306,6 +313,9 @@ func TestJPEGCutShort(t *testing.T) {
 					}
 					if data[end-1] == 0xff {
 						end++ // the zero that is stuffed
+					}
+					if n%step != 0 && n < len(ends[s])-2 {
+						continue
 					}
 					_, err := decodeError(t, data[:end])
 					if s == len(scans)-1 && n == len(ends[s])-1 {
@@ -530,14 +540,13 @@ func TestJPEGMemory(t *testing.T) {
 // without bound.
 func TestJPEGCapacity(t *testing.T) {
 	j := &testJPEG{width: 3000, height: 3000, sampling: []int{0x11, 0x22, 0x22}, script: separate(3), adobe: -1}
-	j.blocks = nil
 	across, down := j.units()
-	for _, s := range j.sampling {
+	for _, s := range j.sampling { // of one color, which takes least
 		j.blocks = append(j.blocks, make([][64]int, across*down*(s>>4)*(s&15)))
 	}
 	data, _ := j.encode()
-	if err := samePixels(decode(t, data), image.NewUniform(color.YCbCr{128, 128, 128})); err != nil && !strings.Contains(err.Error(), "*image.Uniform") {
-		t.Error(err)
+	if got, want := decode(t, data).At(2999, 2999), (color.YCbCr{128, 128, 128}); got != want {
+		t.Errorf("the last pixel is %v, want %v", got, want)
 	}
 	sof := bytes.Index(data, []byte{0xff, 0xc0})
 	binary.BigEndian.PutUint16(data[sof+5:], 65000)
