@@ -11,7 +11,9 @@
 // JPEG, PNG, GIF, WebP, BMP and TIFF are read, told by content and never by
 // name. Of several pictures in a file (animations, TIFF pages) the first one
 // counts. The image stays in the colour model and chroma subsampling that its
-// file has. Transparent pixels are what [image.Image]'s At says they are: colours
+// file has, if package image has a name for it; a JPEG of other sampling factors
+// becomes 4:4:4. Y'CbCr is always full range, also of lossy WebP, whose files have
+// the limited one. Transparent pixels are what [image.Image]'s At says they are: colours
 // premultiplied by alpha, so full transparency reads as black.
 package photo
 
@@ -239,7 +241,7 @@ func (l Limits) checkMemory(p *Photo) error {
 // with the data that the Photo was opened from.
 //
 // When ctx ends, Decode returns ctx.Err() as soon as its decoder asks for more
-// data; that of most JPEGs looks after each row of blocks. WebP's decoder asks
+// data; that of JPEGs looks after each row of blocks. WebP's decoder asks
 // for all of it first; that work, about a second for 64 megapixels, is then still
 // done.
 //
