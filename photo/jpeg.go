@@ -78,8 +78,8 @@ const (
 	jpegAPP14, jpegAPP15         = 0xee, 0xef
 )
 
-// unreadJPEG has the markers of what JPEG has and libjpeg's common builds, or
-// browsers, do not read either.
+// unreadJPEG names the kinds of JPEG that are not read, by their markers. Browsers
+// do not read them either.
 var unreadJPEG = map[byte]jpeg.UnsupportedError{
 	0xc3: "lossless coding (SOF3)",
 	0xc5: "hierarchical coding (SOF5)",
@@ -198,7 +198,7 @@ func (f *jpegFile) frame(p []byte) error {
 	for i := range f.components {
 		c := &f.components[i]
 		if f.h%c.h != 0 || f.v%c.v != 0 {
-			return jpeg.UnsupportedError(fmt.Sprintf("sampling factors of %d×%d beside %d×%d", c.h, c.v, f.h, f.v))
+			return jpeg.UnsupportedError(fmt.Sprintf("sampling factors of %d×%d, which do not divide %d×%d", c.h, c.v, f.h, f.v))
 		}
 		c.columns = (f.width*c.h + 8*f.h - 1) / (8 * f.h)
 		c.rows = (f.height*c.v + 8*f.v - 1) / (8 * f.v)

@@ -232,7 +232,7 @@ func TestJPEGRefused(t *testing.T) {
 		{"12 bits", with(4, 12), "12-bit samples"},
 		{"two components", with(9, 2), "2 components"},
 		{"sampling that does not divide", with(11, 0x31), ""},
-		{"fractional sampling", bytes.Replace(with(11, 0x31), []byte{2, 0x11, 0}, []byte{2, 0x21, 0}, 1), "sampling factors of 2×1 beside 3×1"},
+		{"fractional sampling", bytes.Replace(with(11, 0x31), []byte{2, 0x11, 0}, []byte{2, 0x21, 0}, 1), "sampling factors of 2×1, which do not divide 3×1"},
 		{"CMYK or not", func() []byte {
 			j := &testJPEG{width: 20, height: 20, sampling: []int{0x11, 0x11, 0x11, 0x11}, script: interleaved(4), adobe: -1}
 			data, _ := j.encode()
