@@ -16,71 +16,57 @@ import (
 const maxScans = 64
 
 func openJPEG(data []byte) (header, error) {
-	cfg, err := config(data, jpeg.DecodeConfig)
+	f, err := readJPEG(data)
 	if err != nil {
 		return header{}, err
 	}
-	f := walkJPEG(data)
 	if f.scans > maxScans {
 		return header{}, fmt.Errorf("more than %d scans, where encoders write about 10", maxScans)
 	}
-	whole := header{
-		width: cfg.Width, height: cfg.Height,
-		// One bit at least for each 8×8 block: its DC coefficient is in no
-		// end-of-band run. Chroma only makes it worse.
-		capacity: int64(len(data)) * 8 * 64,
-		exif:     f.exif,
-		decode:   decoder(data, jpeg.Decode),
-	}
-	whole.memory, whole.turned = f.memory(int64(cfg.Width), int64(cfg.Height), Options{}, 0)
-	if !f.usual() {
-		return whole, nil
-	}
 	reduce := func(o Options) header {
-		h := whole
 		shift := uint(0)
 		for shift < 3 && 2<<shift <= o.Reduce {
 			shift++
 		}
-		round := 1<<shift - 1
-		h.reduction = 1 << shift
-		h.width, h.height = (cfg.Width+round)>>shift, (cfg.Height+round)>>shift
-		h.beyond = image.Pt(h.width<<shift-cfg.Width, h.height<<shift-cfg.Height)
-		h.memory, h.turned = f.memory(int64(cfg.Width), int64(cfg.Height), o, shift)
-		h.decode = func(ctx context.Context) (image.Image, error) {
-			return guard(func() (image.Image, error) { return decodeJPEG(ctx, data, o.Gray, shift) })
+		size := f.size(shift)
+		h := header{
+			width: size.X, height: size.Y,
+			capacity:  f.capacity(len(data)),
+			reduction: 1 << shift,
+			beyond:    size.Mul(1 << shift).Sub(image.Pt(f.width, f.height)),
+			exif:      f.exif,
+			decode: func(ctx context.Context) (image.Image, error) {
+				return guard(func() (image.Image, error) { return decodeJPEG(ctx, data, f, o.Gray, shift) })
+			},
 		}
+		h.memory, h.turned = f.memory(o.Gray, shift)
 		return h
 	}
 	h := reduce(Options{})
-	h.reduce = reduce
+	if f.colors() <= jpegYCbCr {
+		h.reduce = reduce
+	}
 	return h, nil
 }
 
-// usual tells whether decodeJPEG knows what it is: grey or Y'CbCr. The standard
-// library takes the others.
-func (f jpegFile) usual() bool {
-	return len(f.components) == 1 || len(f.components) == 3 && !f.rgb && !f.namedRGB()
-}
-
-// namedRGB tells whether the components are named so.
-func (f jpegFile) namedRGB() bool {
-	c := f.components
-	return len(c) == 3 && c[0].id == 'R' && c[1].id == 'G' && c[2].id == 'B'
-}
-
-// jpegFile is what the markers of a JPEG tell.
+// jpegFile is what the markers of a JPEG say.
 type jpegFile struct {
-	components  []jpegComponent
-	progressive bool
-	rgb         bool // may be RGB rather than Y'CbCr
-	scans       int  // counting stops above maxScans
-	exif        []byte
+	width, height         int
+	baseline, progressive bool
+	components            []jpegComponent
+	h, v                  int // the largest sampling factors
+	across, down          int // minimum coded units of 8h × 8v pixels
+
+	jfif, adobe    bool
+	adobeTransform byte
+	scans          int // counting stops above maxScans
+	exif           []byte
 }
 
 type jpegComponent struct {
-	id   byte
-	h, v int64 // sampling factors
+	id, quant     byte
+	h, v          int // sampling factors
+	columns, rows int // of blocks, as far as the picture reaches
 }
 
 const (
@@ -92,107 +78,253 @@ const (
 	jpegAPP14, jpegAPP15         = 0xee, 0xef
 )
 
-// walkJPEG reads the markers up to the end of the image. It stays in step with
+// unreadJPEG names the kinds of JPEG that are not read, by their markers. Browsers
+// do not read them either.
+var unreadJPEG = map[byte]jpeg.UnsupportedError{
+	0xc3: "lossless coding (SOF3)",
+	0xc5: "hierarchical coding (SOF5)",
+	0xc6: "hierarchical coding (SOF6)",
+	0xc7: "hierarchical lossless coding (SOF7)",
+	0xc9: "arithmetic coding (SOF9)",
+	0xca: "arithmetic coding (SOF10)",
+	0xcb: "lossless arithmetic coding (SOF11)",
+	0xcc: "arithmetic coding (DAC)",
+	0xcd: "hierarchical arithmetic coding (SOF13)",
+	0xce: "hierarchical arithmetic coding (SOF14)",
+	0xcf: "hierarchical lossless arithmetic coding (SOF15)",
+	0xde: "hierarchical coding (DHP)",
+	0xf7: "JPEG-LS (SOF55)",
+}
+
+// readJPEG reads the markers up to the end of the image. It stays in step with
 // the decoder, which also looks for the next marker by its 0xff wherever
-// entropy-coded data, or garbage, end; where the file is broken it stops, and
-// leaves the complaint to the decoder.
-func walkJPEG(data []byte) (f jpegFile) {
-	for i := 2; ; {
-		n := bytes.IndexByte(data[i:], 0xff)
-		if n < 0 {
-			return f
-		}
-		for i += n; i < len(data) && data[i] == 0xff; i++ {
-		}
-		if i == len(data) {
-			return f
-		}
-		marker := data[i]
-		i++
+// entropy-coded data, or garbage, end. Where the file is broken behind the frame
+// header it stops, and leaves the complaint to the decoder.
+func readJPEG(data []byte) (*jpegFile, error) {
+	f := &jpegFile{}
+	b := jpegBits{data: data, pos: 2}
+	for f.scans <= maxScans {
+		marker, err := b.marker()
 		switch {
+		case err != nil:
+			return f.read(err)
 		case marker == 0, jpegRST0 <= marker && marker <= jpegRST7:
 			continue // part of entropy-coded data
 		case marker == jpegEOI:
-			return f
+			return f.read(jpeg.FormatError("missing SOF marker"))
 		}
-		if len(data)-i < 2 {
-			return f
+		if name, ok := unreadJPEG[marker]; ok && f.components == nil {
+			return nil, name
 		}
-		size := int(binary.BigEndian.Uint16(data[i:]))
-		if size < 2 || len(data)-i < size {
-			return f
+		segment, err := b.segment()
+		if err != nil {
+			return f.read(err)
 		}
-		segment := data[i+2 : i+size]
-		i += size
-
 		switch marker {
 		case jpegSOF0, jpegSOF1, jpegSOF2:
 			if f.components == nil {
-				f.progressive = marker == jpegSOF2
-				f.components = jpegComponents(segment)
+				f.baseline, f.progressive = marker == jpegSOF0, marker == jpegSOF2
+				if err := f.frame(segment); err != nil {
+					return nil, err
+				}
 			}
 		case jpegSOS:
-			if f.scans++; f.scans > maxScans {
-				return f
+			f.scans++
+		case jpegAPP0:
+			if len(segment) >= 5 {
+				f.jfif = string(segment[:5]) == "JFIF\x00"
 			}
 		case jpegAPP1:
 			if f.exif == nil && bytes.HasPrefix(segment, exifPrefix) {
 				f.exif = trimEXIF(segment)
 			}
 		case jpegAPP14:
-			const transform = 11 // 0 says RGB or CMYK
-			if len(segment) > transform && string(segment[:5]) == "Adobe" && segment[transform] == 0 {
-				f.rgb = true
+			if len(segment) >= 12 && string(segment[:5]) == "Adobe" {
+				f.adobe, f.adobeTransform = true, segment[11]
 			}
 		}
 	}
+	return f, nil
 }
 
-func jpegComponents(sof []byte) (components []jpegComponent) {
-	for c := sof[min(6, len(sof)):]; len(c) >= 3; c = c[3:] {
-		components = append(components, jpegComponent{c[0], int64(c[1] >> 4), int64(c[1] & 15)})
+// read returns f if there was a frame header, and err if there was none.
+func (f *jpegFile) read(err error) (*jpegFile, error) {
+	if f.components == nil {
+		return nil, err
 	}
-	return components
+	if len(f.components) == 4 && !f.adobe {
+		return nil, jpeg.UnsupportedError("four components without an Adobe marker that says which colors they are")
+	}
+	return f, nil
 }
 
-// memory says what decoding takes, with sides divided by 1<<shift, and what
-// turning the result adds.
-func (f jpegFile) memory(width, height int64, o Options, shift uint) (decode, turned int64) {
+// frame reads a frame header.
+func (f *jpegFile) frame(p []byte) error {
+	const fixed = 6
+	switch {
+	case len(p) < fixed:
+		return jpeg.FormatError("SOF has wrong length")
+	case p[0] != 8:
+		return jpeg.UnsupportedError(fmt.Sprintf("%d-bit samples", p[0]))
+	case p[5] != 1 && p[5] != 3 && p[5] != 4:
+		return jpeg.UnsupportedError(fmt.Sprintf("%d components", p[5]))
+	case len(p) != fixed+3*int(p[5]):
+		return jpeg.FormatError("SOF has wrong length")
+	}
+	f.height = int(binary.BigEndian.Uint16(p[1:]))
+	f.width = int(binary.BigEndian.Uint16(p[3:]))
+	for p = p[fixed:]; len(p) > 0; p = p[3:] {
+		c := jpegComponent{id: p[0], h: int(p[1] >> 4), v: int(p[1] & 15), quant: p[2]}
+		for _, other := range f.components {
+			if other.id == c.id {
+				return jpeg.FormatError("repeated component identifier")
+			}
+		}
+		switch {
+		case c.quant > 3:
+			return jpeg.FormatError("bad Tq value")
+		case c.h < 1 || c.h > 4 || c.v < 1 || c.v > 4:
+			return jpeg.FormatError(fmt.Sprintf("sampling factors of %d×%d, where 1 to 4 are allowed", c.h, c.v))
+		}
+		f.h, f.v = max(f.h, c.h), max(f.v, c.v)
+		f.components = append(f.components, c)
+	}
+	if len(f.components) == 1 {
+		// A lone component is never subsampled.
+		f.h, f.v, f.components[0].h, f.components[0].v = 1, 1, 1, 1
+	}
+	f.across = (f.width + 8*f.h - 1) / (8 * f.h)
+	f.down = (f.height + 8*f.v - 1) / (8 * f.v)
+	for i := range f.components {
+		c := &f.components[i]
+		if f.h%c.h != 0 || f.v%c.v != 0 {
+			return jpeg.UnsupportedError(fmt.Sprintf("sampling factors of %d×%d, which do not divide %d×%d", c.h, c.v, f.h, f.v))
+		}
+		c.columns = (f.width*c.h + 8*f.h - 1) / (8 * f.h)
+		c.rows = (f.height*c.v + 8*f.v - 1) / (8 * f.v)
+	}
+	return nil
+}
+
+// jpegColors is what a JPEG's components are.
+type jpegColors int
+
+const (
+	jpegGray jpegColors = iota
+	jpegYCbCr
+	jpegRGB
+	jpegCMYK
+	jpegYCCK // CMY as Y'CbCr, and black
+)
+
+func (f *jpegFile) colors() jpegColors {
 	c := f.components
-	if len(c) == 0 || c[0].h == 0 || c[0].v == 0 {
-		return 0, 0 // the decoder refuses it
+	switch {
+	case len(c) == 1:
+		return jpegGray
+	case len(c) == 4 && f.adobeTransform == 0:
+		return jpegCMYK
+	case len(c) == 4:
+		return jpegYCCK
+	case !f.jfif && (f.adobe && f.adobeTransform == 0 || c[0].id == 'R' && c[1].id == 'G' && c[2].id == 'B'):
+		return jpegRGB
 	}
-	if len(c) == 1 {
-		c = []jpegComponent{{c[0].id, 1, 1}} // a lone component is never subsampled
+	return jpegYCbCr
+}
+
+// subsampleRatio returns package image's name for the sampling of Y'CbCr, if it
+// has one. Otherwise chroma, and luma where it is subsampled, become as large as
+// the picture.
+func (f *jpegFile) subsampleRatio() (ratio image.YCbCrSubsampleRatio, ok bool) {
+	y, cb, cr := f.components[0], f.components[1], f.components[2]
+	if y.h != f.h || y.v != f.v || cb.h != cr.h || cb.v != cr.v {
+		return 0, false
 	}
-	// The planes are whole minimum coded units of 8h × 8v pixels.
-	across := (width + 8*c[0].h - 1) / (8 * c[0].h)
-	down := (height + 8*c[0].v - 1) / (8 * c[0].v)
-	var samples int64
-	for _, c := range c {
-		samples += across * down * 64 * c.h * c.v
-	}
-	luma := across * down * 64 * c[0].h * c[0].v
-	if f.progressive {
-		// The coefficients are kept as int32, with eight bytes for each 64 to
-		// tell which there are.
-		decode = samples/8 + 4*samples
-		if o.Gray {
-			decode = samples/8 + 4*luma
+	ratio, ok = subsampleRatios[image.Pt(y.h/cb.h, y.v/cb.v)]
+	return ratio, ok
+}
+
+// subsampleRatios has the ratio by how many luma samples a chroma sample covers.
+var subsampleRatios = map[image.Point]image.YCbCrSubsampleRatio{
+	{X: 1, Y: 1}: image.YCbCrSubsampleRatio444, {X: 1, Y: 2}: image.YCbCrSubsampleRatio440,
+	{X: 2, Y: 1}: image.YCbCrSubsampleRatio422, {X: 2, Y: 2}: image.YCbCrSubsampleRatio420,
+	{X: 4, Y: 1}: image.YCbCrSubsampleRatio411, {X: 4, Y: 2}: image.YCbCrSubsampleRatio410,
+}
+
+// size is that of the image with sides divided by 1<<shift, rounded up.
+func (f *jpegFile) size(shift uint) image.Point {
+	round := 1<<shift - 1
+	return image.Pt((f.width+round)>>shift, (f.height+round)>>shift)
+}
+
+// capacity is the most pixels that so many bytes can hold: luma costs at least one
+// bit for each 8×8 block, since its DC coefficient is in no end-of-band run.
+func (f *jpegFile) capacity(bytes int) int64 {
+	y := f.components[0]
+	return int64(bytes) * 8 * 64 * int64(f.h*f.v) / int64(y.h*y.v)
+}
+
+// wanted reports whether component i is decoded to samples.
+func (f *jpegFile) wanted(i int, gray bool) bool {
+	return i == 0 || !gray || f.colors() != jpegYCbCr
+}
+
+// reduced returns how far component i is reduced in decoding when the picture is
+// by shift, and whether the samples that it then has are those of the image. If
+// not, spread makes the image's of them; then the component is reduced as far as
+// whole samples still make up a pixel of the image.
+func (f *jpegFile) reduced(i int, shift uint) (own uint, direct bool) {
+	if colors := f.colors(); colors == jpegYCbCr || colors == jpegYCCK && i < 3 {
+		if _, ok := f.subsampleRatio(); ok {
+			return shift, true
 		}
 	}
-	luma >>= 2 * shift
-	if samples >>= 2 * shift; o.Gray {
-		return decode + luma, luma
+	across, down := f.h/f.components[i].h, f.v/f.components[i].v
+	for own = shift; own > 0 && ((1<<shift)%(across<<own) != 0 || (1<<shift)%(down<<own) != 0); own-- {
 	}
-	decode += samples
-	turned = samples
-	switch {
-	case len(c) == 4, f.rgb, f.namedRGB():
-		decode += 4 * width * height // interleaved into CMYK or RGBA
-		turned = max(samples, 4*width*height)
-	case len(c) == 3 && c[1].h > 0 && c[0].h/c[1].h == 4:
-		turned = 5 * luma // see transposable
-	}
-	return decode, turned
+	return own, across<<own == 1<<shift && down<<own == 1<<shift
 }
+
+// memory returns what decoding takes with sides divided by 1<<shift, and what
+// turning the result adds.
+func (f *jpegFile) memory(gray bool, shift uint) (decode, turned int64) {
+	units := int64(f.across) * int64(f.down)
+	size := f.size(shift)
+	pixels := int64(size.X) * int64(size.Y)
+	for i, c := range f.components {
+		blocks := units * int64(c.h*c.v)
+		wanted := f.wanted(i, gray)
+		if f.progressive {
+			decode += 8 * blocks // which coefficients there are
+			if wanted {
+				decode += 4 * 64 * blocks // the coefficients, as int32
+			}
+		}
+		if !wanted {
+			continue
+		}
+		own, direct := f.reduced(i, shift)
+		decode += blocks * 64 >> (2 * own)
+		if !direct {
+			decode += int64(f.fullStride(shift)) * int64(size.Y)
+		}
+	}
+	switch colors := f.colors(); {
+	case colors == jpegGray, colors == jpegYCbCr && gray:
+		return decode, pixels
+	case colors == jpegYCbCr:
+		ratio, ok := f.subsampleRatio()
+		switch {
+		case !ok:
+			return decode, 3 * pixels
+		case ratio == image.YCbCrSubsampleRatio411, ratio == image.YCbCrSubsampleRatio410:
+			return decode, 5 * pixels // see transposable
+		}
+		chroma := chromaSize(size, ratio)
+		return decode, pixels + 2*int64(chroma.X)*int64(chroma.Y)
+	}
+	return decode + 4*pixels, 4 * pixels // interleaved into RGBA or CMYK
+}
+
+// fullStride is the stride of a plane that is not subsampled.
+func (f *jpegFile) fullStride(shift uint) int { return 8 * f.h * f.across >> shift }

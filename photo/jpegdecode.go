@@ -4,38 +4,38 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
 	"image"
+	"image/draw"
 	"image/jpeg"
 	"io"
 	"math/bits"
 )
 
-// jpegDecoder decodes what nearly all JPEGs are: eight-bit grey or Y'CbCr,
-// sequential or progressive, Huffman-coded. It takes and refuses what the
-// standard library's decoder does, detail by detail, and gives the same samples,
-// for it follows that decoder (Copyright 2009 The Go Authors; see LICENSE-go).
-// What it has beyond that one: it is faster, leaves out chroma that nobody wants,
-// gives pictures of an eighth to half the size without the full one in between,
-// and looks at its context often.
+// jpegDecoder decodes eight-bit JPEGs, sequential or progressive, Huffman-coded.
+// What the standard library's decoder reads has the same samples here, to the bit,
+// for this follows that decoder (Copyright 2009 The Go Authors; see LICENSE-go).
+// It is faster, leaves out chroma that nobody wants, gives pictures of an eighth
+// to half the size without the full one in between, and looks at its context
+// often. And it reads what libjpeg reads and that decoder does not: any sampling
+// factors, restart intervals in scans of one component, frames without Huffman
+// tables, files without an end marker, and lost restart markers.
 type jpegDecoder struct {
+	*jpegFile
 	ctx  context.Context
 	gray bool
-	// shift is the logarithm of the reduction: a block becomes 8>>shift wide.
+	// shift is the logarithm of the reduction.
 	shift uint
 
 	jpegBits
-	width, height         int
-	baseline, progressive bool
-	components            []jpegPlane
-	jfif, adobe           bool
-	adobeTransform        byte
-	ratio                 image.YCbCrSubsampleRatio
-	across, down          int // minimum coded units
-	restart               int
-	endOfBand             uint16 // blocks to come without coefficients (T.81, G.1.2.2)
-	quant                 [4][64]int32
-	dc, ac                [4]huffman
-	block                 jpegBlock
+	planes    []jpegPlane // of the components; none before the first scan
+	seenFrame bool
+	damaged   bool // an interval is lost
+	restart   int
+	endOfBand uint16 // blocks to come without coefficients (T.81, G.1.2.2)
+	quant     [4][64]int32
+	dc, ac    [4]huffman
+	block     jpegBlock
 }
 
 // jpegBlock is the coefficients of 8×8 samples, row by row.
@@ -43,18 +43,25 @@ type jpegBlock [64]int32
 
 // jpegPlane is a component, and its samples.
 type jpegPlane struct {
-	id, quant byte
-	h, v      int // sampling factors
-	wanted    bool
-	pix       []byte
-	stride    int
-	dc        int32 // the last block's
+	*jpegComponent
+	wanted bool
+	shift  uint // of its own reduction: a block becomes 8>>shift wide
+	pix    []byte
+	stride int
+	lastDC int32
 
 	// For progressive files: the coefficients of all blocks, if they are wanted,
 	// and which of a block's are not 0, in the file's order. That order has the
 	// constant one in front, which is not told of here.
 	blocks  []jpegBlock
 	nonzero []uint64
+
+	// there is how much of the component the file has had so far, of want blocks:
+	// in progressive files, with their constant coefficient.
+	there, want int
+	// passes is, for progressive files, how many passes over each coefficient there
+	// have been, and how many the first one announced.
+	passes [64]struct{ there, want float64 }
 }
 
 // zigzag tells where a coefficient belongs in a block, by its place in the file.
@@ -69,29 +76,39 @@ var zigzag = [64]uint8{
 	53, 60, 61, 54, 47, 55, 62, 63,
 }
 
-// decodeJPEG decodes data, which openJPEG has looked at. It returns an image of
-// the picture's size divided by 1<<shift, rounded up.
-func decodeJPEG(ctx context.Context, data []byte, gray bool, shift uint) (image.Image, error) {
-	d := &jpegDecoder{ctx: ctx, gray: gray, shift: shift, jpegBits: jpegBits{data: data, pos: 2}}
-	return d.decode()
+// decodeJPEG decodes data, of which f has been read. It returns an image of the
+// picture's size divided by 1<<shift, rounded up.
+func decodeJPEG(ctx context.Context, data []byte, f *jpegFile, gray bool, shift uint) (image.Image, error) {
+	d := &jpegDecoder{ctx: ctx, jpegFile: f, gray: gray, shift: shift, jpegBits: jpegBits{data: data, pos: 2}}
+	err := d.decode()
+	if errors.Is(err, io.ErrUnexpectedEOF) && d.planes != nil {
+		err = d.missing() // the end marker, or more
+	}
+	if err != nil {
+		return nil, err
+	}
+	return d.image()
 }
 
-func (d *jpegDecoder) decode() (image.Image, error) {
+// decode goes through the file up to its end marker.
+func (d *jpegDecoder) decode() error {
 	for {
 		marker, err := d.marker()
-		switch {
-		case err != nil:
-			return nil, err
-		case marker == jpegEOI:
-			return d.image()
-		case jpegRST0 <= marker && marker <= jpegRST7:
-			continue // one too many at a scan's end
+		if err != nil {
+			return err
 		}
 		var process func([]byte) error
 		switch {
+		case marker == jpegEOI:
+			return nil
+		case jpegRST0 <= marker && marker <= jpegRST7:
+			continue // one too many at a scan's end
 		case marker == jpegSOF0, marker == jpegSOF1, marker == jpegSOF2:
-			d.baseline, d.progressive = marker == jpegSOF0, marker == jpegSOF2
-			process = d.frame
+			if d.seenFrame {
+				return jpeg.FormatError("multiple SOF markers")
+			}
+			d.seenFrame = true // readJPEG has read it
+			process = func([]byte) error { return nil }
 		case marker == jpegDHT:
 			process = d.huffmanTables
 		case marker == jpegDQT:
@@ -100,128 +117,51 @@ func (d *jpegDecoder) decode() (image.Image, error) {
 			process = d.restartInterval
 		case marker == jpegSOS:
 			process = d.scan
-		case marker == jpegAPP0, marker == jpegAPP14:
-			process = func(p []byte) error { d.application(marker, p); return nil }
-		case jpegAPP0 < marker && marker <= jpegAPP15, marker == jpegCOM:
+		case jpegAPP0 <= marker && marker <= jpegAPP15, marker == jpegCOM:
 			process = func([]byte) error { return nil }
 		case marker < jpegSOF0:
-			return nil, jpeg.FormatError("unknown marker")
+			return jpeg.FormatError("unknown marker")
 		default:
-			return nil, jpeg.UnsupportedError("unknown marker")
+			if name, ok := unreadJPEG[marker]; ok {
+				return name
+			}
+			return jpeg.UnsupportedError("unknown marker")
 		}
 		segment, err := d.segment()
 		if err != nil {
-			return nil, err
+			return err
 		}
 		if err := process(segment); err != nil {
-			return nil, err
+			return err
 		}
 	}
 }
 
-// marker finds the next one, past whatever there is in front of it.
-func (d *jpegDecoder) marker() (byte, error) {
-	for {
-		n := bytes.IndexByte(d.data[d.pos:], 0xff)
-		if n < 0 {
-			return 0, io.ErrUnexpectedEOF
-		}
-		first := d.pos + n
-		for d.pos = first; d.pos < len(d.data) && d.data[d.pos] == 0xff; d.pos++ {
-		}
-		if d.pos == len(d.data) {
-			return 0, io.ErrUnexpectedEOF
-		}
-		marker := d.data[d.pos]
-		d.pos++
-		// Behind one 0xff, zero is data; behind several, a marker that is none.
-		if marker != 0 || d.pos-first > 2 {
-			return marker, nil
-		}
-	}
-}
-
-func (d *jpegDecoder) segment() ([]byte, error) {
-	rest := d.data[d.pos:]
-	if len(rest) < 2 {
-		return nil, io.ErrUnexpectedEOF
-	}
-	size := int(binary.BigEndian.Uint16(rest))
-	if size < 2 {
-		return nil, jpeg.FormatError("short segment length")
-	}
-	if size > len(rest) {
-		return nil, io.ErrUnexpectedEOF
-	}
-	d.pos += size
-	return rest[2:size], nil
-}
-
-func (d *jpegDecoder) application(marker byte, p []byte) {
-	switch {
-	case marker == jpegAPP0 && len(p) >= 5:
-		d.jfif = string(p[:5]) == "JFIF\x00"
-	case marker == jpegAPP14 && len(p) >= 12 && string(p[:5]) == "Adobe":
-		d.adobe, d.adobeTransform = true, p[11]
-	}
-}
-
-func (d *jpegDecoder) frame(p []byte) error {
-	const fixed = 6
-	switch {
-	case d.components != nil:
-		return jpeg.FormatError("multiple SOF markers")
-	case len(p) != fixed+3 && len(p) != fixed+9:
-		return jpeg.UnsupportedError("number of components")
-	case p[0] != 8:
-		return jpeg.UnsupportedError("precision")
-	case int(p[5]) != len(p[fixed:])/3:
-		return jpeg.FormatError("SOF has wrong length")
-	}
-	d.height = int(binary.BigEndian.Uint16(p[1:]))
-	d.width = int(binary.BigEndian.Uint16(p[3:]))
-	for p = p[fixed:]; len(p) > 0; p = p[3:] {
-		c := jpegPlane{id: p[0], h: int(p[1] >> 4), v: int(p[1] & 15), quant: p[2]}
-		for _, other := range d.components {
-			if other.id == c.id {
-				return jpeg.FormatError("repeated component identifier")
+// missing returns the error for a file that ends without an end marker, or nil if
+// that marker is all that is missing.
+func (d *jpegDecoder) missing() error {
+	there, want := 0, 0
+	passes, wantPasses := 0.0, 0.0 // of all blocks' coefficients
+	for i := range d.planes {
+		p := &d.planes[i]
+		there += p.there
+		want += p.want
+		for _, c := range p.passes {
+			share := 0.0
+			if c.want > 0 {
+				share = min(c.there/c.want, 1)
 			}
+			passes += share * float64(p.want)
+			wantPasses += float64(p.want)
 		}
-		switch {
-		case c.quant > 3:
-			return jpeg.FormatError("bad Tq value")
-		case c.h < 1 || c.h > 4 || c.v < 1 || c.v > 4:
-			return jpeg.FormatError("luma/chroma subsampling ratio")
-		case c.h == 3 || c.v == 3:
-			return errSubsampling
-		}
-		c.wanted = !d.gray || len(d.components) == 0
-		d.components = append(d.components, c)
 	}
-	y := &d.components[0]
-	if len(d.components) == 1 {
-		y.h, y.v = 1, 1 // a lone component is never subsampled
-		return nil
-	}
-	cb, cr := &d.components[1], &d.components[2]
-	if y.v == 4 || y.h%cb.h != 0 || y.v%cb.v != 0 || cb.h != cr.h || cb.v != cr.v {
-		return errSubsampling
-	}
-	var ok bool
-	if d.ratio, ok = subsampleRatios[image.Pt(y.h/cb.h, y.v/cb.v)]; !ok {
-		return errSubsampling
+	switch {
+	case there < want:
+		return truncated(int64(there), int64(want))
+	case d.progressive && passes < wantPasses:
+		return truncatedError{"all of the picture is there, with " + percent(int64(passes), int64(wantPasses)) + " of its detail"}
 	}
 	return nil
-}
-
-const errSubsampling = jpeg.UnsupportedError("luma/chroma subsampling ratio")
-
-// subsampleRatios tells the ratio by how many luma samples a chroma sample
-// covers.
-var subsampleRatios = map[image.Point]image.YCbCrSubsampleRatio{
-	{X: 1, Y: 1}: image.YCbCrSubsampleRatio444, {X: 1, Y: 2}: image.YCbCrSubsampleRatio440,
-	{X: 2, Y: 1}: image.YCbCrSubsampleRatio422, {X: 2, Y: 2}: image.YCbCrSubsampleRatio420,
-	{X: 4, Y: 1}: image.YCbCrSubsampleRatio411, {X: 4, Y: 2}: image.YCbCrSubsampleRatio410,
 }
 
 func (d *jpegDecoder) quantTables(p []byte) error {
@@ -285,6 +225,10 @@ func (d *jpegDecoder) restartInterval(p []byte) error {
 // jpegScan is one pass over the picture.
 type jpegScan struct {
 	components []jpegScanComponent
+	// across and down are its units. That of one component alone is a block of
+	// it, whatever its sampling factors; blocks that are outside of the picture
+	// are in none (T.81, A.2). Restart intervals count these units.
+	across, down int
 	// The coefficients, in the file's order, and their bits, high and low: all
 	// of them but in progressive files.
 	first, last int
@@ -293,6 +237,7 @@ type jpegScan struct {
 
 type jpegScanComponent struct {
 	*jpegPlane
+	across, down     int // blocks of it in a unit
 	dcTable, acTable *huffman
 	quantTable       *[64]int32
 }
@@ -302,7 +247,9 @@ func (d *jpegDecoder) scan(p []byte) error {
 	if err != nil {
 		return err
 	}
-	d.makePlanes()
+	if !d.progressive {
+		d.standardTables()
+	}
 	for _, c := range s.components {
 		c.dcTable.hasten(true)
 		c.acTable.hasten(false)
@@ -313,72 +260,89 @@ func (d *jpegDecoder) scan(p []byte) error {
 			}
 		}
 	}
+	n, err := d.units(&s)
+	s.count(n)
+	return err
+}
 
+// units decodes a scan's units, and returns how many there were.
+func (d *jpegDecoder) units(s *jpegScan) (n int, err error) {
 	d.begin()
 	d.forgetDC()
-	units, due := 0, byte(jpegRST0)
-	x, y := 0, 0 // of the next block, where there is one component only
-	for row := range d.down {
+	due, lost := byte(jpegRST0), false
+	for y := range s.down {
 		if err := d.ctx.Err(); err != nil {
-			return err
+			return n, err
 		}
-		for column := range d.across {
-			for i := range s.components {
-				c := &s.components[i]
-				for k := range c.h * c.v {
-					if len(s.components) > 1 {
-						err = d.decodeBlock(&s, c, c.h*column+k%c.h, c.v*row+k/c.h)
-					} else {
-						// From left to right, and none that is outside of the picture.
-						if 8*x < d.width && 8*y < d.height {
-							err = d.decodeBlock(&s, c, x, y)
-						}
-						if x++; x == d.across*c.h {
-							x, y = 0, y+1
-						}
-					}
-					if err != nil {
-						return err
-					}
-				}
-			}
-			units++
-			if d.restart > 0 && units%d.restart == 0 && units < d.across*d.down {
+		for x := range s.across {
+			if d.restart > 0 && n > 0 && n%d.restart == 0 {
 				d.end()
-				if err := d.expect(due); err != nil {
-					return err
+				if lost, err = d.expect(due, s.across*s.down-n <= d.restart); err != nil {
+					return n, err
 				}
 				due = jpegRST0 + (due-jpegRST0+1)%8
 				d.begin()
 				d.forgetDC()
 				d.endOfBand = 0
 			}
+			for i := range s.components {
+				c := &s.components[i]
+				for k := range c.across * c.down {
+					x, y := c.across*x+k%c.across, c.down*y+k/c.across
+					if lost {
+						d.blank(c.jpegPlane, x, y)
+					} else if err := d.decodeBlock(s, c, x, y); err != nil {
+						if !d.excuse(err) {
+							return n, d.early(err)
+						}
+						lost = true
+					}
+				}
+			}
+			n++
 		}
 	}
 	d.end()
-	return nil
+	return n, nil
+}
+
+// count notes that n of the scan's units are there.
+func (s *jpegScan) count(n int) {
+	for _, c := range s.components {
+		if s.first == 0 && s.high == 0 {
+			c.there, c.want = n*c.across*c.down, s.across*s.down*c.across*c.down
+		}
+		for k := s.first; k <= s.last; k++ {
+			pass := &c.passes[k]
+			if s.high == 0 {
+				pass.there, pass.want = 0, float64(s.low)+1
+			}
+			pass.there += float64(n) / float64(s.across*s.down)
+		}
+	}
 }
 
 func (d *jpegDecoder) forgetDC() {
-	for i := range d.components {
-		d.components[i].dc = 0
+	for i := range d.planes {
+		d.planes[i].lastDC = 0
 	}
 }
 
 func (d *jpegDecoder) scanHeader(p []byte) (s jpegScan, err error) {
 	n := len(d.components)
 	switch {
-	case n == 0:
+	case !d.seenFrame:
 		return s, jpeg.FormatError("missing SOF marker")
 	case len(p) < 6 || len(p) > 4+2*n || len(p) != 4+2*int(p[0]):
 		return s, jpeg.FormatError("SOS has wrong length")
 	}
-	samples := 0
+	d.makePlanes()
+	blocks := 0
 	for p = p[1:]; len(p) > 3; p = p[2:] {
 		var c jpegScanComponent
-		for i := range d.components {
-			if d.components[i].id == p[0] {
-				c.jpegPlane = &d.components[i]
+		for i := range d.planes {
+			if d.planes[i].id == p[0] {
+				c.jpegPlane = &d.planes[i]
 			}
 		}
 		if c.jpegPlane == nil {
@@ -389,7 +353,8 @@ func (d *jpegDecoder) scanHeader(p []byte) (s jpegScan, err error) {
 				return s, jpeg.FormatError("repeated component selector")
 			}
 		}
-		samples += c.h * c.v
+		c.across, c.down = c.h, c.v
+		blocks += c.h * c.v
 		dc, ac := p[1]>>4, p[1]&15
 		if dc > 3 || ac > 3 || d.baseline && (dc > 1 || ac > 1) {
 			return s, jpeg.FormatError("bad table selector")
@@ -397,7 +362,11 @@ func (d *jpegDecoder) scanHeader(p []byte) (s jpegScan, err error) {
 		c.dcTable, c.acTable, c.quantTable = &d.dc[dc], &d.ac[ac], &d.quant[c.quant]
 		s.components = append(s.components, c)
 	}
-	if n > 1 && samples > 10 {
+	s.across, s.down = d.across, d.down
+	if len(s.components) == 1 {
+		c := &s.components[0]
+		s.across, s.down, c.across, c.down = c.columns, c.rows, 1, 1
+	} else if blocks > 10 {
 		return s, jpeg.FormatError("total sampling factors too large")
 	}
 	s.last = 63
@@ -416,43 +385,99 @@ func (d *jpegDecoder) scanHeader(p []byte) (s jpegScan, err error) {
 	return s, nil
 }
 
-// makePlanes makes the planes of wanted components, of whole minimum coded
-// units.
+// makePlanes makes the planes, with samples for wanted components, of whole
+// minimum coded units.
 func (d *jpegDecoder) makePlanes() {
-	y := &d.components[0]
-	if y.pix != nil {
+	if d.planes != nil {
 		return
 	}
-	d.across = (d.width + 8*y.h - 1) / (8 * y.h)
-	d.down = (d.height + 8*y.v - 1) / (8 * y.v)
-	side := 8 >> d.shift
-	for i := range d.components {
-		if c := &d.components[i]; c.wanted {
-			c.stride = side * c.h * d.across
-			c.pix = make([]byte, c.stride*side*c.v*d.down)
+	d.planes = make([]jpegPlane, len(d.components))
+	for i := range d.planes {
+		p := &d.planes[i]
+		p.jpegComponent = &d.components[i]
+		p.want = p.columns * p.rows
+		if p.wanted = d.wanted(i, d.gray); !p.wanted {
+			continue
+		}
+		p.shift, _ = d.reduced(i, d.shift)
+		side := 8 >> p.shift
+		p.stride = side * p.h * d.across
+		p.pix = make([]byte, p.stride*side*p.v*d.down)
+	}
+}
+
+// standardTables defines the tables that the file has left out with those of T.81,
+// K.3.3, as frames of Motion JPEG want.
+func (d *jpegDecoder) standardTables() {
+	for id := range 2 {
+		for _, t := range []struct {
+			table    *huffman
+			standard string
+		}{{&d.dc[id], standardDC[id]}, {&d.ac[id], standardAC[id]}} {
+			if t.table.n == 0 {
+				_, _ = t.table.define([]byte(t.standard))
+			}
 		}
 	}
 }
 
-// expect goes past a restart marker. In front of it there may be data too many,
-// but no other marker.
-func (d *jpegDecoder) expect(due byte) error {
+// expect goes past a restart marker. In front of it there may be data too many.
+//
+// If the marker is lost, so is the interval behind it, whose data cannot be told
+// from those too many, and expect stops in front of the marker that follows that
+// interval: one of the next two, as libjpeg has it, or, when the interval is the
+// last, any other.
+func (d *jpegDecoder) expect(due byte, last bool) (lost bool, err error) {
+	from := d.pos
 	for {
 		n := bytes.IndexByte(d.data[d.pos:], 0xff)
 		if n < 0 || d.pos+n+1 == len(d.data) {
-			return io.ErrUnexpectedEOF
+			return false, io.ErrUnexpectedEOF
 		}
-		d.pos += n + 1
-		switch d.data[d.pos] {
-		case due:
+		at := d.pos + n
+		d.pos = at + 1
+		marker := d.data[d.pos]
+		switch ahead := (marker - due) % 8; {
+		case marker == due:
 			d.pos++
-			return nil
-		case 0xff: // the marker may follow this one
-		case 0:
+			return false, nil
+		case marker == 0xff: // the marker may follow this one
+		case marker == 0:
 			d.pos++
+		case jpegRST0 <= marker && marker <= jpegRST7 && ahead <= 2,
+			last && at > from && (marker < jpegRST0 || marker > jpegRST7):
+			d.pos, d.damaged = at, true
+			return true, nil
+		case marker == jpegEOI:
+			return false, io.ErrUnexpectedEOF
 		default:
-			return jpeg.FormatError("bad RST marker")
+			return false, jpeg.FormatError("bad RST marker")
 		}
+	}
+}
+
+// excuse reports whether err is the consequence of a lost interval: what a later
+// pass of a progressive file says of those blocks cannot be read then, up to the
+// next restart marker.
+func (d *jpegDecoder) excuse(err error) bool {
+	var broken jpeg.FormatError
+	return d.progressive && d.damaged && errors.As(err, &broken)
+}
+
+// early returns err, or, where the end marker is what comes too early, the error
+// for a file that ends early.
+func (d *jpegDecoder) early(err error) error {
+	if errors.Is(err, errShort) && d.data[d.pos+1] == jpegEOI {
+		return io.ErrUnexpectedEOF
+	}
+	return err
+}
+
+// blank makes a block gray that is lost.
+func (d *jpegDecoder) blank(p *jpegPlane, x, y int) {
+	if !d.progressive && p.wanted {
+		d.block = jpegBlock{}
+		d.reconstruct(p, &d.block, 0, x, y)
 	}
 }
 
@@ -466,7 +491,7 @@ func (d *jpegDecoder) decodeBlock(s *jpegScan, c *jpegScanComponent, x, y int) e
 		switch {
 		case s.first == 0 && s.high == 0:
 			err := d.difference(c)
-			b[0] = c.dc << s.low
+			b[0] = c.lastDC << s.low
 			return err
 		case s.first == 0:
 			bit, err := d.bits(1)
@@ -498,7 +523,7 @@ func (d *jpegDecoder) difference(c *jpegScanComponent) error {
 	}
 	if e := c.dcTable.fast[d.acc>>(64-fastBits)]; e != 0 && d.n >= fastBits {
 		d.drop(uint(e & 0xff))
-		c.dc += int32(e >> 16)
+		c.lastDC += int32(e >> 16)
 		return nil
 	}
 	size, err := d.symbol(c.dcTable)
@@ -509,7 +534,7 @@ func (d *jpegDecoder) difference(c *jpegScanComponent) error {
 		return jpeg.UnsupportedError("excessive DC component")
 	}
 	v, err := d.extended(uint(size))
-	c.dc += v
+	c.lastDC += v
 	return err
 }
 
@@ -520,7 +545,7 @@ func (d *jpegDecoder) sequential(c *jpegScanComponent) (set uint64, err error) {
 		return 0, err
 	}
 	b, table, quant := &d.block, c.acTable, c.quantTable
-	b[0] = c.dc * quant[0]
+	b[0] = c.lastDC * quant[0]
 	if d.endOfBand > 0 { // in no honest file
 		d.endOfBand--
 		return 0, nil
@@ -719,13 +744,13 @@ func (d *jpegDecoder) refineNonZero(b *jpegBlock, nonzero uint64, k, zeros int, 
 // reconstruct turns a block's coefficients, of which those may be set whose bits
 // are, into samples. The coefficients are lost.
 func (d *jpegDecoder) reconstruct(c *jpegPlane, b *jpegBlock, set uint64, x, y int) {
-	side := 8 >> d.shift
+	side := 8 >> c.shift
 	out := c.pix[side*(y*c.stride+x):]
 	switch {
-	case set&^1 == 0 || d.shift == 3:
+	case set&^1 == 0 || c.shift == 3:
 		v := flat(b[0])
 		for ; side > 0; side-- {
-			row := out[:8>>d.shift]
+			row := out[:8>>c.shift]
 			for i := range row {
 				row[i] = v
 			}
@@ -733,9 +758,9 @@ func (d *jpegDecoder) reconstruct(c *jpegPlane, b *jpegBlock, set uint64, x, y i
 				out = out[c.stride:]
 			}
 		}
-	case d.shift == 2:
+	case c.shift == 2:
 		inverse2(b, set, out, c.stride)
-	case d.shift == 1:
+	case c.shift == 1:
 		inverse4(b, set, out, c.stride)
 	default:
 		inverse8(b, set, out, c.stride)
@@ -744,53 +769,171 @@ func (d *jpegDecoder) reconstruct(c *jpegPlane, b *jpegBlock, set uint64, x, y i
 
 // image returns what has been decoded.
 func (d *jpegDecoder) image() (image.Image, error) {
-	if len(d.components) == 0 || d.components[0].pix == nil {
+	if d.planes == nil {
 		return nil, jpeg.FormatError("missing SOS marker")
 	}
-	if d.isRGB() {
-		return nil, jpeg.UnsupportedError("RGB") // openJPEG has looked
-	}
-	y := &d.components[0]
-	for i := range d.components {
-		c := &d.components[i]
-		if c.blocks == nil || !c.wanted {
-			continue
+	if d.progressive {
+		if err := d.reconstructAll(); err != nil {
+			return nil, err
 		}
-		quant := &d.quant[c.quant]
-		for row := 0; row*8*y.v/c.v < d.height; row++ {
+	}
+	r := image.Rectangle{Max: d.size(d.shift)}
+	stride := d.fullStride(d.shift)
+	switch colors := d.colors(); {
+	case colors == jpegGray, colors == jpegYCbCr && d.gray:
+		y, err := d.spread(0)
+		return &image.Gray{Pix: y, Stride: stride, Rect: r}, err
+	case colors == jpegYCbCr:
+		return d.yCbCr()
+	case colors == jpegYCCK:
+		// Adobe stores ink inverted: 255 is none. So Y'CbCr turned to RGB is CMY as
+		// image.CMYK has it, and black is yet to be inverted.
+		m, err := d.yCbCr()
+		if err != nil {
+			return nil, err
+		}
+		out := &image.RGBA{Pix: make([]byte, 4*r.Dx()*r.Dy()), Stride: 4 * r.Dx(), Rect: r}
+		for y := range r.Dy() {
 			if err := d.ctx.Err(); err != nil {
 				return nil, err
 			}
-			blocks := c.blocks[row*d.across*c.h:]
-			for column := 0; column*8*y.h/c.h < d.width; column++ {
-				b := &blocks[column]
+			draw.Draw(out, image.Rect(0, y, r.Dx(), y+1), m, image.Pt(0, y), draw.Src)
+		}
+		err = d.interleave(out.Pix, r, 3, 0xff)
+		return &image.CMYK{Pix: out.Pix, Stride: out.Stride, Rect: r}, err
+	case colors == jpegCMYK:
+		out := image.NewCMYK(r)
+		for i := range 4 {
+			if err := d.interleave(out.Pix, r, i, 0xff); err != nil {
+				return nil, err
+			}
+		}
+		return out, nil
+	default:
+		out := image.NewRGBA(r)
+		for i := range 3 {
+			if err := d.interleave(out.Pix, r, i, 0); err != nil {
+				return nil, err
+			}
+		}
+		for i := 3; i < len(out.Pix); i += 4 {
+			out.Pix[i] = 0xff
+		}
+		return out, nil
+	}
+}
+
+// reconstructAll makes samples of a progressive file's coefficients, which are
+// lost.
+func (d *jpegDecoder) reconstructAll() error {
+	for i := range d.planes {
+		p := &d.planes[i]
+		if p.blocks == nil {
+			continue
+		}
+		quant := &d.quant[p.quant]
+		for row := range p.rows {
+			if err := d.ctx.Err(); err != nil {
+				return err
+			}
+			first := row * d.across * p.h
+			for column := range p.columns {
+				b := &p.blocks[first+column]
 				set := uint64(0)
 				b[0] *= quant[0]
-				for left := c.nonzero[row*d.across*c.h+column]; left != 0; left &= left - 1 {
+				for left := p.nonzero[first+column]; left != 0; left &= left - 1 {
 					k := bits.TrailingZeros64(left)
 					to := zigzag[k&63]
 					b[to&63] *= quant[k&63]
 					set |= 1 << to
 				}
-				d.reconstruct(c, b, set, column, row)
+				d.reconstruct(p, b, set, column, row)
 			}
 		}
 	}
-
-	round := 1<<d.shift - 1
-	r := image.Rect(0, 0, (d.width+round)>>d.shift, (d.height+round)>>d.shift)
-	if len(d.components) == 1 || d.gray {
-		return &image.Gray{Pix: y.pix, Stride: y.stride, Rect: r}, nil
-	}
-	cb, cr := &d.components[1], &d.components[2]
-	return &image.YCbCr{
-		Y: y.pix, Cb: cb.pix, Cr: cr.pix, YStride: y.stride, CStride: cb.stride,
-		SubsampleRatio: d.ratio, Rect: r,
-	}, nil
+	return nil
 }
 
-func (d *jpegDecoder) isRGB() bool {
-	c := d.components
-	return len(c) == 3 && !d.jfif &&
-		(d.adobe && d.adobeTransform == 0 || c[0].id == 'R' && c[1].id == 'G' && c[2].id == 'B')
+// yCbCr returns the first three components as an image.
+func (d *jpegDecoder) yCbCr() (*image.YCbCr, error) {
+	m := &image.YCbCr{Rect: image.Rectangle{Max: d.size(d.shift)}}
+	if ratio, ok := d.subsampleRatio(); ok {
+		y, cb, cr := &d.planes[0], &d.planes[1], &d.planes[2]
+		m.Y, m.Cb, m.Cr, m.YStride, m.CStride = y.pix, cb.pix, cr.pix, y.stride, cb.stride
+		m.SubsampleRatio = ratio
+		return m, nil
+	}
+	m.YStride = d.fullStride(d.shift)
+	m.CStride, m.SubsampleRatio = m.YStride, image.YCbCrSubsampleRatio444
+	for i, pix := range []*[]byte{&m.Y, &m.Cb, &m.Cr} {
+		var err error
+		if *pix, err = d.spread(i); err != nil {
+			return nil, err
+		}
+	}
+	return m, nil
+}
+
+// interleave makes component i, inverted by mask, byte i of each four of pix.
+func (d *jpegDecoder) interleave(pix []byte, r image.Rectangle, i int, mask byte) error {
+	from, err := d.spread(i)
+	if err != nil {
+		return err
+	}
+	stride := d.fullStride(d.shift)
+	for y := range r.Dy() {
+		if err := d.ctx.Err(); err != nil {
+			return err
+		}
+		row := pix[4*r.Dx()*y:][:4*r.Dx()]
+		for x, v := range from[y*stride:][:r.Dx()] {
+			row[4*x+i] = v ^ mask
+		}
+	}
+	return nil
+}
+
+// spread returns component i with a sample for each of the image's: the mean of
+// those that its pixels at full size have, each in the sample of the component
+// that covers it.
+func (d *jpegDecoder) spread(i int) ([]byte, error) {
+	p := &d.planes[i]
+	_, direct := d.reduced(i, d.shift)
+	if direct {
+		return p.pix, nil
+	}
+	size, stride := d.size(d.shift), d.fullStride(d.shift)
+	out := make([]byte, stride*size.Y)
+	// A pixel of the image has side × side pixels of the size at which p is, were
+	// it not subsampled.
+	side := 1 << (d.shift - p.shift)
+	from := make([]int, size.X*side) // columns of p
+	for x := range from {
+		from[x] = x * p.h / d.h
+	}
+	half := side * side / 2
+	for y := range size.Y {
+		if err := d.ctx.Err(); err != nil {
+			return nil, err
+		}
+		row := out[y*stride:][:size.X]
+		if side == 1 {
+			in := p.pix[y*p.v/d.v*p.stride:]
+			for x := range row {
+				row[x] = in[from[x]]
+			}
+			continue
+		}
+		for x := range row {
+			sum := half
+			for v := range side {
+				in := p.pix[(y*side+v)*p.v/d.v*p.stride:]
+				for _, at := range from[x*side:][:side] {
+					sum += int(in[at])
+				}
+			}
+			row[x] = byte(sum / (side * side))
+		}
+	}
+	return out, nil
 }

@@ -11,7 +11,9 @@
 // JPEG, PNG, GIF, WebP, BMP and TIFF are read, told by content and never by
 // name. Of several pictures in a file (animations, TIFF pages) the first one
 // counts. The image stays in the colour model and chroma subsampling that its
-// file has. Transparent pixels are what [image.Image]'s At says they are: colours
+// file has, if package image has a name for it; a JPEG of other sampling factors
+// becomes 4:4:4. Y'CbCr is always full range, also of lossy WebP, whose files have
+// the limited one. Transparent pixels are what [image.Image]'s At says they are: colours
 // premultiplied by alpha, so full transparency reads as black.
 package photo
 
@@ -239,7 +241,7 @@ func (l Limits) checkMemory(p *Photo) error {
 // with the data that the Photo was opened from.
 //
 // When ctx ends, Decode returns ctx.Err() as soon as its decoder asks for more
-// data; that of most JPEGs looks after each row of blocks. WebP's decoder asks
+// data; that of JPEGs looks after each row of blocks. WebP's decoder asks
 // for all of it first; that work, about a second for 64 megapixels, is then still
 // done.
 //
@@ -285,6 +287,8 @@ func classify(title string, err error) error {
 		tiffFeature tiff.UnsupportedError
 	)
 	switch {
+	case errors.As(err, &truncatedError{}):
+		return fmt.Errorf("%w: %s: %s", ErrCorrupt, title, reason)
 	case errors.As(err, &jpegFeature), errors.As(err, &pngFeature), errors.As(err, &tiffFeature):
 		return fmt.Errorf("%w: a %s feature that is not read: %s", ErrUnsupportedFormat, title, reason)
 	case errors.Is(err, bmp.ErrUnsupported):
@@ -294,6 +298,31 @@ func classify(title string, err error) error {
 	}
 	return fmt.Errorf("%w: %s: %s", ErrCorrupt, title, reason)
 }
+
+// truncatedError reports how much of the picture is in a file that ends before
+// the picture does. It wraps io.ErrUnexpectedEOF.
+type truncatedError struct {
+	there string // a clause: "90 % of the picture is there"
+}
+
+// truncated returns the error for a file that has done of the total parts of its
+// picture: rows, blocks, or whatever the format counts in.
+func truncated(done, total int64) error {
+	return truncatedError{percent(done, total) + " of the picture is there"}
+}
+
+// percent says what share done is of total. It is never all of it.
+func percent(done, total int64) string {
+	p := min(100*done/max(total, 1), 99)
+	if p == 0 {
+		return "less than 1 %"
+	}
+	return fmt.Sprintf("%d %%", p)
+}
+
+func (e truncatedError) Error() string { return "the file ends early: " + e.there }
+
+func (e truncatedError) Unwrap() error { return io.ErrUnexpectedEOF }
 
 // guard calls a decoder. Decoders are other people's code reading strangers'
 // bytes: a panic in one is that picture's failure, not the server's.

@@ -9,6 +9,7 @@ import (
 	"image"
 	"io"
 	"math"
+	"slices"
 
 	"golang.org/x/image/vp8"
 	"golang.org/x/image/vp8l"
@@ -110,11 +111,54 @@ func openWebP(data []byte) (header, error) {
 			if err != nil {
 				return nil, err
 			}
+			switch m := img.(type) {
+			case *image.YCbCr:
+				err = expandRange(ctx, m)
+			case *image.NYCbCrA:
+				err = expandRange(ctx, &m.YCbCr)
+			}
+			if err != nil {
+				return nil, err
+			}
 			return onCanvas(ctx, img, f.frame.Min, f.canvas.X, f.canvas.Y)
 		},
 	}
 	h.memory, h.turned = f.memory()
 	return h, nil
+}
+
+// expandRange converts m in place from the limited range that lossy WebP has, luma
+// of 16 to 235 and chroma of 16 to 240 (ITU-R BT.601), to the full range of JPEG,
+// which is what package image and everything that reads an image.YCbCr expect.
+// The decoder must own m.
+func expandRange(ctx context.Context, m *image.YCbCr) error {
+	const atOnce = 1 << 20 // samples between two looks at ctx
+	for _, plane := range []struct {
+		samples []uint8
+		table   *[256]uint8
+	}{{m.Y, &fullLuma}, {m.Cb, &fullChroma}, {m.Cr, &fullChroma}} {
+		for samples := range slices.Chunk(plane.samples, atOnce) {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			for i, v := range samples {
+				samples[i] = plane.table[v]
+			}
+		}
+	}
+	return nil
+}
+
+// fullLuma and fullChroma have the full-range value of each limited-range one.
+var fullLuma, fullChroma = rangeTable(16, 0, 219), rangeTable(128, 128, 224)
+
+// rangeTable maps zero to newZero, and span steps to 255.
+func rangeTable(zero, newZero, span int) (table [256]uint8) {
+	for i := range table {
+		scaled := math.Round(float64(i-zero)*255/float64(span)) + float64(newZero)
+		table[i] = uint8(min(max(scaled, 0), 255))
+	}
+	return table
 }
 
 // size is the picture's own, from its bitstream.

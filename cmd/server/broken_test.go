@@ -113,7 +113,7 @@ func cuts(data []byte) []int {
 	at := []int{12, 20, 30, len(data) / 3, len(data) / 2, len(data) * 9 / 10}
 	switch {
 	case bytes.HasPrefix(data, []byte{0xff, 0xd8}):
-		at = append(at, len(data)-2)
+		at = append(at, len(data)-4) // without the end marker alone, it is read
 		for i := 2; i+4 < len(data) && data[i] == 0xff && data[i+1] != 0xda; i += 2 + int(binary.BigEndian.Uint16(data[i+2:])) {
 			at = append(at, i+2)
 		}

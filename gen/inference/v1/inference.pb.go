@@ -50,9 +50,11 @@ const (
 	PixelFormat_PIXEL_FORMAT_RGBA32 PixelFormat = 3
 	// A plane of Y, one of U and one of V, the latter two at half the width and
 	// half the height, each rounded up. Width * height + 2 * ((width + 1) / 2) *
-	// ((height + 1) / 2) bytes.
+	// ((height + 1) / 2) bytes. All are full range, as in JPEG: Y is 0 for black and
+	// 255 for white. Video frames often have 16 and 235, and lose contrast unless
+	// their range is expanded first.
 	PixelFormat_PIXEL_FORMAT_I420 PixelFormat = 4
-	// A plane of Y, then one of interleaved U and V; sizes as in I420.
+	// A plane of Y, then one of interleaved U and V; sizes and range as in I420.
 	PixelFormat_PIXEL_FORMAT_NV12 PixelFormat = 5
 )
 

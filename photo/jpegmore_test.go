@@ -1,0 +1,562 @@
+package photo_test
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"image"
+	"image/color"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/mienproject/mien/photo"
+)
+
+// testSamplings are sampling factors that libjpeg reads, h<<4 | v for each
+// component.
+var testSamplings = [][]int{
+	{0x22}, // which counts as 1×1
+	{0x11, 0x11, 0x11},
+	{0x21, 0x11, 0x11},
+	{0x12, 0x11, 0x11},
+	{0x22, 0x11, 0x11},
+	{0x41, 0x11, 0x11},
+	{0x42, 0x11, 0x11},
+	{0x22, 0x21, 0x21},
+	{0x41, 0x21, 0x21},
+	{0x22, 0x22, 0x22},
+	// The standard library refuses these:
+	{0x31, 0x11, 0x11},
+	{0x13, 0x11, 0x11},
+	{0x32, 0x11, 0x11},
+	{0x33, 0x11, 0x11},
+	{0x14, 0x11, 0x11},
+	{0x24, 0x11, 0x11},
+	{0x44, 0x11, 0x11},
+	{0x11, 0x21, 0x21},
+	{0x11, 0x22, 0x22},
+	{0x11, 0x22, 0x11},
+	{0x12, 0x21, 0x11},
+	{0x11, 0x31, 0x11},
+	{0x11, 0x41, 0x12},
+	{0x22, 0x11, 0x12},
+	{0x22, 0x21, 0x12},
+	{0x21, 0x12, 0x11},
+	{0x33, 0x31, 0x13},
+	{0x22, 0x22, 0x11},
+	// Four components, of which it reads the first two:
+	{0x11, 0x11, 0x11, 0x11},
+	{0x22, 0x11, 0x11, 0x22},
+	{0x21, 0x11, 0x11, 0x21},
+	{0x11, 0x21, 0x12, 0x22},
+}
+
+func samplingName(sampling []int) string {
+	var names []string
+	for _, s := range sampling {
+		names = append(names, fmt.Sprintf("%dx%d", s>>4, s&15))
+	}
+	return strings.Join(names, ",")
+}
+
+// testScripts are the orders in which n components may come, and whether those are
+// progressive.
+func testScripts(n int) map[string][]testScan {
+	scripts := map[string][]testScan{"interleaved": interleaved(n), "progressive": progressive(n)}
+	if n > 1 {
+		scripts["separate"] = separate(n)
+		scripts["chroma interleaved"] = []testScan{
+			{components: []int{0}, last: 63}, {components: []int{1, 2}, last: 63},
+		}
+		if n > 3 {
+			scripts["chroma interleaved"] = append(scripts["chroma interleaved"], testScan{components: []int{3}, last: 63})
+		}
+	}
+	return scripts
+}
+
+// forTestJPEGs calls f with JPEGs of all samplings, scripts and restart intervals.
+func forTestJPEGs(t *testing.T, f func(t *testing.T, j *testJPEG)) {
+	for _, sampling := range testSamplings {
+		for script, scans := range testScripts(len(sampling)) {
+			restarts := []int{0, 1, 3, 100}
+			if testing.Short() {
+				restarts = []int{0, 3}
+			}
+			for _, restart := range restarts {
+				for _, size := range []image.Point{{37, 23}, {97, 121}} {
+					if slices.ContainsFunc(scans, func(s testScan) bool { return unitBlocks(sampling, s) > 10 }) {
+						continue
+					}
+					for _, adobe := range []int{-1, 0, 2} {
+						if adobe >= 0 && len(sampling) < 3 || adobe < 0 && len(sampling) > 3 || adobe == 2 && len(sampling) == 3 {
+							continue
+						}
+						j := &testJPEG{
+							width: size.X, height: size.Y, sampling: sampling, script: scans,
+							progressive: script == "progressive", restart: restart, adobe: adobe,
+						}
+						name := fmt.Sprintf("%s/%s/restart %d/%v/adobe %d", samplingName(sampling), script, restart, size, adobe)
+						t.Run(name, func(t *testing.T) { f(t, j) })
+					}
+				}
+			}
+		}
+	}
+}
+
+// want is the image of a testJPEG by the definition: each pixel has the samples
+// that cover it.
+func (j *testJPEG) want(t testing.TB) image.Image {
+	var planes []plane
+	for i := range j.sampling {
+		planes = append(planes, j.component(t, i))
+	}
+	h, v := j.largest()
+	r := image.Rect(0, 0, j.width, j.height)
+	rgba, cmyk, gray := image.NewRGBA(r), image.NewCMYK(r), image.NewGray(r)
+	ycc := image.NewYCbCr(r, image.YCbCrSubsampleRatio444)
+	for y := range j.height {
+		for x := range j.width {
+			var c [4]uint8
+			for i, p := range planes {
+				c[i] = uint8(p.at(x*(j.sampling[i]>>4)/h, y*(j.sampling[i]&15)/v))
+			}
+			at := ycc.YOffset(x, y)
+			gray.Pix[at], ycc.Y[at], ycc.Cb[at], ycc.Cr[at] = c[0], c[0], c[1], c[2]
+			rgba.SetRGBA(x, y, color.RGBA{c[0], c[1], c[2], 255})
+			if j.adobe == 2 {
+				c[0], c[1], c[2] = color.YCbCrToRGB(c[0], c[1], c[2])
+			} else {
+				c[0], c[1], c[2] = 255-c[0], 255-c[1], 255-c[2]
+			}
+			cmyk.SetCMYK(x, y, color.CMYK{c[0], c[1], c[2], 255 - c[3]})
+		}
+	}
+	switch {
+	case len(planes) == 1:
+		return gray
+	case len(planes) == 4:
+		return cmyk
+	case j.adobe == 0:
+		return rgba
+	}
+	return ycc
+}
+
+// samePixels compares images of which YCbCr may have another subsampling.
+func samePixels(got, want image.Image) error {
+	if got.Bounds() != want.Bounds() || fmt.Sprintf("%T", got) != fmt.Sprintf("%T", want) {
+		return fmt.Errorf("%T of %v, want %T of %v", got, got.Bounds(), want, want.Bounds())
+	}
+	for y := range got.Bounds().Dy() {
+		for x := range got.Bounds().Dx() {
+			if a, b := got.At(x, y), want.At(x, y); a != b {
+				return fmt.Errorf("(%d, %d) is %v, want %v", x, y, a, b)
+			}
+		}
+	}
+	return nil
+}
+
+// Each component is as image/jpeg has it alone, whatever the sampling factors, the
+// scans and the restart interval.
+func TestJPEGSampling(t *testing.T) {
+	forTestJPEGs(t, func(t *testing.T, j *testJPEG) {
+		data, _ := j.encode()
+		want := j.want(t)
+		if err := samePixels(decode(t, data), want); err != nil {
+			t.Fatal(err)
+		}
+		if err := asStandard(data); err != nil {
+			t.Error(err)
+		}
+		turned, upright := planesOf(decode(t, withOrientation(data, 6)))[0], planesOf(want)[0]
+		for y := range j.height {
+			for x := range j.width {
+				if got, want := turned.at(j.height-1-y, x), upright.at(x, y); got != want {
+					t.Fatalf("turned, (%d, %d) is %v, want %v", x, y, got, want)
+				}
+			}
+		}
+		if !j.progressive {
+			j.noTables = true
+			data, _ = j.encode()
+			if err := samePixels(decode(t, data), want); err != nil {
+				t.Errorf("without Huffman tables: %v", err)
+			}
+		}
+	})
+}
+
+func TestReducedJPEGSampling(t *testing.T) {
+	forTestJPEGs(t, func(t *testing.T, j *testJPEG) {
+		if j.restart > 0 || j.width < 50 || len(j.sampling) > 3 || j.adobe >= 0 {
+			t.Skip("no reduction, or tested with others")
+		}
+		data, _ := j.encode()
+		for _, reduce := range []int{2, 4, 8} {
+			for _, orientation := range []int{1, 6} {
+				checkReduced(t, withOrientation(data, orientation), reduce, 0.6, 6)
+			}
+		}
+	})
+}
+
+// What libjpeg refuses, or only some of its builds read, is refused by its name.
+func TestJPEGRefused(t *testing.T) {
+	base := &testJPEG{width: 20, height: 20, sampling: []int{0x11, 0x11, 0x11}, script: interleaved(3), adobe: -1}
+	data, _ := base.encode()
+	sof := bytes.Index(data, []byte{0xff, 0xc0})
+	with := func(offset int, value byte) []byte {
+		data := bytes.Clone(data)
+		data[sof+offset] = value
+		return data
+	}
+	for _, c := range []struct {
+		name string
+		data []byte
+		text string
+	}{
+		{"arithmetic", read(t, "arithmetic.jpg"), "arithmetic coding (SOF9)"},
+		{"progressive, arithmetic", with(1, 0xca), "arithmetic coding (SOF10)"},
+		{"lossless", with(1, 0xc3), "lossless coding (SOF3)"},
+		{"lossless, arithmetic", with(1, 0xcb), "lossless arithmetic coding (SOF11)"},
+		{"hierarchical", with(1, 0xc5), "hierarchical coding (SOF5)"},
+		{"JPEG-LS", append([]byte{0xff, 0xd8, 0xff, 0xf7}, data[sof+2:]...), "JPEG-LS (SOF55)"},
+		{"12 bits", with(4, 12), "12-bit samples"},
+		{"two components", with(9, 2), "2 components"},
+		{"sampling that does not divide", with(11, 0x31), ""},
+		{"fractional sampling", bytes.Replace(with(11, 0x31), []byte{2, 0x11, 0}, []byte{2, 0x21, 0}, 1), "sampling factors of 2×1, which do not divide 3×1"},
+		{"CMYK or not", func() []byte {
+			j := &testJPEG{width: 20, height: 20, sampling: []int{0x11, 0x11, 0x11, 0x11}, script: interleaved(4), adobe: -1}
+			data, _ := j.encode()
+			return data
+		}(), "four components without an Adobe marker"},
+	} {
+		_, err := photo.Open(c.data, photo.Limits{})
+		if c.text == "" {
+			if err != nil {
+				t.Errorf("%s: %v", c.name, err)
+			}
+			continue
+		}
+		if !errors.Is(err, photo.ErrUnsupportedFormat) || !strings.Contains(err.Error(), "a JPEG feature that is not read: "+c.text) {
+			t.Errorf("%s: %v, want ErrUnsupportedFormat with %q in it", c.name, err, c.text)
+		}
+	}
+	_, err := photo.Open(with(11, 0x51), photo.Limits{})
+	if !errors.Is(err, photo.ErrCorrupt) || !strings.Contains(err.Error(), "sampling factors of 5×1, where 1 to 4 are allowed") {
+		t.Error(err)
+	}
+}
+
+// A file that lacks its end marker, or the half of it, is the same picture.
+func TestJPEGWithoutEnd(t *testing.T) {
+	check := func(name string, data []byte) {
+		want := decode(t, data)
+		for n := 1; n <= 2; n++ {
+			if err := samePixels(decode(t, data[:len(data)-n]), want); err != nil {
+				t.Errorf("%s without its last %d bytes: %v", name, n, err)
+			}
+		}
+		// But one that lacks data is not.
+		p, err := photo.Open(data[:len(data)-4], photo.Limits{})
+		if err == nil {
+			_, err = p.Decode(t.Context())
+		}
+		if !errors.Is(err, photo.ErrCorrupt) || !strings.Contains(err.Error(), "the file ends early") {
+			t.Errorf("%s without its last 4 bytes: %v", name, err)
+		}
+	}
+	for name, data := range jpegs(t) {
+		if filepath.Dir(name) == "." && name != "arithmetic.jpg" {
+			check(name, data)
+		}
+	}
+	for script, scans := range testScripts(3) {
+		j := &testJPEG{width: 50, height: 50, sampling: []int{0x22, 0x11, 0x11}, script: scans, progressive: script == "progressive", adobe: -1}
+		data, _ := j.encode()
+		check(script, data)
+	}
+}
+
+// A file that is cut short is an error that says how much is there: the share of
+// blocks, or, when a progressive file has them all, of what it knows about them.
+func TestJPEGCutShort(t *testing.T) {
+	for _, sampling := range [][]int{{0x11}, {0x22, 0x11, 0x11}, {0x31, 0x11, 0x11}} {
+		for script, scans := range testScripts(len(sampling)) {
+			name := samplingName(sampling) + " " + script
+			j := &testJPEG{width: 97, height: 121, sampling: sampling, script: scans, progressive: script == "progressive", restart: 5, adobe: -1}
+			data, ends := j.encode()
+			inUnit := func(s int) int { return unitBlocks(sampling, scans[s]) }
+			total := 0
+			for s := range scans {
+				if !j.progressive || s == 0 {
+					total += inUnit(s) * len(ends[s])
+				}
+			}
+			there, detail := 0, 0 // blocks, and the last percentage
+			step := 1
+			if testing.Short() {
+				step = 7
+			}
+			for s := range scans {
+				for n, end := range ends[s] {
+					if !j.progressive || s == 0 {
+						there += inUnit(s)
+					}
+					if data[end-1] == 0xff {
+						end++ // the zero that is stuffed
+					}
+					if n%step != 0 && n < len(ends[s])-2 {
+						continue
+					}
+					_, err := decodeError(t, data[:end])
+					if s == len(scans)-1 && n == len(ends[s])-1 {
+						if err != nil {
+							t.Errorf("%s: all is there, and yet: %v", name, err)
+						}
+						continue
+					}
+					if !errors.Is(err, photo.ErrCorrupt) {
+						t.Fatalf("%s, cut behind unit %d of scan %d: %v", name, n, s, err)
+					}
+					if there < total {
+						// The byte at the cut may have the next units, too.
+						got := percentIn(percentThere, err)
+						if least, most := 100*there/total, 100*(there+3*inUnit(s))/total; got < least || got > most {
+							t.Errorf("%s, cut behind unit %d of scan %d: %v, want %d to %d %%", name, n, s, err, least, most)
+						}
+						continue
+					}
+					got := percentIn(percentDetail, err)
+					if got < detail {
+						t.Errorf("%s, cut behind unit %d of scan %d: %v, but less had %d %%", name, n, s, err, detail)
+					}
+					detail = got
+				}
+			}
+			if j.progressive && detail < 95 {
+				t.Errorf("%s: near the end, it has %d %% of its detail", name, detail)
+			}
+		}
+	}
+	// An end marker in the middle is the same.
+	j := &testJPEG{width: 97, height: 121, sampling: []int{0x22, 0x11, 0x11}, script: interleaved(3), adobe: -1}
+	data, ends := j.encode()
+	at := ends[0][len(ends[0])/2]
+	_, err := decodeError(t, append(bytes.Clone(data[:at]), 0xff, 0xd9))
+	if !errors.Is(err, photo.ErrCorrupt) || percentIn(percentThere, err) != 51 {
+		t.Errorf("with an end marker behind 29 of 56 units: %v", err)
+	}
+}
+
+var (
+	percentThere  = regexp.MustCompile(`JPEG: the file ends early: (less than 1|\d+) % of the picture is there$`)
+	percentDetail = regexp.MustCompile(`JPEG: the file ends early: all of the picture is there, with (less than 1|\d+) % of its detail$`)
+)
+
+// percentIn returns the percentage that err tells, or -1.
+func percentIn(pattern *regexp.Regexp, err error) int {
+	m := pattern.FindStringSubmatch(err.Error())
+	if m == nil {
+		return -1
+	}
+	percent, _ := strconv.Atoi(m[1]) // "less than 1" is 0
+	return percent
+}
+
+func decodeError(t *testing.T, data []byte) (image.Image, error) {
+	p, err := photo.Open(data, photo.Limits{})
+	if err != nil {
+		return nil, err
+	}
+	return p.Decode(t.Context())
+}
+
+// Where a restart marker is lost, so are the blocks up to the next: they are gray,
+// and all others are what they were.
+func TestJPEGLostRestartMarker(t *testing.T) {
+	for _, sampling := range [][]int{{0x11}, {0x22, 0x11, 0x11}, {0x21, 0x11, 0x11}} {
+		const restart = 7
+		j := &testJPEG{width: 97, height: 121, sampling: sampling, script: interleaved(len(sampling)), restart: restart, adobe: -1}
+		data, ends := j.encode()
+		whole := decode(t, data)
+		var markers []int // where they are
+		for i := ends[0][0]; i < len(data)-2; i++ {
+			if data[i] == 0xff && data[i+1]&0xf8 == 0xd0 {
+				markers = append(markers, i)
+			}
+		}
+		if want := (len(ends[0]) - 1) / restart; len(markers) != want {
+			t.Fatalf("%d restart markers, want %d", len(markers), want)
+		}
+		without := func(lost ...int) []byte {
+			out := bytes.Clone(data)
+			for _, i := range slices.Backward(lost) {
+				out = slices.Delete(out, markers[i], markers[i]+2)
+			}
+			return out
+		}
+		check := func(name string, data []byte, lost ...int) {
+			t.Helper()
+			img, err := decodeError(t, data)
+			if err != nil {
+				t.Errorf("%s, %s: %v", samplingName(sampling), name, err)
+				return
+			}
+			across, _ := j.units()
+			h, v := j.largest()
+			if len(sampling) == 1 {
+				h, v = 1, 1
+			}
+			for y := range j.height {
+				for x := range j.width {
+					interval := (y/(8*v)*across + x/(8*h)) / restart
+					want := whole.At(x, y)
+					if slices.Contains(lost, interval-1) {
+						want = color.YCbCr{128, 128, 128}
+						if len(sampling) == 1 {
+							want = color.Gray{128}
+						}
+					}
+					if got := img.At(x, y); got != want {
+						t.Errorf("%s, %s: (%d, %d) is %v, want %v", samplingName(sampling), name, x, y, got, want)
+						return
+					}
+				}
+			}
+		}
+		for i := range markers {
+			check(fmt.Sprintf("marker %d lost", i), without(i), i)
+			damaged := bytes.Clone(data)
+			damaged[markers[i]+1] = 0 // it is data now
+			check(fmt.Sprintf("marker %d damaged", i), damaged, i)
+			if i > 0 && i+1 < len(markers) {
+				check(fmt.Sprintf("markers %d and %d lost", i-1, i), without(i-1, i), i-1, i)
+			}
+			// As many as libjpeg is ready to miss, and no more.
+			if i > 1 && i+1 < len(markers) {
+				if _, err := decodeError(t, without(i-2, i-1, i)); !errors.Is(err, photo.ErrCorrupt) {
+					t.Errorf("%s, three markers lost: %v", samplingName(sampling), err)
+				}
+			}
+		}
+		// That is for reduced pictures, too.
+		q, err := photo.Open(without(2), photo.Limits{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, o := range []photo.Options{{Gray: true}, {Reduce: 2}, {Gray: true, Reduce: 8}} {
+			if _, err := q.Reduced(o).Decode(t.Context()); err != nil {
+				t.Error(err)
+			}
+		}
+		// A picture that ends in front of a marker has not lost it.
+		for _, end := range []string{"", "\xff\xd9"} {
+			cut := append(bytes.Clone(data[:markers[3]]), end...)
+			if _, err := decodeError(t, cut); !errors.Is(err, photo.ErrCorrupt) || !percentThere.MatchString(err.Error()) {
+				t.Errorf("%s, cut in front of a marker: %v", samplingName(sampling), err)
+			}
+		}
+	}
+	// In a progressive file, the other scans still have those blocks.
+	j := &testJPEG{width: 97, height: 121, sampling: []int{0x22, 0x11, 0x11}, script: progressive(3), progressive: true, restart: 7, adobe: -1}
+	data, ends := j.encode()
+	whole := decode(t, data)
+	for s := range ends {
+		at := ends[s][6]
+		if data[at] == 0 { // a stuffed byte
+			at++
+		}
+		if !bytes.Equal(data[at:at+2], []byte{0xff, 0xd0}) {
+			t.Fatalf("no marker at the end of unit 6 of scan %d: %x", s, data[at:at+2])
+		}
+		img, err := decodeError(t, slices.Delete(bytes.Clone(data), at, at+2))
+		if err != nil {
+			t.Errorf("scan %d: %v", s, err)
+			continue
+		}
+		if got, want := img.At(96, 120), whole.At(96, 120); got != want {
+			t.Errorf("scan %d: the last pixel is %v, want %v", s, got, want)
+		}
+	}
+}
+
+func TestJPEGMemory(t *testing.T) {
+	if raceDetector {
+		t.Skip("the race detector's build allocates more")
+	}
+	for _, sampling := range testSamplings {
+		for _, adobe := range []int{-1, 0, 2} {
+			if adobe >= 0 && len(sampling) < 3 || adobe < 0 && len(sampling) > 3 || adobe == 2 && len(sampling) == 3 {
+				continue
+			}
+			for script, scans := range testScripts(len(sampling)) {
+				if script != "separate" && script != "progressive" {
+					continue
+				}
+				if script == "progressive" { // whose first scan is interleaved
+					var one []testScan
+					for i := range sampling {
+						one = append(one, testScan{[]int{i}, 0, 0, 0, 0}, testScan{[]int{i}, 1, 63, 0, 0})
+					}
+					scans = one
+				}
+				j := &testJPEG{width: 611, height: 497, sampling: sampling, script: scans, progressive: script == "progressive", adobe: adobe}
+				data, _ := j.encode()
+				for _, orientation := range []int{1, 6} {
+					p, err := photo.Open(withOrientation(data, orientation), photo.Limits{})
+					if err != nil {
+						t.Fatal(err)
+					}
+					for _, reduce := range []int{1, 2, 8} {
+						for _, gray := range []bool{false, true} {
+							q := p.Reduced(photo.Options{Gray: gray, Reduce: reduce})
+							used := allocated(func() { _, err = q.Decode(t.Context()) })
+							if err != nil {
+								t.Fatal(err)
+							}
+							const slack = 64 << 10 // what the test itself makes
+							if used > q.MemoryBytes+slack || q.MemoryBytes > used+used/4+300<<10 {
+								t.Errorf("%s, %s, adobe %d, turned by %d, reduced by %d, gray %v: %d bytes, MemoryBytes is %d",
+									samplingName(sampling), script, adobe, orientation, reduce, gray, used, q.MemoryBytes)
+							}
+						}
+					}
+				}
+			}
+		}
+	}
+}
+
+// What a header may promise grows where luma is smaller than the picture, and not
+// without bound.
+func TestJPEGCapacity(t *testing.T) {
+	j := &testJPEG{width: 3000, height: 3000, sampling: []int{0x11, 0x22, 0x22}, script: separate(3), adobe: -1}
+	across, down := j.units()
+	for _, s := range j.sampling { // of one color, which takes least
+		j.blocks = append(j.blocks, make([][64]int, across*down*(s>>4)*(s&15)))
+	}
+	data, _ := j.encode()
+	if got, want := decode(t, data).At(2999, 2999), (color.YCbCr{128, 128, 128}); got != want {
+		t.Errorf("the last pixel is %v, want %v", got, want)
+	}
+	sof := bytes.Index(data, []byte{0xff, 0xc0})
+	binary.BigEndian.PutUint16(data[sof+5:], 65000)
+	binary.BigEndian.PutUint16(data[sof+7:], 65000)
+	if _, err := photo.Open(data, photo.Limits{}); !errors.Is(err, photo.ErrTooManyPixels) {
+		t.Error(err)
+	}
+	binary.BigEndian.PutUint16(data[sof+5:], 40000)
+	binary.BigEndian.PutUint16(data[sof+7:], 40000)
+	if _, err := photo.Open(data, photo.Limits{}); !errors.Is(err, photo.ErrCorrupt) || !strings.Contains(err.Error(), "the header promises") {
+		t.Error(err)
+	}
+}
