@@ -10,7 +10,6 @@ require (
 	connectrpc.com/grpchealth v1.4.0
 	connectrpc.com/grpcreflect v1.3.1
 	github.com/alecthomas/kong v1.17.0
-	github.com/bep/imagemeta v1.0.1
 	github.com/dustin/go-humanize v1.1.0
 	github.com/esimov/pigo v1.4.6
 	github.com/felixge/httpsnoop v1.1.0

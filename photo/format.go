@@ -1,16 +1,13 @@
 package photo
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"fmt"
 	"image"
 	"image/color"
 	"image/draw"
-	"image/gif"
-	"image/png"
-
-	"golang.org/x/image/bmp"
 )
 
 const formatNames = "JPEG, PNG, GIF, WebP, BMP or TIFF"
@@ -23,10 +20,16 @@ type format struct {
 
 var formats = []format{
 	{"jpeg", "JPEG", []string{"\xff\xd8"}, openJPEG},
-	{"png", "PNG", []string{"\x89PNG\r\n\x1a\n"}, openPNG},
+	{"png", "PNG", []string{pngSignature}, openPNG},
 	{"gif", "GIF", []string{"GIF87a", "GIF89a"}, openGIF},
 	{"webp", "WebP", []string{"RIFF????WEBP"}, openWebP},
-	{"bmp", "BMP", []string{"BM????\x00\x00\x00\x00"}, openBMP},
+	// Two letters are not enough. The reserved words and the offset after them
+	// may be anything, and the size of the second header is one of a few.
+	{"bmp", "BMP", []string{
+		"BM????????????\x0c\x00\x00\x00", "BM????????????\x10\x00\x00\x00", "BM????????????\x28\x00\x00\x00",
+		"BM????????????\x34\x00\x00\x00", "BM????????????\x38\x00\x00\x00", "BM????????????\x40\x00\x00\x00",
+		"BM????????????\x6c\x00\x00\x00", "BM????????????\x7c\x00\x00\x00",
+	}, openBMP},
 	{"tiff", "TIFF", []string{"II*\x00", "MM\x00*"}, openTIFF},
 }
 
@@ -37,25 +40,88 @@ var unread = []struct{ magic, name string }{
 	{"????ftypmif1", "HEIF"},
 	{"????ftypmsf1", "HEIF"},
 	{"????ftypavi", "AVIF"},
+	{"????ftypcrx", "camera raw (Canon's CR3)"},
+	{"????ftypqt", "video (QuickTime)"},
 	{"????ftyp", "video"},
+	{"????moov", "video (QuickTime)"},
+	{"????mdat", "video (QuickTime)"},
+	{"????wide", "video (QuickTime)"},
+	{"????free", "video (QuickTime)"},
+	{"????skip", "video (QuickTime)"},
+	{"????pnot", "video (QuickTime)"},
+	{"\x1a\x45\xdf\xa3", "video (Matroska or WebM)"},
+	{"RIFF????AVI ", "video (AVI)"},
+	{"RIFF????WAVE", "sound (WAV)"},
+	{"\x30\x26\xb2\x75\x8e\x66\xcf\x11", "video (Windows Media)"},
+	{"FLV\x01", "video (Flash)"},
+	{"OggS", "video or sound (Ogg)"},
+	{"\x00\x00\x01\xba", "video (MPEG)"},
+	{"\x00\x00\x01\xb3", "video (MPEG)"},
 	{"\xff\x0a", "JPEG XL"},
 	{"\x00\x00\x00\x0cJXL ", "JPEG XL"},
 	{"\x00\x00\x00\x0cjP  ", "JPEG 2000"},
 	{"\xff\x4f\xff\x51", "JPEG 2000"},
+	{"II\xbc\x01", "JPEG XR"},
 	{"II+\x00", "BigTIFF"},
 	{"MM\x00+", "BigTIFF"},
+	{"IIU\x00", "camera raw (Panasonic's RW2)"},
+	{"IIRO", "camera raw (Olympus's ORF)"},
+	{"IIRS", "camera raw (Olympus's ORF)"},
+	{"MMOR", "camera raw (Olympus's ORF)"},
+	{"FUJIFILMCCD-RAW", "camera raw (Fujifilm's RAF)"},
+	{"II\x1a\x00\x00\x00HEAPCCDR", "camera raw (Canon's CRW)"},
+	{"\x00MRM", "camera raw (Minolta's MRW)"},
+	{"FOVb", "camera raw (Sigma's X3F)"},
 	{"8BPS", "Photoshop's PSD"},
+	{"gimp xcf", "GIMP's XCF"},
 	{"\x00\x00\x01\x00", "ICO"},
+	{"icns", "ICNS"},
+	{"qoif", "QOI"},
+	{"v/1\x01", "OpenEXR"},
+	{"#?RADIANCE", "Radiance HDR"},
+	{"#?RGBE", "Radiance HDR"},
+	{"DDS ", "DDS"},
+	{"\xabKTX ", "KTX"},
+	{"farbfeld", "farbfeld"},
+	{"FLIF", "FLIF"},
+	{"BPG\xfb", "BPG"},
+	{"\x8aMNG\r\n\x1a\n", "MNG"},
+	{"\x8bJNG\r\n\x1a\n", "JNG"},
+	{"\x01\xda\x00", "SGI"},
+	{"\x01\xda\x01", "SGI"},
+	{"\x59\xa6\x6a\x95", "Sun raster"},
+	{"SIMPLE  = ", "FITS"},
+	{"\xd7\xcd\xc6\x9a", "WMF"},
+	{"\x01\x00\x09\x00\x00\x03", "WMF"},
+	{"\x01\x00\x00\x00????????????????????????????????????\x20EMF", "EMF"},
+	{"AT&TFORM", "DjVu"},
+	{"/* XPM */", "XPM"},
+	{"%!PS", "PostScript (EPS)"},
+	{"\xc5\xd0\xd3\xc6", "PostScript (EPS)"},
 	{"%PDF-", "PDF"},
 	{"<svg", "SVG"},
 	{"<?xml", "XML (SVG)"},
 	{"<!DOCTYPE", "HTML"},
 	{"<html", "HTML"},
+	{"PK\x03\x04", "a ZIP archive"},
+	{"\x1f\x8b", "gzip"},
 	{"data:", "a data URL"},
 	{"/9j/", "base64 text"},
 	{"iVBORw0KGgo", "base64 text"},
 	{"R0lGOD", "base64 text"},
 	{"UklGR", "base64 text"},
+}
+
+// unreadBy is unread for what takes more than the first bytes to tell.
+var unreadBy = []struct {
+	is   func(data []byte) bool
+	name string
+}{
+	{isCUR, "CUR"},
+	{isPNM, "PNM (PBM, PGM, PPM, PAM or PFM)"},
+	{isPCX, "PCX"},
+	{isDICOM, "DICOM"},
+	{isTGA, "TGA"},
 }
 
 // sniff tells the format by its first bytes.
@@ -67,12 +133,29 @@ func sniff(data []byte) (format, error) {
 			}
 		}
 	}
-	for _, s := range unread {
-		if matches(data, s.magic) {
-			return format{}, fmt.Errorf("%w: %s is not read; send %s", ErrUnsupportedFormat, s.name, formatNames)
-		}
+	if name := unreadName(data); name != "" {
+		return format{}, notRead(name)
 	}
 	return format{}, fmt.Errorf("%w: the content is not %s", ErrUnsupportedFormat, formatNames)
+}
+
+// notRead is the error for content of a kind that has this name.
+func notRead(name string) error {
+	return fmt.Errorf("%w: %s is not read; send %s", ErrUnsupportedFormat, name, formatNames)
+}
+
+func unreadName(data []byte) string {
+	for _, s := range unread {
+		if matches(data, s.magic) {
+			return s.name
+		}
+	}
+	for _, s := range unreadBy {
+		if s.is(data) {
+			return s.name
+		}
+	}
+	return ""
 }
 
 func matches(data []byte, magic string) bool {
@@ -85,6 +168,60 @@ func matches(data []byte, magic string) bool {
 		}
 	}
 	return true
+}
+
+// isCUR tells cursors from TGA, whose files may begin in the same way.
+func isCUR(data []byte) bool {
+	return len(data) > 5 && bytes.HasPrefix(data, []byte("\x00\x00\x02\x00")) && data[4] != 0 && data[5] == 0
+}
+
+func isPNM(data []byte) bool {
+	if len(data) < 3 || data[0] != 'P' || !bytes.ContainsRune([]byte("1234567fF"), rune(data[1])) {
+		return false
+	}
+	return bytes.IndexByte([]byte(" \t\r\n#"), data[2]) >= 0
+}
+
+func isPCX(data []byte) bool {
+	const header = 128
+	if len(data) < header || data[0] != 10 || data[2] != 1 {
+		return false
+	}
+	version, bits := data[1], data[3]
+	return version <= 5 && version != 1 && (bits == 1 || bits == 2 || bits == 4 || bits == 8) && data[64] == 0
+}
+
+func isDICOM(data []byte) bool {
+	const preamble = 128
+	return len(data) > preamble && bytes.HasPrefix(data[preamble:], []byte("DICM"))
+}
+
+// isTGA looks for the signature at the end, which old files lack, or for a header
+// that makes sense.
+func isTGA(data []byte) bool {
+	const header = 18
+	if bytes.HasSuffix(data, []byte("TRUEVISION-XFILE.\x00")) {
+		return true
+	}
+	if len(data) < header {
+		return false
+	}
+	colorMap, kind, bits := data[1], data[2], data[16]
+	size := binary.LittleEndian.Uint16(data[12:]) > 0 && binary.LittleEndian.Uint16(data[14:]) > 0
+	const reserved = 0xc0
+	if !size || data[17]&reserved != 0 {
+		return false
+	}
+	noMap := colorMap == 0 && string(data[3:8]) == "\x00\x00\x00\x00\x00"
+	switch kind {
+	case 1, 9: // indices
+		return colorMap == 1 && bits == 8 && (data[7] == 15 || data[7] == 16 || data[7] == 24 || data[7] == 32)
+	case 2, 10: // colors
+		return noMap && (bits == 15 || bits == 16 || bits == 24 || bits == 32)
+	case 3, 11: // gray
+		return noMap && bits == 8
+	}
+	return false
 }
 
 // pixelBytes is the size of a pixel in the image that a decoder makes for m.
@@ -107,74 +244,6 @@ func pixelBytes(m color.Model) int64 {
 // bits.
 const deflateRatio = 1032
 
-func openPNG(data []byte) (header, error) {
-	cfg, err := config(data, png.DecodeConfig)
-	if err != nil {
-		return header{}, err
-	}
-	// DecodeConfig has read IHDR, which is always the first chunk.
-	const depth, colorType, interlaced = 24, 25, 28
-	channels := map[byte]int64{0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[data[colorType]]
-	rowBytes := (int64(cfg.Width)*channels*int64(data[depth])+7)/8 + 1
-
-	each := pixelBytes(cfg.ColorModel)
-	h := header{width: cfg.Width, height: cfg.Height, decode: decoder(data, png.Decode)}
-	for rest := data[8:]; len(rest) >= 12; {
-		size := int64(binary.BigEndian.Uint32(rest))
-		if size > int64(len(rest)-12) {
-			break // Decode says what is wrong with it
-		}
-		switch string(rest[4:8]) {
-		case "tRNS": // grey becomes colour with alpha
-			switch cfg.ColorModel {
-			case color.GrayModel:
-				each = 4
-			case color.Gray16Model:
-				each = 8
-			}
-		case "eXIf":
-			if h.exif == nil {
-				h.exif = trimEXIF(rest[8 : 8+size])
-			}
-		}
-		rest = rest[12+size:]
-	}
-	// Deflate of one-bit pixels.
-	h.capacity = int64(len(data)) * deflateRatio * 8
-	pixels := int64(cfg.Width) * int64(cfg.Height)
-	h.turned = pixels * each
-	h.memory = pixels*each + 2*rowBytes
-	if data[interlaced] != 0 {
-		// The seven passes are pictures of their own, which add up to another
-		// whole one, with 2.75 times the row.
-		h.memory += pixels*each + 4*rowBytes
-	}
-	return h, nil
-}
-
-func openGIF(data []byte) (header, error) {
-	cfg, err := config(data, gif.DecodeConfig)
-	if err != nil {
-		return header{}, err
-	}
-	decode := decoder(data, gif.Decode) // stops after the first frame
-	pixels := int64(cfg.Width) * int64(cfg.Height)
-	return header{
-		width: cfg.Width, height: cfg.Height,
-		// LZW: 12 bits stand for at most 4096 pixels.
-		capacity: int64(len(data)) * 4096 * 8 / 12,
-		// The frame, a second one if it is interlaced, and the canvas.
-		memory: pixels * (1 + 1 + 4),
-		decode: func(ctx context.Context) (image.Image, error) {
-			img, err := decode(ctx)
-			if err != nil {
-				return nil, err
-			}
-			return onCanvas(ctx, img, img.Bounds().Min, cfg.Width, cfg.Height)
-		},
-	}, nil
-}
-
 // onCanvas puts an animation's frame where it belongs on a transparent canvas.
 func onCanvas(ctx context.Context, frame image.Image, at image.Point, width, height int) (image.Image, error) {
 	from := frame.Bounds()
@@ -193,25 +262,4 @@ func onCanvas(ctx context.Context, frame image.Image, at image.Point, width, hei
 		draw.Draw(canvas, band, frame, band.Min.Sub(to.Min).Add(from.Min), draw.Src)
 	}
 	return canvas, nil
-}
-
-func openBMP(data []byte) (header, error) {
-	cfg, err := config(data, bmp.DecodeConfig)
-	if err != nil {
-		return header{}, err
-	}
-	// DecodeConfig has found these, and no compression.
-	offset := int64(binary.LittleEndian.Uint32(data[10:]))
-	bits := int64(binary.LittleEndian.Uint16(data[28:]))
-	if cfg.Width == 0 {
-		return header{}, nil // 0×0, which the decoder takes
-	}
-	rowBytes := (int64(cfg.Width)*bits + 31) / 32 * 4
-	h := header{
-		width: cfg.Width, height: cfg.Height,
-		capacity: max(0, int64(len(data))-offset) / rowBytes * int64(cfg.Width),
-		decode:   decoder(data, bmp.Decode),
-	}
-	h.memory = int64(cfg.Width)*int64(cfg.Height)*pixelBytes(cfg.ColorModel) + rowBytes
-	return h, nil
 }

@@ -4,9 +4,6 @@ import (
 	"bytes"
 	"fmt"
 	"image"
-	"io"
-
-	"github.com/bep/imagemeta"
 )
 
 var exifPrefix = []byte("Exif\x00\x00")
@@ -17,58 +14,31 @@ func trimEXIF(exif []byte) []byte { return bytes.TrimPrefix(exif, exifPrefix) }
 
 // orientation reads the EXIF orientation, 1 to 8, from a TIFF structure. What
 // is missing or cannot be read is 1: metadata are no reason to refuse a
-// picture.
-//
-// Each format's own code finds the structure, so that the library has nothing
-// to do with containers, their lengths and their compressed chunks.
+// picture. Entries that are not the orientation are skipped unread, whatever
+// their type.
 func orientation(exif []byte) int {
-	result := 1
-	if len(exif) == 0 {
-		return result
-	}
-	_, _ = imagemeta.Decode(imagemeta.Options{
-		R:           &frugal{Reader: bytes.NewReader(exif), left: 4 << 20},
-		ImageFormat: imagemeta.TIFF,
-		Sources:     imagemeta.EXIF,
-		// A value of four bytes is in its directory entry. Larger ones, lists
-		// of further directories among them, are skipped.
-		LimitTagSize: 4,
-		LimitNumTags: 1000,
-		ShouldHandleTag: func(tag imagemeta.TagInfo) bool {
-			return tag.Namespace == "IFD0" && tag.Tag == "Orientation"
-		},
-		HandleTag: func(tag imagemeta.TagInfo) error {
-			switch v := tag.Value.(type) {
-			case uint16:
-				result = int(v)
-			case uint32: // the wrong type, which some programs write
-				result = int(min(v, 9))
-			}
-			return imagemeta.ErrStopWalking
-		},
-	})
-	if result < 1 || result > 8 {
+	d, err := readTIFFDirectory(exif)
+	if err != nil {
 		return 1
 	}
-	return result
-}
-
-// frugal ends after a number of bytes read, wherever they are read from. The
-// library fills a buffer of 4 KB for each tag, so this is what bounds its time
-// on a directory of 65,535 tags, and unlike its time-out it gives the same
-// answer every time.
-type frugal struct {
-	*bytes.Reader
-	left int
-}
-
-func (f *frugal) Read(p []byte) (int, error) {
-	if f.left <= 0 {
-		return 0, io.EOF
+	entry := d.entry(tiffOrientation)
+	if entry == nil || d.order.Uint32(entry[4:]) != 1 {
+		return 1
 	}
-	n, err := f.Reader.Read(p)
-	f.left -= n
-	return n, err
+	value := uint32(0)
+	switch d.order.Uint16(entry[2:]) {
+	case tiffShort, tiffSignedShort:
+		value = uint32(d.order.Uint16(entry[8:]))
+	// The wrong types, which some programs write.
+	case tiffLong, tiffSignedLong:
+		value = d.order.Uint32(entry[8:])
+	case tiffByte, tiffSignedByte:
+		value = uint32(entry[8])
+	}
+	if value < 1 || value > 8 {
+		return 1
+	}
+	return int(value)
 }
 
 // upright applies an EXIF orientation to an image at the origin. The result

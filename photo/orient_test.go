@@ -160,12 +160,42 @@ func TestBrokenOrientationIsIgnored(t *testing.T) {
 		endless = append(endless, 0x87, 0x69, 0, 4, 0, 0, 0, 1, 0, 0, 0, 8)
 		endless = append(endless, 0x01, 0x4a, 0, 4, 0, 0, 0xff, 0xff, 0, 0, 0, 8)
 	}
+	// Other entries in front of the orientation, and behind it.
+	among := func(entries ...[]byte) []byte {
+		b := []byte("MM\x00*\x00\x00\x00\x08")
+		b = binary.BigEndian.AppendUint16(b, uint16(len(entries)))
+		for _, e := range entries {
+			b = append(b, e...)
+		}
+		return append(b, 0, 0, 0, 0)
+	}
+	right := []byte{1, 18, 0, 3, 0, 0, 0, 1, 0, 6, 0, 0}
+	other := func(tag, kind uint16, count, value uint32) []byte {
+		b := binary.BigEndian.AppendUint16(binary.BigEndian.AppendUint16(nil, tag), kind)
+		return binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint32(b, count), value)
+	}
+	swapped := entry(3, 1, 6)
+	swapped[2], swapped[3] = 0, '*'
 	for _, c := range []struct {
 		name string
 		exif []byte
 		want int
 	}{
 		{"good", entry(3, 1, 6), 6},
+		{"an unknown type in front", among(other(0x10e, 77, 1, 0), right), 6},
+		{"type 0 in front", among(other(0x10e, 0, 0, 0), right), 6},
+		{"type 13 in front", among(other(0x10e, 13, 1, 8), right), 6},
+		{"type 65535 in front", among(other(0x10e, 0xffff, 0xffffffff, 0xffffffff), right), 6},
+		{"text that is not there in front", among(other(0x10f, 2, 1000, 0xfffffff0), right), 6},
+		{"the camera's name behind", among(right, other(0x131, 77, 1, 0)), 6},
+		{"not sorted", among(other(0x8769, 4, 1, 8), right), 6},
+		{"the first of two", among(right, other(0x112, 3, 1, 3<<16)), 6},
+		{"a signed short", entry(8, 1, 6), 6},
+		{"a signed long", entry(9, 1, 6), 6},
+		{"minus six", entry(9, 1, ^uint32(5)), 1},
+		{"a byte", entry(1, 1, 6), 6},
+		{"a signed byte", entry(6, 1, 6), 6},
+		{"a number whose bytes are swapped", swapped, 6},
 		{"a long for a short", entry(4, 1, 6), 6},
 		{"zero", entry(3, 1, 0), 1},
 		{"nine", entry(3, 1, 9), 1},

@@ -6,15 +6,16 @@
 // wait for memory, at the cost of a few microseconds. [Photo.Decode] then
 // gives the image as a viewer shows it: the EXIF orientation is applied, and
 // the origin is at the top left. [Photo.Reduced] is for those who need less than
-// all of it: no colour, or a half to an eighth of the size.
+// all of it: no color, or a half to an eighth of the size.
 //
 // JPEG, PNG, GIF, WebP, BMP and TIFF are read, told by content and never by
 // name. Of several pictures in a file (animations, TIFF pages) the first one
-// counts. The image stays in the colour model and chroma subsampling that its
+// counts. The image stays in the color model and chroma subsampling that its
 // file has, if package image has a name for it; a JPEG of other sampling factors
-// becomes 4:4:4. Y'CbCr is always full range, also of lossy WebP, whose files have
-// the limited one. Transparent pixels are what [image.Image]'s At says they are: colours
-// premultiplied by alpha, so full transparency reads as black.
+// becomes 4:4:4, and Y'CbCr of TIFF becomes RGB. Y'CbCr is always full range, also
+// of lossy WebP, whose files have the limited one. Transparent pixels are what
+// [image.Image]'s At says they are: colors premultiplied by alpha, so full
+// transparency reads as black.
 package photo
 
 import (
@@ -28,9 +29,6 @@ import (
 	"io"
 	"math"
 	"strings"
-
-	"golang.org/x/image/bmp"
-	"golang.org/x/image/tiff"
 )
 
 // What can be wrong with a picture. Every error of this package wraps one of
@@ -100,6 +98,9 @@ type header struct {
 	// capacity is the most pixels that the data can hold, however well they
 	// compress.
 	capacity int64
+	// short is the error for data that end before the picture does, where the
+	// header tells.
+	short error
 	// memory bounds what decode holds; turned, what the orientation adds.
 	memory, turned int64
 	// reduction is what the sides were divided by, 0 standing for 1, and beyond
@@ -141,6 +142,9 @@ func Open(data []byte, l Limits) (*Photo, error) {
 	}
 	if h.width <= 0 || h.height <= 0 {
 		return nil, fmt.Errorf("%w: %s: %d×%d pixels", ErrCorrupt, f.title, h.width, h.height)
+	}
+	if h.short != nil {
+		return nil, classify(f.title, h.short)
 	}
 	// A header costs a stranger nothing to write, and us the memory it asks
 	// for. This refuses the lie before anything is allocated.
@@ -276,23 +280,20 @@ func classify(title string, err error) error {
 	}
 	reason := err.Error()
 	for _, prefix := range []string{
-		"invalid JPEG format: ", "unsupported JPEG feature: ", "gif: ", "bmp: ", "webp: ",
-		"png: ", "tiff: ", "invalid format: ", "unsupported feature: ",
+		"invalid JPEG format: ", "unsupported JPEG feature: ", "webp: ", "png: ", "invalid format: ",
+		"unsupported feature: ", "lzw: ", "tiff/lzw: ", "flate: ", "zlib: ", "ccitt: ",
 	} {
 		reason = strings.TrimPrefix(reason, prefix)
 	}
 	var (
 		jpegFeature jpeg.UnsupportedError
 		pngFeature  png.UnsupportedError
-		tiffFeature tiff.UnsupportedError
 	)
 	switch {
 	case errors.As(err, &truncatedError{}):
 		return fmt.Errorf("%w: %s: %s", ErrCorrupt, title, reason)
-	case errors.As(err, &jpegFeature), errors.As(err, &pngFeature), errors.As(err, &tiffFeature):
+	case errors.As(err, &jpegFeature), errors.As(err, &pngFeature):
 		return fmt.Errorf("%w: a %s feature that is not read: %s", ErrUnsupportedFormat, title, reason)
-	case errors.Is(err, bmp.ErrUnsupported):
-		return fmt.Errorf("%w: only uncompressed BMP of 1, 2, 4, 8, 24 or 32 bits a pixel is read", ErrUnsupportedFormat)
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return fmt.Errorf("%w: %s: the file ends early", ErrCorrupt, title)
 	}
@@ -339,13 +340,6 @@ func guard[T any](decode func() (T, error)) (result T, err error) {
 // decoder would refuse is refused before it is asked.
 func config(data []byte, decodeConfig func(io.Reader) (image.Config, error)) (image.Config, error) {
 	return guard(func() (image.Config, error) { return decodeConfig(bytes.NewReader(data)) })
-}
-
-// decoder makes a header's decode function from a decoder that reads data.
-func decoder(data []byte, decode func(io.Reader) (image.Image, error)) func(context.Context) (image.Image, error) {
-	return func(ctx context.Context) (image.Image, error) {
-		return guard(func() (image.Image, error) { return decode(reader{ctx, bytes.NewReader(data)}) })
-	}
 }
 
 // reader reads until ctx ends.

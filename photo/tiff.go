@@ -1,199 +1,647 @@
 package photo
 
 import (
-	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"image"
+	"image/color"
 	"io"
 	"math"
-
-	"golang.org/x/image/tiff"
+	"slices"
 )
 
-// TIFF tags of the first directory.
+// TIFF tags (TIFF 6.0, and the DNG specification for the last).
 const (
-	tiffCompression     = 259
-	tiffRowsPerStrip    = 278
-	tiffStripByteCounts = 279
-	tiffTileWidth       = 322
-	tiffTileLength      = 323
-	tiffTileByteCounts  = 325
+	tiffNewSubfileType   = 254
+	tiffImageWidth       = 256
+	tiffImageLength      = 257
+	tiffBitsPerSample    = 258
+	tiffCompression      = 259
+	tiffPhotometric      = 262
+	tiffFillOrder        = 266
+	tiffStripOffsets     = 273
+	tiffOrientation      = 274
+	tiffSamplesPerPixel  = 277
+	tiffRowsPerStrip     = 278
+	tiffStripByteCounts  = 279
+	tiffPlanarConfig     = 284
+	tiffT4Options        = 292
+	tiffPredictor        = 317
+	tiffColorMap         = 320
+	tiffTileWidth        = 322
+	tiffTileLength       = 323
+	tiffTileOffsets      = 324
+	tiffTileByteCounts   = 325
+	tiffSubIFDs          = 330
+	tiffExtraSamples     = 338
+	tiffSampleFormat     = 339
+	tiffJPEGTables       = 347
+	tiffYCbCrSubSampling = 530
+	tiffReferenceBW      = 532
+	tiffDNGVersion       = 50706
 )
+
+// Types of TIFF values.
+const (
+	tiffByte, tiffShort, tiffLong, tiffUndefined = 1, 3, 4, 7
+	tiffSignedByte                               = 6
+	tiffSignedShort, tiffSignedLong              = 8, 9
+)
+
+// Values of the tag Compression.
+const (
+	tiffNone       = 1
+	tiffGroup3     = 3
+	tiffGroup4     = 4
+	tiffLZW        = 5
+	tiffJPEG       = 7
+	tiffDeflate    = 8
+	tiffDeflateOld = 32946
+	tiffPackBits   = 32773
+)
+
+// tiffCompressions names the compressions that are not read.
+var tiffCompressions = map[int64]string{
+	2: "CCITT run lengths", 6: "JPEG as in TIFF 6.0", 32766: "NeXT", 32809: "ThunderScan",
+	34661: "JBIG", 34676: "SGI LogLuv", 34677: "SGI LogLuv", 34712: "JPEG 2000", 34887: "LERC",
+	34892: "lossy JPEG of DNG", 34925: "LZMA", 50000: "Zstandard", 50001: "WebP", 50002: "JPEG XL",
+}
+
+// Values of the tag PhotometricInterpretation.
+const (
+	tiffWhiteIsZero = 0
+	tiffBlackIsZero = 1
+	tiffRGB         = 2
+	tiffPalette     = 3
+	tiffCMYK        = 5
+	tiffYCbCr       = 6
+	tiffCFA         = 32803 // what a camera's sensor gives
+	tiffLinearRaw   = 34892
+)
+
+var tiffPhotometrics = map[int64]string{4: "a transparency mask", 8: "CIE L*a*b*", 9: "ICC L*a*b*", 10: "ITU L*a*b*", 32844: "SGI LogL", 32845: "SGI LogLuv"}
 
 // maxBlocks bounds the strips or tiles of a TIFF, each of which sets up a
 // decompressor of 50 KB. It leaves room for rows that are strips of their own,
 // and for tiles of 32×32 in 64 megapixels.
 const maxBlocks = 1 << 16
 
+// tiffFile is what the first directory of a TIFF says of its picture.
+type tiffFile struct {
+	tiffDirectory
+	width, height            int
+	bits                     int // per sample
+	samples                  int // per pixel
+	compression, photometric int64
+	// separate means that each sample has strips or tiles of its own
+	// (PlanarConfiguration 2).
+	separate bool
+	// alpha is the sample that is alpha, or 0, and premultiplied says that the
+	// colors are multiplied by it.
+	alpha         int
+	premultiplied bool
+	predict       bool // horizontal differencing
+	reversed      bool // the lowest bit of a byte comes first
+	// subX and subY are how many luma samples share a chroma sample.
+	subX, subY int
+	palette    color.Palette
+	jpegTables []byte
+
+	tiled                   bool
+	blockWidth, blockHeight int
+	across, down            int // blocks
+	offsets, counts         tiffValues
+}
+
 func openTIFF(data []byte) (header, error) {
-	cfg, err := config(data, tiff.DecodeConfig)
+	if matches(data, "II*?????CR") {
+		return header{}, notRead("camera raw (Canon's CR2)")
+	}
+	d, err := readTIFFDirectory(data)
 	if err != nil {
 		return header{}, err
 	}
-	h := header{
-		width: cfg.Width, height: cfg.Height, exif: data,
-		decode: func(ctx context.Context) (image.Image, error) {
-			return guard(func() (image.Image, error) {
-				return tiff.Decode(readerAt{reader{ctx, bytes.NewReader(data)}, bytes.NewReader(data)})
-			})
-		},
+	if raw := d.cameraRaw(); raw != "" {
+		return header{}, notRead(raw)
 	}
-	width, height := int64(cfg.Width), int64(cfg.Height)
-	pixels := width * height // DecodeConfig has checked that this does not overflow
-	if pixels > math.MaxInt32 {
+	f := &tiffFile{tiffDirectory: d}
+	if err := f.readSize(); err != nil {
+		return header{}, err
+	}
+	h := header{width: f.width, height: f.height, exif: data}
+	if int64(f.width)*int64(f.height) > math.MaxInt32 {
 		return h, nil // too many whatever the limits, and what follows might overflow
 	}
+	if err := f.readColors(); err != nil {
+		return header{}, err
+	}
+	if err := f.readBlocks(); err != nil {
+		return header{}, err
+	}
+	if err := f.estimate(&h); err != nil {
+		return header{}, err
+	}
+	h.decode = func(ctx context.Context) (image.Image, error) {
+		return guard(func() (image.Image, error) { return decodeTIFF(ctx, f) })
+	}
+	return h, nil
+}
 
-	// The decoder takes these without comparing them with each other, so
-	// offsets that all point at the same bytes, or tiles much larger than the
-	// picture, multiply its work at no cost to the sender.
-	d := newTIFFDirectory(data)
-	blockWidth, blockHeight, counts := width, height, uint16(tiffStripByteCounts)
-	if v := d.first(tiffRowsPerStrip); v > 0 {
+// cameraRaw names what the directory is of, if it is a camera's raw file: a
+// TIFF whose first picture is a small preview, and whose real one cannot be
+// shown without being developed.
+func (d tiffDirectory) cameraRaw() string {
+	const reduced = 1
+	photometric := d.first(tiffPhotometric)
+	switch {
+	case d.entry(tiffDNGVersion) != nil:
+		return "camera raw (DNG)"
+	case photometric == tiffCFA, photometric == tiffLinearRaw,
+		d.first(tiffNewSubfileType)&reduced != 0 && d.entry(tiffSubIFDs) != nil:
+		return "camera raw"
+	}
+	return ""
+}
+
+func (f *tiffFile) readSize() error {
+	width, height := f.first(tiffImageWidth), f.first(tiffImageLength)
+	if width > math.MaxInt32 || height > math.MaxInt32 {
+		// Cut to what is too large all the same, and can be multiplied.
+		width, height = min(width, math.MaxInt32), min(height, math.MaxInt32)
+	}
+	f.width, f.height = int(width), int(height)
+	if width == 0 || height == 0 {
+		return fmt.Errorf("%d×%d pixels", width, height)
+	}
+	return nil
+}
+
+func tiffFeature(format string, a ...any) error {
+	return fmt.Errorf("%w: a TIFF feature that is not read: %s", ErrUnsupportedFormat, fmt.Sprintf(format, a...))
+}
+
+// readColors reads what the samples are.
+func (f *tiffFile) readColors() error {
+	f.compression = max(tiffNone, f.first(tiffCompression)) // some programs leave it out
+	switch f.compression {
+	case tiffNone, tiffGroup3, tiffGroup4, tiffLZW, tiffJPEG, tiffDeflate, tiffDeflateOld, tiffPackBits:
+	default:
+		if name, ok := tiffCompressions[f.compression]; ok {
+			return tiffFeature("compression %d (%s)", f.compression, name)
+		}
+		return tiffFeature("compression %d", f.compression)
+	}
+
+	bits := f.list(tiffBitsPerSample, 16)
+	if len(bits) == 0 {
+		bits = []int64{1} // by the specification
+	}
+	for _, b := range bits {
+		if b != bits[0] {
+			return tiffFeature("BitsPerSample of %d and %d in one pixel", bits[0], b)
+		}
+	}
+	for _, format := range f.list(tiffSampleFormat, 16) {
+		switch format {
+		case 2:
+			return tiffFeature("SampleFormat 2 (signed integers)")
+		case 3, 5, 6:
+			return tiffFeature("SampleFormat %d (floating point or complex)", format)
+		}
+	}
+	f.bits = int(min(bits[0], 1<<16))
+	f.samples = int(min(f.first(tiffSamplesPerPixel), 1<<16))
+	if f.samples == 0 {
+		f.samples = len(bits)
+	}
+	f.photometric = f.first(tiffPhotometric)
+	f.subX, f.subY = 1, 1
+
+	var colors int // samples that are not extra ones
+	allowed := []int{8, 16}
+	switch f.photometric {
+	case tiffWhiteIsZero, tiffBlackIsZero:
+		colors = 1
+		if f.samples == 1 || f.separate {
+			allowed = []int{1, 2, 4, 8, 16}
+		}
+	case tiffPalette:
+		colors = 1
+		allowed = []int{8}
+		if f.samples == 1 {
+			allowed = []int{1, 2, 4, 8}
+		}
+		if err := f.readPalette(); err != nil {
+			return err
+		}
+	case tiffRGB:
+		colors = 3
+	case tiffCMYK:
+		colors = 4
+	case tiffYCbCr:
+		colors = 3
+		allowed = []int{8}
+	default:
+		if name, ok := tiffPhotometrics[f.photometric]; ok {
+			return tiffFeature("PhotometricInterpretation %d (%s)", f.photometric, name)
+		}
+		return tiffFeature("PhotometricInterpretation %d", f.photometric)
+	}
+	const maxSamples = 32
+	if f.samples < colors || f.samples > maxSamples {
+		return fmt.Errorf("%d samples a pixel, where PhotometricInterpretation %d needs %d", f.samples, f.photometric, colors)
+	}
+	if f.bits == 0 {
+		return errors.New("BitsPerSample of 0")
+	}
+	if !slices.Contains(allowed, f.bits) {
+		return tiffFeature("BitsPerSample of %d with %d samples of PhotometricInterpretation %d", f.bits, f.samples, f.photometric)
+	}
+	if f.photometric != tiffPalette && f.photometric != tiffCMYK {
+		// Of an extra sample of which nothing is said nothing is known.
+		for i, kind := range f.list(tiffExtraSamples, f.samples-colors) {
+			if kind == 1 || kind == 2 {
+				f.alpha, f.premultiplied = colors+i, kind == 1
+				break
+			}
+		}
+	}
+
+	switch f.first(tiffPlanarConfig) {
+	case 0, 1:
+	case 2:
+		f.separate = f.samples > 1
+	default:
+		return fmt.Errorf("PlanarConfiguration %d", f.first(tiffPlanarConfig))
+	}
+	switch f.first(tiffFillOrder) {
+	case 0, 1:
+	case 2:
+		f.reversed = f.compression != tiffJPEG
+	default:
+		return fmt.Errorf("FillOrder %d", f.first(tiffFillOrder))
+	}
+	switch f.compression {
+	case tiffLZW, tiffDeflate, tiffDeflateOld: // the others have no predictor
+		switch p := f.first(tiffPredictor); p {
+		case 0, 1:
+		case 2:
+			if f.bits < 8 || f.photometric == tiffYCbCr {
+				return tiffFeature("Predictor 2 with %d bits a sample of PhotometricInterpretation %d", f.bits, f.photometric)
+			}
+			f.predict = true
+		default:
+			return tiffFeature("Predictor %d", p)
+		}
+	case tiffGroup3, tiffGroup4:
+		if f.bits != 1 || f.samples != 1 {
+			return fmt.Errorf("fax compression of %d samples of %d bits", f.samples, f.bits)
+		}
+		if f.compression == tiffGroup3 && f.first(tiffT4Options)&1 != 0 {
+			return tiffFeature("CCITT Group 3 in two dimensions")
+		}
+		if f.compression == tiffGroup3 && f.first(tiffT4Options)&4 != 0 {
+			return tiffFeature("CCITT Group 3 with fill bits")
+		}
+	case tiffJPEG:
+		if n := f.samples; f.bits != 8 || !f.separate && n != colors && !(f.photometric == tiffRGB && n == 4) {
+			return tiffFeature("JPEG of %d samples of %d bits", n, f.bits)
+		}
+		f.jpegTables, _ = f.values(tiffJPEGTables)
+	}
+	if f.photometric != tiffYCbCr {
+		return nil
+	}
+	if f.separate || f.samples != 3 {
+		return tiffFeature("Y'CbCr of %d samples, in separate planes: %v", f.samples, f.separate)
+	}
+	if f.compression == tiffJPEG {
+		return nil // which has it in its own header
+	}
+	return f.readSubsampling()
+}
+
+func (f *tiffFile) readPalette() error {
+	if f.bits > 8 {
+		return nil // refused for that
+	}
+	n := 1 << f.bits
+	values := f.list(tiffColorMap, 3*n)
+	if len(values) < 3*n {
+		return fmt.Errorf("a ColorMap of %d values, where %d bits need %d", len(values), f.bits, 3*n)
+	}
+	f.palette = make(color.Palette, n)
+	for i := range f.palette {
+		f.palette[i] = color.RGBA64{uint16(values[i]), uint16(values[n+i]), uint16(values[2*n+i]), 0xffff}
+	}
+	return nil
+}
+
+func (f *tiffFile) readSubsampling() error {
+	f.subX, f.subY = 2, 2 // by the specification
+	if sub := f.list(tiffYCbCrSubSampling, 2); len(sub) == 2 {
+		f.subX, f.subY = int(min(sub[0], 1<<16)), int(min(sub[1], 1<<16))
+	}
+	if factors := []int{1, 2, 4}; !slices.Contains(factors, f.subX) || !slices.Contains(factors, f.subY) {
+		return fmt.Errorf("YCbCrSubSampling of %d and %d", f.subX, f.subY)
+	}
+	return nil
+}
+
+// readBlocks finds the strips or tiles.
+func (f *tiffFile) readBlocks() error {
+	width, height := int64(f.width), int64(f.height)
+	blockWidth, blockHeight := width, height
+	offsets, counts := uint16(tiffStripOffsets), uint16(tiffStripByteCounts)
+	if v := f.first(tiffRowsPerStrip); v > 0 {
 		blockHeight = min(height, v)
 	}
-	if v := d.first(tiffTileWidth); v > 0 {
-		blockWidth, blockHeight, counts = v, d.first(tiffTileLength), tiffTileByteCounts
+	if v := f.first(tiffTileWidth); v > 0 {
+		f.tiled = true
+		blockWidth, blockHeight = v, f.first(tiffTileLength)
+		offsets, counts = tiffTileOffsets, tiffTileByteCounts
 	}
 	if blockHeight <= 0 {
-		return header{}, errors.New("tiles without a height")
+		return errors.New("tiles without a height")
 	}
+	// The tags need not agree with each other, so tiles much larger than the
+	// picture could multiply the work at no cost to the sender.
 	across, down := (width+blockWidth-1)/blockWidth, (height+blockHeight-1)/blockHeight
-	if across > maxBlocks || down > maxBlocks || across*down > maxBlocks {
-		return header{}, fmt.Errorf("%d×%d strips or tiles, the limit is %d", across, down, maxBlocks)
+	planes := int64(1)
+	if f.separate {
+		planes = int64(f.samples)
+	}
+	if across > maxBlocks || down > maxBlocks || across*down*planes > maxBlocks {
+		return fmt.Errorf("%d×%d strips or tiles, the limit is %d", across, down*planes, maxBlocks)
 	}
 	// One tile may cover a small picture, and the last ones jut out.
 	const maxTile = 1 << 16
 	if blockWidth > max(width, maxTile) || blockHeight > max(height, maxTile) ||
-		across*blockWidth*down*blockHeight > 16*pixels+1<<22 {
-		return header{}, fmt.Errorf("tiles of %d×%d pixels for a picture of %d×%d", blockWidth, blockHeight, width, height)
+		across*blockWidth*down*blockHeight > 16*width*height+1<<22 {
+		return fmt.Errorf("tiles of %d×%d pixels for a picture of %d×%d", blockWidth, blockHeight, width, height)
 	}
-	sum, largest := d.sum(counts, across*down)
-	if sum > int64(len(data)) {
-		return header{}, fmt.Errorf("strips or tiles of %d bytes in a file of %d", sum, len(data))
+	f.blockWidth, f.blockHeight = int(blockWidth), int(blockHeight)
+	f.across, f.down = int(across), int(down)
+	f.offsets, f.counts = f.whole(offsets), f.whole(counts)
+	if n := f.blocks(); f.offsets.len() < n {
+		return fmt.Errorf("%d offsets for %d strips or tiles", f.offsets.len(), n)
+	} else if f.counts.len() < n && f.compression != tiffNone && n > 1 {
+		return fmt.Errorf("%d lengths for %d strips or tiles", f.counts.len(), n)
 	}
+	return nil
+}
 
-	// block is the largest number of bytes that a block may become: the
-	// decoder lets it be 8 bytes a pixel whatever the pixels really are.
-	block := 8 * blockWidth * blockHeight
-	switch compression := d.first(tiffCompression); compression {
-	case 0, 1: // none: a copy of each block
-		h.capacity = sum * 8
-		h.memory = sum
-		if largest >= 10<<20 {
-			h.memory += 5*largest + 10<<20 // read piece by piece into a growing buffer
+// planes is how many parts the blocks come in, each of which covers the picture.
+func (f *tiffFile) planes() int {
+	if f.separate {
+		return f.samples
+	}
+	return 1
+}
+
+func (f *tiffFile) blocks() int { return f.across * f.down * f.planes() }
+
+// rows is how many rows of pixels block i has.
+func (f *tiffFile) rows(i int) int {
+	if f.tiled {
+		return f.blockHeight
+	}
+	return min(f.blockHeight, f.height-i%f.down*f.blockHeight)
+}
+
+// rowBytes is the length of a row in a block, or of what stands for subY rows.
+func (f *tiffFile) rowBytes() int64 {
+	if f.subX*f.subY > 1 {
+		return int64(f.blockWidth+f.subX-1) / int64(f.subX) * int64(f.subX*f.subY+2)
+	}
+	samples := int64(f.samples)
+	if f.separate {
+		samples = 1
+	}
+	return (int64(f.blockWidth)*samples*int64(f.bits) + 7) / 8
+}
+
+// blockBytes is the length of block i without compression.
+func (f *tiffFile) blockBytes(i int) int64 {
+	return f.rowBytes() * int64((f.rows(i)+f.subY-1)/f.subY)
+}
+
+// block returns what the file has of block i, and whether that is all of it.
+func (f *tiffFile) block(i int) (data []byte, whole bool) {
+	at, size := f.offsets.at(i), int64(len(f.data))
+	switch {
+	case f.compression == tiffNone: // its length is known better than it is told
+		size = f.blockBytes(i)
+	case i < f.counts.len():
+		size = f.counts.at(i)
+	}
+	data = f.data[min(at, int64(len(f.data))):]
+	if size > int64(len(data)) {
+		// Where no length is told, that is all.
+		return data, f.compression != tiffNone && i >= f.counts.len()
+	}
+	return data[:size], true
+}
+
+// estimate fills in what the picture takes, and finds out whether the file can
+// hold it.
+func (f *tiffFile) estimate(h *header) error {
+	var sum, largest, block int64
+	for i := range f.blocks() {
+		data, whole := f.block(i)
+		if !whole && f.compression == tiffNone && h.short == nil {
+			h.short = f.truncated(i, int64(len(data)))
 		}
-		block = 0
-	case 2, 3, 4: // CCITT: a bit may stand for a whole row
-		h.capacity = min(8*sum, height) * width
-		block = min(block, (blockWidth+7)/8*blockHeight) + 2*blockWidth
-	case 5: // LZW, as in GIF, of one-bit pixels
-		h.capacity = sum * 4096 * 8 / 12 * 8
-		block = min(block, largest*4096*8/12)
-	case 8, 32946: // deflate
-		h.capacity = sum * deflateRatio * 8
-		block = min(block, largest*deflateRatio)
-	case 32773: // PackBits: two bytes become up to 128, of one-bit pixels
-		h.capacity = sum * 64 * 8
-		block = min(block, largest*64)
-	default:
-		return header{}, fmt.Errorf("%w: a TIFF feature that is not read: compression %d", ErrUnsupportedFormat, compression)
+		sum, largest, block = sum+int64(len(data)), max(largest, int64(len(data))), max(block, f.blockBytes(i))
+		// Blocks that share their bytes would multiply the work.
+		if sum > int64(len(f.data)) {
+			return fmt.Errorf("strips or tiles of more than %d bytes in a file of that length", len(f.data))
+		}
 	}
-	h.turned = pixels * pixelBytes(cfg.ColorModel)
-	// The buffer of decompressed bytes grows by doubling, or for PackBits by
-	// quarters, and leaves its former selves behind.
-	h.memory += h.turned + 5*block
-	return h, nil
-}
-
-// readerAt is what TIFF's decoder prefers, for it need not copy the file then.
-type readerAt struct {
-	reader
-	at io.ReaderAt
-}
-
-func (r readerAt) ReadAt(p []byte, offset int64) (int, error) {
-	if err := r.ctx.Err(); err != nil {
-		return 0, err
+	pixels := int64(f.width) * int64(f.height)
+	bits := int64(f.bits * f.samples) // a pixel
+	if f.subX*f.subY > 1 {
+		bits = 8 * int64(f.subX*f.subY+2) / int64(f.subX*f.subY)
 	}
-	return r.at.ReadAt(p, offset)
+	h.capacity, h.turned = math.MaxInt64, pixels*f.pixelBytes()
+	ratio := int64(0)
+	switch f.compression {
+	case tiffNone:
+		if !f.reversed {
+			block = 0
+		}
+	case tiffGroup3, tiffGroup4: // a bit may stand for a whole row
+		h.capacity = min(8*sum, int64(f.height)) * int64(f.width)
+		block += 2 * int64(f.blockWidth)
+	case tiffLZW: // 12 bits stand for at most 4096 bytes
+		ratio = 4096 * 8 / 12
+	case tiffDeflate, tiffDeflateOld:
+		ratio = deflateRatio
+	case tiffPackBits: // two bytes become up to 128
+		ratio = 64
+	case tiffJPEG:
+		first, err := f.openJPEG(0)
+		if err != nil {
+			return err
+		}
+		h.capacity = 8 * 64 * sum
+		// Each block is a file and a picture of its own before it becomes samples.
+		h.memory = (first.memory+int64(len(f.jpegTables)+32))*int64(f.blocks()) + sum
+	}
+	if ratio > 0 {
+		h.capacity = sum * ratio * 8 / bits
+		block = min(block, largest*ratio)
+	}
+	if f.photometric == tiffYCbCr && f.compression != tiffJPEG {
+		block += 3 * int64(f.blockWidth) * int64(f.blockHeight+f.subY)
+	}
+	h.memory += h.turned + block + 4*int64(f.blockWidth) + 128*int64(f.blocks())
+	return nil
 }
 
-// tiffDirectory is the first directory of a TIFF that DecodeConfig accepts:
-// its entries are there, sorted, each tag once.
+// pixelBytes is the size of a pixel in the image that decodeTIFF makes.
+func (f *tiffFile) pixelBytes() int64 {
+	wide := int64(1)
+	if f.bits == 16 && f.photometric != tiffCMYK {
+		wide = 2
+	}
+	switch f.photometric {
+	case tiffWhiteIsZero, tiffBlackIsZero:
+		if f.alpha == 0 {
+			return wide
+		}
+	case tiffPalette:
+		return 1
+	}
+	return 4 * wide
+}
+
+// truncated is the error for a file of which block i and all that follow are
+// missing, but for the first n bytes of the block.
+func (f *tiffFile) truncated(i int, n int64) error {
+	done, total := n, int64(0)
+	for b := range f.blocks() {
+		if b < i {
+			done += f.blockBytes(b)
+		}
+		total += f.blockBytes(b)
+	}
+	return truncated(done, total)
+}
+
+// tiffDirectory is the first directory of a TIFF structure.
 type tiffDirectory struct {
 	data    []byte
 	order   binary.ByteOrder
-	entries []byte
+	entries []byte // 12 bytes each, as many as there are in the data
 }
 
-func newTIFFDirectory(data []byte) tiffDirectory {
+// readTIFFDirectory finds the first directory. Entries that the data lack are
+// left out.
+func readTIFFDirectory(data []byte) (tiffDirectory, error) {
 	d := tiffDirectory{data: data, order: binary.LittleEndian}
-	if data[0] == 'M' {
+	if len(data) < 8 {
+		return d, io.ErrUnexpectedEOF
+	}
+	switch string(data[:4]) {
+	// The swapped number is wrong, and some programs write it in EXIF.
+	case "II*\x00", "II\x00*":
+	case "MM\x00*", "MM*\x00":
 		d.order = binary.BigEndian
+	default:
+		return d, errors.New("not a TIFF structure")
 	}
 	at := int64(d.order.Uint32(data[4:]))
-	n := int64(d.order.Uint16(data[at:]))
-	d.entries = data[at+2 : at+2+12*n]
-	return d
-}
-
-// values returns a tag's numbers as bytes, and the size of each. Both are zero
-// where there is no such tag, or it is not of whole numbers in the file.
-func (d tiffDirectory) values(tag uint16) (values []byte, size int64) {
-	for e := d.entries; len(e) > 0; e = e[12:] {
-		if d.order.Uint16(e) != tag {
-			continue
-		}
-		switch d.order.Uint16(e[2:]) {
-		case 1:
-			size = 1
-		case 3:
-			size = 2
-		case 4:
-			size = 4
-		default:
-			return nil, 0
-		}
-		n := size * int64(d.order.Uint32(e[4:]))
-		values = e[8:12]
-		if n > 4 {
-			values = d.data[min(int64(d.order.Uint32(values)), int64(len(d.data))):]
-		}
-		return values[:min(n, int64(len(values)))], size
+	if at > int64(len(data))-2 {
+		return d, io.ErrUnexpectedEOF
 	}
-	return nil, 0
+	entries := data[at+2:]
+	d.entries = entries[:min(int64(d.order.Uint16(data[at:])), int64(len(entries))/12)*12]
+	return d, nil
 }
 
-func (d tiffDirectory) number(b []byte, size int64) int64 {
-	switch size {
+// entry returns a tag's 12 bytes, or nil.
+func (d tiffDirectory) entry(tag uint16) []byte {
+	for e := d.entries; len(e) > 0; e = e[12:] {
+		if d.order.Uint16(e) == tag {
+			return e[:12]
+		}
+	}
+	return nil
+}
+
+// values returns a tag's whole numbers as bytes, and the size of each. Both are
+// zero where there is no such tag, or it is of something else. What the file
+// lacks of them is left out.
+func (d tiffDirectory) values(tag uint16) (values []byte, size int64) {
+	e := d.entry(tag)
+	if e == nil {
+		return nil, 0
+	}
+	switch d.order.Uint16(e[2:]) {
+	case tiffByte, tiffUndefined:
+		size = 1
+	case tiffShort:
+		size = 2
+	case tiffLong:
+		size = 4
+	default:
+		return nil, 0
+	}
+	n := size * int64(d.order.Uint32(e[4:]))
+	values = e[8:12]
+	if n > 4 {
+		values = d.data[min(int64(d.order.Uint32(values)), int64(len(d.data))):]
+	}
+	return values[:min(n, int64(len(values)))], size
+}
+
+// tiffValues is a tag's whole numbers.
+type tiffValues struct {
+	bytes []byte
+	size  int64
+	order binary.ByteOrder
+}
+
+func (d tiffDirectory) whole(tag uint16) tiffValues {
+	bytes, size := d.values(tag)
+	return tiffValues{bytes, size, d.order}
+}
+
+func (v tiffValues) len() int {
+	if v.size == 0 {
+		return 0
+	}
+	return int(int64(len(v.bytes)) / v.size)
+}
+
+func (v tiffValues) at(i int) int64 {
+	b := v.bytes[int64(i)*v.size:]
+	switch v.size {
 	case 1:
 		return int64(b[0])
 	case 2:
-		return int64(d.order.Uint16(b))
+		return int64(v.order.Uint16(b))
 	}
-	return int64(d.order.Uint32(b))
+	return int64(v.order.Uint32(b))
+}
+
+// list returns a tag's first numbers, n at most.
+func (d tiffDirectory) list(tag uint16, n int) []int64 {
+	values := d.whole(tag)
+	list := make([]int64, min(n, values.len()))
+	for i := range list {
+		list[i] = values.at(i)
+	}
+	return list
 }
 
 // first returns a tag's first number, or 0.
 func (d tiffDirectory) first(tag uint16) int64 {
-	values, size := d.values(tag)
-	if size == 0 || int64(len(values)) < size {
-		return 0
+	if v := d.whole(tag); v.len() > 0 {
+		return v.at(0)
 	}
-	return d.number(values, size)
-}
-
-// sum adds up the first n numbers of a tag, and finds the largest.
-func (d tiffDirectory) sum(tag uint16, n int64) (sum, largest int64) {
-	values, size := d.values(tag)
-	for ; n > 0 && size > 0 && int64(len(values)) >= size; n-- {
-		v := d.number(values, size)
-		sum, largest = sum+v, max(largest, v)
-		values = values[size:]
-	}
-	return sum, largest
+	return 0
 }

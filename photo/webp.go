@@ -21,10 +21,10 @@ import (
 // overlook, so the first frame is found here and given to it as a file of its
 // own.
 type webpFile struct {
-	canvas    image.Point // zero if there is no VP8X chunk
-	animated  bool
-	frame     image.Rectangle // where an animation's first frame belongs on the canvas
-	truncated bool
+	canvas   image.Point // zero if there is no VP8X chunk
+	animated bool
+	frame    image.Rectangle // where an animation's first frame belongs on the canvas
+	cut      error           // why the chunks end early, if they do
 
 	alpha, lossy, lossless []byte // chunk payloads
 	exif                   []byte
@@ -44,7 +44,12 @@ func (f *webpFile) read(chunks []byte) {
 		size := int64(binary.LittleEndian.Uint32(chunks[4:]))
 		chunks = chunks[riffHeader:]
 		if size > int64(len(chunks)) {
-			f.truncated = true
+			there := int64(0)
+			switch name {
+			case "VP8 ", "VP8L", "ANMF":
+				there = int64(len(chunks))
+			}
+			f.cut = truncated(there, size)
 			return
 		}
 		payload := chunks[:size]
@@ -70,7 +75,7 @@ func (f *webpFile) read(chunks []byte) {
 		}
 	}
 	if len(chunks) > 0 {
-		f.truncated = true
+		f.cut = truncated(0, 1)
 	}
 }
 
@@ -177,8 +182,8 @@ func (f *webpFile) size() (image.Point, error) {
 	case f.lossless != nil:
 		cfg, err := config(f.lossless, vp8l.DecodeConfig)
 		return image.Pt(cfg.Width, cfg.Height), err
-	case f.truncated:
-		return image.Point{}, io.ErrUnexpectedEOF
+	case f.cut != nil:
+		return image.Point{}, f.cut
 	}
 	return image.Point{}, errors.New("there is no picture in it")
 }

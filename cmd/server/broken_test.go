@@ -119,10 +119,13 @@ func cuts(data []byte) []int {
 		}
 	case bytes.HasPrefix(data, []byte("\x89PNG")):
 		for i := 8; i+12 <= len(data); i += 12 + int(binary.BigEndian.Uint32(data[i:])) {
-			if string(data[i+4:i+8]) == "IEND" {
-				break // what comes behind the pixels is not missed by all decoders
-			}
 			at = append(at, i+6)
+			if string(data[i+4:i+8]) == "IDAT" {
+				// What comes behind the pixels is not missed.
+				last := i + 8 + int(binary.BigEndian.Uint32(data[i:]))*9/10
+				at = slices.DeleteFunc(append(at, last), func(n int) bool { return n > last })
+				break
+			}
 		}
 	}
 	slices.Sort(at)

@@ -1,0 +1,480 @@
+package photo
+
+import (
+	"bufio"
+	"bytes"
+	"compress/zlib"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"image"
+	"image/color"
+	"io"
+	"math/bits"
+
+	"golang.org/x/image/ccitt"
+	"golang.org/x/image/tiff/lzw"
+)
+
+// tiffDecoder decodes the blocks of a TIFF one after the other into pix.
+type tiffDecoder struct {
+	*tiffFile
+	ctx context.Context
+
+	pix    []byte
+	stride int
+	step   int // bytes of a pixel
+	wide   int // bytes of a sample in pix
+
+	buf    []byte        // a block, decompressed
+	rgb    []byte        // a block of Y'CbCr as RGB
+	row    []byte        // a row of samples of less than a byte, as bytes
+	in     *bufio.Reader // of compressed data
+	zlib   io.ReadCloser
+	memory int64 // what the first JPEG takes, which no other may exceed
+}
+
+// decodeTIFF decodes the picture whose directory openTIFF has read.
+func decodeTIFF(ctx context.Context, f *tiffFile) (image.Image, error) {
+	d := &tiffDecoder{tiffFile: f, ctx: ctx, step: int(f.pixelBytes()), wide: 1}
+	if f.bits == 16 && f.photometric != tiffCMYK {
+		d.wide = 2
+	}
+	d.stride = f.width * d.step
+	d.pix = make([]byte, d.stride*f.height)
+	if d.step/d.wide == 4 && f.alpha == 0 && f.photometric != tiffCMYK {
+		opaque(d.pix, d.step, d.wide)
+	}
+	for i := range f.blocks() {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		data, err := d.samplesOf(i)
+		if err != nil {
+			return nil, err
+		}
+		if err := d.place(i, data); err != nil {
+			return nil, err
+		}
+	}
+	return d.image(), nil
+}
+
+// opaque sets the alpha of pixels of step bytes, the last wide of which it is.
+func opaque(pix []byte, step, wide int) {
+	for at := step - wide; at < len(pix); at += step {
+		for i := range wide {
+			pix[at+i] = 0xff
+		}
+	}
+}
+
+func (d *tiffDecoder) image() image.Image {
+	r := image.Rect(0, 0, d.width, d.height)
+	switch {
+	case d.photometric == tiffPalette:
+		// An index that the palette lacks is black.
+		palette := append(make(color.Palette, 0, 256), d.palette...)
+		for len(palette) < 256 {
+			palette = append(palette, color.RGBA64{0, 0, 0, 0xffff})
+		}
+		return &image.Paletted{Pix: d.pix, Stride: d.stride, Rect: r, Palette: palette}
+	case d.photometric == tiffCMYK:
+		return &image.CMYK{Pix: d.pix, Stride: d.stride, Rect: r}
+	case d.step == 1:
+		return &image.Gray{Pix: d.pix, Stride: d.stride, Rect: r}
+	case d.step == 2:
+		return &image.Gray16{Pix: d.pix, Stride: d.stride, Rect: r}
+	case d.alpha > 0 && !d.premultiplied && d.wide == 1:
+		return &image.NRGBA{Pix: d.pix, Stride: d.stride, Rect: r}
+	case d.alpha > 0 && !d.premultiplied:
+		return &image.NRGBA64{Pix: d.pix, Stride: d.stride, Rect: r}
+	case d.wide == 1:
+		return &image.RGBA{Pix: d.pix, Stride: d.stride, Rect: r}
+	}
+	return &image.RGBA64{Pix: d.pix, Stride: d.stride, Rect: r}
+}
+
+// samplesOf decompresses block i: rows of samples, or of units of Y'CbCr.
+func (d *tiffDecoder) samplesOf(i int) ([]byte, error) {
+	data, whole := d.block(i)
+	if d.compression == tiffJPEG {
+		return d.samplesOfJPEG(i)
+	}
+	if d.reversed && d.compression != tiffGroup3 && d.compression != tiffGroup4 {
+		data = reversedBits(data)
+	}
+	want := d.blockBytes(i)
+	if d.compression == tiffNone {
+		return data, nil // estimate has seen that it is all there
+	}
+	most := want
+	switch d.compression {
+	case tiffLZW:
+		most = min(want, int64(len(data))*4096*8/12)
+	case tiffDeflate, tiffDeflateOld:
+		most = min(want, int64(len(data))*deflateRatio)
+	case tiffPackBits:
+		most = min(want, int64(len(data))*64)
+	}
+	if int64(cap(d.buf)) < most {
+		d.buf = make([]byte, most)
+	}
+	n, err := d.decompress(d.buf[:most], data, d.rows(i))
+	if int64(n) == want {
+		return d.buf[:want], nil
+	}
+	if err == nil || !whole || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return nil, d.truncated(i, int64(n))
+	}
+	return nil, err
+}
+
+// decompress fills buf, and returns how much of it there was.
+func (d *tiffDecoder) decompress(buf, data []byte, rows int) (int, error) {
+	var r io.Reader
+	source := bytes.NewReader(data)
+	in := reader{d.ctx, source}
+	if d.in == nil {
+		d.in = bufio.NewReader(in)
+	} else {
+		d.in.Reset(in)
+	}
+	switch d.compression {
+	case tiffGroup3, tiffGroup4:
+		format, order := ccitt.Group4, ccitt.MSB
+		if d.compression == tiffGroup3 {
+			format = ccitt.Group3
+		}
+		if d.reversed {
+			order = ccitt.LSB
+		}
+		// White runs are bits of 0, whatever PhotometricInterpretation makes of
+		// them.
+		r = ccitt.NewReader(in, order, format, d.blockWidth, rows, &ccitt.Options{Invert: true})
+	case tiffLZW:
+		l := lzw.NewReader(d.in, lzw.MSB, 8)
+		defer func() { _ = l.Close() }()
+		r = l
+	case tiffDeflate, tiffDeflateOld:
+		var err error
+		if d.zlib == nil {
+			d.zlib, err = zlib.NewReader(d.in)
+		} else {
+			err = d.zlib.(zlib.Resetter).Reset(d.in, nil)
+		}
+		if err != nil {
+			return 0, err
+		}
+		r = d.zlib
+	case tiffPackBits:
+		return unpackBits(buf, data), nil
+	}
+	n, err := io.ReadFull(r, buf)
+	if err != nil && d.compression <= tiffGroup4 && source.Len() == 0 {
+		err = io.ErrUnexpectedEOF // which the fax decoder calls by many names
+	}
+	return n, err
+}
+
+// unpackBits fills dst as far as src goes (TIFF 6.0, section 9).
+func unpackBits(dst, src []byte) int {
+	n := 0
+	for len(src) >= 2 && n < len(dst) {
+		code := int(int8(src[0]))
+		switch {
+		case code >= 0: // code + 1 bytes as they are
+			literal := src[1:min(code+2, len(src))]
+			n += copy(dst[n:], literal)
+			src = src[1+len(literal):]
+		case code == -128: // nothing
+			src = src[1:]
+		default: // 1 - code times the same
+			run := dst[n:min(n+1-code, len(dst))]
+			for i := range run {
+				run[i] = src[1]
+			}
+			n += len(run)
+			src = src[2:]
+		}
+	}
+	return n
+}
+
+func reversedBits(data []byte) []byte {
+	out := make([]byte, len(data))
+	for i, b := range data {
+		out[i] = bits.Reverse8(b)
+	}
+	return out
+}
+
+// place puts the samples of block i where they belong.
+func (d *tiffDecoder) place(i int, data []byte) error {
+	blockWidth, rows, rowBytes := d.blockWidth, d.rows(i), int(d.rowBytes())
+	samples, bits := d.samples, d.bits
+	if d.separate {
+		samples = 1
+	}
+	if d.photometric == tiffYCbCr && d.compression != tiffJPEG {
+		data = d.toRGB(data, rows)
+		rowBytes = 3 * blockWidth
+	}
+	plane, at := i/(d.across*d.down), i%(d.across*d.down)
+	x0, y0 := at%d.across*blockWidth, at/d.across*d.blockHeight
+	width := min(blockWidth, d.width-x0)
+	for y := range min(rows, d.height-y0) {
+		if y%64 == 0 {
+			if err := d.ctx.Err(); err != nil {
+				return err
+			}
+		}
+		row := data[y*rowBytes:][:rowBytes]
+		if d.predict {
+			d.undoPrediction(row, samples)
+		}
+		if bits < 8 {
+			row = d.widened(row, width)
+		}
+		out := d.pix[(y0+y)*d.stride+x0*d.step:][:width*d.step]
+		for s := range samples {
+			sample := s
+			if d.separate {
+				sample = plane
+			}
+			d.copySamples(out, row, samples, s, sample)
+		}
+	}
+	return nil
+}
+
+// copySamples copies one sample of each pixel in row, the s-th of samples, to
+// where sample belongs in out.
+func (d *tiffDecoder) copySamples(out, row []byte, samples, s, sample int) {
+	first, last := sample, sample // channels of out
+	switch {
+	case d.alpha > 0 && sample == d.alpha:
+		first, last = 3, 3
+	case d.photometric == tiffWhiteIsZero || d.photometric == tiffBlackIsZero:
+		if sample > 0 {
+			return
+		}
+		if d.alpha > 0 {
+			last = 2 // gray is red, green and blue
+		}
+	case d.photometric == tiffPalette && sample > 0, d.photometric == tiffCMYK && sample > 3,
+		d.photometric != tiffCMYK && sample > 2:
+		return // an extra sample
+	}
+	// In pix the high byte comes first.
+	in, high, low := 1, 0, 0
+	if d.bits == 16 {
+		in, low = 2, 1
+		if d.order == binary.LittleEndian {
+			high, low = 1, 0
+		}
+	}
+	invert := byte(0)
+	if d.photometric == tiffWhiteIsZero && first < 3 {
+		invert = 0xff
+	}
+	for channel := first; channel <= last; channel++ {
+		from, to := s*in, channel*d.wide
+		for ; to < len(out); from, to = from+samples*in, to+d.step {
+			out[to] = row[from+high] ^ invert
+			if d.wide == 2 {
+				out[to+1] = row[from+low] ^ invert
+			}
+		}
+	}
+}
+
+// undoPrediction adds to each sample that of the pixel before (TIFF 6.0, section
+// 14).
+func (d *tiffDecoder) undoPrediction(row []byte, samples int) {
+	if d.bits == 8 {
+		for i := samples; i < len(row); i++ {
+			row[i] += row[i-samples]
+		}
+		return
+	}
+	for i := 2 * samples; i+1 < len(row); i += 2 {
+		d.order.PutUint16(row[i:], d.order.Uint16(row[i:])+d.order.Uint16(row[i-2*samples:]))
+	}
+}
+
+// widened returns n samples of less than a byte as bytes: shades from 0 to 255,
+// or indices.
+func (d *tiffDecoder) widened(row []byte, n int) []byte {
+	if cap(d.row) < n {
+		d.row = make([]byte, n)
+	}
+	out := d.row[:n]
+	highest := byte(1<<d.bits - 1)
+	scale := 0xff / highest
+	if d.photometric == tiffPalette {
+		scale = 1
+	}
+	each := 8 / d.bits
+	for x := range out {
+		shift := (each - 1 - x%each) * d.bits
+		out[x] = row[x/each] >> shift & highest * scale
+	}
+	return out
+}
+
+// toRGB converts a block of Y'CbCr: for each subX × subY pixels their luma
+// samples, and then one sample each of Cb and Cr (TIFF 6.0, section 21).
+func (d *tiffDecoder) toRGB(data []byte, rows int) []byte {
+	luma, chroma := d.referenceBlackWhite()
+	if need := 3 * d.blockWidth * rows; cap(d.rgb) < need {
+		d.rgb = make([]byte, need)
+	}
+	out := d.rgb[:3*d.blockWidth*rows]
+	unit := d.subX*d.subY + 2
+	across := (d.blockWidth + d.subX - 1) / d.subX
+	for y := range rows {
+		row := out[3*y*d.blockWidth:][:3*d.blockWidth]
+		units := data[y/d.subY*across*unit:]
+		for x := range d.blockWidth {
+			u := units[x/d.subX*unit:][:unit]
+			yy := luma[u[y%d.subY*d.subX+x%d.subX]]
+			row[3*x], row[3*x+1], row[3*x+2] = color.YCbCrToRGB(yy, chroma[0][u[unit-2]], chroma[1][u[unit-1]])
+		}
+	}
+	return out
+}
+
+// referenceBlackWhite is what luma and chroma are mapped to by the tag of that
+// name, which video's limited range has.
+func (d *tiffDecoder) referenceBlackWhite() (luma [256]byte, chroma [2][256]byte) {
+	reference := [6]float64{0, 255, 128, 255, 128, 255}
+	const rational = 5
+	if e := d.entry(tiffReferenceBW); e != nil && d.order.Uint16(e[2:]) == rational && d.order.Uint32(e[4:]) == 6 {
+		values := d.data[min(int64(d.order.Uint32(e[8:])), int64(len(d.data))):]
+		for i := range reference {
+			if len(values) < 8*(i+1) {
+				break
+			}
+			if below := d.order.Uint32(values[8*i+4:]); below != 0 {
+				reference[i] = float64(d.order.Uint32(values[8*i:])) / float64(below)
+			}
+		}
+	}
+	scaled := func(v int, black, white, low, span float64) byte {
+		if white <= black {
+			return byte(v)
+		}
+		return byte(min(max((float64(v)-black)*span/(white-black)+low+0.5, 0), 255))
+	}
+	for v := range 256 {
+		luma[v] = scaled(v, reference[0], reference[1], 0, 255)
+		chroma[0][v] = scaled(v, reference[2], reference[3], 128, 127)
+		chroma[1][v] = scaled(v, reference[4], reference[5], 128, 127)
+	}
+	return luma, chroma
+}
+
+// jpegStream returns block i as a JPEG of its own: the tables that all blocks
+// share come in front.
+func (f *tiffFile) jpegStream(i int) []byte {
+	data, _ := f.block(i)
+	const start, end = "\xff\xd8", "\xff\xd9"
+	tables := bytes.TrimSuffix(bytes.TrimPrefix(f.jpegTables, []byte(start)), []byte(end))
+	stream := append(make([]byte, 0, 2+len(adobeCMYK)+len(tables)+len(data)), start...)
+	if f.samples == 4 && !f.separate {
+		stream = append(stream, adobeCMYK...)
+	}
+	return append(append(stream, tables...), bytes.TrimPrefix(data, []byte(start))...)
+}
+
+// adobeCMYK is the marker without which a JPEG's decoder refuses four samples. It
+// says that they are CMYK, which are not converted.
+const adobeCMYK = "\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00\x00"
+
+// openJPEG reads the header of block i, which has to be as large as the block.
+func (f *tiffFile) openJPEG(i int) (header, error) {
+	const maxTables = 1 << 13 // all that a JPEG may have are less than half of it
+	if len(f.jpegTables) > maxTables {
+		return header{}, fmt.Errorf("JPEGTables of %d bytes", len(f.jpegTables))
+	}
+	h, err := openJPEG(f.jpegStream(i))
+	if err != nil {
+		return header{}, err
+	}
+	// Encoders may fill the last strip up, and leave out what no pixel needs.
+	if h.width < min(f.blockWidth, f.width) || h.height < min(f.rows(i), f.height) ||
+		h.width > f.blockWidth || h.height > f.blockHeight {
+		return header{}, fmt.Errorf("a JPEG of %d×%d pixels in a strip or tile of %d×%d", h.width, h.height, f.blockWidth, f.rows(i))
+	}
+	return h, nil
+}
+
+// samplesOfJPEG decodes block i to rows of samples.
+func (d *tiffDecoder) samplesOfJPEG(i int) ([]byte, error) {
+	h, err := d.openJPEG(i)
+	if err != nil {
+		return nil, err
+	}
+	if i == 0 {
+		d.memory = h.memory
+	} else if h.memory > d.memory {
+		return nil, fmt.Errorf("the JPEG of strip or tile %d takes more memory than the first", i)
+	}
+	img, err := h.decode(d.ctx)
+	if err != nil {
+		return nil, err
+	}
+	rowBytes, rows := int(d.rowBytes()), d.rows(i)
+	if cap(d.buf) < rowBytes*rows {
+		d.buf = make([]byte, rowBytes*rows)
+	}
+	out := d.buf[:rowBytes*rows]
+	clear(out)
+	channels := 1
+	if !d.separate {
+		channels = d.samples
+	}
+	b := img.Bounds()
+	for y := range min(rows, b.Dy()) {
+		row := out[y*rowBytes:][:b.Dx()*channels]
+		switch m := img.(type) {
+		case *image.Gray:
+			if channels != 1 {
+				return nil, fmt.Errorf("a gray JPEG for %d samples", channels)
+			}
+			copy(row, m.Pix[y*m.Stride:])
+		case *image.YCbCr:
+			if channels != 3 {
+				return nil, fmt.Errorf("a JPEG of 3 samples for %d", channels)
+			}
+			for x := range b.Dx() {
+				c := m.COffset(x, y)
+				r, g, b := m.Y[m.YOffset(x, y)], m.Cb[c], m.Cr[c]
+				if d.photometric == tiffYCbCr {
+					r, g, b = color.YCbCrToRGB(r, g, b)
+				}
+				row[3*x], row[3*x+1], row[3*x+2] = r, g, b
+			}
+		case *image.RGBA:
+			if channels != 3 {
+				return nil, fmt.Errorf("a JPEG of 3 samples for %d", channels)
+			}
+			for x := range b.Dx() {
+				copy(row[3*x:3*x+3], m.Pix[y*m.Stride+4*x:])
+			}
+		case *image.CMYK:
+			if channels != 4 {
+				return nil, fmt.Errorf("a JPEG of 4 samples for %d", channels)
+			}
+			// The decoder takes them as inverted, as Adobe's are.
+			for x, v := range m.Pix[y*m.Stride:][:4*b.Dx()] {
+				row[x] = ^v
+			}
+		default:
+			return nil, fmt.Errorf("a JPEG of %T", img)
+		}
+	}
+	return out, nil
+}
