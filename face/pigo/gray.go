@@ -61,19 +61,35 @@ func luminanceIn(img image.Image, room *[]uint8) gray {
 				dst[x] = palette[src[x]]
 			}
 		}
-	default:
-		at := func(x, y int) color.Color { return img.At(x, y) }
-		if img, ok := img.(image.RGBA64Image); ok {
-			at = func(x, y int) color.Color { return img.RGBA64At(x, y) }
-		}
+	case *image.Gray16:
 		for y := range g.height {
+			src := img.Pix[img.PixOffset(b.Min.X, b.Min.Y+y):]
 			dst := g.pix[y*g.stride:][:g.width]
 			for x := range dst {
-				dst[x] = color.GrayModel.Convert(at(b.Min.X+x, b.Min.Y+y)).(color.Gray).Y
+				dst[x] = src[2*x] // the high byte
 			}
 		}
+	case image.RGBA64Image:
+		g.fill(func(x, y int) uint8 { return weigh64(img.RGBA64At(b.Min.X+x, b.Min.Y+y)) })
+	default: // each color becomes garbage
+		g.fill(func(x, y int) uint8 { return color.GrayModel.Convert(img.At(b.Min.X+x, b.Min.Y+y)).(color.Gray).Y })
 	}
 	return g
+}
+
+// fill sets each pixel.
+func (g gray) fill(at func(x, y int) uint8) {
+	for y := range g.height {
+		dst := g.pix[y*g.stride:][:g.width]
+		for x := range dst {
+			dst[x] = at(x, y)
+		}
+	}
+}
+
+// weigh64 is color.GrayModel, without an allocation for the color and the result.
+func weigh64(c color.RGBA64) uint8 {
+	return uint8((19595*uint32(c.R) + 38470*uint32(c.G) + 7471*uint32(c.B) + 1<<15) >> 24)
 }
 
 // weigh is color.GrayModel for opaque eight-bit colours, to the bit: the JFIF
