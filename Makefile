@@ -58,7 +58,7 @@ $(BIN)/$(library): tools/onnxruntime/package-lock.json
 	rm -rf tools/onnxruntime/node_modules
 
 .PHONY: test
-test: setup lint vulncheck check-generated check-contract unit accuracy soak-test bench-test e2e ## Set up and pass all tests.
+test: setup lint vulncheck check-generated check-contract unit memory accuracy soak-test bench-test e2e ## Set up and pass all tests.
 
 .PHONY: setup
 setup: ## Install what the tests need: Debian packages, npm packages, jars.
@@ -71,6 +71,11 @@ PATIENCE = -timeout 30m
 .PHONY: unit
 unit: onnxruntime ## Test every package, with the race detector.
 	go test $(PATIENCE) -race -short ./...
+
+# Without the race detector, which allocates on its own account.
+.PHONY: memory
+memory: ## Test that decoding and detecting take no more memory than is counted for them.
+	go test $(PATIENCE) -count=1 -run Memory ./photo ./face/pigo ./service
 
 # Without the race detector, under which these take minutes.
 .PHONY: accuracy

@@ -331,9 +331,10 @@ func (s *Service) open(call *Call, req *inferencev1.Image) (*photo.Photo, error)
 }
 
 // memoryOf is what decoding a picture takes at its peak, and a byte a pixel for
-// the luminance that a model may make of it.
+// the luminance that a model may make of it, with a third of that for the same at a
+// half, a quarter and so on of its size.
 func memoryOf(p *photo.Photo) int64 {
-	return p.MemoryBytes + int64(p.Width)*int64(p.Height)
+	return p.MemoryBytes + 4*int64(p.Width)*int64(p.Height)/3
 }
 
 // isoDate is RFC 3339 as Python writes it: its versions before 3.11 read nothing else
