@@ -12,9 +12,11 @@ debian=(
 	gcc
 	libc6-dev
 	libprotobuf-dev
+	libvips-tools
 	protobuf-compiler
 	protobuf-compiler-grpc
 	python3-grpcio
+	python3-pil
 	python3-protobuf
 )
 
