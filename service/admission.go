@@ -20,8 +20,8 @@ type admission struct {
 	// requests is how many are in flight, and bodyBytes what their bodies have.
 	requests, bodyBytes       atomic.Int64
 	maxRequests, maxBodyBytes int64
-	// streamed is the part of those bytes that streams may take, which wait for it,
-	// so that there is always one for those who do not.
+	// streamed is the part of those bytes that streams and batches may take, so that
+	// there is always one for single calls. Streams wait for it, batches do not.
 	streamed *semaphore.Weighted
 	// spare tells that a stream has the spare message.
 	spare atomic.Bool
@@ -37,6 +37,7 @@ type admission struct {
 	// memory is for decoding and looking, decoded of which is taken.
 	memory  *semaphore.Weighted
 	decoded atomic.Int64
+	// streams counts the streams and batches among the requests.
 	streams atomic.Int64
 
 	// drained is closed when draining begins.
@@ -99,13 +100,20 @@ func (a *admission) arrive(b *body, single bool) error {
 			return a.overloaded()
 		}
 	}
-	// Streams may stay for long: half of the requests are for those that do not.
-	if open := a.streams.Load(); !single && open > 0 && open >= a.maxRequests/2 {
-		return fmt.Errorf("%w: %d streams are open; try again later", errOverloaded, open)
+	// Streams may stay for long: half of the requests are for those that do not. A
+	// batch is a stream from here on, for its upload may take long as well.
+	if b.many {
+		if open := a.streams.Add(1); open > max(1, a.maxRequests/2) {
+			a.streams.Add(-1)
+			return fmt.Errorf("%w: %d streams and batches are open; try again later", errOverloaded, open-1)
+		}
 	}
 	for a.requests.Add(1) > a.maxRequests {
-		a.depart()
+		a.requests.Add(-1)
 		if !a.makeRoom(0, false) {
+			if b.many {
+				a.streams.Add(-1)
+			}
 			return fmt.Errorf("%w: %d requests are in flight; try again later", errOverloaded, a.maxRequests)
 		}
 	}
@@ -113,10 +121,23 @@ func (a *admission) arrive(b *body, single bool) error {
 	return nil
 }
 
-func (a *admission) depart() { a.requests.Add(-1) }
+// depart is the end of what arrive began.
+func (a *admission) depart(many bool) {
+	a.requests.Add(-1)
+	if many {
+		a.streams.Add(-1)
+	}
+}
 
-// roomFor tells why there is no room for a body of n bytes.
-func (a *admission) roomFor(n int64) error {
+// roomFor tells why there is no room for a body of n bytes, which are of the part
+// of streams or not.
+func (a *admission) roomFor(n int64, streamed bool) error {
+	if streamed {
+		if err := a.reserveShare(n); err != nil {
+			return err
+		}
+		a.streamed.Release(n)
+	}
 	for {
 		have := a.bodyBytes.Load()
 		if have+n <= a.maxBodyBytes {
@@ -141,11 +162,30 @@ func (a *admission) try(n int64) bool {
 	}
 }
 
-// reserve takes n bytes for the body of a single call, or refuses at once.
-func (a *admission) reserve(n int64) error {
-	for !a.try(n) {
-		if err := a.roomFor(n); err != nil {
+// reserve takes n bytes for the body of a single call or, from the part of streams,
+// of a batch, or refuses at once.
+func (a *admission) reserve(n int64, streamed bool) error {
+	if streamed {
+		if err := a.reserveShare(n); err != nil {
 			return err
+		}
+	}
+	for !a.try(n) {
+		if err := a.roomFor(n, false); err != nil {
+			if streamed {
+				a.streamed.Release(n)
+			}
+			return err
+		}
+	}
+	return nil
+}
+
+// reserveShare takes n bytes of the part of streams, or refuses at once.
+func (a *admission) reserveShare(n int64) error {
+	for !a.streamed.TryAcquire(n) {
+		if !a.makeRoom(n, true) {
+			return fmt.Errorf("%w: the streams and batches in flight have all bytes that they may have, and there is no room for %d more; try again later", errOverloaded, n)
 		}
 	}
 	return nil
@@ -232,7 +272,7 @@ func (a *admission) makeRoom(bytes int64, streams bool) bool {
 	pace := limit
 	for b := range r.bodies {
 		p := b.pace.Load()
-		if p >= limit || (streams && !b.streamed) || (bytes > 0 && b.held.bytes == 0) {
+		if p >= limit || (streams && !b.many) || (bytes > 0 && b.held.bytes == 0) {
 			continue
 		}
 		free += b.held.bytes
@@ -245,13 +285,13 @@ func (a *admission) makeRoom(bytes int64, streams bool) bool {
 		return false
 	}
 	delete(r.bodies, slowest)
-	held, admitted := slowest.held, slowest.admitted
+	held, admitted, many := slowest.held, slowest.admitted, slowest.many
 	slowest.held, slowest.admitted, slowest.evicted = loan{}, false, true
 	r.mu.Unlock()
 
 	a.release(held)
 	if admitted {
-		a.depart()
+		a.depart(many)
 	}
 	slowest.interrupt()
 	return true

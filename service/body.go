@@ -69,8 +69,13 @@ type body struct {
 	// streamed tells a stream of messages; between them it may idle, for so long.
 	streamed bool
 	idle     time.Duration
-	// began is when the first byte of the message came; zero before that.
-	began time.Time
+	// many tells a call with many images, a stream or a batch: it counts as a stream,
+	// and its bytes are of the part that streams have.
+	many bool
+	// opened is when the header had come, began when the first byte of the message
+	// came (zero before that), and asked when the Read that waits, or the last one,
+	// was called.
+	opened, began, asked time.Time
 	// timer interrupts a Read that takes too long.
 	timer *time.Timer
 	err   error
@@ -104,7 +109,9 @@ func (s *Service) bounded(w http.ResponseWriter, r *http.Request) *body {
 		images:     s.maxImages(r.URL.Path),
 		streamed:   r.URL.Path == inferencev1connect.InferencePredictStreamProcedure,
 		idle:       bodyStall,
+		opened:     time.Now(),
 	}
+	b.many = b.streamed || r.URL.Path == inferencev1connect.InferencePredictBatchProcedure
 	b.limit = maxMessage(b.images)
 	b.left = b.limit
 	b.http1 = r.ProtoMajor == 1
@@ -177,7 +184,7 @@ func (b *body) reserve(single bool) error {
 	}
 	// There has to be room for all of it, which is yet taken as it comes: a length
 	// is easily told.
-	if err := a.roomFor(b.declared); err != nil {
+	if err := a.roomFor(max(0, b.declared), b.many); err != nil {
 		return err
 	}
 	b.reads()
@@ -336,7 +343,7 @@ func (b *body) take(size int64) error {
 func (b *body) borrow(n int64) (loan, error) {
 	a := b.service.admission
 	if !b.streamed {
-		return loan{bytes: n}, a.reserve(n)
+		return loan{bytes: n, streamed: b.many}, a.reserve(n, b.many)
 	}
 	ctx, cancel := context.WithTimeout(b.ctx, b.service.config.Timeout)
 	defer cancel()
@@ -373,7 +380,7 @@ func (b *body) hold(more loan) bool {
 		return false
 	}
 	b.held.bytes += more.bytes
-	b.held.streamed, b.held.spare = b.streamed, b.held.spare || more.spare
+	b.held.streamed, b.held.spare = b.many, b.held.spare || more.spare
 	return true
 }
 
@@ -415,6 +422,10 @@ func (b *body) watch() {
 	if b.streamed && !b.began.IsZero() {
 		wait = min(bodyStall, max(messageTime-time.Since(b.began), time.Millisecond))
 	}
+	b.asked = time.Now()
+	if deadline, ok := b.ctx.Deadline(); ok {
+		wait = min(wait, max(deadline.Sub(b.asked), time.Millisecond))
+	}
 	if b.timer == nil {
 		b.timer = time.AfterFunc(wait, b.interrupt)
 		return
@@ -441,7 +452,7 @@ func (b *body) settle(size int64) {
 	b.readsNoMore()
 	b.unpacked()
 	if over := b.held.bytes - size; over > 0 {
-		b.service.admission.release(loan{bytes: over, streamed: b.streamed})
+		b.service.admission.release(loan{bytes: over, streamed: b.many})
 		b.held.bytes = size
 	}
 }
@@ -482,7 +493,7 @@ func (b *body) end() {
 	}
 	b.drop()
 	if b.admitted {
-		b.service.admission.depart()
+		b.service.admission.depart(b.many)
 		b.admitted = false
 	}
 }
@@ -503,15 +514,31 @@ func (b *body) over() error {
 		errTooManyBytes, b.limit, b.images))
 }
 
+// late fails the body because a Read was interrupted, and says why it was.
 func (b *body) late() error {
-	err := context.DeadlineExceeded
+	now := time.Now()
+	deadline, limited := b.ctx.Deadline()
+	var err error
 	switch {
 	case !b.hold(loan{}):
 		err = errSlow
 	case b.streamed && b.service.admission.draining():
 		err = errDraining
-	case b.streamed && b.began.IsZero() && b.ctx.Err() == nil:
+	case limited && !now.Before(deadline):
+		err = context.DeadlineExceeded
+	case b.streamed && b.ctx.Err() != nil: // on HTTP/1.1, an interrupted Read ends it as well
+		err = b.ctx.Err()
+	case b.streamed && b.began.IsZero():
 		err = deadlineError(fmt.Sprintf("no image came for %v", b.idle))
+	case now.Sub(b.asked) >= bodyStall:
+		err = deadlineError(fmt.Sprintf("no byte of the request's body came for %v", bodyStall))
+	default:
+		// The time that the server, or a stream, gives a whole message.
+		began := b.opened
+		if b.streamed {
+			began = b.began
+		}
+		err = deadlineError(fmt.Sprintf("the request's body came too slowly: %d bytes of it in %v", b.limit-b.left, now.Sub(began).Round(time.Second)))
 	}
 	return b.fail(err)
 }

@@ -105,12 +105,7 @@ func (s *Service) gate(ctx context.Context, spec connect.Spec, peer connect.Peer
 		return ctx, nil
 	}
 	single := spec.StreamType == connect.StreamTypeUnary
-	call.body.ctx = ctx
-	// A body that does not come must not keep a caller past its deadline. The
-	// second more leaves the deadline itself to whoever looks at ctx.
-	if deadline, ok := ctx.Deadline(); ok && single && time.Until(deadline) < s.config.Timeout {
-		call.body.bound((*http.ResponseController).SetReadDeadline, deadline.Add(time.Second))
-	}
+	call.body.ctx = ctx // whose deadline, if it has one, bounds the reading too
 	if err := call.body.admit(single); err != nil {
 		told, _ := tell(call, err)
 		return ctx, told

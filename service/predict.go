@@ -48,15 +48,12 @@ func (s *Service) PredictHandler() http.Handler {
 	return s.observed(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		call := CallFrom(r.Context())
 		call.Procedure, call.Protocol, call.Handled = predictProcedure, "http", true
-		ctx, cancel := context.WithTimeout(r.Context(), s.config.DefaultTimeout)
-		defer cancel()
-
 		p := prediction{service: s, w: w, call: call, accept: accepted(r.Header.Values("Accept"))}
 		body := s.bounded(w, r)
 		defer body.end()
 		r.Body = body
-		if err := p.run(ctx, r); err != nil {
-			p.fail(ctx, err)
+		if err := p.run(r); err != nil {
+			p.fail(r.Context(), err)
 			if call.Reason == "TOO_MANY_BYTES" || call.Reason == "UNSUPPORTED_ENCODING" {
 				// Most clients do not look for an answer before they have sent all. It is
 				// no request in flight any more.
@@ -100,7 +97,7 @@ type oldError struct {
 func (e oldError) Error() string { return e.message }
 func (e oldError) Unwrap() error { return e.err }
 
-func (p *prediction) run(ctx context.Context, r *http.Request) error {
+func (p *prediction) run(r *http.Request) error {
 	mediaType, params, _ := mime.ParseMediaType(r.Header.Get("Content-Type")) // content decides
 	p.old = mediaType == "application/json"
 	if err := p.call.body.admit(true); err != nil {
@@ -135,6 +132,9 @@ func (p *prediction) run(ctx context.Context, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	// As for the RPCs: from when the request has been read.
+	ctx, cancel := context.WithTimeout(r.Context(), p.service.limit(r.Context()))
+	defer cancel()
 	if req.Options, err = queryOptions(options); err != nil {
 		return err
 	}

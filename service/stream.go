@@ -175,7 +175,6 @@ type items struct {
 func (s *Service) items(ctx context.Context) (context.Context, *items) {
 	it := &items{service: s, call: CallFrom(ctx), ctx: ctx}
 	it.call.Handled = true
-	s.admission.streams.Add(1)
 	// The server's time-outs are for single calls. Here they are for each image.
 	it.call.body.bound((*http.ResponseController).SetReadDeadline, time.Time{})
 	it.call.body.bound((*http.ResponseController).SetWriteDeadline, time.Time{})
@@ -196,13 +195,12 @@ func (it *items) end() {
 	it.work.Wait()
 	it.release(it.held.Load())
 	it.call.Images, it.call.Failures = int(it.had.Load()), int(it.failed.Load())
-	it.service.admission.streams.Add(-1)
 }
 
 // release gives back n bytes of a batch.
 func (it *items) release(n int64) {
 	it.held.Add(-n)
-	it.service.admission.release(loan{bytes: n})
+	it.service.admission.release(loan{bytes: n, streamed: true})
 }
 
 // lost tells Config.Observe of the image in the middle of which a stream broke off.
