@@ -4,6 +4,7 @@ import (
 	"container/list"
 	"context"
 	"fmt"
+	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -34,9 +35,13 @@ type admission struct {
 		mu     sync.Mutex
 		bodies map[*body]struct{}
 	}
-	// memory is for decoding and looking, decoded of which is taken.
-	memory  *semaphore.Weighted
-	decoded atomic.Int64
+	// memory is for decoding and looking: maxDecoded bytes, of which decoded are taken.
+	memory     *semaphore.Weighted
+	maxDecoded int64
+	decoded    atomic.Int64
+	// garbage is what has been given back of it and may not have been collected yet.
+	garbage    atomic.Int64
+	collecting sync.Mutex
 	// streams counts the streams and batches among the requests.
 	streams atomic.Int64
 
@@ -66,6 +71,7 @@ func newAdmission(c Config) *admission {
 		inflating:    semaphore.NewWeighted(part),
 		maxInflating: part,
 		memory:       semaphore.NewWeighted(c.MaxInflightBytes),
+		maxDecoded:   c.MaxInflightBytes,
 		drained:      make(chan struct{}),
 		workers:      c.Workers,
 		queue:        c.Queue,
@@ -319,11 +325,29 @@ func (a *admission) enter(ctx context.Context, memory int64, streamed bool) (lea
 		return nil, err
 	}
 	a.decoded.Add(memory)
+	a.collect()
 	return func() {
+		a.garbage.Add(memory)
 		a.decoded.Add(-memory)
 		a.memory.Release(memory)
 		a.free(time.Since(granted))
 	}, nil
+}
+
+// collect collects garbage when the pictures that are done, and those that are
+// worked on, might take more than they may together. The runtime's own pace leaves
+// room for hundreds of small objects, not for a picture of half the memory that
+// there is: by the time the collector runs, the next one is there as well.
+func (a *admission) collect() {
+	a.collecting.Lock()
+	defer a.collecting.Unlock()
+	garbage := a.garbage.Load()
+	if a.decoded.Load()+garbage <= a.maxDecoded {
+		return
+	}
+	runtime.GC()
+	runtime.GC() // a sync.Pool keeps what it has for one more round
+	a.garbage.Add(-garbage)
 }
 
 func (a *admission) slot(ctx context.Context, streamed bool) error {

@@ -150,7 +150,7 @@ func (p *prediction) run(r *http.Request) error {
 		}
 	}
 
-	var picture bytes.Buffer
+	var picture chunks
 	var draw func(image.Image, []face.Face) error
 	if p.accept != jsonType {
 		draw = func(img image.Image, faces []face.Face) error {
@@ -158,21 +158,53 @@ func (p *prediction) run(r *http.Request) error {
 		}
 	}
 	res, err := p.service.infer(ctx, req, draw)
+	if limit := p.service.config.MaxBodyBytes; err == nil && picture.size > limit {
+		err = fmt.Errorf("%w: the marked picture has %d bytes, the limit is %d (--max-body-bytes); %s", photo.ErrTooManyPixels, picture.size, limit, jsonFits)
+	}
 	if err != nil {
 		return err
 	}
 	if draw != nil {
 		// It may wait long for a slow reader, in place of the image that came.
 		req.Reset()
-		if err := p.call.body.exchange(int64(picture.Len())); err != nil {
+		if err := p.call.body.exchange(picture.size); err != nil {
 			return err
 		}
 		p.w.Header().Set("Content-Type", p.accept)
-		_, _ = p.w.Write(picture.Bytes()) // the caller may have left
+		for _, part := range picture.parts {
+			_, _ = p.w.Write(part) // the caller may have left
+		}
 		return nil
 	}
 	p.answer(http.StatusOK, "", res.GetResults())
 	return nil
+}
+
+// chunks keeps what is written to it, in parts: one buffer that grows would take
+// three times as much memory while it does.
+type chunks struct {
+	parts [][]byte
+	size  int64
+}
+
+const chunkSize = 1 << 20
+
+// Write implements io.Writer.
+func (c *chunks) Write(p []byte) (int, error) {
+	n := len(p)
+	c.size += int64(n)
+	for len(p) > 0 {
+		last := len(c.parts) - 1
+		if last < 0 || len(c.parts[last]) == chunkSize {
+			c.parts = append(c.parts, make([]byte, 0, chunkSize))
+			last++
+		}
+		part := c.parts[last]
+		add := min(len(p), chunkSize-len(part))
+		c.parts[last] = append(part, p[:add]...)
+		p = p[add:]
+	}
+	return n, nil
 }
 
 // answer writes {"message", "results"}.

@@ -52,8 +52,8 @@ type Config struct {
 	// MaxPixels bounds width times height of one image.
 	MaxPixels int64
 	// MaxInflightBytes bounds the memory of all images that are being decoded or
-	// looked at, by what decoding them takes at its peak. An image that needs
-	// more than this alone is refused.
+	// looked at, by what decoding them takes at its peak, garbage of images before
+	// them included. An image that needs more than this alone is refused.
 	MaxInflightBytes int64
 	// Workers is how many images are decoded or looked at at once, each on one
 	// core.
@@ -101,9 +101,13 @@ func DefaultConfig() Config {
 	}
 }
 
-// mostWorkers is more than any machine has cores for. Each one takes threads and
-// memory.
-const mostWorkers = 1024
+// What no machine has, and no caller waits for. Sums of limits below these do not
+// overflow.
+const (
+	mostWorkers = 1024 // each takes threads and memory
+	mostBytes   = 1 << 50
+	mostTime    = 365 * 24 * time.Hour
+)
 
 // Validate tells everything that is wrong with c, at once. Its messages name
 // flags of the server, for that is where the values come from.
@@ -125,17 +129,19 @@ func (c Config) Validate() error {
 	check(c.MaxImageBytes >= 1 && c.MaxImageBytes <= most/2, "--max-image-bytes: %d is not between 1 and %d", c.MaxImageBytes, most/2)
 	check(c.MaxBatchBytes >= 1 && c.MaxBatchBytes <= most/2, "--max-batch-bytes: %d is not between 1 and %d", c.MaxBatchBytes, most/2)
 	messages := c.MaxImageBytes <= most/2 && c.MaxBatchBytes <= most/2 // or their size is not the one to tell of
-	check(c.MaxRequests >= 1, "--max-requests: %d is not above 0", c.MaxRequests)
+	check(c.MaxRequests >= 1 && c.MaxRequests <= most, "--max-requests: %d is not between 1 and %d", c.MaxRequests, most)
 	largest := c.largestMessage()
 	check(c.MaxBodyBytes >= largest || !messages, "--max-body-bytes: %d is below %d, the largest message that --max-image-bytes and --max-batch-bytes allow", c.MaxBodyBytes, largest)
+	check(c.MaxBodyBytes <= mostBytes, "--max-body-bytes: %d is above %d", c.MaxBodyBytes, int64(mostBytes))
 	check(c.MaxPixels >= 1 && c.MaxPixels <= most, "--max-pixels: %d is not between 1 and %d", c.MaxPixels, most)
 	check(c.MaxInflightBytes >= 1<<20, "--max-inflight-bytes: %d is below 1MiB, in which no image can be decoded", c.MaxInflightBytes)
+	check(c.MaxInflightBytes <= mostBytes, "--max-inflight-bytes: %d is above %d", c.MaxInflightBytes, int64(mostBytes))
 	check(c.Workers >= 1 && c.Workers <= mostWorkers, "--workers: %d is not between 1 and %d", c.Workers, mostWorkers)
-	check(c.Queue >= 0, "--queue: %d is below 0", c.Queue)
-	check(c.Timeout > 0, "--timeout: %v is not above 0", c.Timeout)
+	check(c.Queue >= 0 && c.Queue <= most, "--queue: %d is not between 0 and %d", c.Queue, most)
+	check(c.Timeout > 0 && c.Timeout <= mostTime, "--timeout: %v is not above 0 and at most %v", c.Timeout, mostTime)
 	check(c.DefaultTimeout > 0, "--default-timeout: %v is not above 0", c.DefaultTimeout)
 	check(c.DefaultTimeout <= c.Timeout || c.Timeout <= 0, "--default-timeout: %v is above --timeout, %v, which no call may exceed: lower the one or raise the other", c.DefaultTimeout, c.Timeout)
-	check(c.StreamIdle > 0, "--stream-idle-timeout: %v is not above 0", c.StreamIdle)
+	check(c.StreamIdle > 0 && c.StreamIdle <= mostTime, "--stream-idle-timeout: %v is not above 0 and at most %v", c.StreamIdle, mostTime)
 	check(c.Logger != nil, "a logger is needed")
 	return errors.Join(errs...)
 }
@@ -209,11 +215,17 @@ func (s *Service) infer(ctx context.Context, req *inferencev1.Image, draw func(i
 	needs := model.Detector.Needs(picture.Width, picture.Height, opts)
 	looked := picture.Reduced(photo.Options{Gray: needs.Gray, Reduce: needs.Reduce})
 	memory := memoryOf(looked)
+	if err := s.checkMemory(picture, "decoding", memory); err != nil {
+		return nil, err
+	}
 	if draw != nil {
 		// All of it once more, in RGBA, and encoded.
 		memory += picture.MemoryBytes + 8*int64(picture.Width)*int64(picture.Height)
+		if err := s.checkMemory(picture, "decoding and marking", memory); err != nil {
+			return nil, fmt.Errorf("%w; %s", err, jsonFits)
+		}
 	}
-	leave, err := s.admission.enter(ctx, min(memory, s.config.MaxInflightBytes), call.streamed)
+	leave, err := s.admission.enter(ctx, memory, call.streamed)
 	call.Queue = time.Since(call.Arrived)
 	if err != nil {
 		return nil, err
@@ -314,7 +326,9 @@ func (s *Service) open(call *Call, req *inferencev1.Image) (*photo.Photo, error)
 		}
 		return nil, fmt.Errorf("%w: %s has %d bytes, this server takes %d", errTooManyBytes, what, n, s.config.MaxImageBytes)
 	}
-	limits := photo.Limits{MaxPixels: s.config.MaxPixels, MaxBytes: s.config.MaxInflightBytes}
+	// The memory that it takes depends on how much of it the model needs: infer looks
+	// at that.
+	limits := photo.Limits{MaxPixels: s.config.MaxPixels}
 	if req.GetPixelFormat() == inferencev1.PixelFormat_PIXEL_FORMAT_ENCODED {
 		p, err := photo.Open(data, limits)
 		if errors.Is(err, photo.ErrUnsupportedFormat) && req.GetWidth() > 0 && req.GetHeight() > 0 {
@@ -328,6 +342,19 @@ func (s *Service) open(call *Call, req *inferencev1.Image) (*photo.Photo, error)
 		return nil, err
 	}
 	return photo.OpenRaw(data, format, int(req.GetWidth()), int(req.GetHeight()), limits)
+}
+
+// jsonFits is the remedy for a picture that is too large to be marked.
+const jsonFits = "it fits when the answer is JSON (Accept: application/json)"
+
+// checkMemory refuses what needs more memory than all images together may take: to
+// wait for it would not help.
+func (s *Service) checkMemory(p *photo.Photo, doing string, memory int64) error {
+	if limit := s.config.MaxInflightBytes; memory > limit {
+		return fmt.Errorf("%w: %s this picture of %d×%d pixels takes up to %d bytes of memory, the limit is %d (--max-inflight-bytes)",
+			photo.ErrTooManyPixels, doing, p.Width, p.Height, memory, limit)
+	}
+	return nil
 }
 
 // memoryOf is what decoding a picture takes at its peak, and a byte a pixel for

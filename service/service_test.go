@@ -823,6 +823,18 @@ func TestConfigIsValidated(t *testing.T) {
 		"--queue":               func(c *service.Config) { c.Queue = -1 },
 		"--timeout":             func(c *service.Config) { c.Timeout = 0 },
 		"--default-timeout":     func(c *service.Config) { c.DefaultTimeout = c.Timeout + 1 },
+		// Sums of these would overflow.
+		"--max-image-bytes: 9223372036854775807":    func(c *service.Config) { c.MaxImageBytes = math.MaxInt64 },
+		"--max-batch-bytes: 9223372036854775807":    func(c *service.Config) { c.MaxBatchBytes = math.MaxInt64 },
+		"--max-body-bytes: 9223372036854775807":     func(c *service.Config) { c.MaxBodyBytes = math.MaxInt64 },
+		"--max-pixels: 9223372036854775807":         func(c *service.Config) { c.MaxPixels = math.MaxInt64 },
+		"--max-inflight-bytes: 9223372036854775807": func(c *service.Config) { c.MaxInflightBytes = math.MaxInt64 },
+		"--max-requests: 9223372036854775807":       func(c *service.Config) { c.MaxRequests = math.MaxInt },
+		"--workers: 9223372036854775807":            func(c *service.Config) { c.Workers = math.MaxInt },
+		"--queue: 9223372036854775807":              func(c *service.Config) { c.Queue = math.MaxInt },
+		"--timeout: 2562047h47m16.854775807s":       func(c *service.Config) { c.Timeout = math.MaxInt64 },
+		"--stream-idle-timeout: 2562047h47m16.8547": func(c *service.Config) { c.StreamIdle = math.MaxInt64 },
+		"--max-body-bytes: -9223372036854775808":    func(c *service.Config) { c.MaxBodyBytes = math.MinInt64 },
 	} {
 		bad := good
 		spoil(&bad)
