@@ -63,7 +63,7 @@ type admission struct {
 }
 
 func newAdmission(c Config) *admission {
-	part := max(c.MaxBodyBytes/2, c.largestMessage())
+	part := max(c.MaxBodyBytes/2, c.LargestMessage())
 	a := &admission{
 		maxRequests:  int64(c.MaxRequests),
 		maxBodyBytes: c.MaxBodyBytes,

@@ -130,7 +130,7 @@ func (c Config) Validate() error {
 	check(c.MaxBatchBytes >= 1 && c.MaxBatchBytes <= most/2, "--max-batch-bytes: %d is not between 1 and %d", c.MaxBatchBytes, most/2)
 	messages := c.MaxImageBytes <= most/2 && c.MaxBatchBytes <= most/2 // or their size is not the one to tell of
 	check(c.MaxRequests >= 1 && c.MaxRequests <= most, "--max-requests: %d is not between 1 and %d", c.MaxRequests, most)
-	largest := c.largestMessage()
+	largest := c.LargestMessage()
 	check(c.MaxBodyBytes >= largest || !messages, "--max-body-bytes: %d is below %d, the largest message that --max-image-bytes and --max-batch-bytes allow", c.MaxBodyBytes, largest)
 	check(c.MaxBodyBytes <= mostBytes, "--max-body-bytes: %d is above %d", c.MaxBodyBytes, int64(mostBytes))
 	check(c.MaxPixels >= 1 && c.MaxPixels <= most, "--max-pixels: %d is not between 1 and %d", c.MaxPixels, most)
@@ -146,8 +146,13 @@ func (c Config) Validate() error {
 	return errors.Join(errs...)
 }
 
-// largestMessage is the size of the largest message of any procedure.
-func (c Config) largestMessage() int64 { return maxMessage(max(c.MaxImageBytes, c.MaxBatchBytes)) }
+// LargestMessage is the size of the largest message of any procedure, by
+// MaxImageBytes and MaxBatchBytes. MaxBodyBytes is not below it.
+func (c Config) LargestMessage() int64 { return maxMessage(max(c.MaxImageBytes, c.MaxBatchBytes)) }
+
+// LargestBatch is the largest MaxBatchBytes with which LargestMessage is no more than
+// message; not below 0.
+func LargestBatch(message int64) int64 { return max(0, (message-maxMessage(0))/4*3) }
 
 // Service answers the Inference service's calls. It is safe for concurrent use.
 type Service struct {

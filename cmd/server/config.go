@@ -64,12 +64,12 @@ type config struct {
 	ModelMirror string   `group:"Models" name:"model-mirror" placeholder:"URL" help:"Where to fetch known models from, as URL/NAME/FILE, instead of from their publishers."`
 
 	MaxImageBytes    byteSize       `group:"Limits" default:"${max_image_bytes}" placeholder:"SIZE" help:"Largest image, as it comes (default ${max_image_bytes}). Messages may be a third larger, so that base64 fits."`
-	MaxBatchBytes    byteSize       `group:"Limits" default:"${max_batch_bytes}" placeholder:"SIZE" help:"All images of a batch together (default ${max_batch_bytes}), of which there may be 100. Each has to keep to --max-image-bytes as well."`
-	MaxRequests      int            `group:"Limits" default:"${max_requests}" placeholder:"N" help:"Requests in flight, open streams among them (default ${max_requests}). What comes beyond is refused as OVERLOADED before its body is read, unless a slow caller can make room."`
-	MaxBodyBytes     byteSize       `group:"Limits" default:"${max_body_bytes}" placeholder:"SIZE" help:"The bodies of all requests in flight together (default ${max_body_bytes}), as they come, of which streams have at most half. What comes beyond is refused as OVERLOADED, unless a slow caller can make room; streams wait."`
-	MaxPixels        int64          `group:"Limits" default:"${max_pixels}" placeholder:"N" help:"Most pixels of one image, width times height (default ${max_pixels})."`
-	MaxInflightBytes byteSize       `group:"Limits" default:"${max_inflight_bytes}" placeholder:"SIZE" help:"Memory for all images being decoded and looked at together (default ${max_inflight_bytes}). Others wait; one that needs more alone is refused, whatever --max-pixels allows."`
-	Workers          int            `group:"Limits" default:"${workers}" placeholder:"N" help:"Images worked on at once (default: the number of cores, here ${workers})."`
+	MaxBatchBytes    *byteSize      `group:"Limits" placeholder:"SIZE" help:"All images of a batch together (default ${max_batch_bytes}), of which there may be 100. Each has to keep to --max-image-bytes as well."`
+	MaxRequests      *int           `group:"Limits" placeholder:"N" help:"Requests in flight, open streams among them (default ${max_requests}). What comes beyond is refused as OVERLOADED before its body is read, unless a slow caller can make room."`
+	MaxBodyBytes     *byteSize      `group:"Limits" placeholder:"SIZE" help:"The bodies of all requests in flight together (default ${max_body_bytes}), as they come, of which streams have at most half. What comes beyond is refused as OVERLOADED, unless a slow caller can make room; streams wait."`
+	MaxPixels        *int64         `group:"Limits" placeholder:"N" help:"Most pixels of one image, width times height (default ${max_pixels})."`
+	MaxInflightBytes *byteSize      `group:"Limits" placeholder:"SIZE" help:"Memory for all images being decoded and looked at together (default ${max_inflight_bytes}). Others wait; one that needs more alone is refused, whatever --max-pixels allows."`
+	Workers          *int           `group:"Limits" placeholder:"N" help:"Images worked on at once (default: the number of cores, or of whole ones in a container's quota, here ${workers})."`
 	Queue            *int           `group:"Limits" placeholder:"N" help:"Images that may wait for a worker (default: 4 for each worker). What comes beyond is refused as OVERLOADED."`
 	Timeout          time.Duration  `group:"Limits" default:"${timeout}" placeholder:"DURATION" help:"Longest that a call may take, whatever its caller allows (default ${timeout})."`
 	DefaultTimeout   *time.Duration `group:"Limits" placeholder:"DURATION" help:"What a call may take whose caller sets no deadline; at most --timeout (default ${default_timeout}, or --timeout if that is less)."`
@@ -85,13 +85,20 @@ type config struct {
 	Version bool `env:"-" help:"Print the version and the models, and exit."`
 
 	proxies proxies // of TrustedProxy
+
+	resources    resources
+	resourcesErr error  // why some of them may be missing
+	limits       limits // what the flags say, and for the others what fits
 }
 
-// parse reads flags and environment. done tells that --help or --version was
-// answered on stdout.
-func parse(args []string, stdout io.Writer) (cfg *config, done bool, err error) {
+// parse reads flags and environment, and below root what this process may use. done
+// tells that --help or --version was answered on stdout.
+func parse(root string, args []string, stdout io.Writer) (cfg *config, done bool, err error) {
 	cfg = &config{}
 	defaults := service.DefaultConfig()
+	cfg.resources, cfg.resourcesErr = readResources(root)
+	cfg.MaxImageBytes = byteSize(defaults.MaxImageBytes)
+	_ = cfg.limit() // what --help tells
 	parser, err := kong.New(cfg,
 		kong.Name("mien"),
 		kong.Description(description),
@@ -102,13 +109,13 @@ func parse(args []string, stdout io.Writer) (cfg *config, done bool, err error) 
 		kong.Vars{
 			"admin_listen":       adminDefault,
 			"max_image_bytes":    byteSize(defaults.MaxImageBytes).String(),
-			"max_batch_bytes":    byteSize(defaults.MaxBatchBytes).String(),
-			"max_requests":       strconv.Itoa(defaults.MaxRequests),
-			"max_body_bytes":     byteSize(defaults.MaxBodyBytes).String(),
+			"max_batch_bytes":    cfg.limits.batch.String(),
+			"max_requests":       strconv.Itoa(cfg.limits.requests),
+			"max_body_bytes":     cfg.limits.body.String(),
 			"stream_idle":        defaults.StreamIdle.String(),
-			"max_pixels":         strconv.FormatInt(defaults.MaxPixels, 10),
-			"max_inflight_bytes": byteSize(defaults.MaxInflightBytes).String(),
-			"workers":            strconv.Itoa(cores),
+			"max_pixels":         strconv.FormatInt(cfg.limits.pixels, 10),
+			"max_inflight_bytes": cfg.limits.inflight.String(),
+			"workers":            strconv.Itoa(cfg.limits.workers),
 			"timeout":            defaults.Timeout.String(),
 			"default_timeout":    defaults.DefaultTimeout.String(),
 			"drain_timeout":      leastDrain.String(),
@@ -203,20 +210,20 @@ func (c *config) service(ctx context.Context, log *slog.Logger, progress io.Writ
 	if len(c.CORSHeader) > 0 && len(c.CORSOrigin) == 0 {
 		fail("--cors-header: it has no effect without --cors-origin, which allows pages to call at all")
 	}
-	if c.DrainDelay < 0 {
-		fail("--drain-delay: %v is below 0; 0s goes without", c.DrainDelay)
+	if c.DrainDelay < 0 || c.DrainDelay > mostTime {
+		fail("--drain-delay: %v is not between 0 and %v; 0s goes without", c.DrainDelay, mostTime)
 	}
-	if c.DrainTimeout != nil && *c.DrainTimeout <= 0 {
-		fail("--drain-timeout: %v is not above 0", *c.DrainTimeout)
+	if c.DrainTimeout != nil && (*c.DrainTimeout <= 0 || *c.DrainTimeout > mostTime) {
+		fail("--drain-timeout: %v is not above 0 and at most %v", *c.DrainTimeout, mostTime)
 	}
-	if c.ConnAge < 0 {
-		fail("--max-connection-age: %v is below 0; 0 leaves connections open", c.ConnAge)
+	if c.ConnAge < 0 || c.ConnAge > mostTime {
+		fail("--max-connection-age: %v is not between 0 and %v; 0 leaves connections open", c.ConnAge, mostTime)
 	}
 	if !slices.Contains([]string{"auto", "text", "json"}, c.LogFormat) {
 		fail("--log-format: %q is none of text, json and auto", c.LogFormat)
 	}
 	environment, err := c.environment()
-	errs = append(errs, err)
+	errs = append(errs, err, c.limit())
 	// Said even if nothing is to be fetched: the next model may be.
 	var models []service.Model
 	if err = c.store().Validate(); err != nil {
@@ -229,19 +236,19 @@ func (c *config) service(ctx context.Context, log *slog.Logger, progress io.Writ
 	s := service.Config{
 		Models:           models,
 		MaxImageBytes:    int64(c.MaxImageBytes),
-		MaxBatchBytes:    int64(c.MaxBatchBytes),
-		MaxRequests:      c.MaxRequests,
-		MaxBodyBytes:     int64(c.MaxBodyBytes),
-		MaxPixels:        c.MaxPixels,
-		MaxInflightBytes: int64(c.MaxInflightBytes),
-		Workers:          c.Workers,
+		MaxBatchBytes:    int64(c.limits.batch),
+		MaxRequests:      c.limits.requests,
+		MaxBodyBytes:     int64(c.limits.body),
+		MaxPixels:        c.limits.pixels,
+		MaxInflightBytes: int64(c.limits.inflight),
+		Workers:          c.limits.workers,
 		Timeout:          c.Timeout,
 		Environment:      environment,
 		Logger:           log,
 	}
 	// What is not said follows from what is. Where that is wrong, it alone is told.
 	defaults := service.DefaultConfig()
-	s.Queue = or(c.Queue, max(0, 4*c.Workers))
+	s.Queue = or(c.Queue, max(0, 4*c.limits.workers))
 	s.DefaultTimeout = or(c.DefaultTimeout, defaults.DefaultTimeout)
 	if c.DefaultTimeout == nil && c.Timeout > 0 {
 		s.DefaultTimeout = min(s.DefaultTimeout, c.Timeout)
@@ -266,6 +273,9 @@ func or[T any](flag *T, otherwise T) T {
 func (c *config) drainTimeout() time.Duration {
 	return or(c.DrainTimeout, max(leastDrain, c.Timeout+5*time.Second))
 }
+
+// mostTime is a year: what is longer is a mistake, and may overflow.
+const mostTime = 365 * 24 * time.Hour
 
 // leastDrain is how long they may take at least.
 const leastDrain = 35 * time.Second
@@ -365,7 +375,7 @@ func (c *config) model(ctx context.Context, name, path string, named bool, log *
 		return nil, fmt.Errorf("%q: write it as NAME=PATH", name+"="+path)
 	}
 	if name == embedded && !named {
-		return pigo.New(c.Workers)
+		return pigo.New(c.limits.workers)
 	}
 	if name == reference && !named {
 		return pigo.NewReference()
@@ -388,7 +398,7 @@ func (c *config) model(ctx context.Context, name, path string, named bool, log *
 			return nil, err
 		}
 	}
-	return onnx.Open(path, library, c.Workers)
+	return onnx.Open(path, library, c.limits.workers)
 }
 
 // environment understands the names in any case, as the system that Mien

@@ -39,7 +39,7 @@ func main() {
 // run is the whole program: it returns the exit code, 0 after an orderly stop, 1
 // when something failed, 2 when the configuration is wrong.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	cfg, done, err := parse(args, stdout)
+	cfg, done, err := parse("/", args, stdout)
 	if done {
 		return 0
 	}
@@ -73,14 +73,15 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	}
 	// Or the collector would let the heap grow to twice what is in use.
 	if os.Getenv("GOMEMLIMIT") == "" {
-		debug.SetMemoryLimit(svcConfig.MaxInflightBytes + svcConfig.MaxBodyBytes + memoryHeadroom)
+		debug.SetMemoryLimit(cfg.limits.heap)
 	}
+	cfg.logLimits(log)
 	// Workers keep their cores busy for milliseconds on end. With threads beyond
 	// theirs the system lets what is short go first: reading, answering, and above
 	// all refusing, which would wait behind them otherwise. docs/performance.md has
 	// what that does under load.
 	if !chosenProcs(os.Getenv("GOMAXPROCS")) {
-		runtime.GOMAXPROCS(max(cores, cfg.Workers+max(2, cfg.Workers/4)))
+		runtime.GOMAXPROCS(max(cores, svcConfig.Workers+max(2, svcConfig.Workers/4)))
 	}
 	in := &front{log: log, proxies: cfg.proxies, metrics: newMetrics()}
 	if in.tracing, err = newTracing(ctx, log); err != nil {
@@ -218,7 +219,7 @@ func serve(ctx context.Context, terminated <-chan os.Signal, cfg *config, svc *s
 	if admin != nil {
 		log.Info("admin", "metrics", url(admin.Addr(), false)+"/metrics", "profiles", url(admin.Addr(), false)+"/debug/pprof/")
 	}
-	log.Info("ready", "version", version, "models", svc.Models(), "workers", cfg.Workers,
+	log.Info("ready", "version", version, "models", svc.Models(), "workers", cfg.limits.workers,
 		"self_test_ms", milliseconds(time.Since(started)))
 
 	select {
@@ -275,9 +276,6 @@ func shutdown(ctx context.Context, hurry <-chan os.Signal, server *http.Server, 
 }
 
 const (
-	// memoryHeadroom is for all but the pictures and the bodies: the process, and
-	// messages while they are unpacked.
-	memoryHeadroom = 256 << 20
 	maxHeaderBytes = 64 << 10
 	bodyTimeout    = time.Minute
 )

@@ -971,7 +971,7 @@ func TestEnvironment(t *testing.T) {
 	} {
 		t.Setenv(k, v)
 	}
-	cfg, done, err := parse([]string{"--workers", "5"}, io.Discard)
+	cfg, done, err := parse("/", []string{"--workers", "5"}, io.Discard)
 	if err != nil || done {
 		t.Fatal(err)
 	}
@@ -996,7 +996,7 @@ func TestTimesFollow(t *testing.T) {
 		{[]string{"--timeout=10m"}, 10 * time.Second, 10 * time.Minute, 10*time.Minute + 5*time.Second},
 		{[]string{"--timeout=10m", "--default-timeout=8m", "--stream-idle-timeout=1m", "--drain-timeout=2s"}, 8 * time.Minute, time.Minute, 2 * time.Second},
 	} {
-		cfg, _, err := parse(c.args, io.Discard)
+		cfg, _, err := parse("/", c.args, io.Discard)
 		if err != nil {
 			t.Fatal(err)
 		}

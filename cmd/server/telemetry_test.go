@@ -224,7 +224,7 @@ func TestAdminAddress(t *testing.T) {
 	} {
 		t.Run(fmt.Sprint(c.args, c.env), func(t *testing.T) {
 			t.Setenv("MIEN_ADMIN_LISTEN", c.env)
-			cfg, _, err := parse(c.args, io.Discard)
+			cfg, _, err := parse("/", c.args, io.Discard)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -1,0 +1,186 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/prometheus/procfs"
+)
+
+// resources is what this process may use of its machine.
+type resources struct {
+	// memory is in bytes, 0 when it is not known. memoryFrom says what sets it.
+	memory     int64
+	memoryFrom string
+	// cpus is a quota in cores, 0 when there is none. cpusFrom says what sets it.
+	cpus     float64
+	cpusFrom string
+}
+
+// readResources reads the limits of this process's cgroups (version 1, 2 or both),
+// and the machine's memory where there is none below it. root is where the files are,
+// "/" but in tests. What could be read is returned with an error too.
+//
+// A limit of any cgroup around the process counts, as far as they can be seen.
+// https://docs.kernel.org/admin-guide/cgroup-v2.html describes the files, and
+// admin-guide/cgroup-v1/memory.html and scheduler/sched-bwc.html the old ones.
+func readResources(root string) (resources, error) {
+	var r resources
+	proc, err := procfs.NewFS(filepath.Join(root, "proc"))
+	if err != nil {
+		return r, err
+	}
+	if m, err := proc.Meminfo(); err == nil && m.MemTotalBytes != nil {
+		r.setMemory(*m.MemTotalBytes, "machine")
+	}
+	self, err := proc.Self()
+	if err != nil {
+		return r, err
+	}
+	groups, err := self.Cgroups()
+	if err != nil {
+		return r, err
+	}
+	mounts, err := self.MountInfo()
+	if err != nil {
+		return r, err
+	}
+	var errs []error
+	for _, dir := range cgroupsAround(root, "memory", groups, mounts) {
+		for _, file := range []string{"memory.max", "memory.high", "memory.limit_in_bytes"} {
+			value, err := firstLine(dir, file)
+			if value != "" && value != "max" {
+				var limit uint64
+				limit, err = strconv.ParseUint(value, 10, 64)
+				if err == nil {
+					r.setMemory(limit, "cgroup "+file)
+				}
+			}
+			errs = append(errs, err)
+		}
+		// Of version 1, with the limits of cgroups around those that can be seen.
+		limit, err := hierarchicalLimit(dir)
+		errs = append(errs, err)
+		r.setMemory(limit, "cgroup hierarchical_memory_limit")
+	}
+	for _, dir := range cgroupsAround(root, "cpu", groups, mounts) {
+		both, err := firstLine(dir, "cpu.max")
+		errs = append(errs, err)
+		quota, err := firstLine(dir, "cpu.cfs_quota_us")
+		errs = append(errs, err)
+		period, err := firstLine(dir, "cpu.cfs_period_us")
+		errs = append(errs, err,
+			r.setCPUs(strings.Fields(both), "cgroup cpu.max"),
+			r.setCPUs(strings.Fields(quota+" "+period), "cgroup cpu.cfs_quota_us"))
+	}
+	return r, errors.Join(errs...)
+}
+
+// setMemory takes a limit over when it is the lowest so far.
+func (r *resources) setMemory(limit uint64, from string) {
+	if limit > 0 && limit < math.MaxInt64 && (r.memory == 0 || int64(limit) < r.memory) {
+		r.memory, r.memoryFrom = int64(limit), from
+	}
+}
+
+// setCPUs takes a quota and its period over, when that is the lowest so far.
+func (r *resources) setCPUs(fields []string, from string) error {
+	if len(fields) < 2 || fields[0] == "max" || fields[0] == "-1" {
+		return nil
+	}
+	quota, err := strconv.ParseUint(fields[0], 10, 63)
+	if err != nil {
+		return fmt.Errorf("%s: %w", from, err)
+	}
+	period, err := strconv.ParseUint(fields[1], 10, 63)
+	if err != nil {
+		return fmt.Errorf("%s: %w", from, err)
+	}
+	if cpus := float64(quota) / float64(period); cpus > 0 && period > 0 && (r.cpus == 0 || cpus < r.cpus) {
+		r.cpus, r.cpusFrom = cpus, from
+	}
+	return nil
+}
+
+// workers is how many cores there are for images, of those that Go runs on: a core
+// of which the quota has only a part would be taken from the others.
+func (r resources) workers(procs int) int {
+	if r.cpus == 0 {
+		return procs
+	}
+	return max(1, min(procs, int(r.cpus)))
+}
+
+// cgroupsAround returns the directories of the process's cgroup of that controller
+// and of all around it, as far as they are mounted. Where nothing is mounted that
+// the cgroup is in, that is the mount point: in a container, the cgroup's own files
+// are often there, whatever its path says.
+func cgroupsAround(root, controller string, groups []procfs.Cgroup, mounts []*procfs.MountInfo) []string {
+	var path string
+	isMount := func(m *procfs.MountInfo) bool { return m.FSType == "cgroup2" }
+	for _, g := range groups {
+		if slices.Contains(g.Controllers, controller) { // in version 1, also of a system that has both
+			path = g.Path
+			isMount = func(m *procfs.MountInfo) bool {
+				_, ok := m.SuperOptions[controller]
+				return m.FSType == "cgroup" && ok
+			}
+			break
+		}
+		if g.HierarchyID == 0 {
+			path = g.Path
+		}
+	}
+	var dirs, points []string
+	for _, m := range mounts {
+		if !isMount(m) {
+			continue
+		}
+		point := filepath.Join(root, m.MountPoint)
+		points = append(points, point)
+		rel, err := filepath.Rel(m.Root, path)
+		if err != nil || !filepath.IsLocal(rel) {
+			continue
+		}
+		dir := filepath.Join(point, rel)
+		for ; dir != point; dir = filepath.Dir(dir) {
+			dirs = append(dirs, dir)
+		}
+		dirs = append(dirs, point)
+	}
+	if dirs == nil {
+		return points
+	}
+	return dirs
+}
+
+// firstLine returns the first line of a file, and nothing where there is none.
+func firstLine(dir, file string) (string, error) {
+	data, err := os.ReadFile(filepath.Join(dir, file))
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	}
+	line, _, _ := strings.Cut(string(data), "\n")
+	return strings.TrimSpace(line), err
+}
+
+// hierarchicalLimit returns what memory.stat says of it, 0 when it says nothing.
+func hierarchicalLimit(dir string) (uint64, error) {
+	data, err := os.ReadFile(filepath.Join(dir, "memory.stat"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, nil
+	}
+	for line := range strings.Lines(string(data)) {
+		if value, ok := strings.CutPrefix(line, "hierarchical_memory_limit "); ok {
+			return strconv.ParseUint(strings.TrimSpace(value), 10, 64)
+		}
+	}
+	return 0, err
+}
