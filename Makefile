@@ -58,7 +58,7 @@ $(BIN)/$(library): tools/onnxruntime/package-lock.json
 	rm -rf tools/onnxruntime/node_modules
 
 .PHONY: test
-test: setup lint vulncheck check-generated check-contract unit memory accuracy soak-test bench-test e2e ## Set up and pass all tests.
+test: setup lint vulncheck check-generated check-contract unit memory accuracy soak-test container-test bench-test e2e ## Set up and pass all tests.
 
 .PHONY: setup
 setup: ## Install what the tests need: Debian packages, npm packages, jars.
@@ -86,6 +86,12 @@ accuracy: onnxruntime ## Test what the docs say of the models' accuracy, on ../s
 .PHONY: soak-test
 soak-test:
 	go test $(PATIENCE) -count=1 -run '^TestSoak' ./cmd/server
+
+# And this, which needs root to make memory cgroups. Where there can be none it is
+# skipped, unless TEST_REQUIRE_CGROUP is set, as CI has it.
+.PHONY: container-test
+container-test: ## Test a default server in small containers, against the worst pictures.
+	go test $(PATIENCE) -count=1 -run '^TestContainer' ./cmd/server
 
 .PHONY: bench-test
 bench-test: onnxruntime ## Test the evaluation and the load tool, on a few photographs.

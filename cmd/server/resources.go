@@ -163,7 +163,7 @@ func cgroupsAround(root, controller string, groups []procfs.Cgroup, mounts []*pr
 
 // firstLine returns the first line of a file, and nothing where there is none.
 func firstLine(dir, file string) (string, error) {
-	data, err := os.ReadFile(filepath.Join(dir, file))
+	data, err := fs.ReadFile(os.DirFS(dir), file)
 	if errors.Is(err, fs.ErrNotExist) {
 		return "", nil
 	}
@@ -173,7 +173,7 @@ func firstLine(dir, file string) (string, error) {
 
 // hierarchicalLimit returns what memory.stat says of it, 0 when it says nothing.
 func hierarchicalLimit(dir string) (uint64, error) {
-	data, err := os.ReadFile(filepath.Join(dir, "memory.stat"))
+	data, err := fs.ReadFile(os.DirFS(dir), "memory.stat")
 	if errors.Is(err, fs.ErrNotExist) {
 		return 0, nil
 	}

@@ -33,9 +33,10 @@ const asProgram = "TEST_AS_PROGRAM"
 
 // process is the server in a process of its own.
 type process struct {
-	url   string
-	admin string // its metrics, if it has any
-	cmd   *exec.Cmd
+	url    string
+	admin  string         // its metrics, if it has any
+	limits map[string]any // the line that tells them
+	cmd    *exec.Cmd
 	// ended is closed when it has ended; then log is what it wrote.
 	ended chan struct{}
 	log   []map[string]any
@@ -43,8 +44,15 @@ type process struct {
 
 func startProcess(t *testing.T, args ...string) *process {
 	t.Helper()
+	return startCommand(t, append([]string{os.Args[0]}, args...)...)
+}
+
+// startCommand starts the server by a command that ends with its name, and
+// arguments for it.
+func startCommand(t *testing.T, command ...string) *process {
+	t.Helper()
 	p := &process{ended: make(chan struct{})}
-	p.cmd = exec.Command(os.Args[0], append([]string{"--listen", "127.0.0.1:0", "--log-format", "json"}, args...)...)
+	p.cmd = exec.Command(command[0], append(command[1:], "--listen", "127.0.0.1:0", "--log-format", "json")...)
 	p.cmd.Env = append(os.Environ(), asProgram+"=1")
 	stderr, err := p.cmd.StderrPipe()
 	if err != nil {
@@ -63,7 +71,10 @@ func startProcess(t *testing.T, args ...string) *process {
 				line["text"] = lines.Text()
 			}
 			p.log = append(p.log, line)
-			if line["msg"] == "ready" {
+			switch line["msg"] {
+			case "limits":
+				p.limits = line
+			case "ready":
 				url <- p.url
 			}
 			if u, ok := line["url"].(string); ok {

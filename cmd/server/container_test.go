@@ -1,0 +1,308 @@
+package main
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/dustin/go-humanize"
+
+	"github.com/mienproject/mien/service"
+)
+
+// requireCgroup makes tests fail that cannot make a cgroup, instead of skipping them.
+const requireCgroup = "TEST_REQUIRE_CGROUP"
+
+// cgroup is a memory cgroup of a test.
+type cgroup struct {
+	dir     string
+	version int
+}
+
+// newCgroup makes a cgroup that may have that many bytes. The test is skipped where
+// there can be none.
+func newCgroup(t *testing.T, memory int64) *cgroup {
+	t.Helper()
+	g, err := makeCgroup(memory)
+	if err == nil {
+		t.Cleanup(func() {
+			if err := os.Remove(g.dir); err != nil {
+				t.Error(err)
+			}
+		})
+		return g
+	}
+	if os.Getenv(requireCgroup) != "" {
+		t.Fatalf("%s is set, and there can be no memory cgroup: %v", requireCgroup, err)
+	}
+	t.Skipf("needs root, and a file system of cgroups that can be written: %v", err)
+	return nil
+}
+
+func makeCgroup(memory int64) (*cgroup, error) {
+	const root = "/sys/fs/cgroup"
+	g := &cgroup{version: 1, dir: filepath.Join(root, "memory")}
+	limits := []string{"memory.limit_in_bytes", "memory.memsw.limit_in_bytes"} // without swap
+	if _, err := os.Stat(filepath.Join(root, "cgroup.controllers")); err == nil {
+		g = &cgroup{version: 2, dir: root}
+		limits = []string{"memory.max"}
+		if err := os.WriteFile(filepath.Join(root, "cgroup.subtree_control"), []byte("+memory"), 0); err != nil {
+			return nil, err
+		}
+	}
+	g.dir = filepath.Join(g.dir, fmt.Sprint("mien-test-", os.Getpid()))
+	if err := os.Mkdir(g.dir, 0o755); err != nil {
+		return nil, err
+	}
+	for _, file := range limits {
+		err := os.WriteFile(filepath.Join(g.dir, file), []byte(strconv.FormatInt(memory, 10)), 0)
+		if err != nil && !strings.Contains(file, "memsw") { // not every kernel counts swap
+			return nil, errors.Join(err, os.Remove(g.dir))
+		}
+	}
+	return g, nil
+}
+
+// command is this program, in the cgroup, with args.
+func (g *cgroup) command(args ...string) []string {
+	return append([]string{"sh", "-c", `echo $$ > "$0"/cgroup.procs && exec "$@"`, g.dir, os.Args[0]}, args...)
+}
+
+// kills is how many processes of the cgroup the kernel has killed.
+func (g *cgroup) kills(t *testing.T) int {
+	t.Helper()
+	file := map[int]string{1: "memory.oom_control", 2: "memory.events"}[g.version]
+	data := readFile(t, filepath.Join(g.dir, file))
+	for line := range strings.Lines(string(data)) {
+		if n, ok := strings.CutPrefix(line, "oom_kill "); ok {
+			kills, err := strconv.Atoi(strings.TrimSpace(n))
+			if err != nil {
+				t.Fatal(err)
+			}
+			return kills
+		}
+	}
+	t.Fatalf("%s does not count kills: %s", file, data)
+	return 0
+}
+
+// peak is the most that the cgroup has had since the last call, or ever where the
+// kernel does not forget.
+func (g *cgroup) peak(t *testing.T) int64 {
+	t.Helper()
+	file := filepath.Join(g.dir, map[int]string{1: "memory.max_usage_in_bytes", 2: "memory.peak"}[g.version])
+	data, err := os.ReadFile(file)
+	if errors.Is(err, os.ErrNotExist) { // before Linux 5.19
+		return 0
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, err := strconv.ParseInt(strings.TrimSpace(string(data)), 10, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if g.version == 1 {
+		if err := os.WriteFile(file, []byte("0"), 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return n
+}
+
+// TestContainer: a default server in the memory cgroup of a small container is not
+// killed, whatever comes: the worst pictures of each format, as large as fit and
+// larger, many at once, with large messages beside them. Each is answered or refused
+// with its reason.
+func TestContainer(t *testing.T) {
+	if raceDetector || testing.Short() {
+		t.Skip("the race detector takes several times as much memory: make container-test runs it")
+	}
+	large := map[string][]byte{}
+	for _, w := range worst {
+		large[w.name] = w.make(8000)
+	}
+	for _, mib := range []int64{256, 512, 1024} {
+		t.Run(fmt.Sprint(mib, "MiB"), func(t *testing.T) {
+			g := newCgroup(t, mib<<20)
+			// None of the limits of memory is set; of those of time, so that a slow machine
+			// answers what it takes on.
+			p := startCommand(t, g.command("--admin-listen", "", "--timeout", "10m", "--default-timeout", "10m")...)
+			said := func(key string) string { return fmt.Sprint(p.limits[key]) }
+			if said("memory") != byteSize(mib<<20).String() || !strings.HasPrefix(said("memory_from"), "cgroup ") {
+				t.Errorf("%v", p.limits)
+			}
+			inflight, err := humanize.ParseBytes(said("max_inflight_bytes"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			c := &crowd{t: t, p: p, g: g, client: httpClient(t, 1, nil)}
+			t.Logf("%v; %d MiB at the start", p.limits, g.peak(t)>>20)
+
+			largest := map[string][]byte{}
+			for _, w := range worst {
+				largest[w.name] = largestWithin(t, w.make, int64(inflight))
+				c.say(w.name+", as large as fits", c.send(6, "/predict", nil, largest[w.name]))
+				if got := c.got["200 "]; got == 0 {
+					t.Errorf("%s: none was answered: %v", w.name, c.got)
+				}
+				c.say(w.name+", 64 megapixels", c.send(6, "/predict", nil, large[w.name]))
+			}
+			c.say("marked", c.send(6, "/predict", map[string]string{"Accept": "image/png"}, pngOf(1024, 8, 6, 4096, false)))
+			for _, file := range hostile(t) {
+				c.say(filepath.Base(file), c.send(6, "/predict", nil, readFile(t, file)))
+			}
+			// All of it together, and messages of the largest size that is allowed.
+			var all []func()
+			for _, data := range largest {
+				all = append(all, c.send(2, "/predict", nil, data), c.send(2, "/inference.v1.Inference/Predict", jsonHeader, jsonOf(data)))
+			}
+			junk := make([]byte, 16<<20)
+			copy(junk, "\xff\xd8\xff\xe0")
+			all = append(all,
+				c.send(8, "/inference.v1.Inference/Predict", jsonHeader, jsonOf(junk)),
+				c.send(4, "/inference.v1.Inference/Predict", jsonHeader, jsonOf(junk[:4<<20])),
+				c.send(4, "/predict", nil, junk))
+			c.say("all together", all...)
+
+			sample := c.post("/predict", nil, readFile(t, samplePath))
+			if sample != "200 " {
+				t.Errorf("a neighbor, afterwards: %s", sample)
+			}
+		})
+	}
+}
+
+// TestContainerTooSmall: a default server does not start where it could only be killed.
+func TestContainerTooSmall(t *testing.T) {
+	if raceDetector {
+		t.Skip("the race detector takes several times as much memory: make container-test runs it")
+	}
+	g := newCgroup(t, 64<<20)
+	args := g.command("--listen", "127.0.0.1:0", "--admin-listen", "")
+	cmd := exec.CommandContext(t.Context(), args[0], args[1:]...)
+	cmd.Env = append(os.Environ(), asProgram+"=1")
+	out, _ := cmd.CombinedOutput() // the exit code tells
+	if code := cmd.ProcessState.ExitCode(); code != 2 || !strings.Contains(string(out), "64MiB of memory (cgroup ") || !strings.Contains(string(out), "allow it 176MiB") {
+		t.Errorf("exit code %d: %s", code, out)
+	}
+}
+
+// crowd sends much at once to a server in a cgroup.
+type crowd struct {
+	t      *testing.T
+	p      *process
+	g      *cgroup
+	client *http.Client
+
+	mu  sync.Mutex
+	got map[string]int // of the last call of say: statuses and reasons
+}
+
+var jsonHeader = map[string]string{"Content-Type": "application/json"}
+
+func jsonOf(data []byte) []byte {
+	return []byte(`{"rawData": "` + base64.StdEncoding.EncodeToString(data) + `"}`)
+}
+
+// send returns a function that posts the same body n times at once.
+func (c *crowd) send(n int, path string, header map[string]string, body []byte) func() {
+	return func() {
+		var all sync.WaitGroup
+		for range n {
+			all.Go(func() {
+				got := c.post(path, header, body)
+				c.mu.Lock()
+				defer c.mu.Unlock()
+				c.got[got]++
+			})
+		}
+		all.Wait()
+	}
+}
+
+// post returns the status and the reason, if there is one.
+func (c *crowd) post(path string, header map[string]string, body []byte) string {
+	req, err := http.NewRequestWithContext(c.t.Context(), http.MethodPost, c.p.url+path, bytes.NewReader(body))
+	if err != nil {
+		return err.Error()
+	}
+	for key, value := range header {
+		req.Header.Set(key, value)
+	}
+	res, err := c.client.Do(req)
+	if err != nil {
+		return err.Error()
+	}
+	defer res.Body.Close()
+	answer, err := io.ReadAll(res.Body)
+	if err != nil {
+		return err.Error()
+	}
+	reason := res.Header.Get(service.ReasonHeader)
+	var told struct {
+		Details []struct {
+			Debug struct{ Reason string }
+		}
+	}
+	if json.Unmarshal(answer, &told) == nil && len(told.Details) > 0 {
+		reason = told.Details[0].Debug.Reason
+	}
+	return fmt.Sprint(res.StatusCode, " ", reason)
+}
+
+// say does all at once, and says what came of it.
+func (c *crowd) say(what string, all ...func()) {
+	c.t.Helper()
+	c.got = map[string]int{}
+	began := time.Now()
+	var group sync.WaitGroup
+	for _, do := range all {
+		group.Go(do)
+	}
+	group.Wait()
+	c.t.Logf("%-50s %5.1f s, at most %4d MiB: %v", what, time.Since(began).Seconds(), c.g.peak(c.t)>>20, c.got)
+	for _, got := range slices.Sorted(maps.Keys(c.got)) {
+		switch got {
+		case "200 ", "400 TOO_MANY_PIXELS", "400 CORRUPT_IMAGE", "503 OVERLOADED", "415 UNSUPPORTED_FORMAT":
+		default:
+			c.t.Errorf("%s: %d × %s", what, c.got[got], got)
+		}
+	}
+	if kills := c.g.kills(c.t); kills > 0 {
+		c.t.Fatalf("%s: the server was killed", what)
+	}
+	select {
+	case <-c.p.ended:
+		c.t.Fatalf("%s: the server has ended: %v", what, c.p.log)
+	default:
+	}
+}
+
+// hostile are other people's worst, where they are there.
+func hostile(t *testing.T) []string {
+	t.Helper()
+	files, err := filepath.Glob("../../../shared/cases/hostile/*.*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	files = slices.DeleteFunc(files, func(f string) bool { return strings.HasSuffix(f, ".py") })
+	if len(files) == 0 {
+		t.Log("without ../shared/cases/hostile, which is not there")
+	}
+	return files
+}

@@ -1,0 +1,205 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"log/slog"
+	"math"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/mienproject/mien/service"
+)
+
+// machineOf is the root of the files of a container with that much memory and that
+// quota.
+func machineOf(t *testing.T, memory int64, quota string) (root string) {
+	t.Helper()
+	root = recorded(t, "v2-docker")
+	for file, content := range map[string]string{"memory.max": fmt.Sprint(memory), "cpu.max": quota + " 100000"} {
+		if err := os.WriteFile(filepath.Join(root, "sys/fs/cgroup", file), []byte(content+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// More than any of the tests gives a container.
+	if err := os.WriteFile(filepath.Join(root, "proc/meminfo"), []byte("MemTotal: 67108864 kB\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return root
+}
+
+// TestLimitsFollow: the defaults are what fits into what the process may use, and
+// what flags say stays.
+func TestLimitsFollow(t *testing.T) {
+	t.Setenv("GOMAXPROCS", "")
+	const mib = 1 << 20
+	for _, c := range []struct {
+		memory int64 // MiB
+		quota  string
+		args   []string
+		want   limits // the fields that are not 0
+		warn   bool
+	}{
+		{memory: 176, quota: "50000", want: limits{workers: 1, requests: 88, batch: 16 * mib, inflight: 27 * mib, pixels: 27 * mib}},
+		{memory: 256, quota: "100000", want: limits{workers: 1, requests: 128, batch: 16 * mib, inflight: 92 * mib, pixels: 64_000_000, heap: 229 * mib}},
+		{memory: 512, quota: "150000", want: limits{workers: 1, requests: 256, batch: 29 * mib, inflight: 233 * mib, heap: 460 * mib}},
+		{memory: 1024, quota: "max", want: limits{workers: cores, requests: 512, batch: 60 * mib, inflight: 485 * mib, heap: 920 * mib}},
+		// There is more than the defaults ask for.
+		{memory: 8192, quota: "max", want: limits{requests: 1024, batch: 64 * mib, body: 512 * mib, inflight: 1024 * mib, pixels: 64_000_000, heap: 3264 * mib}},
+		// What a flag sets, others make room for.
+		{memory: 512, quota: "max", args: []string{"--max-inflight-bytes=100MiB"}, want: limits{inflight: 100 * mib, batch: 29 * mib}},
+		{memory: 512, quota: "max", args: []string{"--max-body-bytes=60MiB"}, want: limits{body: 60 * mib, batch: 44 * mib, inflight: 148 * mib}},
+		{memory: 512, quota: "max", args: []string{"--max-batch-bytes=40MiB"}, want: limits{batch: 40 * mib, inflight: 175 * mib}},
+		{memory: 512, quota: "max", args: []string{"--max-image-bytes=40MiB"}, want: limits{batch: 40 * mib, inflight: 175 * mib}},
+		{memory: 512, quota: "max", args: []string{"--max-pixels=100000000", "--max-requests=10", "--workers=7"}, want: limits{pixels: 100_000_000, requests: 10, workers: 7}},
+		// Flags win, and together they may be too much.
+		{
+			memory: 512, quota: "max", args: []string{"--max-inflight-bytes=1GiB", "--max-body-bytes=512MiB"},
+			want: limits{inflight: 1024 * mib, body: 512 * mib, batch: 64 * mib, heap: 460 * mib}, warn: true,
+		},
+		{memory: 64, quota: "max", args: []string{"--max-inflight-bytes=16MiB"}, want: limits{inflight: 16 * mib}, warn: true},
+	} {
+		t.Run(fmt.Sprintf("%d MiB %s %v", c.memory, c.quota, c.args), func(t *testing.T) {
+			cfg, _, err := parse(machineOf(t, c.memory<<20, c.quota), c.args, io.Discard)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var told bytes.Buffer
+			log := slog.New(slog.NewTextHandler(&told, nil))
+			got, err := cfg.service(t.Context(), log, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			l := cfg.limits
+			for name, v := range map[string][2]int64{
+				"workers": {int64(c.want.workers), int64(l.workers)}, "requests": {int64(c.want.requests), int64(l.requests)},
+				"batch": {int64(c.want.batch), int64(l.batch)}, "body": {int64(c.want.body), int64(l.body)},
+				"inflight": {int64(c.want.inflight), int64(l.inflight)}, "pixels": {c.want.pixels, l.pixels}, "heap": {c.want.heap >> 20, l.heap >> 20},
+			} {
+				if v[0] != 0 && v[0] != v[1] {
+					t.Errorf("%s: %d, want %d", name, v[1], v[0])
+				}
+			}
+			if got.MaxInflightBytes != int64(l.inflight) || got.MaxBodyBytes != int64(l.body) || got.MaxBatchBytes != int64(l.batch) ||
+				got.MaxPixels != l.pixels || got.MaxRequests != l.requests || got.Workers != l.workers || got.Queue != 4*l.workers {
+				t.Errorf("%+v is not %+v", got, l)
+			}
+			if _, err := service.New(got); err != nil {
+				t.Error(err)
+			}
+			cfg.logLimits(log)
+			for _, text := range []string{"msg=limits", fmt.Sprintf("memory=%dMiB", c.memory), `memory_from="cgroup memory.max"`, "max_inflight_bytes=" + l.inflight.String()} {
+				if c.memory < 1024 && !strings.Contains(told.String(), text) {
+					t.Errorf("the log does not tell %q: %s", text, told.String())
+				}
+			}
+			if warned := strings.Contains(told.String(), "it may be killed"); warned != c.warn {
+				t.Errorf("warned: %v, want %v: %s", warned, c.warn, told.String())
+			}
+		})
+	}
+}
+
+// TestLimitsFit: whatever the memory, all limits together keep to it, or the start
+// is refused.
+func TestLimitsFit(t *testing.T) {
+	cfg := &config{MaxImageBytes: 16 << 20}
+	for memory := int64(1); memory < 1<<50; memory += 1 + memory/7 {
+		l, left := cfg.derive(memory, 4)
+		if left >= minInflight && (l.memory > memory || l.heap > l.memory || int64(l.inflight) < minInflight) {
+			t.Errorf("%d bytes: %+v", memory, l)
+		}
+	}
+	// Nobody knows how much there is.
+	if l, _ := cfg.derive(0, 4); int64(l.inflight) != service.DefaultConfig().MaxInflightBytes || l.heap != l.memory {
+		t.Errorf("%+v", l)
+	}
+	// No sum overflows, whatever flags say, which is refused a little later.
+	for _, n := range []int64{math.MinInt64, -1, 0, math.MaxInt64} {
+		size, requests, workers := byteSize(n), int(n), int(n)
+		cfg := &config{MaxImageBytes: size, MaxBatchBytes: &size, MaxBodyBytes: &size, MaxInflightBytes: &size, MaxRequests: &requests, Workers: &workers}
+		if l, _ := cfg.derive(512<<20, 4); l.memory < 0 || l.heap < 0 || l.heap > 512<<20 {
+			t.Errorf("flags of %d: %+v", n, l)
+		}
+	}
+}
+
+// TestTooLittleMemory stops the start, and says what helps.
+func TestTooLittleMemory(t *testing.T) {
+	for _, c := range []struct {
+		memory int64 // MiB
+		args   []string
+		told   []string
+	}{
+		{40, nil, []string{"40MiB of memory (cgroup memory.max)", "allow it 176MiB"}},
+		{128, nil, []string{"allow it 176MiB, or lower --max-image-bytes from 16MiB to 9MiB"}},
+		{512, []string{"--max-body-bytes=150MiB"}, []string{"allow it 800MiB", "lower --max-body-bytes from 150MiB"}},
+		{512, []string{"--max-batch-bytes=100MiB"}, []string{"allow it 720MiB", "lower --max-batch-bytes from 100MiB"}},
+		{256, []string{"--max-requests=1024"}, []string{"allow it", "lower --max-requests from 1024"}},
+	} {
+		root := machineOf(t, c.memory<<20, "max")
+		cfg, _, err := parse(root, c.args, io.Discard)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = cfg.service(t.Context(), slog.New(slog.DiscardHandler), nil)
+		if err == nil {
+			t.Errorf("%d MiB %v: %+v", c.memory, c.args, cfg.limits)
+			continue
+		}
+		for _, text := range c.told {
+			if !strings.Contains(err.Error(), text) {
+				t.Errorf("%d MiB %v: %q does not tell %q", c.memory, c.args, err, text)
+			}
+		}
+		// What it says helps.
+		var helps int64
+		_, after, _ := strings.Cut(err.Error(), "allow it ")
+		if _, err := fmt.Sscanf(after, "%dMiB", &helps); err != nil {
+			t.Fatal(err)
+		}
+		for more, want := range map[int64]bool{0: true, -8: false} {
+			cfg, _, _ := parse(machineOf(t, (helps+more)<<20, "max"), c.args, io.Discard)
+			if err := cfg.limit(); (err == nil) != want {
+				t.Errorf("with %d MiB: %v", helps+more, err)
+			}
+		}
+	}
+	cfg, _, _ := parse(machineOf(t, 128<<20, "max"), []string{"--max-image-bytes=9MiB"}, io.Discard)
+	if err := cfg.limit(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestHelpFollows: --help tells the defaults that hold here.
+func TestHelpFollows(t *testing.T) {
+	t.Setenv("GOMAXPROCS", "")
+	var help bytes.Buffer
+	if _, done, err := parse(machineOf(t, 512<<20, "50000"), []string{"--help"}, &help); !done || err != nil {
+		t.Fatal(err)
+	}
+	text := strings.Join(strings.Fields(help.String()), " ")
+	for _, want := range []string{"default 233MiB", "default 29MiB", "default 39MiB", "default 256)", "here 1)", "default 64000000"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("%q is not in %s", want, text)
+		}
+	}
+}
+
+// TestChosenProcs: who sets GOMAXPROCS sets the workers, whatever the quota.
+func TestChosenProcs(t *testing.T) {
+	root := machineOf(t, 512<<20, "50000")
+	for value, want := range map[string]int{"": 1, "abc": 1, "3": cores} {
+		t.Setenv("GOMAXPROCS", value)
+		cfg, _, err := parse(root, nil, io.Discard)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cfg.limit(); err != nil || cfg.limits.workers != want {
+			t.Errorf("GOMAXPROCS=%q: %d workers, want %d, %v", value, cfg.limits.workers, want, err)
+		}
+	}
+}
