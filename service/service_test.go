@@ -78,6 +78,12 @@ func serve(t testing.TB, config service.Config) (url string) {
 
 func serveService(t testing.TB, svc *service.Service) (url string) {
 	t.Helper()
+	return serveWithin(t, svc, 0)
+}
+
+// serveWithin serves a service whose server gives a request that much time to arrive.
+func serveWithin(t testing.TB, svc *service.Service, read time.Duration) (url string) {
+	t.Helper()
 	mux := http.NewServeMux()
 	mux.Handle(svc.Handler())
 	mux.Handle(svc.OldHandler())
@@ -87,7 +93,7 @@ func serveService(t testing.TB, svc *service.Service) (url string) {
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		handler.ServeHTTP(w, r.WithContext(service.WithCall(r.Context(), &service.Call{ID: "the-request"})))
 	}))
-	server.Config.Protocols = protocols()
+	server.Config.Protocols, server.Config.ReadTimeout = protocols(), read
 	server.Start()
 	t.Cleanup(server.Close)
 	return server.URL

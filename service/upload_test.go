@@ -77,9 +77,10 @@ func TestUploadsOfBatchesLeaveRoom(t *testing.T) {
 		name   string
 		first  int
 		limits func(*service.Config)
+		most   int // batches at once
 	}{
-		{"bytes", 200_000, func(c *service.Config) { c.MaxBodyBytes = 1_000_000 }},
-		{"requests", 1000, func(c *service.Config) { c.MaxRequests = 8 }},
+		{"bytes", 200_000, func(c *service.Config) { c.MaxBodyBytes = 1_000_000 }, 10},
+		{"requests", 1000, func(c *service.Config) { c.MaxRequests = 8 }, 4},
 	} {
 		for _, contentType := range []string{"application/grpc", "application/connect+json"} {
 			t.Run(c.name+"/"+contentType, func(t *testing.T) {
@@ -102,15 +103,15 @@ func TestUploadsOfBatchesLeaveRoom(t *testing.T) {
 					})
 				}
 				eventually(t, "a batch is refused", func() bool { return len(refused) > 0 })
+				if s := svc.Stats(); s.Streams == 0 || s.Streams > c.most {
+					t.Errorf("%d batches count as streams", s.Streams)
+				}
 				for range 3 {
 					for protocol, client := range clients(t, url) {
 						if _, err := client.Predict(t.Context(), large); err != nil {
 							t.Errorf("%s: %v; %+v", protocol, err, svc.Stats())
 						}
 					}
-				}
-				if s := svc.Stats(); s.Streams == 0 || s.Streams > 4 {
-					t.Errorf("%d batches count as streams", s.Streams)
 				}
 				cancel()
 				batches.Wait()
@@ -256,4 +257,27 @@ func TestStalledUploads(t *testing.T) {
 	}
 	seen.mu.Unlock()
 	idle(t, svc)
+}
+
+// TestUploadsTooSlow: where the server's own time for a request is over, its caller is
+// told that, and how much has come.
+func TestUploadsTooSlow(t *testing.T) {
+	svc, _ := start(t, stub{}, nil)
+	url := serveWithin(t, svc, time.Second)
+	for _, door := range doors {
+		body := door.body(t)
+		slowly := upload{url: url + door.path, contentType: door.contentType, body: body, each: 1 + len(body)/50} // 2.5 s
+		for version, client := range map[string]*http.Client{"HTTP/1.1": httpClient(t), "HTTP/2": http2Client(t)} {
+			if door.contentType == "application/grpc" && version == "HTTP/1.1" {
+				continue
+			}
+			t.Run(door.name+" "+version, func(t *testing.T) {
+				t.Parallel() // they wait
+				_, text := slowly.do(t.Context(), t, client)
+				if !strings.Contains(text, "the request's body came too slowly: ") || !strings.Contains(text, "bytes of it in 1s") {
+					t.Errorf("%q", text)
+				}
+			})
+		}
+	}
 }

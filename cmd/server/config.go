@@ -44,7 +44,7 @@ It speaks gRPC, gRPC-Web, Connect and plain HTTP/JSON on one port:
 
 Open http://localhost:8080/ in a browser to try it, and see /openapi.yaml for the JSON interface.
 
-Every flag has an environment variable, named beside it; a flag wins. Repeatable flags take a list with commas there. Sizes may be written as 16MiB, durations as 1m30s. Traces are exported by OTLP where OpenTelemetry's variables say so, OTEL_EXPORTER_OTLP_ENDPOINT above all.`
+Every flag has an environment variable, named beside it; a flag wins. Repeatable flags take a list with commas there. Sizes may be written as 16MiB, durations as 1m30s. The defaults of limits are those that fit into the memory and the CPU quota of this process's container, or else of this machine. Traces are exported by OTLP where OpenTelemetry's variables say so, OTEL_EXPORTER_OTLP_ENDPOINT above all.`
 
 // config is what flags and environment say.
 type config struct {
@@ -66,13 +66,13 @@ type config struct {
 	MaxImageBytes    byteSize       `group:"Limits" default:"${max_image_bytes}" placeholder:"SIZE" help:"Largest image, as it comes (default ${max_image_bytes}). Messages may be a third larger, so that base64 fits."`
 	MaxBatchBytes    *byteSize      `group:"Limits" placeholder:"SIZE" help:"All images of a batch together (default ${max_batch_bytes}), of which there may be 100. Each has to keep to --max-image-bytes as well."`
 	MaxRequests      *int           `group:"Limits" placeholder:"N" help:"Requests in flight, open streams among them (default ${max_requests}). What comes beyond is refused as OVERLOADED before its body is read, unless a slow caller can make room."`
-	MaxBodyBytes     *byteSize      `group:"Limits" placeholder:"SIZE" help:"The bodies of all requests in flight together (default ${max_body_bytes}), as they come, of which streams have at most half. What comes beyond is refused as OVERLOADED, unless a slow caller can make room; streams wait."`
-	MaxPixels        *int64         `group:"Limits" placeholder:"N" help:"Most pixels of one image, width times height (default ${max_pixels})."`
-	MaxInflightBytes *byteSize      `group:"Limits" placeholder:"SIZE" help:"Memory for all images being decoded and looked at together (default ${max_inflight_bytes}). Others wait; one that needs more alone is refused, whatever --max-pixels allows."`
+	MaxBodyBytes     *byteSize      `group:"Limits" placeholder:"SIZE" help:"The bodies of all requests in flight together (default ${max_body_bytes}), as they come, of which streams and batches have at most half. Anything over the limit is refused as OVERLOADED, unless a slow caller can make room; streams wait."`
+	MaxPixels        *int64         `group:"Limits" placeholder:"N" help:"Maximum pixels of one image, width times height (default ${max_pixels})."`
+	MaxInflightBytes *byteSize      `group:"Limits" placeholder:"SIZE" help:"Memory for all images being decoded and looked at together (default ${max_inflight_bytes}). Others wait; one that needs more alone is refused as TOO_MANY_PIXELS, whatever --max-pixels allows."`
 	Workers          *int           `group:"Limits" placeholder:"N" help:"Images worked on at once (default: the number of cores, or of whole ones in a container's quota, here ${workers})."`
 	Queue            *int           `group:"Limits" placeholder:"N" help:"Images that may wait for a worker (default: 4 for each worker). What comes beyond is refused as OVERLOADED."`
-	Timeout          time.Duration  `group:"Limits" default:"${timeout}" placeholder:"DURATION" help:"Longest that a call may take, whatever its caller allows (default ${timeout})."`
-	DefaultTimeout   *time.Duration `group:"Limits" placeholder:"DURATION" help:"What a call may take whose caller sets no deadline; at most --timeout (default ${default_timeout}, or --timeout if that is less)."`
+	Timeout          time.Duration  `group:"Limits" default:"${timeout}" placeholder:"DURATION" help:"Longest time for a call once it has been read, or for an image of a stream or batch, whatever its caller allows (default ${timeout})."`
+	DefaultTimeout   *time.Duration `group:"Limits" placeholder:"DURATION" help:"The same for callers who set no deadline; at most --timeout (default ${default_timeout}, or --timeout if that is less)."`
 	StreamIdle       *time.Duration `group:"Limits" name:"stream-idle-timeout" placeholder:"DURATION" help:"How long a stream may bring no image, or take no answer, before it is ended (default ${stream_idle}, or --timeout if that is more: callers may wait for one answer before they send the next image)."`
 
 	DrainDelay   time.Duration  `group:"Operation" default:"2s" placeholder:"DURATION" help:"After SIGTERM, go on taking calls for so long (default 2s) while /readyz already says no, so that load balancers see it. An interrupt (Ctrl-C) or a second SIGTERM skips it."`
