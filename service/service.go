@@ -288,6 +288,19 @@ func (s *Service) infer(ctx context.Context, req *inferencev1.Image, draw func(i
 	}, nil
 }
 
+// jsonFits is the remedy for a picture that is too large to be marked.
+const jsonFits = "it fits when the answer is JSON (Accept: application/json)"
+
+// checkMemory refuses what needs more memory than all images together may take: to
+// wait for it would not help.
+func (s *Service) checkMemory(p *photo.Photo, doing string, memory int64) error {
+	if limit := s.config.MaxInflightBytes; memory > limit {
+		return fmt.Errorf("%w: %s this picture of %d×%d pixels takes up to %d bytes of memory, the limit is %d (--max-inflight-bytes)",
+			photo.ErrTooManyPixels, doing, p.Width, p.Height, memory, limit)
+	}
+	return nil
+}
+
 // ListModels tells the models, the default one first.
 func (s *Service) ListModels(context.Context, *inferencev1.ListModelsRequest) (*inferencev1.ListModelsResponse, error) {
 	res := &inferencev1.ListModelsResponse{}
@@ -347,19 +360,6 @@ func (s *Service) open(call *Call, req *inferencev1.Image) (*photo.Photo, error)
 		return nil, err
 	}
 	return photo.OpenRaw(data, format, int(req.GetWidth()), int(req.GetHeight()), limits)
-}
-
-// jsonFits is the remedy for a picture that is too large to be marked.
-const jsonFits = "it fits when the answer is JSON (Accept: application/json)"
-
-// checkMemory refuses what needs more memory than all images together may take: to
-// wait for it would not help.
-func (s *Service) checkMemory(p *photo.Photo, doing string, memory int64) error {
-	if limit := s.config.MaxInflightBytes; memory > limit {
-		return fmt.Errorf("%w: %s this picture of %d×%d pixels takes up to %d bytes of memory, the limit is %d (--max-inflight-bytes)",
-			photo.ErrTooManyPixels, doing, p.Width, p.Height, memory, limit)
-	}
-	return nil
 }
 
 // memoryOf is what decoding a picture takes at its peak, and a byte a pixel for
