@@ -23,9 +23,9 @@ type grid struct {
 	// info.InputSize is the only input size that the network takes; zero: any
 	// multiple of 32.
 	info face.Info
-	// enlarged is the longer side beyond which a network of a fixed size gets no image
-	// enlarged: what fills a small one would be too large to be seen.
-	enlarged float64
+	// maxEnlarged is the side up to which a network of a fixed size gets an image
+	// enlarged: a face that fills a small image would be too large for it to see.
+	maxEnlarged float64
 	// outputs tells the shapes of the outputs for a grid of that many cells at
 	// each stride, in the session's order.
 	outputs func(cells [len(strides)]int64) []ort.Shape
@@ -57,6 +57,7 @@ const suppressIoU = 0.4
 // thousands of candidates are no thousands of allocations.
 type detection struct {
 	box       face.Box
+	size      float64 // the longer side of the box before it was cut by the image's frame
 	landmarks face.Landmarks
 	raw       float64
 }
@@ -64,7 +65,7 @@ type detection struct {
 // workspace is what one call needs, kept for the next.
 type workspace struct {
 	source     source
-	tensors    [mostLooks]tensors // one for each look, whose sizes differ
+	tensors    [maxInputs]tensors // one for each size of an input
 	candidates []detection
 }
 
@@ -80,11 +81,12 @@ const maxWorkspaces = 64
 
 func (g *grid) Info() face.Info { return g.info }
 
-// Needs implements face.Detector. What the finest look would halve may come so.
+// Needs implements face.Detector. An image that the finest pass would halve may be
+// reduced before.
 func (g *grid) Needs(width, height int, opts face.Options) face.Needs {
-	looks := g.looks(width, height, opts.MinFaceSize)
+	passes := g.passes(width, height, opts.MinFaceSize)
 	n := face.Needs{Reduce: 1}
-	for scale := looks[len(looks)-1].scale; scale <= halveFrom && n.Reduce < mostReduced; scale *= 2 {
+	for scale := passes[len(passes)-1].scale; scale <= halveFrom && n.Reduce < mostReduced; scale *= 2 {
 		n.Reduce *= 2
 	}
 	return n
@@ -118,9 +120,9 @@ func (g *grid) Detect(ctx context.Context, img image.Image, opts face.Options) (
 	defer work.source.release()
 
 	work.candidates = work.candidates[:0]
-	for i, l := range g.looks(b.Dx(), b.Dy(), opts.MinFaceSize) {
+	for _, p := range g.passes(b.Dx(), b.Dy(), opts.MinFaceSize) {
 		first := len(work.candidates)
-		if err := g.look(ctx, work, i, l, opts.MinConfidence); err != nil {
+		if err := g.pass(ctx, work, p, opts.MinConfidence); err != nil {
 			return nil, err
 		}
 		// Most of them are the same few faces.
@@ -137,17 +139,13 @@ func (g *grid) Detect(ctx context.Context, img image.Image, opts face.Options) (
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		// Before clamping: a face is not smaller for being cut by the frame.
-		if max(c.box.Width(), c.box.Height()) < opts.MinFaceSize {
+		if c.size < opts.MinFaceSize {
 			continue
 		}
 		if opts.MaxResults > 0 && len(faces) == opts.MaxResults {
 			break // they are sorted, and confidence grows with the raw score
 		}
-		f := face.Face{Box: c.box.Clamp(b.Dx(), b.Dy()), Confidence: g.confidence(c.raw)}
-		if f.Box.Area() == 0 {
-			continue // it is in the padding
-		}
+		f := face.Face{Box: c.box, Confidence: g.confidence(c.raw)}
 		if !opts.SkipLandmarks {
 			l := c.landmarks
 			if g.landmarker != nil {
@@ -180,56 +178,6 @@ func suppressDetections(candidates []detection) []detection {
 	return kept
 }
 
-// look is one pass of the network: over the image scaled by scale, for faces
-// whose longer side is from smallest to largest pixels of the image.
-type look struct {
-	scale             float64
-	smallest, largest float64
-}
-
-// mostLooks is how many passes an image gets at most.
-const mostLooks = 3
-
-// The longer sides, in pixels, to which an image is brought. Of the pairs that
-// docs/accuracy.md lists, this finds most.
-const (
-	coarseSide = 640
-	fineSide   = 1024
-	// Faces that fill the frame are seen best when they are small.
-	tinySide = 256
-	tinyFrom = 0.35
-	// mostSide bounds what a caller's smallest face can ask for.
-	mostSide = 2560
-	// Faces of that many pixels of the fine input are taken from both.
-	bandFrom, bandTo = 32, 128
-	// smallestSeen is the smallest face that the networks find, in pixels of
-	// their input.
-	smallestSeen = 10
-)
-
-// looks chooses the passes for an image. Faces from a hundredth of its longer side
-// on are looked for, unless the caller says how small they may be.
-func (g *grid) looks(width, height int, minFaceSize float64) []look {
-	longer := float64(max(width, height))
-	if size := g.info.InputSize; size != (image.Point{}) {
-		scale := min(float64(size.X)/float64(width), float64(size.Y)/float64(height), max(1, g.enlarged/longer))
-		return []look{{scale, 0, math.Inf(1)}}
-	}
-	fine := float64(fineSide)
-	if minFaceSize > 0 {
-		fine = min(max(longer*smallestSeen/minFaceSize, coarseSide/2), mostSide)
-	}
-	if fine <= coarseSide {
-		return []look{{fine / longer, 0, math.Inf(1)}}
-	}
-	scale := fine / longer
-	return []look{
-		{tinySide / longer, longer * tinyFrom, math.Inf(1)},
-		{coarseSide / longer, bandFrom / scale, math.Inf(1)},
-		{scale, 0, bandTo / scale},
-	}
-}
-
 // cellsIn is how many cells a row has at each stride, and how many there are, in an
 // input of that size.
 func cellsIn(size image.Point) (cols [len(strides)]int, cells [len(strides)]int64) {
@@ -250,19 +198,19 @@ func (g *grid) try() error {
 	return g.session.try(ort.NewShape(1, 3, int64(size.Y), int64(size.X)), g.outputs(cells))
 }
 
-// prepare fills the input of the i-th pass, and returns how many cells a row has at
-// each stride.
-func (g *grid) prepare(work *workspace, i int, l look) (cols [len(strides)]int, err error) {
-	p := work.source.levels[0]
-	w := max(1, int(math.Round(float64(p.width)*l.scale)))
-	h := max(1, int(math.Round(float64(p.height)*l.scale)))
+// prepare fills the input of pass p, and returns the number of cells in a row at each
+// stride.
+func (g *grid) prepare(work *workspace, p pass) (cols [len(strides)]int, err error) {
+	work.source.crop(p.part)
+	w := max(1, int(math.Round(float64(p.part.Dx())*p.scale)))
+	h := max(1, int(math.Round(float64(p.part.Dy())*p.scale)))
 	padded := image.Pt((w+31)/32*32, (h+31)/32*32)
 	if g.info.InputSize != (image.Point{}) {
 		padded = g.info.InputSize
 		w, h = min(w, padded.X), min(h, padded.Y)
 	}
 	cols, cells := cellsIn(padded)
-	t := &work.tensors[i]
+	t := &work.tensors[p.input]
 	if err := t.resize(ort.NewShape(1, 3, int64(padded.Y), int64(padded.X)), g.outputs(cells)); err != nil {
 		return cols, err
 	}
@@ -272,37 +220,48 @@ func (g *grid) prepare(work *workspace, i int, l look) (cols [len(strides)]int, 
 	for i, colour := range g.order {
 		planes[colour] = data[i*n : (i+1)*n]
 	}
-	work.source.input(planes[0], planes[1], planes[2], w, h, padded.X, l.scale)
+	work.source.input(planes[0], planes[1], planes[2], w, h, padded.X, p.scale)
 	if g.normalize != nil {
 		g.normalize(data)
 	}
 	return cols, nil
 }
 
-// look adds to the candidates what the i-th pass finds: faces that are at least
-// so confident, with coordinates of the image.
-func (g *grid) look(ctx context.Context, work *workspace, i int, l look, minConfidence float64) error {
-	cols, err := g.prepare(work, i, l)
+// pass runs p and adds what it finds to the candidates, in coordinates of the image:
+// faces with a confidence of at least minConfidence.
+func (g *grid) pass(ctx context.Context, work *workspace, p pass, minConfidence float64) error {
+	cols, err := g.prepare(work, p)
 	if err != nil {
 		return err
 	}
-	t := &work.tensors[i]
+	t := &work.tensors[p.input]
 	if err := g.session.infer(ctx, t); err != nil {
 		return err
 	}
 
-	back := 1 / l.scale
+	size := work.source.size()
+	at := func(q face.Point) face.Point {
+		return face.Point{X: q.X/p.scale + float64(p.part.Min.X), Y: q.Y/p.scale + float64(p.part.Min.Y)}
+	}
 	g.faces(t.outputs, cols, func(c detection) {
-		c.box = face.Box{MinX: c.box.MinX * back, MinY: c.box.MinY * back, MaxX: c.box.MaxX * back, MaxY: c.box.MaxY * back}
-		// Written so that what is no number fails.
-		if side := max(c.box.Width(), c.box.Height()); !(side > 0 && side >= l.smallest && side <= l.largest) {
+		lower, upper := at(face.Point{X: c.box.MinX, Y: c.box.MinY}), at(face.Point{X: c.box.MaxX, Y: c.box.MaxY})
+		c.box = face.Box{MinX: lower.X, MinY: lower.Y, MaxX: upper.X, MaxY: upper.Y}
+		// Before the box is clamped: a face is not smaller for being cut by the frame.
+		c.size = max(c.box.Width(), c.box.Height())
+		if !p.takes(c) {
 			return
 		}
 		// None of these suppresses a better one.
 		if g.confidence(c.raw) < minConfidence {
 			return
 		}
-		c.landmarks = eachPoint(c.landmarks, func(q face.Point) face.Point { return face.Point{X: q.X * back, Y: q.Y * back} })
+		// Boxes are compared as they are answered: two that differ outside of the image may
+		// be the same within it.
+		c.box = c.box.Clamp(size.X, size.Y)
+		if c.box.Area() == 0 {
+			return // it is in the padding
+		}
+		c.landmarks = eachPoint(c.landmarks, at)
 		work.candidates = append(work.candidates, c)
 	})
 	return nil
@@ -353,7 +312,7 @@ func logistic(raw, intercept, slope float64) float64 {
 
 // mostFixed is the area of the largest input of a fixed size: what a network of any
 // size is given at most.
-const mostFixed = mostSide * mostSide
+const mostFixed = maxSide * maxSide
 
 // fixedSize returns the input size of a network of three planes; zero when it
 // takes any.
@@ -377,7 +336,7 @@ func fixedSize(s *session) (image.Point, error) {
 	case height%32 != 0 || width%32 != 0 || height == 0 || width == 0:
 		return image.Point{}, errors.New(found + "height and width have to be multiples of 32")
 	case height > mostFixed/width:
-		return image.Point{}, fmt.Errorf("%sheight times width may be %d (%d×%d) at most", found, mostFixed, mostSide, mostSide)
+		return image.Point{}, fmt.Errorf("%sheight times width may be %d (%d×%d) at most", found, mostFixed, maxSide, maxSide)
 	}
 	return image.Pt(int(width), int(height)), nil
 }

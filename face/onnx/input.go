@@ -34,7 +34,9 @@ const (
 // source is an image on its way into a network, for one look after the other,
 // with all the memory that this takes. It is kept for the next image.
 type source struct {
-	// levels are the image, its half, its quarter and so on, as far as they were
+	whole picture
+	part  image.Rectangle // the part of whole that levels are of
+	// levels are the part, its half, its quarter and so on, as far as they were
 	// needed. Each pixel is the mean of four of the level before.
 	levels  []picture
 	buffers [][]uint8 // of the levels but the first
@@ -79,11 +81,43 @@ func (s *source) set(img image.Image) {
 			p.planes[i] = plane{rgba.Pix[rgba.PixOffset(b.Min.X, b.Min.Y)+i:], p.width, p.height, rgba.Stride, 4}
 		}
 	}
-	s.levels = append(s.levels[:0], p)
+	s.whole, s.levels = p, s.levels[:0]
+	s.crop(image.Rectangle{Max: s.size()})
+}
+
+// size is the size of the whole image.
+func (s *source) size() image.Point { return image.Pt(s.whole.width, s.whole.height) }
+
+// crop makes part what input reads. Its upper left corner has to be at a sample of
+// chroma.
+func (s *source) crop(part image.Rectangle) {
+	if len(s.levels) > 0 && part == s.part {
+		return
+	}
+	p := picture{kind: s.whole.kind, width: part.Dx(), height: part.Dy()}
+	for i, from := range s.whole.planes {
+		r := part
+		if i > 0 && p.kind == yCbCrPicture {
+			r.Min.X, r.Min.Y = r.Min.X/s.ratioX, r.Min.Y/s.ratioY
+			r.Max.X, r.Max.Y = (r.Max.X+s.ratioX-1)/s.ratioX, (r.Max.Y+s.ratioY-1)/s.ratioY
+		}
+		p.planes[i] = from.crop(r)
+	}
+	s.part, s.levels = part, append(s.levels[:0], p)
+}
+
+// crop returns the part of p in r, which shares its samples.
+func (p plane) crop(r image.Rectangle) plane {
+	r = r.Intersect(image.Rect(0, 0, p.width, p.height))
+	if r.Empty() {
+		return plane{}
+	}
+	return plane{p.pix[r.Min.Y*p.stride+r.Min.X*p.step:], r.Dx(), r.Dy(), p.stride, p.step}
 }
 
 // release lets go of the image's own pixels.
 func (s *source) release() {
+	s.whole = picture{}
 	clear(s.levels)
 	s.levels = s.levels[:0]
 }

@@ -251,7 +251,7 @@ func BenchmarkThreads(b *testing.B) {
 	}
 }
 
-// BenchmarkStages is where the time of YuNet goes, look by look: the input, and
+// BenchmarkStages is where the time of YuNet goes, pass by pass: the input, and
 // the network on one core. The first is to be a fifth of the second at most.
 func BenchmarkStages(b *testing.B) {
 	g := openGrid(b, "yunet_n_dynamic.onnx")
@@ -263,14 +263,14 @@ func BenchmarkStages(b *testing.B) {
 		size := c.img.Bounds().Size()
 		var work workspace
 		work.source.set(c.img)
-		for i, l := range g.looks(size.X, size.Y, 0) {
-			name := fmt.Sprintf("%s/%.0f", c.name, l.scale*float64(size.X))
+		for _, p := range g.passes(size.X, size.Y, 0) {
+			name := fmt.Sprintf("%s/%.0f", c.name, p.scale*float64(size.X))
 			b.Run(name+"/input", func(b *testing.B) {
 				b.ReportAllocs()
 				for b.Loop() {
 					// The smaller images are made anew, as for a new image.
 					work.source.levels = work.source.levels[:1]
-					if _, err := g.prepare(&work, i, l); err != nil {
+					if _, err := g.prepare(&work, p); err != nil {
 						b.Fatal(err)
 					}
 				}
@@ -278,7 +278,7 @@ func BenchmarkStages(b *testing.B) {
 			b.Run(name+"/network", func(b *testing.B) {
 				b.ReportAllocs()
 				for b.Loop() {
-					if err := g.session.infer(b.Context(), &work.tensors[i]); err != nil {
+					if err := g.session.infer(b.Context(), &work.tensors[p.input]); err != nil {
 						b.Fatal(err)
 					}
 				}

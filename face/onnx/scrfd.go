@@ -43,10 +43,10 @@ func newSCRFD(s *session) (*grid, error) {
 			Family: "scrfd", Landmarks: true, InputSize: size,
 			MinConfidence: scrfdMinConfidence, MinFaceSize: smallestSeen,
 		},
-		enlarged:   coarseSide,
-		order:      [3]int{2, 1, 0},
-		workspaces: make(chan *workspace, maxWorkspaces),
-		confidence: func(raw float64) float64 { return logistic(raw, scrfdIntercept, scrfdSlope) },
+		maxEnlarged: coarseSide,
+		order:       [3]int{2, 1, 0},
+		workspaces:  make(chan *workspace, maxWorkspaces),
+		confidence:  func(raw float64) float64 { return logistic(raw, scrfdIntercept, scrfdSlope) },
 		normalize: func(data []float32) {
 			for i, v := range data {
 				data[i] = (v - 127.5) / 128

@@ -50,11 +50,11 @@ func newYuNet(s *session) (*grid, error) {
 			Family: "yunet", Landmarks: true, InputSize: size,
 			MinConfidence: yunetMinConfidence, MinFaceSize: smallestSeen,
 		},
-		enlarged:   fineSide,
-		order:      [3]int{0, 1, 2},
-		landmarker: landmarker,
-		workspaces: make(chan *workspace, maxWorkspaces),
-		confidence: func(raw float64) float64 { return logistic(raw, yunetIntercept, yunetSlope) },
+		maxEnlarged: fineSide,
+		order:       [3]int{0, 1, 2},
+		landmarker:  landmarker,
+		workspaces:  make(chan *workspace, maxWorkspaces),
+		confidence:  func(raw float64) float64 { return logistic(raw, yunetIntercept, yunetSlope) },
 		outputs: func(cells [len(strides)]int64) []ort.Shape {
 			shapes := make([]ort.Shape, len(s.outputs))
 			for i := range strides {
