@@ -2,7 +2,6 @@ package main
 
 import (
 	"image"
-	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -127,40 +126,6 @@ func TestSameFaces(t *testing.T) {
 	} {
 		if err := sameFaces(c.got, one(func(*face.Face) {}), size); (err == nil) != c.same {
 			t.Errorf("%s: %v, want the same: %v", c.name, err, c.same)
-		}
-	}
-}
-
-func TestCurve(t *testing.T) {
-	at := func(x, side float64) face.Box { return face.Box{MinX: x, MaxX: x + side, MaxY: side} }
-	photos := []facetest.Photo{{Faces: []facetest.Label{
-		{Box: at(0, 20)},
-		{Box: at(100, 20), Level: 2},
-		{Box: at(200, 20), Level: 1},
-		{Box: at(300, 15)},
-		{Box: at(400, 20), Level: facetest.Ignore},
-	}}, {}}
-	found := [][]face.Face{{
-		{Box: at(0, 20), Confidence: .9},
-		{Box: at(300, 15), Confidence: .8}, // too small to count
-		{Box: at(400, 20), Confidence: .8}, // nor does this
-		{Box: at(500, 20), Confidence: .7}, // false
-		{Box: at(100, 20), Confidence: .6},
-		{Box: at(1, 20), Confidence: .4}, // false: there is one already
-	}, {
-		{Box: at(0, 20), Confidence: .6}, // false
-	}}
-	c := newCurve(photos, found)
-	for _, want := range []struct{ least, recall, falseFaces float64 }{
-		{1, 0, 0}, {.9, 1. / 3, 0}, {.7, 1. / 3, .5}, {.6, 2. / 3, 1}, {0, 2. / 3, 1.5},
-	} {
-		if recall, falseFaces := c.at(want.least); math.Abs(recall-want.recall) > 1e-9 || falseFaces != want.falseFaces {
-			t.Errorf("at %v: recall %v and %v false faces, want %v and %v", want.least, recall, falseFaces, want.recall, want.falseFaces)
-		}
-	}
-	for most, want := range map[float64]float64{0: 1. / 3, .5: 1. / 3, 1: 2. / 3, 9: 2. / 3} {
-		if got := c.recallAt(most); math.Abs(got-want) > 1e-9 {
-			t.Errorf("recall at %v false faces: %v, want %v", most, got, want)
 		}
 	}
 }

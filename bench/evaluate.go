@@ -22,13 +22,12 @@ import (
 const (
 	original  = "wider_val_orig" // the one that speed is measured on
 	small     = "wider_val_416"
-	masks     = "face_mask"
 	negatives = "negatives"
 	lfw       = "lfw_5pt"
 	net       = "net_5pt"
 )
 
-var subsets = []string{original, small, masks, negatives, lfw, net}
+var subsets = append(slices.Clone(facetest.DefaultsFrom), lfw, net)
 
 // rounds is how often speed is measured: the fastest counts, for what else the
 // machine does only adds.

@@ -12,6 +12,8 @@ import (
 	"gonum.org/v1/plot/vg"
 	"gonum.org/v1/plot/vg/draw"
 	"gonum.org/v1/plot/vg/vgsvg"
+
+	"github.com/mienproject/mien/face/facetest"
 )
 
 // Colours that stay apart for the colour-blind, of Okabe and Ito.
@@ -38,11 +40,11 @@ func drawCurves(m *measurement) ([]byte, error) {
 
 	for _, d := range m.detectors {
 		r := m.ways[0].results[d.name]
-		c := newCurve(m.photos[original], r.found[original])
-		if err := addCurve(recall, &legend, d, r.least, func(t float64) float64 { v, _ := c.at(t); return v }); err != nil {
+		c := facetest.NewCurve(m.pooled(r))
+		if err := addCurve(recall, &legend, d, r.least, func(t float64) float64 { v, _ := c.At(t); return v }); err != nil {
 			return nil, err
 		}
-		if err := addCurve(falseFaces, nil, d, r.least, func(t float64) float64 { _, v := c.at(t); return v }); err != nil {
+		if err := addCurve(falseFaces, nil, d, r.least, func(t float64) float64 { _, v := c.At(t); return v }); err != nil {
 			return nil, err
 		}
 	}

@@ -22,10 +22,6 @@ import (
 //go:embed report.md
 var reportText string
 
-// fitted are the subsets whose faces are all labelled, by people who drew boxes
-// around faces: what confidence is calibrated on.
-var fitted = []string{original, small, masks, negatives}
-
 // saidFrom leaves out the candidates that a network all but denies: with tens of
 // thousands of them any calibration looks perfect.
 const saidFrom = 0.1
@@ -44,11 +40,12 @@ func report(m *measurement) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	pooled, _ := m.pooled(m.ways[0].results[m.detectors[0].name])
 	var b strings.Builder
 	err = text.Execute(&b, map[string]any{
-		"Ways": m.ways, "Rounds": rounds, "CountedFrom": countedFrom,
-		"Originals": len(m.photos[original]),
-		"CPU":       cpuid.CPU.BrandName, "Cores": runtime.NumCPU(), "Go": runtime.Version(),
+		"Ways": m.ways, "Rounds": rounds, "CountedFrom": facetest.CountedFrom,
+		"Originals": len(m.photos[original]), "Pooled": len(pooled),
+		"CPU": cpuid.CPU.BrandName, "Cores": runtime.NumCPU(), "Go": runtime.Version(),
 	})
 	return b.String(), err
 }
@@ -60,8 +57,8 @@ func (m *measurement) accuracyTable(w *measuredWay) string {
 		r := w.results[d.name]
 		row := []string{"`" + d.name + "`"}
 		for _, subset := range []string{original, small} {
-			c := newCurve(m.photos[subset], r.found[subset])
-			row = append(row, m.precisions(r, subset), decimals(c.recallAt(falseAllowed), 2))
+			c := facetest.NewCurve(m.photos[subset], r.found[subset])
+			row = append(row, m.precisions(r, subset), decimals(c.RecallAt(falseAllowed), 2))
 		}
 		for _, subset := range []string{lfw, net} {
 			mean, matched, _ := facetest.MeanLandmarkError(m.photos[subset], r.found[subset])
@@ -79,17 +76,22 @@ func (m *measurement) accuracyTable(w *measuredWay) string {
 // calibration is the expected calibration error of everything, and in brackets
 // that of what is said with saidFrom and more.
 func (m *measurement) calibration(r *result) string {
-	var photos []facetest.Photo
-	var found, said [][]face.Face
-	for _, subset := range fitted {
-		photos, found = append(photos, m.photos[subset]...), append(found, r.found[subset]...)
-	}
+	photos, found := m.pooled(r)
+	var said [][]face.Face
 	for _, faces := range found {
 		said = append(said, reaching(saidFrom, faces))
 	}
 	all, _ := facetest.Calibration(photos, found)
 	most, _ := facetest.Calibration(photos, said)
 	return decimals(all, 3) + " (" + decimals(most, 3) + ")"
+}
+
+// pooled returns the photographs that defaults are chosen on, and what r found in them.
+func (m *measurement) pooled(r *result) (photos []facetest.Photo, found [][]face.Face) {
+	for _, subset := range facetest.DefaultsFrom {
+		photos, found = append(photos, m.photos[subset]...), append(found, r.found[subset]...)
+	}
+	return photos, found
 }
 
 // reaching returns the faces of at least that confidence.
@@ -144,26 +146,36 @@ func (m *measurement) ratios() string {
 	return markdown(rows)
 }
 
-// thresholdTable has recall and false faces an image of original at round
-// confidences and at each default.
+// thresholdTable has recall and false faces an image at round confidences and at each
+// default, and the lowest confidence at which a model shows no more false faces than the
+// old system.
 func (m *measurement) thresholdTable() string {
-	head := []string{"model"}
-	for t := 1; t <= 9; t++ {
-		head = append(head, fmt.Sprintf(".%d", t))
-	}
-	rows := [][]string{append(head, "default")}
+	curves := map[string]facetest.Curve{}
 	for _, d := range m.detectors {
-		r := m.ways[0].results[d.name]
-		c := newCurve(m.photos[original], r.found[original])
-		cell := func(least float64) string {
-			recall, falseFaces := c.at(least)
+		curves[d.name] = facetest.NewCurve(m.pooled(m.ways[0].results[d.name]))
+	}
+	cuts := []float64{.1, .3, .5, .6, .7, .75, .8, .85, .9, .95}
+	head := []string{"model"}
+	for _, cut := range cuts {
+		head = append(head, decimals(cut, 2))
+	}
+	rows := [][]string{append(head, "default", "lowest")}
+	for _, d := range m.detectors {
+		cell := func(cut float64) string {
+			recall, falseFaces := curves[d.name].At(cut)
 			return decimals(recall, 2) + " " + decimals(falseFaces, 2)
 		}
 		row := []string{"`" + d.name + "`"}
-		for t := 1; t <= 9; t++ {
-			row = append(row, cell(float64(t)/10))
+		for _, cut := range cuts {
+			row = append(row, cell(cut))
 		}
-		rows = append(rows, append(row, decimals(r.least, 2)+": "+cell(r.least)))
+		row = append(row, decimals(m.ways[0].results[d.name].least, 2)+": "+cell(m.ways[0].results[d.name].least))
+		lowest := "–"
+		if old, ok := m.ways[0].results[oldSystem]; ok {
+			_, allowed := curves[oldSystem].At(old.least)
+			lowest = decimals(curves[d.name].LowestCut(allowed), 2)
+		}
+		rows = append(rows, append(row, lowest))
 	}
 	return markdown(rows)
 }

@@ -294,7 +294,7 @@ func TestLargeFixedSize(t *testing.T) {
 			input, img image.Point
 			want       float64
 		}{
-			{image.Pt(640, 640), image.Pt(320, 240), min(2, most / sideOf(320, 240))},
+			{image.Pt(640, 640), image.Pt(320, 240), min(2, most/sideOf(320, 240))},
 			{image.Pt(640, 640), image.Pt(1280, 500), 0.5},
 			{image.Pt(640, 320), image.Pt(640, 640), 0.5},
 			{image.Pt(1920, 1920), image.Pt(320, 240), most / sideOf(320, 240)},
