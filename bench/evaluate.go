@@ -38,6 +38,9 @@ type measurement struct {
 	detectors []detector
 	ways      []*measuredWay
 	photos    map[string][]facetest.Photo // by subset
+	// turned is what was found of turned faces, by the detector's name and in the order of
+	// turns; empty when nothing was measured in process.
+	turned map[string][]turnedResult
 	// differences are where the ways, or two calls, told different faces.
 	differences []error
 }
@@ -81,12 +84,12 @@ func evaluate(ctx context.Context, o options, progress func(format string, args 
 		}
 		ways = append(ways, w)
 	}
+	var opened inProcess
 	if !o.SkipInProcess {
-		w, err := openInProcess(o)
-		if err != nil {
+		if opened, err = openInProcess(o); err != nil {
 			return nil, err
 		}
-		ways = append(ways, w)
+		ways = append(ways, opened)
 	}
 	for _, w := range ways {
 		_, remote := w.(*throughService)
@@ -113,8 +116,18 @@ func evaluate(ctx context.Context, o options, progress func(format string, args 
 			}
 		}
 	}
+	if opened != nil {
+		progress("turned faces")
+		photos := slices.Concat(first(m.photos[lfw], maxTurned), first(m.photos[net], maxTurned))
+		if m.turned, err = findTurned(ctx, m.detectors, opened, photos); err != nil {
+			return nil, err
+		}
+	}
 	return m, nil
 }
+
+// first returns the first n of values, or all when there are fewer.
+func first[T any](values []T, n int) []T { return values[:min(n, len(values))] }
 
 // find asks for everything in p, in the ways side by side.
 func (m *measurement) find(ctx context.Context, ways []way, subset string, p *picture) error {

@@ -36,6 +36,7 @@ func report(m *measurement) (string, error) {
 		"speed":     m.speedTable,
 		"ratios":    m.ratios,
 		"threshold": m.thresholdTable,
+		"turned":    m.turnedTable,
 	}).Parse(reportText)
 	if err != nil {
 		return "", err
@@ -45,6 +46,7 @@ func report(m *measurement) (string, error) {
 	err = text.Execute(&b, map[string]any{
 		"Ways": m.ways, "Rounds": rounds, "CountedFrom": facetest.CountedFrom,
 		"Originals": len(m.photos[original]), "Pooled": len(pooled),
+		"Turned": m.turnedPhotos(),
 		"CPU": cpuid.CPU.BrandName, "Cores": runtime.NumCPU(), "Go": runtime.Version(),
 	})
 	return b.String(), err

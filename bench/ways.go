@@ -125,7 +125,7 @@ func (w inProcess) ask(ctx context.Context, name string, p *picture, q question)
 			faces[i].Move(full.FullSize, size.X, size.Y)
 		}
 	}
-	return answer{faces, took, took}, nil
+	return answer{face.Distinct(faces, w[name].Info().MaxIoU), took, took}, nil
 }
 
 // throughService asks a server that was built and started for it.

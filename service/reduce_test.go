@@ -183,3 +183,33 @@ func facesOf(res *inferencev1.InferResults) []face.Face {
 	}
 	return faces
 }
+
+// TestDistinct: boxes that overlap by more than the model's limit only once they are
+// rounded are one face, and nothing else is.
+func TestDistinct(t *testing.T) {
+	// The first two overlap by .400 as they are, and by .429 in whole pixels.
+	boxes := []face.Box{
+		{MinX: 10, MinY: 10, MaxX: 20, MaxY: 20},
+		{MinX: 14.4, MinY: 10, MaxX: 23.6, MaxY: 19.6},
+		{MinX: 40, MinY: 40, MaxX: 50, MaxY: 50},
+	}
+	for _, c := range []struct {
+		maxIoU float64
+		want   int
+	}{{0, 3}, {.41, 2}, {.43, 3}} {
+		d := stub{info: face.Info{MaxIoU: c.maxIoU}, detect: func(context.Context, image.Image, face.Options) ([]face.Face, error) {
+			var faces []face.Face
+			for i, b := range boxes {
+				faces = append(faces, face.Face{Box: b, Confidence: .9 - .1*float64(i)})
+			}
+			return faces, nil
+		}}
+		s, _ := start(t, d, nil)
+		res, err := s.Predict(t.Context(), &inferencev1.Image{
+			RawData: make([]byte, 60*60), Width: 60, Height: 60, PixelFormat: inferencev1.PixelFormat_PIXEL_FORMAT_GRAY8,
+		})
+		if err != nil || len(res.GetResults()) != c.want {
+			t.Errorf("limit %v: %v, %v; want %d faces", c.maxIoU, res.GetResults(), err, c.want)
+		}
+	}
+}

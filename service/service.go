@@ -258,6 +258,7 @@ func (s *Service) infer(ctx context.Context, req *inferencev1.Image, draw func(i
 			faces[i].Move(looked.FullSize, picture.Width, picture.Height)
 		}
 	}
+	faces = face.Distinct(faces, model.Detector.Info().MaxIoU)
 	call.Faces = len(faces)
 	if draw != nil {
 		// The faces are those that every other way in gives, so where they were

@@ -41,7 +41,7 @@ func newSCRFD(s *session) (*grid, error) {
 		session: s,
 		info: face.Info{
 			Family: "scrfd", Landmarks: true, InputSize: size,
-			MinConfidence: scrfdMinConfidence, MinFaceSize: smallestSeen,
+			MinConfidence: scrfdMinConfidence, MinFaceSize: smallestSeen, MaxIoU: suppressIoU,
 		},
 		maxEnlarged: coarseSide,
 		order:       [3]int{2, 1, 0},

@@ -48,7 +48,7 @@ func newYuNet(s *session) (*grid, error) {
 		session: s,
 		info: face.Info{
 			Family: "yunet", Landmarks: true, InputSize: size,
-			MinConfidence: yunetMinConfidence, MinFaceSize: smallestSeen,
+			MinConfidence: yunetMinConfidence, MinFaceSize: smallestSeen, MaxIoU: suppressIoU,
 		},
 		maxEnlarged: fineSide,
 		order:       [3]int{0, 1, 2},

@@ -1,0 +1,79 @@
+//go:build cgo
+
+package onnx
+
+import (
+	"math"
+	"testing"
+
+	"github.com/mienproject/mien/face"
+	"github.com/mienproject/mien/face/facetest"
+	"github.com/mienproject/mien/face/pigo"
+)
+
+// TestAccuracyOfDefaults holds how each family's default confidence was chosen: it is
+// the lowest at which none of the family's networks shows more false faces an image than
+// MTCNN does at its own, on the pictures of facetest.DefaultsFrom.
+func TestAccuracyOfDefaults(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes minutes: make accuracy runs it")
+	}
+	open := func(name string) face.Detector {
+		t.Helper()
+		d, err := Open(model(t, name), environment.library, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return d
+	}
+	curve := func(d face.Detector) facetest.Curve {
+		t.Helper()
+		var photos []facetest.Photo
+		var found [][]face.Face
+		for _, subset := range facetest.DefaultsFrom {
+			for _, p := range facetest.Subset(t, subset) {
+				faces, err := d.Detect(t.Context(), facetest.Decode(t, p.Path), face.Options{SkipLandmarks: true})
+				if err != nil {
+					t.Fatal(err)
+				}
+				photos, found = append(photos, p), append(found, faces)
+			}
+		}
+		return facetest.NewCurve(photos, found)
+	}
+	mtcnn := open("mtcnn")
+	_, allowed := curve(mtcnn).At(mtcnn.Info().MinConfidence)
+	t.Logf("MTCNN shows %.3f false faces an image", allowed)
+
+	embedded, err := pigo.New(1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	library, err := pigo.NewReference()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		family   string
+		networks []face.Detector
+	}{
+		{"yunet", []face.Detector{open("yunet_n_dynamic.onnx"), open("yunet_s_dynamic.onnx")}},
+		{"scrfd", []face.Detector{open("scrfd_2.5g_kps_640.onnx"), open("scrfd_500m_kps_640.onnx")}},
+		{"pigo", []face.Detector{embedded}},
+		{"pigo-reference", []face.Detector{library}},
+	} {
+		t.Run(c.family, func(t *testing.T) {
+			lowest := 0.0
+			for _, d := range c.networks {
+				cut := curve(d).LowestCut(allowed)
+				t.Logf("%s: lowest cut %.2f", d.Info().Version, cut)
+				lowest = max(lowest, cut)
+			}
+			// One false face more or less, as another processor's rounding may give, moves
+			// the cut by a hundredth.
+			if got := c.networks[0].Info().MinConfidence; math.Abs(got-lowest) > 0.0101 {
+				t.Errorf("the default is %.2f, want %.2f", got, lowest)
+			}
+		})
+	}
+}
