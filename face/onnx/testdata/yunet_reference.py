@@ -12,8 +12,9 @@ compares instead with OpenCV's FaceDetectorYN, on the same pixels in whole grey
 levels, and prints how far the two are apart. Needs OpenCV (cv2) 5 besides.
 
 Written from the paper (Wu et al. 2023), from what the networks of
-libfacedetection.train give out, and from docs/accuracy.md, which tells how often
-Mien looks at an image and how large.
+libfacedetection.train give out, and from docs/accuracy.md, which describes the
+passes over an image and their sizes. Long images, which a network of a fixed size
+gets in tiles, are not supported.
 
 The network moves boxes by pixels when grey levels change by a third, and no two
 decoders of JPEG give the same: with --planes, what a decoder made of IMAGE is
@@ -32,10 +33,11 @@ import onnxruntime
 import PIL
 from PIL import Image
 
-# Of a network of any input size: the longer side of the image in a look, and the
-# longer sides of the faces that it is for, the smaller ones in pixels of the finest.
+# Of a network of any input size: the side of the image in a pass, and the longer
+# sides of the faces that it is for, the smaller ones in pixels of the finest. The
+# side of an image is the longer one of a 3:2 image with as many pixels.
 FRAME_FILLING, COARSE, FINE = 256, 640, 1024
-FRAME_FILLING_FROM = 0.35  # of the longer side of the image
+FRAME_FILLING_FROM = 0.35  # of the side of the image
 COARSE_FROM, FINE_TO = 32, 128
 OVERLAP = 0.4  # of two boxes of the same face
 CANDIDATE, TOLD = 0.02, 0.25  # raw scores
@@ -134,17 +136,17 @@ class Network:
         return decode(dict(zip(self.names, outputs)), pixels.shape[2])
 
 
-def looks(network, picture):
-    """For each look its scale, the smallest and the largest face, and the pixels."""
-    longer = max(picture.width, picture.height)
+def passes(network, picture):
+    """For each pass its scale, the smallest and the largest face, and the pixels."""
+    side = math.sqrt(1.5 * picture.width * picture.height)
     if network.fixed:
         rows, columns = network.fixed
         bands = [(min(rows / picture.height, columns / picture.width), 0, math.inf)]
     else:
-        fine = FINE / longer
+        fine = FINE / side
         bands = [
-            (FRAME_FILLING / longer, FRAME_FILLING_FROM * longer, math.inf),
-            (COARSE / longer, COARSE_FROM / fine, math.inf),
+            (FRAME_FILLING / side, FRAME_FILLING_FROM * side, math.inf),
+            (COARSE / side, COARSE_FROM / fine, math.inf),
             (fine, 0, FINE_TO / fine),
         ]
     for scale, smallest, largest in bands:
@@ -156,26 +158,30 @@ def looks(network, picture):
 
 def detect(network, picture):
     found = [np.empty((0, 15))]
-    for scale, smallest, largest, pixels in looks(network, picture):
+    for scale, smallest, largest, pixels in passes(network, picture):
         faces = network.run(pixels)
         faces[:, :4] /= scale
         faces[:, 5:] /= scale
         side = np.max(faces[:, 2:4] - faces[:, :2], axis=1, initial=0)
-        found.append(suppress(faces[(side >= smallest) & (side <= largest)]))
+        faces = faces[(side >= smallest) & (side <= largest)]
+        # Boxes are cut at the frame before they are compared.
+        faces[:, 0:4:2] = np.clip(faces[:, 0:4:2], 0, picture.width)
+        faces[:, 1:4:2] = np.clip(faces[:, 1:4:2], 0, picture.height)
+        found.append(suppress(faces[(faces[:, 2] > faces[:, 0]) & (faces[:, 3] > faces[:, 1])]))
     return suppress(np.concatenate(found))
 
 
 def opencv(path, network, pictures, least=0.3):
-    """Compares look by look, in pixels of the network's input: each of OpenCV's faces
+    """Compares pass by pass, in pixels of the network's input: each of OpenCV's faces
     with the candidate that is most like it. OpenCV suppresses boxes of whole pixels,
     so that of two that overlap it keeps another one now and then."""
     import cv2
 
     detector = cv2.FaceDetectorYN.create(path, "", (32, 32), least, OVERLAP)
-    looked = kept = other = 0
+    passed = kept = other = 0
     apart = []  # IoU, points, raw score
     for picture in pictures:
-        for _, _, _, pixels in looks(network, picture):
+        for _, _, _, pixels in passes(network, picture):
             pixels = np.round(pixels)
             ours = network.run(pixels)
             best = suppress(ours)
@@ -184,7 +190,7 @@ def opencv(path, network, pictures, least=0.3):
             theirs = np.empty((0, 15)) if theirs is None else theirs.astype(float)
             # x, y, width, height, five points, score
             theirs = np.hstack([theirs[:, :2], theirs[:, :2] + theirs[:, 2:4], theirs[:, 14:], theirs[:, 4:14]])
-            looked, kept = looked + 1, kept + int((best[:, 4] >= least).sum())
+            passed, kept = passed + 1, kept + int((best[:, 4] >= least).sum())
             for face in theirs:
                 same = overlaps(face[:4], ours[:, :4])
                 match = ours[same.argmax()]
@@ -193,7 +199,7 @@ def opencv(path, network, pictures, least=0.3):
                 other += not np.isin(match[4], best[:, 4])
     iou, points, score = np.transpose(apart)
     print(
-        f"{os.path.basename(path)}, OpenCV {cv2.__version__}: {looked} looks, {len(iou)} faces, {kept} here, "
+        f"{os.path.basename(path)}, OpenCV {cv2.__version__}: {passed} passes, {len(iou)} faces, {kept} here, "
         f"{other} that are suppressed here; IoU at least {iou.min():.4f}, points at most {points.max():.4f} pixels "
         f"apart, raw scores {score.max():.6f}"
     )
