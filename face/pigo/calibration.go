@@ -14,9 +14,9 @@ import (
 // forehead to the chin, and the cascade's window is a square around that.
 const (
 	boxWidth  = 0.766
-	boxHeight = 0.985
-	boxRight  = 0.008 // how far the box's centre lies to the right of the window's
-	boxDown   = 0.039 // and below it
+	boxHeight = 0.987
+	boxRight  = 0.009 // how far the box's centre lies to the right of the window's
+	boxDown   = 0.038 // and below it
 	// longerSide is what face.Options.MinFaceSize counts.
 	longerSide = boxHeight
 )
@@ -28,38 +28,43 @@ func (c cluster) box() face.Box {
 	return face.Box{MinX: x - w, MinY: y - h, MaxX: x + w, MaxY: y + h}
 }
 
-// evidenceOf is what the confidence is made of: the score, and how well the
-// landmarks' walks agree (all as logarithms).
-func evidenceOf(c cluster, s spreads) [5]float64 {
+// evidence is what the confidence is computed from.
+type evidence [6]float64
+
+// evidenceOf returns the evidence that c is a face: its score and how well the
+// landmarks' walks agree, as logarithms, and how much its pixels repeat
+// themselves, as patch.repetition measures it.
+func evidenceOf(c cluster, s spreads, repetition float64) evidence {
 	// A tenth of a percent of the face is as good as perfect.
 	const least = 1e-3
-	return [...]float64{
+	return evidence{
 		1,
 		math.Log(c.score),
 		math.Log(s.leftEye + s.rightEye + least),
 		math.Log(s.nose + least),
 		math.Log(s.mouthLeft + s.mouthRight + least),
+		repetition * repetition,
 	}
 }
 
 // weights is a logistic regression on evidenceOf.
-var weights = [5]float64{-10.005, 0.881, -0.646, -0.674, -0.867}
+var weights = evidence{-9.528, 0.914, -0.681, -0.864, -0.709, -9.470}
 
 // defaultMinConfidence leaves about one false face in ten pictures without any.
 const defaultMinConfidence = 0.65
 
-// confidence returns the probability that c is a face.
-func confidence(c cluster, s spreads) float64 {
+// confidence returns the probability that a candidate with this evidence is a face.
+func confidence(e evidence) float64 {
 	var z float64
-	for i, e := range evidenceOf(c, s) {
-		z += weights[i] * e
+	for i, v := range e {
+		z += weights[i] * v
 	}
 	return 1 / (1 + math.Exp(-z))
 }
 
 // The same for Reference: a logistic regression on the logarithm of the score.
 const (
-	referenceIntercept, referenceSlope = -2.563, 1.230
+	referenceIntercept, referenceSlope = -3.090, 1.256
 	referenceMinConfidence             = 0.7
 )
 
