@@ -1,6 +1,7 @@
 package pigo_test
 
 import (
+	"image"
 	"runtime"
 	"slices"
 	"testing"
@@ -108,6 +109,39 @@ func TestAccuracy(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestAccuracyOnChecks: checked cloth, which the cascade scores like faces, is not taken
+// for faces. The drawn checks are those that the confidence is not fitted on; of
+// the shirt, .5 and 2 times its size are not.
+func TestAccuracyOnChecks(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes half a minute with the race detector: make accuracy runs it")
+	}
+	d := newDetector(t)
+	detect := func(img image.Image) []face.Face {
+		t.Helper()
+		faces, err := d.Detect(t.Context(), img, face.Options{MinConfidence: d.Info().MinConfidence})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return faces
+	}
+	n := 0
+	for i := 1; i < facetest.Checks; i += 2 {
+		n += len(detect(facetest.Check(i)))
+	}
+	t.Logf("%d false faces in %d pictures of checks", n, facetest.Checks/2)
+	if n > 3 {
+		t.Errorf("%d false faces in %d pictures of checks, want at most 3", n, facetest.Checks/2)
+	}
+	for _, scale := range []float64{.5, .75, 1, 1.5, 2} {
+		img, label := facetest.CheckedShirt(t, scale)
+		faces := detect(img)
+		if len(faces) != 1 || face.IoU(faces[0].Box, label.Box) < 0.5 {
+			t.Errorf("a checked shirt at %g times its size: %+v, want one face at %v", scale, faces, label.Box)
+		}
+	}
 }
 
 // TestAccuracyOfReference: it is to be as good as the library, no better.

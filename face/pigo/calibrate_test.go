@@ -3,6 +3,7 @@ package pigo
 import (
 	"cmp"
 	"flag"
+	"image"
 	"math"
 	"slices"
 	"testing"
@@ -17,21 +18,20 @@ var calibrate = flag.Bool("calibrate", false, "print box geometry and confidence
 // around faces.
 var fitted = []string{"wider_val_orig", "wider_val_416", "face_mask", "negatives"}
 
-// calibrated calls do with each picture that the constants are fitted on: those of
-// the fitted subsets, half of the drawn checks, and a checked shirt at three sizes.
-func calibrated(t *testing.T, do func(img gray, faces []facetest.Label)) {
+// patternWeight is what a candidate on checked cloth counts for, where one in the fitted
+// subsets counts 1: so many checks are rare in what people send.
+const patternWeight = 0.25
+
+// patterns calls do with the pictures of checked cloth that the weights are fitted on:
+// half of the drawn ones, and a shirt at three sizes with its one face.
+func patterns(t *testing.T, do func(img image.Image, faces []facetest.Label)) {
 	t.Helper()
-	for _, subset := range fitted {
-		for _, p := range facetest.Subset(t, subset) {
-			do(luminance(facetest.Decode(t, p.Path)), p.Faces)
-		}
-	}
 	for i := 0; i < facetest.Checks; i += 2 {
-		do(luminance(facetest.Check(i)), nil)
+		do(facetest.Check(i), nil)
 	}
 	for _, scale := range []float64{.75, 1, 1.5} {
 		img, label := facetest.CheckedShirt(t, scale)
-		do(luminance(img), []facetest.Label{label})
+		do(img, []facetest.Label{label})
 	}
 }
 
@@ -48,8 +48,10 @@ func TestCalibrate(t *testing.T) {
 		shapes [4][]float64 // width, height, right, down
 		all    []evidence
 		truth  []bool
+		counts []float64
 	)
-	calibrated(t, func(g gray, faces []facetest.Label) {
+	gather := func(img image.Image, faces []facetest.Label, weight float64) {
+		g := luminance(img)
 		clusters, err := d.candidates(t.Context(), new(workspace), g, smallestWindow(g.width, g.height))
 		if err != nil {
 			t.Fatal(err)
@@ -67,7 +69,7 @@ func TestCalibrate(t *testing.T) {
 			case face.IoU(found[i].Box, faces[m].Box) < 0.5:
 				// Neither a face nor none.
 				continue
-			case c.score > 30:
+			case c.score > 30 && weight == 1:
 				b := faces[m].Box
 				for k, v := range [4]float64{
 					b.Width(), b.Height(), (b.MinX+b.MaxX)/2 - c.col, (b.MinY+b.MaxY)/2 - c.row,
@@ -78,13 +80,20 @@ func TestCalibrate(t *testing.T) {
 			_, s, repetition := d.landmarks(c, g)
 			all = append(all, evidenceOf(c, s, repetition))
 			truth = append(truth, m >= 0)
+			counts = append(counts, weight)
 		}
-	})
+	}
+	for _, subset := range fitted {
+		for _, p := range facetest.Subset(t, subset) {
+			gather(facetest.Decode(t, p.Path), p.Faces, 1)
+		}
+	}
+	patterns(t, func(img image.Image, faces []facetest.Label) { gather(img, faces, patternWeight) })
 	for k, name := range []string{"boxWidth", "boxHeight", "boxRight", "boxDown"} {
 		slices.Sort(shapes[k])
 		t.Logf("%s = %.3f // median of %d", name, shapes[k][len(shapes[k])/2], len(shapes[k]))
 	}
-	w := logistic(all, truth)
+	w := logistic(all, truth, counts)
 	t.Logf("weights = %.3f // %d candidates", w, len(truth))
 	t.Run("reference", calibrateReference)
 }
@@ -96,32 +105,35 @@ func calibrateReference(t *testing.T) {
 	}
 	var all []evidence
 	var truth []bool
-	calibrated(t, func(g gray, faces []facetest.Label) {
-		windows, err := libraryScan(t.Context(), r.faces, g, minWindow)
-		if err != nil {
-			t.Fatal(err)
+	for _, subset := range fitted {
+		for _, p := range facetest.Subset(t, subset) {
+			g := luminance(facetest.Decode(t, p.Path))
+			windows, err := libraryScan(t.Context(), r.faces, g, minWindow)
+			if err != nil {
+				t.Fatal(err)
+			}
+			clusters, err := libraryClusters(t.Context(), windows)
+			if err != nil {
+				t.Fatal(err)
+			}
+			slices.SortFunc(clusters, func(a, b cluster) int { return cmp.Compare(b.score, a.score) })
+			var found []face.Face
+			for _, c := range clusters {
+				found = append(found, face.Face{Box: c.square().Clamp(g.width, g.height)})
+			}
+			for i, m := range facetest.Match(found, p.Faces, 0.5) {
+				all = append(all, evidence{1, math.Log(clusters[i].score)})
+				truth = append(truth, m >= 0)
+			}
 		}
-		clusters, err := libraryClusters(t.Context(), windows)
-		if err != nil {
-			t.Fatal(err)
-		}
-		slices.SortFunc(clusters, func(a, b cluster) int { return cmp.Compare(b.score, a.score) })
-		var found []face.Face
-		for _, c := range clusters {
-			found = append(found, face.Face{Box: c.square().Clamp(g.width, g.height)})
-		}
-		for i, m := range facetest.Match(found, faces, 0.5) {
-			all = append(all, evidence{1, math.Log(clusters[i].score)})
-			truth = append(truth, m >= 0)
-		}
-	})
-	w := logistic(all, truth)
+	}
+	w := logistic(all, truth, slices.Repeat([]float64{1}, len(all)))
 	t.Logf("referenceIntercept, referenceSlope = %.3f, %.3f // %d clusters", w[0], w[1], len(truth))
 }
 
-// logistic fits a logistic regression by Newton's method, with a ridge that only
-// keeps it from running away.
-func logistic(x []evidence, y []bool) (w evidence) {
+// logistic fits a logistic regression by Newton's method, in which x[i] counts
+// counts[i] times, with a ridge that only keeps it from running away.
+func logistic(x []evidence, y []bool, counts []float64) (w evidence) {
 	const ridge = 1e-2
 	for range 50 {
 		var grad evidence
@@ -137,9 +149,9 @@ func logistic(x []evidence, y []bool) (w evidence) {
 				r--
 			}
 			for a := range w {
-				grad[a] += r * e[a]
+				grad[a] += counts[i] * r * e[a]
 				for b := range w {
-					hess[a][b] += p * (1 - p) * e[a] * e[b]
+					hess[a][b] += counts[i] * p * (1 - p) * e[a] * e[b]
 				}
 			}
 		}

@@ -14,9 +14,9 @@ import (
 // forehead to the chin, and the cascade's window is a square around that.
 const (
 	boxWidth  = 0.766
-	boxHeight = 0.987
-	boxRight  = 0.009 // how far the box's centre lies to the right of the window's
-	boxDown   = 0.038 // and below it
+	boxHeight = 0.985
+	boxRight  = 0.008 // how far the box's centre lies to the right of the window's
+	boxDown   = 0.039 // and below it
 	// longerSide is what face.Options.MinFaceSize counts.
 	longerSide = boxHeight
 )
@@ -48,7 +48,7 @@ func evidenceOf(c cluster, s spreads, repetition float64) evidence {
 }
 
 // weights is a logistic regression on evidenceOf.
-var weights = evidence{-9.528, 0.914, -0.681, -0.864, -0.709, -9.470}
+var weights = evidence{-9.424, 0.891, -0.656, -0.807, -0.753, -7.355}
 
 // defaultMinConfidence leaves about one false face in ten pictures without any.
 const defaultMinConfidence = 0.65
@@ -64,7 +64,7 @@ func confidence(e evidence) float64 {
 
 // The same for Reference: a logistic regression on the logarithm of the score.
 const (
-	referenceIntercept, referenceSlope = -3.090, 1.256
+	referenceIntercept, referenceSlope = -2.563, 1.230
 	referenceMinConfidence             = 0.7
 )
 
