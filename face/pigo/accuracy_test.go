@@ -111,9 +111,10 @@ func TestAccuracy(t *testing.T) {
 	})
 }
 
-// TestAccuracyOnChecks: checked cloth, which the cascade scores like faces, is not taken
-// for faces. The drawn checks are those that the confidence is not fitted on; of
-// the shirt, .5 and 2 times its size are not.
+// TestAccuracyOnChecks: at the default confidence checked cloth is hardly ever taken for
+// a face, although the cascade scores it like one, and the person in a checked shirt
+// is found. The confidence is not fitted on the checks that are drawn here, nor on
+// the shirt at .5 and 2 times its size.
 func TestAccuracyOnChecks(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes half a minute with the race detector: make accuracy runs it")
@@ -127,20 +128,29 @@ func TestAccuracyOnChecks(t *testing.T) {
 		}
 		return faces
 	}
-	n := 0
-	for i := 1; i < facetest.Checks; i += 2 {
-		n += len(detect(facetest.Check(i)))
+	n, pictures := 0, 0
+	for i := range facetest.Checks {
+		if i%3 != 0 {
+			n += len(detect(facetest.Check(i)))
+			pictures++
+		}
 	}
-	t.Logf("%d false faces in %d pictures of checks", n, facetest.Checks/2)
-	if n > 3 {
-		t.Errorf("%d false faces in %d pictures of checks, want at most 3", n, facetest.Checks/2)
+	t.Logf("%d false faces in %d pictures of checks", n, pictures)
+	if n > 12 {
+		t.Errorf("%d false faces in %d pictures of checks, want at most 12", n, pictures)
 	}
+	n = 0
 	for _, scale := range []float64{.5, .75, 1, 1.5, 2} {
 		img, label := facetest.CheckedShirt(t, scale)
-		faces := detect(img)
-		if len(faces) != 1 || face.IoU(faces[0].Box, label.Box) < 0.5 {
-			t.Errorf("a checked shirt at %g times its size: %+v, want one face at %v", scale, faces, label.Box)
+		match := facetest.Match(detect(img), []facetest.Label{label}, 0.5)
+		if !slices.Contains(match, 0) {
+			t.Errorf("a checked shirt at %g times its size: the face of who wears it is not among %d", scale, len(match))
 		}
+		n += len(match) - 1
+	}
+	t.Logf("%d false faces on a shirt at five sizes", n)
+	if n > 5 {
+		t.Errorf("%d false faces on a shirt at five sizes, want at most 5", n)
 	}
 }
 

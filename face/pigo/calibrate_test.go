@@ -18,23 +18,6 @@ var calibrate = flag.Bool("calibrate", false, "print box geometry and confidence
 // around faces.
 var fitted = []string{"wider_val_orig", "wider_val_416", "face_mask", "negatives"}
 
-// patternWeight is what a candidate on checked cloth counts for, where one in the fitted
-// subsets counts 1: so many checks are rare in what people send.
-const patternWeight = 0.25
-
-// patterns calls do with the pictures of checked cloth that the weights are fitted on:
-// half of the drawn ones, and a shirt at three sizes with its one face.
-func patterns(t *testing.T, do func(img image.Image, faces []facetest.Label)) {
-	t.Helper()
-	for i := 0; i < facetest.Checks; i += 2 {
-		do(facetest.Check(i), nil)
-	}
-	for _, scale := range []float64{.75, 1, 1.5} {
-		img, label := facetest.CheckedShirt(t, scale)
-		do(img, []facetest.Label{label})
-	}
-}
-
 // TestCalibrate fits what calibration.go holds, and prints it.
 func TestCalibrate(t *testing.T) {
 	if !*calibrate {
@@ -48,9 +31,9 @@ func TestCalibrate(t *testing.T) {
 		shapes [4][]float64 // width, height, right, down
 		all    []evidence
 		truth  []bool
-		counts []float64
 	)
-	gather := func(img image.Image, faces []facetest.Label, weight float64) {
+	// People drew the labels of the fitted subsets; only theirs tell the shape.
+	gather := func(img image.Image, faces []facetest.Label, byPeople bool) {
 		g := luminance(img)
 		clusters, err := d.candidates(t.Context(), new(workspace), g, smallestWindow(g.width, g.height))
 		if err != nil {
@@ -69,7 +52,7 @@ func TestCalibrate(t *testing.T) {
 			case face.IoU(found[i].Box, faces[m].Box) < 0.5:
 				// Neither a face nor none.
 				continue
-			case c.score > 30 && weight == 1:
+			case byPeople && c.score > 30:
 				b := faces[m].Box
 				for k, v := range [4]float64{
 					b.Width(), b.Height(), (b.MinX+b.MaxX)/2 - c.col, (b.MinY+b.MaxY)/2 - c.row,
@@ -80,20 +63,25 @@ func TestCalibrate(t *testing.T) {
 			_, s, repetition := d.landmarks(c, g)
 			all = append(all, evidenceOf(c, s, repetition))
 			truth = append(truth, m >= 0)
-			counts = append(counts, weight)
 		}
 	}
 	for _, subset := range fitted {
 		for _, p := range facetest.Subset(t, subset) {
-			gather(facetest.Decode(t, p.Path), p.Faces, 1)
+			gather(facetest.Decode(t, p.Path), p.Faces, true)
 		}
 	}
-	patterns(t, func(img image.Image, faces []facetest.Label) { gather(img, faces, patternWeight) })
+	for i := 0; i < facetest.Checks; i += 3 {
+		gather(facetest.Check(i), nil, false)
+	}
+	for _, scale := range []float64{.75, 1, 1.5} {
+		img, label := facetest.CheckedShirt(t, scale)
+		gather(img, []facetest.Label{label}, false)
+	}
 	for k, name := range []string{"boxWidth", "boxHeight", "boxRight", "boxDown"} {
 		slices.Sort(shapes[k])
 		t.Logf("%s = %.3f // median of %d", name, shapes[k][len(shapes[k])/2], len(shapes[k]))
 	}
-	w := logistic(all, truth, counts)
+	w := logistic(all, truth)
 	t.Logf("weights = %.3f // %d candidates", w, len(truth))
 	t.Run("reference", calibrateReference)
 }
@@ -127,13 +115,13 @@ func calibrateReference(t *testing.T) {
 			}
 		}
 	}
-	w := logistic(all, truth, slices.Repeat([]float64{1}, len(all)))
+	w := logistic(all, truth)
 	t.Logf("referenceIntercept, referenceSlope = %.3f, %.3f // %d clusters", w[0], w[1], len(truth))
 }
 
-// logistic fits a logistic regression by Newton's method, in which x[i] counts
-// counts[i] times, with a ridge that only keeps it from running away.
-func logistic(x []evidence, y []bool, counts []float64) (w evidence) {
+// logistic fits a logistic regression by Newton's method, with a ridge that only
+// keeps it from running away.
+func logistic(x []evidence, y []bool) (w evidence) {
 	const ridge = 1e-2
 	for range 50 {
 		var grad evidence
@@ -149,9 +137,9 @@ func logistic(x []evidence, y []bool, counts []float64) (w evidence) {
 				r--
 			}
 			for a := range w {
-				grad[a] += counts[i] * r * e[a]
+				grad[a] += r * e[a]
 				for b := range w {
-					hess[a][b] += counts[i] * p * (1 - p) * e[a] * e[b]
+					hess[a][b] += p * (1 - p) * e[a] * e[b]
 				}
 			}
 		}

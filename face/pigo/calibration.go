@@ -48,7 +48,7 @@ func evidenceOf(c cluster, s spreads, repetition float64) evidence {
 }
 
 // weights is a logistic regression on evidenceOf.
-var weights = evidence{-9.424, 0.891, -0.656, -0.807, -0.753, -7.355}
+var weights = evidence{-9.791, 0.895, -0.710, -0.950, -0.645, -8.590}
 
 // defaultMinConfidence leaves about one false face in ten pictures without any.
 const defaultMinConfidence = 0.65

@@ -49,7 +49,7 @@ func TestRepetition(t *testing.T) {
 	p := new(patch)
 	p.cut(img, face.Point{X: 157, Y: 211}, 255, 0)
 	if got := p.repetition(); got > 0.45 {
-		t.Errorf("a face: %.3f, want at most .45, as of 95 faces in 100", got)
+		t.Errorf("a face: %.3f, want at most .45, as for 94 of 100 faces", got)
 	}
 }
 
