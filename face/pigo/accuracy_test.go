@@ -144,7 +144,7 @@ func TestAccuracyOnChecks(t *testing.T) {
 		img, label := facetest.CheckedShirt(t, scale)
 		match := facetest.Match(detect(img), []facetest.Label{label}, 0.5)
 		if !slices.Contains(match, 0) {
-			t.Errorf("a checked shirt at %g times its size: the face of who wears it is not among %d", scale, len(match))
+			t.Errorf("a checked shirt at %g times its size: none of %d faces is that of the person who wears it", scale, len(match))
 		}
 		n += len(match) - 1
 	}
