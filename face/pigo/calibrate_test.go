@@ -32,7 +32,7 @@ func TestCalibrate(t *testing.T) {
 		all    []evidence
 		truth  []bool
 	)
-	// People drew the labels of the fitted subsets; only theirs tell the shape.
+	// The shape is fitted only on labels that people drew.
 	gather := func(img image.Image, faces []facetest.Label, byPeople bool) {
 		g := luminance(img)
 		clusters, err := d.candidates(t.Context(), new(workspace), g, smallestWindow(g.width, g.height))
