@@ -26,13 +26,25 @@ import (
 // is absent the test is skipped, or fails where CI is set: there they have to be.
 func Path(t testing.TB, elem ...string) string {
 	t.Helper()
+	return shared(t, append([]string{"faces"}, elem...)...)
+}
+
+// Case returns the path of an image that some detector got wrong, in ../shared/cases.
+// When it is absent the test is skipped, or fails where CI is set.
+func Case(t testing.TB, name string) string {
+	t.Helper()
+	return shared(t, "cases", name)
+}
+
+func shared(t testing.TB, elem ...string) string {
+	t.Helper()
 	_, self, _, _ := runtime.Caller(0)
-	path := filepath.Join(append([]string{filepath.Dir(self), "../../../shared/faces"}, elem...)...)
+	path := filepath.Join(append([]string{filepath.Dir(self), "../../../shared"}, elem...)...)
 	if _, err := os.Stat(path); err != nil {
 		if os.Getenv("CI") != "" {
-			t.Fatalf("CI has to have the labelled photographs: %v", err)
+			t.Fatalf("CI has to have the test photographs: %v", err)
 		}
-		t.Skipf("needs the labelled photographs, which are no part of the repository: %v", err)
+		t.Skipf("needs the test photographs, which are not part of the repository: %v", err)
 	}
 	return path
 }

@@ -3,6 +3,7 @@ package pigo
 import (
 	"cmp"
 	"flag"
+	"image"
 	"math"
 	"slices"
 	"testing"
@@ -27,49 +28,60 @@ func TestCalibrate(t *testing.T) {
 		t.Fatal(err)
 	}
 	var (
-		shapes   [4][]float64 // width, height, right, down
-		evidence [][5]float64
-		truth    []bool
+		shapes [4][]float64 // width, height, right, down
+		all    []evidence
+		truth  []bool
 	)
+	// The shape is fitted only on labels that people drew.
+	gather := func(img image.Image, faces []facetest.Label, byPeople bool) {
+		g := luminance(img)
+		clusters, err := d.candidates(t.Context(), new(workspace), g, smallestWindow(g.width, g.height))
+		if err != nil {
+			t.Fatal(err)
+		}
+		// Of two that are at the same face, the better one counts as it.
+		slices.SortFunc(clusters, func(a, b cluster) int { return cmp.Compare(b.score, a.score) })
+		var found []face.Face
+		for _, c := range clusters {
+			found = append(found, face.Face{Box: c.box().Clamp(g.width, g.height)})
+		}
+		for i, m := range facetest.Match(found, faces, 0.3) {
+			c := clusters[i]
+			switch {
+			case m < 0:
+			case face.IoU(found[i].Box, faces[m].Box) < 0.5:
+				// Neither a face nor none.
+				continue
+			case byPeople && c.score > 30:
+				b := faces[m].Box
+				for k, v := range [4]float64{
+					b.Width(), b.Height(), (b.MinX+b.MaxX)/2 - c.col, (b.MinY+b.MaxY)/2 - c.row,
+				} {
+					shapes[k] = append(shapes[k], v/c.size)
+				}
+			}
+			_, s, repetition := d.landmarks(c, g)
+			all = append(all, evidenceOf(c, s, repetition))
+			truth = append(truth, m >= 0)
+		}
+	}
 	for _, subset := range fitted {
 		for _, p := range facetest.Subset(t, subset) {
-			g := luminance(facetest.Decode(t, p.Path))
-			clusters, err := d.candidates(t.Context(), new(workspace), g, smallestWindow(g.width, g.height))
-			if err != nil {
-				t.Fatal(err)
-			}
-			// Of two that are at the same face, the better one counts as it.
-			slices.SortFunc(clusters, func(a, b cluster) int { return cmp.Compare(b.score, a.score) })
-			var found []face.Face
-			for _, c := range clusters {
-				found = append(found, face.Face{Box: c.box().Clamp(g.width, g.height)})
-			}
-			for i, m := range facetest.Match(found, p.Faces, 0.3) {
-				c := clusters[i]
-				switch {
-				case m < 0:
-				case face.IoU(found[i].Box, p.Faces[m].Box) < 0.5:
-					// Neither a face nor none.
-					continue
-				case c.score > 30:
-					b := p.Faces[m].Box
-					for k, v := range [4]float64{
-						b.Width(), b.Height(), (b.MinX+b.MaxX)/2 - c.col, (b.MinY+b.MaxY)/2 - c.row,
-					} {
-						shapes[k] = append(shapes[k], v/c.size)
-					}
-				}
-				_, s := d.landmarks(c, g)
-				evidence = append(evidence, evidenceOf(c, s))
-				truth = append(truth, m >= 0)
-			}
+			gather(facetest.Decode(t, p.Path), p.Faces, true)
 		}
+	}
+	for i := 0; i < facetest.Checks; i += 3 {
+		gather(facetest.Check(i), nil, false)
+	}
+	for _, scale := range []float64{.75, 1, 1.5} {
+		img, label := facetest.CheckedShirt(t, scale)
+		gather(img, []facetest.Label{label}, false)
 	}
 	for k, name := range []string{"boxWidth", "boxHeight", "boxRight", "boxDown"} {
 		slices.Sort(shapes[k])
 		t.Logf("%s = %.3f // median of %d", name, shapes[k][len(shapes[k])/2], len(shapes[k]))
 	}
-	w := logistic(evidence, truth)
+	w := logistic(all, truth)
 	t.Logf("weights = %.3f // %d candidates", w, len(truth))
 	t.Run("reference", calibrateReference)
 }
@@ -79,7 +91,7 @@ func calibrateReference(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var evidence [][5]float64
+	var all []evidence
 	var truth []bool
 	for _, subset := range fitted {
 		for _, p := range facetest.Subset(t, subset) {
@@ -98,22 +110,22 @@ func calibrateReference(t *testing.T) {
 				found = append(found, face.Face{Box: c.square().Clamp(g.width, g.height)})
 			}
 			for i, m := range facetest.Match(found, p.Faces, 0.5) {
-				evidence = append(evidence, [5]float64{1, math.Log(clusters[i].score)})
+				all = append(all, evidence{1, math.Log(clusters[i].score)})
 				truth = append(truth, m >= 0)
 			}
 		}
 	}
-	w := logistic(evidence, truth)
+	w := logistic(all, truth)
 	t.Logf("referenceIntercept, referenceSlope = %.3f, %.3f // %d clusters", w[0], w[1], len(truth))
 }
 
 // logistic fits a logistic regression by Newton's method, with a ridge that only
 // keeps it from running away.
-func logistic(x [][5]float64, y []bool) (w [5]float64) {
+func logistic(x []evidence, y []bool) (w evidence) {
 	const ridge = 1e-2
 	for range 50 {
-		var grad [5]float64
-		var hess [5][5]float64
+		var grad evidence
+		var hess [len(w)]evidence
 		for i, e := range x {
 			z := 0.0
 			for k := range w {

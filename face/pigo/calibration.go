@@ -28,31 +28,36 @@ func (c cluster) box() face.Box {
 	return face.Box{MinX: x - w, MinY: y - h, MaxX: x + w, MaxY: y + h}
 }
 
-// evidenceOf is what the confidence is made of: the score, and how well the
-// landmarks' walks agree (all as logarithms).
-func evidenceOf(c cluster, s spreads) [5]float64 {
+// evidence is what the confidence is computed from.
+type evidence [6]float64
+
+// evidenceOf returns the evidence that c is a face: its score and how well the
+// landmarks' walks agree, as logarithms, and how much its pixels repeat
+// themselves, as patch.repetition measures it.
+func evidenceOf(c cluster, s spreads, repetition float64) evidence {
 	// A tenth of a percent of the face is as good as perfect.
 	const least = 1e-3
-	return [...]float64{
+	return evidence{
 		1,
 		math.Log(c.score),
 		math.Log(s.leftEye + s.rightEye + least),
 		math.Log(s.nose + least),
 		math.Log(s.mouthLeft + s.mouthRight + least),
+		repetition * repetition,
 	}
 }
 
 // weights is a logistic regression on evidenceOf.
-var weights = [5]float64{-10.005, 0.881, -0.646, -0.674, -0.867}
+var weights = evidence{-9.791, 0.895, -0.710, -0.950, -0.645, -8.590}
 
 // defaultMinConfidence leaves about one false face in ten pictures without any.
 const defaultMinConfidence = 0.65
 
-// confidence returns the probability that c is a face.
-func confidence(c cluster, s spreads) float64 {
+// confidence returns the probability that a candidate with this evidence is a face.
+func confidence(e evidence) float64 {
 	var z float64
-	for i, e := range evidenceOf(c, s) {
-		z += weights[i] * e
+	for i, v := range e {
+		z += weights[i] * v
 	}
 	return 1 / (1 + math.Exp(-z))
 }

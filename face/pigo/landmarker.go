@@ -61,10 +61,13 @@ func (l *Landmarker) Refine(img Luminance, rough face.Landmarks) (refined face.L
 	tilt := math.Atan2(rough.RightEye.Y-rough.LeftEye.Y, rough.RightEye.X-rough.LeftEye.X)
 	sin, cos := math.Sincos(tilt)
 	down := eyesAbove * size
-	refined, s := l.find(img.gray, face.Point{
+	p := l.patches.Get().(*patch)
+	defer l.patches.Put(p)
+	p.cut(img.gray, face.Point{
 		X: (rough.LeftEye.X+rough.RightEye.X)/2 - down*sin,
 		Y: (rough.LeftEye.Y+rough.RightEye.Y)/2 + down*cos,
-	}, size, tilt, rough.LeftEye, rough.RightEye)
+	}, size, tilt)
+	refined, s := l.find(img.gray, p, rough.LeftEye, rough.RightEye)
 	return refined, (s.leftEye + s.rightEye + s.nose + s.mouthLeft + s.mouthRight) / 5
 }
 
@@ -80,19 +83,18 @@ const (
 )
 
 // landmarks finds the five points of the face in c.
-func (l *Landmarker) landmarks(c cluster, img gray) (face.Landmarks, spreads) {
-	y := c.row - eyesAbove*c.size
-	return l.find(img, face.Point{X: c.col, Y: c.row}, c.size, 0,
-		face.Point{X: c.col - eyesAside*c.size, Y: y}, face.Point{X: c.col + eyesAside*c.size, Y: y})
-}
-
-// find finds the landmarks of the face in a window of that size around middle,
-// turned by tilt, from where its eyes may be. Pupils are looked for at a quarter
-// of the size.
-func (l *Landmarker) find(img gray, middle face.Point, size, tilt float64, leftEye, rightEye face.Point) (face.Landmarks, spreads) {
+func (l *Landmarker) landmarks(c cluster, img gray) (points face.Landmarks, s spreads, repetition float64) {
 	p := l.patches.Get().(*patch)
 	defer l.patches.Put(p)
-	p.cut(img, middle, size, tilt)
+	p.cut(img, face.Point{X: c.col, Y: c.row}, c.size, 0)
+	y := c.row - eyesAbove*c.size
+	points, s = l.find(img, p, face.Point{X: c.col - eyesAside*c.size, Y: y}, face.Point{X: c.col + eyesAside*c.size, Y: y})
+	return points, s, p.repetition()
+}
+
+// find finds the landmarks of the face that was cut out of img into p, from where
+// its eyes may be in img. Pupils are looked for at a quarter of the window's size.
+func (l *Landmarker) find(img gray, p *patch, leftEye, rightEye face.Point) (face.Landmarks, spreads) {
 	at := func(q face.Point) guess {
 		row, col := p.fromImage(q)
 		return guess{row, col, float32(0.25 * patchWindow)}

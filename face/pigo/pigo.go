@@ -34,7 +34,7 @@ var (
 
 // Version names the cascades, the scan, and the calibration as one. It changes
 // whenever the same image may give other faces.
-const Version = "1.4.6+3"
+const Version = "1.4.6+4"
 
 // Detector is the embedded model. It is immutable, and so safe for concurrent
 // use; its cascades are shared by all calls.
@@ -101,8 +101,8 @@ func (d *Detector) Detect(ctx context.Context, img image.Image, opts face.Option
 	faces := make([]face.Face, len(candidates))
 	err = spread(d.cores, len(candidates), func(i int) error {
 		c := candidates[i]
-		points, agreement := d.landmarks(c, g)
-		faces[i] = face.Face{Box: c.box().Clamp(g.width, g.height), Confidence: confidence(c, agreement)}
+		points, s, repetition := d.landmarks(c, g)
+		faces[i] = face.Face{Box: c.box().Clamp(g.width, g.height), Confidence: confidence(evidenceOf(c, s, repetition))}
 		if !opts.SkipLandmarks {
 			faces[i].Landmarks = &points
 		}

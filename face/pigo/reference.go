@@ -82,7 +82,7 @@ func (r *Reference) Detect(ctx context.Context, img image.Image, opts face.Optio
 			break // they are sorted, and confidence grows with the score
 		}
 		if !opts.SkipLandmarks {
-			points, _ := r.landmarks(c, g)
+			points, _, _ := r.landmarks(c, g)
 			f.Landmarks = &points
 		}
 		faces = append(faces, f)
