@@ -173,7 +173,7 @@ func (m *measurement) thresholdTable() string {
 		}
 		row = append(row, decimals(m.ways[0].results[d.name].least, 2)+": "+cell(m.ways[0].results[d.name].least))
 		lowest := "–"
-		if old, ok := m.ways[0].results[oldSystem]; ok {
+		if old, ok := m.ways[0].results[oldSystem]; ok && d.name != oldSystem {
 			_, allowed := curves[oldSystem].At(old.least)
 			lowest = decimals(curves[d.name].LowestCut(allowed), 2)
 		}

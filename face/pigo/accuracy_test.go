@@ -95,8 +95,8 @@ func TestAccuracy(t *testing.T) {
 		t.Logf("highest: %.2f", all[max(0, len(all)-6):])
 		n := len(all) - lowerBound(all, d.Info().MinConfidence)
 		t.Logf("%d false faces in %d pictures without any", n, len(photos))
-		if n > 1 {
-			t.Errorf("%d false faces in %d pictures without any, want at most one", n, len(photos))
+		if n > 3 {
+			t.Errorf("%d false faces in %d pictures without any, want at most 3", n, len(photos))
 		}
 	})
 	t.Run("landmarks", func(t *testing.T) {

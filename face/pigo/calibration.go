@@ -50,8 +50,9 @@ func evidenceOf(c cluster, s spreads, repetition float64) evidence {
 // weights is a logistic regression on evidenceOf.
 var weights = evidence{-9.791, 0.895, -0.710, -0.950, -0.645, -8.590}
 
-// defaultMinConfidence leaves about one false face in ten pictures without any.
-const defaultMinConfidence = 0.65
+// defaultMinConfidence is the lowest at which this detector shows no more false faces
+// an image than MTCNN does at its own default (face/onnx, TestAccuracyOfDefaults).
+const defaultMinConfidence = 0.38
 
 // confidence returns the probability that a candidate with this evidence is a face.
 func confidence(e evidence) float64 {
@@ -65,7 +66,7 @@ func confidence(e evidence) float64 {
 // The same for Reference: a logistic regression on the logarithm of the score.
 const (
 	referenceIntercept, referenceSlope = -2.563, 1.230
-	referenceMinConfidence             = 0.7
+	referenceMinConfidence             = 0.41 // as defaultMinConfidence
 )
 
 func referenceConfidence(c cluster) float64 {
