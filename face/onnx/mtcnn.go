@@ -30,6 +30,12 @@ import (
 // faces. Nothing here is meant to be better than that package, only bounded:
 // networks see tiles and batches, and the pyramid has a largest level.
 //
+// The package answers whole numbers: it cuts off what is behind the decimal point, of
+// landmarks as of the 1-based sides of boxes, and does not make these 0-based. Detect
+// answers half a pixel less than what the package cuts, which rounds to the same whole
+// numbers. For landmarks that is the frame of package face; boxes are half a pixel
+// narrower on each side than what the networks see.
+//
 // It is immutable, and so safe for concurrent use.
 type mtcnn struct {
 	pnet, rnet, onet *session
@@ -45,7 +51,11 @@ type mtcnn struct {
 var _ face.Detector = (*mtcnn)(nil)
 
 // mtcnnVersion changes whenever the same networks may give other faces.
-const mtcnnVersion = "+2"
+const mtcnnVersion = "+3"
+
+// cutOff is how far a number lies, in the mean, above what remains of it when its
+// decimals are cut off.
+const cutOff = 0.5
 
 // The package's constants, which are those of the authors' own code for MATLAB.
 const (
@@ -261,7 +271,7 @@ func (d *mtcnn) Detect(ctx context.Context, img image.Image, opts face.Options) 
 			continue
 		}
 		f := face.Face{
-			Box:        face.Box{MinX: c.x1, MinY: c.y1, MaxX: c.x2, MaxY: c.y2}.Clamp(b.Dx(), b.Dy()),
+			Box:        face.Box{MinX: c.x1 - cutOff, MinY: c.y1 - cutOff, MaxX: c.x2 - cutOff, MaxY: c.y2 - cutOff}.Clamp(b.Dx(), b.Dy()),
 			Confidence: mtcnnConfidence(c.score),
 		}
 		if f.Confidence < opts.MinConfidence || f.Box.Area() == 0 {
@@ -270,8 +280,8 @@ func (d *mtcnn) Detect(ctx context.Context, img image.Image, opts face.Options) 
 		if !opts.SkipLandmarks {
 			p := c.points
 			for i := range p {
-				p[i].X = min(max(p[i].X, 0), float64(b.Dx()-1))
-				p[i].Y = min(max(p[i].Y, 0), float64(b.Dy()-1))
+				p[i].X = min(max(p[i].X-cutOff, 0), float64(b.Dx()-1))
+				p[i].Y = min(max(p[i].Y-cutOff, 0), float64(b.Dy()-1))
 			}
 			f.Landmarks = &face.Landmarks{LeftEye: p[0], RightEye: p[1], Nose: p[2], MouthLeft: p[3], MouthRight: p[4]}
 		}
