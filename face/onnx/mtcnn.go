@@ -25,16 +25,17 @@ import (
 
 // mtcnn is the cascade of Zhang, Zhang, Li and Qiao, "Joint Face Detection and
 // Alignment using Multi-task Cascaded Convolutional Networks" (2016), as version
-// 0.1.0 of the Python package mtcnn runs it: its thresholds, its rounding, its
-// 1-based boxes and its oddities, so that who comes from there gets the same
+// 0.1.1 of the Python package mtcnn runs it: its thresholds, its rounding, its
+// 1-based boxes and its oddities, so that users of the package get the same
 // faces. Nothing here is meant to be better than that package, only bounded:
 // networks see tiles and batches, and the pyramid has a largest level.
 //
-// The package answers whole numbers: it cuts off what is behind the decimal point, of
-// landmarks as of the 1-based sides of boxes, and does not make these 0-based. Detect
-// answers half a pixel less than what the package cuts, which rounds to the same whole
-// numbers. For landmarks that is the frame of package face; boxes are half a pixel
-// narrower on each side than what the networks see.
+// The package answers whole numbers. It cuts decimals off, and its boxes stay
+// 1-based. Detect answers half a pixel less than the numbers that the package cuts,
+// so that they round to the package's. For landmarks this is the frame of package
+// face: the package's have the corner of the first pixel at 0. Boxes come out half a
+// pixel smaller on each side than what the networks see, as the package's do in the
+// mean.
 //
 // It is immutable, and so safe for concurrent use.
 type mtcnn struct {

@@ -42,8 +42,8 @@ func TestMTCNNPackage(t *testing.T) {
 
 	d := newMTCNN(t)
 	var faces, coordinates, unlike int
-	// others are faces of which another of several boxes stayed, all of a probability of
-	// 1 but for the last binary place.
+	// others are faces of which another of several boxes stayed: which one does can
+	// depend on the last binary place of a probability.
 	others := 0
 	names := [...]string{
 		"box x", "box y", "box right", "box bottom", "left eye x", "left eye y", "right eye x", "right eye y",
