@@ -261,7 +261,11 @@ func (g *grid) pass(ctx context.Context, work *workspace, p pass, minConfidence 
 		if c.box.Area() == 0 {
 			return // it is in the padding
 		}
-		c.landmarks = eachPoint(c.landmarks, at)
+		// The network's have the corner of the first pixel at 0, as boxes have.
+		c.landmarks = eachPoint(c.landmarks, func(q face.Point) face.Point {
+			q = at(q)
+			return face.Point{X: q.X - 0.5, Y: q.Y - 0.5}
+		})
 		work.candidates = append(work.candidates, c)
 	})
 	return nil

@@ -34,7 +34,7 @@ var (
 
 // Version names the cascades, the scan, and the calibration as one. It changes
 // whenever the same image may give other faces.
-const Version = "1.4.6+3"
+const Version = "1.4.6+4"
 
 // Detector is the embedded model. It is immutable, and so safe for concurrent
 // use; its cascades are shared by all calls.
