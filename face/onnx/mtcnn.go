@@ -275,7 +275,7 @@ func (d *mtcnn) Detect(ctx context.Context, img image.Image, opts face.Options) 
 			Box:        face.Box{MinX: c.x1 - cutOff, MinY: c.y1 - cutOff, MaxX: c.x2 - cutOff, MaxY: c.y2 - cutOff}.Clamp(b.Dx(), b.Dy()),
 			Confidence: mtcnnConfidence(c.score),
 		}
-		if f.Confidence < opts.MinConfidence || f.Box.Area() == 0 {
+		if !(f.Confidence >= opts.MinConfidence) || f.Box.Area() == 0 {
 			continue
 		}
 		if !opts.SkipLandmarks {
@@ -429,11 +429,17 @@ func (d *mtcnn) propose(ctx context.Context, w *mtcnnWorkspace, src *image.RGBA,
 			}
 			for i := range cells.Dx() * cells.Dy() {
 				// Columns come one after the other, the axes being swapped.
-				if score := scores[2*i+1]; score >= pnetLeast {
-					w.proposals = append(w.proposals, proposal{
-						x + i/cells.Dy(), y + i%cells.Dy(), score, [4]float32(offsets[4*i:]),
-					})
+				score, offset := scores[2*i+1], offsets[4*i:][:4]
+				if !finite(score) {
+					return fmt.Errorf("P-net: %w", errNotFinite)
 				}
+				if score < pnetLeast {
+					continue
+				}
+				if !finite(offset...) {
+					return fmt.Errorf("P-net: %w", errNotFinite)
+				}
+				w.proposals = append(w.proposals, proposal{x + i/cells.Dy(), y + i%cells.Dy(), score, [4]float32(offset)})
 			}
 		}
 	}
@@ -447,7 +453,9 @@ func (d *mtcnn) propose(ctx context.Context, w *mtcnnWorkspace, src *image.RGBA,
 		if err != nil {
 			return err
 		}
-		p.offset = [4]float32(offsets)
+		if p.offset = [4]float32(offsets); !finite(p.offset[:]...) {
+			return fmt.Errorf("P-net: %w", errNotFinite)
+		}
 	}
 	return w.squares(ctx, l, scale)
 }
@@ -537,12 +545,17 @@ func (d *mtcnn) refine(ctx context.Context, w *mtcnnWorkspace, src *image.RGBA) 
 		return s
 	}
 	var offsets [][4]float32
-	err := w.batch(ctx, d.rnet, &w.rnet, src, rnetSide, rnetBatch, shapes, func(c candidate, i int) {
+	err := w.batch(ctx, d.rnet, &w.rnet, src, rnetSide, rnetBatch, shapes, func(c candidate, i int) error {
 		c.score = w.rnet.outputs[d.rScores].GetData()[2*i+1]
+		offset := w.rnet.outputs[d.rOffsets].GetData()[4*i:][:4]
+		if !finite(c.score) || (c.score > rnetLeast && !finite(offset...)) {
+			return fmt.Errorf("R-net: %w", errNotFinite)
+		}
 		if c.score > rnetLeast {
 			w.candidates = append(w.candidates, c)
-			offsets = append(offsets, [4]float32(w.rnet.outputs[d.rOffsets].GetData()[4*i:]))
+			offsets = append(offsets, [4]float32(offset))
 		}
+		return nil
 	})
 	if err != nil {
 		return err
@@ -567,20 +580,28 @@ func (d *mtcnn) finish(ctx context.Context, w *mtcnnWorkspace, src *image.RGBA) 
 		s[d.oOffsets], s[d.oScores], s[d.oPoints] = ort.NewShape(n, 4), ort.NewShape(n, 2), ort.NewShape(n, 10)
 		return s
 	}
-	err := w.batch(ctx, d.onet, &w.onet, src, onetSide, onetBatch, shapes, func(c candidate, i int) {
+	err := w.batch(ctx, d.onet, &w.onet, src, onetSide, onetBatch, shapes, func(c candidate, i int) error {
 		c.score = w.onet.outputs[d.oScores].GetData()[2*i+1]
-		if c.score <= onetLeast {
-			return
+		if !finite(c.score) {
+			return fmt.Errorf("O-net: %w", errNotFinite)
 		}
+		if c.score <= onetLeast {
+			return nil
+		}
+		offset := w.onet.outputs[d.oOffsets].GetData()[4*i:][:4]
 		// Five x, then five y, in parts of the square.
 		p := w.onet.outputs[d.oPoints].GetData()[10*i:][:10]
+		if !finite(offset...) || !finite(p...) {
+			return fmt.Errorf("O-net: %w", errNotFinite)
+		}
 		for k := range c.points {
 			c.points[k] = face.Point{
 				X: (c.x2-c.x1+1)*float64(p[k]) + c.x1 - 1,
 				Y: (c.y2-c.y1+1)*float64(p[5+k]) + c.y1 - 1,
 			}
 		}
-		w.candidates = append(w.candidates, c.moved([4]float32(w.onet.outputs[d.oOffsets].GetData()[4*i:])))
+		w.candidates = append(w.candidates, c.moved([4]float32(offset)))
+		return nil
 	})
 	if err != nil {
 		return err
@@ -602,7 +623,7 @@ func (d *mtcnn) finish(ctx context.Context, w *mtcnnWorkspace, src *image.RGBA) 
 // appends to w.candidates in their place.
 func (w *mtcnnWorkspace) batch(
 	ctx context.Context, s *session, t *tensors, src *image.RGBA, side, most int,
-	shapes func(n int64) []ort.Shape, done func(c candidate, i int),
+	shapes func(n int64) []ort.Shape, done func(c candidate, i int) error,
 ) error {
 	// done never appends more than were taken out.
 	rest := w.candidates
@@ -625,7 +646,9 @@ func (w *mtcnnWorkspace) batch(
 			return err
 		}
 		for i, c := range part {
-			done(c, i)
+			if err := done(c, i); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
