@@ -12,7 +12,7 @@ var errNotFinite = errors.New("the network's output has a value that is not a fi
 // finite reports whether all values are numbers and none is infinite.
 func finite[F float32 | float64](values ...F) bool {
 	for _, v := range values {
-		if v-v != 0 {
+		if v*0 != 0 { // it is NaN
 			return false
 		}
 	}

@@ -431,13 +431,13 @@ func (d *mtcnn) propose(ctx context.Context, w *mtcnnWorkspace, src *image.RGBA,
 				// Columns come one after the other, the axes being swapped.
 				score, offset := scores[2*i+1], offsets[4*i:][:4]
 				if !finite(score) {
-					return fmt.Errorf("P-net: %w", errNotFinite)
+					return fmt.Errorf("in P-net: %w", errNotFinite)
 				}
 				if score < pnetLeast {
 					continue
 				}
 				if !finite(offset...) {
-					return fmt.Errorf("P-net: %w", errNotFinite)
+					return fmt.Errorf("in P-net: %w", errNotFinite)
 				}
 				w.proposals = append(w.proposals, proposal{x + i/cells.Dy(), y + i%cells.Dy(), score, [4]float32(offset)})
 			}
@@ -454,7 +454,7 @@ func (d *mtcnn) propose(ctx context.Context, w *mtcnnWorkspace, src *image.RGBA,
 			return err
 		}
 		if p.offset = [4]float32(offsets); !finite(p.offset[:]...) {
-			return fmt.Errorf("P-net: %w", errNotFinite)
+			return fmt.Errorf("in P-net: %w", errNotFinite)
 		}
 	}
 	return w.squares(ctx, l, scale)
@@ -549,7 +549,7 @@ func (d *mtcnn) refine(ctx context.Context, w *mtcnnWorkspace, src *image.RGBA) 
 		c.score = w.rnet.outputs[d.rScores].GetData()[2*i+1]
 		offset := w.rnet.outputs[d.rOffsets].GetData()[4*i:][:4]
 		if !finite(c.score) || (c.score > rnetLeast && !finite(offset...)) {
-			return fmt.Errorf("R-net: %w", errNotFinite)
+			return fmt.Errorf("in R-net: %w", errNotFinite)
 		}
 		if c.score > rnetLeast {
 			w.candidates = append(w.candidates, c)
@@ -583,7 +583,7 @@ func (d *mtcnn) finish(ctx context.Context, w *mtcnnWorkspace, src *image.RGBA) 
 	err := w.batch(ctx, d.onet, &w.onet, src, onetSide, onetBatch, shapes, func(c candidate, i int) error {
 		c.score = w.onet.outputs[d.oScores].GetData()[2*i+1]
 		if !finite(c.score) {
-			return fmt.Errorf("O-net: %w", errNotFinite)
+			return fmt.Errorf("in O-net: %w", errNotFinite)
 		}
 		if c.score <= onetLeast {
 			return nil
@@ -592,7 +592,7 @@ func (d *mtcnn) finish(ctx context.Context, w *mtcnnWorkspace, src *image.RGBA) 
 		// Five x, then five y, in parts of the square.
 		p := w.onet.outputs[d.oPoints].GetData()[10*i:][:10]
 		if !finite(offset...) || !finite(p...) {
-			return fmt.Errorf("O-net: %w", errNotFinite)
+			return fmt.Errorf("in O-net: %w", errNotFinite)
 		}
 		for k := range c.points {
 			c.points[k] = face.Point{

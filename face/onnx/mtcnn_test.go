@@ -131,8 +131,8 @@ func TestMTCNNAccuracy(t *testing.T) {
 		}
 	})
 	t.Run("landmarks", func(t *testing.T) {
-		// The package has .0460 and .0556.
-		for subset, most := range map[string]float64{"lfw_5pt": .049, "net_5pt": .058} {
+		// The package has .0460 and .0556, in whole pixels.
+		for subset, most := range map[string]float64{"lfw_5pt": .046, "net_5pt": .054} {
 			photos, found := look(t, subset)
 			mean, matched, labelled := facetest.MeanLandmarkError(photos, found)
 			t.Logf("%s: mean error %.4f of the eye distance, over %d of %d faces", subset, mean, matched, labelled)
