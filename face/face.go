@@ -2,7 +2,13 @@
 // the types of its answer, and the geometry of boxes.
 //
 // Coordinates are pixels of the image that was given, with its top left corner
-// at (0, 0), x to the right and y down. A box covers min <= x < max.
+// at (0, 0), x to the right and y down. They have fractions. A box covers
+// min <= x < max, so that a whole coordinate of a box is a line between two pixels. A
+// landmark has the number of the pixel that it is in the middle of, so that (0, 0) is
+// half a pixel to the right of the corner, and below it. Both are rounded in one way:
+// to the nearest whole number, that is a side of a box to the nearest line between
+// pixels, and a landmark to the pixel that it is in. No detector rounds; package
+// service does, once.
 package face
 
 import (
@@ -108,7 +114,7 @@ func (f *Face) Move(at func(x, y float64) (float64, float64), width, height int)
 	}
 }
 
-// Point is a place in an image, in pixels.
+// Point is a place in an image, in pixels: (0, 0) is the center of the upper left one.
 type Point struct{ X, Y float64 }
 
 // Landmarks are five points of a face. Left and right are the viewer's: in an

@@ -66,7 +66,9 @@ func pixelFormat(f inferencev1.PixelFormat) (photo.PixelFormat, error) {
 	return 0, fmt.Errorf("%w: pixel_format is %d; allowed are 0 (an encoded file), 1 (GRAY8), 2 (RGB24), 3 (RGBA32), 4 (I420) and 5 (NV12)", photo.ErrPixels, f)
 }
 
-// results rounds faces to whole pixels of a width × height image.
+// results rounds faces to whole pixels of a width × height image: each coordinate to
+// the nearest whole number, as package face has it, and back into the image. It is the
+// only place where coordinates are rounded.
 func results(faces []face.Face, width, height int) []*inferencev1.Result {
 	out := make([]*inferencev1.Result, 0, len(faces))
 	for _, f := range faces {
@@ -93,6 +95,7 @@ func results(faces []face.Face, width, height int) []*inferencev1.Result {
 	return out
 }
 
+// point rounds p, and keeps it within 0 and the largest x and y.
 func point(p face.Point, maxX, maxY int) *inferencev1.Point {
 	return &inferencev1.Point{
 		X: int32(min(max(math.Round(p.X), 0), float64(maxX))),

@@ -34,8 +34,9 @@ type grid struct {
 	// normalize changes an input of 0 to 255 in place; nil leaves it.
 	normalize func([]float32)
 	// faces calls yield for each face that the outputs tell, in pixels of the
-	// input, with a raw score of at least rawLeast.
-	faces func(outputs []*ort.Tensor[float32], cols [len(strides)]int, yield func(detection))
+	// input, with a raw score of at least rawLeast. It returns errNotFinite for a score
+	// that is not finite, and else the first error of yield.
+	faces func(outputs []*ort.Tensor[float32], cols [len(strides)]int, yield func(detection) error) error
 	// confidence turns a raw score into a probability.
 	confidence func(raw float64) float64
 	// landmarker refines the network's landmarks; nil leaves them.
@@ -243,28 +244,35 @@ func (g *grid) pass(ctx context.Context, work *workspace, p pass, minConfidence 
 	at := func(q face.Point) face.Point {
 		return face.Point{X: q.X/p.scale + float64(p.part.Min.X), Y: q.Y/p.scale + float64(p.part.Min.Y)}
 	}
-	g.faces(t.outputs, cols, func(c detection) {
+	return g.faces(t.outputs, cols, func(c detection) error {
+		if !c.finite() {
+			return errNotFinite
+		}
 		lower, upper := at(face.Point{X: c.box.MinX, Y: c.box.MinY}), at(face.Point{X: c.box.MaxX, Y: c.box.MaxY})
 		c.box = face.Box{MinX: lower.X, MinY: lower.Y, MaxX: upper.X, MaxY: upper.Y}
 		// Before the box is clamped: a face is not smaller for being cut by the frame.
 		c.size = max(c.box.Width(), c.box.Height())
 		if !p.takes(c) {
-			return
+			return nil
 		}
 		// None of these suppresses a better one.
-		if g.confidence(c.raw) < minConfidence {
-			return
+		if !(g.confidence(c.raw) >= minConfidence) {
+			return nil
 		}
 		// Boxes are compared as they are answered: two that differ outside of the image may
 		// be the same within it.
 		c.box = c.box.Clamp(size.X, size.Y)
 		if c.box.Area() == 0 {
-			return // it is in the padding
+			return nil // it is in the padding
 		}
-		c.landmarks = eachPoint(c.landmarks, at)
+		// The network's have the corner of the first pixel at 0, as boxes have.
+		c.landmarks = eachPoint(c.landmarks, func(q face.Point) face.Point {
+			q = at(q)
+			return face.Point{X: q.X - 0.5, Y: q.Y - 0.5}
+		})
 		work.candidates = append(work.candidates, c)
+		return nil
 	})
-	return nil
 }
 
 func eachPoint(l face.Landmarks, f func(face.Point) face.Point) face.Landmarks {

@@ -25,10 +25,17 @@ import (
 
 // mtcnn is the cascade of Zhang, Zhang, Li and Qiao, "Joint Face Detection and
 // Alignment using Multi-task Cascaded Convolutional Networks" (2016), as version
-// 0.1.0 of the Python package mtcnn runs it: its thresholds, its rounding, its
-// 1-based boxes and its oddities, so that who comes from there gets the same
+// 0.1.1 of the Python package mtcnn runs it: its thresholds, its rounding, its
+// 1-based boxes and its oddities, so that users of the package get the same
 // faces. Nothing here is meant to be better than that package, only bounded:
 // networks see tiles and batches, and the pyramid has a largest level.
+//
+// The package answers whole numbers. It cuts decimals off, and its boxes stay
+// 1-based. Detect answers half a pixel less than the numbers that the package cuts,
+// so that they round to the package's. For landmarks this is the frame of package
+// face: the package's have the corner of the first pixel at 0. Boxes come out half a
+// pixel smaller on each side than what the networks see, as the package's do in the
+// mean.
 //
 // It is immutable, and so safe for concurrent use.
 type mtcnn struct {
@@ -45,7 +52,11 @@ type mtcnn struct {
 var _ face.Detector = (*mtcnn)(nil)
 
 // mtcnnVersion changes whenever the same networks may give other faces.
-const mtcnnVersion = "+2"
+const mtcnnVersion = "+3"
+
+// cutOff is how far a number lies, in the mean, above what remains of it when its
+// decimals are cut off.
+const cutOff = 0.5
 
 // The package's constants, which are those of the authors' own code for MATLAB.
 const (
@@ -261,17 +272,17 @@ func (d *mtcnn) Detect(ctx context.Context, img image.Image, opts face.Options) 
 			continue
 		}
 		f := face.Face{
-			Box:        face.Box{MinX: c.x1, MinY: c.y1, MaxX: c.x2, MaxY: c.y2}.Clamp(b.Dx(), b.Dy()),
+			Box:        face.Box{MinX: c.x1 - cutOff, MinY: c.y1 - cutOff, MaxX: c.x2 - cutOff, MaxY: c.y2 - cutOff}.Clamp(b.Dx(), b.Dy()),
 			Confidence: mtcnnConfidence(c.score),
 		}
-		if f.Confidence < opts.MinConfidence || f.Box.Area() == 0 {
+		if !(f.Confidence >= opts.MinConfidence) || f.Box.Area() == 0 {
 			continue
 		}
 		if !opts.SkipLandmarks {
 			p := c.points
 			for i := range p {
-				p[i].X = min(max(p[i].X, 0), float64(b.Dx()-1))
-				p[i].Y = min(max(p[i].Y, 0), float64(b.Dy()-1))
+				p[i].X = min(max(p[i].X-cutOff, 0), float64(b.Dx()-1))
+				p[i].Y = min(max(p[i].Y-cutOff, 0), float64(b.Dy()-1))
 			}
 			f.Landmarks = &face.Landmarks{LeftEye: p[0], RightEye: p[1], Nose: p[2], MouthLeft: p[3], MouthRight: p[4]}
 		}
@@ -418,11 +429,17 @@ func (d *mtcnn) propose(ctx context.Context, w *mtcnnWorkspace, src *image.RGBA,
 			}
 			for i := range cells.Dx() * cells.Dy() {
 				// Columns come one after the other, the axes being swapped.
-				if score := scores[2*i+1]; score >= pnetLeast {
-					w.proposals = append(w.proposals, proposal{
-						x + i/cells.Dy(), y + i%cells.Dy(), score, [4]float32(offsets[4*i:]),
-					})
+				score, offset := scores[2*i+1], offsets[4*i:][:4]
+				if !finite(score) {
+					return fmt.Errorf("in P-net: %w", errNotFinite)
 				}
+				if score < pnetLeast {
+					continue
+				}
+				if !finite(offset...) {
+					return fmt.Errorf("in P-net: %w", errNotFinite)
+				}
+				w.proposals = append(w.proposals, proposal{x + i/cells.Dy(), y + i%cells.Dy(), score, [4]float32(offset)})
 			}
 		}
 	}
@@ -436,7 +453,9 @@ func (d *mtcnn) propose(ctx context.Context, w *mtcnnWorkspace, src *image.RGBA,
 		if err != nil {
 			return err
 		}
-		p.offset = [4]float32(offsets)
+		if p.offset = [4]float32(offsets); !finite(p.offset[:]...) {
+			return fmt.Errorf("in P-net: %w", errNotFinite)
+		}
 	}
 	return w.squares(ctx, l, scale)
 }
@@ -526,12 +545,17 @@ func (d *mtcnn) refine(ctx context.Context, w *mtcnnWorkspace, src *image.RGBA) 
 		return s
 	}
 	var offsets [][4]float32
-	err := w.batch(ctx, d.rnet, &w.rnet, src, rnetSide, rnetBatch, shapes, func(c candidate, i int) {
+	err := w.batch(ctx, d.rnet, &w.rnet, src, rnetSide, rnetBatch, shapes, func(c candidate, i int) error {
 		c.score = w.rnet.outputs[d.rScores].GetData()[2*i+1]
+		offset := w.rnet.outputs[d.rOffsets].GetData()[4*i:][:4]
+		if !finite(c.score) || (c.score > rnetLeast && !finite(offset...)) {
+			return fmt.Errorf("in R-net: %w", errNotFinite)
+		}
 		if c.score > rnetLeast {
 			w.candidates = append(w.candidates, c)
-			offsets = append(offsets, [4]float32(w.rnet.outputs[d.rOffsets].GetData()[4*i:]))
+			offsets = append(offsets, [4]float32(offset))
 		}
+		return nil
 	})
 	if err != nil {
 		return err
@@ -556,20 +580,28 @@ func (d *mtcnn) finish(ctx context.Context, w *mtcnnWorkspace, src *image.RGBA) 
 		s[d.oOffsets], s[d.oScores], s[d.oPoints] = ort.NewShape(n, 4), ort.NewShape(n, 2), ort.NewShape(n, 10)
 		return s
 	}
-	err := w.batch(ctx, d.onet, &w.onet, src, onetSide, onetBatch, shapes, func(c candidate, i int) {
+	err := w.batch(ctx, d.onet, &w.onet, src, onetSide, onetBatch, shapes, func(c candidate, i int) error {
 		c.score = w.onet.outputs[d.oScores].GetData()[2*i+1]
-		if c.score <= onetLeast {
-			return
+		if !finite(c.score) {
+			return fmt.Errorf("in O-net: %w", errNotFinite)
 		}
+		if c.score <= onetLeast {
+			return nil
+		}
+		offset := w.onet.outputs[d.oOffsets].GetData()[4*i:][:4]
 		// Five x, then five y, in parts of the square.
 		p := w.onet.outputs[d.oPoints].GetData()[10*i:][:10]
+		if !finite(offset...) || !finite(p...) {
+			return fmt.Errorf("in O-net: %w", errNotFinite)
+		}
 		for k := range c.points {
 			c.points[k] = face.Point{
 				X: (c.x2-c.x1+1)*float64(p[k]) + c.x1 - 1,
 				Y: (c.y2-c.y1+1)*float64(p[5+k]) + c.y1 - 1,
 			}
 		}
-		w.candidates = append(w.candidates, c.moved([4]float32(w.onet.outputs[d.oOffsets].GetData()[4*i:])))
+		w.candidates = append(w.candidates, c.moved([4]float32(offset)))
+		return nil
 	})
 	if err != nil {
 		return err
@@ -591,7 +623,7 @@ func (d *mtcnn) finish(ctx context.Context, w *mtcnnWorkspace, src *image.RGBA) 
 // appends to w.candidates in their place.
 func (w *mtcnnWorkspace) batch(
 	ctx context.Context, s *session, t *tensors, src *image.RGBA, side, most int,
-	shapes func(n int64) []ort.Shape, done func(c candidate, i int),
+	shapes func(n int64) []ort.Shape, done func(c candidate, i int) error,
 ) error {
 	// done never appends more than were taken out.
 	rest := w.candidates
@@ -614,7 +646,9 @@ func (w *mtcnnWorkspace) batch(
 			return err
 		}
 		for i, c := range part {
-			done(c, i)
+			if err := done(c, i); err != nil {
+				return err
+			}
 		}
 	}
 	return nil

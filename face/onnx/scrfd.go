@@ -65,11 +65,14 @@ func newSCRFD(s *session) (*grid, error) {
 			}
 			return shapes
 		},
-		faces: func(outputs []*ort.Tensor[float32], cols [len(strides)]int, yield func(detection)) {
+		faces: func(outputs []*ort.Tensor[float32], cols [len(strides)]int, yield func(detection) error) error {
 			for i, stride := range strides {
 				scores := outputs[i].GetData()
 				boxes, points := outputs[len(strides)+i].GetData(), outputs[2*len(strides)+i].GetData()
 				for c, score := range scores {
+					if !finite(score) {
+						return errNotFinite
+					}
 					if score < rawLeast {
 						continue
 					}
@@ -79,7 +82,7 @@ func newSCRFD(s *session) (*grid, error) {
 					at := func(k int) face.Point {
 						return face.Point{X: x + float64(p[2*k])*s, Y: y + float64(p[2*k+1])*s}
 					}
-					yield(detection{
+					err := yield(detection{
 						raw: float64(score),
 						box: face.Box{
 							MinX: x - float64(b[0])*s, MinY: y - float64(b[1])*s,
@@ -87,8 +90,12 @@ func newSCRFD(s *session) (*grid, error) {
 						},
 						landmarks: face.Landmarks{LeftEye: at(0), RightEye: at(1), Nose: at(2), MouthLeft: at(3), MouthRight: at(4)},
 					})
+					if err != nil {
+						return err
+					}
 				}
 			}
+			return nil
 		},
 	}, nil
 }

@@ -64,18 +64,25 @@ func newYuNet(s *session) (*grid, error) {
 			}
 			return shapes
 		},
-		faces: func(outputs []*ort.Tensor[float32], cols [len(strides)]int, yield func(detection)) {
+		faces: func(outputs []*ort.Tensor[float32], cols [len(strides)]int, yield func(detection) error) error {
 			for i, stride := range strides {
 				cls, obj := outputs[heads[i][0]].GetData(), outputs[heads[i][1]].GetData()
 				boxes, points := outputs[heads[i][2]].GetData(), outputs[heads[i][3]].GetData()
 				for c := range cls {
+					if !finite(cls[c], obj[c]) {
+						return errNotFinite
+					}
 					product := min(max(cls[c], 0), 1) * min(max(obj[c], 0), 1)
 					if product < rawLeast*rawLeast {
 						continue
 					}
-					yield(yunetFace(float64(stride), c%cols[i], c/cols[i], math.Sqrt(float64(product)), boxes[4*c:][:4], points[10*c:][:10]))
+					f := yunetFace(float64(stride), c%cols[i], c/cols[i], math.Sqrt(float64(product)), boxes[4*c:][:4], points[10*c:][:10])
+					if err := yield(f); err != nil {
+						return err
+					}
 				}
 			}
+			return nil
 		},
 	}, nil
 }

@@ -138,7 +138,8 @@ func (a *yunetAgreement) compare(t *testing.T, want yunetGoldenPhoto, got []face
 	const least = 0.3 // raw score
 	expected := make([]face.Face, len(want.Faces))
 	for i, w := range want.Faces {
-		at := func(k int) face.Point { return face.Point{X: w[5+2*k], Y: w[6+2*k]} }
+		// Its points have the corner of the first pixel at 0.
+		at := func(k int) face.Point { return face.Point{X: w[5+2*k] - 0.5, Y: w[6+2*k] - 0.5} }
 		l := clampLandmarks(face.Landmarks{LeftEye: at(0), RightEye: at(1), Nose: at(2), MouthLeft: at(3), MouthRight: at(4)}, width, height)
 		expected[i] = face.Face{
 			Box:        face.Box{MinX: w[0], MinY: w[1], MaxX: w[2], MaxY: w[3]}.Clamp(width, height),

@@ -15,15 +15,15 @@ import (
 const (
 	boxWidth  = 0.766
 	boxHeight = 0.985
-	boxRight  = 0.008 // how far the box's centre lies to the right of the window's
-	boxDown   = 0.039 // and below it
+	boxDown   = 0.029 // how far the box's centre lies below the window's
 	// longerSide is what face.Options.MinFaceSize counts.
 	longerSide = boxHeight
 )
 
 // box returns where the face in c is.
 func (c cluster) box() face.Box {
-	x, y := c.col+boxRight*c.size, c.row+boxDown*c.size
+	// A cluster has the number of the pixel that it is in the middle of.
+	x, y := c.col+0.5, c.row+0.5+boxDown*c.size
 	w, h := boxWidth*c.size/2, boxHeight*c.size/2
 	return face.Box{MinX: x - w, MinY: y - h, MaxX: x + w, MaxY: y + h}
 }

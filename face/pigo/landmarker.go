@@ -51,11 +51,14 @@ func LuminanceOf(img image.Image) Luminance { return Luminance{luminance(img)} }
 // in pixels relative to the image's bounds. Spread tells how far the walks of one
 // landmark ended apart, in the mean over the five, as a part of the face's
 // window: on an upright face about .01, and above .05 the landmarks are hardly
-// to be trusted.
+// to be trusted. Eyes in one place, far outside of any image, or that are not numbers
+// stay where they are, as the other landmarks do, and spread is infinite.
 func (l *Landmarker) Refine(img Luminance, rough face.Landmarks) (refined face.Landmarks, spread float64) {
 	// Pupils lie 0.35 window sizes apart.
 	size := math.Hypot(rough.RightEye.X-rough.LeftEye.X, rough.RightEye.Y-rough.LeftEye.Y) / 0.35
-	if !(size > 0) || img.gray.width == 0 {
+	middle := face.Point{X: (rough.LeftEye.X + rough.RightEye.X) / 2, Y: (rough.LeftEye.Y + rough.RightEye.Y) / 2}
+	const most = 1 << 30 // pixels, which 64 bits hold by their 65536th parts
+	if !(size >= 1 && size <= most && max(math.Abs(middle.X), math.Abs(middle.Y)) <= most) || img.gray.width == 0 {
 		return rough, math.Inf(1)
 	}
 	tilt := math.Atan2(rough.RightEye.Y-rough.LeftEye.Y, rough.RightEye.X-rough.LeftEye.X)
@@ -64,8 +67,8 @@ func (l *Landmarker) Refine(img Luminance, rough face.Landmarks) (refined face.L
 	p := l.patches.Get().(*patch)
 	defer l.patches.Put(p)
 	p.cut(img.gray, face.Point{
-		X: (rough.LeftEye.X+rough.RightEye.X)/2 - down*sin,
-		Y: (rough.LeftEye.Y+rough.RightEye.Y)/2 + down*cos,
+		X: middle.X - down*sin,
+		Y: middle.Y + down*cos,
 	}, size, tilt)
 	refined, s := l.find(img.gray, p, rough.LeftEye, rough.RightEye)
 	return refined, (s.leftEye + s.rightEye + s.nose + s.mouthLeft + s.mouthRight) / 5

@@ -112,7 +112,7 @@ func (d *Detector) Detect(ctx context.Context, img image.Image, opts face.Option
 		return nil, err
 	}
 	faces = face.Suppress(faces, samePlace, duplicateOverlap)
-	if i := slices.IndexFunc(faces, func(f face.Face) bool { return f.Confidence < opts.MinConfidence }); i >= 0 {
+	if i := slices.IndexFunc(faces, func(f face.Face) bool { return !(f.Confidence >= opts.MinConfidence) }); i >= 0 {
 		faces = faces[:i]
 	}
 	if opts.MaxResults > 0 && len(faces) > opts.MaxResults {

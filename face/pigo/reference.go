@@ -78,7 +78,7 @@ func (r *Reference) Detect(ctx context.Context, img image.Image, opts face.Optio
 			Box:        c.square().Clamp(g.width, g.height),
 			Confidence: referenceConfidence(c),
 		}
-		if f.Confidence < opts.MinConfidence || (opts.MaxResults > 0 && len(faces) == opts.MaxResults) {
+		if !(f.Confidence >= opts.MinConfidence) || (opts.MaxResults > 0 && len(faces) == opts.MaxResults) {
 			break // they are sorted, and confidence grows with the score
 		}
 		if !opts.SkipLandmarks {

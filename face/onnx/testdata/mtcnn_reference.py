@@ -5,7 +5,7 @@
 prints one object a line: file as given, and faces as [x1, y1, x2, y2, probability, five
 times x and y]. Needs numpy, OpenCV (cv2) and onnxruntime.
 
-Written from the paper (Zhang et al. 2016) and from what version 0.1.0 of the
+Written from the paper (Zhang et al. 2016) and from what version 0.1.1 of the
 Python package mtcnn does: channels last, RGB, the image's axes swapped before
 each network, OpenCV's INTER_AREA, boxes 1-based with both ends in them.
 """

@@ -1,0 +1,15 @@
+package pigo
+
+import (
+	"testing"
+
+	"github.com/mienproject/mien/face/facetest"
+)
+
+func TestReduced(t *testing.T) {
+	d, err := New(2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	facetest.CheckReduced(t, d)
+}
