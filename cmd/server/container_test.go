@@ -2,6 +2,8 @@ package main
 
 import (
 	"bytes"
+	"compress/gzip"
+	"crypto/rand"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -173,10 +175,15 @@ func TestContainer(t *testing.T) {
 			}
 			junk := make([]byte, 16<<20)
 			copy(junk, "\xff\xd8\xff\xe0")
+			noise := make([]byte, 16<<20)
+			_, _ = rand.Read(noise)
 			all = append(all,
 				c.send(8, "/inference.v1.Inference/Predict", jsonHeader, jsonOf(junk)),
 				c.send(4, "/inference.v1.Inference/Predict", jsonHeader, jsonOf(junk[:4<<20])),
-				c.send(4, "/predict", nil, junk))
+				c.send(4, "/predict", nil, junk),
+				// Random bytes do not shrink, so the compressed message is there as well.
+				c.send(8, "/inference.v1.Inference/Predict", gzipHeader(jsonHeader), gzipOf(jsonOf(noise))),
+				c.send(8, "/predict", gzipHeader(nil), gzipOf(noise)))
 			c.say("all together", all...)
 
 			sample := c.post("/predict", nil, readFile(t, samplePath))
@@ -197,7 +204,7 @@ func TestContainerTooSmall(t *testing.T) {
 	cmd := exec.CommandContext(t.Context(), args[0], args[1:]...)
 	cmd.Env = append(os.Environ(), asProgram+"=1")
 	out, _ := cmd.CombinedOutput() // the exit code tells
-	if code := cmd.ProcessState.ExitCode(); code != 2 || !strings.Contains(string(out), "64MiB of memory (cgroup ") || !strings.Contains(string(out), "allow it 176MiB") {
+	if code := cmd.ProcessState.ExitCode(); code != 2 || !strings.Contains(string(out), "64MiB of memory (cgroup ") || !strings.Contains(string(out), "allow it 208MiB") {
 		t.Errorf("exit code %d: %s", code, out)
 	}
 }
@@ -214,6 +221,20 @@ type crowd struct {
 }
 
 var jsonHeader = map[string]string{"Content-Type": "application/json"}
+
+func gzipHeader(other map[string]string) map[string]string {
+	header := map[string]string{"Content-Encoding": "gzip"}
+	maps.Copy(header, other)
+	return header
+}
+
+func gzipOf(data []byte) []byte {
+	var b bytes.Buffer
+	w, _ := gzip.NewWriterLevel(&b, gzip.BestSpeed)
+	_, _ = w.Write(data)
+	_ = w.Close()
+	return b.Bytes()
+}
 
 func jsonOf(data []byte) []byte {
 	return []byte(`{"rawData": "` + base64.StdEncoding.EncodeToString(data) + `"}`)

@@ -30,9 +30,15 @@ const (
 	// requestBytes is for what a request takes beside its message: 20 to 30 KiB, and
 	// 256 KiB for an HTTP/2 stream that has to wait, as half of them may.
 	requestBytes = 160 << 10
-	// bodyFactor is what each byte of a message takes while it is read and unpacked:
-	// for JSON a buffer of twice its size, the text in it and the picture in that.
-	bodyFactor = 4
+	// bodyFactor is what each byte of a message takes at its peak. A message that is
+	// compressed takes the most: a buffer that may be twice its size as it came, another
+	// one of twice its size unpacked, and the picture. In JSON, where the picture is
+	// three quarters of the message, the text is there as well; but its size as it came
+	// is at most three quarters too.
+	bodyFactor = 5
+	// bodyPart is the part of the memory for bodies, as one in so many, before
+	// bodyFactor: pictures have a little more than bodies.
+	bodyPart = 12
 	// heapShare is the part of the memory that the heap may have, in percent. What
 	// is left is for the kernel, whose sockets and page tables count as well.
 	heapShare = 90
@@ -54,25 +60,30 @@ func (c *config) derive(memory int64, workers int) (l limits, left int64) {
 	l.requests = or(c.MaxRequests, int(min(int64(most.MaxRequests), max(64, memory/(2<<20)))))
 	fixed := processBytes + requestBytes*int64(clamp(l.requests, math.MaxInt32))
 
-	// A tenth of what there is, four times over, and no less than the largest message.
-	images := service.Config{MaxImageBytes: clamp(int64(c.MaxImageBytes), mostSize), MaxBatchBytes: clamp(int64(or(c.MaxBatchBytes, 1)), mostSize)}
-	l.body = or(c.MaxBodyBytes, byteSize(min(most.MaxBodyBytes, max(images.LargestMessage(), (heap-fixed)/10))))
+	// No less than the largest message.
+	images := service.Config{MaxImageBytes: clamp(int64(c.MaxImageBytes), mostImages), MaxBatchBytes: clamp(int64(or(c.MaxBatchBytes, 1)), mostImages)}
+	l.body = or(c.MaxBodyBytes, byteSize(max(images.LargestMessage(), min(most.MaxBodyBytes, (heap-fixed)/bodyPart))))
 	body := clamp(int64(l.body), mostSize)
-	l.batch = or(c.MaxBatchBytes, byteSize(min(most.MaxBatchBytes, max(images.MaxImageBytes, wholeMiB(service.LargestBatch(body))))))
+	// A batch leaves half of that to single calls, unless one image is more.
+	l.batch = or(c.MaxBatchBytes, byteSize(max(images.MaxImageBytes, min(most.MaxBatchBytes, wholeMiB(service.LargestBatch(body/2))))))
 	left = heap - fixed - bodyFactor*body
 	l.inflight = or(c.MaxInflightBytes, byteSize(min(most.MaxInflightBytes, max(1<<20, wholeMiB(left)))))
 	inflight := clamp(int64(l.inflight), mostSize)
 	// Hardly a picture takes less than a byte for each.
-	l.pixels = or(c.MaxPixels, min(most.MaxPixels, inflight))
+	l.pixels = or(c.MaxPixels, min(most.MaxPixels, max(1, inflight)))
 
 	l.memory = fixed + bodyFactor*body + inflight
 	l.heap = min(heap, l.memory)
 	return l, left
 }
 
-// mostSize is more than any flag allows, which is told later, and little enough for
-// sums of it.
-const mostSize = 1 << 55
+const (
+	// mostImages is the largest image, and the largest batch, that flags allow.
+	mostImages = math.MaxInt32 / 2
+	// mostSize is above what any flag allows, which is checked later, and small enough
+	// for sums of it.
+	mostSize = 1 << 55
+)
 
 func clamp[T int | int64](n, most T) T { return max(0, min(n, most)) }
 
@@ -90,12 +101,15 @@ func (c *config) limit() error {
 	if c.limits, left = c.derive(r.memory, workers); c.MaxInflightBytes != nil || left >= minInflight {
 		return nil
 	}
-	const step = 8 << 20
-	needs := step * (1 + sort.Search(1<<20, func(n int) bool {
+	const step, most = 8 << 20, 1 << 30
+	needs := 1 + sort.Search(most, func(n int) bool {
 		_, left := c.derive(step*int64(n+1), workers)
 		return left >= minInflight
-	}))
-	remedies := []string{fmt.Sprintf("allow it %v", byteSize(needs))}
+	})
+	var remedies []string
+	if needs <= most { // or a flag is out of its bounds
+		remedies = append(remedies, fmt.Sprintf("allow it %v", byteSize(step*int64(needs))))
+	}
 	smaller := *c
 	for smaller.MaxImageBytes = byteSize(wholeMiB(int64(c.MaxImageBytes) - 1)); smaller.MaxImageBytes > 0; smaller.MaxImageBytes -= 1 << 20 {
 		if _, left := smaller.derive(r.memory, workers); left >= minInflight {
