@@ -288,7 +288,7 @@ func httpStatus(call *Call) int {
 // to its end first and then has its turn to be unpacked, as a compressed RPC has.
 func (p *prediction) content(r *http.Request) (io.Reader, error) {
 	body := p.call.body
-	switch encoding := canonicalEncoding(r.Header.Get("Content-Encoding")); encoding {
+	switch encoding := encodingOf(r.Header, "Content-Encoding"); encoding {
 	case "", identity:
 		return r.Body, nil
 	case gzipEncoding:

@@ -62,7 +62,7 @@ func (c *config) derive(memory int64, workers int) (l limits, left int64) {
 
 	// No less than the largest message.
 	images := service.Config{MaxImageBytes: clamp(int64(c.MaxImageBytes), mostImages), MaxBatchBytes: clamp(int64(or(c.MaxBatchBytes, 1)), mostImages)}
-	l.body = or(c.MaxBodyBytes, byteSize(max(images.LargestMessage(), min(most.MaxBodyBytes, (heap-fixed)/bodyPart))))
+	l.body = or(c.MaxBodyBytes, byteSize(min(most.MaxBodyBytes, max(images.LargestMessage(), (heap-fixed)/bodyPart))))
 	body := clamp(int64(l.body), mostSize)
 	// A batch leaves half of that to single calls, unless one image is more.
 	l.batch = or(c.MaxBatchBytes, byteSize(max(images.MaxImageBytes, min(most.MaxBatchBytes, wholeMiB(service.LargestBatch(body/2))))))

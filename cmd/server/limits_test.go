@@ -55,8 +55,6 @@ func TestLimitsFollow(t *testing.T) {
 		{memory: 512, quota: "max", args: []string{"--max-batch-bytes=40MiB"}, want: limits{batch: 40 * mib, inflight: 105 * mib}},
 		{memory: 512, quota: "max", args: []string{"--max-image-bytes=40MiB"}, want: limits{batch: 40 * mib, inflight: 105 * mib}},
 		{memory: 512, quota: "max", args: []string{"--max-pixels=100000000", "--max-requests=10", "--workers=7"}, want: limits{pixels: 100_000_000, requests: 10, workers: 7}},
-		// A large image takes bodies that are larger than they are by default.
-		{memory: 65536, quota: "max", args: []string{"--max-image-bytes=1000MiB"}, want: limits{batch: 1000 * mib, inflight: 1024 * mib}},
 		// Flags win, and together they may be too much.
 		{
 			memory: 512, quota: "max", args: []string{"--max-inflight-bytes=1GiB", "--max-body-bytes=512MiB"},
