@@ -532,14 +532,14 @@ func (b *body) late() error {
 	case b.streamed && b.began.IsZero():
 		err = deadlineError(fmt.Sprintf("no image came for %v", b.idle))
 	case now.Sub(b.asked) >= bodyStall:
-		err = deadlineError(fmt.Sprintf("no byte of the request's body came for %v", bodyStall))
+		err = deadlineError(fmt.Sprintf("no byte of the request body came for %v", bodyStall))
 	default:
 		// The time that the server, or a stream, gives a whole message.
 		began := b.opened
 		if b.streamed {
 			began = b.began
 		}
-		err = deadlineError(fmt.Sprintf("the request's body came too slowly: %d bytes of it in %v", b.limit-b.left, now.Sub(began).Round(time.Second)))
+		err = deadlineError(fmt.Sprintf("the request body came too slowly: %d bytes in %v", b.limit-b.left, now.Sub(began).Round(time.Second)))
 	}
 	return b.fail(err)
 }

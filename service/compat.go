@@ -174,8 +174,8 @@ func refuseWebText(w http.ResponseWriter, mediaType string) {
 // refuseHTTP1 answers a stream that came over HTTP/1.1, and ends its connection: the
 // client may be waiting for an answer to what it has sent.
 func refuseHTTP1(w http.ResponseWriter, r *http.Request, mediaType string, errorWriter *connect.ErrorWriter) {
-	err := errors.New("PredictStream needs HTTP/2, and this request came over " + r.Proto +
-		": let the client use HTTP/2 (in cleartext with prior knowledge), look for a proxy on the way that does not, or call PredictBatch, which needs HTTP/1.1 only")
+	err := errors.New("PredictStream needs HTTP/2, but this request came over " + r.Proto +
+		": use HTTP/2 (without TLS: with prior knowledge), check for proxies that speak HTTP/1.1 only, or call PredictBatch, which works over HTTP/1.1")
 	w.Header().Set("Connection", "close")
 	if strings.HasPrefix(mediaType, "application/grpc") || strings.HasPrefix(mediaType, "application/connect+") {
 		_ = errorWriter.Write(w, r, connect.NewError(connect.CodeUnimplemented, err)) // the caller may have left
@@ -197,10 +197,10 @@ func wrongContentType(r *http.Request) string {
 		was = fmt.Sprintf("Content-Type %q", ct[:min(len(ct), shown)])
 	}
 	if many {
-		return was + " is not known for many images. Each message needs a prefix of five bytes, as application/connect+json, application/connect+proto, gRPC and gRPC-Web have it: " +
+		return was + " is not supported for many images. Each message needs a prefix of five bytes, as application/connect+json, application/connect+proto, gRPC and gRPC-Web have it: " +
 			"use a generated client, buf curl or grpcurl. For JSON without a prefix, call Predict with one image.\n"
 	}
-	return was + " is not known here. With curl, send JSON with --json '{\"rawData\": \"…\"}' or -H 'Content-Type: application/json'; " +
+	return was + " is not supported here. With curl, send JSON with --json '{\"rawData\": \"…\"}' or -H 'Content-Type: application/json'; " +
 		"application/proto, gRPC and gRPC-Web are taken as well. To send a picture as it is, use /predict: curl -T photo.jpg HOST/predict\n"
 }
 
