@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"math"
 	"os"
+	"runtime"
 	"runtime/debug"
 	"sort"
 	"strings"
@@ -137,10 +138,13 @@ func (c *config) limit() error {
 // logLimits logs the limits, and what their defaults were derived from.
 func (c *config) logLimits(log *slog.Logger) {
 	r, l := c.resources, c.limits
-	if c.resourcesErr != nil {
+	if c.resourcesErr != nil && runtime.GOOS == "linux" { // others have no cgroups
 		log.Warn("the limits of this process's cgroups cannot be read: the defaults may be too large for its container", "error", c.resourcesErr)
 	}
-	attrs := []any{"memory", byteSize(r.memory).String(), "memory_from", r.memoryFrom}
+	attrs := []any{"memory", "unknown"}
+	if r.memory > 0 {
+		attrs = []any{"memory", byteSize(r.memory).String(), "memory_from", r.memoryFrom}
+	}
 	if r.cpus > 0 {
 		attrs = append(attrs, "cpus", r.cpus, "cpus_from", r.cpusFrom)
 	}

@@ -210,6 +210,19 @@ func TestOnlyWhatIsWrongIsTold(t *testing.T) {
 	}
 }
 
+// TestUnknownMemory is logged as such, and leaves the defaults as they are.
+func TestUnknownMemory(t *testing.T) {
+	cfg := &config{MaxImageBytes: 16 << 20}
+	if err := cfg.limit(); err != nil || int64(cfg.limits.inflight) != service.DefaultConfig().MaxInflightBytes {
+		t.Errorf("%+v, %v", cfg.limits, err)
+	}
+	var log bytes.Buffer
+	cfg.logLimits(slog.New(slog.NewTextHandler(&log, nil)))
+	if !strings.Contains(log.String(), "memory=unknown workers=") || strings.Contains(log.String(), "WARN") {
+		t.Error(log.String())
+	}
+}
+
 // TestHelpFollows: --help tells the defaults that hold here.
 func TestHelpFollows(t *testing.T) {
 	t.Setenv("GOMAXPROCS", "")
