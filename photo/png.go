@@ -213,7 +213,7 @@ func (r *pngReader) next() error {
 		}
 		const deflate, dictionary = 8, 0x20
 		if head[0]&0xf != deflate || head[1]&dictionary != 0 || binary.BigEndian.Uint16(head[:])%31 != 0 {
-			return errors.New("the pixels are not compressed as they should be")
+			return errors.New("the pixels are not valid zlib data")
 		}
 		r.rows = flate.NewReader(reader{r.ctx, idat})
 	}

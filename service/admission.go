@@ -191,7 +191,7 @@ func (a *admission) reserve(n int64, streamed bool) error {
 func (a *admission) reserveShare(n int64) error {
 	for !a.streamed.TryAcquire(n) {
 		if !a.makeRoom(n, true) {
-			return fmt.Errorf("%w: the streams and batches in flight have all bytes that they may have, and there is no room for %d more; try again later", errOverloaded, n)
+			return fmt.Errorf("%w: the streams and batches in flight hold all of their part of --max-body-bytes, and there is no room for %d bytes more; try again later", errOverloaded, n)
 		}
 	}
 	return nil

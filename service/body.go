@@ -153,9 +153,10 @@ func (s *Service) maxImages(procedure string) int64 {
 	}
 }
 
-// maxMessage is the size of a message that holds so many bytes of images in
-// base64, and something for all the rest.
-func maxMessage(images int64) int64 { return images/3*4 + 64<<10 }
+// maxMessage returns the size of a message that holds images bytes of images in
+// base64, which may be in lines of 64 letters or more with \r\n in JSON between them,
+// and has 64 KiB for everything else.
+func maxMessage(images int64) int64 { return images/12*17 + 64<<10 }
 
 // admit takes the request on before its body is read, or tells why not.
 func (b *body) admit(single bool) error {
@@ -531,14 +532,14 @@ func (b *body) late() error {
 	case b.streamed && b.began.IsZero():
 		err = deadlineError(fmt.Sprintf("no image came for %v", b.idle))
 	case now.Sub(b.asked) >= bodyStall:
-		err = deadlineError(fmt.Sprintf("no byte of the request's body came for %v", bodyStall))
+		err = deadlineError(fmt.Sprintf("no byte of the request body came for %v", bodyStall))
 	default:
 		// The time that the server, or a stream, gives a whole message.
 		began := b.opened
 		if b.streamed {
 			began = b.began
 		}
-		err = deadlineError(fmt.Sprintf("the request's body came too slowly: %d bytes of it in %v", b.limit-b.left, now.Sub(began).Round(time.Second)))
+		err = deadlineError(fmt.Sprintf("the request body came too slowly: %d bytes in %v", b.limit-b.left, now.Sub(began).Round(time.Second)))
 	}
 	return b.fail(err)
 }

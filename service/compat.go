@@ -31,7 +31,7 @@ const (
 //   - base64 in a URL may have either alphabet, padding, white space and a bare +;
 //   - an answer never has an empty Grpc-Encoding or Connect-Content-Encoding, which
 //     Connect sends when it does not know the request's, and for which gRPC clients
-//     show INTERNAL in place of UNIMPLEMENTED;
+//     show INTERNAL in place of UNIMPLEMENTED, nor an empty list of what is accepted;
 //   - requests that Connect refuses with a bare status are told what to send instead.
 func Compat(next http.Handler) http.Handler {
 	errorWriter := connect.NewErrorWriter()
@@ -46,8 +46,8 @@ func Compat(next http.Handler) http.Handler {
 			return
 		}
 		for _, key := range encodingHeaders {
-			if value := r.Header.Get(key); value != "" {
-				r.Header.Set(key, canonicalEncoding(value))
+			if value := encodingOf(r.Header, key); value != "" {
+				r.Header.Set(key, value)
 			}
 		}
 		if r.Method == http.MethodGet {
@@ -82,11 +82,17 @@ func Compat(next http.Handler) http.Handler {
 var encodingHeaders = [...]string{"Content-Encoding", "Connect-Content-Encoding", "Grpc-Encoding"}
 
 func dropEmptyEncodings(header http.Header) {
-	for _, key := range encodingHeaders {
+	for _, key := range [...]string{"Content-Encoding", "Connect-Content-Encoding", "Grpc-Encoding", "Accept-Encoding", "Connect-Accept-Encoding", "Grpc-Accept-Encoding"} {
 		if values := header[key]; len(values) == 1 && values[0] == "" {
 			delete(header, key)
 		}
 	}
+}
+
+// encodingOf returns what a header says of the compression, as canonicalEncoding does.
+// Several lines of it are a list (RFC 9110, section 5.3).
+func encodingOf(header http.Header, key string) string {
+	return canonicalEncoding(strings.Join(header.Values(key), ", "))
 }
 
 // canonicalEncoding returns the name of a content coding as Connect knows it. Names
@@ -168,8 +174,8 @@ func refuseWebText(w http.ResponseWriter, mediaType string) {
 // refuseHTTP1 answers a stream that came over HTTP/1.1, and ends its connection: the
 // client may be waiting for an answer to what it has sent.
 func refuseHTTP1(w http.ResponseWriter, r *http.Request, mediaType string, errorWriter *connect.ErrorWriter) {
-	err := errors.New("PredictStream needs HTTP/2, and this request came over " + r.Proto +
-		": let the client use HTTP/2 (in cleartext with prior knowledge), look for a proxy on the way that does not, or call PredictBatch, which needs HTTP/1.1 only")
+	err := errors.New("PredictStream needs HTTP/2, but this request came over " + r.Proto +
+		": use HTTP/2 (without TLS: with prior knowledge), check for proxies that speak HTTP/1.1 only, or call PredictBatch, which works over HTTP/1.1")
 	w.Header().Set("Connection", "close")
 	if strings.HasPrefix(mediaType, "application/grpc") || strings.HasPrefix(mediaType, "application/connect+") {
 		_ = errorWriter.Write(w, r, connect.NewError(connect.CodeUnimplemented, err)) // the caller may have left
@@ -178,9 +184,11 @@ func refuseHTTP1(w http.ResponseWriter, r *http.Request, mediaType string, error
 	http.Error(w, err.Error(), http.StatusHTTPVersionNotSupported)
 }
 
-// wrongContentType is what a request is told whose content type no protocol has.
+// wrongContentType is what a request is told whose content type no protocol has, or not
+// for that procedure.
 func wrongContentType(r *http.Request) string {
-	if r.Method == http.MethodGet {
+	many := isMany(r.URL.Path)
+	if r.Method == http.MethodGet && !many {
 		return "GET needs connect=v1, encoding=json and message=… in the query, and no body. To send more than a URL holds, POST JSON.\n"
 	}
 	was := "no Content-Type"
@@ -188,6 +196,15 @@ func wrongContentType(r *http.Request) string {
 		const shown = 100
 		was = fmt.Sprintf("Content-Type %q", ct[:min(len(ct), shown)])
 	}
-	return was + " is not known here. With curl, send JSON with --json '{\"rawData\": \"…\"}' or -H 'Content-Type: application/json'; " +
+	if many {
+		return was + " is not supported for many images. Each message needs a prefix of five bytes, as application/connect+json, application/connect+proto, gRPC and gRPC-Web have it: " +
+			"use a generated client, buf curl or grpcurl. For JSON without a prefix, call Predict with one image.\n"
+	}
+	return was + " is not supported here. With curl, send JSON with --json '{\"rawData\": \"…\"}' or -H 'Content-Type: application/json'; " +
 		"application/proto, gRPC and gRPC-Web are taken as well. To send a picture as it is, use /predict: curl -T photo.jpg HOST/predict\n"
+}
+
+// isMany reports whether the procedure at path takes many images.
+func isMany(path string) bool {
+	return path == inferencev1connect.InferencePredictStreamProcedure || path == inferencev1connect.InferencePredictBatchProcedure
 }

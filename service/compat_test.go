@@ -211,6 +211,12 @@ func TestWrongDoor(t *testing.T) {
 				t.Errorf("%q: %s, %v: %q", contentType, res.Status, res.Header, out)
 			}
 		}
+		for _, procedure := range []string{"Stream", "Batch"} {
+			res, out := send(t, h2Client(t), url+predictPath+procedure, map[string]string{"Content-Type": "application/json"}, []byte(`{}`))
+			if res.StatusCode != http.StatusUnsupportedMediaType || !strings.Contains(string(out), "application/connect+json") || strings.Contains(string(out), "--json") {
+				t.Errorf("%s: %s: %q", procedure, res.Status, out)
+			}
+		}
 		res, out := fetch(t, url+predictPath)
 		if res.StatusCode != http.StatusUnsupportedMediaType || !strings.Contains(string(out), "encoding=json") {
 			t.Errorf("GET: %s: %q", res.Status, out)

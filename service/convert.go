@@ -12,8 +12,8 @@ import (
 // What options may be.
 const (
 	allowedConfidence = "a number from 0 to 1"
-	allowedResults    = "0, which means all, or a whole number above it"
-	allowedFaceSize   = "0, which leaves it to the model, or a whole number of pixels above it"
+	allowedResults    = "a whole number from 0 to 2147483647; 0 means all"
+	allowedFaceSize   = "a whole number of pixels from 0 to 2147483647; 0 leaves it to the model"
 )
 
 // optionName is what the caller of call knows an option by: a parameter of the query or

@@ -22,7 +22,7 @@ var (
 	errNoJSON       = errors.New("this is not what was to be posted")
 	errForm         = errors.New("this form cannot be used")
 	errEncoding     = errors.New("unsupported encoding")
-	errGzip         = errors.New("the body is not the gzip that its Content-Encoding says it is")
+	errGzip         = errors.New("the body is not valid gzip")
 	errBody         = errors.New("the body is not as HTTP has it")
 	errTooManyBytes = errors.New("too many bytes")
 	errTooManyItems = errors.New("too many images")

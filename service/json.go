@@ -359,15 +359,14 @@ func unescape(s []byte) (c byte, size int) {
 	return 0, 0
 }
 
-// longestName is longer than any name of the contract, even with each letter
-// escaped.
-const longestName = 512
+// maxName is more than any name of the contract has, even with each letter escaped.
+const maxName = 512
 
 // unquote returns what is quoted; of anything longer than names are, what it begins
 // with.
 func unquote(s []byte) string {
-	if len(s) > longestName {
-		return string(s[:longestName])
+	if len(s) > maxName {
+		return string(s[:maxName])
 	}
 	if bytes.IndexByte(s, '\\') < 0 {
 		return string(s)
@@ -380,12 +379,12 @@ func unquote(s []byte) string {
 }
 
 const (
-	// mostIgnored, mostIgnoredBytes and mostIgnoredPath bound IgnoredFieldsHeader: how
+	// maxIgnored, maxIgnoredBytes and maxIgnoredPath bound IgnoredFieldsHeader: how
 	// many paths, how many bytes, and how many bytes of one path.
-	mostIgnored      = 8
-	mostIgnoredBytes = 256
-	mostIgnoredPath  = 100
-	andMore          = "..."
+	maxIgnored      = 8
+	maxIgnoredBytes = 256
+	maxIgnoredPath  = 100
+	andMore         = "..."
 )
 
 // ignoredFields are the first paths of fields that were ignored.
@@ -398,7 +397,7 @@ type ignoredFields struct {
 // letters, digits, _ and - are percent-encoded, so that it is ASCII, and dots and
 // commas are those of paths and lists.
 func (f *ignoredFields) add(prefix, name string) {
-	if len(f.paths) == mostIgnored {
+	if len(f.paths) == maxIgnored {
 		f.more = true
 		return
 	}
@@ -407,7 +406,7 @@ func (f *ignoredFields) add(prefix, name string) {
 		path = append(path, `""`...)
 	}
 	for _, c := range []byte(name) {
-		if len(path) > mostIgnoredPath-len(andMore)-3 {
+		if len(path) > maxIgnoredPath-len(andMore)-3 {
 			path = append(path, andMore...)
 			break
 		}
@@ -429,7 +428,7 @@ func (f *ignoredFields) String() string {
 		if i > 0 {
 			path = separator + path
 		}
-		if b.Len()+len(path)+len(separator+andMore) > mostIgnoredBytes {
+		if b.Len()+len(path)+len(separator+andMore) > maxIgnoredBytes {
 			f.more = true
 			break
 		}

@@ -135,6 +135,35 @@ func TestBase64(t *testing.T) {
 	})
 }
 
+// TestLargestImageInLines: an image of the size that is allowed is accepted with line
+// breaks in its base64 too, at each door.
+func TestLargestImageInLines(t *testing.T) {
+	const size = 3 << 20
+	_, server := start(t, one, func(c *service.Config) { c.MaxImageBytes, c.MaxBatchBytes = size, size })
+	photo := append(smallPNG(t), make([]byte, size)...)[:size] // what follows an image is ignored
+	all := spellings(photo)
+	for name, value := range map[string]string{
+		"as it is": all["as it is"], "MIME": all["lines as in MIME"], "bare": all["bare lines, \\r\\n"],
+		"PEM": strings.ReplaceAll(all["lines as in PEM"], `\n`, `\r\n`), // the longest
+	} {
+		image := `{"rawData": ` + value + `}`
+		client := h2Client(t)
+		for _, c := range []struct{ path, contentType, body string }{
+			{predictPath, "application/json", image},
+			{"/Inference/Predict", "application/json", image},
+			{"/predict", "application/json", `{"img_id": "a", "img_b64": ` + value + `}`},
+			{predictPath, "application/grpc+json", string(enveloped(0, []byte(image)))},
+			{predictPath + "Stream", "application/connect+json", string(enveloped(0, []byte(image)))},
+			{predictPath + "Batch", "application/connect+json", string(enveloped(0, []byte(`{"images": [`+image+`]}`)))},
+		} {
+			res, out := send(t, client, server+c.path, map[string]string{"Content-Type": c.contentType, "Te": "trailers"}, []byte(c.body))
+			if res.StatusCode != http.StatusOK || !bytes.Contains(out, []byte(`"confidence":0.75`)) {
+				t.Errorf("%s: %s, %s: %s, %v: %.300s", name, c.path, c.contentType, res.Status, res.Trailer, out)
+			}
+		}
+	}
+}
+
 // TestBase64InURL: the parameter message may have either alphabet, padding, white space
 // and a + that its caller did not escape, which forms take for a space.
 func TestBase64InURL(t *testing.T) {

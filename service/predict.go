@@ -288,7 +288,7 @@ func httpStatus(call *Call) int {
 // to its end first and then has its turn to be unpacked, as a compressed RPC has.
 func (p *prediction) content(r *http.Request) (io.Reader, error) {
 	body := p.call.body
-	switch encoding := canonicalEncoding(r.Header.Get("Content-Encoding")); encoding {
+	switch encoding := encodingOf(r.Header, "Content-Encoding"); encoding {
 	case "", identity:
 		return r.Body, nil
 	case gzipEncoding:
@@ -304,7 +304,7 @@ func (p *prediction) content(r *http.Request) (io.Reader, error) {
 		return gzipContent{unpacked}, nil
 	default:
 		p.w.Header().Set("Accept-Encoding", gzipEncoding)
-		return nil, fmt.Errorf("%w: Content-Encoding is %q; allowed are gzip and identity, which is none", errEncoding, excerpt(encoding))
+		return nil, fmt.Errorf("%w: Content-Encoding is %q; allowed are gzip and identity (no compression)", errEncoding, excerpt(encoding))
 	}
 }
 
@@ -416,7 +416,7 @@ func textHint(data []byte, what, option string) string {
 func curlHint(data []byte) string {
 	const enough = 512 // bytes, in which an image has a line break sooner or later
 	if len(data) >= enough && !bytes.ContainsAny(data, "\r\n") {
-		return "; there is no line break in it, and curl -d takes them out: send a file with --data-binary @photo.jpg, or with -T photo.jpg"
+		return "; it has no line breaks, which curl -d removes: send the file with --data-binary @photo.jpg or -T photo.jpg"
 	}
 	return textHint(data, "the body", "--data-binary @")
 }
@@ -501,7 +501,7 @@ func queryOptions(values url.Values) (*inferencev1.DetectOptions, error) {
 			return nil, fmt.Errorf("%w: %q is none of min_confidence, max_results, min_face_size, skip_landmarks and model", errOptions, excerpt(name))
 		}
 		if len(all) > 1 {
-			return nil, fmt.Errorf("%w: %s is there %d times; allowed is once, in the query or in the form", errOptions, name, len(all))
+			return nil, fmt.Errorf("%w: %s is given %d times; give it once, in the query or in the form", errOptions, name, len(all))
 		}
 		if err := option.read(all[0]); err != nil {
 			return nil, fmt.Errorf("%w: %s is %q; allowed is %s", errOptions, name, excerpt(all[0]), option.allowed)

@@ -56,7 +56,7 @@ func sendPredict(t *testing.T, method, url string, header map[string]string, bod
 		t.Fatal(err)
 	}
 	for k, v := range header {
-		req.Header.Set(k, v)
+		req.Header[http.CanonicalHeaderKey(k)] = strings.Split(v, "\n")
 	}
 	transport := &http.Transport{}
 	defer transport.CloseIdleConnections()
@@ -174,13 +174,13 @@ func TestPredictPath(t *testing.T) {
 		{name: "too large in a form", typed: multi([3]string{"image", "a", photo + strings.Repeat("x", 3<<20)}), status: 413, reason: "TOO_MANY_BYTES"},
 		{name: "unknown model", query: "?model=yolo", typed: [2]string{"image/jpeg", photo}, status: 404, reason: "UNKNOWN_MODEL", message: `unknown model: model is "yolo"; this server has ["stub" "other"]`},
 		{name: "unknown option", query: "?min_confidenc=1", typed: [2]string{"image/jpeg", photo}, status: 400, reason: "INVALID_OPTIONS", message: `invalid options: "min_confidenc" is none of`},
-		{name: "option twice", query: "?model=stub&model=other", typed: [2]string{"image/jpeg", photo}, status: 400, reason: "INVALID_OPTIONS", message: "invalid options: model is there 2 times; allowed is once, in the query or in the form"},
+		{name: "option twice", query: "?model=stub&model=other", typed: [2]string{"image/jpeg", photo}, status: 400, reason: "INVALID_OPTIONS", message: "invalid options: model is given 2 times; give it once, in the query or in the form"},
 		{name: "option in query and form", query: "?model=stub", typed: multi([3]string{"model", "", "stub"}, [3]string{"image", "a", photo}), status: 400, reason: "INVALID_OPTIONS"},
-		{name: "option that is no number", query: "?max_results=many", typed: [2]string{"image/jpeg", photo}, status: 400, reason: "INVALID_OPTIONS", message: `invalid options: max_results is "many"; allowed is 0, which means all, or a whole number above it`},
-		{name: "option that is negative", query: "?max_results=-1", typed: [2]string{"image/jpeg", photo}, status: 400, reason: "INVALID_OPTIONS", message: `invalid options: max_results is -1; allowed is 0, which means all, or a whole number above it`},
-		{name: "option that is too large", query: "?max_results=2147483648", typed: [2]string{"image/jpeg", photo}, status: 400, reason: "INVALID_OPTIONS", message: `invalid options: max_results is "2147483648"; allowed is 0`},
-		{name: "option that is no whole number", query: "?min_face_size=20.5", typed: [2]string{"image/jpeg", photo}, status: 400, reason: "INVALID_OPTIONS", message: `invalid options: min_face_size is "20.5"; allowed is 0, which leaves it to the model, or a whole number of pixels above it`},
-		{name: "face size below 0", query: "?min_face_size=-1", typed: [2]string{"image/jpeg", photo}, status: 400, reason: "INVALID_OPTIONS", message: `invalid options: min_face_size is -1; allowed is 0, which leaves it`},
+		{name: "option that is no number", query: "?max_results=many", typed: [2]string{"image/jpeg", photo}, status: 400, reason: "INVALID_OPTIONS", message: `invalid options: max_results is "many"; allowed is a whole number from 0 to 2147483647; 0 means all`},
+		{name: "option that is negative", query: "?max_results=-1", typed: [2]string{"image/jpeg", photo}, status: 400, reason: "INVALID_OPTIONS", message: `invalid options: max_results is -1; allowed is a whole number from 0 to 2147483647; 0 means all`},
+		{name: "option that is too large", query: "?max_results=2147483648", typed: [2]string{"image/jpeg", photo}, status: 400, reason: "INVALID_OPTIONS", message: `invalid options: max_results is "2147483648"; allowed is a whole number from 0 to 2147483647; 0 means all`},
+		{name: "option that is no whole number", query: "?min_face_size=20.5", typed: [2]string{"image/jpeg", photo}, status: 400, reason: "INVALID_OPTIONS", message: `invalid options: min_face_size is "20.5"; allowed is a whole number of pixels from 0 to 2147483647; 0 leaves it to the model`},
+		{name: "face size below 0", query: "?min_face_size=-1", typed: [2]string{"image/jpeg", photo}, status: 400, reason: "INVALID_OPTIONS", message: `invalid options: min_face_size is -1; allowed is a whole number of pixels from 0`},
 		{name: "option that is neither", query: "?skip_landmarks=maybe", typed: [2]string{"image/jpeg", photo}, status: 400, reason: "INVALID_OPTIONS", message: `invalid options: skip_landmarks is "maybe"; allowed is true or false`},
 		{name: "option that is empty", query: "?min_confidence=", typed: [2]string{"image/jpeg", photo}, status: 400, reason: "INVALID_OPTIONS", message: `invalid options: min_confidence is ""; allowed is a number from 0 to 1`},
 		{name: "option that is long", query: "?min_confidence=" + strings.Repeat("9", 1000), typed: [2]string{"image/jpeg", photo}, status: 400, reason: "INVALID_OPTIONS", message: `invalid options: min_confidence is "99999`},
@@ -252,7 +252,7 @@ func TestPredictHints(t *testing.T) {
 		contentType, body := form(t, [3]string{name, file, value})
 		return [2]string{contentType, body}
 	}
-	const dataHint, fileHint = "send a file with --data-binary @photo.jpg, or with -T photo.jpg", "curl sends a file when there is an @ before its name"
+	const dataHint, fileHint = "send the file with --data-binary @photo.jpg or -T photo.jpg", "curl sends a file when there is an @ before its name"
 	for _, c := range []struct {
 		name   string
 		typed  [2]string
@@ -293,7 +293,7 @@ func TestPredictEncodings(t *testing.T) {
 	photo := sample(t)
 	old := []byte(`{"img_id":"a","img_b64":"` + base64.StdEncoding.EncodeToString(photo) + `"}`)
 	formType, inForm := form(t, [3]string{"image", "photo.jpg", string(photo)}, [3]string{"max_results", "", "3"})
-	limit := (1<<20)/3*4 + 64<<10
+	limit := (1<<20)/12*17 + 64<<10
 	packed := func(b []byte) []byte { return gzipped(t, b) }
 	bomb := packed(bytes.Repeat([]byte(" "), 8<<20))
 	for _, c := range []struct {
@@ -315,12 +315,13 @@ func TestPredictEncodings(t *testing.T) {
 		{name: "br", encoding: "br", body: photo, status: 415, reason: "UNSUPPORTED_ENCODING", told: `"br"`},
 		{name: "zstd", contentType: formType, encoding: "zstd", body: photo, status: 415, reason: "UNSUPPORTED_ENCODING", told: `"zstd"`},
 		{name: "gzip twice", encoding: "gzip, gzip", body: photo, status: 415, reason: "UNSUPPORTED_ENCODING", told: `"gzip, gzip"`},
+		{name: "gzip and br in two lines", encoding: "gzip\nbr", body: packed(photo), status: 415, reason: "UNSUPPORTED_ENCODING", told: `"gzip, br"`},
 		{name: "old JSON, br", contentType: "application/json", encoding: "br", body: old, status: 200, reason: "UNSUPPORTED_ENCODING", told: `inference failed: unsupported encoding: Content-Encoding is "br"`},
 		{name: "large, br", encoding: "br", body: make([]byte, 1<<20), status: 415, reason: "UNSUPPORTED_ENCODING", told: `"br"`},
-		{name: "not gzip", encoding: "gzip", body: photo, status: 400, reason: "INVALID_BODY", told: "the body is not the gzip"},
-		{name: "not gzip, in a form", contentType: formType, encoding: "gzip", body: []byte(inForm), status: 400, reason: "INVALID_BODY", told: "the body is not the gzip"},
-		{name: "half of it", encoding: "gzip", body: packed(photo)[:5000], status: 400, reason: "INVALID_BODY", told: "the body is not the gzip"},
-		{name: "half of it, in a form", contentType: formType, encoding: "gzip", body: packed([]byte(inForm))[:5000], status: 400, reason: "INVALID_BODY", told: "the body is not the gzip"},
+		{name: "not gzip", encoding: "gzip", body: photo, status: 400, reason: "INVALID_BODY", told: "the body is not valid gzip"},
+		{name: "not gzip, in a form", contentType: formType, encoding: "gzip", body: []byte(inForm), status: 400, reason: "INVALID_BODY", told: "the body is not valid gzip"},
+		{name: "half of it", encoding: "gzip", body: packed(photo)[:5000], status: 400, reason: "INVALID_BODY", told: "the body is not valid gzip"},
+		{name: "half of it, in a form", contentType: formType, encoding: "gzip", body: packed([]byte(inForm))[:5000], status: 400, reason: "INVALID_BODY", told: "the body is not valid gzip"},
 		{name: "another checksum", encoding: "gzip", body: append(packed(photo)[:len(packed(photo))-8], make([]byte, 8)...), status: 400, reason: "INVALID_BODY", told: "checksum"},
 		{name: "nothing", encoding: "gzip", status: 400, reason: "EMPTY_IMAGE"},
 		{name: "too large", encoding: "gzip", body: packed(append(bytes.Clone(photo), make([]byte, 1<<20)...)), status: 413, reason: "TOO_MANY_BYTES", told: "the image has"},

@@ -34,8 +34,8 @@ type Model struct {
 type Config struct {
 	// Models by name; the first is the default. At least one.
 	Models []Model
-	// MaxImageBytes bounds raw_data, encoded or bare. Bodies may be a third
-	// larger, so that base64 fits.
+	// MaxImageBytes bounds raw_data, encoded or bare. Messages may be 5/12 larger, so
+	// that base64 with line breaks fits.
 	MaxImageBytes int64
 	// MaxBatchBytes bounds the raw_data of all images of a batch together, as
 	// MaxImageBytes does that of one. No image may be larger than that allows.
@@ -152,7 +152,7 @@ func (c Config) LargestMessage() int64 { return maxMessage(max(c.MaxImageBytes, 
 
 // LargestBatch is the largest MaxBatchBytes with which LargestMessage is no more than
 // message; not below 0.
-func LargestBatch(message int64) int64 { return max(0, (message-maxMessage(0))/4*3) }
+func LargestBatch(message int64) int64 { return max(0, (message-maxMessage(0))/17*12) }
 
 // Service answers the Inference service's calls. It is safe for concurrent use.
 type Service struct {

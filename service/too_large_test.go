@@ -53,7 +53,7 @@ func TestPicturesThatNeverFit(t *testing.T) {
 		{name: "not marking", limits: func(c *service.Config) { c.MaxInflightBytes = 4_000_000 }},
 		{name: "marking", accept: "image/jpeg", limits: func(c *service.Config) { c.MaxInflightBytes = 4_000_000 }, text: "the limit is 4000000 (--max-inflight-bytes); it fits when the answer is JSON"},
 		{name: "the marked picture", accept: "image/png", limits: func(c *service.Config) {
-			c.MaxImageBytes, c.MaxBatchBytes, c.MaxBodyBytes = int64(len(picture)), 1, 4*int64(len(picture))/3+64<<10
+			c.MaxImageBytes, c.MaxBatchBytes, c.MaxBodyBytes = int64(len(picture)), 1, 17*int64(len(picture))/12+64<<10
 		}, text: "(--max-body-bytes); it fits when the answer is JSON"},
 		{name: "pixels", limits: func(c *service.Config) { c.MaxPixels = 999_999 }, text: "the limit is 999999"},
 	} {

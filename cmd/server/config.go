@@ -63,15 +63,15 @@ type config struct {
 	ONNXRuntime string   `group:"Models" name:"onnxruntime" placeholder:"FILE" help:"Shared library of ONNX Runtime, which all models but pigo need. Without it, the server looks beside its binary and in the system's library folders."`
 	ModelMirror string   `group:"Models" name:"model-mirror" placeholder:"URL" help:"Where to fetch known models from, as URL/NAME/FILE, instead of from their publishers."`
 
-	MaxImageBytes    byteSize       `group:"Limits" default:"${max_image_bytes}" placeholder:"SIZE" help:"Largest image, as it comes (default ${max_image_bytes}). Messages may be a third larger, so that base64 fits."`
+	MaxImageBytes    byteSize       `group:"Limits" default:"${max_image_bytes}" placeholder:"SIZE" help:"Largest image, as it comes (default ${max_image_bytes}). Messages may be 5/12 larger, so that base64 with line breaks fits."`
 	MaxBatchBytes    *byteSize      `group:"Limits" placeholder:"SIZE" help:"All images of a batch together (default ${max_batch_bytes}), of which there may be 100. Each has to keep to --max-image-bytes as well."`
-	MaxRequests      *int           `group:"Limits" placeholder:"N" help:"Requests in flight, open streams among them (default ${max_requests}). What comes beyond is refused as OVERLOADED before its body is read, unless a slow caller can make room."`
+	MaxRequests      *int           `group:"Limits" placeholder:"N" help:"Requests in flight, open streams among them (default ${max_requests}). Anything over the limit is refused as OVERLOADED before its body is read, unless a slow caller can make room."`
 	MaxBodyBytes     *byteSize      `group:"Limits" placeholder:"SIZE" help:"The bodies of all requests in flight together (default ${max_body_bytes}), as they come, of which streams and batches have at most half. Anything over the limit is refused as OVERLOADED, unless a slow caller can make room; streams wait."`
 	MaxPixels        *int64         `group:"Limits" placeholder:"N" help:"Maximum pixels of one image, width times height (default ${max_pixels})."`
-	MaxInflightBytes *byteSize      `group:"Limits" placeholder:"SIZE" help:"Memory for all images being decoded and looked at together (default ${max_inflight_bytes}). Others wait; one that needs more alone is refused as TOO_MANY_PIXELS, whatever --max-pixels allows."`
+	MaxInflightBytes *byteSize      `group:"Limits" placeholder:"SIZE" help:"Memory for all images that are being decoded and searched for faces (default ${max_inflight_bytes}). Others wait. An image that needs more than this alone is refused as TOO_MANY_PIXELS, whatever --max-pixels allows."`
 	Workers          *int           `group:"Limits" placeholder:"N" help:"Images worked on at once (default: the number of cores, or of whole ones in a container's quota, here ${workers})."`
-	Queue            *int           `group:"Limits" placeholder:"N" help:"Images that may wait for a worker (default: 4 for each worker). What comes beyond is refused as OVERLOADED."`
-	Timeout          time.Duration  `group:"Limits" default:"${timeout}" placeholder:"DURATION" help:"Longest time for a call once it has been read, or for an image of a stream or batch, whatever its caller allows (default ${timeout})."`
+	Queue            *int           `group:"Limits" placeholder:"N" help:"Images that may wait for a worker (default: 4 for each worker). Anything over the limit is refused as OVERLOADED."`
+	Timeout          time.Duration  `group:"Limits" default:"${timeout}" placeholder:"DURATION" help:"Maximum time for a call once it has been read, or for an image of a stream or batch, whatever deadline its caller sets (default ${timeout})."`
 	DefaultTimeout   *time.Duration `group:"Limits" placeholder:"DURATION" help:"The same for callers who set no deadline; at most --timeout (default ${default_timeout}, or --timeout if that is less)."`
 	StreamIdle       *time.Duration `group:"Limits" name:"stream-idle-timeout" placeholder:"DURATION" help:"How long a stream may bring no image, or take no answer, before it is ended (default ${stream_idle}, or --timeout if that is more: callers may wait for one answer before they send the next image)."`
 
@@ -253,7 +253,7 @@ func (c *config) service(ctx context.Context, log *slog.Logger, progress io.Writ
 	if c.DefaultTimeout == nil && c.Timeout > 0 {
 		s.DefaultTimeout = min(s.DefaultTimeout, c.Timeout)
 	}
-	s.StreamIdle = or(c.StreamIdle, max(defaults.StreamIdle, c.Timeout))
+	s.StreamIdle = or(c.StreamIdle, max(defaults.StreamIdle, min(c.Timeout, mostTime)))
 	if err == nil {
 		errs = append(errs, s.Validate())
 	}

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"math"
 	"os"
+	"runtime"
 	"runtime/debug"
 	"sort"
 	"strings"
@@ -12,69 +13,80 @@ import (
 	"github.com/mienproject/mien/service"
 )
 
-// limits are those whose defaults follow what the process may use.
+// limits are the limits whose defaults depend on what the process may use.
 type limits struct {
 	batch, body, inflight byteSize
 	pixels                int64
 	requests, workers     int
-	// memory is what the process takes when all of them are reached at once.
+	// memory is what the process takes, in bytes, when it reaches all of them at once.
 	memory int64
-	// heap is what the collector works towards.
+	// heap is the limit for the garbage collector, in bytes: GOMEMLIMIT.
 	heap int64
 }
 
-// What a server takes, as measured on Linux; docs/operations.md has the sum.
+// What a server takes, as measured on Linux. docs/operations.md explains the sum.
 const (
 	// processBytes is for an idle server, which takes 16 MiB, and for as much garbage.
 	processBytes = 32 << 20
 	// requestBytes is for what a request takes beside its message: 20 to 30 KiB, and
 	// 256 KiB for an HTTP/2 stream that has to wait, as half of them may.
 	requestBytes = 160 << 10
-	// bodyFactor is what each byte of a message takes while it is read and unpacked:
-	// for JSON a buffer of twice its size, the text in it and the picture in that.
-	bodyFactor = 4
+	// bodyFactor is what each byte of a message takes at its peak. A message that is
+	// compressed takes the most: a buffer that may be twice its size as it came, another
+	// one of twice its size unpacked, and the picture. In JSON, where the picture is
+	// three quarters of the message, the text is there as well; but its size as it came
+	// is at most three quarters too.
+	bodyFactor = 5
+	// bodyPart is the part of the memory for bodies, as one in so many, before
+	// bodyFactor: pictures have a little more than bodies.
+	bodyPart = 12
 	// heapShare is the part of the memory that the heap may have, in percent. What
 	// is left is for the kernel, whose sockets and page tables count as well.
 	heapShare = 90
-	// minInflight is the least for pictures with which a server is of use: a PNG of
-	// 4 megapixels, or a photograph of any phone as JPEG, of which pigo needs little.
+	// minInflight is the memory for pictures below which a server is not useful. It is
+	// enough for a PNG of 4 megapixels, or for any phone's JPEG, of which pigo needs little.
 	minInflight = 24 << 20
 )
 
-// derive returns the limits of a server that may use that much memory (0: nobody
-// knows) and has that many workers, unless flags say otherwise: what they say stays.
-// The second result is what is left for pictures, of which the limit is at most all.
+// derive returns the limits of a server that may use memory bytes (0: unknown) and has
+// workers workers. Limits that flags set stay as they are. left is the memory that
+// remains for pictures; the limit for them is not above it, unless a flag sets it.
 func (c *config) derive(memory int64, workers int) (l limits, left int64) {
-	most := service.DefaultConfig()
+	defaults := service.DefaultConfig()
 	if memory == 0 {
 		memory = math.MaxInt64 / 2
 	}
 	heap := memory / 100 * heapShare
 	l.workers = or(c.Workers, workers)
-	l.requests = or(c.MaxRequests, int(min(int64(most.MaxRequests), max(64, memory/(2<<20)))))
+	l.requests = or(c.MaxRequests, int(min(int64(defaults.MaxRequests), max(64, memory/(2<<20)))))
 	fixed := processBytes + requestBytes*int64(clamp(l.requests, math.MaxInt32))
 
-	// A tenth of what there is, four times over, and no less than the largest message.
-	images := service.Config{MaxImageBytes: clamp(int64(c.MaxImageBytes), mostSize), MaxBatchBytes: clamp(int64(or(c.MaxBatchBytes, 1)), mostSize)}
-	l.body = or(c.MaxBodyBytes, byteSize(min(most.MaxBodyBytes, max(images.LargestMessage(), (heap-fixed)/10))))
-	body := clamp(int64(l.body), mostSize)
-	l.batch = or(c.MaxBatchBytes, byteSize(min(most.MaxBatchBytes, max(images.MaxImageBytes, wholeMiB(service.LargestBatch(body))))))
+	// No less than the largest message.
+	images := service.Config{MaxImageBytes: clamp(int64(c.MaxImageBytes), maxImageSize), MaxBatchBytes: clamp(int64(or(c.MaxBatchBytes, 1)), maxImageSize)}
+	l.body = or(c.MaxBodyBytes, byteSize(min(defaults.MaxBodyBytes, max(images.LargestMessage(), (heap-fixed)/bodyPart))))
+	body := clamp(int64(l.body), maxSize)
+	// A batch leaves half of that to single calls, unless one image is more.
+	l.batch = or(c.MaxBatchBytes, byteSize(max(images.MaxImageBytes, min(defaults.MaxBatchBytes, wholeMiB(service.LargestBatch(body/2))))))
 	left = heap - fixed - bodyFactor*body
-	l.inflight = or(c.MaxInflightBytes, byteSize(min(most.MaxInflightBytes, max(1<<20, wholeMiB(left)))))
-	inflight := clamp(int64(l.inflight), mostSize)
-	// Hardly a picture takes less than a byte for each.
-	l.pixels = or(c.MaxPixels, min(most.MaxPixels, inflight))
+	l.inflight = or(c.MaxInflightBytes, byteSize(min(defaults.MaxInflightBytes, max(1<<20, wholeMiB(left)))))
+	inflight := clamp(int64(l.inflight), maxSize)
+	// Almost every picture takes a byte or more for each pixel.
+	l.pixels = or(c.MaxPixels, min(defaults.MaxPixels, max(1, inflight)))
 
 	l.memory = fixed + bodyFactor*body + inflight
 	l.heap = min(heap, l.memory)
 	return l, left
 }
 
-// mostSize is more than any flag allows, which is told later, and little enough for
-// sums of it.
-const mostSize = 1 << 55
+const (
+	// maxImageSize is the size of the largest image, and of the largest batch, that flags allow.
+	maxImageSize = math.MaxInt32 / 2
+	// maxSize is above what any flag allows, which is checked later, and small enough
+	// for sums of it.
+	maxSize = 1 << 55
+)
 
-func clamp[T int | int64](n, most T) T { return max(0, min(n, most)) }
+func clamp[T int | int64](n, limit T) T { return max(0, min(n, limit)) }
 
 func wholeMiB(n int64) int64 { return n >> 20 << 20 }
 
@@ -90,12 +102,15 @@ func (c *config) limit() error {
 	if c.limits, left = c.derive(r.memory, workers); c.MaxInflightBytes != nil || left >= minInflight {
 		return nil
 	}
-	const step = 8 << 20
-	needs := step * (1 + sort.Search(1<<20, func(n int) bool {
+	const step, maxSteps = 8 << 20, 1 << 30
+	needs := 1 + sort.Search(maxSteps, func(n int) bool {
 		_, left := c.derive(step*int64(n+1), workers)
 		return left >= minInflight
-	}))
-	remedies := []string{fmt.Sprintf("allow it %v", byteSize(needs))}
+	})
+	var remedies []string
+	if needs <= maxSteps { // or a flag is out of its bounds
+		remedies = append(remedies, fmt.Sprintf("allow it %v", byteSize(step*int64(needs))))
+	}
 	smaller := *c
 	for smaller.MaxImageBytes = byteSize(wholeMiB(int64(c.MaxImageBytes) - 1)); smaller.MaxImageBytes > 0; smaller.MaxImageBytes -= 1 << 20 {
 		if _, left := smaller.derive(r.memory, workers); left >= minInflight {
@@ -120,13 +135,16 @@ func (c *config) limit() error {
 		byteSize(r.memory), r.memoryFrom, strings.Join(remedies, ", or "))
 }
 
-// logLimits tells what the defaults were derived from, and what they are.
+// logLimits logs the limits, and what their defaults were derived from.
 func (c *config) logLimits(log *slog.Logger) {
 	r, l := c.resources, c.limits
-	if c.resourcesErr != nil {
+	if c.resourcesErr != nil && runtime.GOOS == "linux" { // others have no cgroups
 		log.Warn("the limits of this process's cgroups cannot be read: the defaults may be too large for its container", "error", c.resourcesErr)
 	}
-	attrs := []any{"memory", byteSize(r.memory).String(), "memory_from", r.memoryFrom}
+	attrs := []any{"memory", "unknown"}
+	if r.memory > 0 {
+		attrs = []any{"memory", byteSize(r.memory).String(), "memory_from", r.memoryFrom}
+	}
 	if r.cpus > 0 {
 		attrs = append(attrs, "cpus", r.cpus, "cpus_from", r.cpusFrom)
 	}
@@ -140,7 +158,7 @@ func (c *config) logLimits(log *slog.Logger) {
 		"max_requests", l.requests,
 		"gomemlimit", byteSize(debug.SetMemoryLimit(-1)).String())...)
 	if r.memory > 0 && l.memory > r.memory/100*heapShare {
-		log.Warn("the limits that flags set exceed, all reached at once, the memory that this process may use: it may be killed",
+		log.Warn("the limits that flags set can together exceed the memory that this process may use: it may be killed",
 			"needed", byteSize(l.memory*100/heapShare).String(), "memory", byteSize(r.memory).String(), "memory_from", r.memoryFrom)
 	}
 }

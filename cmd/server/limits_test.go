@@ -43,17 +43,17 @@ func TestLimitsFollow(t *testing.T) {
 		want   limits // the fields that are not 0
 		warn   bool
 	}{
-		{memory: 176, quota: "50000", want: limits{workers: 1, requests: 88, batch: 16 * mib, inflight: 27 * mib, pixels: 27 * mib}},
-		{memory: 256, quota: "100000", want: limits{workers: 1, requests: 128, batch: 16 * mib, inflight: 92 * mib, pixels: 64_000_000, heap: 229 * mib}},
-		{memory: 512, quota: "150000", want: limits{workers: 1, requests: 256, batch: 29 * mib, inflight: 233 * mib, heap: 460 * mib}},
-		{memory: 1024, quota: "max", want: limits{workers: cores, requests: 512, batch: 60 * mib, inflight: 485 * mib, heap: 920 * mib}},
+		{memory: 208, quota: "50000", want: limits{workers: 1, requests: 104, batch: 16 * mib, inflight: 25 * mib, pixels: 25 * mib}},
+		{memory: 256, quota: "100000", want: limits{workers: 1, requests: 128, batch: 16 * mib, inflight: 64 * mib, pixels: 64_000_000, heap: 229 * mib}},
+		{memory: 512, quota: "150000", want: limits{workers: 1, requests: 256, batch: 16 * mib, inflight: 226 * mib, heap: 459 * mib}},
+		{memory: 1024, quota: "max", want: limits{workers: cores, requests: 512, batch: 23 * mib, inflight: 472 * mib, heap: 921 * mib}},
 		// There is more than the defaults ask for.
-		{memory: 8192, quota: "max", want: limits{requests: 1024, batch: 64 * mib, body: 512 * mib, inflight: 1024 * mib, pixels: 64_000_000, heap: 3264 * mib}},
+		{memory: 8192, quota: "max", want: limits{requests: 1024, batch: 64 * mib, body: 512 * mib, inflight: 1024 * mib, pixels: 64_000_000, heap: 3776 * mib}},
 		// What a flag sets, others make room for.
-		{memory: 512, quota: "max", args: []string{"--max-inflight-bytes=100MiB"}, want: limits{inflight: 100 * mib, batch: 29 * mib}},
-		{memory: 512, quota: "max", args: []string{"--max-body-bytes=60MiB"}, want: limits{body: 60 * mib, batch: 44 * mib, inflight: 148 * mib}},
-		{memory: 512, quota: "max", args: []string{"--max-batch-bytes=40MiB"}, want: limits{batch: 40 * mib, inflight: 175 * mib}},
-		{memory: 512, quota: "max", args: []string{"--max-image-bytes=40MiB"}, want: limits{batch: 40 * mib, inflight: 175 * mib}},
+		{memory: 512, quota: "max", args: []string{"--max-inflight-bytes=100MiB"}, want: limits{inflight: 100 * mib, batch: 16 * mib}},
+		{memory: 512, quota: "max", args: []string{"--max-body-bytes=60MiB"}, want: limits{body: 60 * mib, batch: 21 * mib, inflight: 88 * mib}},
+		{memory: 512, quota: "max", args: []string{"--max-batch-bytes=40MiB"}, want: limits{batch: 40 * mib, inflight: 105 * mib}},
+		{memory: 512, quota: "max", args: []string{"--max-image-bytes=40MiB"}, want: limits{batch: 40 * mib, inflight: 105 * mib}},
 		{memory: 512, quota: "max", args: []string{"--max-pixels=100000000", "--max-requests=10", "--workers=7"}, want: limits{pixels: 100_000_000, requests: 10, workers: 7}},
 		// Flags win, and together they may be too much.
 		{
@@ -134,10 +134,10 @@ func TestTooLittleMemory(t *testing.T) {
 		args   []string
 		told   []string
 	}{
-		{40, nil, []string{"40MiB of memory (cgroup memory.max)", "allow it 176MiB"}},
-		{128, nil, []string{"allow it 176MiB, or lower --max-image-bytes from 16MiB to 9MiB"}},
-		{512, []string{"--max-body-bytes=150MiB"}, []string{"allow it 800MiB", "lower --max-body-bytes from 150MiB"}},
-		{512, []string{"--max-batch-bytes=100MiB"}, []string{"allow it 720MiB", "lower --max-batch-bytes from 100MiB"}},
+		{40, nil, []string{"40MiB of memory (cgroup memory.max)", "allow it 208MiB"}},
+		{128, nil, []string{"allow it 208MiB, or lower --max-image-bytes from 16MiB to 6MiB"}},
+		{512, []string{"--max-body-bytes=150MiB"}, []string{"allow it 984MiB", "lower --max-body-bytes from 150MiB"}},
+		{512, []string{"--max-batch-bytes=100MiB"}, []string{"allow it 936MiB", "lower --max-batch-bytes from 100MiB"}},
 		{256, []string{"--max-requests=1024"}, []string{"allow it", "lower --max-requests from 1024"}},
 	} {
 		root := machineOf(t, c.memory<<20, "max")
@@ -168,9 +168,58 @@ func TestTooLittleMemory(t *testing.T) {
 			}
 		}
 	}
-	cfg, _, _ := parse(machineOf(t, 128<<20, "max"), []string{"--max-image-bytes=9MiB"}, io.Discard)
+	cfg, _, _ := parse(machineOf(t, 128<<20, "max"), []string{"--max-image-bytes=6MiB"}, io.Discard)
 	if err := cfg.limit(); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestOnlyWhatIsWrongIsTold: a flag that is out of its bounds does not make limits
+// wrong that were not given, nor does it ask for memory that would not help.
+func TestOnlyWhatIsWrongIsTold(t *testing.T) {
+	for arg, flags := range map[string][]string{
+		"--max-inflight-bytes=0":                   {"--max-inflight-bytes"},
+		"--max-inflight-bytes=9223372036854775807": {"--max-inflight-bytes"},
+		"--max-image-bytes=9223372036854775807":    {"--max-image-bytes"},
+		"--max-batch-bytes=9223372036854775807":    {"--max-batch-bytes"},
+		"--max-body-bytes=9223372036854775807":     {"lower --max-body-bytes", "--max-body-bytes"},
+		"--max-requests=9223372036854775807":       {"allow it 356TiB, or lower --max-requests", "--max-requests"},
+		"--max-requests=2147483647":                {"allow it 356TiB, or lower --max-requests"},
+		"--workers=9223372036854775807":            {"--workers"},
+		"--timeout=9999h":                          {"--timeout"},
+	} {
+		cfg, _, err := parse(machineOf(t, 64<<30, "max"), []string{arg}, io.Discard)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = cfg.service(t.Context(), slog.New(slog.DiscardHandler), nil)
+		if err == nil {
+			t.Errorf("%s: %+v", arg, cfg.limits)
+			continue
+		}
+		lines := strings.Split(err.Error(), "\n")
+		if len(lines) != len(flags) {
+			t.Errorf("%s: %q", arg, lines)
+			continue
+		}
+		for i, want := range flags {
+			if _, after, _ := strings.Cut(lines[i], "too little for pictures: "); !strings.HasPrefix(lines[i], want+":") && !strings.HasPrefix(after, want) {
+				t.Errorf("%s: %q, want %q", arg, lines[i], want)
+			}
+		}
+	}
+}
+
+// TestUnknownMemory is logged as such, and leaves the defaults as they are.
+func TestUnknownMemory(t *testing.T) {
+	cfg := &config{MaxImageBytes: 16 << 20}
+	if err := cfg.limit(); err != nil || int64(cfg.limits.inflight) != service.DefaultConfig().MaxInflightBytes {
+		t.Errorf("%+v, %v", cfg.limits, err)
+	}
+	var log bytes.Buffer
+	cfg.logLimits(slog.New(slog.NewTextHandler(&log, nil)))
+	if !strings.Contains(log.String(), "memory=unknown workers=") || strings.Contains(log.String(), "WARN") {
+		t.Error(log.String())
 	}
 }
 
@@ -182,7 +231,7 @@ func TestHelpFollows(t *testing.T) {
 		t.Fatal(err)
 	}
 	text := strings.Join(strings.Fields(help.String()), " ")
-	for _, want := range []string{"default 233MiB", "default 29MiB", "default 39MiB", "default 256)", "here 1)", "default 64000000"} {
+	for _, want := range []string{"default 226MiB", "default 16MiB", "default 32MiB", "default 256)", "here 1)", "default 64000000"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("%q is not in %s", want, text)
 		}

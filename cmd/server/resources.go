@@ -24,11 +24,12 @@ type resources struct {
 	cpusFrom string
 }
 
-// readResources reads the limits of this process's cgroups (version 1, 2 or both),
-// and the machine's memory where there is none below it. root is where the files are,
-// "/" but in tests. What could be read is returned with an error too.
+// readResources reads the limits of this process's cgroups (version 1, 2 or both). If
+// the machine has less memory than they allow, that counts. root is the folder with
+// /proc and /sys, which is not "/" in tests only. With an error, it returns what it
+// could read.
 //
-// A limit of any cgroup around the process counts, as far as they can be seen.
+// The limits of the cgroups around the process's own count too, if they are mounted.
 // https://docs.kernel.org/admin-guide/cgroup-v2.html describes the files, and
 // admin-guide/cgroup-v1/memory.html and scheduler/sched-bwc.html the old ones.
 func readResources(root string) (resources, error) {
@@ -65,7 +66,7 @@ func readResources(root string) (resources, error) {
 			}
 			errs = append(errs, err)
 		}
-		// Of version 1, with the limits of cgroups around those that can be seen.
+		// Version 1 reports the lowest limit here, also of cgroups that are not mounted.
 		limit, err := hierarchicalLimit(dir)
 		errs = append(errs, err)
 		r.setMemory(limit, "cgroup hierarchical_memory_limit")
@@ -83,14 +84,14 @@ func readResources(root string) (resources, error) {
 	return r, errors.Join(errs...)
 }
 
-// setMemory takes a limit over when it is the lowest so far.
+// setMemory keeps limit if it is the lowest so far.
 func (r *resources) setMemory(limit uint64, from string) {
 	if limit > 0 && limit < math.MaxInt64 && (r.memory == 0 || int64(limit) < r.memory) {
 		r.memory, r.memoryFrom = int64(limit), from
 	}
 }
 
-// setCPUs takes a quota and its period over, when that is the lowest so far.
+// setCPUs keeps the quota that fields have, quota and period, if it is the lowest so far.
 func (r *resources) setCPUs(fields []string, from string) error {
 	if len(fields) < 2 || fields[0] == "max" || fields[0] == "-1" {
 		return nil
@@ -109,8 +110,8 @@ func (r *resources) setCPUs(fields []string, from string) error {
 	return nil
 }
 
-// workers is how many cores there are for images, of those that Go runs on: a core
-// of which the quota has only a part would be taken from the others.
+// workers returns the number of workers for procs cores. It is not above the number of
+// whole cores in the quota: a worker on a part of a core would slow down the others.
 func (r resources) workers(procs int) int {
 	if r.cpus == 0 {
 		return procs
@@ -118,10 +119,9 @@ func (r resources) workers(procs int) int {
 	return max(1, min(procs, int(r.cpus)))
 }
 
-// cgroupsAround returns the directories of the process's cgroup of that controller
-// and of all around it, as far as they are mounted. Where nothing is mounted that
-// the cgroup is in, that is the mount point: in a container, the cgroup's own files
-// are often there, whatever its path says.
+// cgroupsAround returns the directories of the process's cgroup for controller, and of
+// the cgroups around it, that are mounted. If none of them is, it returns the mount
+// points: in a container, they often have the cgroup's own files, whatever its path is.
 func cgroupsAround(root, controller string, groups []procfs.Cgroup, mounts []*procfs.MountInfo) []string {
 	var path string
 	isMount := func(m *procfs.MountInfo) bool { return m.FSType == "cgroup2" }
@@ -161,7 +161,7 @@ func cgroupsAround(root, controller string, groups []procfs.Cgroup, mounts []*pr
 	return dirs
 }
 
-// firstLine returns the first line of a file, and nothing where there is none.
+// firstLine returns the first line of a file, empty if the file does not exist.
 func firstLine(dir, file string) (string, error) {
 	data, err := fs.ReadFile(os.DirFS(dir), file)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -171,7 +171,7 @@ func firstLine(dir, file string) (string, error) {
 	return strings.TrimSpace(line), err
 }
 
-// hierarchicalLimit returns what memory.stat says of it, 0 when it says nothing.
+// hierarchicalLimit returns hierarchical_memory_limit of memory.stat, 0 if it is not there.
 func hierarchicalLimit(dir string) (uint64, error) {
 	data, err := fs.ReadFile(os.DirFS(dir), "memory.stat")
 	if errors.Is(err, fs.ErrNotExist) {
