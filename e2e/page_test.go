@@ -170,13 +170,14 @@ func TestPageTakesAway(t *testing.T) {
 			if img.Bounds() != original.Bounds() {
 				t.Errorf("%s, %s: size is %v, want %v", p.name, kind, img.Bounds(), original.Bounds())
 			}
-			// Faces are changed, and what lies far from them is not.
-			least := 8.0
+			// Faces are changed, and what lies far from them is not, but for the few places
+			// that another model takes for faces, which are hidden too.
+			least, most := 8.0, 10.0
 			if kind == "marked" {
-				least = 2
+				least, most = 2, 3
 			}
 			far, inside := differences(original, img, a.Results)
-			if far > 3 || inside < least {
+			if far > most || inside < least {
 				t.Errorf("%s, %s: it differs by %.1f of 255 away from the faces, by %.1f in them", p.name, kind, far, inside)
 			}
 		}
@@ -194,7 +195,7 @@ func TestPageTakesAway(t *testing.T) {
 		}
 		for _, model := range []string{"pigo", "pigo-reference"} {
 			checkHidden(t, s, made["both"]["cover"], model, a.Results)
-			checkHidden(t, s, made["both"]["all"], model, a.Results) // one above the slider, the others after the question
+			checkHidden(t, s, made["both"]["all"], model, a.Results) // two above the slider, the others after the question
 		}
 	}
 }
