@@ -58,7 +58,7 @@ $(BIN)/$(library): tools/onnxruntime/package-lock.json
 	rm -rf tools/onnxruntime/node_modules
 
 .PHONY: test
-test: setup lint vulncheck check-generated check-contract unit memory accuracy soak-test container-test bench-test e2e ## Set up and pass all tests.
+test: setup lint vulncheck check-generated check-contract unit page-test memory accuracy soak-test container-test bench-test e2e ## Set up and pass all tests.
 
 .PHONY: setup
 setup: ## Install what the tests need: Debian packages, npm packages, jars.
@@ -71,6 +71,10 @@ PATIENCE = -timeout 30m
 .PHONY: unit
 unit: onnxruntime ## Test every package, with the race detector.
 	go test $(PATIENCE) -race -short ./...
+
+.PHONY: page-test
+page-test: ## Test the page's modules, in Node.js. "make e2e" tests the page in a browser.
+	cd web && node --test test/*.test.js
 
 # Without the race detector, which allocates on its own account.
 .PHONY: memory
@@ -105,9 +109,9 @@ eval: onnxruntime ## Measure every model, as docs/accuracy.md has it. ARGS=--wri
 e2e: $(BIN)/buf $(BIN)/grpcurl $(BIN)/grpc-health-probe onnxruntime setup ## Test the binary with clients that nobody here wrote.
 	cd e2e && go vet ./... && go test -count=1 $(PATIENCE) ./...
 
-.PHONY: page-pictures
-page-pictures: setup ## Make the screenshots of docs/page.md again.
-	cd e2e && go test -count=1 -run '^TestPagePictures$$' . -page-pictures ../docs/page
+.PHONY: page-screenshots
+page-screenshots: setup ## Make the screenshots of docs/page.md again.
+	cd e2e && go test -count=1 -run '^TestPageScreenshots$$' . -page-screenshots ../docs/page
 
 .PHONY: load
 load: ## Measure how the server takes more than it can do, as docs/performance.md has it. ARGS="--help" tells what can be said.

@@ -15,31 +15,31 @@ import (
 	"testing"
 )
 
-// hiddenBoxes are faces in a picture of 420 by 320: two whose heads overlap, one in a corner.
+// hiddenBoxes are the boxes of faces in an image of 420 × 320: two whose heads overlap, one in a corner.
 var hiddenBoxes = [][4]int{{60, 60, 50, 60}, {120, 80, 50, 60}, {386, 2, 28, 30}}
 
-// hideSteps are how many ways each style of the page has to hide a face.
+// hideSteps has for each style the number of ways in which the page hides a face, one after the other.
 var hideSteps = map[string]int{"blur": 2, "cover": 1}
 
-type hidePicture struct {
+type hideImage struct {
 	Name string `json:"name"`
 	File string `json:"file"`
 	Type string `json:"type"`
 }
 
-// hideAll gives the page pictures with faces at the boxes, and returns the files that it
-// made, by picture, style and step.
-func hideAll(t *testing.T, pictures []hidePicture, boxes [][4]int) map[string][]string {
+// hideAll gives the page images with faces at the boxes, and returns the files that it made, by
+// image and style, one for each step.
+func hideAll(t *testing.T, images []hideImage, boxes [][4]int) map[string][]string {
 	t.Helper()
 	var made []struct {
 		Name, Style string
 		Steps       []string
 	}
-	if err := json.Unmarshal(play(t, start(t), pageTask{Scenario: "hides", Pictures: pictures, Boxes: boxes}), &made); err != nil {
+	if err := json.Unmarshal(play(t, start(t), pageTask{Scenario: "hides", Images: images, Boxes: boxes}), &made); err != nil {
 		t.Fatal(err)
 	}
-	if len(made) != len(pictures)*len(hideSteps) {
-		t.Fatalf("%d were made, want %d", len(made), len(pictures)*len(hideSteps))
+	if len(made) != len(images)*len(hideSteps) {
+		t.Fatalf("%d were made, want %d", len(made), len(images)*len(hideSteps))
 	}
 	steps := map[string][]string{}
 	for _, m := range made {
@@ -51,7 +51,7 @@ func hideAll(t *testing.T, pictures []hidePicture, boxes [][4]int) map[string][]
 	return steps
 }
 
-// filled returns a picture of that size, each pixel of which at returns.
+// filled returns an image of w × h pixels, the colors of which at returns.
 func filled(w, h int, at func(x, y int) color.RGBA) *image.RGBA {
 	img := image.NewRGBA(image.Rect(0, 0, w, h))
 	for y := range h {
@@ -71,7 +71,7 @@ func pngFile(t *testing.T, name string, img image.Image) string {
 	return temp(t, name, buf.Bytes())
 }
 
-// checks returns a checkerboard's colors, the cells of which have that size, and its inverse's.
+// checks returns the colors of a checkerboard and of its inverse. size is that of a cell.
 func checks(size int) [2]func(x, y int) color.RGBA {
 	board := func(one int) func(x, y int) color.RGBA {
 		return func(x, y int) color.RGBA {
@@ -84,15 +84,15 @@ func checks(size int) [2]func(x, y int) color.RGBA {
 	return [2]func(x, y int) color.RGBA{board(0), board(1)}
 }
 
-// inHead reports whether a pixel belongs to the head whose face has that box, as heads are:
-// hair above as high as half the face, and as wide at the ears as nearly two faces.
+// inHead reports whether a pixel belongs to the head of a face with box b {x, y, width, height}: a
+// usual head, with hair half as high as the face, and nearly twice as wide at the ears.
 func inHead(b [4]int, x, y int) bool {
 	dx := (float64(x) + .5 - float64(b[0]) - .5*float64(b[2])) / (.9 * float64(b[2]))
 	dy := (float64(y) + .5 - float64(b[1]) - .35*float64(b[3])) / (.85 * float64(b[3]))
 	return dx*dx+dy*dy < 1
 }
 
-// Whatever the pixels of a head are, the page makes the same file, byte for byte, at each step.
+// At each step, the page makes the same file, byte for byte, whatever the pixels of the heads are.
 func TestPageHidesEveryPixel(t *testing.T) {
 	t.Parallel()
 	boxes := append([][4]int{{200, 240, 6, 7}}, hiddenBoxes...)
@@ -112,7 +112,7 @@ func TestPageHidesEveryPixel(t *testing.T) {
 			heads[fmt.Sprintf("checks-%d-%d", size, i)] = board
 		}
 	}
-	var pictures []hidePicture
+	var images []hideImage
 	for name, head := range heads {
 		img := filled(420, 320, func(x, y int) color.RGBA {
 			for _, b := range boxes {
@@ -123,10 +123,10 @@ func TestPageHidesEveryPixel(t *testing.T) {
 			return photo.RGBAAt(x, y)
 		})
 		file := pngFile(t, name+".png", img)
-		// The page writes JPEG when it is given JPEG, and takes its type from the browser.
-		pictures = append(pictures, hidePicture{name + ".png", file, "image/png"}, hidePicture{name + ".jpg", file, "image/jpeg"})
+		// The page encodes the result as JPEG or PNG by the media type of the file, not by its content.
+		images = append(images, hideImage{name + ".png", file, "image/png"}, hideImage{name + ".jpg", file, "image/jpeg"})
 	}
-	made := hideAll(t, pictures, boxes)
+	made := hideAll(t, images, boxes)
 	for _, ending := range []string{".png", ".jpg"} {
 		for style, steps := range hideSteps {
 			for step := range steps {
@@ -136,7 +136,7 @@ func TestPageHidesEveryPixel(t *testing.T) {
 				}
 				for name := range heads {
 					if got := read(t, made[name+ending+" "+style][step]); !bytes.Equal(got, want) {
-						t.Errorf("%s%s, %s, step %d: another file than of the photograph: the heads' pixels are in it", name, ending, style, step)
+						t.Errorf("%s%s, %s, step %d: the file differs from the photograph's: it depends on the pixels of the heads", name, ending, style, step)
 					}
 				}
 			}
@@ -144,20 +144,20 @@ func TestPageHidesEveryPixel(t *testing.T) {
 	}
 }
 
-// Of a checkerboard and its inverse, each pixel is either as it was or the same in both.
+// In the results for a checkerboard and its inverse, each pixel is either the original or the same in both.
 func TestPageHidesChecks(t *testing.T) {
 	t.Parallel()
 	sizes := []int{1, 2, 3, 4, 8, 11}
 	originals := map[string]image.Image{}
-	var pictures []hidePicture
+	var images []hideImage
 	for _, size := range sizes {
 		for i, board := range checks(size) {
 			name := fmt.Sprintf("%d-%d.png", size, i)
 			originals[name] = filled(420, 320, board)
-			pictures = append(pictures, hidePicture{name, pngFile(t, name, originals[name]), "image/png"})
+			images = append(images, hideImage{name, pngFile(t, name, originals[name]), "image/png"})
 		}
 	}
-	made := hideAll(t, pictures, hiddenBoxes)
+	made := hideAll(t, images, hiddenBoxes)
 	for _, size := range sizes {
 		for style, steps := range hideSteps {
 			for step := range steps {
@@ -172,7 +172,7 @@ func TestPageHidesChecks(t *testing.T) {
 	}
 }
 
-// checkChecks fails the test when hidden pixels differ, or are in more than one color though covered.
+// checkChecks fails the test if hidden pixels differ between the two, or if covered ones do not have the one color.
 func checkChecks(t *testing.T, name string, before, after [2]image.Image, covered bool) {
 	t.Helper()
 	at := func(img image.Image, x, y int) color.RGBA { return color.RGBAModel.Convert(img.At(x, y)).(color.RGBA) }
@@ -196,19 +196,19 @@ func checkChecks(t *testing.T, name string, before, after [2]image.Image, covere
 		}
 	}
 	if mixed > 0 {
-		t.Errorf("%s: %d pixels of heads, or around, show what was there", name, mixed)
+		t.Errorf("%s: %d pixels of heads, or near them, depend on the original", name, mixed)
 	}
 	if colored > 0 {
-		t.Errorf("%s: %d pixels are not in the color that covers faces", name, colored)
+		t.Errorf("%s: %d pixels do not have the color that covers faces", name, colored)
 	}
-	// A picture that is all hidden would pass.
+	// An image that is hidden entirely would pass otherwise.
 	if hidden < 20_000 || hidden > 420*320/3 {
 		t.Errorf("%s: %d pixels are hidden", name, hidden)
 	}
 }
 
-// onnxModels returns the flags for models on ONNX Runtime, YuNet first. Without them the test
-// is skipped, or fails where CI is set.
+// onnxModels returns the server's flags for models on ONNX Runtime, YuNet first. Without the
+// models or the library the test is skipped, or fails in CI.
 func onnxModels(t *testing.T) []string {
 	t.Helper()
 	refuse := t.Skipf
@@ -230,12 +230,12 @@ func onnxModels(t *testing.T) []string {
 	}
 }
 
-// peopleHeads are the heads in people, from hair to chin and from ear to ear, as ellipses
-// drawn by hand: centre, half width, half height. Hats and long hair reach farther.
+// peopleHeads are the heads in people, from hair to chin and from ear to ear, as ellipses drawn
+// by hand {center x, center y, half width, half height}. Hats and long hair extend beyond them.
 var peopleHeads = [][4]float64{{186, 122, 36, 46}, {323, 108, 32, 46}, {447, 116, 32, 40}, {598, 94, 36, 48}}
 
-// Each model has boxes of its own kind; none of the people is left with any. And a picture in
-// which a model still finds a face is saved only after a question.
+// The heads are hidden with the boxes of any model, which differ. The page asks a question if, and
+// only if, a model still finds a face in the result.
 func TestPageHidesPeople(t *testing.T) {
 	t.Parallel()
 	file := peoplePath(t)
@@ -255,7 +255,7 @@ func TestPageHidesPeople(t *testing.T) {
 	for _, m := range made {
 		img := decode(t, read(t, m.File))
 		worst, detail := heads(img)
-		// JPEG moves colors a little, and more where a color ends.
+		// JPEG changes colors a little, and more at edges.
 		if m.Style == "cover" && worst > 12 {
 			t.Errorf("%s, %s: a pixel of a head differs by %.0f from the color that covers it", m.Model, m.Style, worst)
 		}
@@ -277,8 +277,8 @@ func TestPageHidesPeople(t *testing.T) {
 	}
 }
 
-// heads returns how far a pixel of the people's heads is from the color that covers faces, and
-// by how much neighbors in them differ, on average.
+// heads returns the largest difference of a pixel of the people's heads from the color that covers
+// faces, and the mean difference between neighboring pixels in them.
 func heads(img image.Image) (worst, detail float64) {
 	gray := image.NewGray(img.Bounds())
 	draw.Draw(gray, gray.Rect, img, image.Point{}, draw.Src)
@@ -301,8 +301,8 @@ func heads(img image.Image) (worst, detail float64) {
 	return worst, detail / n
 }
 
-// The page asks before it saves a picture in which a face may be left.
-func TestPageAsks(t *testing.T) {
+// The page asks before it saves an image that may still show a face.
+func TestPageQuestion(t *testing.T) {
 	t.Parallel()
-	play(t, start(t), pageTask{Scenario: "asks"})
+	play(t, start(t), pageTask{Scenario: "question"})
 }

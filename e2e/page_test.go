@@ -21,18 +21,18 @@ import (
 	"time"
 )
 
-// pagePatience is how long a scenario may take, which has many steps.
+// pagePatience is the time limit of a scenario, which has many steps.
 const pagePatience = 5 * time.Minute
 
-// A pageTask is what e2e/browser/page.mjs reads.
+// A pageTask is the input of browser/page.mjs, which describes the fields.
 type pageTask struct {
 	Scenario string            `json:"scenario"`
 	URL      string            `json:"url"`
 	Out      string            `json:"out"`
 	Files    map[string]string `json:"files"`
 	Camera   string            `json:"camera,omitempty"`
-	Pictures any               `json:"pictures,omitempty"`
-	Picture  string            `json:"picture,omitempty"`
+	Images   any               `json:"images,omitempty"`
+	Image    string            `json:"image,omitempty"`
 	Both     string            `json:"both,omitempty"`
 	Faces    int               `json:"faces,omitempty"`
 	Gallery  []string          `json:"gallery,omitempty"`
@@ -41,8 +41,8 @@ type pageTask struct {
 	Boxes    [][4]int          `json:"boxes,omitempty"`
 }
 
-// play runs a scenario on the page of the server, which it checks by itself, and
-// returns what it tells.
+// play runs a scenario of browser/page.mjs on the server's page and returns its output. The
+// scenario checks the page itself.
 func play(t testing.TB, s *server, task pageTask) []byte {
 	t.Helper()
 	tool(t, "/usr/bin/chromium")
@@ -61,8 +61,8 @@ func play(t testing.TB, s *server, task pageTask) []byte {
 
 func samplePath() string { return filepath.Join(root, "web", "page", "sample.jpg") }
 
-// peoplePath is the path of the photograph people, which is not in the
-// repository: without it the test is skipped.
+// peoplePath returns the path of the photograph people, which is not in the repository. Without
+// it the test is skipped.
 func peoplePath(t testing.TB) string {
 	t.Helper()
 	people.load(t)
@@ -73,24 +73,24 @@ func TestPageOpens(t *testing.T) {
 	t.Parallel()
 	s := start(t)
 	play(t, s, pageTask{Scenario: "opens"})
-	// The picture goes out as it is.
+	// The page sends the file as it is.
 	for _, r := range requests(s.stop(), procedure+"Predict") {
 		if want := float64(len(read(t, samplePath()))); r["bytes"] != want {
-			t.Errorf("a picture of %v bytes was sent, want %v", r["bytes"], want)
+			t.Errorf("an image of %v bytes was sent, want %v", r["bytes"], want)
 		}
 	}
 }
 
-func TestPageWaysIn(t *testing.T) {
+func TestPageInputs(t *testing.T) {
 	t.Parallel()
 	file := peoplePath(t)
-	play(t, start(t), pageTask{Scenario: "waysIn", Files: map[string]string{"people": file}})
+	play(t, start(t), pageTask{Scenario: "inputs", Files: map[string]string{"people": file}})
 }
 
-func TestPageJudges(t *testing.T) {
+func TestPageControls(t *testing.T) {
 	t.Parallel()
 	file := peoplePath(t)
-	play(t, start(t, "--model", "pigo", "--model", "pigo-reference"), pageTask{Scenario: "judges", Files: map[string]string{"people": file}})
+	play(t, start(t, "--model", "pigo", "--model", "pigo-reference"), pageTask{Scenario: "controls", Files: map[string]string{"people": file}})
 }
 
 func TestPageErrors(t *testing.T) {
@@ -103,9 +103,9 @@ func TestPageOverload(t *testing.T) {
 	play(t, start(t, "--max-requests", "1", "--stream-idle-timeout", "5m"), pageTask{Scenario: "overload"})
 }
 
-func TestPageServerAway(t *testing.T) {
+func TestPageReconnects(t *testing.T) {
 	t.Parallel()
-	play(t, start(t), pageTask{Scenario: "away"})
+	play(t, start(t), pageTask{Scenario: "reconnects"})
 }
 
 func TestPageKeyboard(t *testing.T) {
@@ -114,10 +114,10 @@ func TestPageKeyboard(t *testing.T) {
 	play(t, start(t), pageTask{Scenario: "keyboard", Files: map[string]string{"people": file}})
 }
 
-// At every size, in every scheme, axe finds nothing.
-func TestPageLooks(t *testing.T) {
+// axe finds no violation at any size of screen, in any color scheme.
+func TestPageAppearance(t *testing.T) {
 	t.Parallel()
-	play(t, start(t), pageTask{Scenario: "looks"})
+	play(t, start(t), pageTask{Scenario: "appearance"})
 }
 
 func TestPageUnshownFormat(t *testing.T) {
@@ -139,25 +139,25 @@ func TestPageCamera(t *testing.T) {
 	})
 }
 
-func TestPageTakesAway(t *testing.T) {
+func TestPageExports(t *testing.T) {
 	t.Parallel()
 	s := start(t, "--model", "pigo", "--model", "pigo-reference")
-	pictures := present(t, []*picture{sample, people})
-	task := pageTask{Scenario: "takesAway", Files: map[string]string{}}
+	images := present(t, []*picture{sample, people})
+	task := pageTask{Scenario: "exports", Files: map[string]string{}}
 	var order [][2]any
-	for _, p := range pictures {
+	for _, p := range images {
 		task.Files[p.name] = temp(t, p.name, p.load(t))
 		order = append(order, [2]any{p.name, len(p.centres)})
 	}
-	task.Pictures = order
-	if slices.Contains(pictures, people) {
+	task.Images = order
+	if slices.Contains(images, people) {
 		task.Both = people.name
 	}
 	var made map[string]map[string]string
 	if err := json.Unmarshal(play(t, s, task), &made); err != nil {
 		t.Fatal(err)
 	}
-	for _, p := range pictures {
+	for _, p := range images {
 		files := made[p.name]
 		var a answer
 		if err := json.Unmarshal(read(t, files["json"]), &a); err != nil {
@@ -170,14 +170,14 @@ func TestPageTakesAway(t *testing.T) {
 			if img.Bounds() != original.Bounds() {
 				t.Errorf("%s, %s: size is %v, want %v", p.name, kind, img.Bounds(), original.Bounds())
 			}
-			// Faces are changed, and what lies far from them is not, but for the few places
-			// that another model takes for faces, which are hidden too.
-			least, most := 8.0, 10.0
+			// The faces change, and the pixels far from them do not, except in the few places
+			// where another model detects a face, which are hidden too.
+			minInside, maxFar := 8.0, 10.0
 			if kind == "marked" {
-				least, most = 2, 3
+				minInside, maxFar = 2, 3
 			}
 			far, inside := differences(original, img, a.Results)
-			if far > most || inside < least {
+			if far > maxFar || inside < minInside {
 				t.Errorf("%s, %s: it differs by %.1f of 255 away from the faces, by %.1f in them", p.name, kind, far, inside)
 			}
 		}
@@ -189,20 +189,20 @@ func TestPageTakesAway(t *testing.T) {
 		if p.name != task.Both {
 			continue
 		}
-		// The face that only the second model has is dashed, in a colour of its own, and hidden.
-		if n := recoloured(decode(t, read(t, files["marked"])), decode(t, read(t, made["both"]["marked"]))); n < 50 {
-			t.Errorf("%s: %d pixels of a box are dashed, which only one of two models finds", p.name, n)
+		// The face that only the second model finds is dashed, in another color, and hidden.
+		if n := recolored(decode(t, read(t, files["marked"])), decode(t, read(t, made["both"]["marked"]))); n < 50 {
+			t.Errorf("%s: %d pixels of the box that only one of two models finds have its color, want 50 or more", p.name, n)
 		}
 		for _, model := range []string{"pigo", "pigo-reference"} {
 			checkHidden(t, s, made["both"]["cover"], model, a.Results)
-			checkHidden(t, s, made["both"]["all"], model, a.Results) // two above the slider, the others after the question
+			checkHidden(t, s, made["both"]["all"], model, a.Results) // two faces are above the slider, the others are hidden after the question
 		}
 	}
 }
 
-// recoloured counts the pixels that are in the colour of faces in a picture, and in
-// another in that of faces which only one model finds.
-func recoloured(a, b image.Image) (n int) {
+// recolored counts the pixels that have the color of faces in image a, and the color of faces that
+// only one model finds in image b.
+func recolored(a, b image.Image) (n int) {
 	is := func(img image.Image, x, y int, r, g, b uint8) bool {
 		c := color.RGBAModel.Convert(img.At(x, y)).(color.RGBA)
 		far := func(p, q uint8) bool { return max(p, q)-min(p, q) > 40 }
@@ -219,8 +219,8 @@ func recoloured(a, b image.Image) (n int) {
 	return n
 }
 
-// checkHidden fails the test when the model finds, in the picture, one of the
-// faces, however unsure it is above the page's least.
+// checkHidden fails the test if the model, at its default confidence, finds one of the hidden
+// faces in the image.
 func checkHidden(t testing.TB, s *server, file, model string, hidden []face) {
 	t.Helper()
 	request := marshal(t, map[string]any{"rawData": read(t, file), "options": map[string]any{"model": model}})
@@ -238,8 +238,8 @@ func checkHidden(t testing.TB, s *server, file, model string, hidden []face) {
 	}
 }
 
-// differences returns by how much two pictures differ on average, more than a
-// face's height away from all faces, and within their boxes.
+// differences returns the mean difference of gray values between two images: far from all faces,
+// by more than a face's height, and inside of their boxes.
 func differences(a, b image.Image, faces []face) (far, inside float64) {
 	var sum, n [2]float64
 	r := a.Bounds()
@@ -264,8 +264,7 @@ func differences(a, b image.Image, faces []face) (far, inside float64) {
 	return sum[0] / max(1, n[0]), sum[1] / max(1, n[1])
 }
 
-// The page shows pictures as the server sees them, in each of the EXIF
-// orientations, and hides the faces where they are.
+// The page applies all EXIF orientations as the server does, and hides the faces at their places.
 func TestPageUpright(t *testing.T) {
 	t.Parallel()
 	folder := filepath.Join(root, "..", "shared", "faces", "exif")
@@ -275,7 +274,7 @@ func TestPageUpright(t *testing.T) {
 		if inCI() {
 			refuse = t.Fatalf
 		}
-		refuse("no labelled photographs beside the repository: %v", err)
+		refuse("needs the labeled photographs, which are not part of the repository: %v", err)
 	}
 	type label struct {
 		File          string
@@ -294,7 +293,7 @@ func TestPageUpright(t *testing.T) {
 		known[l.File] = l
 		names = append(names, l.File)
 	}
-	task.Pictures = names
+	task.Images = names
 	s := start(t)
 	var found []struct {
 		Name   string
@@ -306,7 +305,7 @@ func TestPageUpright(t *testing.T) {
 		t.Fatal(err)
 	}
 	if len(found) != len(names) || len(found) < 8 {
-		t.Fatalf("%d pictures were shown, want %d", len(found), len(names))
+		t.Fatalf("%d images were shown, want %d", len(found), len(names))
 	}
 	for _, f := range found {
 		l := known[f.Name]
@@ -326,14 +325,14 @@ func TestPageUpright(t *testing.T) {
 			faces = append(faces, drawn)
 		}
 		checkHidden(t, s, f.Hidden, "pigo", faces)
-		// The original's EXIF may have a preview of it.
+		// The EXIF of the original may have a preview that shows the face.
 		if before, after := read(t, filepath.Join(folder, f.Name)), read(t, f.Hidden); !bytes.Contains(before, []byte("Exif")) || bytes.Contains(after, []byte("Exif")) {
-			t.Errorf("%s: EXIF is in the original: %t, in the picture with its faces hidden: %t; want true, false", f.Name, bytes.Contains(before, []byte("Exif")), bytes.Contains(after, []byte("Exif")))
+			t.Errorf("%s: EXIF is in the original: %t, in the image with hidden faces: %t; want true, false", f.Name, bytes.Contains(before, []byte("Exif")), bytes.Contains(after, []byte("Exif")))
 		}
 	}
 }
 
-// The code that the page shows is run as it stands there.
+// The code that the page shows runs as it is.
 func TestPageCode(t *testing.T) {
 	t.Parallel()
 	for _, p := range []*picture{sample, people} {
@@ -354,16 +353,16 @@ func TestPageCode(t *testing.T) {
 	})
 }
 
-// pasteCode runs what the page shows for the sample, and for p with options; fetch
-// runs code in a browser, and may be nil.
+// pasteCode runs the code that the page shows for the sample, and for p with options. fetch runs
+// JavaScript in a browser; without it, that code is not run.
 func pasteCode(t *testing.T, s *server, p *picture, env []string, fetch func(code string) json.RawMessage) {
 	t.Helper()
-	// A name that shells, printf and curl have views on.
+	// A name with characters that are special in a shell, printf or curl.
 	name := "it's 100% [1] $HOME.jpg"
 	folder := t.TempDir()
 	file := filepath.Join(folder, name)
 	if fetch != nil && p == people {
-		// This one is fetched from the pages' site, by its name.
+		// The JavaScript fetches the file from the test's site, by its name.
 		file = filepath.Join(folder, p.name)
 	}
 	if err := os.WriteFile(file, p.load(t), 0o600); err != nil {
@@ -373,7 +372,7 @@ func pasteCode(t *testing.T, s *server, p *picture, env []string, fetch func(cod
 		Plain, Options map[string]string
 		Faces          []struct{ X, Y, Width, Height float64 }
 	}
-	out := play(t, s, pageTask{Scenario: "code", Files: map[string]string{"picture": file}, Picture: "picture", Faces: len(p.centres)})
+	out := play(t, s, pageTask{Scenario: "code", Files: map[string]string{"image": file}, Image: "image", Faces: len(p.centres)})
 	if err := json.Unmarshal(out, &shown); err != nil {
 		t.Fatal(err)
 	}
@@ -466,14 +465,14 @@ func encodeJPEG(t testing.TB, img image.Image) []byte {
 	return buf.Bytes()
 }
 
-// encodeY4M makes so many frames, all alike, for Chromium's fake camera.
+// encodeY4M encodes an image as a video of equal frames, for Chromium's fake camera.
 func encodeY4M(t testing.TB, img image.Image, frames int) []byte {
 	t.Helper()
 	ycc, ok := img.(*image.YCbCr)
 	if !ok {
-		t.Fatalf("the picture is a %T, want colours of a JPEG", img)
+		t.Fatalf("the image is a %T, want that of a JPEG in color", img)
 	}
-	// Even sizes, and chroma at half of them.
+	// The sizes must be even; chroma has half of them.
 	w, h := ycc.Rect.Dx()&^1, ycc.Rect.Dy()&^1
 	var planes []byte
 	for y := range h {
@@ -495,7 +494,7 @@ func encodeY4M(t testing.TB, img image.Image, frames int) []byte {
 	return buf.Bytes()
 }
 
-// encodeTIFF makes an uncompressed TIFF in gray.
+// encodeTIFF encodes an image as an uncompressed gray TIFF.
 func encodeTIFF(img image.Image) []byte {
 	w, h := img.Bounds().Dx(), img.Bounds().Dy()
 	const entries = 8
@@ -526,7 +525,7 @@ func encodeTIFF(img image.Image) []byte {
 	return buf
 }
 
-// tiled shows the sample so many times across and down, each enlarged so much.
+// tiled returns an image of columns × rows copies of the sample, each enlarged by scale.
 func tiled(t testing.TB, columns, rows int, scale float64) image.Image {
 	t.Helper()
 	one := decode(t, read(t, samplePath()))
@@ -545,7 +544,7 @@ func tiled(t testing.TB, columns, rows int, scale float64) image.Image {
 	return img
 }
 
-// beside shows two pictures side by side on gray, with gaps around them.
+// beside returns two images side by side on gray, with gaps around them.
 func beside(a, b image.Image, gap int) image.Image {
 	img := image.NewRGBA(image.Rect(0, 0, a.Bounds().Dx()+b.Bounds().Dx()+3*gap, max(a.Bounds().Dy(), b.Bounds().Dy())+2*gap))
 	draw.Draw(img, img.Rect, image.NewUniform(color.Gray{210}), image.Point{}, draw.Src)
@@ -554,54 +553,54 @@ func beside(a, b image.Image, gap int) image.Image {
 	return img
 }
 
-// BenchmarkPage tells how the page takes a picture of 12 megapixels with twenty
-// faces: until they are drawn, and the time between frames while the slider moves.
+// BenchmarkPage measures the page with an image of 12 megapixels and twenty faces: the time until
+// they are drawn, and the time between frames while the slider moves.
 func BenchmarkPage(b *testing.B) {
 	large := temp(b, "large.jpg", encodeJPEG(b, tiled(b, 5, 4, 2.18)))
 	s := start(b)
 	for b.Loop() {
-		var told struct {
+		var measured struct {
 			Drawn            float64
 			Loading, Sliding struct{ Median, P95, Longest float64 }
 			Time             string
 		}
-		if err := json.Unmarshal(play(b, s, pageTask{Scenario: "speed", Files: map[string]string{"large": large}, Faces: 20}), &told); err != nil {
+		if err := json.Unmarshal(play(b, s, pageTask{Scenario: "speed", Files: map[string]string{"large": large}, Faces: 20}), &measured); err != nil {
 			b.Fatal(err)
 		}
-		b.ReportMetric(told.Drawn, "ms-to-faces")
-		b.ReportMetric(told.Loading.Longest, "ms-longest-frame-loading")
-		b.ReportMetric(told.Sliding.Median, "ms-frame-sliding")
-		b.ReportMetric(told.Sliding.P95, "ms-p95-frame-sliding")
-		b.Log(strings.ReplaceAll(told.Time, "\n", " "))
+		b.ReportMetric(measured.Drawn, "ms-to-faces")
+		b.ReportMetric(measured.Loading.Longest, "ms-longest-frame-loading")
+		b.ReportMetric(measured.Sliding.Median, "ms-frame-sliding")
+		b.ReportMetric(measured.Sliding.P95, "ms-p95-frame-sliding")
+		b.Log(strings.ReplaceAll(measured.Time, "\n", " "))
 	}
 }
 
-var pagePictures = flag.String("page-pictures", "", "folder to make the screenshots of docs/page.md in")
+var pageScreenshots = flag.String("page-screenshots", "", "folder for the screenshots of docs/page.md")
 
-// TestPagePictures makes the screenshots that the docs show: "make page-pictures".
-func TestPagePictures(t *testing.T) {
-	if *pagePictures == "" {
-		t.Skip("-page-pictures names no folder")
+// TestPageScreenshots makes the screenshots of docs/page.md: "make page-screenshots".
+func TestPageScreenshots(t *testing.T) {
+	if *pageScreenshots == "" {
+		t.Skip("needs the flag -page-screenshots")
 	}
-	out, err := filepath.Abs(*pagePictures)
+	out, err := filepath.Abs(*pageScreenshots)
 	if err != nil {
 		t.Fatal(err)
 	}
 	s := start(t, "--model", "pigo", "--model", "pigo-reference")
 	play(t, s, pageTask{
-		Scenario: "pictures", Out: out, Compare: "pigo-reference", Busy: "overloaded: 2 images are being worked on and 8 wait; try again later",
+		Scenario: "screenshots", Out: out, Compare: "pigo-reference", Busy: "overloaded: 2 images are being worked on and 8 wait; try again later",
 		Camera: temp(t, "frames.y4m", encodeY4M(t, decode(t, read(t, samplePath())), 3)),
 		Files: map[string]string{
 			"twenty": temp(t, "twenty.jpg", encodeJPEG(t, tiled(t, 5, 4, 1))),
 			"four":   temp(t, "four.jpg", encodeJPEG(t, tiled(t, 4, 1, 0.75))),
 			"two":    temp(t, "two.jpg", encodeJPEG(t, beside(tiled(t, 1, 1, 1), tiled(t, 1, 1, 0.5), 120))),
-			"notes":  temp(t, "notes.txt", []byte("These are notes, and no picture at all.\n")),
+			"notes":  temp(t, "notes.txt", []byte("These are notes, not an image.\n")),
 		},
 		Gallery: []string{"twenty", "four", "sample", "notes"},
 	})
 	files, err := filepath.Glob(filepath.Join(out, "*.png"))
 	if err != nil || len(files) == 0 {
-		t.Fatalf("there are no pictures in %s (%v)", out, err)
+		t.Fatalf("there are no screenshots in %s (%v)", out, err)
 	}
 	for _, file := range files {
 		var buf bytes.Buffer
@@ -614,8 +613,8 @@ func TestPagePictures(t *testing.T) {
 	}
 }
 
-// paletted returns the picture in 256 colours, found by median cut: a third of
-// the bytes in the repository, and hardly a difference.
+// paletted returns the image in 256 colors, found by median cut. Its PNG has a third of the bytes,
+// and is hardly different.
 func paletted(img image.Image) *image.Paletted {
 	type bin struct {
 		rgb [3]uint8
@@ -635,7 +634,7 @@ func paletted(img image.Image) *image.Paletted {
 	}
 	slices.SortFunc(all, func(a, b bin) int { return slices.Compare(a.rgb[:], b.rgb[:]) })
 	boxes := [][]bin{all}
-	// weight prefers what is seen much of to what varies much.
+	// weight prefers boxes with many pixels to boxes with a wide range of colors.
 	weight := func(box []bin) (channel int, weight float64) {
 		width, n := 0, 0
 		for c := range 3 {
@@ -652,14 +651,14 @@ func paletted(img image.Image) *image.Paletted {
 		return channel, float64(width) * math.Sqrt(float64(n))
 	}
 	for len(boxes) < 256 {
-		at, channel, most := -1, 0, 0.0
+		at, channel, maxWeight := -1, 0, 0.0
 		for i, box := range boxes {
-			if c, w := weight(box); w > most {
-				at, channel, most = i, c, w
+			if c, w := weight(box); w > maxWeight {
+				at, channel, maxWeight = i, c, w
 			}
 		}
 		if at < 0 {
-			break // each has its own
+			break // every color has a box of its own
 		}
 		box := boxes[at]
 		slices.SortStableFunc(box, func(a, b bin) int { return int(a.rgb[channel]) - int(b.rgb[channel]) })
@@ -675,7 +674,7 @@ func paletted(img image.Image) *image.Paletted {
 		boxes = append(boxes, box[cut:])
 	}
 	index := map[[3]uint8]uint8{}
-	var colours color.Palette
+	var colors color.Palette
 	for i, box := range boxes {
 		var sum [3]int
 		n := 0
@@ -686,9 +685,9 @@ func paletted(img image.Image) *image.Paletted {
 				sum[c] += int(b.rgb[c]) * b.n
 			}
 		}
-		colours = append(colours, color.RGBA{uint8(sum[0] / n), uint8(sum[1] / n), uint8(sum[2] / n), 255})
+		colors = append(colors, color.RGBA{uint8(sum[0] / n), uint8(sum[1] / n), uint8(sum[2] / n), 255})
 	}
-	small := image.NewPaletted(r, colours)
+	small := image.NewPaletted(r, colors)
 	for y := r.Min.Y; y < r.Max.Y; y++ {
 		for x := r.Min.X; x < r.Max.X; x++ {
 			c := color.RGBAModel.Convert(img.At(x, y)).(color.RGBA)

@@ -1,6 +1,8 @@
-// Package web is the page at /: a person's way to give the server a picture, see
-// the faces, and take the answer away. It is plain HTML, CSS and JavaScript, as
-// the browser gets it, and knows of the server only the JSON on the wire.
+// Package web serves the page at /, where a user sends the server an image, sees the
+// faces and exports the answer, and the OpenAPI description of the JSON interface. The
+// page is plain HTML, CSS and JavaScript modules, without a build step, and uses the
+// server through its public JSON interface only. page/page.js lists the modules; test/
+// has their tests, for Node.js.
 package web
 
 import (
@@ -20,19 +22,19 @@ import (
 //go:embed page
 var files embed.FS
 
-// openAPI is generated from the contract: make generate.
+// openAPI is generated from proto/ by make generate.
 //
 //go:embed openapi.yaml
 var openAPI []byte
 
-// policy lets the page load nothing but its own files and call nothing but its
-// own server. Pictures that were given to it are blobs.
+// policy is the Content-Security-Policy: the page may load its own files and call its
+// own server, and nothing else. Images that the user adds are blobs.
 const policy = "default-src 'none'; script-src 'self'; worker-src 'self'; style-src 'self'; " +
 	"img-src 'self' blob: data:; media-src 'self' blob:; connect-src 'self'; " +
 	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
-// contentTypes are those of the page's files; the system's table of them may
-// say something else, or nothing.
+// contentTypes maps file extensions to content types. The operating system's table,
+// which package mime reads, may differ or be missing.
 var contentTypes = map[string]string{
 	".html": "text/html; charset=utf-8",
 	".css":  "text/css; charset=utf-8",
@@ -43,9 +45,8 @@ var contentTypes = map[string]string{
 	".yaml": "application/yaml; charset=utf-8",
 }
 
-// Page returns the handler of / and of the files below /page/. The page tells
-// its visitors the version. The handler is safe for concurrent use; what it has
-// not, it answers with 404.
+// Page returns the handler of / and of the files below /page/. The page shows the
+// version. The handler answers other paths with 404, and is safe for concurrent use.
 func Page(version string) (http.Handler, error) {
 	resources := map[string]http.Handler{}
 	entries, err := fs.ReadDir(files, "page")
@@ -57,14 +58,14 @@ func Page(version string) (http.Handler, error) {
 		if err != nil {
 			return nil, err
 		}
-		where := "/page/" + entry.Name()
+		url := "/page/" + entry.Name()
 		if entry.Name() == "index.html" {
-			where = "/"
+			url = "/"
 			if data, err = render(data, version); err != nil {
 				return nil, err
 			}
 		}
-		resources[where] = resource(entry.Name(), data)
+		resources[url] = resource(entry.Name(), data)
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if h, ok := resources[r.URL.Path]; ok {
@@ -87,43 +88,45 @@ func render(page []byte, version string) ([]byte, error) {
 	return buf.Bytes(), nil
 }
 
-// OpenAPI returns the handler of the JSON interface's description, OpenAPI 3.1.
+// OpenAPI returns the handler of the OpenAPI 3.1 description of the JSON interface. It
+// is safe for concurrent use.
 func OpenAPI() http.Handler { return resource("openapi.yaml", openAPI) }
 
-// resource serves data. Browsers ask each time whether they still have it, which
-// costs them little, so that a new version of the server has its own page at once.
+// resource serves data. Browsers revalidate it by its ETag on each use, so that they
+// show the page of a new version of the server at once.
 func resource(name string, data []byte) http.Handler {
 	sum := sha256.Sum256(data)
-	tag := `"` + base64.RawURLEncoding.EncodeToString(sum[:12]) + `"`
+	etag := `"` + base64.RawURLEncoding.EncodeToString(sum[:12]) + `"`
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
 		h.Set("Content-Type", contentTypes[path.Ext(name)])
 		h.Set("Cache-Control", "no-cache")
-		h.Set("ETag", tag)
+		h.Set("ETag", etag)
 		h.Set("X-Content-Type-Options", "nosniff")
 		h.Set("Referrer-Policy", "no-referrer")
 		h.Set("Permissions-Policy", "camera=(self), clipboard-read=(self), clipboard-write=(self), microphone=(), geolocation=()")
-		// An SVG opened by itself and a worker have a policy of their own.
+		// Workers, and an SVG opened by itself, are subject to the policy of their own
+		// response, not of the page's.
 		h.Set("Content-Security-Policy", policy)
-		// Not http.ServeContent, which reads Range headers: a long one costs much. Without
-		// support for ranges, a server ignores them (RFC 9110, section 14.2).
-		if matches(r.Header.Values("If-None-Match"), tag) {
+		// http.ServeContent would parse the Range header, which takes long if it is long. A
+		// server without support for ranges ignores it (RFC 9110, section 14.2).
+		if matchesETag(r.Header.Values("If-None-Match"), etag) {
 			h.Del("Content-Type")
 			w.WriteHeader(http.StatusNotModified)
 			return
 		}
 		h.Set("Content-Length", strconv.Itoa(len(data)))
-		_, _ = w.Write(data) // net/http leaves it out of answers to HEAD
+		_, _ = w.Write(data) // for HEAD, net/http omits the body
 	})
 }
 
-// matches reports whether the tag is among those of an If-None-Match header, which are
-// compared weakly (RFC 9110, section 13.1.2).
-func matches(values []string, tag string) bool {
+// matchesETag reports whether the values of an If-None-Match header have the ETag. The
+// comparison is weak (RFC 9110, section 13.1.2).
+func matchesETag(values []string, etag string) bool {
 	for _, value := range values {
 		for candidate := range strings.SplitSeq(value, ",") {
 			candidate = strings.TrimSpace(candidate)
-			if candidate == "*" || strings.TrimPrefix(candidate, "W/") == tag {
+			if candidate == "*" || strings.TrimPrefix(candidate, "W/") == etag {
 				return true
 			}
 		}

@@ -4,6 +4,9 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -47,13 +50,13 @@ func do(t *testing.T, method, url string, header ...string) (*http.Response, str
 	return res, string(body)
 }
 
-// reference is what loads something.
+// reference matches what loads another file of the page.
 var reference = regexp.MustCompile(`(?:src|href|from|Worker|fetch)\s*[=(]?\s*\(?["'](\.?/[^"'#]+)["']`)
 
 func TestPage(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
-	// All that the page names is there, and what that names.
+	// Follow the references from the page: each file exists.
 	seen := map[string]bool{}
 	todo := []string{"/", "/openapi.yaml"}
 	for len(todo) > 0 {
@@ -105,9 +108,9 @@ func TestPage(t *testing.T) {
 			}
 		}
 	}
-	for _, want := range []string{"/page/page.js", "/page/page.css", "/page/worker.js", "/page/view.js", "/page/question.js", "/page/sample.jpg", "/page/icon.svg", "/page/LICENSE-sample.txt"} {
+	for _, want := range []string{"/page/page.js", "/page/page.css", "/page/worker.js", "/page/pane.js", "/page/queue.js", "/page/sample.jpg", "/page/icon.svg", "/page/LICENSE-sample.txt"} {
 		if !seen[want] {
-			t.Errorf("nothing names %s: %v", want, seen)
+			t.Errorf("no file refers to %s: %v", want, seen)
 		}
 	}
 	for _, path := range []string{"/page/", "/page/index.html", "/page/nope.js", "/page/../web.go", "/index.html", "/nope"} {
@@ -116,12 +119,12 @@ func TestPage(t *testing.T) {
 		}
 	}
 	if _, body := do(t, http.MethodGet, s.URL+"/"); !strings.Contains(body, "Mien 1.2.3&lt;") {
-		t.Error("the page does not tell the version")
+		t.Error("the page does not show the version")
 	}
 }
 
-// A Range header costs the server much when it is read, and the page's files are small: it is
-// ignored, whatever it says.
+// A long Range header takes long to parse, and the page's files are small, so the header is
+// ignored whatever its value is.
 func TestPageHasNoRanges(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
@@ -156,7 +159,7 @@ func TestPageConditions(t *testing.T) {
 		want  int
 	}{
 		{tag, 304},
-		{"W/" + tag, 304}, // as proxies that compress make it
+		{"W/" + tag, 304}, // as a compressing proxy changes it
 		{`"another"`, 200},
 		{`"another", ` + tag, 304},
 		{`"another",W/` + tag + ` , "a third"`, 304},
@@ -176,7 +179,7 @@ func TestPageConditions(t *testing.T) {
 	}
 }
 
-// What the policy would refuse is not tried.
+// The page has no inline scripts or styles, which its Content-Security-Policy blocks.
 func TestPageHasNothingInline(t *testing.T) {
 	t.Parallel()
 	_, body := do(t, http.MethodGet, newServer(t).URL+"/")
@@ -194,7 +197,7 @@ func TestOpenAPI(t *testing.T) {
 	for _, want := range []string{
 		"openapi: 3.1.0", "  /inference.v1.Inference/Predict:", "  /inference.v1.Inference/ListModels:", "        rawData:", "google.rpc.ErrorInfo",
 		"  /predict:", "          multipart/form-data:", "            image/png:", "        img_b64:",
-		"        - name: Connect-Protocol-Version\n          in: header\n          required: false", // the server does not ask for it
+		"        - name: Connect-Protocol-Version\n          in: header\n          required: false", // the server does not require it
 	} {
 		if !strings.Contains(body, want+"\n") && !strings.Contains(body, want+":") {
 			t.Errorf("it lacks %q", want)
@@ -202,22 +205,42 @@ func TestOpenAPI(t *testing.T) {
 	}
 	for _, wrong := range []string{
 		"        - name: Connect-Protocol-Version\n          in: header\n          required: true",
-		"\n      additionalProperties: false", // newer servers may send more
-		"        - br\n",                      // no codec of this server's
+		"\n      additionalProperties: false", // newer servers may send more fields
+		"        - br\n",                      // the server does not support Brotli
 		"x-ref",
 	} {
 		if strings.Contains(body, wrong) {
 			t.Errorf("it has %q", wrong)
 		}
 	}
-	// What it refers to is there.
+	// All references resolve.
 	refs := regexp.MustCompile(`\$ref: ['"]#/components/(schemas|headers)/([^'"]+)`).FindAllStringSubmatch(body, -1)
 	if len(refs) < 50 {
-		t.Errorf("it has %d references only", len(refs))
+		t.Errorf("it has only %d references", len(refs))
 	}
 	for _, ref := range refs {
 		if !strings.Contains(body, "\n    "+ref[2]+":\n") {
 			t.Errorf("it lacks %s, which it refers to", ref[2])
 		}
+	}
+}
+
+// The tests of the page's modules, in test/, run in Node.js.
+func TestModules(t *testing.T) {
+	t.Parallel()
+	files, err := filepath.Glob("test/*.test.js")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no tests in test/: %v", err)
+	}
+	node, err := exec.LookPath("node")
+	if err != nil {
+		if os.Getenv("CI") != "" {
+			t.Fatal(err)
+		}
+		t.Skipf("needs Node.js 20 or later: %v", err)
+	}
+	out, err := exec.CommandContext(t.Context(), node, append([]string{"--test"}, files...)...).CombinedOutput()
+	if err != nil {
+		t.Errorf("node --test: %v\n%s", err, out)
 	}
 }

@@ -1,15 +1,15 @@
 // Uses the server's page as a person does.
 //
-// Standard input: {"scenario": one of those below, "url": the server's, "files":
-// paths of pictures by name, "out": folder for downloads and screenshots,
-// "camera": a file of frames for a fake camera, or absent}. The output is what the
-// scenario returns, in JSON; whatever is not as it should be throws, and then the
-// state of the pages is told.
+// Standard input is JSON: {"scenario": one of those below, "url": the server's URL, "files":
+// paths of images by name, "out": a folder for downloads and screenshots, "camera": a file of
+// frames for a fake camera, or absent}, and arguments of the scenario. Standard output is what
+// the scenario returns, in JSON. A scenario throws when the page does not behave as expected;
+// the state of all open pages is then written to standard error.
 //
-// How a scenario waits: the page says aria-busy from the moment on that it is given
-// something until all of it is answered and drawn. shows() waits for that and for
-// what is meant, all looked at in one moment; nothing is read before. Whatever else
-// is awaited is a state that stays, not one that passes, and never an amount of time.
+// How a scenario waits: from the moment that the page is given something until all of it is
+// answered and drawn, aria-busy is true. shows() waits for the end of that, and for the expected
+// content, all read in one moment; nothing is read before. Other waits are for a state that
+// stays, never for one that passes or for an amount of time.
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { readFile, writeFile } from "node:fs/promises";
@@ -27,9 +27,9 @@ const axe = await readFile(createRequire(import.meta.url).resolve("axe-core/axe.
 const camera = task.camera ? ["--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream", `--use-file-for-fake-video-capture=${task.camera}`] : [];
 const browser = await launch(...camera);
 
-const pages = []; // all that were visited
+const pages = []; // every page that was opened
 
-/** visit opens the page and returns it. What the browser is told about goes into seen. */
+/** visit opens the page and returns it. page.seen has the console's messages, errors, requests to other origins and the number of calls. */
 async function visit(options = {}, address = task.url) {
   const context = await browser.newContext({ viewport: { width: 1360, height: 860 }, ignoreHTTPSErrors: true, ...options });
   context.setDefaultTimeout(patience);
@@ -44,20 +44,20 @@ async function visit(options = {}, address = task.url) {
   });
   page.seen = seen;
   pages.push(page);
-  await page.addInitScript(hear);
+  await page.addInitScript(recordAnnouncements);
   await slow(page);
   await page.goto(address + "/");
   return page;
 }
 
-/** silent fails unless the console said nothing but what is allowed, and nobody else was asked for anything. */
-async function silent(page, ...allowed) {
-  assert.deepEqual(page.seen.console.filter((line) => !allowed.some((a) => line.includes(a))), [], "the console says something");
-  assert.deepEqual(page.seen.errors, [], "the page failed");
+/** checkQuiet fails if the console has messages that are not allowed, if the page threw, or if a request went to another origin. */
+async function checkQuiet(page, ...allowed) {
+  assert.deepEqual(page.seen.console.filter((line) => !allowed.some((a) => line.includes(a))), [], "the console has messages");
+  assert.deepEqual(page.seen.errors, [], "the page threw");
   assert.deepEqual(page.seen.foreign, [], "requests left the origin");
 }
 
-/** state is what a page says of itself; the first three are what shows() looks at. */
+/** state runs in a page and describes it. shows() checks the first three. */
 const state = () => {
   const text = (selector) => document.querySelector(selector)?.textContent ?? null;
   const value = (selector) => document.querySelector(selector)?.value ?? null;
@@ -66,31 +66,31 @@ const state = () => {
     count: text("#count .n"),
     about: text("#about"),
     message: text("#message"),
-    announced: window.heard?.slice(-5),
+    announced: window.announcements?.slice(-5),
     gallery: document.querySelector("#gallery")?.hidden ? null : text("#gallery-title"),
     badges: [...document.querySelectorAll(".badge b")].map((b) => b.textContent).join(" "),
-    asked: ["#model", "#compare", "#smallest", "#confidence"].map(value).join(", "),
+    options: ["#model", "#compare", "#smallest", "#confidence"].map(value).join(", "),
     saved: text("#save-note"),
     busy: [...document.querySelectorAll('[aria-busy="true"]')].map((e) => e.id || e.className),
     focus: document.activeElement?.outerHTML.slice(0, 120),
   };
 };
 
-/** told describes a page for the message of a failure. */
-async function told(page) {
-  const inside = await Promise.race([page.evaluate(state).catch((e) => String(e)), new Promise((resolve) => setTimeout(resolve, 10_000, "it does not answer"))]);
+/** describe describes a page for the message of a failure. */
+async function describe(page) {
+  const inside = await Promise.race([page.evaluate(state).catch((e) => String(e)), new Promise((resolve) => setTimeout(resolve, 10_000, "the page does not respond"))]);
   return JSON.stringify({ url: page.url(), ...(typeof inside === "string" ? { inside } : inside), ...page.seen }, null, 1);
 }
 
-/** until waits until a condition holds in the page, which is told with why when it does not come. */
+/** until waits until a condition holds in the page. what names the condition in the error. */
 const until = (page, condition, arg, what) =>
   page.waitForFunction(condition, arg, { timeout: patience }).catch((error) => {
-    throw new Error(`the page does not come to ${what ?? condition}: ${error.message}`);
+    throw new Error(`the page does not ${what ?? `reach ${condition}`}: ${error.message}`);
   });
 
 /**
- * shows waits until the view is settled, the count is n, and the words are in what is
- * said below it: the picture's name, the model. Nothing in it changes then by itself.
+ * shows waits until the view is complete, the count of faces is n, and the line below it has the
+ * words: the name of the image, the model. From then on nothing changes by itself.
  */
 const shows = (page, n, ...words) =>
   until(
@@ -100,53 +100,53 @@ const shows = (page, n, ...words) =>
       return document.querySelector("#panes").getAttribute("aria-busy") === "false" && document.querySelector("#count .n").textContent === want && parts.every((part) => about.includes(part));
     },
     [String(n), words],
-    `say ${n} of ${words.join(", ")}`,
+    `show ${n} faces of ${words.join(", ")}`,
   );
 
-/** settled waits until the view is, and the gallery, whatever they then show, and the small pictures in them. */
-const settled = (page) => until(page, () => !document.querySelector('[aria-busy="true"]'), null, "be settled");
+/** settled waits until the view, the gallery and their small images are complete, whatever they show. */
+const settled = (page) => until(page, () => !document.querySelector('[aria-busy="true"]'), null, "settle");
 
-/** collected waits until the gallery is complete, and its title is that. */
+/** collected waits until the gallery is complete and has the title. */
 const collected = (page, title) =>
-  until(page, (want) => document.querySelector("#thumbs").getAttribute("aria-busy") === "false" && document.querySelector("#gallery-title").textContent === want, title, `collect ${title}`);
+  until(page, (want) => document.querySelector("#thumbs").getAttribute("aria-busy") === "false" && document.querySelector("#gallery-title").textContent === want, title, `have ${title} in the gallery`);
 
-/** says waits until an element's text, as it is seen, matches. */
+/** says waits until the visible text of an element matches. */
 async function says(page, selector, pattern) {
-  await until(page, ([where, source, flags]) => new RegExp(source, flags).test(document.querySelector(where)?.innerText), [selector, pattern.source, pattern.flags], `say ${pattern} in ${selector}`);
+  await until(page, ([where, source, flags]) => new RegExp(source, flags).test(document.querySelector(where)?.innerText), [selector, pattern.source, pattern.flags], `have ${pattern} in ${selector}`);
 }
 
-/** hear keeps what the page announces, which the next announcement may replace at once. */
-const hear = () => {
-  window.heard = [];
+/** recordAnnouncements runs in a page and keeps its announcements, each of which may be replaced at once. */
+const recordAnnouncements = () => {
+  window.announcements = [];
   document.addEventListener("DOMContentLoaded", () => {
     const node = document.querySelector("#announce");
-    new MutationObserver(() => window.heard.push(node.textContent)).observe(node, { childList: true });
+    new MutationObserver(() => window.announcements.push(node.textContent)).observe(node, { childList: true });
   });
 };
 
-/** announced waits until the page has announced the words, after those that were waited for before. */
+/** announced waits until the page has announced the words, after the announcement of the previous wait. */
 const announced = (page, words) =>
   until(
     page,
     (w) => {
-      const at = window.heard.findIndex((text) => text.includes(w));
-      if (at >= 0) window.heard.splice(0, at + 1);
+      const at = window.announcements.findIndex((text) => text.includes(w));
+      if (at >= 0) window.announcements.splice(0, at + 1);
       return at >= 0;
     },
     words,
     `announce ${words}`,
   );
 
-/** accessible fails when axe finds a violation of WCAG 2 A or AA, or of good practice. */
+/** accessible fails if axe finds a violation of WCAG 2 A or AA, or of its best practices. */
 async function accessible(page, state) {
   await page.evaluate(axe);
   const { violations, passes } = await page.evaluate(() => window.axe.run(document, { resultTypes: ["violations"] }));
-  assert.ok(passes.length > 20, `axe looked at little: ${passes.length} rules`);
+  assert.ok(passes.length > 20, `axe checked only ${passes.length} rules`);
   const found = violations.map((v) => `${v.id}: ${v.help}: ${v.nodes.map((n) => `${n.html} ${n.failureSummary}`).join("; ")}`);
   assert.deepEqual(found, [], `axe finds violations, ${state}`);
 }
 
-/** boxes returns the shown faces' boxes in pixels of the picture, as they are drawn. */
+/** boxes returns the boxes of the faces shown, as they are drawn, in pixels of the image. */
 const boxes = (page, pane = 0) =>
   page.locator(".pane").nth(pane).evaluate((root) => {
     const frame = root.querySelector(".frame");
@@ -164,15 +164,15 @@ async function download(page, selector, prefix = "") {
   const [file] = await Promise.all([page.waitForEvent("download"), page.click(selector)]);
   const to = path.join(task.out, prefix + file.suggestedFilename());
   await file.saveAs(to);
-  await page.locator(`${selector}:not([aria-busy])`).waitFor(); // the note beside it is of this one
+  await page.locator(`${selector}:not([aria-busy])`).waitFor(); // then its note is there
   return to;
 }
 
 /**
- * downloadHidden saves the picture with its faces hidden, in that style, and answers what the page
- * asks before, if it does. It returns {file, asked}, where asked is what the page has asked.
+ * downloadHidden saves the image with its faces hidden in a style, and answers the page's question
+ * if there is one. It returns {file, asked}, where asked is the text of the question, or "".
  */
-async function downloadHidden(page, style, { prefix = "", answer = "Save all the same" } = {}) {
+async function downloadHidden(page, style, { prefix = "", answer = "Save anyway" } = {}) {
   await page.check(`input[name=hide][value=${style}]`);
   const saved = page.waitForEvent("download");
   await page.click("#save-hidden");
@@ -189,15 +189,15 @@ async function downloadHidden(page, style, { prefix = "", answer = "Save all the
   return { file: to, asked };
 }
 
-/** answering leads from a port of its own to the server, but answers Predict itself, by what answer(picture, options) returns. */
-async function answering(answer) {
+/** proxyWith starts a proxy to the server that answers Predict itself: with the faces that answer(image, options) returns, or with an error if that is null. */
+async function proxyWith(answer) {
   const server = http.createServer(async (request, response) => {
     if (!request.url.endsWith("/Predict")) {
-      const asked = http.request(task.url + request.url, { method: request.method, headers: { ...request.headers, host: new URL(task.url).host } }, (reply) => {
+      const forwarded = http.request(task.url + request.url, { method: request.method, headers: { ...request.headers, host: new URL(task.url).host } }, (reply) => {
         response.writeHead(reply.statusCode, reply.headers);
         reply.pipe(response);
       });
-      request.pipe(asked);
+      request.pipe(forwarded);
       return;
     }
     const { rawData, options } = JSON.parse(await text(request));
@@ -211,7 +211,7 @@ async function answering(answer) {
   return `http://127.0.0.1:${server.address().port}`;
 }
 
-/** faceAt is a face as the server tells it. */
+/** faceAt returns a face as the server describes it. */
 const faceAt = ([x, y, width, height], confidence) => ({ box: { upLeft: { x, y }, lowerRight: { x: x + width, y: y + height } }, confidence });
 
 const setThreshold = (page, value) =>
@@ -220,7 +220,7 @@ const setThreshold = (page, value) =>
     input.dispatchEvent(new Event("input", { bubbles: true }));
   }, value);
 
-/** give makes Files of paths within the page, for what only the page can be given. */
+/** filesInPage makes a DataTransfer with files, in the page, to drop or paste them there. */
 const filesInPage = async (page, ...paths) => {
   const files = await Promise.all(paths.map(async (p) => ({ name: path.basename(p), data: (await readFile(p)).toString("base64") })));
   return page.evaluateHandle((list) => {
@@ -230,7 +230,7 @@ const filesInPage = async (page, ...paths) => {
   }, files);
 };
 
-/** opened visits the page, and waits for its sample. */
+/** opened visits the page and waits until it shows the sample. */
 async function opened(options) {
   const page = await visit(options);
   await shows(page, 1, "sample.jpg");
@@ -239,7 +239,7 @@ async function opened(options) {
 
 const near = (got, want, tolerance, what) => assert.ok(Math.abs(got - want) <= tolerance, `${what}: ${got}, want ${want}`);
 
-/** tunnel leads from a port of its own to the server, until it is cut, and again when joined. */
+/** tunnel forwards connections from a port of its own to the server, until cut() closes them all, and again after join(). */
 async function tunnel(to) {
   const ends = new Set();
   const server = createServer((near) => {
@@ -255,7 +255,7 @@ async function tunnel(to) {
     await once(server, "listening");
     return server.address().port;
   };
-  server.unref(); // a scenario that fails ends all the same
+  server.unref(); // so that a scenario that fails ends
   const port = await listen(0);
   return {
     url: `http://127.0.0.1:${port}`,
@@ -269,14 +269,14 @@ async function tunnel(to) {
   };
 }
 
-/** occupy opens a stream, and returns when the server has answered on it; end() ends it, and returns its status. */
+/** occupy opens a stream and returns after the server's first answer. end() ends the stream and returns its status. */
 async function occupy() {
   const session = http2.connect(task.url);
-  session.unref(); // a scenario that fails ends all the same
+  session.unref(); // so that a scenario that fails ends
   const call = session.request({ ":method": "POST", ":path": "/inference.v1.Inference/PredictStream", "content-type": "application/connect+json" });
   const status = once(call, "response").then(([headers]) => headers[":status"]);
   const message = Buffer.from(JSON.stringify({ rawData: (await readFile(task.files.sample)).toString("base64") }));
-  const head = Buffer.alloc(5); // flags, and the length
+  const head = Buffer.alloc(5); // the flags and the length
   head.writeUInt32BE(message.length, 1);
   call.write(Buffer.concat([head, message]));
   await once(call, "data");
@@ -293,7 +293,7 @@ async function occupy() {
 }
 
 const scenarios = {
-  // A face is there without a click, where the server says it is.
+  // The page shows the sample's face without a click, where the server finds it.
   async opens() {
     const page = await opened();
     assert.equal(await page.title(), "Mien: where are the faces?");
@@ -306,24 +306,25 @@ const scenarios = {
     near(drawn.width, lowerRight.x - upLeft.x, 0.6, "width");
     near(drawn.height, lowerRight.y - upLeft.y, 0.6, "height");
     assert.equal(await page.locator(".face .points circle").count(), 5);
-    await announced(page, "1 face of at least");
-    assert.deepEqual(await page.locator("#time dt").allInnerTexts(), ["Read here", "Transfer", "Queue", "Decode", "Detect", "All"]);
+    await announced(page, "1 face with a confidence of at least");
+    assert.deepEqual(await page.locator("#time dt").allInnerTexts(), ["Encode", "Transfer", "Queue", "Decode", "Detect", "Total"]);
     for (const href of ["/openapi.yaml", "/readyz"]) {
       assert.equal(await page.locator(`footer a[href="${href}"]`).count(), 1);
       assert.equal((await page.request.get(task.url + href)).status(), 200);
     }
     assert.match(await page.locator("footer").innerText(), /Mien \d+\.\d+\.\d+/);
     assert.equal(await page.locator('footer a[href$="#readme"]').count(), 1);
-    await silent(page);
+    await checkQuiet(page);
     return {};
   },
 
-  async waysIn() {
+  // All ways to add images, and the gallery.
+  async inputs() {
     const page = await opened({ permissions: ["clipboard-read", "clipboard-write"] });
-    // Several at once; the sample makes room.
+    // Several at once; the sample gives way to them.
     await page.setInputFiles("#files", [task.files.people, task.files.sample]);
     await shows(page, 4, "peoples.jpg");
-    await collected(page, "2 pictures, 5 faces");
+    await collected(page, "2 images, 5 faces");
     // The gallery, by mouse and by keys.
     await page.locator(".thumb").nth(1).click();
     await shows(page, 1, "sample.jpg");
@@ -338,15 +339,15 @@ const scenarios = {
     await page.dispatchEvent("body", "drop", { dataTransfer: dropped });
     await page.locator("#drop").waitFor({ state: "hidden" });
     await shows(page, 1, "sample.jpg");
-    await collected(page, "3 pictures, 6 faces");
+    await collected(page, "3 images, 6 faces");
     assert.equal(await page.locator(".thumb").count(), 3);
 
     const pasted = await filesInPage(page, task.files.people);
     await page.evaluate((data) => document.dispatchEvent(new ClipboardEvent("paste", { clipboardData: data, bubbles: true, cancelable: true })), pasted);
     await shows(page, 4, "peoples.jpg");
-    await collected(page, "4 pictures, 10 faces");
+    await collected(page, "4 images, 10 faces");
 
-    // From the system's clipboard, which holds PNG.
+    // From the clipboard of the system, as PNG.
     await page.evaluate(async () => {
       const img = document.querySelector(".frame img");
       const canvas = Object.assign(document.createElement("canvas"), { width: img.naturalWidth, height: img.naturalHeight });
@@ -356,70 +357,70 @@ const scenarios = {
     });
     await page.click("#paste");
     await shows(page, 4, "pasted.png · 840 × 558");
-    await collected(page, "5 pictures, 14 faces");
+    await collected(page, "5 images, 14 faces");
 
     await page.getByRole("button", { name: "Remove pasted.png" }).click();
     await shows(page, 4, "peoples.jpg");
-    await collected(page, "4 pictures, 10 faces");
+    await collected(page, "4 images, 10 faces");
     await page.click("#clear");
-    await shows(page, "–", "No picture yet");
-    await says(page, ".card.empty", /Drop pictures anywhere, choose or paste them, or turn on the camera/);
-    await accessible(page, "nothing there");
-    await page.getByRole("button", { name: "Look at the sample" }).click();
+    await shows(page, "–", "No image yet");
+    await says(page, ".card.empty", /Drop images anywhere, choose or paste them, or turn on the camera/);
+    await accessible(page, "no image");
+    await page.getByRole("button", { name: "Open the sample" }).click();
     await shows(page, 1, "sample.jpg");
     assert.equal(await page.locator(".card").count(), 0);
-    // More than fit side by side: the strip follows, and nothing else moves.
+    // More images than the strip has room for: it scrolls, and nothing else moves.
     await page.setInputFiles("#files", Array(24).fill(task.files.sample));
     await shows(page, 1, "sample.jpg");
-    await collected(page, "24 pictures, 24 faces");
-    const inSight = () =>
+    await collected(page, "24 images, 24 faces");
+    const currentThumb = () =>
       page.evaluate(() => {
         const [item, strip] = ["[aria-current]", "#thumbs"].map((s) => document.querySelector(s).getBoundingClientRect());
         const at = [...document.querySelectorAll(".thumb")].indexOf(document.querySelector("[aria-current]"));
-        return { at, seen: item.left >= strip.left - 1 && item.right <= strip.right + 1, wide: document.querySelector("#thumbs").scrollWidth > strip.width, top: scrollY };
+        return { at, isVisible: item.left >= strip.left - 1 && item.right <= strip.right + 1, wide: document.querySelector("#thumbs").scrollWidth > strip.width, top: scrollY };
       });
-    assert.deepEqual(await inSight(), { at: 0, seen: true, wide: true, top: 0 });
+    assert.deepEqual(await currentThumb(), { at: 0, isVisible: true, wide: true, top: 0 });
     await page.locator(".thumb").first().focus();
     for (let i = 1; i < 24; i++) {
       await page.keyboard.press("ArrowRight");
-      assert.deepEqual(await inSight(), { at: i, seen: true, wide: true, top: 0 });
+      assert.deepEqual(await currentThumb(), { at: i, isVisible: true, wide: true, top: 0 });
     }
     await page.getByRole("button", { name: "Remove sample.jpg" }).last().click();
-    await collected(page, "23 pictures, 23 faces");
-    assert.deepEqual(await inSight(), { at: 22, seen: true, wide: true, top: 0 });
+    await collected(page, "23 images, 23 faces");
+    assert.deepEqual(await currentThumb(), { at: 22, isVisible: true, wide: true, top: 0 });
     await page.locator("#thumbs").evaluate((strip) => (strip.scrollLeft = 0));
     await page.locator(".thumb").first().click();
     await shows(page, 1, "sample.jpg");
-    assert.deepEqual(await inSight(), { at: 0, seen: true, wide: true, top: 0 });
+    assert.deepEqual(await currentThumb(), { at: 0, isVisible: true, wide: true, top: 0 });
     await page.click("#copy");
     await announced(page, "Copied");
     assert.equal(await page.evaluate(() => navigator.clipboard.readText()), await page.locator("#code").evaluate((code) => code.textContent));
-    await silent(page);
+    await checkQuiet(page);
     return {};
   },
 
-  async judges() {
+  async controls() {
     const page = await opened({ deviceScaleFactor: 2 });
     await page.setInputFiles("#files", task.files.people);
     await shows(page, 4, "peoples.jpg", "pigo");
 
-    // The slider asks nobody.
+    // Moving the slider sends no request.
     const calls = page.seen.calls;
     assert.equal(await page.locator("#confidence-value").innerText(), "40 %");
     await setThreshold(page, 0.05);
-    await until(page, () => document.querySelector("#panes").getAttribute("aria-busy") === "false" && Number(document.querySelector("#count .n").textContent) > 4, null, "say more than 4");
+    await until(page, () => document.querySelector("#panes").getAttribute("aria-busy") === "false" && Number(document.querySelector("#count .n").textContent) > 4, null, "show more than 4 faces");
     await setThreshold(page, 0.99);
     await shows(page, 2, "peoples.jpg");
     assert.equal(await page.locator(".face:not(.gone)").count(), 2);
     assert.equal(await page.locator("#faces .row:visible").count(), 2);
     await setThreshold(page, 1);
     await shows(page, 0, "peoples.jpg");
-    await says(page, "#faces", /None above 100 %. The likeliest has 99\.\d %/);
+    await says(page, "#faces", /No face reaches 100 %\. The highest confidence is 99\.\d %/);
     await page.click("#confidence-reset");
     await shows(page, 4, "peoples.jpg");
-    assert.equal(page.seen.calls, calls, "the slider has asked the server");
+    assert.equal(page.seen.calls, calls, "moving the slider sent a request");
 
-    // Pointing at a face tells its numbers; the list selects it.
+    // Pointing at a face shows its numbers; the list selects it.
     await page.locator(".face").last().hover();
     await says(page, ".tip", /Face 1 · 99\.\d %\n\d+ × \d+ px at \d+, \d+/);
     await page.locator(".face-row").nth(2).click();
@@ -431,7 +432,7 @@ const scenarios = {
     assert.equal(await page.locator(".face-row[aria-pressed=true]").count(), 1);
     assert.equal(await page.locator(".face-row").first().getAttribute("aria-pressed"), "true");
 
-    // Sharp at any zoom: lines keep their width, boxes their place.
+    // At any zoom, lines keep their width and boxes their place.
     const before = await boxes(page);
     const width = () => page.locator(".frame").evaluate((f) => f.clientWidth);
     const fitted = await width();
@@ -443,7 +444,7 @@ const scenarios = {
     await page.click("#fit");
     near(await width(), fitted, 1, "width when fitted");
 
-    // The smallest face, and another model.
+    // A minimum face size, and another model.
     await page.fill("#smallest", "200");
     await shows(page, 0, "peoples.jpg");
     await page.fill("#smallest", "");
@@ -455,7 +456,7 @@ const scenarios = {
     await page.selectOption("#model", "pigo");
     await shows(page, 4, "peoples.jpg", "pigo");
 
-    // Two at once, moved together.
+    // Two models, scrolled together.
     await page.selectOption("#compare", "pigo-reference");
     await shows(page, "4 | 5", "peoples.jpg");
     await setThreshold(page, 0.7);
@@ -467,20 +468,20 @@ const scenarios = {
     await page.click("#in");
     await page.click("#in");
     await page.locator(".viewport").first().evaluate((v) => (v.scrollLeft = 100));
-    await until(page, () => [...document.querySelectorAll(".viewport")].every((v) => v.scrollLeft > 90), null, "scroll both");
+    await until(page, () => [...document.querySelectorAll(".viewport")].every((v) => v.scrollLeft > 90), null, "scroll both panes");
     await accessible(page, "two models");
     await page.selectOption("#compare", "");
     await shows(page, 4, "peoples.jpg");
     assert.equal(await page.locator(".face.alone").count(), 0);
     assert.equal(await page.locator(".pane").count(), 1);
-    await silent(page);
+    await checkQuiet(page);
     return {};
   },
 
-  async takesAway() {
+  async exports() {
     const page = await opened();
     const made = {};
-    for (const [name, faces] of task.pictures) {
+    for (const [name, faces] of task.images) {
       await page.setInputFiles("#files", task.files[name]);
       await shows(page, faces, name);
       const files = (made[name] = {});
@@ -488,10 +489,10 @@ const scenarios = {
       files.marked = await download(page, "#save-marked");
       for (const style of ["blur", "cover"]) {
         files[style] = (await downloadHidden(page, style)).file;
-        await says(page, "#save-note", /hidden(, and \d more that another look found)?\. Asked again, the server finds none of them/);
+        await says(page, "#save-note", /hidden(, and \d more that a later check found)?\. The server detects no hidden face in the result/);
       }
     }
-    // Of two models, what either has is marked and hidden: one of them lacks a face here.
+    // Of two models, the faces of both are marked and hidden; one model does not find one of them.
     if (task.both) {
       await page.selectOption("#model", "pigo-reference");
       await page.selectOption("#compare", "pigo");
@@ -499,57 +500,57 @@ const scenarios = {
       await shows(page, "3 | 4", task.both);
       const files = (made.both = {});
       files.marked = await download(page, "#save-marked", "both-");
-      await says(page, "#save-note", /^3 faces by both models, 0 only by pigo-reference, 1 only by pigo: these are dashed\.$/);
+      await says(page, "#save-note", /^3 faces found by both models, 0 only by pigo-reference, 1 only by pigo\. Faces that only one model found are dashed\.$/);
       files.cover = (await downloadHidden(page, "cover", { prefix: "both-" })).file;
-      await says(page, "#save-note", /^The faces of both models are hidden\. Asked again, the server finds none of them, by any model\./);
-      // What the slider leaves out is not hidden: the page asks, and hides it when told to.
+      await says(page, "#save-note", /^The faces of both models are hidden\. The server detects no hidden face in the result, with any of its models\./);
+      // Faces below the slider are not hidden: the page asks, and hides them if the user says so.
       await page.selectOption("#compare", "");
       await page.selectOption("#model", "pigo");
       await setThreshold(page, 0.99);
       await shows(page, 2, task.both, "pigo");
       const one = await downloadHidden(page, "cover", { prefix: "one-" });
-      assert.match(one.asked, /[2-9] places that are not hidden may show a face: pigo is up to 9\d\.\d % sure\./);
-      await says(page, "#save-note", /^2 faces hidden\. Asked again, the server finds none of them, by any model\. [2-9] places elsewhere may show a face, and are not hidden\.$/);
+      assert.match(one.asked, /[2-9] places that are not hidden may show a face \(pigo: up to 9\d\.\d %\)\./);
+      await says(page, "#save-note", /^2 faces hidden\. The server detects no hidden face in the result, with any of its models\. [2-9] other places may show a face and are not hidden\.$/);
       files.all = (await downloadHidden(page, "cover", { prefix: "all-", answer: "Hide these too" })).file;
-      await says(page, "#save-note", /^2 faces hidden, and [2-9] more that another look found\. Asked again, the server finds none of them, by any model\.$/);
+      await says(page, "#save-note", /^2 faces hidden, and [2-9] more that a later check found\. The server detects no hidden face in the result, with any of its models\.$/);
     }
-    await silent(page);
+    await checkQuiet(page);
     return made;
   },
 
-  // What is sent to be checked, and then saved, at each step of each style: the server takes every
-  // hidden place for a face again.
+  // The images that are sent to be checked, and then saved, at each step of each style. The server
+  // detects a face in each hidden place again and again.
   async hides() {
-    let sent = [];
+    let sent = []; // images whose faces are hidden
     const faces = task.boxes.map((b) => faceAt(b, 0.9));
-    const url = await answering((picture, { skipLandmarks }) => {
-      if (skipLandmarks) sent.push(picture); // in which faces are hidden
+    const url = await proxyWith((image, { skipLandmarks }) => {
+      if (skipLandmarks) sent.push(image);
       return faces;
     });
     const page = await visit({}, url);
     const made = [];
-    for (const { name, file, type } of task.pictures) {
+    for (const { name, file, type } of task.images) {
       await page.setInputFiles("#files", { name, mimeType: type, buffer: await readFile(file) });
       await shows(page, faces.length, name + " ");
-      await until(page, () => !document.querySelector("#save-hidden").disabled, null, "have it ready to be saved");
+      await until(page, () => !document.querySelector("#save-hidden").disabled, null, "enable the button");
       for (const style of ["blur", "cover"]) {
         sent = [];
         const { file: saved, asked } = await downloadHidden(page, style);
-        assert.match(asked, /places that are hidden are still taken for a face: pigo is up to 90\.0 % sure\. Nothing of the original is left there\./);
-        assert.deepEqual(await readFile(saved), sent.at(-1), "another picture was saved than was checked");
+        assert.match(asked, /hidden places are still detected as a face \(pigo: up to 90\.0 %\)\. None of the original pixels are left there\./);
+        assert.deepEqual(await readFile(saved), sent.at(-1), "the saved image is not the one that was checked");
         const steps = [];
-        for (const [i, picture] of sent.entries()) {
+        for (const [i, image] of sent.entries()) {
           steps.push(path.join(task.out, `${name}-${style}-${i}`));
-          await writeFile(steps[i], picture);
+          await writeFile(steps[i], image);
         }
         made.push({ name, style, steps });
       }
     }
-    await silent(page);
+    await checkQuiet(page);
     return made;
   },
 
-  // With each model of the server, each style.
+  // Each style, with each model of the server.
   async hidesPeople() {
     const page = await opened();
     await page.setInputFiles("#files", task.files.people);
@@ -560,24 +561,24 @@ const scenarios = {
       await until(page, (name) => document.querySelector("#panes").getAttribute("aria-busy") === "false" && document.querySelector("#about").textContent.endsWith(name) && Number(document.querySelector("#count .n").textContent) >= 4, "· " + model, `show the faces that ${model} finds`);
       for (const style of ["blur", "cover"]) made.push({ model, style, ...(await downloadHidden(page, style, { prefix: model + "-" })) });
     }
-    await silent(page);
+    await checkQuiet(page);
     return made;
   },
 
-  // What the page asks before it saves a picture in which a face may be left.
-  async asks() {
+  // The question before the page saves an image that may still show a face.
+  async question() {
     const hidden = [100, 60, 40, 50];
     const other = [20, 150, 40, 50];
-    let found; // in what was made, or what returns it; null: the server does not answer
-    const url = await answering((_, { skipLandmarks }) => (!skipLandmarks ? [faceAt(hidden, 0.9)] : typeof found === "function" ? found() : found));
+    let found; // the faces detected in the result, or a function that returns them; null is an error
+    const url = await proxyWith((_, { skipLandmarks }) => (!skipLandmarks ? [faceAt(hidden, 0.9)] : typeof found === "function" ? found() : found));
     for (const [name, options] of Object.entries({ light: {}, "dark phone": { viewport: { width: 360, height: 740 }, isMobile: true, hasTouch: true, colorScheme: "dark" }, "high contrast": { forcedColors: "active" } })) {
       const page = await visit(options, url);
       await shows(page, 1, "sample.jpg");
       let downloads = 0;
       page.on("download", () => downloads++);
       const dialog = page.locator("dialog[open]");
-      const ask = async (seen, pattern, buttons) => {
-        found = seen;
+      const ask = async (detected, pattern, buttons) => {
+        found = detected;
         await page.locator("#save-hidden").focus();
         await page.keyboard.press("Enter");
         await says(page, "dialog[open]", pattern);
@@ -596,55 +597,55 @@ const scenarios = {
       };
       const save = async (file) => assert.equal((await file).suggestedFilename(), "sample-hidden.jpg");
 
-      // Escape is no.
-      await ask([faceAt(hidden, 0.31)], /^Save it all the same\?\s+1 place that is hidden is still taken for a face: pigo is 31\.0 % sure\. Nothing of the original is left there\./, ["Save all the same", "Do not save"]);
+      // Escape does not save.
+      await ask([faceAt(hidden, 0.31)], /^Save the image anyway\?\s+1 hidden place is still detected as a face \(pigo: 31\.0 %\)\. None of the original pixels are left there\./, ["Save anyway", "Do not save"]);
       await accessible(page, name + ", a question");
       assert.ok(await page.evaluate(() => { const r = document.querySelector("dialog").getBoundingClientRect(); return r.left >= 0 && r.right <= innerWidth && document.documentElement.scrollWidth <= innerWidth; }), "the question is wider than the screen");
       await page.keyboard.press("Escape");
       await over(/^Not saved\.$/);
-      await ask([faceAt(hidden, 0.31)], /still taken/, ["Save all the same", "Do not save"]);
+      await ask([faceAt(hidden, 0.31)], /still detected/, ["Save anyway", "Do not save"]);
       await page.keyboard.press("Enter");
       await over(/^Not saved\.$/);
       assert.equal(downloads, 0);
 
-      await ask([faceAt(other, 0.31)], /1 place that is not hidden may show a face: pigo is 31\.0 % sure\./, ["Hide these too", "Save all the same", "Do not save"]);
+      await ask([faceAt(other, 0.31)], /1 place that is not hidden may show a face \(pigo: 31\.0 %\)\./, ["Hide these too", "Save anyway", "Do not save"]);
       await accessible(page, name + ", a question about others");
-      await focused("Save all the same");
+      await focused("Save anyway");
       let file = page.waitForEvent("download");
       await page.keyboard.press("Enter");
       await save(file);
-      await over(/^1 face hidden\. Asked again, the server finds none of them\. 1 place elsewhere may show a face, and is not hidden\.$/);
+      await over(/^1 face hidden\. The server detects no hidden face in the result\. 1 other place may show a face and is not hidden\.$/);
 
-      await ask([faceAt(other, 0.31)], /not hidden/, ["Hide these too", "Save all the same", "Do not save"]);
-      await focused("Save all the same");
+      await ask([faceAt(other, 0.31)], /not hidden/, ["Hide these too", "Save anyway", "Do not save"]);
+      await focused("Save anyway");
       await focused("Hide these too");
       found = [];
       file = page.waitForEvent("download");
       await page.keyboard.press("Enter");
       await save(file);
-      await over(/^1 face hidden, and 1 more that another look found\. Asked again, the server finds none of them\.$/);
+      await over(/^1 face hidden, and 1 more that a later check found\. The server detects no hidden face in the result\.$/);
 
-      await ask(null, /^Save it unchecked\?\s+The server could not be asked whether it still finds a face in the picture: no answer/, ["Save all the same", "Do not save"]);
+      await ask(null, /^Save the image unchecked\?\s+The server could not check the result for faces: no answer/, ["Save anyway", "Do not save"]);
       await accessible(page, name + ", a question without an answer");
       await page.keyboard.press("Escape");
       await over(/^Not saved\.$/);
       assert.equal(downloads, 2);
 
-      // What the page would show is hidden without a question.
-      const looks = [[faceAt(other, 0.9)], []];
-      found = () => looks.shift();
+      // A face that the page would show is hidden without a question.
+      const checks = [[faceAt(other, 0.9)], []];
+      found = () => checks.shift();
       file = page.waitForEvent("download");
       await page.keyboard.press("Enter");
       await save(file);
-      await over(/^1 face hidden, and 1 more that another look found\. Asked again, the server finds none of them\.$/);
-      assert.deepEqual(looks, []);
-      await silent(page, "the server responded with a status of 503");
+      await over(/^1 face hidden, and 1 more that a later check found\. The server detects no hidden face in the result\.$/);
+      assert.deepEqual(checks, []);
+      await checkQuiet(page, "the server responded with a status of 503");
       await page.context().close();
     }
     return {};
   },
 
-  // The code that the page shows, for a picture as it is and with all options.
+  // The code that the page shows: for the sample without options, and for another image with all of them.
   async code() {
     const page = await opened();
     const read = async () => {
@@ -656,8 +657,8 @@ const scenarios = {
       return code;
     };
     const shown = { plain: await read() };
-    const name = path.basename(task.files[task.picture]);
-    await page.setInputFiles("#files", task.files[task.picture]);
+    const name = path.basename(task.files[task.image]);
+    await page.setInputFiles("#files", task.files[task.image]);
     await shows(page, task.faces, name);
     await page.selectOption("#model", "pigo-reference");
     await page.fill("#smallest", "30");
@@ -667,7 +668,7 @@ const scenarios = {
     for (const option of ["pigo-reference", "30", "0.8"]) assert.ok(shown.options.curl.includes(option), `the code lacks ${option}: ${shown.options.curl}`);
     shown.faces = await boxes(page);
     assert.equal(String(shown.faces.length), await page.locator("#count .n").innerText());
-    await silent(page);
+    await checkQuiet(page);
     return shown;
   },
 
@@ -675,18 +676,18 @@ const scenarios = {
     const page = await opened();
     const give = (name, content) => page.setInputFiles("#files", { name, mimeType: "image/jpeg", buffer: content });
     const card = page.locator(".card.error");
-    await give("notes.jpg", Buffer.from("These are notes, and no picture of anything at all.\n"));
+    await give("notes.jpg", Buffer.from("These are notes, not an image of anything at all.\n"));
     await shows(page, "–", "notes.jpg");
-    await says(page, ".card.error", /This is no picture that Mien reads[\s\S]+JPEG, PNG, GIF, WebP, BMP or TIFF[\s\S]+UNSUPPORTED_FORMAT/);
-    await announced(page, "This is no picture that Mien reads");
+    await says(page, ".card.error", /This format is not supported[\s\S]+JPEG, PNG, GIF, WebP, BMP or TIFF[\s\S]+UNSUPPORTED_FORMAT/);
+    await announced(page, "This format is not supported");
     await accessible(page, "an error");
     await give("cut.jpg", (await readFile(task.files.sample)).subarray(0, 300));
     await card.getByText("CORRUPT_IMAGE").waitFor();
     await give("empty.jpg", Buffer.alloc(0));
     await card.getByText("EMPTY_IMAGE").waitFor();
-    await collected(page, "3 pictures, 0 faces");
+    await collected(page, "3 images, 0 faces");
     assert.deepEqual(await page.locator(".thumb .badge b").allInnerTexts(), ["!", "!", "!"]);
-    // Names are texts.
+    // A file name is text, not HTML.
     await give('<img src=x onerror="window.hacked=1"><b>.jpg', await readFile(task.files.sample));
     await shows(page, 1, '<img src=x onerror="window.hacked=1"><b>.jpg · 320');
     assert.equal(await page.evaluate(() => window.hacked ?? document.querySelectorAll('img[src="x"]').length), 0);
@@ -694,61 +695,61 @@ const scenarios = {
     await card.getByText("TOO_MANY_BYTES").waitFor();
     await page.getByRole("button", { name: "Remove large.jpg" }).click();
     await shows(page, 1, "<b>.jpg");
-    // An option that the server refuses.
+    // An option that the server rejects.
     await page.fill("#smallest", "-3");
     await card.getByText("INVALID_OPTIONS").waitFor();
     await page.fill("#smallest", "");
     await shows(page, 1, "<b>.jpg");
-    // The network is away, and comes back.
+    // The network fails, and comes back.
     await page.context().setOffline(true);
     await page.setInputFiles("#files", task.files.sample);
     await card.getByText("The server cannot be reached").waitFor();
     await page.context().setOffline(false);
     await shows(page, 1, "sample.jpg");
-    await silent(page, "the server responded with a status of 400", "the server responded with a status of 429", "net::ERR_INTERNET_DISCONNECTED");
+    await checkQuiet(page, "the server responded with a status of 400", "the server responded with a status of 429", "net::ERR_INTERNET_DISCONNECTED");
     return {};
   },
 
-  // The server is away, as when it is started anew. The page sees by itself when it is
-  // back, and says nothing in the meantime.
-  async away() {
+  // The server cannot be reached, as while it restarts. The page finds out when it is back, and
+  // announces nothing in the meantime.
+  async reconnects() {
     const between = await tunnel(new URL(task.url));
     const page = await visit({}, between.url);
     await shows(page, 1, "sample.jpg");
     await between.cut();
     await page.setInputFiles("#files", task.files.sample);
-    await says(page, ".card.error", /The server cannot be reached[\s\S]+This page looks for it by itself/);
+    await says(page, ".card.error", /The server cannot be reached[\s\S]+This page reconnects automatically/);
     await announced(page, "The server cannot be reached");
     await page.evaluate(() => {
-      window.told = document.querySelector(".card.error");
+      window.card = document.querySelector(".card.error");
     });
     for (let i = 0; i < 2; i++) await page.waitForEvent("request", (r) => r.url().endsWith("/ListModels"));
-    assert.deepEqual(await page.evaluate(() => [window.told.isConnected, window.heard]), [true, []]);
-    // By hand as well, which tells anew that it failed.
+    assert.deepEqual(await page.evaluate(() => [window.card.isConnected, window.announcements]), [true, []]);
+    // By the button as well, which shows the failure again.
     await Promise.all([page.waitForEvent("request", (r) => r.url().endsWith("/Predict")), page.getByRole("button", { name: "Try again" }).click()]);
     await says(page, ".card.error", /The server cannot be reached/);
     await between.join();
     await shows(page, 1, "sample.jpg");
     assert.equal(await page.locator(".card").count(), 0);
-    await silent(page, "net::ERR_");
+    await checkQuiet(page, "net::ERR_");
     return {};
   },
 
-  // Another's stream takes the only place there is, until the page has said so; then
-  // it gets its turn.
+  // The stream of another client takes the server's only slot until the page has said so. Then the
+  // page's call is admitted.
   async overload() {
     const page = await opened();
     const other = await occupy();
     const card = page.locator(".card.waiting");
     const calls = page.seen.calls;
     await page.setInputFiles("#files", task.files.sample);
-    await says(page, ".card.waiting", /The server is busy[\s\S]+Trying again by itself in [\d.]+ m?s[\s\S]+OVERLOADED/);
-    await announced(page, "Trying again by itself");
+    await says(page, ".card.waiting", /The server is busy[\s\S]+Retrying automatically in [\d.]+ m?s[\s\S]+OVERLOADED/);
+    await announced(page, "Retrying automatically");
     assert.equal(await other.end(), 200);
     await shows(page, 1, "sample.jpg");
     assert.equal(await card.count(), 0);
-    assert.ok(page.seen.calls > calls + 1, "it asked once only");
-    await silent(page, "the server responded with a status of 503");
+    assert.ok(page.seen.calls > calls + 1, "the page sent only one call");
+    await checkQuiet(page, "the server responded with a status of 503");
     return {};
   },
 
@@ -757,7 +758,7 @@ const scenarios = {
     await page.click("#camera");
     await shows(page, task.faces, "Camera");
     await says(page, "#meter", /^[\d.]+ frames\/s · [\d.]+ m?s$/);
-    // A front camera is a mirror, its boxes too; letters are not mirrored.
+    // The front camera is mirrored, and so are its boxes.
     assert.equal(await page.isChecked("#mirror"), true);
     const [left] = await boxes(page);
     await page.uncheck("#mirror");
@@ -765,17 +766,17 @@ const scenarios = {
     const [right] = await boxes(page);
     const width = await page.locator("video").evaluate((v) => v.videoWidth);
     near(left.x + left.width / 2, width - right.x - right.width / 2, 3, "mirrored");
-    for (let i = 0; i < 3; i++) await page.waitForEvent("request", (r) => r.url().endsWith("/Predict")); // it goes on
+    for (let i = 0; i < 3; i++) await page.waitForEvent("request", (r) => r.url().endsWith("/Predict")); // the calls continue
     await accessible(page, "the camera");
-    // While the server is busy it waits, and goes on with a newer frame.
+    // While the server is busy the page waits, and then sends a newer frame.
     let busy = true; // until the page has said so
     const overloaded = { status: 503, headers: { "Retry-After": "1" }, json: { code: "unavailable", message: "overloaded", details: [{ type: "google.rpc.ErrorInfo", debug: { reason: "OVERLOADED", domain: "mien" } }] } };
     await page.route("**/Predict", (route) => (busy ? route.fulfill(overloaded) : route.continue()));
-    await page.locator(".card", { hasText: "Trying again by itself" }).waitFor();
+    await page.locator(".card", { hasText: "Retrying automatically" }).waitFor();
     busy = false;
     await page.locator(".card").waitFor({ state: "detached" });
     await page.unroute("**/Predict");
-    // The back camera; what is fake has no sides, and is taken by its word.
+    // The back camera. A fake camera does not report its side, so the page assumes the one it asked for.
     await page.click("#facing");
     await shows(page, task.faces, "Camera");
     assert.equal(await page.isChecked("#mirror"), false);
@@ -796,8 +797,8 @@ const scenarios = {
       await page.setInputFiles("#files", { name, mimeType: "image/jpeg", buffer: await readFile(task.files.sample) });
       await shows(page, 1, name);
     }
-    assert.ok(page.seen.calls <= still + 4 + 1, "it goes on when it was stopped"); // one may have been on its way
-    await silent(page, "the server responded with a status of 503");
+    assert.ok(page.seen.calls <= still + 4 + 1, "calls continue after the camera was stopped"); // one may have been running
+    await checkQuiet(page, "the server responded with a status of 503");
     return {};
   },
 
@@ -807,9 +808,9 @@ const scenarios = {
     await page.locator(".card.error", { hasText: "No camera" }).waitFor();
     await page.getByRole("button", { name: "Close" }).click();
     await shows(page, 1, "sample.jpg");
-    await silent(page);
+    await checkQuiet(page);
 
-    // On an address that is neither https nor localhost, browsers have none of these.
+    // Without HTTPS, on another host than localhost, browsers offer neither of these.
     const context = page.context();
     await context.addInitScript(() => {
       for (const name of ["mediaDevices", "clipboard"]) Object.defineProperty(navigator, name, { value: undefined });
@@ -825,28 +826,28 @@ const scenarios = {
     await page.click("#copy");
     await announced(page, "Selected");
     assert.match(await page.evaluate(() => getSelection().toString()), /^curl -sO http/);
-    await silent(page);
+    await checkQuiet(page);
     return {};
   },
 
-  // What the camera, the blur and the boxes depend on: which way is up.
+  // The page applies the EXIF orientation to images, hidden faces and boxes.
   async upright() {
     const page = await opened();
     const found = [];
-    for (const name of task.pictures) {
+    for (const name of task.images) {
       await page.setInputFiles("#files", task.files[name]);
       await until(page, (file) => document.querySelector("#panes").getAttribute("aria-busy") === "false" && document.querySelector("#about").textContent.includes(file) && Number(document.querySelector("#count .n").textContent) > 0, path.basename(task.files[name]), `find faces in ${name}`);
       const size = await page.locator(".frame img").evaluate((i) => [i.naturalWidth, i.naturalHeight]);
       found.push({ name, size, boxes: await boxes(page), hidden: (await downloadHidden(page, "blur")).file });
     }
-    // So are the small ones.
+    // And to thumbnails.
     await settled(page);
     for (const [i, { name }] of found.entries()) {
       const thumb = page.locator(".thumb").nth(i);
       await thumb.click();
       await until(page, (file) => document.querySelector("#panes").getAttribute("aria-busy") === "false" && document.querySelector("#about").textContent.includes(file), path.basename(task.files[name]));
-      // Compared as it is seen, in the part that no words cover.
-      const seen = (await thumb.locator("canvas").screenshot()).toString("base64");
+      // Compare a screenshot of the thumbnail with the image, in the part without texts.
+      const screenshot = (await thumb.locator("canvas").screenshot()).toString("base64");
       const differs = await page.evaluate(async (png) => {
         const shot = Object.assign(new Image(), { src: "data:image/png;base64," + png });
         await shot.decode();
@@ -858,33 +859,34 @@ const scenarios = {
         };
         const [a, b] = [shot, document.querySelector(".frame img")].map(pixels);
         return a.reduce((sum, v, at) => sum + Math.abs(v - b[at]), 0) / a.length;
-      }, seen);
-      assert.ok(differs < 15, `the small picture of ${name} is another, by ${differs} of 255`);
+      }, screenshot);
+      assert.ok(differs < 15, `the thumbnail of ${name} differs by ${differs} of 255`);
     }
-    await silent(page);
+    await checkQuiet(page);
     return found;
   },
 
-  // A format that browsers do not have.
+  // A format that browsers cannot show.
   async unshown() {
     const page = await opened();
     await page.setInputFiles("#files", task.files.tiff);
     await shows(page, 1, "sample.tiff");
     await says(page, ".card.note", /This browser cannot show this format/);
-    await accessible(page, "a picture that is not shown");
-    // It leaves the face in sight, and goes.
-    await until(page, () => document.querySelector(".face .line").getBoundingClientRect().bottom <= document.querySelector(".card.note").getBoundingClientRect().top, null, "have the note beside the face");
+    await accessible(page, "an image that is not shown");
+    // The note does not cover the face, and can be closed.
+    await until(page, () => document.querySelector(".face .line").getBoundingClientRect().bottom <= document.querySelector(".card.note").getBoundingClientRect().top, null, "show the note below the face");
     await page.getByRole("button", { name: "Close" }).click();
     await page.locator(".card").waitFor({ state: "detached" });
     await says(page, "#about", /not shown by this browser$/);
     assert.equal(await page.locator(".face:not(.gone)").count(), 1);
     assert.equal(await page.isDisabled("#save-hidden"), true);
     assert.equal(await page.isDisabled("#save-json"), false);
-    await silent(page);
+    await checkQuiet(page);
     return {};
   },
 
-  async looks() {
+  // Sizes of screen, color schemes and preferences.
+  async appearance() {
     const fits = async (page) => {
       assert.ok(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth), "the page is wider than the screen");
     };
@@ -904,26 +906,26 @@ const scenarios = {
         await page.tap(".face-row");
         await page.locator(".row.selected .numbers").waitFor();
         const small = await page.evaluate(() => [...document.querySelectorAll("button:not(.quiet):not(.skip), select")].filter((b) => b.offsetParent && b.offsetHeight < 40).map((b) => b.outerHTML));
-        assert.deepEqual(small, [], "too small for a finger");
+        assert.deepEqual(small, [], "too small to tap");
       }
       await page.setInputFiles("#files", [task.files.sample, task.files.sample]);
       await shows(page, 1, "sample.jpg");
-      await collected(page, "2 pictures, 2 faces");
+      await collected(page, "2 images, 2 faces");
       await fits(page);
       await accessible(page, name + ", gallery");
       if (name === "reduced motion") {
         assert.equal(await page.evaluate(() => [...document.querySelectorAll("*")].filter((e) => getComputedStyle(e).transitionDuration !== "0s" || getComputedStyle(e).animationName !== "none").length), 0);
       }
-      await silent(page);
+      await checkQuiet(page);
       await page.context().close();
     }
     return {};
   },
 
-  // No mouse. Where the focus is must be seen.
+  // Everything works without a mouse, and the focus is always visible.
   async keyboard() {
     const page = await visit();
-    page.on("filechooser", () => {}); // from now on, not just when one is waited for
+    page.on("filechooser", () => {}); // intercept all file choosers, not only those that are waited for
     const focused = () =>
       page.evaluate(() => {
         const e = document.activeElement;
@@ -935,17 +937,17 @@ const scenarios = {
       for (let i = 0; i < 60; i++) {
         await page.keyboard.press(key);
         const f = await focused();
-        assert.ok(f.visible || f.id === "" , `the focus on ${JSON.stringify(f)} is not to be seen`);
+        assert.ok(f.visible || f.id === "", `the focus on ${JSON.stringify(f)} is not visible`);
         if (is(f)) return;
       }
-      assert.fail(`not reached by Tab: ${is}`);
+      assert.fail(`Tab does not reach ${is}`);
     };
     await reach((f) => f.className === "skip");
     await reach((f) => f.id === "choose");
     const [chooser] = await Promise.all([page.waitForEvent("filechooser"), page.keyboard.press("Enter")]);
     await chooser.setFiles(task.files.people);
     await shows(page, 4, "peoples.jpg");
-    // The picture: plus zooms; its faces by arrows.
+    // On the image, plus zooms, and arrows move between faces.
     await reach((f) => f.className.includes("viewport"));
     await page.keyboard.press("+");
     await page.locator(".viewport.zoomed").waitFor();
@@ -961,7 +963,7 @@ const scenarios = {
     await reach((f) => f.id === "confidence");
     for (let i = 0; i < 59; i++) await page.keyboard.press("ArrowRight");
     await shows(page, 2, "peoples.jpg");
-    await announced(page, "2 faces of at least 99 %");
+    await announced(page, "2 faces with a confidence of at least 99 %");
     for (let i = 0; i < 20; i++) await page.keyboard.press("ArrowLeft");
     await shows(page, 4, "peoples.jpg");
     await reach((f) => f.className === "face-row");
@@ -974,12 +976,12 @@ const scenarios = {
     await reach((f) => f.id === "save-json", "Shift+Tab").catch(() => reach((f) => f.id === "save-json"));
     const [file] = await Promise.all([page.waitForEvent("download"), page.keyboard.press("Enter")]);
     assert.equal(file.suggestedFilename(), "peoples.json");
-    await silent(page);
+    await checkQuiet(page);
     return {};
   },
 
-  // For BenchmarkPage: milliseconds until the faces of a large picture are drawn,
-  // and between frames while the slider is moved over all of its range.
+  // For BenchmarkPage: milliseconds until the faces of a large image are drawn, and between frames
+  // while the slider moves over its range.
   async speed() {
     const page = await opened();
     const gap = () =>
@@ -1020,8 +1022,8 @@ const scenarios = {
     return { drawn, loading, sliding, time };
   },
 
-  // For docs/page: what a person sees. Shows none but the sample.
-  async pictures() {
+  // The screenshots of docs/page, which show the sample only.
+  async screenshots() {
     const shoot = async (page, name, { unsettled = false, ...options } = {}) => {
       if (!unsettled) await settled(page);
       await page.evaluate(async () => {
@@ -1040,7 +1042,7 @@ const scenarios = {
     await page.locator("#tab-grpcurl").click();
     await setThreshold(page, 0.8);
     await page.locator(".away").scrollIntoViewIfNeeded();
-    await shoot(page, "take-away", { fullPage: true });
+    await shoot(page, "export", { fullPage: true });
     await page.selectOption("#compare", task.compare);
     await shows(page, "1 | 1", "sample.jpg");
     await page.evaluate(() => scrollTo(0, 0));
@@ -1059,7 +1061,7 @@ const scenarios = {
     await shoot(page, "drop");
     await page.context().close();
 
-    // The smaller of two faces is left out.
+    // The smaller of two faces is filtered out.
     page = await opened(window);
     await page.setInputFiles("#files", task.files.two);
     await shows(page, 2, "two.jpg");
@@ -1077,7 +1079,7 @@ const scenarios = {
     await shoot(page, "dark");
     await page.click("#camera");
     await shows(page, 1, "Camera");
-    await page.waitForTimeout(1500); // for a rate that a camera has
+    await page.waitForTimeout(1500); // until the rate shown is that of a real camera
     await shoot(page, "camera");
     await page.context().close();
 
@@ -1090,7 +1092,7 @@ const scenarios = {
     await page.context().close();
     page = await opened({ ...window, forcedColors: "active" });
     await shoot(page, "high-contrast");
-    // A server that answers nothing but that it is busy.
+    // A server that is always overloaded.
     page = await opened(window);
     await page.route("**/Predict", (route) => route.fulfill({ status: 503, headers: { "Retry-After": "2" }, json: { code: "unavailable", message: task.busy, details: [{ type: "google.rpc.ErrorInfo", debug: { reason: "OVERLOADED", domain: "mien" } }] } }));
     await page.setInputFiles("#files", task.files.sample);
@@ -1104,7 +1106,7 @@ try {
   console.log(JSON.stringify(await scenarios[task.scenario]()));
 } catch (error) {
   console.error(error);
-  for (const page of pages.filter((p) => !p.isClosed())) console.error("the page at the time:", await told(page));
+  for (const page of pages.filter((p) => !p.isClosed())) console.error("the state of the page:", await describe(page));
   process.exitCode = 1;
 } finally {
   await browser.close();

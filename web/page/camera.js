@@ -1,12 +1,20 @@
-// The camera, live. There is never more than one frame on its way: when an answer
-// has come, the newest frame goes out, and what the camera saw in between is left.
-import { predict, predictPatiently } from "./server.js";
+// Takes frames from the camera and asks the server for their faces. One call runs at a time:
+// after each answer the newest frame is sent, and those in between are skipped.
+import { isRetryable } from "./replies.js";
+import { predict, predictWithRetries } from "./server.js";
 
-const LONGER_SIDE = 1280; // of the frames that are sent
-const QUALITY = 0.85;
+const MAX_SIDE = 1280; // of the frames that are sent, in pixels
+const JPEG_QUALITY = 0.85;
+const RATE_FRAMES = 20; // the frame rate is that of so many answers, and
+const RATE_PERIOD = 3000; // of so many milliseconds, at most
+const FRAME_TIMEOUT = 250; // milliseconds; a hidden page gets no frames and must notice that it was stopped
+const FRAME_INTERVAL = 40; // milliseconds, in browsers that do not report frames
 
 export class Camera {
-  /** on has faces(answer, {milliseconds, perSecond}), waits(error) and fails(error). */
+  /**
+   * on has onFrame({answer, times}, {milliseconds, perSecond}) for each answer, onWait(error,
+   * milliseconds) before it waits for an overloaded server, and onError(error) when it ends.
+   */
   constructor(on) {
     this.on = on;
     this.video = document.createElement("video");
@@ -15,12 +23,12 @@ export class Camera {
     this.canvas = document.createElement("canvas");
   }
 
-  /** start shows the front ("user") or the back camera ("environment"); options() tells what to ask the server. */
+  /** start starts the front ("user") or the back camera ("environment"). options() returns the DetectOptions of the next call. */
   async start(facing, options) {
     this.stop();
     const run = (this.run = new AbortController());
     if (!navigator.mediaDevices?.getUserMedia) {
-      throw new Error("Browsers give pages a camera on https and on localhost only. Start the server with --tls-cert and --tls-key, or choose a picture: phones then offer their camera too.");
+      throw new Error("Browsers allow the camera only on HTTPS pages and on localhost. Start the server with --tls-cert and --tls-key, or choose an image: phones then offer their camera.");
     }
     const stream = await navigator.mediaDevices.getUserMedia({ audio: false, video: { facingMode: facing, width: { ideal: 1280 }, height: { ideal: 720 } } });
     if (run.signal.aborted) {
@@ -30,15 +38,15 @@ export class Camera {
     this.stream = stream;
     this.video.srcObject = stream;
     await this.video.play();
-    stream.getVideoTracks()[0].addEventListener("ended", () => this.run === run && this.on.fails(new Error("The camera was unplugged or taken away.")));
+    stream.getVideoTracks()[0].addEventListener("ended", () => this.run === run && this.on.onError(new Error("The camera was disconnected, or may no longer be used.")));
     this.#loop(run.signal, options);
   }
 
-  get running() {
+  get isRunning() {
     return Boolean(this.run);
   }
 
-  /** facing is what the camera says it is: "user", "environment" or "". */
+  /** facing is the side that the camera reports: "user", "environment" or "". */
   get facing() {
     return this.stream?.getVideoTracks()[0]?.getSettings().facingMode ?? "";
   }
@@ -54,22 +62,22 @@ export class Camera {
     this.stream = this.video.srcObject = null;
   }
 
-  /** frame returns the newest frame as a JPEG, at most as large as longerSide. */
-  async frame(longerSide = Infinity) {
+  /** takeFrame returns a promise of the newest frame as a JPEG, reduced to maxSide pixels. */
+  takeFrame(maxSide = Infinity) {
     const { width, height } = this.size;
-    const scale = Math.min(1, longerSide / Math.max(width, height));
+    const scale = Math.min(1, maxSide / Math.max(width, height));
     this.canvas.width = Math.round(width * scale);
     this.canvas.height = Math.round(height * scale);
     this.canvas.getContext("2d").drawImage(this.video, 0, 0, this.canvas.width, this.canvas.height);
     return new Promise((resolve, reject) => {
-      this.canvas.toBlob((blob) => (blob ? resolve(blob) : reject(new Error("The camera gave no picture."))), "image/jpeg", QUALITY);
+      this.canvas.toBlob((blob) => (blob ? resolve(blob) : reject(new Error("The camera’s frame could not be encoded."))), "image/jpeg", JPEG_QUALITY);
     });
   }
 
   async #loop(signal, options) {
-    const ended = []; // when the last answers came
+    const answered = []; // the times of the last answers
     try {
-      for (;;) {
+      while (!signal.aborted) {
         await this.#nextFrame();
         if (signal.aborted) return;
         if (document.hidden) {
@@ -77,24 +85,24 @@ export class Camera {
           continue;
         }
         const began = performance.now();
-        const blob = await this.frame(LONGER_SIDE);
-        let reply;
-        try {
-          reply = await predict(blob, options(), signal);
-        } catch (error) {
-          if (error.retryAfter === null || error.retryAfter === undefined) throw error;
-          // By the time it may be sent again, there is a newer one.
-          reply = await predictPatiently(await this.frame(LONGER_SIDE), options(), { signal, waits: (_, pause, e) => this.on.waits(e, pause) });
-        }
+        const reply = await this.#predictFrame(signal, options);
         if (signal.aborted) return;
         const now = performance.now();
-        ended.push(now);
-        while (ended.length > 20 || now - ended[0] > 3000) ended.shift();
-        const perSecond = ended.length > 1 ? ((ended.length - 1) * 1000) / (now - ended[0]) : 0;
-        this.on.faces(reply, { milliseconds: now - began, perSecond });
+        answered.push(now);
+        this.on.onFrame(reply, { milliseconds: now - began, perSecond: rateOf(answered) });
       }
     } catch (error) {
-      if (!signal.aborted) this.on.fails(error);
+      if (!signal.aborted) this.on.onError(error);
+    }
+  }
+
+  async #predictFrame(signal, options) {
+    try {
+      return await predict(await this.takeFrame(MAX_SIDE), options(), signal);
+    } catch (error) {
+      if (!isRetryable(error)) throw error;
+      // Do not wait and send the same frame: there is a newer one by now.
+      return predictWithRetries(await this.takeFrame(MAX_SIDE), options(), { signal, onWait: (_, pause, e) => this.on.onWait(e, pause) });
     }
   }
 
@@ -102,8 +110,14 @@ export class Camera {
     const { video } = this;
     return new Promise((resolve) => {
       if (video.requestVideoFrameCallback) video.requestVideoFrameCallback(resolve);
-      // A hidden page gets no frames, and must see that it was stopped.
-      setTimeout(resolve, video.requestVideoFrameCallback ? 250 : 40);
+      setTimeout(resolve, video.requestVideoFrameCallback ? FRAME_TIMEOUT : FRAME_INTERVAL);
     });
   }
+}
+
+// rateOf returns the answers per second, and drops the times that are too old to count.
+function rateOf(times) {
+  const now = times.at(-1);
+  while (times.length > RATE_FRAMES || now - times[0] > RATE_PERIOD) times.shift();
+  return times.length > 1 ? ((times.length - 1) * 1000) / (now - times[0]) : 0;
 }

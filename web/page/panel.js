@@ -1,124 +1,94 @@
-// What is told beside the picture: how sure the model is, each face, the time.
-import { box, el, ms, overlap, percent, POINT_NAMES, points } from "./dom.js";
-import { FLOOR } from "./server.js";
+// The panel beside the image: the count of faces, the slider, the comparison and the times.
+import { $, el } from "./dom.js";
+import { drawList } from "./facelist.js";
+import { histogram, matchFaces } from "./faces.js";
+import { dimensions, duration, fileSize, wholePercent } from "./format.js";
+import { hoverFace, panesOnView, toggleFace } from "./stage.js";
+import { chosenModel, countShown, filtered, MIN_CONFIDENCE, modelsOnView, state } from "./state.js";
+import { aboutImage } from "./wording.js";
 
-const BIN = 0.05;
-const BINS = Math.round((1 - FLOOR) / BIN);
+const BIN = 0.05; // the width of a bar of the histogram
+const BINS = Math.round((1 - MIN_CONFIDENCE) / BIN);
 
-/** drawHistogram draws how many faces there are of each confidence, and which of them pass. */
-export function drawHistogram(node, faces, threshold) {
+const STAGES = [["encode", "Encode"], ["network", "Transfer"], ["queue", "Queue"], ["decode", "Decode"], ["detect", "Detect"]];
+
+/** drawPanel draws all of the panel, and which faces the panes show. entries are those on view. */
+export function drawPanel(entries) {
+  const panes = panesOnView();
+  panes.forEach((pane, i) => pane.setShown(Math.min(countShown(entries[i].answer), pane.marks.length)));
+  drawComparison(entries, panes);
+  drawCount(entries);
+  $("about").textContent = aboutLine(entries);
+  drawSlider();
+  drawHistogram(entries[0].answer?.results ?? []);
+  drawList(entries, panes, { select: toggleFace, hover: hoverFace });
+  drawTimes(entries.map((entry) => entry.times).filter(Boolean));
+}
+
+// drawComparison shows, with two models, how many faces both found, and dashes the others.
+function drawComparison(entries, panes) {
+  const node = $("both");
+  node.hidden = entries.length < 2 || !entries.every((entry) => entry.answer);
+  panes.forEach((pane) => pane.setUnmatched(null));
+  if (node.hidden) return;
+  const { both, unmatched } = matchFaces(...entries.map((entry) => filtered(entry.answer).results));
+  panes.forEach((pane, i) => pane.setUnmatched(unmatched[i]));
+  const only = (model, i) => el("span", { className: "dashed" }, el("b", {}, String(unmatched[i].filter(Boolean).length)), ` only ${model}`);
+  node.replaceChildren(el("span", {}, el("b", {}, String(both)), " both"), ...modelsOnView().map(only));
+}
+
+function drawCount(entries) {
+  const isAnswered = entries.every((entry) => entry.answer);
+  const counts = entries.map((entry) => countShown(entry.answer));
+  $("count").replaceChildren(
+    el("span", { className: "n" }, isAnswered ? counts.join(" | ") : "–"),
+    " ",
+    el("span", {}, isAnswered && counts.length === 1 && counts[0] === 1 ? "face" : "faces"),
+  );
+}
+
+function aboutLine(entries) {
+  const { answer } = entries[0];
+  const image = state.current;
+  if (state.cameraOn) return aboutImage("Camera", dimensions(answer), state.model);
+  if (!image) return "No image yet";
+  const isUnreadable = image.unreadable && entries.every((entry) => entry.answer);
+  return aboutImage(image.name, dimensions(answer ?? image), fileSize(image.blob.size), entries.length > 1 ? "" : state.model, isUnreadable && "not shown by this browser");
+}
+
+function drawSlider() {
+  const slider = $("confidence");
+  // While the user moves the slider, its value is not set, which would interfere.
+  if (document.activeElement !== slider || Number(slider.value) !== state.threshold) slider.value = state.threshold;
+  slider.style.setProperty("--at", ((state.threshold - MIN_CONFIDENCE) / (1 - MIN_CONFIDENCE)) * 100 + "%");
+  slider.setAttribute("aria-valuetext", wholePercent(state.threshold));
+  $("confidence-value").textContent = wholePercent(state.threshold);
+  const model = chosenModel();
+  $("confidence-reset").hidden = !state.thresholdChosen || !model;
+  $("confidence-reset").textContent = model ? `Reset to ${wholePercent(model.defaultMinConfidence)}` : "";
+}
+
+function drawHistogram(faces) {
+  const node = $("histogram");
   if (!node.childElementCount) node.append(...Array.from({ length: BINS }, () => el("i")));
-  const bins = Array(BINS).fill(0);
-  for (const face of faces) bins[Math.min(BINS - 1, Math.max(0, Math.floor((face.confidence - FLOOR) / BIN + 1e-9)))]++;
-  const most = Math.max(1, ...bins);
+  const counts = histogram(faces, MIN_CONFIDENCE, BINS);
+  const max = Math.max(1, ...counts);
   [...node.children].forEach((bar, i) => {
-    // A single face among hundreds is yet to be seen.
-    bar.style.height = (bins[i] ? 12 + 88 * Math.sqrt(bins[i] / most) : 0) + "%";
-    bar.classList.toggle("in", FLOOR + (i + 1) * BIN > threshold + 1e-9);
+    // The square root keeps a bar of one face visible beside one of hundreds.
+    bar.style.height = (counts[i] ? 12 + 88 * Math.sqrt(counts[i] / max) : 0) + "%";
+    bar.classList.toggle("in", MIN_CONFIDENCE + (i + 1) * BIN > state.threshold + 1e-9);
   });
 }
 
-/**
- * pairs tells which faces of two lists are the same one: how many both have, and
- * for each of either list whether it stands alone.
- */
-export function pairs(a, b) {
-  const alone = [a.map(() => true), b.map(() => true)];
-  let both = 0;
-  a.forEach((face, i) => {
-    let best = -1;
-    let most = 0.4;
-    b.forEach((other, j) => {
-      const shared = overlap(face, other);
-      if (alone[1][j] && shared > most) [best, most] = [j, shared];
-    });
-    if (best < 0) return;
-    both++;
-    alone[0][i] = alone[1][best] = false;
-  });
-  return { both, alone };
+// drawTimes shows where the time of each model's call went: see timesOf.
+function drawTimes(all) {
+  $("time-bars").replaceChildren(...all.map((times) => el("div", { className: "bar" }, ...STAGES.map(([key]) => barPart(key, times)))));
+  const rows = all.length ? [...STAGES, ["total", "Total"]] : [];
+  $("time").replaceChildren(...rows.map(([key, name]) => el("div", { className: key }, el("dt", {}, name), ...all.map((times) => el("dd", {}, duration(times[key]))))));
 }
 
-/**
- * faceRow makes a face's row of the list. image() is the picture, or null before it
- * is there, whereupon the row's crop() is to be called; on has select() and hover(yes).
- */
-export function faceRow(face, i, image, on) {
-  const b = box(face);
-  const crop = el("canvas", { width: 88, height: 88, className: "crop", "aria-hidden": "true" });
-  const button = el(
-    "button",
-    { type: "button", className: "face-row", "aria-pressed": "false", onclick: on.select },
-    crop,
-    el("span", { className: "index" }, el("span", { className: "unseen" }, "Face "), String(i + 1)),
-    el("span", { className: "conf" }, percent(face.confidence)),
-    el("span", { className: "dim" }, `${b.width} × ${b.height} px`),
-  );
-  const row = el("li", { className: "row" }, button);
-  for (const event of ["pointerenter", "focusin"]) row.addEventListener(event, () => on.hover(true));
-  for (const event of ["pointerleave", "focusout"]) row.addEventListener(event, () => on.hover(false));
-  row.face = face;
-  row.crop = () => {
-    crop.setAttribute("aria-busy", "true");
-    later(() => {
-      drawCrop(crop, image(), face);
-      crop.removeAttribute("aria-busy");
-    });
-  };
-  row.crop();
-  return row;
-}
-
-/** numbers makes the list of all that is known of a face. */
-export function numbers(face) {
-  const b = box(face);
-  const known = [
-    ["box", `${b.x}, ${b.y} to ${b.x + b.width}, ${b.y + b.height}`],
-    ["confidence", face.confidence.toFixed(4)],
-    ...points(face).map(([name, p]) => [POINT_NAMES[name], `${p.x}, ${p.y}`]),
-  ];
-  return el("dl", { className: "numbers" }, ...known.flatMap(([name, value]) => [el("dt", {}, name), el("dd", {}, value)]));
-}
-
-function drawCrop(canvas, img, face) {
-  if (!img) return;
-  const b = box(face);
-  const side = Math.max(b.width, b.height) * 1.3;
-  const c = canvas.getContext("2d");
-  c.imageSmoothingQuality = "high";
-  c.drawImage(img, b.x + (b.width - side) / 2, b.y + (b.height - side) / 2, side, side, 0, 0, canvas.width, canvas.height);
-}
-
-// later does small things when the browser has time, one after the other.
-const chores = [];
-function later(chore) {
-  chores.push(chore);
-  if (chores.length === 1) schedule();
-}
-function schedule() {
-  const next = () => {
-    chores.shift()?.();
-    if (chores.length) schedule();
-  };
-  if (window.requestIdleCallback) requestIdleCallback(next, { timeout: 500 });
-  else setTimeout(next, 8);
-}
-
-const STAGES = [["encode", "Read here"], ["network", "Transfer"], ["queue", "Queue"], ["decode", "Decode"], ["detect", "Detect"]];
-
-/** drawTimes tells where the time went, for each of the models asked. */
-export function drawTimes(bars, list, all) {
-  bars.replaceChildren(
-    ...all.map((times) => {
-      const parts = STAGES.map(([key]) => {
-        const part = el("i", { className: key });
-        part.style.flexGrow = Math.max(times[key], times.total / 200);
-        return part;
-      });
-      return el("div", { className: "bar" }, ...parts);
-    }),
-  );
-  list.replaceChildren(
-    ...(all.length ? [...STAGES, ["total", "All"]] : []).map(([key, name]) => el("div", { className: key }, el("dt", {}, name), ...all.map((times) => el("dd", {}, ms(times[key]))))),
-  );
+function barPart(key, times) {
+  const part = el("i", { className: key });
+  part.style.flexGrow = Math.max(times[key], times.total / 200);
+  return part;
 }

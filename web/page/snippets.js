@@ -1,12 +1,12 @@
-// The call that the page made, for other programs: for this server's address,
-// picture and options, ready to paste.
+// The page's call as code for other programs, ready to paste: with the address of this server,
+// the image and the options. Pure.
 
 const PATH = "inference.v1.Inference/Predict";
 
 /** shell quotes a word for a POSIX shell. */
 const shell = (s) => (/^[\w@%+=:,./-]+$/.test(s) ? s : `'${s.replaceAll("'", `'\\''`)}'`);
 
-/** LANGUAGES are the names of the tabs, with how their code is called. */
+/** LANGUAGES are the keys of the snippets, with the titles of their tabs. */
 export const LANGUAGES = [
   ["curl", "curl"],
   ["buf", "buf curl"],
@@ -16,37 +16,48 @@ export const LANGUAGES = [
 ];
 
 /**
- * snippets returns the code for each language. call is {origin, name, sample,
- * options}: the server's origin; the picture's name; its URL when the server has
- * it; options of DetectOptions, without those at their default.
+ * snippets returns the code for each language. origin is the server's; name is the file name of
+ * the image; sample is the image's URL if the server serves it, else ""; options are those of
+ * DetectOptions that differ from their defaults.
  */
 export function snippets({ origin, name, sample, options }) {
-  const server = new URL(origin);
-  const secure = server.protocol === "https:";
-  const file = /^[-@]/.test(name) ? "./" + name : name;
-  const get = sample ? `curl -sO ${sample}\n` : "";
-  const json = Object.keys(options).length ? `,"options":${JSON.stringify(options)}` : "";
-  const format = (s) => shell(s.replaceAll("\\", "\\\\").replaceAll("%", "%%"));
-  const body = `(printf '{"rawData":"'; base64 < ${shell(file)} | tr -d '\\n'; printf ${format(`"${json}}`)}) |\n`;
-
-  const names = { minConfidence: "min_confidence", minFaceSize: "min_face_size", model: "model" };
-  const query = new URLSearchParams(Object.entries(options).map(([k, v]) => [names[k], String(v)])).toString();
-  const trust = (flag) => (secure ? `# With a certificate of your own: ${flag}\n` : "");
-  // Both want the port, which browsers leave out where it is the usual one.
-  const address = server.hostname + ":" + (server.port || (secure ? 443 : 80));
-
   return {
-    curl: trust("--cacert FILE") + get + `curl -s --data-binary ${shell("@" + file)} ${shell(`${origin}/predict${query ? "?" + query : ""}`)}\n`,
-    buf: trust("--cacert FILE") + get + body + `  buf curl --protocol grpc ${secure ? "" : "--http2-prior-knowledge "}--data @- \\\n    ${origin}/${PATH}\n`,
-    grpcurl: trust("-cacert FILE") + get + body + `  grpcurl ${secure ? "" : "-plaintext "}-d @ ${shell(address)} ${PATH}\n`,
-    fetch: fetchSnippet(origin, name, sample, options),
-    go: goSnippet(origin, file, sample, options),
+    ...shellSnippets({ origin, file: asPath(name), sample, options }),
+    fetch: fetchSnippet({ origin, name, sample, options }),
+    go: goSnippet({ origin, file: asPath(name), sample, options }),
   };
 }
 
-function fetchSnippet(origin, name, sample, options) {
+// asPath protects a file name that a program could read as a flag or as standard input.
+const asPath = (name) => (/^-/.test(name) ? "./" + name : name);
+
+const QUERY_PARAMETERS = { minConfidence: "min_confidence", minFaceSize: "min_face_size", model: "model" };
+
+function shellSnippets({ origin, file, sample, options }) {
+  const server = new URL(origin);
+  const secure = server.protocol === "https:";
+  // gRPC clients need the port, which browsers leave out if it is the default one.
+  const address = server.hostname + ":" + (server.port || (secure ? 443 : 80));
+  const query = new URLSearchParams(Object.entries(options).map(([key, value]) => [QUERY_PARAMETERS[key], String(value)])).toString();
+  const start = (flag) => (secure ? `# For a certificate of your own, add ${flag}\n` : "") + (sample ? `curl -sO ${sample}\n` : "");
+  const body = jsonFromFile(file, options);
+  return {
+    curl: start("--cacert FILE") + `curl -s --data-binary ${shell("@" + file)} ${shell(`${origin}/predict${query ? "?" + query : ""}`)}\n`,
+    buf: start("--cacert FILE") + body + `  buf curl --protocol grpc ${secure ? "" : "--http2-prior-knowledge "}--data @- \\\n    ${origin}/${PATH}\n`,
+    grpcurl: start("-cacert FILE") + body + `  grpcurl ${secure ? "" : "-plaintext "}-d @ ${shell(address)} ${PATH}\n`,
+  };
+}
+
+// jsonFromFile returns shell code that pipes a request in JSON, with the image in base64.
+function jsonFromFile(file, options) {
+  const more = Object.keys(options).length ? `,"options":${JSON.stringify(options)}` : "";
+  const format = (s) => shell(s.replaceAll("\\", "\\\\").replaceAll("%", "%%")); // for printf
+  return `(printf '{"rawData":"'; base64 < ${shell(file)} | tr -d '\\n'; printf ${format(`"${more}}`)}) |\n`;
+}
+
+function fetchSnippet({ origin, name, sample, options }) {
   const more = Object.keys(options).length ? `, options: ${JSON.stringify(options)}` : "";
-  return `// Pages of another origin: start the server with --cors-origin and that origin.
+  return `// To call the server from another origin, start it with --cors-origin and that origin.
 const photo = await fetch(${JSON.stringify(sample || encodeURIComponent(name))}).then((r) => r.blob()); // or a File
 const dataURL = await new Promise((resolve) => {
   const reader = new FileReader();
@@ -62,12 +73,12 @@ console.log(answer.results);
 `;
 }
 
-function goSnippet(origin, file, sample, options) {
+function goSnippet({ origin, file, sample, options }) {
   const set = [];
   if (options.minConfidence !== undefined) set.push(["MinConfidence:", `proto.Float32(${options.minConfidence})`]);
   if (options.minFaceSize) set.push(["MinFaceSize:", options.minFaceSize]);
   if (options.model) set.push(["Model:", JSON.stringify(options.model)]);
-  const widest = Math.max(0, ...set.map(([name]) => name.length)); // as gofmt has it
+  const widest = Math.max(0, ...set.map(([name]) => name.length)); // aligned as gofmt does
   const fields = set.map(([name, value]) => `${name.padEnd(widest)} ${value}`);
   const needsProto = options.minConfidence !== undefined;
   return `// go get github.com/mienproject/mien${sample ? "; curl -sO " + sample : ""}

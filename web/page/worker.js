@@ -1,6 +1,10 @@
-// Encodes pictures and calls the server, away from the thread that draws.
-// Messages in: {id, blob, options} or {id, cancel: true}. Out: {id, status,
-// headers, body, encode, roundTrip} or {id, failed}; times in milliseconds.
+// Encodes images and calls the server, so that the page's own thread stays free to draw.
+//
+// Messages in: {id, url, blob, request} starts a call: request is the message in JSON, to which
+// the image of the blob is added as rawData; {id, cancel: true} cancels it. Message out, one for
+// each call: {id, status, retryAfter, requestID, answer, text, encode, roundTrip}, where answer
+// is the body if it is JSON, and text the start of it if not; or {id, failed, text}, where
+// failed is the name of the error. encode and roundTrip are in milliseconds.
 const running = new Map();
 
 self.onmessage = async ({ data }) => {
@@ -15,7 +19,7 @@ self.onmessage = async ({ data }) => {
     const began = performance.now();
     let body = JSON.stringify(request);
     if (blob) {
-      // As parts: the picture's text is never copied into a longer one.
+      // A Blob of parts does not copy the long text of the image.
       const rawData = await base64(blob);
       const rest = body.slice(1);
       body = new Blob(['{"rawData":"', rawData, rest === "}" ? '"' : '",', rest]);
@@ -34,7 +38,7 @@ self.onmessage = async ({ data }) => {
     try {
       answer = JSON.parse(text);
     } catch {
-      // A proxy in between may answer with anything.
+      // A proxy may answer with something else than JSON.
     }
     self.postMessage({
       id,

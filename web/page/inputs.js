@@ -1,0 +1,107 @@
+// The ways to add images: choosing, pasting, dropping, the camera and the sample.
+import { $ } from "./dom.js";
+import { addImages, removeAllImages, selectImage } from "./images.js";
+import { keepFrame, startCamera, stopCamera, switchCamera } from "./live.js";
+import { showPageError } from "./message.js";
+import { whileReading } from "./redraw.js";
+import { panes } from "./stage.js";
+import { state } from "./state.js";
+
+/** listenForImages wires everything that adds images or removes all of them. */
+export function listenForImages() {
+  listenToButtons();
+  listenToCamera();
+  listenToDrops();
+  document.addEventListener("paste", (event) => {
+    const files = [...(event.clipboardData?.files ?? [])];
+    if (!files.length) return;
+    event.preventDefault();
+    add(files, "paste");
+  });
+}
+
+function add(files, source) {
+  if (!files.length) return;
+  stopCamera();
+  addImages(files, source);
+}
+
+/** chooseFiles opens the browser's dialog for files. */
+export const chooseFiles = () => $("files").click();
+
+/** openSample shows the sample, and fetches it if it is not among the images. */
+export async function openSample() {
+  const sample = state.images.find((image) => image.source === "sample");
+  if (sample) {
+    stopCamera();
+    selectImage(sample);
+    return;
+  }
+  try {
+    const blob = await whileReading(fetch("/page/sample.jpg").then((response) => response.blob()));
+    add([new File([blob], "sample.jpg", { type: "image/jpeg" })], "sample");
+  } catch {
+    showPageError("The sample could not be loaded", "The server cannot be reached. Is it still running?");
+  }
+}
+
+function listenToButtons() {
+  $("choose").onclick = chooseFiles;
+  $("files").onchange = () => {
+    add($("files").files, "file");
+    $("files").value = "";
+  };
+  $("sample").onclick = openSample;
+  $("paste").hidden = !navigator.clipboard?.read;
+  $("paste").onclick = () => paste().catch((error) => showPageError("Nothing pasted", clipboardProblem(error)));
+  $("clear").onclick = () => {
+    removeAllImages();
+    $("choose").focus();
+  };
+}
+
+async function paste() {
+  const files = [];
+  for (const item of await whileReading(navigator.clipboard.read())) {
+    const type = item.types.find((t) => t.startsWith("image/"));
+    if (type) files.push(new File([await whileReading(item.getType(type))], "pasted." + type.slice(6).replace("jpeg", "jpg"), { type }));
+  }
+  if (!files.length) throw new Error("The clipboard does not hold an image. Copy one first.");
+  add(files, "paste");
+}
+
+const clipboardProblem = (error) => (error.name === "NotAllowedError" ? "The browser did not allow access to the clipboard. Press Ctrl+V (⌘V) instead." : error.message);
+
+function listenToCamera() {
+  $("camera").onclick = () => (state.cameraOn ? stopCamera() : startCamera("user"));
+  $("stop").onclick = () => {
+    stopCamera();
+    $("camera").focus();
+  };
+  $("facing").onclick = switchCamera;
+  $("mirror").onchange = () => panes[0].setMirrored($("mirror").checked);
+  $("keep").onclick = () =>
+    keepFrame()
+      .then((file) => add([file], "camera"))
+      .catch((error) => showPageError("No image", error.message));
+}
+
+function listenToDrops() {
+  let depth = 0; // of nested elements that the files were dragged into
+  const on = (type, act) =>
+    document.addEventListener(type, (event) => {
+      if (event.dataTransfer?.types.includes("Files")) act(event);
+    });
+  const move = (step) => {
+    depth += step;
+    $("drop").hidden = depth < 1;
+  };
+  on("dragenter", () => move(1));
+  on("dragleave", () => move(-1));
+  on("dragover", (event) => event.preventDefault());
+  on("drop", (event) => {
+    event.preventDefault();
+    move(-depth);
+    add(event.dataTransfer.files, "file");
+  });
+}

@@ -1,0 +1,66 @@
+// Shows the message over the image: errors, waiting, notes and the invitation to add an image.
+import { announce } from "./announcements.js";
+import { $, el } from "./dom.js";
+import { messageFor } from "./messages.js";
+import { drawView, isReading } from "./redraw.js";
+import { entriesOnView, modelsOnView, state } from "./state.js";
+
+let pageErrors = []; // of the page itself, such as a camera that cannot be started: {title, message}
+let actions = {}; // what the buttons call, by the keys of messages.js
+
+/** onMessageAction registers what the buttons of messages call. */
+export function onMessageAction(functions) {
+  actions = { closeError, ...functions };
+}
+
+/** showPageError shows an error of the page itself. */
+export function showPageError(title, message) {
+  pageErrors = [{ title, message }];
+  refresh();
+}
+
+/** clearPageErrors forgets the errors of the page itself. The caller draws. */
+export function clearPageErrors() {
+  pageErrors = [];
+}
+
+function closeError() {
+  pageErrors.shift();
+  refresh();
+}
+
+function refresh() {
+  if (state.cameraOn) drawMessage();
+  else drawView();
+}
+
+/** drawMessage shows the message that applies. While the camera is on, only errors of the page are shown. */
+export function drawMessage() {
+  const node = $("message");
+  const message = messageFor({
+    pageErrors,
+    entries: state.cameraOn ? [] : entriesOnView(),
+    image: state.cameraOn ? null : state.current,
+    isEmpty: !state.current && !state.cameraOn && !isReading() && Boolean(state.model),
+  });
+  const content = message && card(message);
+  // A message that has not changed stays, and its buttons keep the focus.
+  const about = content ? [state.current?.id, modelsOnView(), state.minFaceSize, content.textContent].join(" ") : "";
+  if (node.dataset.about === about) return;
+  node.dataset.about = about;
+  node.hidden = !content;
+  node.replaceChildren(...(content ? [content] : []));
+  if (content) announce([...content.querySelectorAll("h2, p")].map((p) => p.textContent).join(" "));
+}
+
+function card({ kind, title, message, remedy, actions: buttons, details }) {
+  return el(
+    "div",
+    { className: "card " + kind },
+    el("h2", {}, title),
+    el("p", {}, message),
+    remedy ? el("p", { className: "remedy" }, remedy) : null,
+    el("div", { className: "actions" }, ...buttons.map(([label, key]) => el("button", { type: "button", onclick: () => actions[key]() }, label))),
+    details.length ? el("p", { className: "small" }, ...details.map((text) => el("code", {}, text))) : null,
+  );
+}

@@ -1,0 +1,50 @@
+// Which message is shown over the image, and its words. Pure.
+import { duration } from "./format.js";
+
+/**
+ * messageFor returns the message to show, or null: {kind, title, message, remedy, actions,
+ * details}. Actions are [label, key]; details are codes. The first that applies wins: an error
+ * of the page itself, a request that failed, was stopped or waits, an image that the browser
+ * cannot show, and no image at all.
+ *
+ * pageErrors are {title, message}; entries are those on view; image is the one on view or null;
+ * isEmpty is whether the view should invite the user to add an image.
+ */
+export function messageFor({ pageErrors, entries, image, isEmpty }) {
+  const failed = entries.find((e) => e.error && !e.error.canceled);
+  const waiting = entries.find((e) => e.pending && e.wait);
+  if (pageErrors.length) return message("error", { ...pageErrors[0], actions: [["Close", "closeError"]] });
+  if (failed) return failedMessage(failed.error);
+  if (entries.some((e) => e.error?.canceled)) return message("error", { title: "Stopped", message: "The image was not processed.", actions: [["Try again", "retry"]] });
+  if (waiting) return waitingMessage(waiting.wait);
+  if (image?.unreadable) return entries.some((e) => e.answer) && !image.noteClosed ? unreadableMessage() : null;
+  return isEmpty ? emptyMessage() : null;
+}
+
+const message = (kind, parts) => ({ kind, remedy: "", details: [], ...parts });
+
+const failedMessage = ({ title, message: text, remedy, reason, requestID }) =>
+  message("error", { title, message: text, remedy, actions: [["Try again", "retry"]], details: [reason, requestID && `request ${requestID}`].filter(Boolean) });
+
+const waitingMessage = ({ attempt, pause, error }) =>
+  message("waiting", {
+    title: error.title,
+    message: error.message,
+    remedy: `Retrying automatically in ${duration(pause)}. Attempts so far: ${attempt}.`,
+    actions: [["Stop", "stop"]],
+    details: [error.reason].filter(Boolean),
+  });
+
+const unreadableMessage = () =>
+  message("note", {
+    title: "This browser cannot show this format",
+    message: "The server reads it, and its faces are marked at their places. The marked image, and the one with faces hidden, cannot be saved.",
+    actions: [["Close", "closeNote"]],
+  });
+
+const emptyMessage = () =>
+  message("empty", {
+    title: "No image",
+    message: "Drop images anywhere, choose or paste them, or turn on the camera.",
+    actions: [["Choose images", "choose"], ["Open the sample", "sample"]],
+  });
