@@ -89,11 +89,11 @@ func site(t testing.TB, scripts map[string][]byte) *httptest.Server {
 	return s
 }
 
-// pageURL is the address of a page that is to call the server with the pictures.
+// pageURL returns the URL of a page of the site that calls the server with the images.
 func pageURL(site *httptest.Server, page string, s *server, protocol string, pictures ...*picture) string {
 	query := url.Values{"server": {s.url}, "protocol": {protocol}}
 	for _, p := range pictures {
-		query.Add("picture", p.name)
+		query.Add("image", p.name)
 	}
 	return site.URL + page + "?" + query.Encode()
 }

@@ -1,13 +1,13 @@
-// Opens a page in Debian's Chromium and tells what it wrote to the console.
+// Opens a page in Debian's Chromium and reports the messages of its console.
 //
-// Standard input: {"page": URL, "script": JavaScript to run there, as if typed
-// into the console, or "", "messages": how many to wait for, at least}. The
-// output: {"messages": [{"type", "text", "values"}], "errors": [...]}, the latter
-// what the page threw and did not catch. Waits for the first call of console.log.
+// Standard input is JSON: {"page": URL, "script": JavaScript to run in the page, or "",
+// "messages": the minimum number of messages to wait for}. Standard output is JSON:
+// {"messages": [{"type", "text", "values"}], "errors": [...]}, where errors are the page's
+// uncaught ones. It waits for the first call of console.log in any case.
 import { text } from "node:stream/consumers";
 import { launch, patience } from "./chromium.mjs";
 
-// Milliseconds for messages that are missing when the page has logged something.
+// Milliseconds to wait for more messages after the first call of console.log.
 const grace = 10_000;
 const { page: url, script, messages: atLeast } = JSON.parse(await text(process.stdin));
 
@@ -20,7 +20,7 @@ try {
   const complete = new Promise((resolve) => (done = resolve));
   let logged = false;
   page.on("console", async (message) => {
-    // The order is that of the console, whenever the values arrive.
+    // Add the message before its values have arrived, to keep the order of the console.
     const entry = { type: message.type(), text: message.text(), values: [] };
     messages.push(entry);
     entry.values = await Promise.all(message.args().map((arg) => arg.jsonValue()));
@@ -45,4 +45,4 @@ try {
   await browser.close();
 }
 console.log(JSON.stringify({ messages, errors }));
-process.exit(); // whatever the timers wait for
+process.exit(); // timers may be pending

@@ -1,7 +1,7 @@
-// Debian's Chromium, as all tests here start it.
+// Starts Debian's Chromium.
 import { chromium } from "playwright-core";
 
-/** patience is how long anything may take, in milliseconds; the machine may be busy. */
+/** patience is the limit of each wait in milliseconds. The machine may be busy. */
 export const patience = 45_000;
 
 export function launch(...args) {
@@ -21,7 +21,7 @@ export function launch(...args) {
   });
 }
 
-/** slow makes the page's thread as many times slower as E2E_SLOW says, to see what depends on speed. */
+/** slow throttles the page's thread by the factor in E2E_SLOW, to find tests that depend on speed. */
 export async function slow(page) {
   const rate = Number(process.env.E2E_SLOW);
   if (!rate) return;

@@ -1,5 +1,5 @@
-// What a page does with Connect's library, and code generated from the contract.
-// The page's address says which server to call, and by which protocol.
+// Calls the server with Connect's library and code generated from proto/. The query of the page's
+// URL has the server, the protocol and the images, as paths on the page's own site.
 import { toJson } from "@bufbuild/protobuf";
 import { Code, ConnectError, createClient } from "@connectrpc/connect";
 import { createConnectTransport, createGrpcWebTransport } from "@connectrpc/connect-web";
@@ -18,7 +18,7 @@ const client = createClient(Inference, transport);
 
 const answers = [];
 const images = [];
-for (const imageId of query.getAll("picture")) {
+for (const imageId of query.getAll("image")) {
   const rawData = new Uint8Array(await (await fetch(imageId)).arrayBuffer());
   images.push({ rawData, imageId });
   let requestId;

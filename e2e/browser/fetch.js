@@ -1,8 +1,8 @@
-// What a page does that has no library: JSON by fetch. The page's address says
-// which server to call, with which picture of its own, whether with GET, with which
-// header beside JSON's, and with which field that no message has.
+// Calls the server without a library, in JSON by fetch. The query of the page's URL has the server,
+// the image, as a path on the page's own site, and optionally: protocol=get to send a GET request,
+// a header to add, and an unknown field to add to the message.
 const query = new URLSearchParams(location.search);
-const picture = query.get("picture");
+const image = query.get("image");
 
 async function base64(url) {
   const file = await (await fetch(url)).blob();
@@ -15,7 +15,7 @@ async function base64(url) {
 
 try {
   const url = query.get("server") + "/inference.v1.Inference/Predict";
-  const message = JSON.stringify({ rawData: await base64(picture), imageId: picture, [query.get("field") ?? "imageId"]: picture });
+  const message = JSON.stringify({ rawData: await base64(image), imageId: image, [query.get("field") ?? "imageId"]: image });
   const headers = { "Content-Type": "application/json" };
   if (query.has("header")) headers[query.get("header")] = "something";
   const response =

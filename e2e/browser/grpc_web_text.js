@@ -1,5 +1,5 @@
-// What a page does with grpc-web, whose generator makes clients for its text mode unless
-// told otherwise. The page's address says which server to call.
+// Calls the server with grpc-web, whose generator makes clients for its text mode by default. The
+// query of the page's URL has the server.
 import { GrpcWebClientBase, MethodDescriptor, MethodType } from "grpc-web";
 
 const server = new URLSearchParams(location.search).get("server");
