@@ -152,8 +152,8 @@ calibrate: ## Fit the constants of the models' calibration.go again, on ../share
 .PHONY: lint
 lint: $(BIN)/golangci-lint $(BIN)/buf ## Lint Go and the contract.
 	golangci-lint run --allow-parallel-runners ./...
-	cd e2e && golangci-lint run ./...
-	cd bench && golangci-lint run ./... && go mod tidy -diff
+	cd e2e && golangci-lint run --allow-parallel-runners ./...
+	cd bench && golangci-lint run --allow-parallel-runners ./... && go mod tidy -diff
 	buf lint
 	go mod tidy -diff
 
