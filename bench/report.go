@@ -47,7 +47,7 @@ func report(m *measurement) (string, error) {
 		"Ways": m.ways, "Rounds": rounds, "CountedFrom": facetest.CountedFrom,
 		"Originals": len(m.photos[original]), "Pooled": len(pooled),
 		"Turned": m.turnedPhotos(),
-		"CPU": cpuid.CPU.BrandName, "Cores": runtime.NumCPU(), "Go": runtime.Version(),
+		"CPU":    cpuid.CPU.BrandName, "Cores": runtime.NumCPU(), "Go": runtime.Version(),
 	})
 	return b.String(), err
 }

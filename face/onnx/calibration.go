@@ -5,6 +5,6 @@ package onnx
 // minimum is the lowest at which no network of the family shows more false faces than
 // MTCNN does at its own default (TestAccuracyOfDefaults).
 const (
-	yunetIntercept, yunetSlope, yunetMinConfidence = -0.667, 1.992, 0.87
-	scrfdIntercept, scrfdSlope, scrfdMinConfidence = 2.203, 3.243, 0.83
+	yunetIntercept, yunetSlope, yunetMinConfidence = -0.667, 1.992, 0.85
+	scrfdIntercept, scrfdSlope, scrfdMinConfidence = 2.203, 3.243, 0.82
 )
