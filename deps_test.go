@@ -29,6 +29,7 @@ var mayImport = map[string][]string{
 	"photo":      {},
 
 	"face/facetest":                       {"face"},
+	"internal/terminaltest":               {},
 	"gen/inference/v1":                    {},
 	"gen/inference/v1/inferencev1connect": {"gen/inference/v1"},
 }
