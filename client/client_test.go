@@ -254,7 +254,7 @@ func TestNobodyThere(t *testing.T) {
 	for url, want := range map[string]string{
 		secure.URL: "certificate",
 		strings.Replace(serverURL, "http:", "https:", 1): "HTTP response to HTTPS client",
-		empty.URL: "no Mien server",
+		empty.URL: "not a Mien server",
 	} {
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 		started := time.Now()

@@ -80,7 +80,7 @@ func Reason(err error) string {
 }
 
 // refused is an error that this package raises itself.
-func refused(code connect.Code, err error) *Error {
+func newLocalError(code connect.Code, err error) *Error {
 	return newError(connect.NewError(code, err))
 }
 
@@ -110,7 +110,7 @@ func newError(err error) *Error {
 
 // permanent tells that trying again will not help: the other end speaks, but not
 // as the URL says, or is not who it should be.
-func permanent(err error) bool {
+func isPermanent(err error) bool {
 	_, untrusted := errors.AsType[*tls.CertificateVerificationError](err)
 	_, noTLS := errors.AsType[tls.RecordHeaderError](err)
 	return untrusted || noTLS || errors.Is(err, http.ErrSchemeMismatch)

@@ -40,7 +40,7 @@ func (c *Client) PredictImage(ctx context.Context, img image.Image, opts *infere
 func pixels(img image.Image) (*inferencev1.Image, error) {
 	b := img.Bounds()
 	if b.Empty() {
-		return nil, refused(connect.CodeInvalidArgument, fmt.Errorf("an image of %d×%d pixels has none to look at", b.Dx(), b.Dy()))
+		return nil, newLocalError(connect.CodeInvalidArgument, fmt.Errorf("an image of %d×%d pixels has none to look at", b.Dx(), b.Dy()))
 	}
 	w, h := b.Dx(), b.Dy()
 	bare := func(format inferencev1.PixelFormat, data []byte) (*inferencev1.Image, error) {
@@ -71,7 +71,7 @@ func pixels(img image.Image) (*inferencev1.Image, error) {
 	if !small(3) {
 		var out bytes.Buffer
 		if err := jpeg.Encode(&out, img, &jpeg.Options{Quality: 95}); err != nil {
-			return nil, refused(connect.CodeInvalidArgument, err) // too wide or high for the format
+			return nil, newLocalError(connect.CodeInvalidArgument, err) // too wide or high for the format
 		}
 		return &inferencev1.Image{RawData: out.Bytes()}, nil
 	}
