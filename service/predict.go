@@ -8,8 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"image"
-	"image/jpeg"
-	"image/png"
 	"io"
 	"mime"
 	"mime/multipart"
@@ -155,7 +153,7 @@ func (p *prediction) run(r *http.Request) error {
 	var draw func(image.Image, []face.Face) error
 	if p.accept != jsonType {
 		draw = func(img image.Image, faces []face.Face) error {
-			return encode(&picture, annotate.Draw(img, faces), p.accept)
+			return annotate.Encode(&picture, annotate.Draw(img, faces), annotate.Format(strings.TrimPrefix(p.accept, "image/")))
 		}
 	}
 	res, err := p.service.infer(ctx, req, draw)
@@ -559,12 +557,4 @@ func accepted(headers []string) string {
 		}
 	}
 	return best
-}
-
-// encode writes a picture as that media type.
-func encode(w io.Writer, img image.Image, mediaType string) error {
-	if mediaType == "image/png" {
-		return (&png.Encoder{CompressionLevel: png.BestSpeed}).Encode(w, img)
-	}
-	return jpeg.Encode(w, img, &jpeg.Options{Quality: 90})
 }
