@@ -11,6 +11,7 @@ import (
 	"io"
 	"math"
 	"math/bits"
+	"slices"
 )
 
 // bmpFile is what the headers of a BMP say. The formats are those of Windows
@@ -141,36 +142,47 @@ func (f *bmpFile) readMasks(head []byte, size int64, rest []byte) ([]byte, error
 	if size == bmpOS2 && f.compression > bmpRLE4 {
 		return nil, bmpFeature("compression %d of OS/2", f.compression)
 	}
-	withMasks := f.compression == bmpBitFields || f.compression == bmpAlphaBitFields
+	uncompressed := f.compression == bmpNone
 	switch {
-	case f.compression == bmpNone && (f.bits == 1 || f.bits == 2 || f.bits == 4 || f.bits == 8 || f.bits == 24):
+	case uncompressed && slices.Contains([]int{1, 2, 4, 8, 24}, f.bits):
 	case f.compression == bmpRLE8 && f.bits == 8, f.compression == bmpRLE4 && f.bits == 4:
-	case f.compression == bmpNone && f.bits == 16:
+	case uncompressed && f.bits == 16:
 		f.masks = [4]uint32{0x7c00, 0x3e0, 0x1f}
-	case f.compression == bmpNone && f.bits == 32:
+	case uncompressed && f.bits == 32:
 		// The fourth byte is reserved, whatever programs write there.
 		f.masks = [4]uint32{0xff0000, 0xff00, 0xff}
-	case withMasks && (f.bits == 16 || f.bits == 32):
-		n := 3
-		if size >= bmpInfo3 || f.compression == bmpAlphaBitFields {
-			n = 4
-		}
-		masks := head[bmpInfo:]
-		if size < bmpInfo3 {
-			masks = append(bytes.Clone(head[bmpInfo:size]), rest[:min(16, len(rest))]...)
-			rest = rest[max(0, min(4*n-int(size-bmpInfo), len(rest))):]
-		}
-		if len(masks) < 4*n {
-			return nil, io.ErrUnexpectedEOF
-		}
-		for i := range n {
-			f.masks[i] = binary.LittleEndian.Uint32(masks[4*i:])
-		}
-		return rest, f.checkMasks()
+	case f.hasMasks() && (f.bits == 16 || f.bits == 32):
+		return f.readBitFields(head, size, rest)
 	default:
 		return nil, bmpFeature("compression %d of %d bits a pixel", f.compression, f.bits)
 	}
 	return rest, nil
+}
+
+// hasMasks reports whether the file has color masks of its own.
+func (f *bmpFile) hasMasks() bool {
+	return f.compression == bmpBitFields || f.compression == bmpAlphaBitFields
+}
+
+// readBitFields reads the color masks, from the header or from what follows it,
+// and returns what follows the masks.
+func (f *bmpFile) readBitFields(head []byte, size int64, rest []byte) ([]byte, error) {
+	n := 3
+	if size >= bmpInfo3 || f.compression == bmpAlphaBitFields {
+		n = 4
+	}
+	masks := head[bmpInfo:]
+	if size < bmpInfo3 {
+		masks = append(bytes.Clone(head[bmpInfo:size]), rest[:min(16, len(rest))]...)
+		rest = rest[max(0, min(4*n-int(size-bmpInfo), len(rest))):]
+	}
+	if len(masks) < 4*n {
+		return nil, io.ErrUnexpectedEOF
+	}
+	for i := range n {
+		f.masks[i] = binary.LittleEndian.Uint32(masks[4*i:])
+	}
+	return rest, f.checkMasks()
 }
 
 func (f *bmpFile) checkMasks() error {
@@ -313,12 +325,9 @@ func (f *bmpFile) decodeRuns(ctx context.Context, out *image.Paletted) error {
 	for step := 0; y < f.height; step++ {
 		if len(data) < 2 {
 			if x >= f.width {
-				y++
+				y++ // the end of the last line may be missing
 			}
-			if y == f.height {
-				return nil
-			}
-			return truncated(int64(y), int64(f.height))
+			return f.truncated(y)
 		}
 		if step%256 == 0 && ctx.Err() != nil {
 			return ctx.Err()
@@ -328,43 +337,63 @@ func (f *bmpFile) decodeRuns(ctx context.Context, out *image.Paletted) error {
 		line := out.Pix[f.line(y)*out.Stride:][:f.width]
 		switch {
 		case n > 0:
-			run := [2]byte{code, code}
-			if f.bits == 4 {
-				run = [2]byte{code >> 4, code & 0xf}
-			}
-			for i := 0; i < n && x < f.width; i++ {
-				line[x] = run[i%2]
-				x++
-			}
+			x = f.fillRun(line, x, n, code)
 		case code == endOfLine:
 			x, y = 0, y+1
 		case code == endOfPicture:
 			return nil
 		case code == delta:
 			if len(data) < 2 {
-				return truncated(int64(y), int64(f.height))
+				return f.truncated(y)
 			}
 			x, y = x+int(data[0]), y+int(data[1])
 			data = data[2:]
-		default: // that many indices as they are, in whole words
+		default: // literal indices: as many as code says, padded to whole words
 			n = int(code)
-			length := n
-			if f.bits == 4 {
-				length = (n + 1) / 2
-			}
+			length := (n*f.bits + 7) / 8
 			if len(data) < length {
-				return truncated(int64(y), int64(f.height))
+				return f.truncated(y)
 			}
-			for i := 0; i < n && x < f.width; i++ {
-				if f.bits == 8 {
-					line[x] = data[i]
-				} else {
-					line[x] = data[i/2] >> (4 - i%2*4) & 0xf
-				}
-				x++
-			}
+			x = f.copyIndices(line, x, data, n)
 			data = data[min((length+1)&^1, len(data)):]
 		}
 	}
 	return nil
+}
+
+// truncated returns the error for runs that end after y rows, or nil if these are
+// all.
+func (f *bmpFile) truncated(y int) error {
+	if y >= f.height {
+		return nil
+	}
+	return truncated(int64(y), int64(f.height))
+}
+
+// fillRun writes n pixels at x, with code's index or its two alternating ones, as
+// far as the line goes. It returns the x after them.
+func (f *bmpFile) fillRun(line []byte, x, n int, code byte) int {
+	run := [2]byte{code, code}
+	if f.bits == 4 {
+		run = [2]byte{code >> 4, code & 0xf}
+	}
+	for i := 0; i < n && x < len(line); i++ {
+		line[x] = run[i%2]
+		x++
+	}
+	return x
+}
+
+// copyIndices writes n indices at x, as far as the line goes, and returns the x
+// after them.
+func (f *bmpFile) copyIndices(line []byte, x int, data []byte, n int) int {
+	for i := 0; i < n && x < len(line); i++ {
+		if f.bits == 8 {
+			line[x] = data[i]
+		} else {
+			line[x] = data[i/2] >> (4 - i%2*4) & 0xf
+		}
+		x++
+	}
+	return x
 }
