@@ -136,27 +136,44 @@ func readBMP(data []byte) (*bmpFile, error) {
 // readMasks finds out how pixels are stored. Short headers may be followed by
 // masks; it returns what follows those.
 func (f *bmpFile) readMasks(head []byte, size int64, rest []byte) ([]byte, error) {
-	if name, ok := bmpCompressions[f.compression]; ok && size != bmpOS2 {
-		return nil, bmpFeature("compression %d (%s)", f.compression, name)
+	if err := f.checkCompression(size); err != nil {
+		return nil, err
 	}
-	if size == bmpOS2 && f.compression > bmpRLE4 {
-		return nil, bmpFeature("compression %d of OS/2", f.compression)
-	}
-	uncompressed := f.compression == bmpNone
 	switch {
-	case uncompressed && slices.Contains([]int{1, 2, 4, 8, 24}, f.bits):
-	case f.compression == bmpRLE8 && f.bits == 8, f.compression == bmpRLE4 && f.bits == 4:
-	case uncompressed && f.bits == 16:
+	case f.hasMasks():
+		return f.readBitFields(head, size, rest)
+	case f.bits == 16:
 		f.masks = [4]uint32{0x7c00, 0x3e0, 0x1f}
-	case uncompressed && f.bits == 32:
+	case f.bits == 32:
 		// The fourth byte is reserved, whatever programs write there.
 		f.masks = [4]uint32{0xff0000, 0xff00, 0xff}
-	case f.hasMasks() && (f.bits == 16 || f.bits == 32):
-		return f.readBitFields(head, size, rest)
-	default:
-		return nil, bmpFeature("compression %d of %d bits a pixel", f.compression, f.bits)
 	}
 	return rest, nil
+}
+
+// checkCompression returns an error unless pixels of that compression and that
+// many bits are read. size is that of the header, which says which program's
+// numbers the compressions are.
+func (f *bmpFile) checkCompression(size int64) error {
+	if name, ok := bmpCompressions[f.compression]; ok && size != bmpOS2 {
+		return bmpFeature("compression %d (%s)", f.compression, name)
+	}
+	if size == bmpOS2 && f.compression > bmpRLE4 {
+		return bmpFeature("compression %d of OS/2", f.compression)
+	}
+	if !slices.Contains(bmpBits[f.compression], f.bits) {
+		return bmpFeature("compression %d of %d bits a pixel", f.compression, f.bits)
+	}
+	return nil
+}
+
+// bmpBits is how many bits a pixel may have with each compression.
+var bmpBits = map[uint32][]int{
+	bmpNone:           {1, 2, 4, 8, 16, 24, 32},
+	bmpRLE8:           {8},
+	bmpRLE4:           {4},
+	bmpBitFields:      {16, 32},
+	bmpAlphaBitFields: {16, 32},
 }
 
 // hasMasks reports whether the file has color masks of its own.
