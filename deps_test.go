@@ -15,19 +15,21 @@ const module = "github.com/mienproject/mien/"
 // of it that it may import. A package that is missing here has to be added,
 // which is a moment to think.
 var mayImport = map[string][]string{
-	"cmd/server": {"face", "face/onnx", "face/pigo", "gen/inference/v1", "gen/inference/v1/inferencev1connect", "modelstore", "service", "web"},
+	"cmd/server": {"face", "face/onnx", "face/pigo", "gen/inference/v1", "gen/inference/v1/inferencev1connect", "modelstore", "reason", "service", "web"},
 	"cmd/client": {"annotate", "client", "face", "gen/inference/v1", "photo"},
-	"client":     {"gen/inference/v1", "gen/inference/v1/inferencev1connect"},
-	"service":    {"annotate", "face", "photo", "gen/inference/v1", "gen/inference/v1/inferencev1connect"},
+	"client":     {"gen/inference/v1", "gen/inference/v1/inferencev1connect", "reason"},
+	"service":    {"annotate", "face", "photo", "reason", "gen/inference/v1", "gen/inference/v1/inferencev1connect"},
 	"face/onnx":  {"face", "face/pigo"},
 	"face/pigo":  {"face"},
 	"annotate":   {"face"},
 	"modelstore": {},
+	"reason":     {},
 	"web":        {},
 	"face":       {},
 	"photo":      {},
 
 	"face/facetest":                       {"face"},
+	"internal/terminaltest":               {},
 	"gen/inference/v1":                    {},
 	"gen/inference/v1/inferencev1connect": {"gen/inference/v1"},
 }

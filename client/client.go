@@ -278,42 +278,49 @@ func (c *Client) WaitReady(ctx context.Context) error {
 		ctx, cancel = context.WithTimeout(ctx, DefaultReadyTimeout)
 		defer cancel()
 	}
-	last := errors.New("there was no time to ask it")
-	for attempt := 0; ; attempt++ {
-		answer, err := c.checkHealth(ctx)
-		switch {
-		case err == nil && answer == serving:
-			return nil
-		case err == nil:
-			last = errors.New("it says that it is starting or stopping")
-		case ctx.Err() == nil:
-			e := newError(err)
-			if e.Code == connect.CodeUnimplemented {
-				return refused(e.Code, fmt.Errorf("what answers there is no Mien server: %w", e.cause))
+	last := errors.New("there was no time for a health check")
+	interrupted, err := retry(ctx,
+		func() error {
+			err := c.checkHealth(ctx)
+			if err != nil && ctx.Err() == nil {
+				last = err
 			}
-			if e.Code == connect.CodeUnauthenticated || e.Code == connect.CodePermissionDenied || permanent(e) {
-				return e
-			}
-			last = errors.New(e.Message)
-		}
-		if wait(ctx, backoff(attempt)) == nil {
-			continue
-		}
-		if errors.Is(ctx.Err(), context.Canceled) {
-			return refused(connect.CodeCanceled, fmt.Errorf("the server was not ready when the wait was ended: %w: %w", last, ctx.Err()))
-		}
-		return refused(connect.CodeUnavailable, fmt.Errorf("the server did not become ready: %w", last))
+			return err
+		},
+		func(attempt int, err error) (time.Duration, bool) {
+			_, final := errors.AsType[*Error](err)
+			return backoff(attempt), !final
+		})
+	switch {
+	case !interrupted:
+		return err
+	case errors.Is(ctx.Err(), context.Canceled):
+		return newLocalError(connect.CodeCanceled, fmt.Errorf("the server was not ready when the wait was canceled: %w: %w", last, ctx.Err()))
+	default:
+		return newLocalError(connect.CodeUnavailable, fmt.Errorf("the server did not become ready: %w", last))
 	}
 }
 
-// checkHealth bounds each question, so that a server that takes connections and
-// does not answer is asked again.
-func (c *Client) checkHealth(ctx context.Context) (int32, error) {
-	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+// checkHealth returns nil if the server is ready. An *Error is final: waiting
+// will not change it. The timeout is for servers that accept connections and do
+// not answer.
+func (c *Client) checkHealth(ctx context.Context) error {
+	checkCtx, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
-	res, err := c.health.CallUnary(ctx, connect.NewRequest(&wrapperspb.StringValue{Value: inferencev1connect.InferenceName}))
+	res, err := c.health.CallUnary(checkCtx, connect.NewRequest(&wrapperspb.StringValue{Value: inferencev1connect.InferenceName}))
 	if err != nil {
-		return 0, err
+		failure := newError(err)
+		switch {
+		case ctx.Err() != nil:
+		case failure.Code == connect.CodeUnimplemented:
+			return newLocalError(failure.Code, fmt.Errorf("the server at this address is not a Mien server: %w", failure.cause))
+		case failure.Code == connect.CodeUnauthenticated, failure.Code == connect.CodePermissionDenied, isPermanent(failure):
+			return failure
+		}
+		return errors.New(failure.Message)
 	}
-	return res.Msg.GetValue(), nil
+	if res.Msg.GetValue() != serving {
+		return errors.New("the server is starting or stopping")
+	}
+	return nil
 }

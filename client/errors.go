@@ -8,26 +8,28 @@ import (
 
 	"connectrpc.com/connect"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
+
+	"github.com/mienproject/mien/reason"
 )
 
-// What Error.Reason may be. docs/api.md tells when each one comes, and what to do
-// about it. Later servers may have more.
+// The values of Error.Reason. docs/api.md explains when the server gives each of
+// them, and what the client can do about it. Later servers may have more.
 const (
-	ReasonEmptyImage        = "EMPTY_IMAGE"
-	ReasonUnsupportedFormat = "UNSUPPORTED_FORMAT"
-	ReasonCorruptImage      = "CORRUPT_IMAGE"
-	ReasonInvalidOptions    = "INVALID_OPTIONS"
-	ReasonInvalidPixels     = "INVALID_PIXELS"
-	ReasonInvalidBody       = "INVALID_BODY"
-	ReasonTooManyPixels     = "TOO_MANY_PIXELS"
-	ReasonTooManyBytes      = "TOO_MANY_BYTES"
-	ReasonTooManyImages     = "TOO_MANY_IMAGES"
-	ReasonUnknownModel      = "UNKNOWN_MODEL"
-	ReasonOverloaded        = "OVERLOADED"
-	ReasonDraining          = "DRAINING"
-	ReasonDeadline          = "DEADLINE"
-	ReasonCanceled          = "CANCELED"
-	ReasonInternal          = "INTERNAL"
+	ReasonEmptyImage        = reason.EmptyImage
+	ReasonUnsupportedFormat = reason.UnsupportedFormat
+	ReasonCorruptImage      = reason.CorruptImage
+	ReasonInvalidOptions    = reason.InvalidOptions
+	ReasonInvalidPixels     = reason.InvalidPixels
+	ReasonInvalidBody       = reason.InvalidBody
+	ReasonTooManyPixels     = reason.TooManyPixels
+	ReasonTooManyBytes      = reason.TooManyBytes
+	ReasonTooManyImages     = reason.TooManyImages
+	ReasonUnknownModel      = reason.UnknownModel
+	ReasonOverloaded        = reason.Overloaded
+	ReasonDraining          = reason.Draining
+	ReasonDeadline          = reason.Deadline
+	ReasonCanceled          = reason.Canceled
+	ReasonInternal          = reason.Internal
 )
 
 // Error is why a call failed. errors.AsType[*Error] finds it; errors.Is finds
@@ -78,7 +80,7 @@ func Reason(err error) string {
 }
 
 // refused is an error that this package raises itself.
-func refused(code connect.Code, err error) *Error {
+func newLocalError(code connect.Code, err error) *Error {
 	return newError(connect.NewError(code, err))
 }
 
@@ -108,7 +110,7 @@ func newError(err error) *Error {
 
 // permanent tells that trying again will not help: the other end speaks, but not
 // as the URL says, or is not who it should be.
-func permanent(err error) bool {
+func isPermanent(err error) bool {
 	_, untrusted := errors.AsType[*tls.CertificateVerificationError](err)
 	_, noTLS := errors.AsType[tls.RecordHeaderError](err)
 	return untrusted || noTLS || errors.Is(err, http.ErrSchemeMismatch)

@@ -66,7 +66,7 @@ func TestNegativeCoordinates(t *testing.T) {
 
 func assertPixels(t *testing.T, img image.Image, format inferencev1.PixelFormat) {
 	t.Helper()
-	req, err := pixels(img)
+	req, err := newRequest(img)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -99,7 +99,7 @@ func assertPixels(t *testing.T, img image.Image, format inferencev1.PixelFormat)
 // TestLargeImage: what would be over the server's limit as bare pixels goes as a
 // JPEG.
 func TestLargeImage(t *testing.T) {
-	req, err := pixels(image.NewGray(image.Rect(0, 0, 4097, 4096)))
+	req, err := newRequest(image.NewGray(image.Rect(0, 0, 4097, 4096)))
 	if err != nil || req.GetPixelFormat() != inferencev1.PixelFormat_PIXEL_FORMAT_ENCODED || len(req.GetRawData()) > 1<<20 {
 		t.Fatalf("%v, %v, %d bytes", err, req.GetPixelFormat(), len(req.GetRawData()))
 	}

@@ -36,19 +36,14 @@ func (c *Client) PredictStream(ctx context.Context, images iter.Seq[*inferencev1
 		next, stop := iter.Pull(images)
 		defer stop()
 		s := stream{client: c, next: next, yield: yield}
-		for attempt := 0; ; attempt++ {
-			before := s.answered
-			err := s.run(ctx)
-			if err == nil {
-				return
-			}
-			if s.answered > before {
-				attempt = 0
-			}
-			if err := c.again(ctx, attempt, err); err != nil {
-				yield(nil, err)
-				return
-			}
+		before := int32(0)
+		err := c.withRetries(ctx, func() error { return s.run(ctx) }, func() bool {
+			progressed := s.answered > before
+			before = s.answered
+			return progressed
+		})
+		if err != nil {
+			yield(nil, err)
 		}
 	}
 }

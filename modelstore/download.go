@@ -42,9 +42,9 @@ func (s *Store) download(ctx context.Context, f File, source *url.URL, path stri
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrCache, err)
 	}
-	t := &transfer{store: s, client: s.client(), file: f, source: source, out: out, bar: newBar(s.Progress, f)}
+	t := &transfer{store: s, client: s.client(), file: f, source: source, out: out, progress: newProgress(s.Progress, f)}
 	err = t.run(ctx)
-	t.bar.finish(err == nil)
+	t.progress.clear()
 	rest, seekErr := out.Seek(0, io.SeekEnd)
 	if closeErr := out.Close(); err == nil && closeErr != nil {
 		err = fmt.Errorf("%w: %w", ErrCache, closeErr)
@@ -75,8 +75,8 @@ type transfer struct {
 	redirected string
 	// out has the bytes that have arrived, from earlier processes too. Its
 	// offset is at its end.
-	out *os.File
-	bar *bar
+	out      *os.File
+	progress *progress
 }
 
 // run leaves the file, verified and on disk, in out.
@@ -92,7 +92,7 @@ func (t *transfer) run(ctx context.Context) error {
 			return fmt.Errorf("%w (tried %d times)", err, tries)
 		}
 		wait := max(pause, again.after)
-		t.bar.clear()
+		t.progress.clear()
 		t.store.logger().Warn("fetching a model file failed and is tried again",
 			"from", redacted(t.source), "error", err, "in", wait.String())
 		select {
@@ -181,9 +181,9 @@ func (t *transfer) receive(ctx context.Context, have int64) (kept int64, err err
 			return 0, err
 		}
 	}
-	t.bar.start(have)
+	t.progress.start(have)
 
-	body := &meter{r: res.Body, received: &received, bar: t.bar}
+	body := &meter{r: res.Body, received: &received, progress: t.progress}
 	n, err := io.CopyN(t.out, body, t.file.Size-have)
 	switch {
 	case err == nil:
@@ -335,14 +335,14 @@ func (s *Store) client() *http.Client {
 type meter struct {
 	r        io.Reader
 	received *atomic.Int64
-	bar      *bar
+	progress *progress
 	err      error
 }
 
 func (m *meter) Read(p []byte) (int, error) {
 	n, err := m.r.Read(p)
 	m.received.Add(int64(n))
-	m.bar.add(int64(n))
+	m.progress.add(n)
 	m.err = err
 	return n, err
 }

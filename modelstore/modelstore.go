@@ -24,7 +24,6 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"time"
 
@@ -44,6 +43,23 @@ var (
 	// ErrCache means that the folder of the models cannot be read or written.
 	ErrCache = errors.New("cannot be kept in the cache")
 )
+
+// FetchError says why a model could not be fetched. It wraps one of this
+// package's errors, or the context's own. It names no flag or variable: only the
+// program knows where Dir and Mirror come from.
+type FetchError struct {
+	// Model is the one that was asked for. Its files are those that a mirror has to
+	// serve.
+	Model Model
+	// Err is the cause. It names the URL or the path.
+	Err error
+}
+
+// Error implements error.
+func (e *FetchError) Error() string { return fmt.Sprintf("model %q: %v", e.Model.Name, e.Err) }
+
+// Unwrap returns the cause.
+func (e *FetchError) Unwrap() error { return e.Err }
 
 // errDamaged is a file of the cache that is not what it should be.
 var errDamaged = errors.New("damaged")
@@ -96,8 +112,7 @@ type Store struct {
 // It is safe for concurrent use, by several processes too: one of them fetches,
 // the others wait for it.
 //
-// The error names the cause and what to do about it. It wraps one of this
-// package's, or is ctx's when ctx ended first.
+// The error is ErrUnknownModel, or a *FetchError that names the cause.
 func (s *Store) Fetch(ctx context.Context, name string) (path string, err error) {
 	m, err := s.find(name)
 	if err != nil {
@@ -105,7 +120,7 @@ func (s *Store) Fetch(ctx context.Context, name string) (path string, err error)
 	}
 	path, err = s.fetch(ctx, m)
 	if err != nil {
-		return "", s.explain(m, err)
+		return "", &FetchError{Model: m, Err: err}
 	}
 	return path, nil
 }
@@ -122,8 +137,7 @@ func (s *Store) find(name string) (Model, error) {
 		}
 		names[i] = m.Name
 	}
-	return Model{}, fmt.Errorf("%w %q: those that can be fetched are %s; any other is given as --model name=PATH",
-		ErrUnknownModel, name, strings.Join(names, ", "))
+	return Model{}, fmt.Errorf("%w %q: those that can be fetched are %s", ErrUnknownModel, name, strings.Join(names, ", "))
 }
 
 func (s *Store) fetch(ctx context.Context, m Model) (string, error) {
@@ -280,7 +294,7 @@ func (s *Store) source(m Model, f File) (*url.URL, error) {
 	}
 	u, err := parseMirror(s.Mirror)
 	if err != nil {
-		return nil, fmt.Errorf("%w: MIEN_MODEL_MIRROR %w", ErrUnavailable, err)
+		return nil, fmt.Errorf("%w: the mirror %w", ErrUnavailable, err)
 	}
 	return u.JoinPath(m.Name, f.Name), nil
 }
@@ -316,50 +330,6 @@ func redacted(u *url.URL) string {
 		seen.RawQuery = secret
 	}
 	return seen.String()
-}
-
-// explain adds to err what somebody who starts a server can do about it.
-func (s *Store) explain(m Model, err error) error {
-	byHand := fmt.Sprintf("give --model %s=PATH", m.Name)
-	if len(m.Files) > 1 {
-		byHand += " with the folder of its files"
-	}
-	files, urls := make([]string, len(m.Files)), make([]string, len(m.Files))
-	for i, f := range m.Files {
-		files[i], urls[i] = m.Name+"/"+f.Name, f.URL
-	}
-	var remedy string
-	switch {
-	case errors.Is(err, ErrCache) && s.Dir == "":
-		remedy = fmt.Sprintf("make room or set %s to a folder that can be written, or %s", cacheVariable(), byHand)
-	case errors.Is(err, ErrCache):
-		remedy = fmt.Sprintf("make %s a folder that can be written and has room, or %s", s.Dir, byHand)
-	case (errors.Is(err, ErrUnavailable) || errors.Is(err, ErrMismatch)) && s.Mirror != "":
-		remedy = fmt.Sprintf("the mirror (MIEN_MODEL_MIRROR) has to serve as %s what the publisher has at %s; or %s",
-			strings.Join(files, ", "), strings.Join(urls, ", "), byHand)
-	case errors.Is(err, ErrUnavailable), errors.Is(err, ErrMismatch):
-		what := "it"
-		if len(urls) > 1 {
-			what = strings.Join(urls, ", ")
-		}
-		remedy = fmt.Sprintf("set MIEN_MODEL_MIRROR to the URL of a server that has %s, or get %s by other means and %s",
-			strings.Join(files, ", "), what, byHand)
-	default:
-		return fmt.Errorf("model %q: %w", m.Name, err)
-	}
-	return fmt.Errorf("model %q: %w; %s", m.Name, err, remedy)
-}
-
-// cacheVariable is the environment variable that os.UserCacheDir goes by.
-func cacheVariable() string {
-	switch runtime.GOOS {
-	case "windows":
-		return "LocalAppData"
-	case "darwin", "ios":
-		return "HOME"
-	default:
-		return "XDG_CACHE_HOME"
-	}
 }
 
 func (s *Store) logger() *slog.Logger {

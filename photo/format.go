@@ -8,6 +8,7 @@ import (
 	"image"
 	"image/color"
 	"image/draw"
+	"slices"
 )
 
 const formatNames = "JPEG, PNG, GIF, WebP, BMP or TIFF"
@@ -206,18 +207,18 @@ func isTGA(data []byte) bool {
 	if len(data) < header {
 		return false
 	}
-	colorMap, kind, bits := data[1], data[2], data[16]
-	size := binary.LittleEndian.Uint16(data[12:]) > 0 && binary.LittleEndian.Uint16(data[14:]) > 0
+	colorMap, kind, mapBits, bits := data[1], data[2], data[7], data[16]
 	const reserved = 0xc0
-	if !size || data[17]&reserved != 0 {
+	if binary.LittleEndian.Uint16(data[12:]) == 0 || binary.LittleEndian.Uint16(data[14:]) == 0 || data[17]&reserved != 0 {
 		return false
 	}
+	colorBits := []byte{15, 16, 24, 32}
 	noMap := colorMap == 0 && string(data[3:8]) == "\x00\x00\x00\x00\x00"
 	switch kind {
 	case 1, 9: // indices
-		return colorMap == 1 && bits == 8 && (data[7] == 15 || data[7] == 16 || data[7] == 24 || data[7] == 32)
+		return colorMap == 1 && bits == 8 && slices.Contains(colorBits, mapBits)
 	case 2, 10: // colors
-		return noMap && (bits == 15 || bits == 16 || bits == 24 || bits == 32)
+		return noMap && slices.Contains(colorBits, bits)
 	case 3, 11: // gray
 		return noMap && bits == 8
 	}

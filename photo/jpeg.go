@@ -130,21 +130,30 @@ func readJPEG(data []byte) (*jpegFile, error) {
 			}
 		case jpegSOS:
 			f.scans++
-		case jpegAPP0:
-			if len(segment) >= 5 {
-				f.jfif = string(segment[:5]) == "JFIF\x00"
-			}
-		case jpegAPP1:
-			if f.exif == nil && bytes.HasPrefix(segment, exifPrefix) {
-				f.exif = trimEXIF(segment)
-			}
-		case jpegAPP14:
-			if len(segment) >= 12 && string(segment[:5]) == "Adobe" {
-				f.adobe, f.adobeTransform = true, segment[11]
-			}
+		default:
+			f.application(marker, segment)
 		}
 	}
 	return f, nil
+}
+
+// application reads the application segments that matter, by their markers: JFIF,
+// EXIF and Adobe's.
+func (f *jpegFile) application(marker byte, segment []byte) {
+	switch marker {
+	case jpegAPP0:
+		if len(segment) >= 5 {
+			f.jfif = string(segment[:5]) == "JFIF\x00"
+		}
+	case jpegAPP1:
+		if f.exif == nil && bytes.HasPrefix(segment, exifPrefix) {
+			f.exif = trimEXIF(segment)
+		}
+	case jpegAPP14:
+		if len(segment) >= 12 && string(segment[:5]) == "Adobe" {
+			f.adobe, f.adobeTransform = true, segment[11]
+		}
+	}
 }
 
 // read returns f if there was a frame header, and err if there was none.
@@ -174,23 +183,36 @@ func (f *jpegFile) frame(p []byte) error {
 	f.height = int(binary.BigEndian.Uint16(p[1:]))
 	f.width = int(binary.BigEndian.Uint16(p[3:]))
 	for p = p[fixed:]; len(p) > 0; p = p[3:] {
-		c := jpegComponent{id: p[0], h: int(p[1] >> 4), v: int(p[1] & 15), quant: p[2]}
-		for _, other := range f.components {
-			if other.id == c.id {
-				return jpeg.FormatError("repeated component identifier")
-			}
+		if err := f.addComponent(p); err != nil {
+			return err
 		}
-		switch {
-		case c.quant > 3:
-			return jpeg.FormatError("bad Tq value")
-		case c.h < 1 || c.h > 4 || c.v < 1 || c.v > 4:
-			return jpeg.FormatError(fmt.Sprintf("sampling factors of %d×%d, where 1 to 4 are allowed", c.h, c.v))
-		}
-		f.h, f.v = max(f.h, c.h), max(f.v, c.v)
-		f.components = append(f.components, c)
 	}
+	return f.countBlocks()
+}
+
+// addComponent reads the first component of p.
+func (f *jpegFile) addComponent(p []byte) error {
+	c := jpegComponent{id: p[0], h: int(p[1] >> 4), v: int(p[1] & 15), quant: p[2]}
+	for _, other := range f.components {
+		if other.id == c.id {
+			return jpeg.FormatError("repeated component identifier")
+		}
+	}
+	switch {
+	case c.quant > 3:
+		return jpeg.FormatError("bad Tq value")
+	case c.h < 1 || c.h > 4 || c.v < 1 || c.v > 4:
+		return jpeg.FormatError(fmt.Sprintf("sampling factors of %d×%d, where 1 to 4 are allowed", c.h, c.v))
+	}
+	f.h, f.v = max(f.h, c.h), max(f.v, c.v)
+	f.components = append(f.components, c)
+	return nil
+}
+
+// countBlocks computes how many units and blocks the picture has.
+func (f *jpegFile) countBlocks() error {
 	if len(f.components) == 1 {
-		// A lone component is never subsampled.
+		// A single component is never subsampled.
 		f.h, f.v, f.components[0].h, f.components[0].v = 1, 1, 1, 1
 	}
 	f.across = (f.width + 8*f.h - 1) / (8 * f.h)

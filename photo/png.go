@@ -34,6 +34,9 @@ type pngFile struct {
 	total       int64 // bytes of all rows, their filters included
 	exif        []byte
 	transparent bool // there is a tRNS
+
+	depth, colorType byte // of IHDR
+	hasPalette       bool
 }
 
 // readPNG finds the chunks that matter.
@@ -47,44 +50,49 @@ func readPNG(data []byte) (*pngFile, error) {
 	case name == "CgBI":
 		return nil, fmt.Errorf("%w: a PNG feature that is not read: Apple's CgBI, which iOS apps contain", ErrUnsupportedFormat)
 	case name != "IHDR" || binary.BigEndian.Uint32(ihdr) != 13:
-		return nil, errors.New("there is no IHDR at its beginning")
+		return nil, errors.New("the file does not begin with an IHDR chunk")
 	}
-	depth, colorType := ihdr[16], ihdr[17]
-	f := &pngFile{front: bytes.Clone(data[:header])}
-	hasPalette := false
+	f := &pngFile{front: bytes.Clone(data[:header]), depth: ihdr[16], colorType: ihdr[17]}
 	for rest := data[header:]; len(rest) >= 8; {
 		size, name := int64(binary.BigEndian.Uint32(rest)), string(rest[4:8])
 		if name == "IDAT" && f.pixels == nil {
 			f.pixels = rest
 		}
-		if size > int64(len(rest)-pngChunk) {
+		if size > int64(len(rest)-pngChunk) || name == "IEND" {
 			break
 		}
 		chunk := rest[4 : 8+size]
-		payload, intact := chunk[4:], crc32.ChecksumIEEE(chunk) == binary.BigEndian.Uint32(rest[8+size:])
-		rest = rest[pngChunk+size:]
-		switch {
-		case name == "IEND":
-			rest = nil
-		case name == "PLTE" && colorType == pngPaletted && f.pixels == nil && !hasPalette:
-			if !intact {
-				return nil, errors.New("the palette's checksum is wrong")
-			}
-			hasPalette = true
-			f.addChunk(name, payload[:min(len(payload), 3<<depth)])
-		// As in libpng, an optional chunk is left out where it is broken.
-		case name == "tRNS" && intact && f.pixels == nil && !f.transparent:
-			if f.transparent = transparencyFits(colorType, len(payload), hasPalette); f.transparent {
-				f.addChunk(name, payload)
-			}
-		case name == "eXIf" && intact && f.exif == nil:
-			f.exif = trimEXIF(payload)
+		intact := crc32.ChecksumIEEE(chunk) == binary.BigEndian.Uint32(rest[8+size:])
+		if err := f.readChunk(name, chunk[4:], intact); err != nil {
+			return nil, err
 		}
+		rest = rest[pngChunk+size:]
 	}
-	if colorType == pngPaletted && !hasPalette {
-		return nil, errors.New("there is no palette in front of the pixels")
+	if f.colorType == pngPaletted && !f.hasPalette {
+		return nil, errors.New("the palette is missing before the pixels")
 	}
 	return f, nil
+}
+
+// readChunk takes what is needed of a chunk. Like libpng, it leaves out an
+// optional chunk that is broken.
+func (f *pngFile) readChunk(name string, payload []byte, intact bool) error {
+	beforePixels := f.pixels == nil
+	switch {
+	case name == "PLTE" && f.colorType == pngPaletted && beforePixels && !f.hasPalette:
+		if !intact {
+			return errors.New("the palette's checksum is wrong")
+		}
+		f.hasPalette = true
+		f.addChunk(name, payload[:min(len(payload), 3<<f.depth)])
+	case name == "tRNS" && intact && beforePixels && !f.transparent:
+		if f.transparent = transparencyFits(f.colorType, len(payload), f.hasPalette); f.transparent {
+			f.addChunk(name, payload)
+		}
+	case name == "eXIf" && intact && f.exif == nil:
+		f.exif = trimEXIF(payload)
+	}
+	return nil
 }
 
 func transparencyFits(colorType byte, size int, hasPalette bool) bool {

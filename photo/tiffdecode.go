@@ -109,19 +109,14 @@ func (d *tiffDecoder) samplesOf(i int) ([]byte, error) {
 	if d.compression == tiffNone {
 		return data, nil // estimate has seen that it is all there
 	}
-	most := want
-	switch d.compression {
-	case tiffLZW:
-		most = min(want, int64(len(data))*4096*8/12)
-	case tiffDeflate, tiffDeflateOld:
-		most = min(want, int64(len(data))*deflateRatio)
-	case tiffPackBits:
-		most = min(want, int64(len(data))*64)
+	possible := want
+	if ratio, ok := tiffRatios[d.compression]; ok {
+		possible = min(want, int64(len(data))*ratio)
 	}
-	if int64(cap(d.buf)) < most {
-		d.buf = make([]byte, most)
+	if int64(cap(d.buf)) < possible {
+		d.buf = make([]byte, possible)
 	}
-	n, err := d.decompress(d.buf[:most], data, d.rows(i))
+	n, err := d.decompress(d.buf[:possible], data, d.rows(i))
 	if int64(n) == want {
 		return d.buf[:want], nil
 	}
@@ -252,21 +247,7 @@ func (d *tiffDecoder) place(i int, data []byte) error {
 // copySamples copies one sample of each pixel in row, the s-th of samples, to
 // where sample belongs in out.
 func (d *tiffDecoder) copySamples(out, row []byte, samples, s, sample int) {
-	first, last := sample, sample // channels of out
-	switch {
-	case d.alpha > 0 && sample == d.alpha:
-		first, last = 3, 3
-	case d.photometric == tiffWhiteIsZero || d.photometric == tiffBlackIsZero:
-		if sample > 0 {
-			return
-		}
-		if d.alpha > 0 {
-			last = 2 // gray is red, green and blue
-		}
-	case d.photometric == tiffPalette && sample > 0, d.photometric == tiffCMYK && sample > 3,
-		d.photometric != tiffCMYK && sample > 2:
-		return // an extra sample
-	}
+	first, last := d.channels(sample)
 	// In pix the high byte comes first.
 	in, high, low := 1, 0, 0
 	if d.bits == 16 {
@@ -288,6 +269,22 @@ func (d *tiffDecoder) copySamples(out, row []byte, samples, s, sample int) {
 			}
 		}
 	}
+}
+
+// channels returns the first and the last channel of the image that have the
+// values of a sample. The last is below the first for an extra sample, which the
+// image does not have.
+func (d *tiffDecoder) channels(sample int) (first, last int) {
+	colors := tiffColors[d.photometric].colors
+	switch {
+	case d.alpha > 0 && sample == d.alpha:
+		return 3, 3
+	case sample >= colors:
+		return 0, -1
+	case colors == 1 && d.alpha > 0:
+		return 0, 2 // gray is red, green and blue
+	}
+	return sample, sample
 }
 
 // undoPrediction adds to each sample that of the pixel before (TIFF 6.0, section
@@ -438,43 +435,58 @@ func (d *tiffDecoder) samplesOfJPEG(i int) ([]byte, error) {
 	}
 	b := img.Bounds()
 	for y := range min(rows, b.Dy()) {
-		row := out[y*rowBytes:][:b.Dx()*channels]
-		switch m := img.(type) {
-		case *image.Gray:
-			if channels != 1 {
-				return nil, fmt.Errorf("a gray JPEG for %d samples", channels)
-			}
-			copy(row, m.Pix[y*m.Stride:])
-		case *image.YCbCr:
-			if channels != 3 {
-				return nil, fmt.Errorf("a JPEG of 3 samples for %d", channels)
-			}
-			for x := range b.Dx() {
-				c := m.COffset(x, y)
-				r, g, b := m.Y[m.YOffset(x, y)], m.Cb[c], m.Cr[c]
-				if d.photometric == tiffYCbCr {
-					r, g, b = color.YCbCrToRGB(r, g, b)
-				}
-				row[3*x], row[3*x+1], row[3*x+2] = r, g, b
-			}
-		case *image.RGBA:
-			if channels != 3 {
-				return nil, fmt.Errorf("a JPEG of 3 samples for %d", channels)
-			}
-			for x := range b.Dx() {
-				copy(row[3*x:3*x+3], m.Pix[y*m.Stride+4*x:])
-			}
-		case *image.CMYK:
-			if channels != 4 {
-				return nil, fmt.Errorf("a JPEG of 4 samples for %d", channels)
-			}
-			// The decoder takes them as inverted, as Adobe's are.
-			for x, v := range m.Pix[y*m.Stride:][:4*b.Dx()] {
-				row[x] = ^v
-			}
-		default:
-			return nil, fmt.Errorf("a JPEG of %T", img)
+		if err := d.copyRow(out[y*rowBytes:][:b.Dx()*channels], img, y, channels); err != nil {
+			return nil, err
 		}
 	}
 	return out, nil
+}
+
+// copyRow writes row y of a block's JPEG as samples, of which a pixel has as many
+// as there are channels.
+func (d *tiffDecoder) copyRow(row []byte, img image.Image, y, channels int) error {
+	width := img.Bounds().Dx()
+	switch m := img.(type) {
+	case *image.Gray:
+		if channels != 1 {
+			return fmt.Errorf("a gray JPEG for %d samples", channels)
+		}
+		copy(row, m.Pix[y*m.Stride:])
+	case *image.YCbCr:
+		if channels != 3 {
+			return fmt.Errorf("a JPEG of 3 samples for %d", channels)
+		}
+		d.copyYCbCr(row, m, y)
+	case *image.RGBA:
+		if channels != 3 {
+			return fmt.Errorf("a JPEG of 3 samples for %d", channels)
+		}
+		for x := range width {
+			copy(row[3*x:3*x+3], m.Pix[y*m.Stride+4*x:])
+		}
+	case *image.CMYK:
+		if channels != 4 {
+			return fmt.Errorf("a JPEG of 4 samples for %d", channels)
+		}
+		// The decoder takes them as inverted, as Adobe's are.
+		for x, v := range m.Pix[y*m.Stride:][:4*width] {
+			row[x] = ^v
+		}
+	default:
+		return fmt.Errorf("a JPEG of %T", img)
+	}
+	return nil
+}
+
+// copyYCbCr writes row y of m, as RGB if the TIFF says that it is Y'CbCr. Otherwise
+// the samples are what the TIFF says, such as RGB without a conversion.
+func (d *tiffDecoder) copyYCbCr(row []byte, m *image.YCbCr, y int) {
+	for x := range m.Rect.Dx() {
+		c := m.COffset(x, y)
+		r, g, b := m.Y[m.YOffset(x, y)], m.Cb[c], m.Cr[c]
+		if d.photometric == tiffYCbCr {
+			r, g, b = color.YCbCrToRGB(r, g, b)
+		}
+		row[3*x], row[3*x+1], row[3*x+2] = r, g, b
+	}
 }

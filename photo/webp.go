@@ -55,27 +55,46 @@ func (f *webpFile) read(chunks []byte) {
 		payload := chunks[:size]
 		chunks = chunks[min(size+size&1, int64(len(chunks))):]
 
-		picture := f.lossy != nil || f.lossless != nil
-		switch {
-		case name == "VP8X" && size >= vp8xSize && f.canvas == image.Point{}:
+		f.readChunk(name, payload)
+	}
+	if len(chunks) > 0 {
+		f.cut = truncated(0, 1)
+	}
+}
+
+// readChunk takes what is needed of a chunk. The first picture counts.
+func (f *webpFile) readChunk(name string, payload []byte) {
+	switch name {
+	case "VP8X":
+		if len(payload) >= vp8xSize && f.canvas == (image.Point{}) {
 			f.canvas = image.Pt(1+uint24(payload[4:]), 1+uint24(payload[7:]))
-		case name == "ANMF" && size >= anmfHeader && !picture && !f.animated:
+		}
+		return
+	case "EXIF":
+		if f.exif == nil {
+			f.exif = trimEXIF(payload)
+		}
+		return
+	}
+	if f.lossy != nil || f.lossless != nil {
+		return
+	}
+	switch name {
+	case "ANMF":
+		if len(payload) >= anmfHeader && !f.animated {
 			f.animated = true
 			at := image.Pt(2*uint24(payload), 2*uint24(payload[3:]))
 			f.frame = image.Rectangle{at, at.Add(image.Pt(1+uint24(payload[6:]), 1+uint24(payload[9:])))}
 			f.read(payload[anmfHeader:])
-		case name == "ALPH" && !picture && f.alpha == nil:
-			f.alpha = payload
-		case name == "VP8 " && !picture:
-			f.lossy = payload
-		case name == "VP8L" && !picture:
-			f.lossless, f.alpha = payload, nil
-		case name == "EXIF" && f.exif == nil:
-			f.exif = trimEXIF(payload)
 		}
-	}
-	if len(chunks) > 0 {
-		f.cut = truncated(0, 1)
+	case "ALPH":
+		if f.alpha == nil {
+			f.alpha = payload
+		}
+	case "VP8 ":
+		f.lossy = payload
+	case "VP8L":
+		f.lossless, f.alpha = payload, nil
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"github.com/felixge/httpsnoop"
 
 	inferencev1connect "github.com/mienproject/mien/gen/inference/v1/inferencev1connect"
+	"github.com/mienproject/mien/reason"
 )
 
 // Call is what one call was and did, for the access log and for Config.Observe.
@@ -89,11 +90,11 @@ func (s *Service) observed(next http.Handler) http.Handler {
 		defer func() {
 			p := recover()
 			if p != nil && call.Code == 0 { // Recover has yet to tell it
-				call.Code, call.Reason = connect.CodeInternal, "INTERNAL"
+				call.Code, call.Reason = connect.CodeInternal, reason.Internal
 			}
 			if call.Procedure != "" && !call.Handled && call.Code == 0 {
 				if call.Code = refusal(w.Header(), start); call.Code == connect.CodeResourceExhausted {
-					call.Reason = "TOO_MANY_BYTES" // by boundedGzip, which knows no call
+					call.Reason = reason.TooManyBytes // by boundedGzip, which knows no call
 				}
 			}
 			if isAboutImage(call) {

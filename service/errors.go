@@ -13,6 +13,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/mienproject/mien/photo"
+	"github.com/mienproject/mien/reason"
 )
 
 // The service's own sentinels; others come from package photo and the context.
@@ -54,35 +55,35 @@ var table = []struct {
 	// retry tells that the same request may well succeed soon, or elsewhere.
 	retry bool
 }{
-	{is: photo.ErrEmpty, reason: "EMPTY_IMAGE", code: connect.CodeInvalidArgument},
-	{is: photo.ErrUnsupportedFormat, reason: "UNSUPPORTED_FORMAT", code: connect.CodeInvalidArgument},
-	{is: photo.ErrCorrupt, reason: "CORRUPT_IMAGE", code: connect.CodeInvalidArgument},
-	{is: errOptions, reason: "INVALID_OPTIONS", code: connect.CodeInvalidArgument},
-	{is: errNoJSON, reason: "INVALID_JSON", code: connect.CodeInvalidArgument},
-	{is: errForm, reason: "INVALID_FORM", code: connect.CodeInvalidArgument},
-	{is: errBody, reason: "INVALID_BODY", code: connect.CodeInvalidArgument},
-	{is: errGzip, reason: "INVALID_BODY", code: connect.CodeInvalidArgument},
-	{is: errEncoding, reason: "UNSUPPORTED_ENCODING", code: connect.CodeUnimplemented},
-	{is: photo.ErrPixels, reason: "INVALID_PIXELS", code: connect.CodeInvalidArgument},
-	{is: photo.ErrTooManyPixels, reason: "TOO_MANY_PIXELS", code: connect.CodeInvalidArgument},
-	{is: errTooManyItems, reason: "TOO_MANY_IMAGES", code: connect.CodeInvalidArgument},
-	{is: errTooManyBytes, reason: "TOO_MANY_BYTES", code: connect.CodeResourceExhausted},
-	{is: errUnknownModel, reason: "UNKNOWN_MODEL", code: connect.CodeNotFound},
-	{is: errOverloaded, reason: "OVERLOADED", code: connect.CodeUnavailable, retry: true},
-	{is: errDraining, reason: "DRAINING", code: connect.CodeUnavailable, retry: true},
-	{is: context.DeadlineExceeded, reason: "DEADLINE", code: connect.CodeDeadlineExceeded},
-	{is: context.Canceled, reason: "CANCELED", code: connect.CodeCanceled},
+	{is: photo.ErrEmpty, reason: reason.EmptyImage, code: connect.CodeInvalidArgument},
+	{is: photo.ErrUnsupportedFormat, reason: reason.UnsupportedFormat, code: connect.CodeInvalidArgument},
+	{is: photo.ErrCorrupt, reason: reason.CorruptImage, code: connect.CodeInvalidArgument},
+	{is: errOptions, reason: reason.InvalidOptions, code: connect.CodeInvalidArgument},
+	{is: errNoJSON, reason: reason.InvalidJSON, code: connect.CodeInvalidArgument},
+	{is: errForm, reason: reason.InvalidForm, code: connect.CodeInvalidArgument},
+	{is: errBody, reason: reason.InvalidBody, code: connect.CodeInvalidArgument},
+	{is: errGzip, reason: reason.InvalidBody, code: connect.CodeInvalidArgument},
+	{is: errEncoding, reason: reason.UnsupportedEncoding, code: connect.CodeUnimplemented},
+	{is: photo.ErrPixels, reason: reason.InvalidPixels, code: connect.CodeInvalidArgument},
+	{is: photo.ErrTooManyPixels, reason: reason.TooManyPixels, code: connect.CodeInvalidArgument},
+	{is: errTooManyItems, reason: reason.TooManyImages, code: connect.CodeInvalidArgument},
+	{is: errTooManyBytes, reason: reason.TooManyBytes, code: connect.CodeResourceExhausted},
+	{is: errUnknownModel, reason: reason.UnknownModel, code: connect.CodeNotFound},
+	{is: errOverloaded, reason: reason.Overloaded, code: connect.CodeUnavailable, retry: true},
+	{is: errDraining, reason: reason.Draining, code: connect.CodeUnavailable, retry: true},
+	{is: context.DeadlineExceeded, reason: reason.Deadline, code: connect.CodeDeadlineExceeded},
+	{is: context.Canceled, reason: reason.Canceled, code: connect.CodeCanceled},
 }
 
 // tell turns err into what the caller sees, and notes it in call. Anything that
 // the table does not know is a bug: the caller gets the request id and no
 // detail, and internal is true.
 func tell(call *Call, err error) (told *connect.Error, internal bool) {
-	reason, code, retry, message := "INTERNAL", connect.CodeInternal, false, err
+	why, code, retry, message := reason.Internal, connect.CodeInternal, false, err
 	internal = true
 	for _, row := range table {
 		if errors.Is(err, row.is) {
-			reason, code, retry, internal = row.reason, row.code, row.retry, false
+			why, code, retry, internal = row.reason, row.code, row.retry, false
 			break
 		}
 	}
@@ -95,10 +96,10 @@ func tell(call *Call, err error) (told *connect.Error, internal bool) {
 	case code == connect.CodeCanceled:
 		message = errors.New("the caller left")
 	}
-	call.Code, call.Reason = code, reason
+	call.Code, call.Reason = code, why
 
 	told = connect.NewError(code, message)
-	addDetail(told, &errdetails.ErrorInfo{Reason: reason, Domain: errorDomain})
+	addDetail(told, &errdetails.ErrorInfo{Reason: why, Domain: errorDomain})
 	if retry {
 		addDetail(told, &errdetails.RetryInfo{RetryDelay: durationpb.New(retryAfter)})
 		told.Meta().Set("Retry-After", strconv.Itoa(int(retryAfter.Seconds())))

@@ -8,8 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"image"
-	"image/jpeg"
-	"image/png"
 	"io"
 	"mime"
 	"mime/multipart"
@@ -28,6 +26,7 @@ import (
 	"github.com/mienproject/mien/face"
 	inferencev1 "github.com/mienproject/mien/gen/inference/v1"
 	"github.com/mienproject/mien/photo"
+	"github.com/mienproject/mien/reason"
 )
 
 // ReasonHeader tells the reason of a failure in answers of PredictHandler: the
@@ -54,7 +53,7 @@ func (s *Service) PredictHandler() http.Handler {
 		r.Body = body
 		if err := p.run(r); err != nil {
 			p.fail(r.Context(), err)
-			if call.Reason == "TOO_MANY_BYTES" || call.Reason == "UNSUPPORTED_ENCODING" {
+			if call.Reason == reason.TooManyBytes || call.Reason == reason.UnsupportedEncoding {
 				// Most clients do not look for an answer before they have sent all. It is
 				// no request in flight any more.
 				body.end()
@@ -154,7 +153,7 @@ func (p *prediction) run(r *http.Request) error {
 	var draw func(image.Image, []face.Face) error
 	if p.accept != jsonType {
 		draw = func(img image.Image, faces []face.Face) error {
-			return encode(&picture, annotate.Draw(img, faces), p.accept)
+			return annotate.Encode(&picture, annotate.Draw(img, faces), annotate.Format(strings.TrimPrefix(p.accept, "image/")))
 		}
 	}
 	res, err := p.service.infer(ctx, req, draw)
@@ -239,7 +238,7 @@ func (p *prediction) fail(ctx context.Context, err error) {
 	}
 	message := told.Message()
 	switch p.call.Reason {
-	case "EMPTY_IMAGE", "UNSUPPORTED_FORMAT", "CORRUPT_IMAGE", "TOO_MANY_PIXELS":
+	case reason.EmptyImage, reason.UnsupportedFormat, reason.CorruptImage, reason.TooManyPixels:
 		message += p.hint
 	}
 	var word oldError
@@ -248,7 +247,7 @@ func (p *prediction) fail(ctx context.Context, err error) {
 		message = word.message
 	case p.old:
 		message = oldFailed + message
-	case p.call.Reason == "UNSUPPORTED_FORMAT" || p.call.Reason == "EMPTY_IMAGE":
+	case p.call.Reason == reason.UnsupportedFormat || p.call.Reason == reason.EmptyImage:
 		// Or it was to be the old JSON.
 		message = oldNoJSON + ", or an image: " + message
 	}
@@ -263,9 +262,9 @@ func (p *prediction) fail(ctx context.Context, err error) {
 // better ones for.
 func httpStatus(call *Call) int {
 	switch call.Reason {
-	case "UNSUPPORTED_FORMAT", "UNSUPPORTED_ENCODING":
+	case reason.UnsupportedFormat, reason.UnsupportedEncoding:
 		return http.StatusUnsupportedMediaType
-	case "TOO_MANY_BYTES":
+	case reason.TooManyBytes:
 		return http.StatusRequestEntityTooLarge
 	}
 	switch call.Code {
@@ -558,12 +557,4 @@ func accepted(headers []string) string {
 		}
 	}
 	return best
-}
-
-// encode writes a picture as that media type.
-func encode(w io.Writer, img image.Image, mediaType string) error {
-	if mediaType == "image/png" {
-		return (&png.Encoder{CompressionLevel: png.BestSpeed}).Encode(w, img)
-	}
-	return jpeg.Encode(w, img, &jpeg.Options{Quality: 90})
 }

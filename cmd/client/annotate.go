@@ -4,9 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"image"
-	"image/jpeg"
-	"image/png"
 	"io"
 	"os"
 	"path"
@@ -26,8 +23,7 @@ const (
 	// maxPixels is what a server takes unless it is configured otherwise.
 	maxPixels = 64_000_000
 	// maxDecoded bounds the memory of all pictures being marked together.
-	maxDecoded  = 1 << 30
-	jpegQuality = 90
+	maxDecoded = 1 << 30
 )
 
 // marker writes pictures with their faces marked to a folder, and never outside
@@ -81,7 +77,7 @@ func (m *marker) mark(ctx context.Context, name string, data []byte, res *infere
 	if err != nil {
 		return err
 	}
-	target := markedName(name, p.Format)
+	target, format := markedName(name, p.Format)
 	if err := m.take(target, name); err != nil {
 		return err
 	}
@@ -89,7 +85,7 @@ func (m *marker) mark(ctx context.Context, name string, data []byte, res *infere
 	if err := m.root.MkdirAll(path.Dir(target), 0o755); err != nil {
 		return err
 	}
-	return m.replace(target, func(w io.Writer) error { return encode(w, marked, p.Format) })
+	return m.replace(target, func(w io.Writer) error { return annotate.Encode(w, marked, format) })
 }
 
 // take keeps two files, and a file and its own source, from becoming one.
@@ -125,10 +121,11 @@ func (m *marker) replace(target string, write func(io.Writer) error) error {
 	return err
 }
 
-// markedName is where the annotated file of that name goes, with slashes: its
-// own path, with "__" for each folder up that would lead out. What is no PNG
-// becomes a JPEG, and says so.
-func markedName(name, format string) string {
+// markedName returns the path below the folder, with slashes, and the format of
+// the annotated copy of the file of that name and format: its own path, with "__"
+// for each ".." that would leave the folder. A PNG stays a PNG. Every other format
+// becomes a JPEG, and the name gets a suffix that says so.
+func markedName(name, from string) (target string, to annotate.Format) {
 	if name == "-" {
 		name = "stdin"
 	}
@@ -140,19 +137,15 @@ func markedName(name, format string) string {
 	name = up + strings.TrimLeft(name, "/")
 	suffix := strings.ToLower(path.Ext(name))
 	switch {
-	case format == "png" && suffix != ".png":
-		return name + ".png"
-	case format != "png" && suffix != ".jpg" && suffix != ".jpeg":
-		return name + ".jpg"
+	case from == "png" && suffix == ".png":
+		return name, annotate.PNG
+	case from == "png":
+		return name + ".png", annotate.PNG
+	case suffix == ".jpg", suffix == ".jpeg":
+		return name, annotate.JPEG
+	default:
+		return name + ".jpg", annotate.JPEG
 	}
-	return name
-}
-
-func encode(w io.Writer, img image.Image, format string) error {
-	if format == "png" {
-		return png.Encode(w, img)
-	}
-	return jpeg.Encode(w, img, &jpeg.Options{Quality: jpegQuality})
 }
 
 // faces is the contract's answer in the words of package face.

@@ -637,7 +637,7 @@ func TestMarkedName(t *testing.T) {
 		{"../../a.jpg", "jpeg", "__/__/a.jpg"},
 		{"-", "gif", "stdin.jpg"},
 	} {
-		if got := markedName(c[0], c[1]); got != c[2] {
+		if got, _ := markedName(c[0], c[1]); got != c[2] {
 			t.Errorf("%s of %s becomes %s, want %s", c[0], c[1], got, c[2])
 		}
 	}

@@ -395,7 +395,7 @@ func (c *config) model(ctx context.Context, name, path string, named bool, log *
 		store := c.store()
 		store.Logger, store.Progress = log, progress
 		if path, err = store.Fetch(ctx, name); err != nil {
-			return nil, err
+			return nil, explainFetch(err, store.Mirror != "")
 		}
 	}
 	return onnx.Open(path, library, c.limits.workers)

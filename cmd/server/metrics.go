@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
+	"github.com/mienproject/mien/reason"
 	"github.com/mienproject/mien/service"
 )
 
@@ -46,7 +47,7 @@ var (
 	byteBuckets  = []float64{4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20, 4 << 20, 16 << 20}
 	// alerting are the reasons that have a series before they happen: an increase
 	// from nothing is none.
-	alerting = []string{"OVERLOADED", "DRAINING", "DEADLINE", "INTERNAL"}
+	alerting = []string{reason.Overloaded, reason.Draining, reason.Deadline, reason.Internal}
 )
 
 func newMetrics() *metrics {
@@ -87,8 +88,8 @@ func newMetrics() *metrics {
 		bytes:          one("mien_image_bytes", "Size of images as they came.", byteBuckets),
 		faces:          counters("mien_faces_total", "Faces found.", "model"),
 	}
-	for _, reason := range alerting {
-		m.refusals.WithLabelValues(reason)
+	for _, why := range alerting {
+		m.refusals.WithLabelValues(why)
 	}
 	info := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "mien_build_info", Help: "1; its labels tell what is running.",
@@ -135,11 +136,11 @@ func (m *metrics) watch(svc *service.Service) {
 func (m *metrics) observe(call *service.Call) {
 	m.images.WithLabelValues(call.Model, code(call)).Inc()
 	if call.Code != 0 {
-		reason := call.Reason
-		if reason == "" {
-			reason = unreadable
+		why := call.Reason
+		if why == "" {
+			why = unreadable
 		}
-		m.refusals.WithLabelValues(reason).Inc()
+		m.refusals.WithLabelValues(why).Inc()
 	}
 	if call.Bytes > 0 {
 		m.bytes.Observe(float64(call.Bytes))
