@@ -31,22 +31,23 @@ type Detector interface {
 	// not modify img, and does not keep it.
 	Detect(ctx context.Context, img image.Image, opts Options) ([]Face, error)
 
-	// Needs tells how little of an image of width × height pixels Detect would make
-	// use of, so that the rest need not be decoded. It is cheap.
-	Needs(width, height int, opts Options) Needs
+	// Input returns how little of an image of width × height pixels Detect would make
+	// use of, so that the rest need not be decoded. It is cheap. The function Detect
+	// does with it what has to be done.
+	Input(width, height int, opts Options) Input
 
-	// Info tells what the detector is. It never changes.
+	// Info describes the detector. It never changes.
 	Info() Info
 }
 
-// Needs is what Detect makes use of in an image.
-type Needs struct {
-	// Gray tells that luminance is enough.
+// Input is what Detect makes use of in an image.
+type Input struct {
+	// Gray means that luminance is enough.
 	Gray bool
 	// Reduce is what the image's sides may be divided by, each pixel then being the
-	// mean of Reduce × Reduce: the faces are as well found there, give or take the
-	// rounding, with Options.MinFaceSize divided likewise. It is a power of two, 1
-	// at least.
+	// mean of Reduce × Reduce: Detect finds the same faces there, give or take the
+	// rounding, with Options.MinFaceSize divided likewise. It is a power of two, at
+	// least 1.
 	Reduce int
 }
 

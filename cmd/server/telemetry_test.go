@@ -397,7 +397,7 @@ type broken struct{}
 
 func (broken) Info() face.Info { return face.Info{} }
 
-func (broken) Needs(int, int, face.Options) face.Needs { return face.Needs{Reduce: 1} }
+func (broken) Input(int, int, face.Options) face.Input { return face.Input{Reduce: 1} }
 
 func (broken) Detect(context.Context, image.Image, face.Options) ([]face.Face, error) {
 	return nil, errors.New("the disk is on fire")

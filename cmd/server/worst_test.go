@@ -50,7 +50,7 @@ func memoryOf(t *testing.T, data []byte) int64 {
 	if err != nil {
 		t.Fatal(err)
 	}
-	needs := detector.Needs(p.Width, p.Height, face.Options{})
+	needs := detector.Input(p.Width, p.Height, face.Options{})
 	looked := p.Reduced(photo.Options{Gray: needs.Gray, Reduce: needs.Reduce})
 	return looked.MemoryBytes + 4*int64(looked.Width)*int64(looked.Height)/3
 }

@@ -82,11 +82,11 @@ const maxWorkspaces = 64
 
 func (g *grid) Info() face.Info { return g.info }
 
-// Needs implements face.Detector. An image that the finest pass would halve may be
+// Input implements face.Detector. An image that the finest pass would halve may be
 // reduced before.
-func (g *grid) Needs(width, height int, opts face.Options) face.Needs {
+func (g *grid) Input(width, height int, opts face.Options) face.Input {
 	passes := g.passes(width, height, opts.MinFaceSize)
-	n := face.Needs{Reduce: 1}
+	n := face.Input{Reduce: 1}
 	for scale := passes[len(passes)-1].scale; scale <= halveFrom && n.Reduce < mostReduced; scale *= 2 {
 		n.Reduce *= 2
 	}

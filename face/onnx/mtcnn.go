@@ -217,8 +217,8 @@ func (d *mtcnn) Info() face.Info {
 	}
 }
 
-// Needs implements face.Detector. The old package scales all of an image.
-func (d *mtcnn) Needs(int, int, face.Options) face.Needs { return face.Needs{Reduce: 1} }
+// Input implements face.Detector. The old package scales all of an image.
+func (d *mtcnn) Input(int, int, face.Options) face.Input { return face.Input{Reduce: 1} }
 
 // mtcnnWorkspace is the memory of one call.
 type mtcnnWorkspace struct {

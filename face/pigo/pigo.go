@@ -121,9 +121,9 @@ func (d *Detector) Detect(ctx context.Context, img image.Image, opts face.Option
 	return faces, nil
 }
 
-// Needs implements face.Detector.
-func (d *Detector) Needs(width, height int, opts face.Options) face.Needs {
-	n := face.Needs{Gray: true, Reduce: 1}
+// Input implements face.Detector.
+func (d *Detector) Input(width, height int, opts face.Options) face.Input {
+	n := face.Input{Gray: true, Reduce: 1}
 	for smallestFor(width, height, opts.MinFaceSize) >= 2*n.Reduce*leastReduced {
 		n.Reduce *= 2
 	}

@@ -51,9 +51,9 @@ func (r *Reference) Info() face.Info {
 	}
 }
 
-// Needs implements face.Detector. The library looks at all of an image.
-func (r *Reference) Needs(int, int, face.Options) face.Needs {
-	return face.Needs{Gray: true, Reduce: 1}
+// Input implements face.Detector. The library looks at all of an image.
+func (r *Reference) Input(int, int, face.Options) face.Input {
+	return face.Input{Gray: true, Reduce: 1}
 }
 
 // Detect implements face.Detector. It runs on one core, and takes as long as the
