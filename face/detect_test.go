@@ -69,7 +69,9 @@ func TestDetect(t *testing.T) {
 	}{
 		{"whole", face.Input{Reduce: 1}, image.Pt(641, 481), 60, found},
 		{
-			"quarter", face.Input{Gray: true, Reduce: 4}, image.Pt(161, 121), 15,
+			"quarter",
+			face.Input{Gray: true, Reduce: 4},
+			image.Pt(161, 121), 15,
 			face.Face{
 				// Moved one pixel to the left, and cut by the frame.
 				Box: face.Box{MinX: 0, MinY: 40, MaxX: 199, MaxY: 481}, Confidence: 0.9,
