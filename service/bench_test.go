@@ -109,7 +109,7 @@ type libraryProgram struct {
 func newLibraryProgram(b *testing.B) *libraryProgram {
 	b.Helper()
 	read := func(name string) []byte {
-		data, err := os.ReadFile("../face/pigo/cascade/" + name)
+		data, err := os.ReadFile("../face/" + name)
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -117,13 +117,13 @@ func newLibraryProgram(b *testing.B) *libraryProgram {
 	}
 	var p libraryProgram
 	var err error
-	if p.faces, err = library.NewPigo().Unpack(read("facefinder")); err != nil {
+	if p.faces, err = library.NewPigo().Unpack(read("pigo/cascade/facefinder")); err != nil {
 		b.Fatal(err)
 	}
 	for _, c := range []struct {
 		into **library.PuplocCascade
 		name string
-	}{{&p.eye, "puploc"}, {&p.nose, "lp93"}, {&p.mouth, "lp84"}} {
+	}{{&p.eye, "landmark/cascade/puploc"}, {&p.nose, "landmark/cascade/lp93"}, {&p.mouth, "landmark/cascade/lp84"}} {
 		if *c.into, err = library.NewPuplocCascade().UnpackCascade(read(c.name)); err != nil {
 			b.Fatal(err)
 		}

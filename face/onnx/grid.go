@@ -13,7 +13,8 @@ import (
 	ort "github.com/yalue/onnxruntime_go"
 
 	"github.com/mienproject/mien/face"
-	"github.com/mienproject/mien/face/pigo"
+	"github.com/mienproject/mien/face/landmark"
+	"github.com/mienproject/mien/face/luma"
 )
 
 // grid is a detector whose network looks at the whole image at once and answers
@@ -40,7 +41,7 @@ type grid struct {
 	// confidence turns a raw score into a probability.
 	confidence func(raw float64) float64
 	// landmarker refines the network's landmarks; nil leaves them.
-	landmarker *pigo.Landmarker
+	landmarker *landmark.Landmarker
 
 	workspaces chan *workspace
 }
@@ -131,9 +132,9 @@ func (g *grid) Detect(ctx context.Context, img image.Image, opts face.Options) (
 		work.candidates = work.candidates[:first+len(kept)]
 	}
 
-	var luminance pigo.Luminance
+	var luminance luma.Plane
 	if g.landmarker != nil && !opts.SkipLandmarks {
-		luminance = pigo.LuminanceOf(img)
+		luminance = luma.Of(img, nil)
 	}
 	var faces []face.Face
 	for _, c := range suppressDetections(work.candidates) {
@@ -298,7 +299,7 @@ const (
 	doubted = 0.03
 )
 
-func refine(l *pigo.Landmarker, img pigo.Luminance, rough face.Landmarks) face.Landmarks {
+func refine(l *landmark.Landmarker, img luma.Plane, rough face.Landmarks) face.Landmarks {
 	fine, spread := l.Refine(img, rough)
 	w := 0.5 + 0.5*min(max((doubted-spread)/(doubted-trusted), 0), 1)
 	mix := func(a, b face.Point) face.Point {

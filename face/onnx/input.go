@@ -1,10 +1,11 @@
 package onnx
 
 import (
-	"encoding/binary"
 	"image"
 	"image/draw"
 	"math"
+
+	"github.com/mienproject/mien/face/luma"
 )
 
 // plane is one channel of an image: height rows of stride bytes, of which every
@@ -184,11 +185,8 @@ func (p plane) half(out []uint8) plane {
 		upper, lower := p.pix[2*y*p.stride:], p.pix[(2*y+1)*p.stride:]
 		row := out[y*h.width:][:h.width]
 		if p.step == 1 {
-			upper, lower = upper[:2*h.width], lower[:2*h.width]
-			for len(row) >= 4 {
-				binary.LittleEndian.PutUint32(row, means(binary.LittleEndian.Uint64(upper), binary.LittleEndian.Uint64(lower)))
-				row, upper, lower = row[4:], upper[8:], lower[8:]
-			}
+			luma.HalveRow(row, upper[:2*h.width], lower[:2*h.width])
+			continue
 		}
 		for x := range row {
 			l, r := 2*x*p.step, (2*x+1)*p.step
@@ -196,15 +194,6 @@ func (p plane) half(out []uint8) plane {
 		}
 	}
 	return h
-}
-
-// means returns the means of four squares of four pixels, eight in a row.
-func means(upper, lower uint64) uint32 {
-	const even = 0x00ff_00ff_00ff_00ff
-	sums := upper&even + upper>>8&even + lower&even + lower>>8&even
-	m := (sums + 0x0002_0002_0002_0002) >> 2 & even
-	m = (m | m>>8) & 0x0000_ffff_0000_ffff
-	return uint32(m | m>>16)
 }
 
 // axis tells for each output of a bilinear interpolation along one axis its first

@@ -9,7 +9,7 @@ import (
 	ort "github.com/yalue/onnxruntime_go"
 
 	"github.com/mienproject/mien/face"
-	"github.com/mienproject/mien/face/pigo"
+	"github.com/mienproject/mien/face/landmark"
 )
 
 // isYuNet tells by the names of its outputs.
@@ -40,7 +40,7 @@ func newYuNet(s *session) (*grid, error) {
 			}
 		}
 	}
-	landmarker, err := pigo.NewLandmarker()
+	landmarker, err := landmark.New()
 	if err != nil {
 		return nil, err
 	}

@@ -6,6 +6,8 @@ import (
 	"math"
 	"slices"
 	"sync"
+
+	"github.com/mienproject/mien/face/luma"
 )
 
 const (
@@ -39,7 +41,7 @@ func nextSize(size int, scale float64) int {
 
 // band is some rows of windows of one size: a part of a scan that needs no other.
 type band struct {
-	img gray
+	img luma.Plane
 	// factor is how many pixels of the image that is looked at are one of img.
 	factor     int
 	size, step int
@@ -49,16 +51,16 @@ type band struct {
 }
 
 // bands appends those of a scan of img.
-func (s sizes) bands(all []band, img gray, factor int) []band {
+func (s sizes) bands(all []band, img luma.Plane, factor int) []band {
 	for size := s.smallest; size <= s.largest; size = nextSize(size, s.scale) {
 		// A window of size s lies within s/2+1 of its centre.
 		margin := size/2 + 1
-		if 2*margin > min(img.width, img.height) {
+		if 2*margin > min(img.Width, img.Height) {
 			break
 		}
 		b := band{img: img, factor: factor, size: size, step: max(1, int(s.shift*float64(size)))}
-		b.cols = (img.width-2*margin)/b.step + 1
-		rows := (img.height-2*margin)/b.step + 1
+		b.cols = (img.Width-2*margin)/b.step + 1
+		rows := (img.Height-2*margin)/b.step + 1
 		most := 1
 		if size <= mostTiled {
 			most = min(b.perTile(), mostContenders/min(b.perTile(), b.cols))
@@ -72,7 +74,7 @@ func (s sizes) bands(all []band, img gray, factor int) []band {
 }
 
 // perTile is how many windows fit on a tile side by side.
-func (b *band) perTile() int { return (patchStride-1-b.size)/b.step + 1 }
+func (b *band) perTile() int { return (luma.TileStride-1-b.size)/b.step + 1 }
 
 // centre is that of a window, in pixels of the band's image.
 func (b *band) centre(row, col int) (y, x int) {
@@ -84,7 +86,7 @@ func (b *band) centre(row, col int) (y, x int) {
 type room struct {
 	// tile is a piece of the image. Places on it have 16 bits, and windows at them
 	// the same offsets in any image.
-	tile       pixels
+	tile       luma.Tile
 	contenders [mostContenders + together - 1]contender
 	// bands and windows are those of one piece of work.
 	bands   []band
@@ -182,7 +184,7 @@ func (c *faceCascade) scanBand(ctx context.Context, b *band, r *room, found []wi
 		y, x := b.centre(0, col)
 		for _, w := range left {
 			place := int(uint16(w.at))
-			found = append(found, b.window(y+place/patchStride, x+place%patchStride, w.score-c.last()))
+			found = append(found, b.window(y+place/luma.TileStride, x+place%luma.TileStride, w.score-c.last()))
 		}
 	}
 	return found, nil
@@ -197,10 +199,10 @@ func (b *band) window(row, col int, score float32) window {
 func (r *room) cut(b *band, col, cols int) {
 	y, x := b.centre(0, col)
 	reach := (b.size + 1) / 2
-	src := b.img.pix[(y-reach)*b.img.stride+x-reach:]
+	src := b.img.Pix[(y-reach)*b.img.Stride+x-reach:]
 	width := (cols-1)*b.step + b.size + 1
 	for row := range (b.rows-1)*b.step + b.size + 1 {
-		copy(r.tile[row*patchStride:][:width], src[row*b.img.stride:])
+		copy(r.tile[row*luma.TileStride:][:width], src[row*b.img.Stride:])
 	}
 }
 
@@ -209,7 +211,7 @@ func (r *room) lineUp(b *band, cols int) []contender {
 	const twice = 1<<16 + 1
 	all := r.contenders[:b.rows*cols]
 	for row := range b.rows {
-		at := uint32(row*b.step*patchStride) * twice
+		at := uint32(row*b.step*luma.TileStride) * twice
 		for i := range all[row*cols:][:cols] {
 			all[row*cols+i] = contender{at: at}
 			at += uint32(b.step) * twice

@@ -4,6 +4,7 @@ import (
 	"math"
 
 	"github.com/mienproject/mien/face"
+	"github.com/mienproject/mien/face/landmark"
 )
 
 // Geometry and confidence, fitted on labelled faces: docs/calibration.md tells on
@@ -33,17 +34,18 @@ type evidence [6]float64
 
 // evidenceOf returns the evidence that c is a face: its score and how well the
 // landmarks' walks agree, as logarithms, and how much its pixels repeat
-// themselves, as patch.repetition measures it.
-func evidenceOf(c cluster, s spreads, repetition float64) evidence {
+// themselves.
+func evidenceOf(c cluster, f landmark.Found) evidence {
 	// A tenth of a percent of the face is as good as perfect.
-	const least = 1e-3
+	const floor = 1e-3
+	s := f.Spreads
 	return evidence{
 		1,
 		math.Log(c.score),
-		math.Log(s.leftEye + s.rightEye + least),
-		math.Log(s.nose + least),
-		math.Log(s.mouthLeft + s.mouthRight + least),
-		repetition * repetition,
+		math.Log(s.LeftEye + s.RightEye + floor),
+		math.Log(s.Nose + floor),
+		math.Log(s.MouthLeft + s.MouthRight + floor),
+		f.Repetition * f.Repetition,
 	}
 }
 

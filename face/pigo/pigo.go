@@ -8,7 +8,7 @@ package pigo
 
 import (
 	"context"
-	_ "embed" // the cascades
+	_ "embed" // the cascade
 	"fmt"
 	"image"
 	"math"
@@ -16,21 +16,15 @@ import (
 	"sync"
 
 	"github.com/mienproject/mien/face"
+	"github.com/mienproject/mien/face/landmark"
+	"github.com/mienproject/mien/face/luma"
 )
 
-// The cascades are those of github.com/esimov/pigo v1.4.6, MIT licensed; see
-// cascade/LICENSE. They are copied because go:embed does not reach into another
-// module.
-var (
-	//go:embed cascade/facefinder
-	faceFinder []byte
-	//go:embed cascade/puploc
-	eyeCascade []byte
-	//go:embed cascade/lp93
-	noseCascade []byte
-	//go:embed cascade/lp84
-	mouthCascade []byte
-)
+// faceFinder is the cascade of github.com/esimov/pigo v1.4.6, MIT licensed; see
+// cascade/LICENSE. It is copied because go:embed does not reach into another module.
+//
+//go:embed cascade/facefinder
+var faceFinder []byte
 
 // Version names the cascades, the scan, and the calibration as one. It changes
 // whenever the same image may give other faces.
@@ -39,9 +33,9 @@ const Version = "1.4.6+4"
 // Detector is the embedded model. It is immutable, and so safe for concurrent
 // use; its cascades are shared by all calls.
 type Detector struct {
-	*Landmarker
-	faces *faceCascade
-	cores int
+	landmarker *landmark.Landmarker
+	faces      *faceCascade
+	cores      int
 
 	workspaces sync.Pool // of *workspace
 }
@@ -56,11 +50,11 @@ func New(cores int) (*Detector, error) {
 	if err != nil {
 		return nil, fmt.Errorf("face cascade: %w", err)
 	}
-	l, err := NewLandmarker()
+	l, err := landmark.New()
 	if err != nil {
 		return nil, err
 	}
-	d := &Detector{Landmarker: l, faces: faces, cores: max(1, cores)}
+	d := &Detector{landmarker: l, faces: faces, cores: max(1, cores)}
 	d.workspaces.New = func() any { return new(workspace) }
 	return d, nil
 }
@@ -85,8 +79,8 @@ func (d *Detector) Detect(ctx context.Context, img image.Image, opts face.Option
 	defer busy.Add(-1)
 	w := d.workspaces.Get().(*workspace)
 	defer d.release(w)
-	g := luminanceIn(img, &w.luminance)
-	candidates, err := d.candidates(ctx, w, g, smallestFor(g.width, g.height, opts.MinFaceSize))
+	g := luma.Of(img, &w.luminance)
+	candidates, err := d.candidates(ctx, w, g, smallestFor(g.Width, g.Height, opts.MinFaceSize))
 	if err != nil {
 		return nil, err
 	}
@@ -101,10 +95,10 @@ func (d *Detector) Detect(ctx context.Context, img image.Image, opts face.Option
 	faces := make([]face.Face, len(candidates))
 	err = spread(d.cores, len(candidates), func(i int) error {
 		c := candidates[i]
-		points, s, repetition := d.landmarks(c, g)
-		faces[i] = face.Face{Box: c.box().Clamp(g.width, g.height), Confidence: confidence(evidenceOf(c, s, repetition))}
+		found := d.landmarker.Find(g, c.center(), c.size)
+		faces[i] = face.Face{Box: c.box().Clamp(g.Width, g.Height), Confidence: confidence(evidenceOf(c, found))}
 		if !opts.SkipLandmarks {
-			faces[i].Landmarks = &points
+			faces[i].Landmarks = &found.Landmarks
 		}
 		return ctx.Err()
 	})
@@ -148,7 +142,7 @@ func smallestFor(width, height int, minFaceSize float64) int {
 
 // candidates are the places that may be faces, each looked at twice. They are good
 // for as long as w is not used again.
-func (d *Detector) candidates(ctx context.Context, w *workspace, img gray, smallest int) ([]cluster, error) {
+func (d *Detector) candidates(ctx context.Context, w *workspace, img luma.Plane, smallest int) ([]cluster, error) {
 	w.levels = w.levels.reduce(img)
 	w.bands = w.levels.bands(w.bands[:0], smallest)
 	var err error

@@ -19,7 +19,7 @@ func (d *Detector) release(w *workspace) {
 	clear(w.levels[:min(1, len(w.levels))])
 	kept := cap(w.luminance)
 	for _, l := range w.levels[:cap(w.levels)] {
-		kept += cap(l.pix)
+		kept += cap(l.Pix)
 	}
 	if cap(w.windows) > mostWindowsKept {
 		w.windows = nil

@@ -1,4 +1,6 @@
-package pigo
+package landmark
+
+import "github.com/mienproject/mien/face/luma"
 
 const (
 	// repetitionCell is the side, in pixels of a patch, of the cells whose means are
@@ -72,7 +74,7 @@ func (p *patch) details() (d cells) {
 	for row := range d {
 		for col := range d[row] {
 			for y := range repetitionCell {
-				for _, v := range p.pix[(first+row*repetitionCell+y)*patchStride+first+col*repetitionCell:][:repetitionCell] {
+				for _, v := range p.pix[(first+row*repetitionCell+y)*luma.TileStride+first+col*repetitionCell:][:repetitionCell] {
 					d[row][col] += int(v)
 				}
 			}

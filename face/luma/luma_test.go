@@ -1,4 +1,4 @@
-package pigo
+package luma
 
 import (
 	"fmt"
@@ -47,15 +47,15 @@ func pictures(size int) []image.Image {
 // rounding of colors that are premultiplied at eight bits.
 func TestLuminance(t *testing.T) {
 	for _, img := range append(pictures(40), odd{pictures(40)[6]}) {
-		g := luminance(img)
+		g := Of(img, nil)
 		b := img.Bounds()
-		if g.width != b.Dx() || g.height != b.Dy() {
-			t.Fatalf("%T: %d×%d", img, g.width, g.height)
+		if g.Width != b.Dx() || g.Height != b.Dy() {
+			t.Fatalf("%T: %d×%d", img, g.Width, g.Height)
 		}
 		off := 0
-		for y := range g.height {
-			for x := range g.width {
-				got, want := g.pix[y*g.stride+x], color.GrayModel.Convert(img.At(b.Min.X+x, b.Min.Y+y)).(color.Gray).Y
+		for y := range g.Height {
+			for x := range g.Width {
+				got, want := g.Pix[y*g.Stride+x], color.GrayModel.Convert(img.At(b.Min.X+x, b.Min.Y+y)).(color.Gray).Y
 				if got != want {
 					off++
 				}
@@ -75,8 +75,8 @@ func TestLuminanceMemory(t *testing.T) {
 	const size = 200
 	for _, img := range pictures(size) {
 		var room []uint8
-		luminanceIn(img, &room)
-		if n := testing.AllocsPerRun(3, func() { luminanceIn(img, &room) }); n > 512 { // two for each color of a palette
+		Of(img, &room)
+		if n := testing.AllocsPerRun(3, func() { Of(img, &room) }); n > 512 { // two for each color of a palette
 			t.Errorf("%T: %.0f allocations for %d pixels", img, n, size*size)
 		}
 	}
@@ -88,8 +88,32 @@ func BenchmarkLuminance(b *testing.B) {
 			b.ReportAllocs()
 			var room []uint8
 			for b.Loop() {
-				luminanceIn(img, &room)
+				Of(img, &room)
 			}
 		})
+	}
+}
+
+// TestHalf: each pixel is the mean of four, rounded, and an odd last row or column is
+// left out.
+func TestHalf(t *testing.T) {
+	random := rand.New(rand.NewPCG(3, 4))
+	for _, size := range []image.Point{{0, 0}, {1, 7}, {2, 2}, {7, 5}, {8, 6}, {19, 4}, {33, 33}} {
+		g := Plane{Width: size.X, Height: size.Y, Stride: size.X + 3, Pix: make([]uint8, (size.X+3)*size.Y)}
+		for i := range g.Pix {
+			g.Pix[i] = uint8(random.Uint32())
+		}
+		h := g.Half(make([]uint8, 0, 5))
+		if h.Width != size.X/2 || h.Height != size.Y/2 || len(h.Pix) != h.Width*h.Height {
+			t.Fatalf("half of %v is %d×%d in %d bytes", size, h.Width, h.Height, len(h.Pix))
+		}
+		for y := range h.Height {
+			for x := range h.Width {
+				at := func(dx, dy int) int { return int(g.Pix[(2*y+dy)*g.Stride+2*x+dx]) }
+				if got, want := int(h.Pix[y*h.Stride+x]), (at(0, 0)+at(1, 0)+at(0, 1)+at(1, 1)+2)/4; got != want {
+					t.Fatalf("%v: (%d, %d) is %d, want %d", size, x, y, got, want)
+				}
+			}
+		}
 	}
 }

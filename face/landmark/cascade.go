@@ -1,4 +1,4 @@
-package pigo
+package landmark
 
 import (
 	"encoding/binary"
@@ -6,87 +6,59 @@ import (
 	"fmt"
 	"math"
 	"slices"
+
+	"github.com/mienproject/mien/face/luma"
 )
 
-// landmarkCascade finds one point of a face: stages of regression trees over
+// cascade finds one point of a face: stages of regression trees over
 // pixel pairs, each stage moving a guess and narrowing its scale (Markuš et al.,
 // "Fast localization of facial landmark points", arXiv 1403.6888; the format and
 // the walk are those of github.com/esimov/pigo v1.4.6, core/puploc.go).
 //
 // The library draws its perturbations from a global random source, so that its
 // points differ from call to call. This walk takes fixed ones.
-type landmarkCascade struct {
+type cascade struct {
 	stages, trees, depth int
 	// shrink multiplies the scale after each stage.
 	shrink float32
 	// nodes holds the trees, each 2^depth-1 inner nodes from its root down and one
 	// place that is never read.
-	nodes []pixelPair
+	nodes []luma.Pair
 	// leaves holds the trees' 2^depth leaves.
 	leaves []move
-}
-
-// pixelPair is two places relative to the guess, in 1/256 of the scale: from the
-// lowest 16 bits on row, row, column, column, each plus 128.
-type pixelPair uint64
-
-func newPixelPair(row1, col1, row2, col2 int8) pixelPair {
-	u := func(v int8) pixelPair { return pixelPair(int(v) + 128) }
-	return u(row1) | u(row2)<<16 | u(col1)<<32 | u(col2)<<48
-}
-
-// places is the inverse of newPixelPair.
-func (p pixelPair) places() (row1, col1, row2, col2 int) {
-	at := func(shift int) int { return int(p>>shift&0xff) - 128 }
-	return at(0), at(32), at(16), at(48)
-}
-
-// scaled returns where the two pixels lie on a patch, at a scale of up to 256
-// pixels: how many places (row·patchStride + column) they come after one that is
-// (scale+1)/2 rows and columns before the guess. The first is in the low 16 bits,
-// the second in the high ones.
-func (p pixelPair) scaled(scale int) uint32 { return p.times(uint64(scale), rounding(scale)) }
-
-// rounding is what makes the products with an odd scale round down from the guess
-// rather than from where scaled counts from: half a pixel for each of the four.
-func rounding(scale int) uint64 { return uint64(scale&1) * 0x0080_0080_0080_0080 }
-
-func (p pixelPair) times(scale, round uint64) uint32 {
-	product := uint64(p)*scale + round
-	return uint32(product)&0xff00_ff00 + uint32(product>>40)&0x00ff_00ff
 }
 
 // move is a step as a part of the scale.
 type move struct{ row, col float32 }
 
-// parseLandmarkCascade reads the library's file format: stages uint32, shrink
+// parseCascade reads the library's file format: stages uint32, shrink
 // float32, trees uint32, depth uint32, little-endian; then for each stage and
 // tree 2^depth-1 nodes of four bytes and 2^depth leaves of two float32.
-func parseLandmarkCascade(data []byte) (*landmarkCascade, error) {
+func parseCascade(data []byte) (*cascade, error) {
 	const header = 16
 	if len(data) < header {
-		return nil, errors.New("landmark cascade: shorter than its header")
+		return nil, errors.New("shorter than its header")
 	}
 	u32 := func(at int) uint32 { return binary.LittleEndian.Uint32(data[at:]) }
 	f32 := func(at int) float32 { return math.Float32frombits(u32(at)) }
 	stages, shrink, trees, depth := u32(0), f32(4), u32(8), u32(12)
 	if stages < 1 || stages > 64 || trees < 1 || trees > 1024 || depth < 1 || depth > 16 || !(shrink > 0 && shrink <= 1) {
-		return nil, fmt.Errorf("landmark cascade: header says %d stages, %d trees, depth %d, shrink %v", stages, trees, depth, shrink)
+		return nil, fmt.Errorf("header says %d stages, %d trees, depth %d, shrink %v", stages, trees, depth, shrink)
 	}
 	leaves := 1 << depth
 	count := int(stages) * int(trees)
 	if want := header + count*(4*(leaves-1)+8*leaves); len(data) != want {
-		return nil, fmt.Errorf("landmark cascade: %d bytes, its header promises %d", len(data), want)
+		return nil, fmt.Errorf("%d bytes, its header promises %d", len(data), want)
 	}
-	c := &landmarkCascade{
+	c := &cascade{
 		stages: int(stages), trees: int(trees), depth: int(depth), shrink: shrink,
-		nodes:  make([]pixelPair, 0, count*leaves),
+		nodes:  make([]luma.Pair, 0, count*leaves),
 		leaves: make([]move, 0, count*leaves),
 	}
 	for at := header; at < len(data); {
 		for range leaves - 1 {
 			b := data[at:]
-			c.nodes = append(c.nodes, newPixelPair(int8(b[0]), int8(b[1]), int8(b[2]), int8(b[3])))
+			c.nodes = append(c.nodes, luma.NewPair(int8(b[0]), int8(b[1]), int8(b[2]), int8(b[3])))
 			at += 4
 		}
 		c.nodes = append(c.nodes, 0)
@@ -100,13 +72,13 @@ func parseLandmarkCascade(data []byte) (*landmarkCascade, error) {
 
 // mirrored returns the cascade of the mirrored point: that of a left mouth corner
 // then finds the right one.
-func (c *landmarkCascade) mirrored() *landmarkCascade {
+func (c *cascade) mirrored() *cascade {
 	m := *c
 	m.nodes, m.leaves = slices.Clone(c.nodes), slices.Clone(c.leaves)
 	mirror := func(col int) int8 { return -int8(col) } // -128 stays, as in the library
 	for i, n := range m.nodes {
-		row1, col1, row2, col2 := n.places()
-		m.nodes[i] = newPixelPair(int8(row1), mirror(col1), int8(row2), mirror(col2))
+		row1, col1, row2, col2 := n.Places()
+		m.nodes[i] = luma.NewPair(int8(row1), mirror(col1), int8(row2), mirror(col2))
 	}
 	for i := range m.leaves {
 		m.leaves[i].col = -m.leaves[i].col
@@ -140,21 +112,21 @@ var fixedJitter = func() jitter {
 	return j
 }()
 
-// mostPerturbations is what a walk has room for: the library's 63, filled up to
+// maxPerturbations is what a walk has room for: the library's 63, filled up to
 // fours.
-const mostPerturbations = 64
+const maxPerturbations = 64
 
 // walkers are guesses on their way through a cascade.
 type walkers struct {
-	at    [mostPerturbations]guess
-	moved [mostPerturbations]move
-	steps [mostPerturbations]stepper
+	at    [maxPerturbations]guess
+	moved [maxPerturbations]move
+	steps [maxPerturbations]stepper
 }
 
 // walk follows the first n guesses through all stages, over the patch. Every tree
 // is walked by all of them before the next one, four at a time, so that its nodes
 // stay in the nearest cache and the loads of the four overlap.
-func (c *landmarkCascade) walk(w *walkers, n int, pix *pixels) {
+func (c *cascade) walk(w *walkers, n int, pix *luma.Tile) {
 	for i := n; i%4 != 0; i++ {
 		w.at[i] = w.at[0]
 	}
@@ -211,22 +183,22 @@ func newStepper(g guess) stepper {
 	scale := int(math.Round(float64(g.scale)))
 	// Places are 128 too large, and so are their products with the scale.
 	half := (scale + 1) / 2
-	base := uint16((int(g.row)-half)*patchStride + int(g.col) - half)
+	base := uint16((int(g.row)-half)*luma.TileStride + int(g.col) - half)
 	return stepper{
 		scale: uint64(scale),
-		round: rounding(scale),
+		round: luma.Rounding(scale),
 		base:  uint32(base) * 0x1_0001,
 	}
 }
 
 // step returns 2 when the pair's second pixel is darker, and else 1: the child
 // to go to.
-func (s stepper) step(p pixelPair, pix *pixels) uint {
-	at := p.times(s.scale, s.round) + s.base
+func (s stepper) step(p luma.Pair, pix *luma.Tile) uint {
+	at := p.Times(s.scale, s.round) + s.base
 	return uint(1 + (uint32(pix[at>>16])-uint32(pix[uint16(at)]))>>31)
 }
 
-// inside tells whether all pixels that a guess can look at are on the patch.
+// inside reports whether all pixels that a guess can look at are on the patch.
 func inside(g guess) bool {
 	reach := int(math.Round(float64(g.scale)))/2 + 1
 	row, col := int(g.row), int(g.col)
@@ -235,17 +207,17 @@ func inside(g guess) bool {
 
 // clampedStage is one stage of walk for a guess that looks beyond the patch,
 // whose outermost pixels go on there.
-func (c *landmarkCascade) clampedStage(g guess, nodes []pixelPair, leaves []move, pix *pixels) (m move) {
+func (c *cascade) clampedStage(g guess, nodes []luma.Pair, leaves []move, pix *luma.Tile) (m move) {
 	row, col := 256*int(g.row), 256*int(g.col)
 	scale := int(math.Round(float64(g.scale)))
 	on := func(row, col int) uint8 {
-		return pix[min(max(row>>8, 0), patchSide-1)*patchStride+min(max(col>>8, 0), patchSide-1)]
+		return pix[min(max(row>>8, 0), patchSide-1)*luma.TileStride+min(max(col>>8, 0), patchSide-1)]
 	}
 	size := 1 << c.depth
 	for range c.trees {
 		node := 0
 		for range c.depth {
-			row1, col1, row2, col2 := nodes[node].places()
+			row1, col1, row2, col2 := nodes[node].Places()
 			node = 2*node + 1
 			if on(row+row1*scale, col+col1*scale) > on(row+row2*scale, col+col2*scale) {
 				node++
@@ -262,7 +234,7 @@ func (c *landmarkCascade) clampedStage(g guess, nodes []pixelPair, leaves []move
 // find returns the median of all perturbed walks that start around g, and how
 // far they end from each other: the mean of the interquartile ranges of rows and
 // columns; all in pixels of the patch.
-func (c *landmarkCascade) find(g guess, pix *pixels, j jitter) (at guess, spread float32) {
+func (c *cascade) find(g guess, pix *luma.Tile, j jitter) (at guess, spread float32) {
 	var w walkers
 	n := len(j)
 	for i, u := range j {
@@ -273,7 +245,7 @@ func (c *landmarkCascade) find(g guess, pix *pixels, j jitter) (at guess, spread
 		}
 	}
 	c.walk(&w, n, pix)
-	var rowsOf, colsOf, scalesOf [mostPerturbations]float32
+	var rowsOf, colsOf, scalesOf [maxPerturbations]float32
 	rows, cols, scales := rowsOf[:n], colsOf[:n], scalesOf[:n]
 	for i, end := range w.at[:n] {
 		rows[i], cols[i], scales[i] = end.row, end.col, end.scale

@@ -1,4 +1,4 @@
-package pigo
+package landmark
 
 import (
 	"math"
@@ -7,6 +7,7 @@ import (
 
 	"github.com/mienproject/mien/face"
 	"github.com/mienproject/mien/face/facetest"
+	"github.com/mienproject/mien/face/luma"
 )
 
 // TestRepetition: a pattern of a period up to half the window repeats itself
@@ -38,14 +39,14 @@ func TestRepetition(t *testing.T) {
 		p := new(patch)
 		for row := range patchSide {
 			for col := range patchSide {
-				p.pix[row*patchStride+col] = uint8(c.at(float64(col), float64(row)))
+				p.pix[row*luma.TileStride+col] = uint8(c.at(float64(col), float64(row)))
 			}
 		}
 		if got := p.repetition(); got < c.min || got > c.max {
 			t.Errorf("%s: %.3f, want %.2f to %.2f", c.name, got, c.min, c.max)
 		}
 	}
-	img := luminance(facetest.Decode(t, "../../service/selftest/sample.jpg"))
+	img := luma.Of(facetest.Decode(t, "../../service/selftest/sample.jpg"), nil)
 	p := new(patch)
 	p.cut(img, face.Point{X: 157, Y: 211}, 255, 0)
 	if got := p.repetition(); got > 0.45 {
@@ -55,7 +56,7 @@ func TestRepetition(t *testing.T) {
 
 // BenchmarkRepetition is what it adds to each candidate.
 func BenchmarkRepetition(b *testing.B) {
-	img := luminance(facetest.Decode(b, "../../service/selftest/sample.jpg"))
+	img := luma.Of(facetest.Decode(b, "../../service/selftest/sample.jpg"), nil)
 	p := new(patch)
 	p.cut(img, face.Point{X: 157, Y: 211}, 255, 0)
 	b.ReportAllocs()

@@ -1,4 +1,4 @@
-package pigo
+package landmark
 
 import (
 	"image"
@@ -6,12 +6,13 @@ import (
 	"testing"
 
 	"github.com/mienproject/mien/face"
+	"github.com/mienproject/mien/face/luma"
 )
 
 // TestRefineFinite: whatever eyes are given, as long as they are numbers, landmarks are
 // numbers; and nothing panics where they are not.
 func TestRefineFinite(t *testing.T) {
-	l, err := NewLandmarker()
+	l, err := New()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -24,7 +25,7 @@ func TestRefineFinite(t *testing.T) {
 	for i := range gray.Pix {
 		gray.Pix[i] = uint8(i * 7)
 	}
-	for _, img := range []Luminance{LuminanceOf(gray), LuminanceOf(image.NewGray(image.Rect(0, 0, 1, 1))), {}} {
+	for _, img := range []luma.Plane{luma.Of(gray, nil), luma.Of(image.NewGray(image.Rect(0, 0, 1, 1)), nil), {}} {
 		for i := range len(values) * len(values) * len(values) * len(values) {
 			var at [4]int
 			numbers := true

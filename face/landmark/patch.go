@@ -1,9 +1,10 @@
-package pigo
+package landmark
 
 import (
 	"math"
 
 	"github.com/mienproject/mien/face"
+	"github.com/mienproject/mien/face/luma"
 )
 
 const (
@@ -13,20 +14,14 @@ const (
 	// patchSide is the width and height of a patch: all that the cascades look at
 	// from where landmarks usually are.
 	patchSide = patchWindow * 3 / 2
-	// patchStride is what a row of a patch takes. A row is the high byte of a
-	// place, and no place of 16 bits lies outside of the array.
-	patchStride = 256
 )
-
-// pixels are a patch's: patchSide rows of patchStride, of which the first
-// patchSide count.
-type pixels [1 << 16]uint8
 
 // patch is a face cut out of an image: upright, in the middle, and of one size.
 // Walks go by whole pixels, so that they are the more exact the more pixels a
 // face has, and the faster the fewer there are in all.
 type patch struct {
-	pix pixels
+	// pix has the first patchSide pixels of each of the first patchSide rows.
+	pix luma.Tile
 	// middle is where the middle of the patch lies in the image, and cos and sin,
 	// in pixels of the image, are how far it is from one pixel of a row to the next,
 	// to the right and down.
@@ -36,12 +31,12 @@ type patch struct {
 
 // cut fills the patch with the face in a window of that size around middle, turned
 // by tilt, in radians clockwise. Beyond the image its edges go on.
-func (p *patch) cut(img gray, middle face.Point, size, tilt float64) {
+func (p *patch) cut(img luma.Plane, middle face.Point, size, tilt float64) {
 	sin, cos := math.Sincos(tilt)
 	p.middle, p.cos, p.sin = middle, cos*size/patchWindow, sin*size/patchWindow
 	for row := range patchSide {
 		first := p.toImage(guess{row: float32(row) + 0.5, col: 0.5})
-		img.sample(p.pix[row*patchStride:][:patchSide], first, p.cos, p.sin)
+		sample(img, p.pix[row*luma.TileStride:][:patchSide], first, p.cos, p.sin)
 	}
 }
 
@@ -62,14 +57,14 @@ func (p *patch) fromImage(q face.Point) (row, col float32) {
 
 // sample fills out with the image's values, interpolated, at first and each
 // (right, down) further. Beyond the image its edges go on.
-func (g gray) sample(out []uint8, first face.Point, right, down float64) {
+func sample(g luma.Plane, out []uint8, first face.Point, right, down float64) {
 	// In 1/65536 of a pixel.
 	const one = 1 << 16
 	fixed := func(v float64) int { return int(math.Round(v * one)) }
 	x, y, dx, dy := fixed(first.X), fixed(first.Y), fixed(right), fixed(down)
 	// From inside to outside all four neighbours are pixels of the image.
 	inside, outside := 0, len(out)
-	for _, axis := range [...]struct{ at, step, size int }{{x, dx, g.width}, {y, dy, g.height}} {
+	for _, axis := range [...]struct{ at, step, size int }{{x, dx, g.Width}, {y, dy, g.Height}} {
 		at, step, limit := axis.at, axis.step, (axis.size-1)*one
 		if step < 0 {
 			at, step = limit-1-at, -step
@@ -85,14 +80,14 @@ func (g gray) sample(out []uint8, first face.Point, right, down float64) {
 	}
 	outside = max(outside, 0)
 	inside = min(inside, outside)
-	g.sampleEdge(out[:inside], x, y, dx, dy)
-	g.sampleEdge(out[outside:], x+outside*dx, y+outside*dy, dx, dy)
+	sampleEdge(g, out[:inside], x, y, dx, dy)
+	sampleEdge(g, out[outside:], x+outside*dx, y+outside*dy, dx, dy)
 	x += inside * dx
 	y += inside * dy
 	out = out[inside:outside]
 	for i := range out {
-		at := (y>>16)*g.stride + x>>16
-		upper, lower := g.pix[at:][:2], g.pix[at+g.stride:][:2]
+		at := (y>>16)*g.Stride + x>>16
+		upper, lower := g.Pix[at:][:2], g.Pix[at+g.Stride:][:2]
 		out[i] = interpolate(upper[0], upper[1], lower[0], lower[1], x, y)
 		x += dx
 		y += dy
@@ -100,11 +95,11 @@ func (g gray) sample(out []uint8, first face.Point, right, down float64) {
 }
 
 // sampleEdge is sample where the image may end.
-func (g gray) sampleEdge(out []uint8, x, y, dx, dy int) {
+func sampleEdge(g luma.Plane, out []uint8, x, y, dx, dy int) {
 	for i := range out {
-		left, top := min(max(x>>16, 0), g.width-1), min(max(y>>16, 0), g.height-1)
-		right, bottom := min(max(x>>16+1, 0), g.width-1), min(max(y>>16+1, 0), g.height-1)
-		upper, lower := g.pix[top*g.stride:], g.pix[bottom*g.stride:]
+		left, top := min(max(x>>16, 0), g.Width-1), min(max(y>>16, 0), g.Height-1)
+		right, bottom := min(max(x>>16+1, 0), g.Width-1), min(max(y>>16+1, 0), g.Height-1)
+		upper, lower := g.Pix[top*g.Stride:], g.Pix[bottom*g.Stride:]
 		out[i] = interpolate(upper[left], upper[right], lower[left], lower[right], x, y)
 		x += dx
 		y += dy
