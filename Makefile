@@ -148,7 +148,7 @@ bench: $(BIN)/benchstat onnxruntime ## Measure speed beside the library's, as do
 
 .PHONY: calibrate
 calibrate: ## Fit the constants of the models' calibration.go again, on ../shared/faces.
-	go test -count=1 -v -run '^TestCalibrate$$' ./face/pigo ./face/onnx -calibrate
+	go test -count=1 -v -run '^TestCalibrate$$' ./face/pigo ./face/grid -calibrate
 
 .PHONY: lint
 lint: $(BIN)/golangci-lint $(BIN)/buf ## Lint Go and the contract.

@@ -21,8 +21,8 @@ import (
 	"github.com/mienproject/mien/bench/server"
 	"github.com/mienproject/mien/face"
 	"github.com/mienproject/mien/face/facetest"
-	"github.com/mienproject/mien/face/onnx"
 	"github.com/mienproject/mien/face/pigo"
+	"github.com/mienproject/mien/onnx"
 )
 
 // options is what flags say. The defaults are seen from bench/, where the program

@@ -16,10 +16,12 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/mienproject/mien/bench/server"
+	"github.com/mienproject/mien/engine"
 	"github.com/mienproject/mien/face"
-	"github.com/mienproject/mien/face/onnx"
+	"github.com/mienproject/mien/face/networks"
 	inferencev1 "github.com/mienproject/mien/gen/inference/v1"
 	"github.com/mienproject/mien/gen/inference/v1/inferencev1connect"
+	"github.com/mienproject/mien/onnx"
 	"github.com/mienproject/mien/photo"
 )
 
@@ -80,7 +82,9 @@ func openInProcess(o options) (inProcess, error) {
 		if d.builtIn != nil {
 			opened[d.name], err = d.builtIn()
 		} else {
-			opened[d.name], err = onnx.Open(filepath.Join(o.Models, d.file), o.ONNXRuntime, 1)
+			opened[d.name], err = networks.Open(filepath.Join(o.Models, d.file), func(file string, _ bool) (engine.Engine, error) {
+				return onnx.Open(file, onnx.Options{Library: o.ONNXRuntime, Threads: 1})
+			})
 		}
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", d.name, err)

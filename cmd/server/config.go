@@ -20,11 +20,13 @@ import (
 	"github.com/alecthomas/kong"
 	"github.com/dustin/go-humanize"
 
+	"github.com/mienproject/mien/engine"
 	"github.com/mienproject/mien/face"
-	"github.com/mienproject/mien/face/onnx"
+	"github.com/mienproject/mien/face/networks"
 	"github.com/mienproject/mien/face/pigo"
 	inferencev1 "github.com/mienproject/mien/gen/inference/v1"
 	"github.com/mienproject/mien/modelstore"
+	"github.com/mienproject/mien/onnx"
 	"github.com/mienproject/mien/service"
 )
 
@@ -398,7 +400,13 @@ func (c *config) model(ctx context.Context, name, path string, named bool, log *
 			return nil, err
 		}
 	}
-	return onnx.Open(path, library, c.limits.workers)
+	return networks.Open(path, func(file string, oneCore bool) (engine.Engine, error) {
+		threads := c.limits.workers
+		if oneCore {
+			threads = 1
+		}
+		return onnx.Open(file, onnx.Options{Library: library, Threads: threads})
+	})
 }
 
 // environment understands the names in any case, as the system that Mien
