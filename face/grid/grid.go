@@ -125,7 +125,10 @@ func (g *Detector) Detect(ctx context.Context, img image.Image, opts face.Option
 			return nil, err
 		}
 		// Most of them are the same few faces.
-		kept := suppressDetections(work.candidates[first:])
+		kept, err := suppress(ctx, work.candidates[first:])
+		if err != nil {
+			return nil, err
+		}
 		work.candidates = work.candidates[:first+len(kept)]
 	}
 
@@ -133,8 +136,12 @@ func (g *Detector) Detect(ctx context.Context, img image.Image, opts face.Option
 	if g.landmarker != nil && !opts.SkipLandmarks {
 		luminance = luma.Of(img, nil)
 	}
+	candidates, err := suppress(ctx, work.candidates)
+	if err != nil {
+		return nil, err
+	}
 	var faces []face.Face
-	for _, c := range suppressDetections(work.candidates) {
+	for _, c := range candidates {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
@@ -159,22 +166,12 @@ func (g *Detector) Detect(ctx context.Context, img image.Image, opts face.Option
 	return faces, nil
 }
 
-// suppressDetections is face.Suppress for detections.
-func suppressDetections(candidates []detection) []detection {
-	slices.SortFunc(candidates, func(a, b detection) int {
+// suppress drops those of the candidates that are in the place of a better one, as
+// face.Suppress does.
+func suppress(ctx context.Context, candidates []detection) ([]detection, error) {
+	return face.Suppress(ctx, candidates, func(a, b detection) int {
 		return face.Compare(face.Face{Box: a.box, Confidence: a.raw}, face.Face{Box: b.box, Confidence: b.raw})
-	})
-	kept := candidates[:0]
-	for _, c := range candidates {
-		if !slices.ContainsFunc(kept, func(k detection) bool {
-			// Most lie apart.
-			return k.box.MinX < c.box.MaxX && c.box.MinX < k.box.MaxX && k.box.MinY < c.box.MaxY && c.box.MinY < k.box.MaxY &&
-				face.IoU(k.box, c.box) > suppressIoU
-		}) {
-			kept = append(kept, c)
-		}
-	}
-	return kept
+	}, func(kept, c *detection) bool { return face.IoUAbove(kept.box, c.box, suppressIoU) })
 }
 
 // cellsIn is how many cells a row has at each stride, and how many there are, in an

@@ -675,19 +675,11 @@ func overSmaller(a, b candidate) float64 { return shared(a, b) / min(a.area(), b
 func suppress(ctx context.Context, candidates []candidate, overlap func(a, b candidate) float64, limit float64) ([]int, error) {
 	order := make([]int, len(candidates))
 	for i := range order {
-		order[i] = len(candidates) - 1 - i
+		order[i] = i
 	}
-	slices.SortStableFunc(order, func(i, k int) int { return cmp.Compare(candidates[k].score, candidates[i].score) })
-	kept := order[:0]
-	for _, i := range order {
-		if err := ctx.Err(); err != nil {
-			return nil, err
-		}
-		if !slices.ContainsFunc(kept, func(k int) bool { return overlap(candidates[k], candidates[i]) > limit }) {
-			kept = append(kept, i)
-		}
-	}
-	return kept, nil
+	return face.Suppress(ctx, order, func(i, k int) int {
+		return cmp.Or(cmp.Compare(candidates[k].score, candidates[i].score), cmp.Compare(k, i))
+	}, func(kept, i *int) bool { return overlap(candidates[*kept], candidates[*i]) > limit })
 }
 
 // minConfidence leaves about one false face in ten pictures without any:

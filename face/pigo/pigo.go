@@ -105,7 +105,10 @@ func (d *Detector) Detect(ctx context.Context, img image.Image, opts face.Option
 	if err != nil {
 		return nil, err
 	}
-	faces = face.Suppress(faces, samePlace, duplicateOverlap)
+	faces, err = face.Suppress(ctx, faces, face.Compare, func(kept, f *face.Face) bool { return samePlace(kept.Box, f.Box) })
+	if err != nil {
+		return nil, err
+	}
 	if i := slices.IndexFunc(faces, func(f face.Face) bool { return !(f.Confidence >= opts.MinConfidence) }); i >= 0 {
 		faces = faces[:i]
 	}
@@ -167,10 +170,8 @@ func (d *Detector) candidates(ctx context.Context, w *workspace, img luma.Plane,
 // from those on all of it.
 const duplicateOverlap = 0.5
 
-func samePlace(a, b face.Box) float64 {
+// samePlace reports whether a and b overlap by more than that.
+func samePlace(a, b face.Box) bool {
 	smaller := min(a.Area(), b.Area())
-	if smaller <= 0 {
-		return 0
-	}
-	return face.Intersect(a, b) / smaller
+	return smaller > 0 && face.Intersect(a, b)/smaller > duplicateOverlap
 }
