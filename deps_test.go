@@ -15,7 +15,7 @@ const module = "github.com/mienproject/mien/"
 // of it that it may import. A package that is missing here has to be added,
 // which is a moment to think.
 var mayImport = map[string][]string{
-	"cmd/server": {"engine", "face", "face/networks", "face/pigo", "gen/inference/v1", "gen/inference/v1/inferencev1connect", "modelstore", "onnx", "service", "web"},
+	"cmd/server": {"cores", "engine", "face", "face/networks", "face/pigo", "gen/inference/v1", "gen/inference/v1/inferencev1connect", "modelstore", "onnx", "service", "web"},
 	"cmd/client": {"annotate", "client", "face", "gen/inference/v1", "photo"},
 	"client":     {"gen/inference/v1", "gen/inference/v1/inferencev1connect"},
 	"service":    {"annotate", "face", "photo", "gen/inference/v1", "gen/inference/v1/inferencev1connect"},
@@ -27,13 +27,14 @@ var mayImport = map[string][]string{
 	"face":          {},
 	"face/luma":     {},
 	"face/landmark": {"face", "face/luma"},
-	"face/pigo":     {"face", "face/landmark", "face/luma"},
+	"face/pigo":     {"cores", "face", "face/landmark", "face/luma"},
 	"face/grid":     {"engine", "face", "face/landmark", "face/luma"},
 	"face/mtcnn":    {"engine", "face"},
 	"face/networks": {"engine", "face", "face/grid", "face/mtcnn"},
 	// Engines know no face.
 	"engine": {},
-	"onnx":   {"engine"},
+	"onnx":   {"cores", "engine"},
+	"cores":  {},
 
 	"engine/enginetest":                   {"engine", "onnx"},
 	"face/facetest":                       {"face"},

@@ -83,7 +83,7 @@ func openInProcess(o options) (inProcess, error) {
 			opened[d.name], err = d.builtIn()
 		} else {
 			opened[d.name], err = networks.Open(filepath.Join(o.Models, d.file), func(file string, _ bool) (engine.Engine, error) {
-				return onnx.Open(file, onnx.Options{Library: o.ONNXRuntime, Threads: 1})
+				return onnx.Open(file, onnx.Options{Library: o.ONNXRuntime})
 			})
 		}
 		if err != nil {

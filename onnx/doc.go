@@ -4,7 +4,11 @@
 // a binary without it, Open returns ErrUnavailable.
 package onnx
 
-import "errors"
+import (
+	"errors"
+
+	"github.com/mienproject/mien/cores"
+)
 
 // ErrUnavailable means that this binary cannot run ONNX models.
 var ErrUnavailable = errors.New("this binary was built without cgo, which ONNX models need: build it with CGO_ENABLED=1 and a C compiler, or use the embedded model, pigo")
@@ -14,7 +18,10 @@ type Options struct {
 	// Library is the path of ONNX Runtime's shared library: see FindLibrary. A process
 	// has one.
 	Library string
-	// Threads is on how many cores a run goes that is alone in the process, at least 1.
-	// Runs beside each other go on one core each. The outputs are the same.
-	Threads int
+	// Gate is shared with whatever else computes in this process. A run that is alone there
+	// goes on all of its cores, and runs beside others on one core each; the outputs are
+	// the same. Nil is a gate to one core.
+	Gate *cores.Gate
+	// OneCore keeps a run on one core where it is alone, too.
+	OneCore bool
 }

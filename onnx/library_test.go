@@ -121,7 +121,7 @@ func TestFindLibrary(t *testing.T) {
 func TestRuntimeWithoutInterface(t *testing.T) {
 	const variable = "MIEN_TEST_RUNTIME"
 	if path := os.Getenv(variable); path != "" {
-		_, err := Open(os.Args[0], Options{Library: path, Threads: 1})
+		_, err := Open(os.Args[0], Options{Library: path})
 		fmt.Println(err)
 		return
 	}

@@ -12,10 +12,10 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-	"sync/atomic"
 
 	ort "github.com/yalue/onnxruntime_go"
 
+	"github.com/mienproject/mien/cores"
 	"github.com/mienproject/mien/engine"
 )
 
@@ -54,15 +54,14 @@ type session struct {
 	// single takes one core. Requests run beside each other that way, which answers
 	// more of them than one after the other on all cores.
 	single *ort.DynamicAdvancedSession
-	// parallel takes all cores, for when nothing else runs. Where it is nil, single does.
+	// parallel takes all cores of the gate, for when nothing else runs. Where it is nil,
+	// single does.
 	parallel        *ort.DynamicAdvancedSession
+	gate            *cores.Gate
 	inputs, outputs []engine.Value
 }
 
 var _ engine.Engine = (*session)(nil)
-
-// running is how many runs of networks there are in this process.
-var running atomic.Int64
 
 // Available returns nil where this binary can run ONNX models, and ErrUnavailable
 // elsewhere.
@@ -81,12 +80,16 @@ func Open(path string, o Options) (engine.Engine, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s is not an ONNX model that the runtime can load%s: %w", path, wrongFileHint(path), err)
 	}
-	s := &session{inputs: values(inputs), outputs: values(outputs)}
+	gate := o.Gate
+	if gate == nil {
+		gate = cores.NewGate(1)
+	}
+	s := &session{gate: gate, inputs: values(inputs), outputs: values(outputs)}
 	if s.single, err = s.open(path, 1); err != nil {
 		return nil, err
 	}
-	if o.Threads > 1 {
-		if s.parallel, err = s.open(path, o.Threads); err != nil {
+	if gate.Cores() > 1 && !o.OneCore {
+		if s.parallel, err = s.open(path, gate.Cores()); err != nil {
 			return nil, errors.Join(err, s.Close())
 		}
 	}
@@ -239,12 +242,14 @@ func (s *session) Run(ctx context.Context, input engine.Tensor, outputs []engine
 		defer close(terminated)
 		_ = options.Terminate() // then the run comes to its own end
 	})
-	run := s.single
-	if running.Add(1) == 1 && s.parallel != nil {
-		run = s.parallel
+	if s.parallel != nil && s.gate.EnterAlone() {
+		err = s.parallel.RunWithOptions(values[:1], values[1:], options)
+		s.gate.LeaveAlone()
+	} else {
+		s.gate.Enter()
+		err = s.single.RunWithOptions(values[:1], values[1:], options)
+		s.gate.Leave()
 	}
-	err = run.RunWithOptions(values[:1], values[1:], options)
-	running.Add(-1)
 	if !stop() {
 		// Not to be destroyed while it is in use.
 		<-terminated

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mienproject/mien/cores"
 	"github.com/mienproject/mien/engine"
 	"github.com/mienproject/mien/engine/enginetest"
 	"github.com/mienproject/mien/onnx"
@@ -28,7 +29,7 @@ func TestRun(t *testing.T) {
 	var first []engine.Tensor
 	for _, threads := range []int{1, 1, 3} {
 		options := enginetest.Options(t)
-		options.Threads = threads
+		options.Gate = cores.NewGate(threads)
 		e, err := onnx.Open(path, options)
 		if err != nil {
 			t.Fatal(err)
@@ -84,11 +85,68 @@ func TestRunStops(t *testing.T) {
 	}
 }
 
+// TestRunEntersTheGate: a run counts at the gate for as long as it takes, beside others
+// and alone, and no longer.
+func TestRunEntersTheGate(t *testing.T) {
+	options := enginetest.Options(t)
+	options.Gate = cores.NewGate(2)
+	e, err := onnx.Open(enginetest.Model(t, "yunet_n_dynamic.onnx"), options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	input := engine.Shape{1, 3, 1600, 1600}
+	shapes, err := e.Probe(input)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b engine.Buffers
+	b.Resize(input, shapes)
+	for _, beside := range []bool{false, true} {
+		done := make(chan error)
+		if beside {
+			options.Gate.Enter()
+		}
+		go func() { done <- e.Run(t.Context(), b.Input, b.Outputs) }()
+		seen := false
+		for ended := false; !ended; {
+			select {
+			case err := <-done:
+				if ended = true; err != nil {
+					t.Error(err)
+				}
+			default:
+				if beside {
+					options.Gate.Leave()
+				}
+				if options.Gate.EnterAlone() {
+					options.Gate.LeaveAlone()
+				} else {
+					seen = true
+				}
+				if beside {
+					options.Gate.Enter()
+				}
+				time.Sleep(time.Millisecond)
+			}
+		}
+		if beside {
+			options.Gate.Leave()
+		}
+		if !seen {
+			t.Errorf("beside another %t: the gate was empty during the run", beside)
+		}
+		if !options.Gate.EnterAlone() {
+			t.Fatalf("beside another %t: the gate is not empty after the run", beside)
+		}
+		options.Gate.LeaveAlone()
+	}
+}
+
 // TestOneRuntime: a process has one.
 func TestOneRuntime(t *testing.T) {
 	path := enginetest.Model(t, "yunet_n_dynamic.onnx")
 	enginetest.Open(t, path)
-	if _, err := onnx.Open(path, onnx.Options{Library: "/nowhere/libonnxruntime.so", Threads: 1}); err == nil {
+	if _, err := onnx.Open(path, onnx.Options{Library: "/nowhere/libonnxruntime.so"}); err == nil {
 		t.Error("a second runtime was taken")
 	}
 }

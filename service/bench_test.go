@@ -17,6 +17,7 @@ import (
 	"connectrpc.com/connect"
 	library "github.com/esimov/pigo/core"
 
+	"github.com/mienproject/mien/cores"
 	"github.com/mienproject/mien/face"
 	"github.com/mienproject/mien/face/facetest"
 	"github.com/mienproject/mien/face/pigo"
@@ -29,7 +30,7 @@ import (
 // newPigo serves the embedded model.
 func newPigo(b *testing.B) (*service.Service, *pigo.Detector) {
 	b.Helper()
-	d, err := pigo.New(runtime.GOMAXPROCS(0))
+	d, err := pigo.New(cores.NewGate(runtime.GOMAXPROCS(0)))
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -71,7 +71,7 @@ func TestMemory(t *testing.T) {
 		pictures[filepath.Base(file)] = data
 	}
 
-	d, err := pigo.New(1)
+	d, err := pigo.New(nil)
 	if err != nil {
 		t.Fatal(err)
 	}

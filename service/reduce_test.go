@@ -11,6 +11,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/mienproject/mien/cores"
 	"github.com/mienproject/mien/face"
 	"github.com/mienproject/mien/face/facetest"
 	"github.com/mienproject/mien/face/pigo"
@@ -108,7 +109,7 @@ func TestAccuracyReduced(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes long with the race detector: make accuracy runs it")
 	}
-	d, err := pigo.New(runtime.GOMAXPROCS(0))
+	d, err := pigo.New(cores.NewGate(runtime.GOMAXPROCS(0)))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -175,7 +175,7 @@ func TestMetrics(t *testing.T) {
 
 func pigoVersion(t *testing.T) string {
 	t.Helper()
-	d, err := pigo.New(1)
+	d, err := pigo.New(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -244,7 +244,7 @@ func TestMetricsDocumented(t *testing.T) {
 			documented[row[1]] = row[2]
 		}
 	}
-	d, err := pigo.New(1)
+	d, err := pigo.New(nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -46,7 +46,7 @@ func memoryOf(t *testing.T, data []byte) int64 {
 	if err != nil {
 		t.Fatal(err)
 	}
-	detector, err := pigo.New(1)
+	detector, err := pigo.New(nil)
 	if err != nil {
 		t.Fatal(err)
 	}

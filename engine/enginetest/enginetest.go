@@ -43,7 +43,7 @@ func Options(t testing.TB) onnx.Options {
 	if err != nil {
 		refuse(t, "needs ONNX Runtime, which \"make onnxruntime\" fetches: %v", err)
 	}
-	return onnx.Options{Library: library, Threads: 1}
+	return onnx.Options{Library: library}
 }
 
 // Open opens the network in the file at path, on one core.

@@ -41,7 +41,7 @@ func TestAccuracyOfDefaults(t *testing.T) {
 	_, allowed := curve(mtcnn).At(mtcnn.Info().MinConfidence)
 	t.Logf("MTCNN shows %.3f false faces an image", allowed)
 
-	embedded, err := pigo.New(1)
+	embedded, err := pigo.New(nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,6 +13,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/mienproject/mien/cores"
 	"github.com/mienproject/mien/engine"
 	"github.com/mienproject/mien/engine/enginetest"
 	"github.com/mienproject/mien/face"
@@ -27,12 +28,9 @@ const sample = "../../service/selftest/sample.jpg"
 // openOn opens a model whose runs may take that many cores.
 func openOn(t testing.TB, path string, threads int) (face.Detector, error) {
 	t.Helper()
-	options := enginetest.Options(t)
+	options, gate := enginetest.Options(t), cores.NewGate(threads)
 	return networks.Open(path, func(file string, oneCore bool) (engine.Engine, error) {
-		options.Threads = threads
-		if oneCore {
-			options.Threads = 1
-		}
+		options.Gate, options.OneCore = gate, oneCore
 		return onnx.Open(file, options)
 	})
 }

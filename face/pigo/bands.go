@@ -7,29 +7,30 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/mienproject/mien/cores"
 	"github.com/mienproject/mien/face/luma"
 )
 
 const (
-	// mostTiled is the size of the largest windows that are scanned on tiles, in
+	// maxTiled is the size of the largest windows that are scanned on tiles, in
 	// pixels. Of larger ones few fit on a tile, and copying it takes longer than it
 	// saves. Detector has none.
-	mostTiled = 128
-	// mostContenders is how many windows are scanned at once: 64 KB of them.
-	mostContenders = 1 << 13
+	maxTiled = 128
+	// maxContenders is how many windows are scanned at once: 64 KB of them.
+	maxContenders = 1 << 13
 	// contextPasses is how many passes of a window through a tree there are between
-	// two looks at the context: about a quarter of a millisecond.
+	// two checks of the context: about a quarter of a millisecond.
 	contextPasses = 1 << 15
-	// mostWindowsKept is how many windows there is memory for between two scans:
+	// maxWindowsKept is how many windows there is memory for between two scans:
 	// two megabytes.
-	mostWindowsKept = 1 << 16
+	maxWindowsKept = 1 << 16
 )
 
 // sizes are the windows of a scan, by the library's rules (its CascadeParams).
 type sizes struct {
 	smallest, largest int // in pixels; the smallest is at least 1
-	// shift is the distance of neighbouring windows as a part of their size, and
-	// scale the ratio of neighbouring sizes.
+	// shift is the distance of neighboring windows as a part of their size, and
+	// scale the ratio of neighboring sizes.
 	shift, scale float64
 }
 
@@ -42,7 +43,7 @@ func nextSize(size int, scale float64) int {
 // band is some rows of windows of one size: a part of a scan that needs no other.
 type band struct {
 	img luma.Plane
-	// factor is how many pixels of the image that is looked at are one of img.
+	// factor is how many pixels of the scanned image are one of img.
 	factor     int
 	size, step int
 	// first is the number of the first row of windows, and rows and cols how many
@@ -53,7 +54,7 @@ type band struct {
 // bands appends those of a scan of img.
 func (s sizes) bands(all []band, img luma.Plane, factor int) []band {
 	for size := s.smallest; size <= s.largest; size = nextSize(size, s.scale) {
-		// A window of size s lies within s/2+1 of its centre.
+		// A window of size s lies within s/2+1 of its center.
 		margin := size/2 + 1
 		if 2*margin > min(img.Width, img.Height) {
 			break
@@ -61,12 +62,12 @@ func (s sizes) bands(all []band, img luma.Plane, factor int) []band {
 		b := band{img: img, factor: factor, size: size, step: max(1, int(s.shift*float64(size)))}
 		b.cols = (img.Width-2*margin)/b.step + 1
 		rows := (img.Height-2*margin)/b.step + 1
-		most := 1
-		if size <= mostTiled {
-			most = min(b.perTile(), mostContenders/min(b.perTile(), b.cols))
+		maxRows := 1
+		if size <= maxTiled {
+			maxRows = min(b.perTile(), maxContenders/min(b.perTile(), b.cols))
 		}
-		for ; b.first < rows; b.first += most {
-			b.rows = min(most, rows-b.first)
+		for ; b.first < rows; b.first += maxRows {
+			b.rows = min(maxRows, rows-b.first)
 			all = append(all, b)
 		}
 	}
@@ -76,8 +77,8 @@ func (s sizes) bands(all []band, img luma.Plane, factor int) []band {
 // perTile is how many windows fit on a tile side by side.
 func (b *band) perTile() int { return (luma.TileStride-1-b.size)/b.step + 1 }
 
-// centre is that of a window, in pixels of the band's image.
-func (b *band) centre(row, col int) (y, x int) {
+// center is that of a window, in pixels of the band's image.
+func (b *band) center(row, col int) (y, x int) {
 	margin := b.size/2 + 1
 	return margin + (b.first+row)*b.step, margin + col*b.step
 }
@@ -87,7 +88,7 @@ type room struct {
 	// tile is a piece of the image. Places on it have 16 bits, and windows at them
 	// the same offsets in any image.
 	tile       luma.Tile
-	contenders [mostContenders + together - 1]contender
+	contenders [maxContenders + together - 1]contender
 	// bands and windows are those of one piece of work.
 	bands   []band
 	windows []window
@@ -98,7 +99,7 @@ var rooms = sync.Pool{New: func() any { return new(room) }}
 // release keeps the room for others, without the image.
 func (r *room) release() {
 	clear(r.bands)
-	if cap(r.windows) > mostWindowsKept {
+	if cap(r.windows) > maxWindowsKept {
 		r.windows = nil
 	}
 	rooms.Put(r)
@@ -118,9 +119,9 @@ func (c *faceCascade) scan(ctx context.Context, r *room, bands []band, found []w
 	return found, nil
 }
 
-// spreadScan is a scan on several cores. It is kept for the next one, with its
+// parallelScan is a scan on several cores. It is kept for the next one, with its
 // function, so that a scan allocates nothing.
-type spreadScan struct {
+type parallelScan struct {
 	cascade *faceCascade
 	ctx     context.Context
 	bands   []band
@@ -130,13 +131,13 @@ type spreadScan struct {
 	found []window
 }
 
-var spreadScans = sync.Pool{New: func() any {
-	s := new(spreadScan)
+var parallelScans = sync.Pool{New: func() any {
+	s := new(parallelScan)
 	s.do = s.scan
 	return s
 }}
 
-func (s *spreadScan) scan(i int) error {
+func (s *parallelScan) scan(i int) error {
 	r := rooms.Get().(*room)
 	defer r.release()
 	var err error
@@ -149,15 +150,15 @@ func (s *spreadScan) scan(i int) error {
 	return nil
 }
 
-// scanSpread is scan on those of the cores that are idle.
-func (c *faceCascade) scanSpread(ctx context.Context, cores int, bands []band, found []window) ([]window, error) {
-	s := spreadScans.Get().(*spreadScan)
+// scanParallel is scan on those of the gate's cores that are free.
+func (c *faceCascade) scanParallel(ctx context.Context, gate *cores.Gate, bands []band, found []window) ([]window, error) {
+	s := parallelScans.Get().(*parallelScan)
 	s.cascade, s.ctx, s.bands, s.found = c, ctx, bands, found
 	old := len(found)
-	err := spread(cores, len(bands), s.do)
+	err := gate.Do(len(bands), s.do)
 	found = s.found
 	s.cascade, s.ctx, s.bands, s.found = nil, nil, nil, nil
-	spreadScans.Put(s)
+	parallelScans.Put(s)
 	if err != nil {
 		return nil, err
 	}
@@ -171,7 +172,7 @@ func inOrder(a, b window) int {
 }
 
 func (c *faceCascade) scanBand(ctx context.Context, b *band, r *room, found []window) ([]window, error) {
-	if b.size > mostTiled {
+	if b.size > maxTiled {
 		return c.scanLarge(ctx, b, found)
 	}
 	for col := 0; col < b.cols; col += b.perTile() {
@@ -181,7 +182,7 @@ func (c *faceCascade) scanBand(ctx context.Context, b *band, r *room, found []wi
 		if err != nil {
 			return nil, err
 		}
-		y, x := b.centre(0, col)
+		y, x := b.center(0, col)
 		for _, w := range left {
 			place := int(uint16(w.at))
 			found = append(found, b.window(y+place/luma.TileStride, x+place%luma.TileStride, w.score-c.last()))
@@ -195,9 +196,9 @@ func (b *band) window(row, col int, score float32) window {
 	return window{row*b.factor + b.factor/2, col*b.factor + b.factor/2, b.size * b.factor, score}
 }
 
-// cut fills the tile with what some columns of the band look at.
+// cut fills the tile with what some columns of the band cover.
 func (r *room) cut(b *band, col, cols int) {
-	y, x := b.centre(0, col)
+	y, x := b.center(0, col)
 	reach := (b.size + 1) / 2
 	src := b.img.Pix[(y-reach)*b.img.Stride+x-reach:]
 	width := (cols-1)*b.step + b.size + 1
@@ -251,7 +252,7 @@ func (c *faceCascade) scanLarge(ctx context.Context, b *band, found []window) ([
 			if err := ctx.Err(); err != nil {
 				return nil, err
 			}
-			y, x := b.centre(row, col)
+			y, x := b.center(row, col)
 			if score, ok := c.score(b.img, y, x, b.size); ok {
 				found = append(found, b.window(y, x, score))
 			}

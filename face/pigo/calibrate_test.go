@@ -13,9 +13,9 @@ import (
 	"github.com/mienproject/mien/face/luma"
 )
 
-var calibrate = flag.Bool("calibrate", false, "print box geometry and confidence weights fitted on the labelled photographs")
+var calibrate = flag.Bool("calibrate", false, "print box geometry and confidence weights fitted on the labeled photographs")
 
-// fitted are the subsets whose faces are all labelled, by people who drew boxes
+// fitted are the subsets whose faces are all labeled, by people who drew boxes
 // around faces.
 var fitted = []string{"wider_val_orig", "wider_val_416", "face_mask", "negatives"}
 
@@ -24,7 +24,7 @@ func TestCalibrate(t *testing.T) {
 	if !*calibrate {
 		t.Skip("fits constants rather than testing them: run with -calibrate")
 	}
-	d, err := New(1)
+	d, err := New(nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,7 +7,7 @@ import (
 	"github.com/mienproject/mien/face/landmark"
 )
 
-// Geometry and confidence, fitted on labelled faces: docs/calibration.md tells on
+// Geometry and confidence, fitted on labeled faces: docs/calibration.md says on
 // which, how well they do, and the command that fits them again. They belong to
 // the parameters of the scan.
 
@@ -16,7 +16,7 @@ import (
 const (
 	boxWidth  = 0.766
 	boxHeight = 0.985
-	boxDown   = 0.029 // how far the box's centre lies below the window's
+	boxDown   = 0.029 // how far the box's center lies below the window's
 	// longerSide is what face.Options.MinFaceSize counts.
 	longerSide = boxHeight
 )

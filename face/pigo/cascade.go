@@ -11,7 +11,7 @@ import (
 	"github.com/mienproject/mien/face/luma"
 )
 
-// faceCascade tells whether a square window shows a face: it sums up regression
+// faceCascade reports whether a square window shows a face: it sums up regression
 // trees over pixel pairs, and a window is rejected by the first tree after which
 // its sum is not above that tree's threshold (Markuš et al., "Object Detection
 // with Pixel Intensity Comparisons Organized in Decision Trees", arXiv 1305.4537).
@@ -21,7 +21,7 @@ type faceCascade struct {
 	trees []faceTree
 	// offsets holds by the size of windows where the trees look. Each size is made
 	// when it is first needed, takes 120 KB, and stays: Detector has 99 sizes.
-	offsets [mostTiled + 1]atomic.Pointer[[]treeOffsets]
+	offsets [maxTiled + 1]atomic.Pointer[[]treeOffsets]
 }
 
 const (
@@ -93,7 +93,7 @@ func parseFaceCascade(data []byte) (*faceCascade, error) {
 // each level is reversed.
 func reversed(place int) int { return place ^ (1<<(bits.Len(uint(place))-1) - 1) }
 
-// offsetsOf returns where the trees look in windows of that size, up to mostTiled.
+// offsetsOf returns where the trees look in windows of that size, up to maxTiled.
 func (c *faceCascade) offsetsOf(size int) []treeOffsets {
 	if made := c.offsets[size].Load(); made != nil {
 		return *made

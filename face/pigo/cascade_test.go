@@ -13,6 +13,7 @@ import (
 
 	pigo "github.com/esimov/pigo/core"
 
+	"github.com/mienproject/mien/cores"
 	"github.com/mienproject/mien/face/facetest"
 	"github.com/mienproject/mien/face/luma"
 )
@@ -61,12 +62,12 @@ func compareScans(t *testing.T, ours *faceCascade, library *pigo.Pigo, img luma.
 	t.Helper()
 	bands := s.bands(nil, img, 1)
 	alone, err1 := ours.scan(t.Context(), new(room), bands, nil)
-	spread, err2 := ours.scanSpread(t.Context(), runtime.GOMAXPROCS(0), bands, nil)
+	parallel, err2 := ours.scanParallel(t.Context(), cores.NewGate(runtime.GOMAXPROCS(0)), bands, nil)
 	if err := errors.Join(err1, err2); err != nil {
 		t.Fatal(err)
 	}
 	want := runCascade(library, img, s)
-	for _, got := range [][]window{alone, spread} {
+	for _, got := range [][]window{alone, parallel} {
 		if !slices.Equal(got, want) {
 			t.Errorf("%d×%d, stride %d, %+v: %d windows, the library finds %d", img.Width, img.Height, img.Stride, s, len(got), len(want))
 		}
@@ -97,7 +98,7 @@ func TestScanIsTheLibrarys(t *testing.T) {
 		{"noise, high", noise(90, 3000), sizes{20, 1000, .1, 1.1}, 0},
 		{"noise, many bands", noise(700, 500), sizes{16, 200, .1, 1.1}, 0},
 		{"noise, single pixels", noise(60, 50), sizes{1, 50, .05, 1.05}, 0},
-		{"nothing but large windows", noise(700, 600), sizes{mostTiled, 600, .1, 1.05}, 0},
+		{"nothing but large windows", noise(700, 600), sizes{maxTiled, 600, .1, 1.05}, 0},
 		{"just a window", noise(22, 22), sizes{20, 20, .1, 1.1}, 0},
 		{"just a window of an odd size", noise(22, 22), sizes{21, 1000, .1, 1.1}, 0},
 		{"less than a window", noise(21, 40), sizes{20, 1000, .1, 1.1}, 0},
@@ -132,7 +133,7 @@ func TestScanOfManyWindowsIsTheLibrarys(t *testing.T) {
 
 // TestScansShareMemory: what one scan leaves behind must not show in the next.
 func TestScansShareMemory(t *testing.T) {
-	d, err := New(runtime.GOMAXPROCS(0))
+	d, err := New(cores.NewGate(runtime.GOMAXPROCS(0)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -338,12 +339,13 @@ func BenchmarkScan(b *testing.B) {
 	b.Run("by=mien", func(b *testing.B) {
 		var bands []band
 		var found []window
+		gate := cores.NewGate(runtime.GOMAXPROCS(0))
 		once := func() {
-			busy.Add(1)
-			defer busy.Add(-1)
+			gate.Enter()
+			defer gate.Leave()
 			bands = s.bands(bands[:0], img, 1)
 			var err error
-			if found, err = faces.scanSpread(b.Context(), runtime.GOMAXPROCS(0), bands, found[:0]); err != nil {
+			if found, err = faces.scanParallel(b.Context(), gate, bands, found[:0]); err != nil {
 				b.Fatal(err)
 			}
 		}

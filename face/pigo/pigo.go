@@ -15,6 +15,7 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/mienproject/mien/cores"
 	"github.com/mienproject/mien/face"
 	"github.com/mienproject/mien/face/landmark"
 	"github.com/mienproject/mien/face/luma"
@@ -35,17 +36,20 @@ const Version = "1.4.6+4"
 type Detector struct {
 	landmarker *landmark.Landmarker
 	faces      *faceCascade
-	cores      int
+	gate       *cores.Gate
 
 	workspaces sync.Pool // of *workspace
 }
 
 var _ face.Detector = (*Detector)(nil)
 
-// New unpacks the embedded cascades. A call that is alone in the process spreads
-// over as many cores as it is told, at least 1, and over fewer when others run
-// beside it; the faces are the same. An error means that the binary is broken.
-func New(cores int) (*Detector, error) {
+// New unpacks the embedded cascades. A call that is alone at the gate runs on all of its
+// cores, and on fewer when others compute beside it; the faces are the same. With a gate
+// of nil, calls run on one core each. An error means that the binary is broken.
+func New(gate *cores.Gate) (*Detector, error) {
+	if gate == nil {
+		gate = cores.NewGate(1)
+	}
 	faces, err := parseFaceCascade(faceFinder)
 	if err != nil {
 		return nil, fmt.Errorf("face cascade: %w", err)
@@ -54,7 +58,7 @@ func New(cores int) (*Detector, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &Detector{landmarker: l, faces: faces, cores: max(1, cores)}
+	d := &Detector{landmarker: l, faces: faces, gate: gate}
 	d.workspaces.New = func() any { return new(workspace) }
 	return d, nil
 }
@@ -75,8 +79,8 @@ func (d *Detector) Info() face.Info {
 // the caller leaves that to the detector it stays 20 pixels up to a megapixel and
 // grows with the square root of the area from there.
 func (d *Detector) Detect(ctx context.Context, img image.Image, opts face.Options) ([]face.Face, error) {
-	busy.Add(1)
-	defer busy.Add(-1)
+	d.gate.Enter()
+	defer d.gate.Leave()
 	w := d.workspaces.Get().(*workspace)
 	defer d.release(w)
 	g := luma.Of(img, &w.luminance)
@@ -93,7 +97,7 @@ func (d *Detector) Detect(ctx context.Context, img image.Image, opts face.Option
 		})
 	}
 	faces := make([]face.Face, len(candidates))
-	err = spread(d.cores, len(candidates), func(i int) error {
+	err = d.gate.Do(len(candidates), func(i int) error {
 		c := candidates[i]
 		found := d.landmarker.Find(g, c.center(), c.size)
 		faces[i] = face.Face{Box: c.box().Clamp(g.Width, g.Height), Confidence: confidence(evidenceOf(c, found))}
@@ -121,17 +125,17 @@ func (d *Detector) Detect(ctx context.Context, img image.Image, opts face.Option
 // Input implements face.Detector.
 func (d *Detector) Input(width, height int, opts face.Options) face.Input {
 	n := face.Input{Gray: true, Reduce: 1}
-	for smallestFor(width, height, opts.MinFaceSize) >= 2*n.Reduce*leastReduced {
+	for smallestFor(width, height, opts.MinFaceSize) >= 2*n.Reduce*minReduced {
 		n.Reduce *= 2
 	}
 	return n
 }
 
-// leastReduced is the smallest window, in pixels, that an image may be reduced to.
+// minReduced is the smallest window, in pixels, that an image may be reduced to.
 // Halved to it, images of 12 megapixels have as many faces found and fewer false
 // ones, and their landmarks are up to a tenth farther off; a quarter of the size
 // costs faces as well (docs/performance.md).
-const leastReduced = 32
+const minReduced = 32
 
 // smallestFor returns the smallest window of a scan for faces of minFaceSize
 // pixels and more, or of those that the detector chooses when it is 0.
@@ -143,20 +147,20 @@ func smallestFor(width, height int, minFaceSize float64) int {
 	return int(max(minWindow, min(minFaceSize/(longerSide*scaleFactor), math.MaxInt32)))
 }
 
-// candidates are the places that may be faces, each looked at twice. They are good
+// candidates are the places that may be faces, each scanned twice. They are good
 // for as long as w is not used again.
 func (d *Detector) candidates(ctx context.Context, w *workspace, img luma.Plane, smallest int) ([]cluster, error) {
 	w.levels = w.levels.reduce(img)
 	w.bands = w.levels.bands(w.bands[:0], smallest)
 	var err error
-	if w.windows, err = d.faces.scanSpread(ctx, d.cores, w.bands, w.windows[:0]); err != nil {
+	if w.windows, err = d.faces.scanParallel(ctx, d.gate, w.bands, w.windows[:0]); err != nil {
 		return nil, err
 	}
 	if w.clusters, err = merge(ctx, w.windows, w.clusters[:0]); err != nil {
 		return nil, err
 	}
-	err = spread(d.cores, len(w.clusters), func(i int) (err error) {
-		w.clusters[i], err = w.levels.lookAgain(ctx, d.faces, w.clusters[i])
+	err = d.gate.Do(len(w.clusters), func(i int) (err error) {
+		w.clusters[i], err = w.levels.rescan(ctx, d.faces, w.clusters[i])
 		return err
 	})
 	if err != nil {

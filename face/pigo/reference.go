@@ -53,7 +53,7 @@ func (r *Reference) Info() face.Info {
 	}
 }
 
-// Input implements face.Detector. The library looks at all of an image.
+// Input implements face.Detector. The library scans all of an image.
 func (r *Reference) Input(int, int, face.Options) face.Input {
 	return face.Input{Gray: true, Reduce: 1}
 }
@@ -99,17 +99,17 @@ func (c cluster) square() face.Box {
 	}
 }
 
-// bandWindows is how many windows the library scans between two looks at the
+// bandWindows is how many windows the library scans between two checks of the
 // context: about 2 ms of one core.
 const bandWindows = 10_000
 
 // libraryScan looks for faces in windows of smallest pixels and more. It is the
 // library's RunCascade, called for one window size and one band of rows at a time
-// so that ctx is looked at every few milliseconds: the windows and scores are the
+// so that ctx is checked every few milliseconds: the windows and scores are the
 // same.
 func libraryScan(ctx context.Context, cascade *pigo.Pigo, g luma.Plane, smallest int) ([]window, error) {
 	var found []window
-	// A window of size s lies within s/2+1 of its centre.
+	// A window of size s lies within s/2+1 of its center.
 	largest := min(g.Width, g.Height) - 2
 	for size := smallest; size <= largest; size = nextSize(size, scaleFactor) {
 		step := max(1, int(shiftFactor*float64(size)))

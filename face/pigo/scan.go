@@ -13,9 +13,9 @@ import (
 // Parameters of the scan. The calibration in calibration.go belongs to them: a
 // denser scan gives higher scores.
 const (
-	// shiftFactor is the distance of neighbouring windows as a part of their size.
+	// shiftFactor is the distance of neighboring windows as a part of their size.
 	shiftFactor = 0.1
-	// scaleFactor is the ratio of neighbouring window sizes.
+	// scaleFactor is the ratio of neighboring window sizes.
 	scaleFactor = 1.1
 	// minWindow is the smallest window in pixels. Below it the scan loses more
 	// precision than it gains faces.
@@ -49,7 +49,7 @@ type pyramid []luma.Plane
 
 // A level is scanned for windows from levelWindow to twice that; the first one
 // for smaller windows too. A cascade that compares single pixels is thrown by
-// noise where faces have many: on labelled faces the pyramid finds more than a
+// noise where faces have many: on labeled faces the pyramid finds more than a
 // scan of the image as it is, and what it finds depends less on how the picture
 // was encoded. docs/calibration.md has the figures.
 const levelWindow = 40
@@ -141,7 +141,7 @@ func merge(ctx context.Context, windows []window, clusters []cluster) ([]cluster
 	return clusters, nil
 }
 
-// Parameters of the second look.
+// Parameters of the second scan.
 const (
 	closeShift = 0.05
 	closeScale = 1.05
@@ -155,22 +155,22 @@ const (
 	closeSmallest = 12
 )
 
-// lookAgain scans the neighbourhood of a cluster more densely than the whole
+// rescan scans the neighborhood of a cluster more densely than the whole
 // image can be, on the level that has its windows at levelWindow pixels and
 // more. What a coarse grid finds hangs on where its points happen to fall; this
 // does not. The cluster that it returns has a score of 0 when nothing is left.
-func (p pyramid) lookAgain(ctx context.Context, cascade *faceCascade, c cluster) (cluster, error) {
+func (p pyramid) rescan(ctx context.Context, cascade *faceCascade, c cluster) (cluster, error) {
 	level, factor := 0, 1.0
 	for level+1 < len(p) && c.size >= 2*levelWindow*factor {
 		level++
 		factor *= 2
 	}
 	img := p[level]
-	centre := window{row: int(c.row / factor), col: int(c.col / factor), size: int(c.size / factor)}
-	size := float64(centre.size)
+	center := window{row: int(c.row / factor), col: int(c.col / factor), size: int(c.size / factor)}
+	size := float64(center.size)
 	reach := int(size*(closeLarger/2+closeReach)) + 2
-	top, bottom := max(0, centre.row-reach), min(img.Height, centre.row+reach+1)
-	left, right := max(0, centre.col-reach), min(img.Width, centre.col+reach+1)
+	top, bottom := max(0, center.row-reach), min(img.Height, center.row+reach+1)
+	left, right := max(0, center.col-reach), min(img.Width, center.col+reach+1)
 
 	around := luma.Plane{
 		Pix:   img.Pix[top*img.Stride+left:],
@@ -191,7 +191,7 @@ func (p pyramid) lookAgain(ctx context.Context, cascade *faceCascade, c cluster)
 	for _, w := range r.windows {
 		w.row += top
 		w.col += left
-		if windowIoU(centre, w) >= closeIoU {
+		if windowIoU(center, w) >= closeIoU {
 			near.add(w)
 		}
 	}
