@@ -25,6 +25,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/mienproject/mien/client"
+	"github.com/mienproject/mien/cores"
 	"github.com/mienproject/mien/face"
 	"github.com/mienproject/mien/face/pigo"
 	inferencev1 "github.com/mienproject/mien/gen/inference/v1"
@@ -53,7 +54,7 @@ func TestMain(m *testing.M) {
 
 // newServer is the real service behind a listener, not started yet.
 func newServer() *httptest.Server {
-	detector, err := pigo.New(runtime.GOMAXPROCS(0))
+	detector, err := pigo.New(cores.NewGate(runtime.GOMAXPROCS(0)))
 	if err != nil {
 		panic(err)
 	}

@@ -31,22 +31,23 @@ type Detector interface {
 	// not modify img, and does not keep it.
 	Detect(ctx context.Context, img image.Image, opts Options) ([]Face, error)
 
-	// Needs tells how little of an image of width × height pixels Detect would make
-	// use of, so that the rest need not be decoded. It is cheap.
-	Needs(width, height int, opts Options) Needs
+	// Input returns how little of an image of width × height pixels Detect would make
+	// use of, so that the rest need not be decoded. It is cheap. The function Detect
+	// does with it what has to be done.
+	Input(width, height int, opts Options) Input
 
-	// Info tells what the detector is. It never changes.
+	// Info describes the detector. It never changes.
 	Info() Info
 }
 
-// Needs is what Detect makes use of in an image.
-type Needs struct {
-	// Gray tells that luminance is enough.
+// Input is what Detect makes use of in an image.
+type Input struct {
+	// Gray means that luminance is enough.
 	Gray bool
 	// Reduce is what the image's sides may be divided by, each pixel then being the
-	// mean of Reduce × Reduce: the faces are as well found there, give or take the
-	// rounding, with Options.MinFaceSize divided likewise. It is a power of two, 1
-	// at least.
+	// mean of Reduce × Reduce: Detect finds the same faces there, give or take the
+	// rounding, with Options.MinFaceSize divided likewise. It is a power of two, at
+	// least 1.
 	Reduce int
 }
 
@@ -163,6 +164,12 @@ func IoU(a, b Box) float64 {
 	return inter / union
 }
 
+// IoUAbove reports whether the IoU of a and b is above limit. It is faster than IoU where
+// boxes lie apart, as most do.
+func IoUAbove(a, b Box, limit float64) bool {
+	return a.MinX < b.MaxX && b.MinX < a.MaxX && a.MinY < b.MaxY && b.MinY < a.MaxY && IoU(a, b) > limit
+}
+
 // Compare orders faces as answers are ordered: by falling confidence, then from
 // the top of the image to the bottom, from left to right, the smaller box first.
 // Two faces that compare as equal have the same confidence and box.
@@ -194,26 +201,31 @@ func Distinct(faces []Face, maxIoU float64) []Face {
 	boxes := make([]Box, 0, len(faces))
 	for _, f := range faces {
 		b := f.Box.Round()
-		if !slices.ContainsFunc(boxes, func(k Box) bool {
-			// Most lie apart.
-			return k.MinX < b.MaxX && b.MinX < k.MaxX && k.MinY < b.MaxY && b.MinY < k.MaxY && IoU(k, b) > maxIoU
-		}) {
+		if !slices.ContainsFunc(boxes, func(k Box) bool { return IoUAbove(k, b, maxIoU) }) {
 			kept, boxes = append(kept, f), append(boxes, b)
 		}
 	}
 	return kept
 }
 
-// Suppress is greedy non-maximum suppression: it sorts faces by Compare and
-// drops each one whose overlap with a kept one exceeds limit. It works in
-// place, and returns the kept part of faces.
-func Suppress(faces []Face, overlap func(a, b Box) float64, limit float64) []Face {
-	slices.SortFunc(faces, Compare)
-	kept := faces[:0]
-	for _, f := range faces {
-		if !slices.ContainsFunc(kept, func(k Face) bool { return overlap(k.Box, f.Box) > limit }) {
-			kept = append(kept, f)
+// Suppress is greedy non-maximum suppression: it sorts candidates by compare, the best
+// first, and drops each one of which same reports that it is in the place of one that is
+// kept. It works in place, and returns the kept part of candidates. When ctx ends it
+// returns ctx.Err().
+func Suppress[T any](ctx context.Context, candidates []T, compare func(a, b T) int, same func(kept, candidate *T) bool) ([]T, error) {
+	slices.SortFunc(candidates, compare)
+	kept := candidates[:0]
+next:
+	for i := range candidates {
+		if err := ctx.Err(); err != nil {
+			return nil, err
 		}
+		for k := range kept {
+			if same(&kept[k], &candidates[i]) {
+				continue next
+			}
+		}
+		kept = append(kept, candidates[i])
 	}
-	return kept
+	return kept, nil
 }

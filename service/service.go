@@ -217,53 +217,23 @@ func (s *Service) infer(ctx context.Context, req *inferencev1.Image, draw func(i
 	}
 	call.Width, call.Height = picture.Width, picture.Height
 
-	needs := model.Detector.Needs(picture.Width, picture.Height, opts)
-	looked := picture.Reduced(photo.Options{Gray: needs.Gray, Reduce: needs.Reduce})
-	memory := memoryOf(looked)
-	if err := s.checkMemory(picture, "decoding", memory); err != nil {
-		return nil, err
-	}
-	if draw != nil {
-		// All of it once more, in RGBA, and encoded.
-		memory += picture.MemoryBytes + 8*int64(picture.Width)*int64(picture.Height)
-		if err := s.checkMemory(picture, "decoding and marking", memory); err != nil {
-			return nil, fmt.Errorf("%w; %s", err, jsonFits)
-		}
-	}
-	leave, err := s.admission.enter(ctx, memory, call.streamed)
-	call.Queue = time.Since(call.Arrived)
-	if err != nil {
-		return nil, err
-	}
+	src := &source{service: s, call: call, picture: picture, draw: draw != nil, leave: func() {}}
 	// The slot is given back when the work has ended, which is not when the
 	// caller has left.
-	defer leave()
-
-	started := time.Now()
-	img, err := looked.Decode(ctx)
-	call.Decode = time.Since(started)
+	defer func() { src.leave() }()
+	faces, err := face.Detect(ctx, model.Detector, src, opts)
+	if !src.decoded.IsZero() {
+		call.Detect = time.Since(src.decoded)
+	}
 	if err != nil {
 		return nil, err
 	}
-	call.Pixels = int64(img.Bounds().Dx()) * int64(img.Bounds().Dy())
-	started = time.Now()
-	opts.MinFaceSize /= float64(looked.Reduction)
-	faces, err := model.Detector.Detect(ctx, img, opts)
-	call.Detect = time.Since(started)
-	if err != nil {
-		return nil, err
-	}
-	if looked.Reduction > 1 {
-		for i := range faces {
-			faces[i].Move(looked.FullSize, picture.Width, picture.Height)
-		}
-	}
-	faces = face.Distinct(faces, model.Detector.Info().MaxIoU)
 	call.Faces = len(faces)
 	if draw != nil {
 		// The faces are those that every other way in gives, so where they were
 		// found in less than the whole picture, that is not the one to draw on.
-		if needs.Gray || looked.Reduction > 1 {
+		img := src.whole
+		if img == nil {
 			img, err = picture.Decode(ctx)
 		}
 		if err == nil {
@@ -287,6 +257,64 @@ func (s *Service) infer(ctx context.Context, req *inferencev1.Image, draw func(i
 			Detect: durationpb.New(call.Detect),
 		},
 	}, nil
+}
+
+// source is the picture of a call, for face.Detect. It is decoded once there is memory
+// and a worker for as much of it as the model needs.
+type source struct {
+	service *Service
+	call    *Call
+	picture *photo.Photo
+	draw    bool // faces will be drawn on the whole picture
+
+	leave   func()      // gives back what Decode has taken
+	whole   image.Image // what was decoded, if it is all of the picture
+	decoded time.Time   // when it was, if it was
+}
+
+// Size implements face.Source.
+func (s *source) Size() image.Point { return image.Pt(s.picture.Width, s.picture.Height) }
+
+// Decode implements face.Source.
+func (s *source) Decode(ctx context.Context, in face.Input) (face.Decoded, error) {
+	reduced := s.picture.Reduced(photo.Options{Gray: in.Gray, Reduce: in.Reduce})
+	if err := s.admit(ctx, memoryOf(reduced)); err != nil {
+		return face.Decoded{}, err
+	}
+	started := time.Now()
+	img, err := reduced.Decode(ctx)
+	s.call.Decode = time.Since(started)
+	if err != nil {
+		return face.Decoded{}, err
+	}
+	s.call.Pixels = int64(img.Bounds().Dx()) * int64(img.Bounds().Dy())
+	if !in.Gray && reduced.Reduction == 1 {
+		s.whole = img
+	}
+	s.decoded = time.Now()
+	return face.Decoded{Image: img, Reduction: reduced.Reduction, FullSize: reduced.FullSize}, nil
+}
+
+// admit waits for a worker, and for the memory that decoding takes and that drawing
+// will take.
+func (s *source) admit(ctx context.Context, memory int64) error {
+	if err := s.service.checkMemory(s.picture, "decoding", memory); err != nil {
+		return err
+	}
+	if s.draw {
+		// All of it once more, in RGBA, and encoded.
+		memory += s.picture.MemoryBytes + 8*int64(s.picture.Width)*int64(s.picture.Height)
+		if err := s.service.checkMemory(s.picture, "decoding and marking", memory); err != nil {
+			return fmt.Errorf("%w; %s", err, jsonFits)
+		}
+	}
+	leave, err := s.service.admission.enter(ctx, memory, s.call.streamed)
+	s.call.Queue = time.Since(s.call.Arrived)
+	if err != nil {
+		return err
+	}
+	s.leave = leave
+	return nil
 }
 
 // jsonFits is the remedy for a picture that is too large to be marked.

@@ -45,11 +45,11 @@ func TestPicturesThatNeverFit(t *testing.T) {
 	for _, c := range []struct {
 		name, accept string
 		limits       func(*service.Config)
-		needs        face.Needs
+		needs        face.Input
 		text         string // "" when it fits
 	}{
 		{name: "decoding", limits: func(c *service.Config) { c.MaxInflightBytes = 2_000_000 }, text: "the limit is 2000000 (--max-inflight-bytes)"},
-		{name: "decoding less", limits: func(c *service.Config) { c.MaxInflightBytes = 2_000_000 }, needs: face.Needs{Gray: true, Reduce: 8}},
+		{name: "decoding less", limits: func(c *service.Config) { c.MaxInflightBytes = 2_000_000 }, needs: face.Input{Gray: true, Reduce: 8}},
 		{name: "not marking", limits: func(c *service.Config) { c.MaxInflightBytes = 4_000_000 }},
 		{name: "marking", accept: "image/jpeg", limits: func(c *service.Config) { c.MaxInflightBytes = 4_000_000 }, text: "the limit is 4000000 (--max-inflight-bytes); it fits when the answer is JSON"},
 		{name: "the marked picture", accept: "image/png", limits: func(c *service.Config) {

@@ -27,6 +27,7 @@ import (
 	"connectrpc.com/connect"
 	"connectrpc.com/grpchealth"
 
+	"github.com/mienproject/mien/cores"
 	"github.com/mienproject/mien/face/pigo"
 	inferencev1connect "github.com/mienproject/mien/gen/inference/v1/inferencev1connect"
 	"github.com/mienproject/mien/photo"
@@ -59,7 +60,7 @@ func TestMain(m *testing.M) {
 
 // handler is the real service.
 func handler(config service.Config) http.Handler {
-	detector, err := pigo.New(runtime.GOMAXPROCS(0))
+	detector, err := pigo.New(cores.NewGate(runtime.GOMAXPROCS(0)))
 	if err != nil {
 		panic(err)
 	}

@@ -20,11 +20,14 @@ import (
 	"github.com/alecthomas/kong"
 	"github.com/dustin/go-humanize"
 
+	coregate "github.com/mienproject/mien/cores"
+	"github.com/mienproject/mien/engine"
 	"github.com/mienproject/mien/face"
-	"github.com/mienproject/mien/face/onnx"
+	"github.com/mienproject/mien/face/networks"
 	"github.com/mienproject/mien/face/pigo"
 	inferencev1 "github.com/mienproject/mien/gen/inference/v1"
 	"github.com/mienproject/mien/modelstore"
+	"github.com/mienproject/mien/onnx"
 	"github.com/mienproject/mien/service"
 )
 
@@ -358,9 +361,10 @@ func (c *config) unused(log *slog.Logger) {
 // models opens what --model names, and fetches what has to be fetched.
 func (c *config) models(ctx context.Context, log *slog.Logger, progress io.Writer) ([]service.Model, error) {
 	var models []service.Model
+	gate := coregate.NewGate(c.limits.workers)
 	for _, arg := range c.Model {
 		name, path, named := strings.Cut(arg, "=")
-		d, err := c.model(ctx, name, path, named, log, progress)
+		d, err := c.model(ctx, name, path, named, gate, log, progress)
 		if err != nil {
 			return nil, fmt.Errorf("--model: %w", err)
 		}
@@ -370,12 +374,12 @@ func (c *config) models(ctx context.Context, log *slog.Logger, progress io.Write
 	return models, nil
 }
 
-func (c *config) model(ctx context.Context, name, path string, named bool, log *slog.Logger, progress io.Writer) (face.Detector, error) {
+func (c *config) model(ctx context.Context, name, path string, named bool, gate *coregate.Gate, log *slog.Logger, progress io.Writer) (face.Detector, error) {
 	if named && (name == "" || path == "") {
 		return nil, fmt.Errorf("%q: write it as NAME=PATH", name+"="+path)
 	}
 	if name == embedded && !named {
-		return pigo.New(c.limits.workers)
+		return pigo.New(gate)
 	}
 	if name == reference && !named {
 		return pigo.NewReference()
@@ -398,7 +402,9 @@ func (c *config) model(ctx context.Context, name, path string, named bool, log *
 			return nil, explainFetch(err, store.Mirror != "")
 		}
 	}
-	return onnx.Open(path, library, c.limits.workers)
+	return networks.Open(path, func(file string, oneCore bool) (engine.Engine, error) {
+		return onnx.Open(file, onnx.Options{Library: library, Gate: gate, OneCore: oneCore})
+	})
 }
 
 // environment understands the names in any case, as the system that Mien

@@ -175,7 +175,7 @@ func TestMetrics(t *testing.T) {
 
 func pigoVersion(t *testing.T) string {
 	t.Helper()
-	d, err := pigo.New(1)
+	d, err := pigo.New(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -244,7 +244,7 @@ func TestMetricsDocumented(t *testing.T) {
 			documented[row[1]] = row[2]
 		}
 	}
-	d, err := pigo.New(1)
+	d, err := pigo.New(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -397,7 +397,7 @@ type broken struct{}
 
 func (broken) Info() face.Info { return face.Info{} }
 
-func (broken) Needs(int, int, face.Options) face.Needs { return face.Needs{Reduce: 1} }
+func (broken) Input(int, int, face.Options) face.Input { return face.Input{Reduce: 1} }
 
 func (broken) Detect(context.Context, image.Image, face.Options) ([]face.Face, error) {
 	return nil, errors.New("the disk is on fire")

@@ -279,6 +279,11 @@ func LandmarkError(found, label face.Landmarks) float64 {
 		dist(found.MouthLeft, label.MouthLeft) + dist(found.MouthRight, label.MouthRight)) / 5 / dist(label.LeftEye, label.RightEye)
 }
 
+// Points returns the five landmarks in their order.
+func Points(l *face.Landmarks) [5]face.Point {
+	return [5]face.Point{l.LeftEye, l.RightEye, l.Nose, l.MouthLeft, l.MouthRight}
+}
+
 // Smaller returns whether a face of img is smaller than size, and not for being cut by
 // the frame.
 func Smaller(img image.Image, size float64) func(face.Face) bool {

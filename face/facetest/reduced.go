@@ -24,7 +24,7 @@ func CheckReduced(t testing.TB, d face.Detector) {
 		draw.Draw(large, image.Rectangle{Min: corner, Max: corner.Add(image.Pt(side, side))}, img, img.Bounds().Min, draw.Src)
 	}
 	opts := face.Options{MinConfidence: 0.5}
-	if n := d.Needs(cols*side, rows*side, opts); n.Reduce < 2 && d.Info().InputSize == (image.Point{}) {
+	if n := d.Input(cols*side, rows*side, opts); n.Reduce < 2 && d.Info().InputSize == (image.Point{}) {
 		t.Fatalf("12 megapixels are not reduced: %+v", n)
 	}
 	small := image.NewGray(image.Rect(0, 0, cols*side/2, rows*side/2))

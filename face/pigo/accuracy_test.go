@@ -6,6 +6,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/mienproject/mien/cores"
 	"github.com/mienproject/mien/face"
 	"github.com/mienproject/mien/face/facetest"
 	"github.com/mienproject/mien/face/pigo"
@@ -26,7 +27,7 @@ func detectAll(t *testing.T, d face.Detector, photos []facetest.Photo) [][]face.
 
 func newDetector(t testing.TB) *pigo.Detector {
 	t.Helper()
-	d, err := pigo.New(runtime.GOMAXPROCS(0))
+	d, err := pigo.New(cores.NewGate(runtime.GOMAXPROCS(0)))
 	if err != nil {
 		t.Fatal(err)
 	}

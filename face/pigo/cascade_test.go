@@ -13,11 +13,13 @@ import (
 
 	pigo "github.com/esimov/pigo/core"
 
+	"github.com/mienproject/mien/cores"
 	"github.com/mienproject/mien/face/facetest"
+	"github.com/mienproject/mien/face/luma"
 )
 
 // runCascade is the library's scan.
-func runCascade(library *pigo.Pigo, img gray, s sizes) []window {
+func runCascade(library *pigo.Pigo, img luma.Plane, s sizes) []window {
 	var found []window
 	for _, d := range library.RunCascade(pigo.CascadeParams{
 		MinSize: s.smallest, MaxSize: s.largest, ShiftFactor: s.shift, ScaleFactor: s.scale,
@@ -56,18 +58,18 @@ func lenient(trees int) []byte {
 }
 
 // compareScans fails where ours and the library's find other windows.
-func compareScans(t *testing.T, ours *faceCascade, library *pigo.Pigo, img gray, s sizes) (found int) {
+func compareScans(t *testing.T, ours *faceCascade, library *pigo.Pigo, img luma.Plane, s sizes) (found int) {
 	t.Helper()
 	bands := s.bands(nil, img, 1)
 	alone, err1 := ours.scan(t.Context(), new(room), bands, nil)
-	spread, err2 := ours.scanSpread(t.Context(), runtime.GOMAXPROCS(0), bands, nil)
+	parallel, err2 := ours.scanParallel(t.Context(), cores.NewGate(runtime.GOMAXPROCS(0)), bands, nil)
 	if err := errors.Join(err1, err2); err != nil {
 		t.Fatal(err)
 	}
 	want := runCascade(library, img, s)
-	for _, got := range [][]window{alone, spread} {
+	for _, got := range [][]window{alone, parallel} {
 		if !slices.Equal(got, want) {
-			t.Errorf("%d×%d, stride %d, %+v: %d windows, the library finds %d", img.width, img.height, img.stride, s, len(got), len(want))
+			t.Errorf("%d×%d, stride %d, %+v: %d windows, the library finds %d", img.Width, img.Height, img.Stride, s, len(got), len(want))
 		}
 	}
 	return len(want)
@@ -76,11 +78,11 @@ func compareScans(t *testing.T, ours *faceCascade, library *pigo.Pigo, img gray,
 // TestScanIsTheLibrarys compares windows and scores with the library's, to the bit.
 func TestScanIsTheLibrarys(t *testing.T) {
 	ours, library := cascades(t, faceFinder)
-	photo := luminance(facetest.Decode(t, "../../service/selftest/sample.jpg"))
-	part := luminance(facetest.Decode(t, "../../service/selftest/sample.jpg").(*image.YCbCr).SubImage(image.Rect(41, 57, 280, 300)))
+	photo := luma.Of(facetest.Decode(t, "../../service/selftest/sample.jpg"), nil)
+	part := luma.Of(facetest.Decode(t, "../../service/selftest/sample.jpg").(*image.YCbCr).SubImage(image.Rect(41, 57, 280, 300)), nil)
 	for _, c := range []struct {
 		name string
-		img  gray
+		img  luma.Plane
 		s    sizes
 		// least is how many windows there are at least, lest nothing be compared.
 		least int
@@ -96,15 +98,15 @@ func TestScanIsTheLibrarys(t *testing.T) {
 		{"noise, high", noise(90, 3000), sizes{20, 1000, .1, 1.1}, 0},
 		{"noise, many bands", noise(700, 500), sizes{16, 200, .1, 1.1}, 0},
 		{"noise, single pixels", noise(60, 50), sizes{1, 50, .05, 1.05}, 0},
-		{"nothing but large windows", noise(700, 600), sizes{mostTiled, 600, .1, 1.05}, 0},
+		{"nothing but large windows", noise(700, 600), sizes{maxTiled, 600, .1, 1.05}, 0},
 		{"just a window", noise(22, 22), sizes{20, 20, .1, 1.1}, 0},
 		{"just a window of an odd size", noise(22, 22), sizes{21, 1000, .1, 1.1}, 0},
 		{"less than a window", noise(21, 40), sizes{20, 1000, .1, 1.1}, 0},
 		{"no size", noise(100, 100), sizes{20, 19, .1, 1.1}, 0},
-		{"no image", gray{}, sizes{20, 1000, .1, 1.1}, 0},
+		{"no image", luma.Plane{}, sizes{20, 1000, .1, 1.1}, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			c.s.largest = min(c.s.largest, max(c.img.width, c.img.height))
+			c.s.largest = min(c.s.largest, max(c.img.Width, c.img.Height))
 			if n := compareScans(t, ours, library, c.img, c.s); n < c.least {
 				t.Errorf("only %d windows on a face, want %d", n, c.least)
 			}
@@ -120,7 +122,7 @@ func TestScanOfManyWindowsIsTheLibrarys(t *testing.T) {
 		found := 0
 		for size := 1; size <= 300; size++ {
 			img := noise(size+20+size%7, size+15+size%5)
-			img.width -= size % 3 // the stride stays
+			img.Width -= size % 3 // the stride stays
 			found += compareScans(t, ours, library, img, sizes{size, size, .02, 1.1})
 		}
 		if found < 1000 {
@@ -131,7 +133,7 @@ func TestScanOfManyWindowsIsTheLibrarys(t *testing.T) {
 
 // TestScansShareMemory: what one scan leaves behind must not show in the next.
 func TestScansShareMemory(t *testing.T) {
-	d, err := New(runtime.GOMAXPROCS(0))
+	d, err := New(cores.NewGate(runtime.GOMAXPROCS(0)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -148,14 +150,14 @@ func TestScansShareMemory(t *testing.T) {
 			t.Fatal(err)
 		}
 		if !slices.Equal(got, want) {
-			t.Errorf("%d×%d: %v, in new memory %v", img.width, img.height, got, want)
+			t.Errorf("%d×%d: %v, in new memory %v", img.Width, img.Height, got, want)
 		}
 	}
 }
 
 func TestScanAllocatesNothing(t *testing.T) {
 	faces, _ := cascades(t, faceFinder)
-	img := luminance(facetest.Decode(t, "../../service/selftest/sample.jpg"))
+	img := luma.Of(facetest.Decode(t, "../../service/selftest/sample.jpg"), nil)
 	var r room
 	var bands []band
 	var found []window
@@ -289,17 +291,17 @@ func FuzzScan(f *testing.F) {
 		pairs = append(pairs, pair{ours, library})
 	}
 	f.Fuzz(func(t *testing.T, content []byte, width, height, more, smallest uint16, shift, scale float64) {
-		img := gray{width: int(width % 400), height: int(height % 400)}
-		img.stride = img.width + int(more%50)
+		img := luma.Plane{Width: int(width % 400), Height: int(height % 400)}
+		img.Stride = img.Width + int(more%50)
 		if !(shift >= 0.01 && shift < 100 && scale >= 0 && scale < 100) || len(content) == 0 {
 			return
 		}
 		// The last row ends with the image.
-		img.pix = make([]uint8, max(0, img.stride*img.height-int(more%50)))
-		for i := range img.pix {
-			img.pix[i] = content[i%len(content)] + uint8(i/len(content))
+		img.Pix = make([]uint8, max(0, img.Stride*img.Height-int(more%50)))
+		for i := range img.Pix {
+			img.Pix[i] = content[i%len(content)] + uint8(i/len(content))
 		}
-		s := sizes{1 + int(smallest%400), max(img.width, img.height), shift, scale}
+		s := sizes{1 + int(smallest%400), max(img.Width, img.Height), shift, scale}
 		// The whole takes less than a tenth of a second.
 		bands, windows := s.bands(nil, img, 1), 0
 		for _, b := range bands {
@@ -315,15 +317,15 @@ func FuzzScan(f *testing.F) {
 }
 
 // wholeImage is what the library's own program looks for.
-func wholeImage(img gray) sizes {
-	return sizes{minWindow, min(img.width, img.height), shiftFactor, scaleFactor}
+func wholeImage(img luma.Plane) sizes {
+	return sizes{minWindow, min(img.Width, img.Height), shiftFactor, scaleFactor}
 }
 
 // BenchmarkScan is the scan of a photograph for faces of 20 pixels and more, by the
 // library and by this package, on as many cores as -cpu says.
 func BenchmarkScan(b *testing.B) {
 	faces, theirs := cascades(b, faceFinder)
-	img := luminance(facetest.Decode(b, facetest.Path(b, "peoples.jpg")))
+	img := luma.Of(facetest.Decode(b, facetest.Path(b, "peoples.jpg")), nil)
 	s := wholeImage(img)
 	b.Run("by=library", func(b *testing.B) {
 		b.ReportAllocs()
@@ -337,12 +339,13 @@ func BenchmarkScan(b *testing.B) {
 	b.Run("by=mien", func(b *testing.B) {
 		var bands []band
 		var found []window
+		gate := cores.NewGate(runtime.GOMAXPROCS(0))
 		once := func() {
-			busy.Add(1)
-			defer busy.Add(-1)
+			gate.Enter()
+			defer gate.Leave()
 			bands = s.bands(bands[:0], img, 1)
 			var err error
-			if found, err = faces.scanSpread(b.Context(), runtime.GOMAXPROCS(0), bands, found[:0]); err != nil {
+			if found, err = faces.scanParallel(b.Context(), gate, bands, found[:0]); err != nil {
 				b.Fatal(err)
 			}
 		}
