@@ -118,10 +118,10 @@ func New(address string, opts ...Option) (*Client, error) {
 	streams := c.http
 	if c.http == nil {
 		secure := strings.HasPrefix(base, "https://")
-		c.http = client.over(newTransport(c.grpc, secure, socket))
+		c.http = client.newHTTPClient(newTransport(c.grpc, secure, socket))
 		streams = c.http
 		if !c.grpc && !secure {
-			streams = client.over(newTransport(true, secure, socket))
+			streams = client.newHTTPClient(newTransport(true, secure, socket))
 		}
 	}
 	options := []connect.ClientOption{connect.WithReadMaxBytes(maxAnswerBytes)}
@@ -136,8 +136,8 @@ func New(address string, opts ...Option) (*Client, error) {
 	return client, nil
 }
 
-// over returns an HTTP client over t, which is this client's from now on.
-func (c *Client) over(t *http.Transport) *http.Client {
+// newHTTPClient returns an HTTP client newHTTPClient t, which is this client's from now on.
+func (c *Client) newHTTPClient(t *http.Transport) *http.Client {
 	c.transports = append(c.transports, t)
 	return &http.Client{Transport: t}
 }

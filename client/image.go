@@ -50,11 +50,11 @@ func newRequest(img image.Image) (*inferencev1.Image, error) {
 	switch m := img.(type) {
 	case *image.Gray:
 		if fits(1) {
-			return raw(inferencev1.PixelFormat_PIXEL_FORMAT_GRAY8, rows(m.Pix, m.PixOffset(b.Min.X, b.Min.Y), m.Stride, w, h)), nil
+			return raw(inferencev1.PixelFormat_PIXEL_FORMAT_GRAY8, packRows(m.Pix, m.PixOffset(b.Min.X, b.Min.Y), m.Stride, w, h)), nil
 		}
 	case *image.NRGBA:
 		if fits(4) {
-			return raw(inferencev1.PixelFormat_PIXEL_FORMAT_RGBA32, rows(m.Pix, m.PixOffset(b.Min.X, b.Min.Y), m.Stride, 4*w, h)), nil
+			return raw(inferencev1.PixelFormat_PIXEL_FORMAT_RGBA32, packRows(m.Pix, m.PixOffset(b.Min.X, b.Min.Y), m.Stride, 4*w, h)), nil
 		}
 	case *image.YCbCr:
 		if data := i420(m); data != nil {
@@ -84,9 +84,9 @@ func i420(m *image.YCbCr) []byte {
 		return nil
 	}
 	luma, chroma := m.YOffset(b.Min.X, b.Min.Y), m.COffset(b.Min.X, b.Min.Y)
-	data := append([]byte(nil), rows(m.Y, luma, m.YStride, w, h)...)
-	data = append(data, rows(m.Cb, chroma, m.CStride, chromaWidth, chromaHeight)...)
-	return append(data, rows(m.Cr, chroma, m.CStride, chromaWidth, chromaHeight)...)
+	data := append([]byte(nil), packRows(m.Y, luma, m.YStride, w, h)...)
+	data = append(data, packRows(m.Cb, chroma, m.CStride, chromaWidth, chromaHeight)...)
+	return append(data, packRows(m.Cr, chroma, m.CStride, chromaWidth, chromaHeight)...)
 }
 
 // rgb24 returns three bytes a pixel. They are multiplied by alpha, which is how
@@ -110,9 +110,9 @@ func rgb24(img image.Image) []byte {
 	return data
 }
 
-// rows returns h rows of w bytes without what lies between them; pix itself when
+// packRows returns h packRows of w bytes without what lies between them; pix itself when
 // nothing does.
-func rows(pix []byte, offset, stride, w, h int) []byte {
+func packRows(pix []byte, offset, stride, w, h int) []byte {
 	if stride == w {
 		return pix[offset : offset+w*h]
 	}

@@ -37,7 +37,7 @@ func (c *Client) PredictStream(ctx context.Context, images iter.Seq[*inferencev1
 		defer stop()
 		s := stream{client: c, next: next, yield: yield}
 		before := int32(0)
-		err := c.withRetries(ctx, func() error { return s.run(ctx) }, func() bool {
+		err := c.withRetries(ctx, func() error { return s.attempt(ctx) }, func() bool {
 			progressed := s.answered > before
 			before = s.answered
 			return progressed
@@ -55,13 +55,13 @@ type stream struct {
 	yield    func(*inferencev1.InferResults, error) bool
 	answered int32
 
-	mu   sync.Mutex
-	open []*inferencev1.Image // read, and not answered yet
+	mu         sync.Mutex
+	unanswered []*inferencev1.Image // read, and not answered yet
 }
 
-// run is one attempt. It returns nil when all are answered, or nobody wants to know
+// attempt is one attempt. It returns nil when all are answered, or nobody wants to know
 // more, and what ended it otherwise.
-func (s *stream) run(ctx context.Context) error {
+func (s *stream) attempt(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	wire, err := s.client.streams.PredictStream(ctx)
@@ -88,7 +88,7 @@ func (s *stream) run(ctx context.Context) error {
 	for {
 		answer, err := wire.Receive()
 		if errors.Is(err, io.EOF) {
-			return s.end()
+			return s.checkAnswered()
 		}
 		if err != nil {
 			if connect.CodeOf(err) == connect.CodeInternal && !connect.IsWireError(err) {
@@ -101,7 +101,7 @@ func (s *stream) run(ctx context.Context) error {
 		if failure != nil && failure.Code == connect.CodeUnavailable {
 			return failure
 		}
-		if !s.close() {
+		if !s.takeUnanswered() {
 			return connect.NewError(connect.CodeInternal, errors.New("the server gave more answers than it got images"))
 		}
 		index := s.answered // over all attempts
@@ -119,7 +119,7 @@ func (s *stream) run(ctx context.Context) error {
 
 // images are those that an earlier attempt has left, and then the caller's.
 func (s *stream) images(ctx context.Context) iter.Seq[*inferencev1.Image] {
-	left := append([]*inferencev1.Image(nil), s.open...)
+	left := append([]*inferencev1.Image(nil), s.unanswered...)
 	return func(yield func(*inferencev1.Image) bool) {
 		for _, image := range left {
 			if !yield(image) {
@@ -132,7 +132,7 @@ func (s *stream) images(ctx context.Context) iter.Seq[*inferencev1.Image] {
 				return
 			}
 			s.mu.Lock()
-			s.open = append(s.open, image)
+			s.unanswered = append(s.unanswered, image)
 			s.mu.Unlock()
 			if !yield(image) {
 				return
@@ -141,23 +141,23 @@ func (s *stream) images(ctx context.Context) iter.Seq[*inferencev1.Image] {
 	}
 }
 
-// close takes the first image that is open, which is answered now, if there is one.
-func (s *stream) close() bool {
+// takeUnanswered takes the first image that is open, which is answered now, if there is one.
+func (s *stream) takeUnanswered() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.open) == 0 {
+	if len(s.unanswered) == 0 {
 		return false
 	}
-	s.open[0] = nil
-	s.open = s.open[1:]
+	s.unanswered[0] = nil
+	s.unanswered = s.unanswered[1:]
 	return true
 }
 
-// end is what an orderly end of the stream says.
-func (s *stream) end() error {
+// checkAnswered is what an orderly checkAnswered of the stream says.
+func (s *stream) checkAnswered() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.open) > 0 {
+	if len(s.unanswered) > 0 {
 		return connect.NewError(connect.CodeUnavailable, errors.New("the server ended the stream before it had answered all images"))
 	}
 	return nil

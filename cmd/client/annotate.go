@@ -26,9 +26,9 @@ const (
 	maxDecoded = 1 << 30
 )
 
-// marker writes pictures with their faces marked to a folder, and never outside
-// of it. A nil marker writes nothing. It is safe for concurrent use.
-type marker struct {
+// annotator writes pictures with their faces marked to a folder, and never outside
+// of it. A nil annotator writes nothing. It is safe for concurrent use.
+type annotator struct {
 	root   *os.Root
 	memory *semaphore.Weighted
 
@@ -36,8 +36,8 @@ type marker struct {
 	taken map[string]string // which file has each name
 }
 
-// newMarker makes the folder if need be. It returns nil for no folder.
-func newMarker(dir string) (*marker, error) {
+// newAnnotator makes the folder if need be. It returns nil for no folder.
+func newAnnotator(dir string) (*annotator, error) {
 	if dir == "" {
 		return nil, nil
 	}
@@ -48,18 +48,18 @@ func newMarker(dir string) (*marker, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &marker{root: root, memory: semaphore.NewWeighted(maxDecoded), taken: map[string]string{}}, nil
+	return &annotator{root: root, memory: semaphore.NewWeighted(maxDecoded), taken: map[string]string{}}, nil
 }
 
-func (m *marker) close() error {
+func (m *annotator) close() error {
 	if m == nil {
 		return nil
 	}
 	return m.root.Close()
 }
 
-// mark writes the file of that name and content with the faces of res.
-func (m *marker) mark(ctx context.Context, name string, data []byte, res *inferencev1.InferResults) error {
+// annotate writes the file of that name and content with the faces of res.
+func (m *annotator) annotate(ctx context.Context, name string, data []byte, res *inferencev1.InferResults) error {
 	if m == nil {
 		return nil
 	}
@@ -77,8 +77,8 @@ func (m *marker) mark(ctx context.Context, name string, data []byte, res *infere
 	if err != nil {
 		return err
 	}
-	target, format := markedName(name, p.Format)
-	if err := m.take(target, name); err != nil {
+	target, format := annotatedName(name, p.Format)
+	if err := m.reserve(target, name); err != nil {
 		return err
 	}
 	marked := annotate.Draw(img, faces(res))
@@ -88,8 +88,8 @@ func (m *marker) mark(ctx context.Context, name string, data []byte, res *infere
 	return m.replace(target, func(w io.Writer) error { return annotate.Encode(w, marked, format) })
 }
 
-// take keeps two files, and a file and its own source, from becoming one.
-func (m *marker) take(target, name string) error {
+// reserve keeps two files, and a file and its own source, from becoming one.
+func (m *annotator) reserve(target, name string) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if other, taken := m.taken[target]; taken {
@@ -105,7 +105,7 @@ func (m *marker) take(target, name string) error {
 }
 
 // replace writes a file that is there as a whole or not at all.
-func (m *marker) replace(target string, write func(io.Writer) error) error {
+func (m *annotator) replace(target string, write func(io.Writer) error) error {
 	temporary := path.Join(path.Dir(target), "."+path.Base(target)+".tmp")
 	f, err := m.root.Create(temporary)
 	if err != nil {
@@ -121,11 +121,11 @@ func (m *marker) replace(target string, write func(io.Writer) error) error {
 	return err
 }
 
-// markedName returns the path below the folder, with slashes, and the format of
+// annotatedName returns the path below the folder, with slashes, and the format of
 // the annotated copy of the file of that name and format: its own path, with "__"
 // for each ".." that would leave the folder. A PNG stays a PNG. Every other format
 // becomes a JPEG, and the name gets a suffix that says so.
-func markedName(name, from string) (target string, to annotate.Format) {
+func annotatedName(name, from string) (target string, to annotate.Format) {
 	if name == "-" {
 		name = "stdin"
 	}

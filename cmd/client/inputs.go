@@ -20,7 +20,7 @@ var extensions = []string{".jpg", ".jpeg", ".png", ".gif", ".webp", ".bmp", ".ti
 // the arguments, then those of --files-from. Names that lead nowhere are among
 // them, so that they are told like any other file that cannot be read.
 func (c *config) inputs(stdin io.Reader) ([]string, error) {
-	l := &list{seen: map[string]bool{}}
+	l := &fileList{seen: map[string]bool{}}
 	if c.Annotate != "" {
 		l.skip, _ = os.Stat(c.Annotate) // it need not be there yet
 	}
@@ -55,8 +55,8 @@ func (c *config) inputs(stdin io.Reader) ([]string, error) {
 	return l.names, nil
 }
 
-// list collects names.
-type list struct {
+// fileList collects names.
+type fileList struct {
 	names []string
 	seen  map[string]bool
 	// skip is the folder of annotated pictures, which are not to be asked about
@@ -64,7 +64,7 @@ type list struct {
 	skip fs.FileInfo
 }
 
-func (l *list) add(name string) {
+func (l *fileList) add(name string) {
 	if !l.seen[name] {
 		l.seen[name] = true
 		l.names = append(l.names, name)
@@ -72,7 +72,7 @@ func (l *list) add(name string) {
 }
 
 // expand adds a file, or what lies in a folder.
-func (l *list) expand(name string) {
+func (l *fileList) expand(name string) {
 	name = filepath.Clean(name)
 	info, err := os.Stat(name)
 	if err != nil || !info.IsDir() {
@@ -101,7 +101,7 @@ func (l *list) expand(name string) {
 	})
 }
 
-func (l *list) skips(d fs.DirEntry) bool {
+func (l *fileList) skips(d fs.DirEntry) bool {
 	if l.skip == nil {
 		return false
 	}
@@ -119,7 +119,7 @@ func isFile(path string, d fs.DirEntry) bool {
 }
 
 // read adds what a list of names holds.
-func (l *list) read(path string, null bool, stdin io.Reader) error {
+func (l *fileList) read(path string, null bool, stdin io.Reader) error {
 	if path != "-" {
 		f, err := os.Open(path) //nolint:gosec // the user names it
 		if err != nil {

@@ -19,9 +19,9 @@ import (
 )
 
 const (
-	// patience is how long an overloaded server may answer nobody before
+	// maxOverloadWait is how long an overloaded server may answer nobody before
 	// pictures are given up.
-	patience = 2 * time.Minute
+	maxOverloadWait = 2 * time.Minute
 	// maxRounds is how often a picture is asked about that the server does not
 	// answer, though it says that it is ready: the picture may be why.
 	maxRounds = 3
@@ -33,23 +33,23 @@ const (
 	reasonNotAnnotated = "NOT_ANNOTATED"
 )
 
-// errLeft means that a file was left to the next run.
-var errLeft = errors.New("left to the next run")
+// errNotDone means that a file was left to the next run.
+var errNotDone = errors.New("left to the next run")
 
 // job asks about many files.
 type job struct {
-	cfg    *config
-	client *client.Client
-	stdin  io.Reader
-	mark   *marker
-	screen *screen
+	cfg       *config
+	client    *client.Client
+	stdin     io.Reader
+	annotator *annotator
+	screen    *screen
 
 	stop func() // takes no more work
 
 	mu       sync.Mutex // guards all that follows
 	out      *output
-	later    []late // lines that come at the end
-	done     int    // files
+	deferred []deferredLine // lines that come at the end
+	done     int            // files
 	failed   int
 	faces    int
 	answered time.Time // when the last answer came
@@ -57,7 +57,7 @@ type job struct {
 	code     int       // the exit code that goes with it
 }
 
-type late struct {
+type deferredLine struct {
 	line
 	took time.Duration
 }
@@ -68,33 +68,33 @@ func (j *job) run(ctx context.Context, names []string) int {
 	started := time.Now()
 	todo, refused := j.remaining(names)
 	if skipped := len(names) - len(todo); skipped > 0 {
-		j.screen.say("%d of %d were answered by earlier runs, %d of them with an error", skipped, len(names), refused)
+		j.screen.printf("%d of %d were answered by earlier runs, %d of them with an error", skipped, len(names), refused)
 	}
 	if len(todo) > 0 {
 		if err := j.waitReady(ctx); err != nil {
 			if ctx.Err() != nil {
 				return exitInterrupted
 			}
-			j.screen.say("%s: %v", j.cfg.URL, err)
+			j.screen.printf("%s: %v", j.cfg.URL, err)
 			return exitUnreachable
 		}
-		j.askAll(ctx, todo)
+		j.predictAll(ctx, todo)
 	}
 
 	if j.failed > 0 || (j.screen.terminal && len(names) > 1) {
 		elapsed := time.Since(started)
-		j.screen.say("%d of %d answered, %d faces, %d failed, in %v (%.1f images/s)", j.done-j.failed, len(todo), j.faces, j.failed,
+		j.screen.printf("%d of %d answered, %d faces, %d failed, in %v (%.1f images/s)", j.done-j.failed, len(todo), j.faces, j.failed,
 			elapsed.Round(10*time.Millisecond), float64(j.done)/elapsed.Seconds())
 	}
 	switch {
 	case j.fatal != nil:
-		j.screen.say("stopped: %v", j.fatal)
+		j.screen.printf("stopped: %v", j.fatal)
 		if left := len(todo) - j.done; left > 0 {
-			j.screen.say("%d left; %s", left, j.cfg.resumeHint())
+			j.screen.printf("%d left; %s", left, j.cfg.resumeHint())
 		}
 		return j.code
 	case j.done < len(todo):
-		j.screen.say("interrupted; %d left; %s", len(todo)-j.done, j.cfg.resumeHint())
+		j.screen.printf("interrupted; %d left; %s", len(todo)-j.done, j.cfg.resumeHint())
 		return exitInterrupted
 	case j.failed > 0 || refused > 0:
 		return exitSomeFailed
@@ -106,7 +106,7 @@ func (j *job) run(ctx context.Context, names []string) int {
 // of the others they answered with an error.
 func (j *job) remaining(names []string) (todo []string, refused int) {
 	for _, name := range names {
-		failed, answered := j.out.before.files[label(name)]
+		failed, answered := j.out.earlier.files[label(name)]
 		switch {
 		case !answered:
 			todo = append(todo, name)
@@ -117,11 +117,11 @@ func (j *job) remaining(names []string) (todo []string, refused int) {
 	return todo, refused
 }
 
-func (j *job) askAll(ctx context.Context, todo []string) {
+func (j *job) predictAll(ctx context.Context, todo []string) {
 	ctx, j.stop = context.WithCancel(ctx)
 	defer j.stop()
 	if j.out.table {
-		_ = j.screen.around(func() error { _, err := io.WriteString(j.out.file, tableHeader); return err }) // the first line fails as well
+		_ = j.screen.withoutBar(func() error { _, err := io.WriteString(j.out.file, tableHeader); return err }) // the first line fails as well
 	}
 	j.screen.begin(len(todo))
 	defer j.screen.end()
@@ -134,23 +134,23 @@ func (j *job) askAll(ctx context.Context, todo []string) {
 				if i >= len(todo) {
 					return
 				}
-				j.ask(ctx, todo[i])
+				j.predictAndRecord(ctx, todo[i])
 			}
 		})
 	}
 	workers.Wait()
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	for _, l := range j.later {
+	for _, l := range j.deferred {
 		j.write(l.line, l.took)
 	}
 }
 
-// ask asks about one file and records what came of it.
-func (j *job) ask(ctx context.Context, name string) {
+// predictAndRecord asks about one file and records what came of it.
+func (j *job) predictAndRecord(ctx context.Context, name string) {
 	started := time.Now()
 	res, err := j.predict(ctx, name)
-	if errors.Is(err, errLeft) {
+	if errors.Is(err, errNotDone) {
 		return
 	}
 	l, took := line{File: label(name)}, time.Since(started)
@@ -159,7 +159,7 @@ func (j *job) ask(ctx context.Context, name string) {
 	}
 	if err != nil {
 		l.Error = failureOf(err)
-		j.screen.say("%s: %s", printable(l.File), printable(err.Error()))
+		j.screen.printf("%s: %s", printable(l.File), printable(err.Error()))
 	}
 
 	j.mu.Lock()
@@ -170,10 +170,10 @@ func (j *job) ask(ctx context.Context, name string) {
 	} else {
 		j.failed++
 	}
-	if l.Error != nil && !l.Error.final() {
+	if l.Error != nil && !l.Error.isPermanent() {
 		// At the end of the output the next run can cut them off, so that each
 		// file has one line.
-		j.later = append(j.later, late{l, took})
+		j.deferred = append(j.deferred, deferredLine{l, took})
 	} else {
 		j.write(l, took)
 	}
@@ -183,7 +183,7 @@ func (j *job) ask(ctx context.Context, name string) {
 
 // write expects mu to be held.
 func (j *job) write(l line, took time.Duration) {
-	if err := j.screen.around(func() error { return j.out.write(l, took) }); err != nil {
+	if err := j.screen.withoutBar(func() error { return j.out.write(l, took) }); err != nil {
 		j.giveUp(exitSomeFailed, fmt.Errorf("the output cannot be written: %w", err))
 	}
 }
@@ -209,20 +209,20 @@ func (j *job) predict(ctx context.Context, name string) (*inferencev1.InferResul
 	for round := 1; ; round++ {
 		res, err := j.client.Predict(finish, req)
 		if err == nil {
-			if err := j.mark.mark(finish, name, data, res); err != nil {
+			if err := j.annotator.annotate(finish, name, data, res); err != nil {
 				return nil, &client.Error{Code: connect.CodeUnknown, Reason: reasonNotAnnotated, Message: err.Error()}
 			}
 			return res, nil
 		}
-		if err := j.again(ctx, err, round, started); err != nil {
+		if err := j.waitToRetry(ctx, err, round, started); err != nil {
 			return nil, err
 		}
 	}
 }
 
-// again returns nil when it is time to ask once more after err, the error to
+// waitToRetry returns nil when it is time to ask once more after err, the error to
 // record when that would be no use, and errLeft when the run ends.
-func (j *job) again(ctx context.Context, err error, round int, started time.Time) error {
+func (j *job) waitToRetry(ctx context.Context, err error, round int, started time.Time) error {
 	e, ok := errors.AsType[*client.Error](err)
 	switch {
 	case !ok:
@@ -230,11 +230,11 @@ func (j *job) again(ctx context.Context, err error, round int, started time.Time
 	case e.Reason == client.ReasonUnknownModel, e.Reason == client.ReasonInvalidOptions,
 		e.Code == connect.CodeUnauthenticated, e.Code == connect.CodePermissionDenied, e.Code == connect.CodeUnimplemented:
 		// All other pictures would be refused as well.
-		return j.leave(exitUsage, err)
+		return j.stopWith(exitUsage, err)
 	case e.Code != connect.CodeUnavailable:
 		return err
 	case e.Reason == client.ReasonOverloaded:
-		if j.stuck(started) {
+		if j.isStuck(started) {
 			return err
 		}
 	case round >= maxRounds:
@@ -242,27 +242,27 @@ func (j *job) again(ctx context.Context, err error, round int, started time.Time
 	default:
 		if err := j.waitReady(ctx); err != nil {
 			if ctx.Err() != nil {
-				return errLeft
+				return errNotDone
 			}
-			return j.leave(exitUnreachable, fmt.Errorf("%s: %w", j.cfg.URL, err))
+			return j.stopWith(exitUnreachable, fmt.Errorf("%s: %w", j.cfg.URL, err))
 		}
 	}
 	return pause(ctx, max(e.RetryAfter, 100*time.Millisecond))
 }
 
-// leave ends the run.
-func (j *job) leave(code int, err error) error {
+// stopWith ends the run.
+func (j *job) stopWith(code int, err error) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.giveUp(code, err)
-	return errLeft
+	return errNotDone
 }
 
-// stuck tells that the server has answered nobody for longer than patience.
-func (j *job) stuck(started time.Time) bool {
+// isStuck tells that the server has answered nobody for longer than patience.
+func (j *job) isStuck(started time.Time) bool {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	return time.Since(started) > patience && time.Since(j.answered) > patience
+	return time.Since(started) > maxOverloadWait && time.Since(j.answered) > maxOverloadWait
 }
 
 // waitReady waits for a server that is not there, as long as the flags say.
@@ -278,19 +278,19 @@ func (j *job) read(name string) ([]byte, error) {
 	if name != "-" {
 		f, err := os.Open(name) //nolint:gosec // the user names it
 		if err != nil {
-			return nil, unreadable(err)
+			return nil, unreadableFile(err)
 		}
 		defer func() { _ = f.Close() }() // only read
 		in = f
 	}
 	data, err := client.Read(in)
 	if _, told := errors.AsType[*client.Error](err); err != nil && !told {
-		return nil, unreadable(err)
+		return nil, unreadableFile(err)
 	}
 	return data, err
 }
 
-func unreadable(err error) error {
+func unreadableFile(err error) error {
 	code := connect.CodeUnknown
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -319,7 +319,7 @@ func pause(ctx context.Context, d time.Duration) error {
 	defer timer.Stop()
 	select {
 	case <-ctx.Done():
-		return errLeft
+		return errNotDone
 	case <-timer.C:
 		return nil
 	}

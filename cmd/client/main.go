@@ -82,24 +82,24 @@ func run(args []string, stdin io.Reader, stdout, stderr *os.File) int {
 		err = cfg.validate(stdout)
 	}
 	if err != nil {
-		return misused(stderr, err)
+		return usageError(stderr, err)
 	}
 	c, err := cfg.client()
 	if err != nil {
-		return misused(stderr, fmt.Errorf("--url: %w", err))
+		return usageError(stderr, fmt.Errorf("--url: %w", err))
 	}
 	defer c.CloseIdleConnections()
 	names, err := cfg.inputs(stdin)
 	if err != nil {
-		return misused(stderr, err)
+		return usageError(stderr, err)
 	}
 	out, err := cfg.open(stdout)
 	if err != nil {
-		return misused(stderr, err)
+		return usageError(stderr, err)
 	}
-	mark, err := newMarker(cfg.Annotate)
+	mark, err := newAnnotator(cfg.Annotate)
 	if err != nil {
-		return misused(stderr, errors.Join(fmt.Errorf("--annotate: %w", err), out.close()))
+		return usageError(stderr, errors.Join(fmt.Errorf("--annotate: %w", err), out.close()))
 	}
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -108,7 +108,7 @@ func run(args []string, stdin io.Reader, stdout, stderr *os.File) int {
 	context.AfterFunc(ctx, stop)
 
 	j := &job{
-		cfg: cfg, client: c, stdin: stdin, out: out, mark: mark,
+		cfg: cfg, client: c, stdin: stdin, out: out, annotator: mark,
 		screen: newScreen(stderr, stdout, cfg),
 	}
 	code := j.run(ctx, names)
@@ -212,8 +212,8 @@ func (c *config) resumeHint() string {
 	return "the same command with --resume goes on with " + c.Output
 }
 
-// misused tells each thing that is wrong on a line of its own.
-func misused(stderr io.Writer, err error) int {
+// usageError tells each thing that is wrong on a line of its own.
+func usageError(stderr io.Writer, err error) int {
 	for line := range strings.Lines(err.Error()) {
 		fmt.Fprintf(stderr, "mien-client: %s\n", strings.TrimSpace(line))
 	}

@@ -637,7 +637,7 @@ func TestMarkedName(t *testing.T) {
 		{"../../a.jpg", "jpeg", "__/__/a.jpg"},
 		{"-", "gif", "stdin.jpg"},
 	} {
-		if got, _ := markedName(c[0], c[1]); got != c[2] {
+		if got, _ := annotatedName(c[0], c[1]); got != c[2] {
 			t.Errorf("%s of %s becomes %s, want %s", c[0], c[1], got, c[2])
 		}
 	}
@@ -685,7 +685,7 @@ func TestLabel(t *testing.T) {
 func TestPause(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := pause(ctx, time.Hour); !errors.Is(err, errLeft) {
+	if err := pause(ctx, time.Hour); !errors.Is(err, errNotDone) {
 		t.Error(err)
 	}
 }

@@ -43,13 +43,13 @@ type failure struct {
 	Message string `json:"message"`
 }
 
-// refusals are the reasons that are a picture's own: asking again gives the same.
-var refusals = []string{
+// permanentReasons are the reasons that are a picture's own: asking again gives the same.
+var permanentReasons = []string{
 	client.ReasonEmptyImage, client.ReasonUnsupportedFormat, client.ReasonCorruptImage,
 	client.ReasonTooManyPixels, client.ReasonTooManyBytes,
 }
 
-func (f *failure) final() bool { return slices.Contains(refusals, f.Reason) }
+func (f *failure) isPermanent() bool { return slices.Contains(permanentReasons, f.Reason) }
 
 // answerOf keeps of a reply what depends on the picture alone, so that two runs
 // give the same lines.
@@ -99,8 +99,8 @@ type output struct {
 	table  bool
 	lock   *flock.Flock // nil for standard output
 	synced time.Time
-	// before is what the file has from earlier runs.
-	before answered
+	// earlier is what the file has from earlier runs.
+	earlier earlierRuns
 }
 
 // syncEvery is how much work a machine that stops may cost.
@@ -148,10 +148,10 @@ func (o *output) resume(wanted bool) error {
 		}
 		return nil
 	}
-	if o.before, err = readAnswered(o.file); err != nil {
+	if o.earlier, err = readAnswered(o.file); err != nil {
 		return err
 	}
-	return o.file.Truncate(o.before.length)
+	return o.file.Truncate(o.earlier.length)
 }
 
 // write writes l in one piece, so that no other end than that of the last line
@@ -184,7 +184,7 @@ func (o *output) format(l line, took time.Duration) ([]byte, error) {
 	ms := took.Milliseconds()
 	switch {
 	case l.Error != nil:
-		fmt.Fprintf(&b, "%5s  %5s  %7d  %s: %s\n", "-", "-", ms, printable(l.File), l.Error.what())
+		fmt.Fprintf(&b, "%5s  %5s  %7d  %s: %s\n", "-", "-", ms, printable(l.File), l.Error.summary())
 	case len(l.Results) == 0:
 		fmt.Fprintf(&b, "%5d  %5s  %7d  %s\n", 0, "-", ms, printable(l.File))
 	default:
@@ -198,7 +198,7 @@ func (o *output) format(l line, took time.Duration) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-func (f *failure) what() string {
+func (f *failure) summary() string {
 	if f.Reason != "" {
 		return f.Reason
 	}
@@ -217,8 +217,8 @@ func (o *output) close() error {
 	return errors.Join(err, o.file.Close(), o.lock.Close())
 }
 
-// answered is what an output file tells of the runs that wrote it.
-type answered struct {
+// earlierRuns is what an output file tells of the runs that wrote it.
+type earlierRuns struct {
 	// files that need not be asked about again, by label. The value is true for
 	// those that were refused.
 	files map[string]bool
@@ -233,8 +233,8 @@ const maxLine = 64 << 20
 
 // readAnswered reads an output file. One that holds anything but lines of this
 // program is an error, for it would be damaged.
-func readAnswered(r io.Reader) (answered, error) {
-	a := answered{files: map[string]bool{}}
+func readAnswered(r io.Reader) (earlierRuns, error) {
+	a := earlierRuns{files: map[string]bool{}}
 	lines := bufio.NewScanner(r)
 	lines.Buffer(nil, maxLine)
 	lines.Split(func(data []byte, atEOF bool) (int, []byte, error) {
@@ -254,7 +254,7 @@ func readAnswered(r io.Reader) (answered, error) {
 		if text[len(text)-1] != '\n' {
 			const start = `{"file":"`
 			if m := min(len(text), len(start)); string(text[:m]) != start[:m] {
-				return answered{}, notOurs
+				return earlierRuns{}, notOurs
 			}
 			break // cut off while it was written
 		}
@@ -264,9 +264,9 @@ func readAnswered(r io.Reader) (answered, error) {
 			Error   *failure
 		}
 		if json.Unmarshal(text, &l) != nil || l.File == nil || (l.Results == nil) == (l.Error == nil) {
-			return answered{}, notOurs
+			return earlierRuns{}, notOurs
 		}
-		if l.Error != nil && !l.Error.final() {
+		if l.Error != nil && !l.Error.isPermanent() {
 			continue
 		}
 		a.files[*l.File] = l.Error != nil

@@ -67,8 +67,8 @@ func (s *screen) end() {
 	s.bar = nil
 }
 
-// say writes a message for people on a line of its own.
-func (s *screen) say(format string, args ...any) {
+// printf writes a message for people on a line of its own.
+func (s *screen) printf(format string, args ...any) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.clear()
@@ -76,8 +76,8 @@ func (s *screen) say(format string, args ...any) {
 	s.draw()
 }
 
-// around calls write, which may write where the bar is.
-func (s *screen) around(write func() error) error {
+// withoutBar calls write, which may write where the bar is.
+func (s *screen) withoutBar(write func() error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.shared {
