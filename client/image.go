@@ -13,18 +13,17 @@ import (
 	inferencev1 "github.com/mienproject/mien/gen/inference/v1"
 )
 
-// maxRawBytes is what servers take unless they are configured otherwise.
+// maxRawBytes is the largest image that a server accepts by default.
 const maxRawBytes = 16 << 20
 
-// PredictImage finds the faces of an image in memory, which is taken as upright.
-// Coordinates in the answer are relative to img.Bounds().Min. opts may be nil.
+// PredictImage finds the faces in an image in memory, which must be upright.
+// Coordinates in the result are relative to img.Bounds().Min. opts may be nil. If
+// you have the file that the image came from, prefer PredictFile or PredictBytes.
 //
-// Its pixels travel as they are: *image.Gray, *image.NRGBA and *image.YCbCr with
-// 4:2:0 subsampling without conversion, all else as 24-bit RGB; transparency is
-// shown on black, as the server does. An image of more than 16 MiB so (5
-// megapixels in colour, 11 in 4:2:0) would be refused, and travels as a JPEG of
-// quality 95 instead. A caller who has the file it came from does better to send
-// that, with PredictFile or PredictBytes.
+// *image.Gray, *image.NRGBA and *image.YCbCr with 4:2:0 subsampling are sent as they
+// are, other types as 24-bit RGB with transparency on black, as the server shows
+// it. An image that has more than 16 MiB in this form (5 megapixels in RGB, 11 in
+// 4:2:0), which a server refuses by default, is sent as a JPEG of quality 95.
 //
 // The error is an *Error. img must not change before PredictImage returns.
 func (c *Client) PredictImage(ctx context.Context, img image.Image, opts *inferencev1.DetectOptions) (*inferencev1.InferResults, error) {

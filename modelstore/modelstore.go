@@ -92,7 +92,7 @@ type Store struct {
 	// after that; there are four. 0 means one second.
 	Backoff time.Duration
 
-	// Client makes the requests. nil means a plain one that honours the usual
+	// Client makes the requests. nil means a plain one that honors the usual
 	// proxy variables. Its own redirect policy is asked after the store's, which
 	// follows none from https to http.
 	Client *http.Client

@@ -187,13 +187,13 @@ type Options struct {
 // Height, Reduction, Inset and MemoryBytes are those of what its Decode will
 // give; p stays as it is.
 //
-// That is so for JPEGs of grey or Y'CbCr. With Gray they become an [*image.Gray],
-// whose pixels are the Y that the image in colour has. A pixel of a reduced image
+// That is so for JPEGs of gray or Y'CbCr. With Gray they become an [*image.Gray],
+// whose pixels are the Y that the image in color has. A pixel of a reduced image
 // is the mean of Reduction × Reduction pixels, so that pixel (x, y) covers, in
 // pixels of full size, the area from (x, y)·Reduction − Inset to
 // (x+1, y+1)·Reduction − Inset; what of it is outside of the picture is what the
 // file has there, which encoders fill with the likes of the edge. All other
-// pictures are returned as they are, in colour and with a Reduction of 1.
+// pictures are returned as they are, in color and with a Reduction of 1.
 //
 // Reduced calls do not add up: they all begin with the picture at full size.
 func (p *Photo) Reduced(o Options) *Photo {
@@ -250,7 +250,7 @@ func (l Limits) checkMemory(p *Photo) error {
 // done.
 //
 // Where chroma is subsampled and a side is odd, turning the picture moves its
-// colours, not its brightness, by at most the width of one chroma sample.
+// colors, not its brightness, by at most the width of one chroma sample.
 //
 // Other errors wrap ErrCorrupt or ErrUnsupportedFormat.
 func (p *Photo) Decode(ctx context.Context) (image.Image, error) {

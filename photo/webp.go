@@ -122,7 +122,7 @@ func openWebP(data []byte) (header, error) {
 	}
 	// Lossy: a macroblock of 256 pixels costs at least two bits for its
 	// prediction modes, whose probabilities a key frame cannot change. Lossless
-	// has codes of no bits, so that any picture of one colour takes 20 bytes.
+	// has codes of no bits, so that any picture of one color takes 20 bytes.
 	if f.lossy != nil && int64(len(f.lossy))*1024 < int64(size.X)*int64(size.Y) {
 		return header{}, tooSmallFor(size.X, size.Y, len(f.lossy))
 	}

@@ -20,23 +20,24 @@ import (
 )
 
 const (
-	// maxPixels is what a server takes unless it is configured otherwise.
+	// maxPixels is the largest image that a server accepts by default.
 	maxPixels = 64_000_000
-	// maxDecoded bounds the memory of all pictures being marked together.
+	// maxDecoded bounds the memory of all images that are being annotated.
 	maxDecoded = 1 << 30
 )
 
-// annotator writes pictures with their faces marked to a folder, and never outside
-// of it. A nil annotator writes nothing. It is safe for concurrent use.
+// annotator writes annotated images to a folder, and never outside of it. A nil
+// annotator writes nothing. It is safe for concurrent use.
 type annotator struct {
 	root   *os.Root
 	memory *semaphore.Weighted
 
 	mu    sync.Mutex
-	taken map[string]string // which file has each name
+	taken map[string]string // source file by target name
 }
 
-// newAnnotator makes the folder if need be. It returns nil for no folder.
+// newAnnotator creates the folder if it does not exist. It returns nil if dir is
+// empty.
 func newAnnotator(dir string) (*annotator, error) {
 	if dir == "" {
 		return nil, nil
@@ -58,7 +59,8 @@ func (m *annotator) close() error {
 	return m.root.Close()
 }
 
-// annotate writes the file of that name and content with the faces of res.
+// annotate writes a copy of the file of that name and content, with the faces of
+// res.
 func (m *annotator) annotate(ctx context.Context, name string, data []byte, res *inferencev1.InferResults) error {
 	if m == nil {
 		return nil
@@ -67,7 +69,7 @@ func (m *annotator) annotate(ctx context.Context, name string, data []byte, res 
 	if err != nil {
 		return err
 	}
-	// What decoding takes, and the copy that is drawn on.
+	// Memory for decoding, and for the copy that is drawn on.
 	need := min(p.MemoryBytes+4*int64(p.Width)*int64(p.Height), maxDecoded)
 	if err := m.memory.Acquire(ctx, need); err != nil {
 		return err
@@ -88,23 +90,24 @@ func (m *annotator) annotate(ctx context.Context, name string, data []byte, res 
 	return m.replace(target, func(w io.Writer) error { return annotate.Encode(w, marked, format) })
 }
 
-// reserve keeps two files, and a file and its own source, from becoming one.
+// reserve returns an error if another file has the same target, or if the target is
+// the source itself.
 func (m *annotator) reserve(target, name string) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if other, taken := m.taken[target]; taken {
-		return fmt.Errorf("%s is the annotated %s already", target, other)
+		return fmt.Errorf("%s is already the annotated copy of %s", target, other)
 	}
 	if old, err := m.root.Stat(target); err == nil {
 		if source, err := os.Stat(name); err == nil && os.SameFile(old, source) {
-			return errors.New("the annotated picture would replace its source: name another folder")
+			return errors.New("the annotated image would overwrite its source: name another folder")
 		}
 	}
 	m.taken[target] = name
 	return nil
 }
 
-// replace writes a file that is there as a whole or not at all.
+// replace writes a file atomically.
 func (m *annotator) replace(target string, write func(io.Writer) error) error {
 	temporary := path.Join(path.Dir(target), "."+path.Base(target)+".tmp")
 	f, err := m.root.Create(temporary)
@@ -116,7 +119,7 @@ func (m *annotator) replace(target string, write func(io.Writer) error) error {
 		err = m.root.Rename(temporary, target)
 	}
 	if err != nil {
-		_ = m.root.Remove(temporary) // the first error tells more
+		_ = m.root.Remove(temporary) // the first error is the cause
 	}
 	return err
 }
@@ -148,7 +151,7 @@ func annotatedName(name, from string) (target string, to annotate.Format) {
 	}
 }
 
-// faces is the contract's answer in the words of package face.
+// faces converts a response to the types of package face.
 func faces(res *inferencev1.InferResults) []face.Face {
 	point := func(p *inferencev1.Point) face.Point {
 		return face.Point{X: float64(p.GetX()), Y: float64(p.GetY())}

@@ -19,11 +19,11 @@ import (
 )
 
 const (
-	// maxOverloadWait is how long an overloaded server may answer nobody before
-	// pictures are given up.
+	// maxOverloadWait is how long to wait while the server is overloaded and
+	// answers no request, before an image fails.
 	maxOverloadWait = 2 * time.Minute
-	// maxRounds is how often a picture is asked about that the server does not
-	// answer, though it says that it is ready: the picture may be why.
+	// maxRounds is how often an image is sent to a server that is ready and yet
+	// does not answer. The image may be the cause.
 	maxRounds = 3
 )
 
@@ -33,10 +33,10 @@ const (
 	reasonNotAnnotated = "NOT_ANNOTATED"
 )
 
-// errNotDone means that a file was left to the next run.
+// errNotDone means that the run ends before the file has a result.
 var errNotDone = errors.New("left to the next run")
 
-// job asks about many files.
+// job finds the faces in many files.
 type job struct {
 	cfg       *config
 	client    *client.Client
@@ -44,7 +44,7 @@ type job struct {
 	annotator *annotator
 	screen    *screen
 
-	stop func() // takes no more work
+	stop func() // starts no more files
 
 	mu       sync.Mutex // guards all that follows
 	out      *output
@@ -62,13 +62,13 @@ type deferredLine struct {
 	took time.Duration
 }
 
-// run asks about all files, and returns the exit code. When ctx ends it takes no
-// more work, and returns when what is in flight has finished.
+// run processes all files, and returns the exit code. When ctx ends, it starts no
+// more files and returns when those in flight have finished.
 func (j *job) run(ctx context.Context, names []string) int {
 	started := time.Now()
 	todo, refused := j.remaining(names)
 	if skipped := len(names) - len(todo); skipped > 0 {
-		j.screen.printf("%d of %d were answered by earlier runs, %d of them with an error", skipped, len(names), refused)
+		j.screen.printf("%d of %d have results from earlier runs, %d of them errors", skipped, len(names), refused)
 	}
 	if len(todo) > 0 {
 		if err := j.waitReady(ctx); err != nil {
@@ -102,8 +102,8 @@ func (j *job) run(ctx context.Context, names []string) int {
 	return exitOK
 }
 
-// remaining returns the files that earlier runs have not answered, and how many
-// of the others they answered with an error.
+// remaining returns the files without a result from earlier runs, and how many of
+// the other files have an error as their result.
 func (j *job) remaining(names []string) (todo []string, refused int) {
 	for _, name := range names {
 		failed, answered := j.out.earlier.files[label(name)]
@@ -121,7 +121,7 @@ func (j *job) predictAll(ctx context.Context, todo []string) {
 	ctx, j.stop = context.WithCancel(ctx)
 	defer j.stop()
 	if j.out.table {
-		_ = j.screen.withoutBar(func() error { _, err := io.WriteString(j.out.file, tableHeader); return err }) // the first line fails as well
+		_ = j.screen.withoutBar(func() error { _, err := io.WriteString(j.out.file, tableHeader); return err }) // writing the first line will fail too
 	}
 	j.screen.begin(len(todo))
 	defer j.screen.end()
@@ -146,7 +146,7 @@ func (j *job) predictAll(ctx context.Context, todo []string) {
 	}
 }
 
-// predictAndRecord asks about one file and records what came of it.
+// predictAndRecord processes one file and records the result.
 func (j *job) predictAndRecord(ctx context.Context, name string) {
 	started := time.Now()
 	res, err := j.predict(ctx, name)
@@ -171,8 +171,8 @@ func (j *job) predictAndRecord(ctx context.Context, name string) {
 		j.failed++
 	}
 	if l.Error != nil && !l.Error.isPermanent() {
-		// At the end of the output the next run can cut them off, so that each
-		// file has one line.
+		// At the end of the output, the next run can remove these lines, so that
+		// each file has one line.
 		j.deferred = append(j.deferred, deferredLine{l, took})
 	} else {
 		j.write(l, took)
@@ -181,14 +181,14 @@ func (j *job) predictAndRecord(ctx context.Context, name string) {
 	j.screen.step()
 }
 
-// write expects mu to be held.
+// write writes a line. mu must be held.
 func (j *job) write(l line, took time.Duration) {
 	if err := j.screen.withoutBar(func() error { return j.out.write(l, took) }); err != nil {
-		j.giveUp(exitSomeFailed, fmt.Errorf("the output cannot be written: %w", err))
+		j.giveUp(exitSomeFailed, fmt.Errorf("cannot write the output: %w", err))
 	}
 }
 
-// giveUp ends the run. It expects mu to be held; the first one counts.
+// giveUp ends the run. mu must be held. The first call counts.
 func (j *job) giveUp(code int, err error) {
 	if j.fatal == nil {
 		j.code, j.fatal = code, err
@@ -196,8 +196,9 @@ func (j *job) giveUp(code int, err error) {
 	}
 }
 
-// predict returns the answer about one file, marked when that is wanted. It does
-// so even when ctx ends, unless it is waiting for the server then.
+// predict returns the result for one file, and writes the annotated copy if the
+// flags ask for it. If ctx ends meanwhile it still finishes, unless it is waiting
+// for the server.
 func (j *job) predict(ctx context.Context, name string) (*inferencev1.InferResults, error) {
 	data, err := j.read(name)
 	if err != nil {
@@ -220,8 +221,8 @@ func (j *job) predict(ctx context.Context, name string) (*inferencev1.InferResul
 	}
 }
 
-// waitToRetry returns nil when it is time to ask once more after err, the error to
-// record when that would be no use, and errLeft when the run ends.
+// waitToRetry returns nil when the request may be sent again after err, the error to
+// record if a retry cannot help, and errNotDone if the run ends.
 func (j *job) waitToRetry(ctx context.Context, err error, round int, started time.Time) error {
 	e, ok := errors.AsType[*client.Error](err)
 	switch {
@@ -229,7 +230,7 @@ func (j *job) waitToRetry(ctx context.Context, err error, round int, started tim
 		return err
 	case e.Reason == client.ReasonUnknownModel, e.Reason == client.ReasonInvalidOptions,
 		e.Code == connect.CodeUnauthenticated, e.Code == connect.CodePermissionDenied, e.Code == connect.CodeUnimplemented:
-		// All other pictures would be refused as well.
+		// All other images would be rejected too.
 		return j.stopWith(exitUsage, err)
 	case e.Code != connect.CodeUnavailable:
 		return err
@@ -250,7 +251,7 @@ func (j *job) waitToRetry(ctx context.Context, err error, round int, started tim
 	return pause(ctx, max(e.RetryAfter, 100*time.Millisecond))
 }
 
-// stopWith ends the run.
+// stopWith ends the run with an exit code.
 func (j *job) stopWith(code int, err error) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -258,14 +259,15 @@ func (j *job) stopWith(code int, err error) error {
 	return errNotDone
 }
 
-// isStuck tells that the server has answered nobody for longer than patience.
+// isStuck reports whether the server has answered no request for longer than
+// maxOverloadWait.
 func (j *job) isStuck(started time.Time) bool {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	return time.Since(started) > maxOverloadWait && time.Since(j.answered) > maxOverloadWait
 }
 
-// waitReady waits for a server that is not there, as long as the flags say.
+// waitReady waits until the server is ready, at most as long as --wait says.
 func (j *job) waitReady(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, j.cfg.Wait)
 	defer cancel()
@@ -298,7 +300,7 @@ func unreadableFile(err error) error {
 	case errors.Is(err, fs.ErrPermission):
 		code = connect.CodePermissionDenied
 	}
-	// The name is told beside it.
+	// The message already has the name beside it.
 	if e, ok := errors.AsType[*fs.PathError](err); ok {
 		err = e.Err
 	}
@@ -313,9 +315,9 @@ func failureOf(err error) *failure {
 	return &failure{Code: e.Code.String(), Reason: e.Reason, Message: e.Message}
 }
 
-// pause waits for d and up to as long again, and returns errLeft when ctx ends.
+// pause waits for d to 2d. It returns errNotDone if ctx ends before.
 func pause(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d + rand.N(d)) //nolint:gosec // spreads load, guards nothing
+	timer := time.NewTimer(d + rand.N(d)) //nolint:gosec // spreads load, protects nothing
 	defer timer.Stop()
 	select {
 	case <-ctx.Done():
