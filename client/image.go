@@ -13,18 +13,17 @@ import (
 	inferencev1 "github.com/mienproject/mien/gen/inference/v1"
 )
 
-// maxRawBytes is what servers take unless they are configured otherwise.
+// maxRawBytes is the largest image that a server accepts by default.
 const maxRawBytes = 16 << 20
 
-// PredictImage finds the faces of an image in memory, which is taken as upright.
-// Coordinates in the answer are relative to img.Bounds().Min. opts may be nil.
+// PredictImage finds the faces in an image in memory, which must be upright.
+// Coordinates in the result are relative to img.Bounds().Min. opts may be nil. If
+// you have the file that the image came from, prefer PredictFile or PredictBytes.
 //
-// Its pixels travel as they are: *image.Gray, *image.NRGBA and *image.YCbCr with
-// 4:2:0 subsampling without conversion, all else as 24-bit RGB; transparency is
-// shown on black, as the server does. An image of more than 16 MiB so (5
-// megapixels in colour, 11 in 4:2:0) would be refused, and travels as a JPEG of
-// quality 95 instead. A caller who has the file it came from does better to send
-// that, with PredictFile or PredictBytes.
+// *image.Gray, *image.NRGBA and *image.YCbCr with 4:2:0 subsampling are sent as they
+// are, other types as 24-bit RGB with transparency on black, as the server shows
+// it. An image that has more than 16 MiB in this form (5 megapixels in RGB, 11 in
+// 4:2:0), which a server refuses by default, is sent as a JPEG of quality 95.
 //
 // The error is an *Error. img must not change before PredictImage returns.
 func (c *Client) PredictImage(ctx context.Context, img image.Image, opts *inferencev1.DetectOptions) (*inferencev1.InferResults, error) {
@@ -50,11 +49,11 @@ func newRequest(img image.Image) (*inferencev1.Image, error) {
 	switch m := img.(type) {
 	case *image.Gray:
 		if fits(1) {
-			return raw(inferencev1.PixelFormat_PIXEL_FORMAT_GRAY8, rows(m.Pix, m.PixOffset(b.Min.X, b.Min.Y), m.Stride, w, h)), nil
+			return raw(inferencev1.PixelFormat_PIXEL_FORMAT_GRAY8, packRows(m.Pix, m.PixOffset(b.Min.X, b.Min.Y), m.Stride, w, h)), nil
 		}
 	case *image.NRGBA:
 		if fits(4) {
-			return raw(inferencev1.PixelFormat_PIXEL_FORMAT_RGBA32, rows(m.Pix, m.PixOffset(b.Min.X, b.Min.Y), m.Stride, 4*w, h)), nil
+			return raw(inferencev1.PixelFormat_PIXEL_FORMAT_RGBA32, packRows(m.Pix, m.PixOffset(b.Min.X, b.Min.Y), m.Stride, 4*w, h)), nil
 		}
 	case *image.YCbCr:
 		if data := i420(m); data != nil {
@@ -84,9 +83,9 @@ func i420(m *image.YCbCr) []byte {
 		return nil
 	}
 	luma, chroma := m.YOffset(b.Min.X, b.Min.Y), m.COffset(b.Min.X, b.Min.Y)
-	data := append([]byte(nil), rows(m.Y, luma, m.YStride, w, h)...)
-	data = append(data, rows(m.Cb, chroma, m.CStride, chromaWidth, chromaHeight)...)
-	return append(data, rows(m.Cr, chroma, m.CStride, chromaWidth, chromaHeight)...)
+	data := append([]byte(nil), packRows(m.Y, luma, m.YStride, w, h)...)
+	data = append(data, packRows(m.Cb, chroma, m.CStride, chromaWidth, chromaHeight)...)
+	return append(data, packRows(m.Cr, chroma, m.CStride, chromaWidth, chromaHeight)...)
 }
 
 // rgb24 returns three bytes a pixel. They are multiplied by alpha, which is how
@@ -110,9 +109,9 @@ func rgb24(img image.Image) []byte {
 	return data
 }
 
-// rows returns h rows of w bytes without what lies between them; pix itself when
+// packRows returns h packRows of w bytes without what lies between them; pix itself when
 // nothing does.
-func rows(pix []byte, offset, stride, w, h int) []byte {
+func packRows(pix []byte, offset, stride, w, h int) []byte {
 	if stride == w {
 		return pix[offset : offset+w*h]
 	}

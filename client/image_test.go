@@ -21,7 +21,7 @@ func TestPixels(t *testing.T) {
 	for _, pix := range [][]byte{gray.Pix, nrgba.Pix, c420.Y, c420.Cb, c420.Cr, c422.Y, c422.Cb, c422.Cr} {
 		fill(pix)
 	}
-	draw.Draw(rgba, r, nrgba, r.Min, draw.Src) // colours multiplied by alpha
+	draw.Draw(rgba, r, nrgba, r.Min, draw.Src) // colors multiplied by alpha
 	gray16, paletted := image.NewGray16(r), image.NewPaletted(r, color.Palette{color.Black, color.RGBA{200, 30, 10, 255}})
 	fill(gray16.Pix)
 	for i := range paletted.Pix {
@@ -55,7 +55,7 @@ func TestPixels(t *testing.T) {
 	}
 }
 
-// TestNegativeCoordinates: YCbCr rounds them towards zero.
+// TestNegativeCoordinates: YCbCr rounds them toward zero.
 func TestNegativeCoordinates(t *testing.T) {
 	m := image.NewYCbCr(image.Rect(-4, -2, 9, 7), image.YCbCrSubsampleRatio420)
 	for i := range m.Cb {

@@ -92,7 +92,7 @@ type Store struct {
 	// after that; there are four. 0 means one second.
 	Backoff time.Duration
 
-	// Client makes the requests. nil means a plain one that honours the usual
+	// Client makes the requests. nil means a plain one that honors the usual
 	// proxy variables. Its own redirect policy is asked after the store's, which
 	// follows none from https to http.
 	Client *http.Client
@@ -150,14 +150,14 @@ func (s *Store) fetch(ctx context.Context, m Model) (string, error) {
 	// written: a warm cache in an image or on a read-only volume has none.
 	complete := true
 	for _, f := range m.Files {
-		err := check(filepath.Join(dir, f.Name), f)
+		err := verify(filepath.Join(dir, f.Name), f)
 		if errors.Is(err, ErrCache) {
 			return "", err
 		}
 		complete = complete && err == nil
 	}
 	if !complete {
-		if err := s.fill(ctx, m, dir); err != nil {
+		if err := s.fetchMissing(ctx, m, dir); err != nil {
 			return "", err
 		}
 	}
@@ -179,9 +179,9 @@ func (s *Store) dir() (string, error) {
 	return filepath.Join(cache, "mien", "models"), nil
 }
 
-// check returns nil when path has f. Otherwise the error is fs.ErrNotExist,
+// verify returns nil when path has f. Otherwise the error is fs.ErrNotExist,
 // errDamaged, or ErrCache when the file cannot be read.
-func check(path string, f File) error {
+func verify(path string, f File) error {
 	file, err := os.Open(path) //nolint:gosec // G304: below the cache folder
 	if errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -219,8 +219,8 @@ func hash(file *os.File) (string, error) {
 	return hex.EncodeToString(h.Sum(nil)), nil
 }
 
-// fill fetches those of m's files that dir lacks.
-func (s *Store) fill(ctx context.Context, m Model, dir string) error {
+// fetchMissing fetches those of m's files that dir lacks.
+func (s *Store) fetchMissing(ctx context.Context, m Model, dir string) error {
 	timeout := orDefault(s.Timeout, 10*time.Minute)
 	ctx, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("%w: not done after %v", ErrUnavailable, timeout))
 	defer cancel()
@@ -238,7 +238,7 @@ func (s *Store) fill(ctx context.Context, m Model, dir string) error {
 
 	for _, f := range m.Files {
 		path := filepath.Join(dir, f.Name)
-		switch err := check(path, f); {
+		switch err := verify(path, f); {
 		case err == nil: // by whoever held the lock before
 			continue
 		case errors.Is(err, ErrCache):
@@ -250,7 +250,7 @@ func (s *Store) fill(ctx context.Context, m Model, dir string) error {
 		if err != nil {
 			return err
 		}
-		s.logger().Info("fetching a model file", "model", m.Name, "from", redacted(source), "to", path, "bytes", f.Size)
+		s.logger().Info("fetching a model file", "model", m.Name, "from", redact(source), "to", path, "bytes", f.Size)
 		if err := s.download(ctx, f, source, path); err != nil {
 			return err
 		}
@@ -319,8 +319,8 @@ func parseMirror(mirror string) (*url.URL, error) {
 	return u, nil
 }
 
-// redacted is u as it may be seen: without what may be a secret.
-func redacted(u *url.URL) string {
+// redact is u as it may be seen: without what may be a secret.
+func redact(u *url.URL) string {
 	const secret = "xxxxx"
 	seen := *u
 	if seen.User != nil {

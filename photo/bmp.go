@@ -68,7 +68,7 @@ func openBMP(data []byte) (header, error) {
 		// Two bytes are a run of up to 255 pixels.
 		h.capacity = int64(len(f.pixels)) / 2 * 255
 	} else if rows := int64(len(f.pixels)) / f.rowBytes(); rows < height {
-		h.short = truncated(rows, height)
+		h.truncated = truncated(rows, height)
 	}
 	each := int64(4)
 	if f.palette != nil {
@@ -76,7 +76,7 @@ func openBMP(data []byte) (header, error) {
 	}
 	h.memory = width * height * each
 	h.decode = func(ctx context.Context) (image.Image, error) {
-		return guard(func() (image.Image, error) { return f.decode(ctx) })
+		return catchPanics(func() (image.Image, error) { return f.decode(ctx) })
 	}
 	return h, nil
 }
@@ -220,11 +220,11 @@ func (f *bmpFile) checkMasks() error {
 // readPalette reads as many colors as there are, and returns what follows. Indices
 // without a color are black.
 func (f *bmpFile) readPalette(data []byte, colors uint32, size int) []byte {
-	most := uint32(1) << f.bits
-	if colors == 0 || colors > most {
-		colors = most
+	maxColors := uint32(1) << f.bits
+	if colors == 0 || colors > maxColors {
+		colors = maxColors
 	}
-	f.palette = make(color.Palette, most)
+	f.palette = make(color.Palette, maxColors)
 	for i := range f.palette {
 		c := color.RGBA{A: 0xff}
 		if at := i * size; i < int(colors) && at+size <= len(data) {

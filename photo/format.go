@@ -34,8 +34,8 @@ var formats = []format{
 	{"tiff", "TIFF", []string{"II*\x00", "MM\x00*"}, openTIFF},
 }
 
-// unread is what people send all the same, and the name to tell them.
-var unread = []struct{ magic, name string }{
+// unsupportedMagic is what people send all the same, and the name to tell them.
+var unsupportedMagic = []struct{ magic, name string }{
 	{"????ftyphei", "HEIC"},
 	{"????ftyphev", "HEIC"},
 	{"????ftypmif1", "HEIF"},
@@ -113,8 +113,8 @@ var unread = []struct{ magic, name string }{
 	{"UklGR", "base64 text"},
 }
 
-// unreadBy is unread for what takes more than the first bytes to tell.
-var unreadBy = []struct {
+// unsupportedChecks is unsupportedMagic for what takes more than the first bytes to tell.
+var unsupportedChecks = []struct {
 	is   func(data []byte) bool
 	name string
 }{
@@ -134,24 +134,24 @@ func sniff(data []byte) (format, error) {
 			}
 		}
 	}
-	if name := unreadName(data); name != "" {
-		return format{}, notRead(name)
+	if name := unsupportedName(data); name != "" {
+		return format{}, unsupported(name)
 	}
 	return format{}, fmt.Errorf("%w: the content is not %s", ErrUnsupportedFormat, formatNames)
 }
 
-// notRead is the error for content of a kind that has this name.
-func notRead(name string) error {
+// unsupported is the error for content of a kind that has this name.
+func unsupported(name string) error {
 	return fmt.Errorf("%w: %s is not read; send %s", ErrUnsupportedFormat, name, formatNames)
 }
 
-func unreadName(data []byte) string {
-	for _, s := range unread {
+func unsupportedName(data []byte) string {
+	for _, s := range unsupportedMagic {
 		if matches(data, s.magic) {
 			return s.name
 		}
 	}
-	for _, s := range unreadBy {
+	for _, s := range unsupportedChecks {
 		if s.is(data) {
 			return s.name
 		}

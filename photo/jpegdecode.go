@@ -44,7 +44,7 @@ type jpegBlock [64]int32
 // jpegPlane is a component, and its samples.
 type jpegPlane struct {
 	*jpegComponent
-	wanted bool
+	needed bool
 	shift  uint // of its own reduction: a block becomes 8>>shift wide
 	pix    []byte
 	stride int
@@ -82,7 +82,7 @@ func decodeJPEG(ctx context.Context, data []byte, f *jpegFile, gray bool, shift 
 	d := &jpegDecoder{ctx: ctx, jpegFile: f, gray: gray, shift: shift, jpegBits: jpegBits{data: data, pos: 2}}
 	err := d.decode()
 	if errors.Is(err, io.ErrUnexpectedEOF) && d.planes != nil {
-		err = d.missing() // the end marker, or more
+		err = d.checkComplete() // the end marker, or more
 	}
 	if err != nil {
 		return nil, err
@@ -142,15 +142,15 @@ func (d *jpegDecoder) processor(marker byte) (func([]byte) error, error) {
 	case marker < jpegSOF0:
 		return nil, jpeg.FormatError("unknown marker")
 	}
-	if name, ok := unreadJPEG[marker]; ok {
+	if name, ok := unsupportedJPEG[marker]; ok {
 		return nil, name
 	}
 	return nil, jpeg.UnsupportedError("unknown marker")
 }
 
-// missing returns the error for a file that ends without an end marker, or nil if
+// checkComplete returns the error for a file that ends without an end marker, or nil if
 // that marker is all that is missing.
-func (d *jpegDecoder) missing() error {
+func (d *jpegDecoder) checkComplete() error {
 	there, want := 0, 0
 	passes, wantPasses := 0.0, 0.0 // of all blocks' coefficients
 	for i := range d.planes {
@@ -262,24 +262,24 @@ func (d *jpegDecoder) scan(p []byte) error {
 		d.standardTables()
 	}
 	for _, c := range s.components {
-		c.dcTable.hasten(true)
-		c.acTable.hasten(false)
+		c.dcTable.buildFastTable(true)
+		c.acTable.buildFastTable(false)
 		if n := d.across * d.down * c.h * c.v; d.progressive && c.nonzero == nil {
 			c.nonzero = make([]uint64, n)
-			if c.wanted {
+			if c.needed {
 				c.blocks = make([]jpegBlock, n)
 			}
 		}
 	}
-	n, err := d.units(&s)
+	n, err := d.decodeUnits(&s)
 	s.count(n)
 	return err
 }
 
-// units decodes a scan's units, and returns how many there were.
-func (d *jpegDecoder) units(s *jpegScan) (n int, err error) {
+// decodeUnits decodes a scan's units, and returns how many there were.
+func (d *jpegDecoder) decodeUnits(s *jpegScan) (n int, err error) {
 	d.begin()
-	d.forgetDC()
+	d.resetDC()
 	due, lost := byte(jpegRST0), false
 	for y := range s.down {
 		if err := d.ctx.Err(); err != nil {
@@ -288,12 +288,12 @@ func (d *jpegDecoder) units(s *jpegScan) (n int, err error) {
 		for x := range s.across {
 			if d.restart > 0 && n > 0 && n%d.restart == 0 {
 				d.end()
-				if lost, err = d.expect(due, s.across*s.down-n <= d.restart); err != nil {
+				if lost, err = d.passRestartMarker(due, s.across*s.down-n <= d.restart); err != nil {
 					return n, err
 				}
 				due = jpegRST0 + (due-jpegRST0+1)%8
 				d.begin()
-				d.forgetDC()
+				d.resetDC()
 				d.endOfBand = 0
 			}
 			for i := range s.components {
@@ -301,10 +301,10 @@ func (d *jpegDecoder) units(s *jpegScan) (n int, err error) {
 				for k := range c.across * c.down {
 					x, y := c.across*x+k%c.across, c.down*y+k/c.across
 					if lost {
-						d.blank(c.jpegPlane, x, y)
+						d.fillGray(c.jpegPlane, x, y)
 					} else if err := d.decodeBlock(s, c, x, y); err != nil {
-						if !d.excuse(err) {
-							return n, d.early(err)
+						if !d.causedByLoss(err) {
+							return n, d.endsEarly(err)
 						}
 						lost = true
 					}
@@ -333,7 +333,7 @@ func (s *jpegScan) count(n int) {
 	}
 }
 
-func (d *jpegDecoder) forgetDC() {
+func (d *jpegDecoder) resetDC() {
 	for i := range d.planes {
 		d.planes[i].lastDC = 0
 	}
@@ -422,10 +422,10 @@ func (d *jpegDecoder) makePlanes() {
 		p := &d.planes[i]
 		p.jpegComponent = &d.components[i]
 		p.want = p.columns * p.rows
-		if p.wanted = d.wanted(i, d.gray); !p.wanted {
+		if p.needed = d.needs(i, d.gray); !p.needed {
 			continue
 		}
-		p.shift, _ = d.reduced(i, d.shift)
+		p.shift, _ = d.componentShift(i, d.shift)
 		side := 8 >> p.shift
 		p.stride = side * p.h * d.across
 		p.pix = make([]byte, p.stride*side*p.v*d.down)
@@ -447,13 +447,13 @@ func (d *jpegDecoder) standardTables() {
 	}
 }
 
-// expect goes past a restart marker. In front of it there may be data too many.
+// passRestartMarker goes past a restart marker. In front of it there may be data too many.
 //
 // If the marker is lost, so is the interval behind it, whose data cannot be told
-// from those too many, and expect stops in front of the marker that follows that
+// from those too many, and passRestartMarker stops in front of the marker that follows that
 // interval: one of the next two, as libjpeg has it, or, when the interval is the
 // last, any other.
-func (d *jpegDecoder) expect(due byte, last bool) (lost bool, err error) {
+func (d *jpegDecoder) passRestartMarker(due byte, last bool) (lost bool, err error) {
 	from := d.pos
 	for {
 		n := bytes.IndexByte(d.data[d.pos:], 0xff)
@@ -482,26 +482,26 @@ func (d *jpegDecoder) expect(due byte, last bool) (lost bool, err error) {
 	}
 }
 
-// excuse reports whether err is the consequence of a lost interval: what a later
+// causedByLoss reports whether err is the consequence of a lost interval: what a later
 // pass of a progressive file says of those blocks cannot be read then, up to the
 // next restart marker.
-func (d *jpegDecoder) excuse(err error) bool {
+func (d *jpegDecoder) causedByLoss(err error) bool {
 	var broken jpeg.FormatError
 	return d.progressive && d.damaged && errors.As(err, &broken)
 }
 
-// early returns err, or, where the end marker is what comes too early, the error
+// endsEarly returns err, or, where the end marker is what comes too early, the error
 // for a file that ends early.
-func (d *jpegDecoder) early(err error) error {
+func (d *jpegDecoder) endsEarly(err error) error {
 	if errors.Is(err, errShort) && d.data[d.pos+1] == jpegEOI {
 		return io.ErrUnexpectedEOF
 	}
 	return err
 }
 
-// blank makes a block gray that is lost.
-func (d *jpegDecoder) blank(p *jpegPlane, x, y int) {
-	if !d.progressive && p.wanted {
+// fillGray makes a block gray that is lost.
+func (d *jpegDecoder) fillGray(p *jpegPlane, x, y int) {
+	if !d.progressive && p.needed {
 		d.block = jpegBlock{}
 		d.reconstruct(p, &d.block, 0, x, y)
 	}
@@ -511,12 +511,12 @@ func (d *jpegDecoder) decodeBlock(s *jpegScan, c *jpegScanComponent, x, y int) e
 	if d.progressive {
 		at := y*d.across*c.h + x
 		b := &d.block
-		if c.wanted {
+		if c.needed {
 			b = &c.blocks[at]
 		}
 		switch {
 		case s.first == 0 && s.high == 0:
-			err := d.difference(c)
+			err := d.decodeDC(c)
 			b[0] = c.lastDC << s.low
 			return err
 		case s.first == 0:
@@ -529,7 +529,7 @@ func (d *jpegDecoder) decodeBlock(s *jpegScan, c *jpegScanComponent, x, y int) e
 			return d.refine(s, c, b, &c.nonzero[at])
 		}
 	}
-	if !c.wanted {
+	if !c.needed {
 		_, err := d.sequential(c)
 		return err
 	}
@@ -542,8 +542,8 @@ func (d *jpegDecoder) decodeBlock(s *jpegScan, c *jpegScanComponent, x, y int) e
 	return nil
 }
 
-// difference decodes a DC coefficient and adds it to the component's last.
-func (d *jpegDecoder) difference(c *jpegScanComponent) error {
+// decodeDC decodes a DC coefficient and adds it to the component's last.
+func (d *jpegDecoder) decodeDC(c *jpegScanComponent) error {
 	if d.n < 32 {
 		d.fill()
 	}
@@ -567,7 +567,7 @@ func (d *jpegDecoder) difference(c *jpegScanComponent) error {
 // sequential decodes a block of a sequential scan into d.block, multiplied by the
 // quantization table, and returns which coefficients it has set, a bit for each.
 func (d *jpegDecoder) sequential(c *jpegScanComponent) (set uint64, err error) {
-	if err := d.difference(c); err != nil {
+	if err := d.decodeDC(c); err != nil {
 		return 0, err
 	}
 	b, table, quant := &d.block, c.acTable, c.quantTable
@@ -615,14 +615,14 @@ func (d *jpegDecoder) sequential(c *jpegScanComponent) (set uint64, err error) {
 		case run == 15:
 			k += 15
 		default:
-			return set, d.band(run)
+			return set, d.readEndOfBand(run)
 		}
 	}
 	return set, nil
 }
 
-// band reads how many blocks, from this one on, have no more coefficients.
-func (d *jpegDecoder) band(run int) error {
+// readEndOfBand reads how many blocks, from this one on, have no more coefficients.
+func (d *jpegDecoder) readEndOfBand(run int) error {
 	d.endOfBand = 1 << run
 	v, err := d.bits(uint(run))
 	d.endOfBand |= uint16(v)
@@ -674,7 +674,7 @@ func (d *jpegDecoder) firstPass(s *jpegScan, c *jpegScanComponent, b *jpegBlock,
 		case run == 15:
 			k += 15
 		default:
-			return d.band(run)
+			return d.readEndOfBand(run)
 		}
 	}
 	return nil
@@ -716,7 +716,7 @@ func (d *jpegDecoder) refineBand(s *jpegScan, c *jpegScanComponent, b *jpegBlock
 		switch symbol & 15 {
 		case 0:
 			if run < 15 {
-				err := d.band(run)
+				err := d.readEndOfBand(run)
 				d.endOfBand++ // this block has yet to be refined
 				return k, err
 			}
@@ -815,7 +815,7 @@ func (d *jpegDecoder) image() (image.Image, error) {
 	r := image.Rectangle{Max: d.size(d.shift)}
 	switch colors := d.colors(); {
 	case colors == jpegGray, colors == jpegYCbCr && d.gray:
-		y, err := d.spread(0)
+		y, err := d.atImageSize(0)
 		return &image.Gray{Pix: y, Stride: d.fullStride(d.shift), Rect: r}, err
 	case colors == jpegYCbCr:
 		return d.yCbCr()
@@ -894,7 +894,7 @@ func (d *jpegDecoder) yCbCr() (*image.YCbCr, error) {
 	m.CStride, m.SubsampleRatio = m.YStride, image.YCbCrSubsampleRatio444
 	for i, pix := range []*[]byte{&m.Y, &m.Cb, &m.Cr} {
 		var err error
-		if *pix, err = d.spread(i); err != nil {
+		if *pix, err = d.atImageSize(i); err != nil {
 			return nil, err
 		}
 	}
@@ -906,7 +906,7 @@ func (d *jpegDecoder) yCbCr() (*image.YCbCr, error) {
 func (d *jpegDecoder) interleave(pix []byte, r image.Rectangle, components []int, mask byte) error {
 	stride := d.fullStride(d.shift)
 	for _, i := range components {
-		from, err := d.spread(i)
+		from, err := d.atImageSize(i)
 		if err != nil {
 			return err
 		}
@@ -923,12 +923,12 @@ func (d *jpegDecoder) interleave(pix []byte, r image.Rectangle, components []int
 	return nil
 }
 
-// spread returns component i with a sample for each of the image's: the mean of
+// atImageSize returns component i with a sample for each of the image's: the mean of
 // those that its pixels at full size have, each in the sample of the component
 // that covers it.
-func (d *jpegDecoder) spread(i int) ([]byte, error) {
+func (d *jpegDecoder) atImageSize(i int) ([]byte, error) {
 	p := &d.planes[i]
-	_, direct := d.reduced(i, d.shift)
+	_, direct := d.componentShift(i, d.shift)
 	if direct {
 		return p.pix, nil
 	}

@@ -48,7 +48,7 @@ func upright(img image.Image, orientation int) image.Image {
 		return img
 	}
 	size := img.Bounds().Size()
-	t := turn{orientation}
+	t := transform{orientation}
 	r := image.Rectangle{Max: t.size(size)}
 	switch m := img.(type) {
 	case *image.Gray:
@@ -93,13 +93,13 @@ func upright(img image.Image, orientation int) image.Image {
 	panic(fmt.Sprintf("photo: no decoder makes images of type %T", img))
 }
 
-// turn is an EXIF orientation, 2 to 8: the way from the stored picture to the
+// transform is an EXIF orientation, 2 to 8: the way from the stored picture to the
 // upright one.
-type turn struct{ orientation int }
+type transform struct{ orientation int }
 
-func (t turn) transposes() bool { return t.orientation >= 5 }
+func (t transform) transposes() bool { return t.orientation >= 5 }
 
-func (t turn) size(p image.Point) image.Point {
+func (t transform) size(p image.Point) image.Point {
 	if t.transposes() {
 		return image.Pt(p.Y, p.X)
 	}
@@ -108,7 +108,7 @@ func (t turn) size(p image.Point) image.Point {
 
 // inset is how much of the upright picture's first column and row lies outside,
 // when beyond is how much of the stored one's last column and row does.
-func (t turn) inset(beyond image.Point) image.Point {
+func (t transform) inset(beyond image.Point) image.Point {
 	p := t.size(beyond)
 	switch t.orientation { // which sides the stored right and lower edge become
 	case 2, 6: // left
@@ -125,7 +125,7 @@ func (t turn) inset(beyond image.Point) image.Point {
 // whose right and bottom are the offsets of its last column and row, and the
 // steps there for one element to the right and one down in the stored plane.
 // Elements have n bytes.
-func (t turn) steps(right, bottom, n, stride int) (origin, dx, dy int) {
+func (t transform) steps(right, bottom, n, stride int) (origin, dx, dy int) {
 	switch t.orientation {
 	case 2: // mirrored
 		return right, -n, stride
@@ -147,7 +147,7 @@ func (t turn) steps(right, bottom, n, stride int) (origin, dx, dy int) {
 
 // plane copies the elements of a plane, whose stored size is given, from src to
 // where they belong in dst. Elements have n bytes.
-func (t turn) plane(dst []byte, dstStride int, src []byte, srcStride int, size image.Point, n int) {
+func (t transform) plane(dst []byte, dstStride int, src []byte, srcStride int, size image.Point, n int) {
 	w, h := size.X, size.Y
 	origin, dx, dy := t.steps((t.size(size).X-1)*n, (t.size(size).Y-1)*dstStride, n, dstStride)
 	// In squares, so that the columns written stay in the cache.
@@ -186,7 +186,7 @@ func copyStrided(dst []byte, to, step int, row []byte, n int) {
 	}
 }
 
-func (t turn) yCbCr(m *image.YCbCr) *image.YCbCr {
+func (t transform) yCbCr(m *image.YCbCr) *image.YCbCr {
 	ratio := m.SubsampleRatio
 	if t.transposes() {
 		m, ratio = transposable(m)

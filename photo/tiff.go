@@ -117,14 +117,14 @@ type tiffFile struct {
 
 func openTIFF(data []byte) (header, error) {
 	if matches(data, "II*?????CR") {
-		return header{}, notRead("camera raw (Canon's CR2)")
+		return header{}, unsupported("camera raw (Canon's CR2)")
 	}
 	d, err := readTIFFDirectory(data)
 	if err != nil {
 		return header{}, err
 	}
 	if raw := d.cameraRaw(); raw != "" {
-		return header{}, notRead(raw)
+		return header{}, unsupported(raw)
 	}
 	f := &tiffFile{tiffDirectory: d}
 	if err := f.readSize(); err != nil {
@@ -144,7 +144,7 @@ func openTIFF(data []byte) (header, error) {
 		return header{}, err
 	}
 	h.decode = func(ctx context.Context) (image.Image, error) {
-		return guard(func() (image.Image, error) { return decodeTIFF(ctx, f) })
+		return catchPanics(func() (image.Image, error) { return decodeTIFF(ctx, f) })
 	}
 	return h, nil
 }
@@ -154,19 +154,19 @@ func openTIFF(data []byte) (header, error) {
 // shown without being developed.
 func (d tiffDirectory) cameraRaw() string {
 	const reduced = 1
-	photometric := d.first(tiffPhotometric)
+	photometric := d.firstNumber(tiffPhotometric)
 	switch {
 	case d.entry(tiffDNGVersion) != nil:
 		return "camera raw (DNG)"
 	case photometric == tiffCFA, photometric == tiffLinearRaw,
-		d.first(tiffNewSubfileType)&reduced != 0 && d.entry(tiffSubIFDs) != nil:
+		d.firstNumber(tiffNewSubfileType)&reduced != 0 && d.entry(tiffSubIFDs) != nil:
 		return "camera raw"
 	}
 	return ""
 }
 
 func (f *tiffFile) readSize() error {
-	width, height := f.first(tiffImageWidth), f.first(tiffImageLength)
+	width, height := f.firstNumber(tiffImageWidth), f.firstNumber(tiffImageLength)
 	if width > math.MaxInt32 || height > math.MaxInt32 {
 		// Cut to what is too large all the same, and can be multiplied.
 		width, height = min(width, math.MaxInt32), min(height, math.MaxInt32)
@@ -213,7 +213,7 @@ func (f *tiffFile) readColors() error {
 }
 
 func (f *tiffFile) readCompression() error {
-	f.compression = max(tiffNone, f.first(tiffCompression)) // some programs leave it out
+	f.compression = max(tiffNone, f.firstNumber(tiffCompression)) // some programs leave it out
 	switch f.compression {
 	case tiffNone, tiffGroup3, tiffGroup4, tiffLZW, tiffJPEG, tiffDeflate, tiffDeflateOld, tiffPackBits:
 		return nil
@@ -226,7 +226,7 @@ func (f *tiffFile) readCompression() error {
 
 // readSamples reads how many samples a pixel has, and their bits.
 func (f *tiffFile) readSamples() error {
-	bits := f.list(tiffBitsPerSample, 16)
+	bits := f.firstNumbers(tiffBitsPerSample, 16)
 	if len(bits) == 0 {
 		bits = []int64{1} // by the specification
 	}
@@ -235,7 +235,7 @@ func (f *tiffFile) readSamples() error {
 			return tiffFeature("BitsPerSample of %d and %d in one pixel", bits[0], b)
 		}
 	}
-	for _, format := range f.list(tiffSampleFormat, 16) {
+	for _, format := range f.firstNumbers(tiffSampleFormat, 16) {
 		switch format {
 		case 2:
 			return tiffFeature("SampleFormat 2 (signed integers)")
@@ -244,7 +244,7 @@ func (f *tiffFile) readSamples() error {
 		}
 	}
 	f.bits = int(min(bits[0], 1<<16))
-	f.samples = int(min(f.first(tiffSamplesPerPixel), 1<<16))
+	f.samples = int(min(f.firstNumber(tiffSamplesPerPixel), 1<<16))
 	if f.samples == 0 {
 		f.samples = len(bits)
 	}
@@ -269,7 +269,7 @@ var tiffColors = map[int64]struct {
 // readPhotometric reads what the samples mean, and returns how many of them are
 // colors; the others are extra samples.
 func (f *tiffFile) readPhotometric() (colors int, err error) {
-	f.photometric = f.first(tiffPhotometric)
+	f.photometric = f.firstNumber(tiffPhotometric)
 	f.subX, f.subY = 1, 1
 	kind, ok := tiffColors[f.photometric]
 	if !ok {
@@ -306,7 +306,7 @@ func (f *tiffFile) readPhotometric() (colors int, err error) {
 // readAlpha finds the extra sample that is alpha. One that the file does not
 // describe is not.
 func (f *tiffFile) readAlpha(colors int) {
-	for i, kind := range f.list(tiffExtraSamples, f.samples-colors) {
+	for i, kind := range f.firstNumbers(tiffExtraSamples, f.samples-colors) {
 		if kind == 1 || kind == 2 {
 			f.alpha, f.premultiplied = colors+i, kind == 1
 			return
@@ -316,19 +316,19 @@ func (f *tiffFile) readAlpha(colors int) {
 
 // readLayout reads the order of samples and of bits.
 func (f *tiffFile) readLayout() error {
-	switch f.first(tiffPlanarConfig) {
+	switch f.firstNumber(tiffPlanarConfig) {
 	case 0, 1:
 	case 2:
 		f.separate = f.samples > 1
 	default:
-		return fmt.Errorf("PlanarConfiguration %d", f.first(tiffPlanarConfig))
+		return fmt.Errorf("PlanarConfiguration %d", f.firstNumber(tiffPlanarConfig))
 	}
-	switch f.first(tiffFillOrder) {
+	switch f.firstNumber(tiffFillOrder) {
 	case 0, 1:
 	case 2:
 		f.reversed = f.compression != tiffJPEG
 	default:
-		return fmt.Errorf("FillOrder %d", f.first(tiffFillOrder))
+		return fmt.Errorf("FillOrder %d", f.firstNumber(tiffFillOrder))
 	}
 	return nil
 }
@@ -351,7 +351,7 @@ func (f *tiffFile) readCompressionOptions(colors int) error {
 }
 
 func (f *tiffFile) readPredictor() error {
-	switch p := f.first(tiffPredictor); p {
+	switch p := f.firstNumber(tiffPredictor); p {
 	case 0, 1:
 	case 2:
 		if f.bits < 8 || f.photometric == tiffYCbCr {
@@ -369,7 +369,7 @@ func (f *tiffFile) checkFax() error {
 		return fmt.Errorf("fax compression of %d samples of %d bits", f.samples, f.bits)
 	}
 	const twoDimensions, fillBits = 1, 4
-	switch options := f.first(tiffT4Options); {
+	switch options := f.firstNumber(tiffT4Options); {
 	case f.compression != tiffGroup3:
 	case options&twoDimensions != 0:
 		return tiffFeature("CCITT Group 3 in two dimensions")
@@ -384,7 +384,7 @@ func (f *tiffFile) readPalette() error {
 		return nil // refused for that
 	}
 	n := 1 << f.bits
-	values := f.list(tiffColorMap, 3*n)
+	values := f.firstNumbers(tiffColorMap, 3*n)
 	if len(values) < 3*n {
 		return fmt.Errorf("a ColorMap of %d values, where %d bits need %d", len(values), f.bits, 3*n)
 	}
@@ -397,7 +397,7 @@ func (f *tiffFile) readPalette() error {
 
 func (f *tiffFile) readSubsampling() error {
 	f.subX, f.subY = 2, 2 // by the specification
-	if sub := f.list(tiffYCbCrSubSampling, 2); len(sub) == 2 {
+	if sub := f.firstNumbers(tiffYCbCrSubSampling, 2); len(sub) == 2 {
 		f.subX, f.subY = int(min(sub[0], 1<<16)), int(min(sub[1], 1<<16))
 	}
 	if factors := []int{1, 2, 4}; !slices.Contains(factors, f.subX) || !slices.Contains(factors, f.subY) {
@@ -411,12 +411,12 @@ func (f *tiffFile) readBlocks() error {
 	width, height := int64(f.width), int64(f.height)
 	blockWidth, blockHeight := width, height
 	offsets, counts := uint16(tiffStripOffsets), uint16(tiffStripByteCounts)
-	if v := f.first(tiffRowsPerStrip); v > 0 {
+	if v := f.firstNumber(tiffRowsPerStrip); v > 0 {
 		blockHeight = min(height, v)
 	}
-	if v := f.first(tiffTileWidth); v > 0 {
+	if v := f.firstNumber(tiffTileWidth); v > 0 {
 		f.tiled = true
-		blockWidth, blockHeight = v, f.first(tiffTileLength)
+		blockWidth, blockHeight = v, f.firstNumber(tiffTileLength)
 		offsets, counts = tiffTileOffsets, tiffTileByteCounts
 	}
 	if blockHeight <= 0 {
@@ -440,7 +440,7 @@ func (f *tiffFile) readBlocks() error {
 	}
 	f.blockWidth, f.blockHeight = int(blockWidth), int(blockHeight)
 	f.across, f.down = int(across), int(down)
-	f.offsets, f.counts = f.whole(offsets), f.whole(counts)
+	f.offsets, f.counts = f.numbers(offsets), f.numbers(counts)
 	if n := f.blocks(); f.offsets.len() < n {
 		return fmt.Errorf("%d offsets for %d strips or tiles", f.offsets.len(), n)
 	} else if f.counts.len() < n && f.compression != tiffNone && n > 1 {
@@ -509,7 +509,7 @@ func (f *tiffFile) estimate(h *header) error {
 		return err
 	}
 	pixels := int64(f.width) * int64(f.height)
-	h.capacity, h.turned = math.MaxInt64, pixels*f.pixelBytes()
+	h.capacity, h.turnMemory = math.MaxInt64, pixels*f.pixelBytes()
 	switch f.compression {
 	case tiffNone:
 		if !f.reversed {
@@ -538,7 +538,7 @@ func (f *tiffFile) estimate(h *header) error {
 	if f.photometric == tiffYCbCr && f.compression != tiffJPEG {
 		block += 3 * int64(f.blockWidth) * int64(f.blockHeight+f.subY)
 	}
-	h.memory += h.turned + block + 4*int64(f.blockWidth) + 128*int64(f.blocks())
+	h.memory += h.turnMemory + block + 4*int64(f.blockWidth) + 128*int64(f.blocks())
 	return nil
 }
 
@@ -553,12 +553,12 @@ var tiffRatios = map[int64]int64{
 
 // measureBlocks returns how many bytes all blocks have in the file, how many the
 // largest has there, and how many a block has at most when it is decompressed. It
-// sets h.short.
+// sets h.truncated.
 func (f *tiffFile) measureBlocks(h *header) (sum, largest, block int64, err error) {
 	for i := range f.blocks() {
 		data, whole := f.block(i)
-		if !whole && f.compression == tiffNone && h.short == nil {
-			h.short = f.truncated(i, int64(len(data)))
+		if !whole && f.compression == tiffNone && h.truncated == nil {
+			h.truncated = f.truncated(i, int64(len(data)))
 		}
 		sum, largest, block = sum+int64(len(data)), max(largest, int64(len(data))), max(block, f.blockBytes(i))
 		// Blocks that share their bytes would multiply the work.
@@ -673,7 +673,7 @@ type tiffValues struct {
 	order binary.ByteOrder
 }
 
-func (d tiffDirectory) whole(tag uint16) tiffValues {
+func (d tiffDirectory) numbers(tag uint16) tiffValues {
 	bytes, size := d.values(tag)
 	return tiffValues{bytes, size, d.order}
 }
@@ -696,9 +696,9 @@ func (v tiffValues) at(i int) int64 {
 	return int64(v.order.Uint32(b))
 }
 
-// list returns a tag's first numbers, n at most.
-func (d tiffDirectory) list(tag uint16, n int) []int64 {
-	values := d.whole(tag)
+// firstNumbers returns a tag's first numbers, n at most.
+func (d tiffDirectory) firstNumbers(tag uint16, n int) []int64 {
+	values := d.numbers(tag)
 	list := make([]int64, min(n, values.len()))
 	for i := range list {
 		list[i] = values.at(i)
@@ -706,9 +706,9 @@ func (d tiffDirectory) list(tag uint16, n int) []int64 {
 	return list
 }
 
-// first returns a tag's first number, or 0.
-func (d tiffDirectory) first(tag uint16) int64 {
-	if v := d.whole(tag); v.len() > 0 {
+// firstNumber returns a tag's first number, or 0.
+func (d tiffDirectory) firstNumber(tag uint16) int64 {
+	if v := d.numbers(tag); v.len() > 0 {
 		return v.at(0)
 	}
 	return 0

@@ -22,10 +22,10 @@ type tiffDecoder struct {
 	*tiffFile
 	ctx context.Context
 
-	pix    []byte
-	stride int
-	step   int // bytes of a pixel
-	wide   int // bytes of a sample in pix
+	pix         []byte
+	stride      int
+	pixelStep   int // bytes of a pixel
+	sampleBytes int // bytes of a sample in pix
 
 	buf    []byte        // a block, decompressed
 	rgb    []byte        // a block of Y'CbCr as RGB
@@ -37,24 +37,24 @@ type tiffDecoder struct {
 
 // decodeTIFF decodes the picture whose directory openTIFF has read.
 func decodeTIFF(ctx context.Context, f *tiffFile) (image.Image, error) {
-	d := &tiffDecoder{tiffFile: f, ctx: ctx, step: int(f.pixelBytes()), wide: 1}
+	d := &tiffDecoder{tiffFile: f, ctx: ctx, pixelStep: int(f.pixelBytes()), sampleBytes: 1}
 	if f.bits == 16 && f.photometric != tiffCMYK {
-		d.wide = 2
+		d.sampleBytes = 2
 	}
-	d.stride = f.width * d.step
+	d.stride = f.width * d.pixelStep
 	d.pix = make([]byte, d.stride*f.height)
-	if d.step/d.wide == 4 && f.alpha == 0 && f.photometric != tiffCMYK {
-		opaque(d.pix, d.step, d.wide)
+	if d.pixelStep/d.sampleBytes == 4 && f.alpha == 0 && f.photometric != tiffCMYK {
+		opaque(d.pix, d.pixelStep, d.sampleBytes)
 	}
 	for i := range f.blocks() {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		data, err := d.samplesOf(i)
+		data, err := d.decodeBlock(i)
 		if err != nil {
 			return nil, err
 		}
-		if err := d.place(i, data); err != nil {
+		if err := d.placeBlock(i, data); err != nil {
 			return nil, err
 		}
 	}
@@ -82,25 +82,25 @@ func (d *tiffDecoder) image() image.Image {
 		return &image.Paletted{Pix: d.pix, Stride: d.stride, Rect: r, Palette: palette}
 	case d.photometric == tiffCMYK:
 		return &image.CMYK{Pix: d.pix, Stride: d.stride, Rect: r}
-	case d.step == 1:
+	case d.pixelStep == 1:
 		return &image.Gray{Pix: d.pix, Stride: d.stride, Rect: r}
-	case d.step == 2:
+	case d.pixelStep == 2:
 		return &image.Gray16{Pix: d.pix, Stride: d.stride, Rect: r}
-	case d.alpha > 0 && !d.premultiplied && d.wide == 1:
+	case d.alpha > 0 && !d.premultiplied && d.sampleBytes == 1:
 		return &image.NRGBA{Pix: d.pix, Stride: d.stride, Rect: r}
 	case d.alpha > 0 && !d.premultiplied:
 		return &image.NRGBA64{Pix: d.pix, Stride: d.stride, Rect: r}
-	case d.wide == 1:
+	case d.sampleBytes == 1:
 		return &image.RGBA{Pix: d.pix, Stride: d.stride, Rect: r}
 	}
 	return &image.RGBA64{Pix: d.pix, Stride: d.stride, Rect: r}
 }
 
-// samplesOf decompresses block i: rows of samples, or of units of Y'CbCr.
-func (d *tiffDecoder) samplesOf(i int) ([]byte, error) {
+// decodeBlock decompresses block i: rows of samples, or of units of Y'CbCr.
+func (d *tiffDecoder) decodeBlock(i int) ([]byte, error) {
 	data, whole := d.block(i)
 	if d.compression == tiffJPEG {
-		return d.samplesOfJPEG(i)
+		return d.decodeJPEGBlock(i)
 	}
 	if d.reversed && d.compression != tiffGroup3 && d.compression != tiffGroup4 {
 		data = reversedBits(data)
@@ -130,7 +130,7 @@ func (d *tiffDecoder) samplesOf(i int) ([]byte, error) {
 func (d *tiffDecoder) decompress(buf, data []byte, rows int) (int, error) {
 	var r io.Reader
 	source := bytes.NewReader(data)
-	in := reader{d.ctx, source}
+	in := contextReader{d.ctx, source}
 	if d.in == nil {
 		d.in = bufio.NewReader(in)
 	} else {
@@ -205,8 +205,8 @@ func reversedBits(data []byte) []byte {
 	return out
 }
 
-// place puts the samples of block i where they belong.
-func (d *tiffDecoder) place(i int, data []byte) error {
+// placeBlock puts the samples of block i where they belong.
+func (d *tiffDecoder) placeBlock(i int, data []byte) error {
 	blockWidth, rows, rowBytes := d.blockWidth, d.rows(i), int(d.rowBytes())
 	samples, bits := d.samples, d.bits
 	if d.separate {
@@ -230,9 +230,9 @@ func (d *tiffDecoder) place(i int, data []byte) error {
 			d.undoPrediction(row, samples)
 		}
 		if bits < 8 {
-			row = d.widened(row, width)
+			row = d.expandBits(row, width)
 		}
-		out := d.pix[(y0+y)*d.stride+x0*d.step:][:width*d.step]
+		out := d.pix[(y0+y)*d.stride+x0*d.pixelStep:][:width*d.pixelStep]
 		for s := range samples {
 			sample := s
 			if d.separate {
@@ -261,10 +261,10 @@ func (d *tiffDecoder) copySamples(out, row []byte, samples, s, sample int) {
 		invert = 0xff
 	}
 	for channel := first; channel <= last; channel++ {
-		from, to := s*in, channel*d.wide
-		for ; to < len(out); from, to = from+samples*in, to+d.step {
+		from, to := s*in, channel*d.sampleBytes
+		for ; to < len(out); from, to = from+samples*in, to+d.pixelStep {
 			out[to] = row[from+high] ^ invert
-			if d.wide == 2 {
+			if d.sampleBytes == 2 {
 				out[to+1] = row[from+low] ^ invert
 			}
 		}
@@ -301,9 +301,9 @@ func (d *tiffDecoder) undoPrediction(row []byte, samples int) {
 	}
 }
 
-// widened returns n samples of less than a byte as bytes: shades from 0 to 255,
+// expandBits returns n samples of less than a byte as bytes: shades from 0 to 255,
 // or indices.
-func (d *tiffDecoder) widened(row []byte, n int) []byte {
+func (d *tiffDecoder) expandBits(row []byte, n int) []byte {
 	if cap(d.row) < n {
 		d.row = make([]byte, n)
 	}
@@ -408,8 +408,8 @@ func (f *tiffFile) openJPEG(i int) (header, error) {
 	return h, nil
 }
 
-// samplesOfJPEG decodes block i to rows of samples.
-func (d *tiffDecoder) samplesOfJPEG(i int) ([]byte, error) {
+// decodeJPEGBlock decodes block i to rows of samples.
+func (d *tiffDecoder) decodeJPEGBlock(i int) ([]byte, error) {
 	h, err := d.openJPEG(i)
 	if err != nil {
 		return nil, err
