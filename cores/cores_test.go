@@ -16,7 +16,7 @@ func onCores(t *testing.T, cores int) {
 }
 
 // newGate returns a gate that as many callers have entered, and checks at the end that
-// nobody else is left.
+// no other is left.
 func newGate(t *testing.T, cores, callers int) *Gate {
 	t.Helper()
 	g := NewGate(cores)

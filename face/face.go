@@ -3,12 +3,11 @@
 //
 // Coordinates are pixels of the image that was given, with its top left corner
 // at (0, 0), x to the right and y down. They have fractions. A box covers
-// min <= x < max, so that a whole coordinate of a box is a line between two pixels. A
-// landmark has the number of the pixel that it is in the middle of, so that (0, 0) is
-// half a pixel to the right of the corner, and below it. Both are rounded in one way:
-// to the nearest whole number, that is a side of a box to the nearest line between
-// pixels, and a landmark to the pixel that it is in. No detector rounds; package
-// service does, once.
+// min <= x < max, so that a whole coordinate of a box is a line between two pixels. The
+// coordinates of a landmark count from the center of the upper left pixel: (0, 0) is half
+// a pixel to the right of the corner, and below it. Both are rounded to the nearest whole
+// number, that is a side of a box to the nearest line between pixels, and a landmark to
+// the pixel that it is in. Detectors do not round; package service does, once.
 package face
 
 import (
@@ -26,7 +25,7 @@ type Detector interface {
 	// boxes and landmarks lie within the image, and the same pixels and options
 	// give the same faces on every call.
 	//
-	// An image too small to hold a face has none; that is no error. Detect
+	// An image too small to hold a face has none; that is not an error. Detect
 	// returns ctx.Err() soon after ctx ends. It is safe for concurrent use, does
 	// not modify img, and does not keep it.
 	Detect(ctx context.Context, img image.Image, opts Options) ([]Face, error)
@@ -58,9 +57,9 @@ type Info struct {
 	// Version changes whenever the same image may give other faces.
 	Version string
 	// InputSize is the size in pixels of the images that the detector's network
-	// takes. Zero means that it looks at images of any size as they are.
+	// takes. Zero means that it takes images of any size.
 	InputSize image.Point
-	// Landmarks tells whether Detect finds landmarks.
+	// Landmarks reports whether Detect finds landmarks.
 	Landmarks bool
 	// MinConfidence is the default for callers that set none: the lowest confidence at
 	// which the detector shows no more false faces an image than MTCNN does at its own
@@ -74,7 +73,7 @@ type Info struct {
 	MaxIoU float64
 }
 
-// Options says how to look. The zero value returns all that the detector finds.
+// Options says which faces to return. The zero value returns all that the detector finds.
 type Options struct {
 	// MinConfidence in [0, 1]: less confident faces are left out.
 	MinConfidence float64
@@ -82,8 +81,8 @@ type Options struct {
 	MaxResults int
 	// MinFaceSize is the longer side, in pixels, of the smallest face to return;
 	// 0 leaves it to the detector, which chooses by the size of the image. For
-	// Info.MinFaceSize and less it returns all that it sees, unless it is one that
-	// enlarges images: that goes on to smaller faces.
+	// Info.MinFaceSize and less it returns all that it can see, except that detectors
+	// that enlarge images go on to smaller faces.
 	MinFaceSize float64
 	// SkipLandmarks leaves Face.Landmarks nil.
 	SkipLandmarks bool
@@ -98,8 +97,8 @@ type Face struct {
 	Confidence float64
 }
 
-// Move brings f from one frame of coordinates to another: at tells where a point
-// of the old one is in the new one. Both have (0, 0) at the upper left corner of
+// Move brings f from one frame of coordinates to another: at returns where a point
+// of the old frame is in the new one. Both have (0, 0) at the upper left corner of
 // the upper left pixel. The box is cut at width × height, the size of the new
 // frame.
 func (f *Face) Move(at func(x, y float64) (float64, float64), width, height int) {
@@ -108,7 +107,7 @@ func (f *Face) Move(at func(x, y float64) (float64, float64), width, height int)
 	f.Box = f.Box.Clamp(width, height)
 	if l := f.Landmarks; l != nil {
 		for _, p := range []*Point{&l.LeftEye, &l.RightEye, &l.Nose, &l.MouthLeft, &l.MouthRight} {
-			// A landmark has the number of the pixel that it is in the middle of.
+			// Landmarks count from the center of the first pixel, and at from its corner.
 			x, y := at(p.X+0.5, p.Y+0.5)
 			p.X, p.Y = x-0.5, y-0.5
 		}

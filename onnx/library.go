@@ -14,8 +14,8 @@ import (
 
 // FindLibrary returns the path of ONNX Runtime's shared library: explicit when it
 // is given, else one beside the running binary, else one in the system's library
-// folders. It never looks into the working directory. The error tells where it
-// looked, or what is wrong with what it found, and how to get the library.
+// folders. It never searches the working directory. The error says where it
+// searched, or what is wrong with what it found, and how to get the library.
 func FindLibrary(explicit string) (string, error) {
 	if explicit != "" {
 		path, err := filepath.Abs(explicit)
@@ -46,8 +46,8 @@ func installHint() string {
 		LibraryName(), oldestRuntime)
 }
 
-// inspect tells what is wrong with a library, as far as its file shows, so that
-// nothing of another kind is loaded. What it cannot tell, the loader will.
+// inspect returns an error that says what is wrong with a library, as far as its file
+// shows, so that nothing of another kind is loaded. The loader finds the rest.
 func inspect(path string) error {
 	refuse := func(format string, args ...any) error {
 		return fmt.Errorf("ONNX Runtime's library: %s %w: %s", path, fmt.Errorf(format, args...), installHint())
@@ -66,7 +66,7 @@ func inspect(path string) error {
 		}
 		return refuse("is a folder without %s", LibraryName())
 	case !info.Mode().IsRegular():
-		return refuse("is no file")
+		return refuse("is not a file")
 	case runtime.GOOS != "linux":
 		return nil
 	}
@@ -75,23 +75,23 @@ func inspect(path string) error {
 		return refuse("cannot be read: %w", err)
 	}
 	if err != nil {
-		return refuse("is no shared library, or not all of one")
+		return refuse("is not a shared library, or not all of one")
 	}
 	defer file.Close() //nolint:errcheck // only read
 	if file.Type != elf.ET_DYN {
-		return refuse("is a program or a part of one, and no shared library")
+		return refuse("is a program or a part of one, not a shared library")
 	}
 	if machine, ok := map[string]elf.Machine{"amd64": elf.EM_X86_64, "arm64": elf.EM_AARCH64}[runtime.GOARCH]; ok && file.Machine != machine {
 		return refuse("is for another processor, %v; this binary is for %s", file.Machine, runtime.GOARCH)
 	}
 	symbols, err := file.DynamicSymbols()
 	if err != nil {
-		return nil // stripped of what would tell
+		return nil // stripped of its symbols
 	}
 	if !slices.ContainsFunc(symbols, func(s elf.Symbol) bool { return s.Name == "OrtGetApiBase" && s.Section != elf.SHN_UNDEF }) {
-		return refuse("is another shared library, or a part of ONNX Runtime's that is no use alone")
+		return refuse("is another shared library, or a part of ONNX Runtime that is of no use alone")
 	}
-	versions, _ := file.DynamicVersions() // without them it cannot be told
+	versions, _ := file.DynamicVersions() // without them the version is not known
 	for _, v := range versions {
 		var major, minor int
 		if n, _ := fmt.Sscanf(v.Name, "VERS_%d.%d", &major, &minor); n == 2 && major == 1 && minor < oldestRuntime {
@@ -125,7 +125,7 @@ func libraryFolders() []string {
 	if runtime.GOOS == "windows" {
 		return folders
 	}
-	// An empty or relative entry would mean the working directory, where anybody
+	// An empty or relative entry would mean the working directory, where anyone
 	// may have put a library.
 	for _, folder := range filepath.SplitList(os.Getenv("LD_LIBRARY_PATH")) {
 		if filepath.IsAbs(folder) {

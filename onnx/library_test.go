@@ -45,7 +45,7 @@ static const struct { const void *(*api)(uint32_t); const char *(*version)(void)
 const void *OrtGetApiBase(void) { return &base; }
 `
 
-// TestFindLibraryRefuses what is no library of the runtime's, telling what it is and
+// TestFindLibraryRefuses what is not the runtime's library; the error says what it is and
 // what to do.
 func TestFindLibraryRefuses(t *testing.T) {
 	empty, full := t.TempDir(), t.TempDir()
@@ -65,13 +65,13 @@ func TestFindLibraryRefuses(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, c := range []struct{ name, path, told string }{
+	for _, c := range []struct{ name, path, want string }{
 		{"nothing there", filepath.Join(empty, "nowhere.so"), "nowhere.so does not exist"},
 		{"below a file", filepath.Join(text, "nowhere.so"), "not a directory"},
 		{"folder", empty, "is a folder without libonnxruntime.so.1"},
 		{"folder with it", full, "is a folder; libonnxruntime.so.1 is in it"},
-		{"device", os.DevNull, "is no file"},
-		{"text", text, "is no shared library"},
+		{"device", os.DevNull, "is not a file"},
+		{"text", text, "is not a shared library"},
 		{"cut off", cut, "not all of one"},
 		{"program", self, "no"}, // a program, or one that may be loaded anywhere, without the symbol
 		{"another library", compile(t, "int f(void) { return 1; }"), "is another shared library"},
@@ -79,13 +79,13 @@ func TestFindLibraryRefuses(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			_, err := FindLibrary(c.path)
-			refused(t, err, c.path, c.told, "make onnxruntime", "1.24 release or later", "--onnxruntime")
+			refused(t, err, c.path, c.want, "make onnxruntime", "1.24 release or later", "--onnxruntime")
 		})
 	}
 }
 
-// TestFindLibrary takes what is given, and looks through the folders, but never into
-// the working directory.
+// TestFindLibrary takes what is given, and searches the folders, but never the working
+// directory.
 func TestFindLibrary(t *testing.T) {
 	path := compile(t, lacking)
 	if got, err := FindLibrary(path); err != nil || got != path {
@@ -111,13 +111,13 @@ func TestFindLibrary(t *testing.T) {
 		t.Errorf("%q, %v; want %q", got, err, name)
 	}
 	write(t, name, "no library")
-	if _, err := FindLibrary(""); err == nil || !strings.Contains(err.Error(), name+" is no shared library") {
+	if _, err := FindLibrary(""); err == nil || !strings.Contains(err.Error(), name+" is not a shared library") {
 		t.Errorf("%v, want one about %s", err, name)
 	}
 }
 
-// TestRuntimeWithoutInterface tells what to do about a library that can be loaded and
-// not be used. It runs in a process of its own, for one has a single runtime.
+// TestRuntimeWithoutInterface: the error says what to do about a library that can be loaded
+// and not be used. It runs in a process of its own, for one has a single runtime.
 func TestRuntimeWithoutInterface(t *testing.T) {
 	const variable = "MIEN_TEST_RUNTIME"
 	if path := os.Getenv(variable); path != "" {
@@ -134,7 +134,7 @@ func TestRuntimeWithoutInterface(t *testing.T) {
 	}
 	for _, want := range []string{path + " cannot be loaded", "make onnxruntime", "--onnxruntime"} {
 		if !strings.Contains(string(out), want) {
-			t.Errorf("%s does not tell %q", out, want)
+			t.Errorf("%s does not have %q", out, want)
 		}
 	}
 }

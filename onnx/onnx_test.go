@@ -159,7 +159,7 @@ func TestWrongFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, c := range []struct {
-		name, told string
+		name, want string
 		content    []byte
 	}{
 		{"Git LFS", "git lfs pull", []byte("version https://git-lfs.github.com/spec/v1\noid sha256:0123\nsize 322906\n")},
@@ -173,8 +173,8 @@ func TestWrongFiles(t *testing.T) {
 			if err := os.WriteFile(path, c.content, 0o600); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := onnx.Open(path, enginetest.Options(t)); err == nil || !strings.Contains(err.Error(), c.told) || !strings.Contains(err.Error(), path) {
-				t.Errorf("%v does not tell %q", err, c.told)
+			if _, err := onnx.Open(path, enginetest.Options(t)); err == nil || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), path) {
+				t.Errorf("%v does not have %q", err, c.want)
 			}
 		})
 	}

@@ -60,22 +60,22 @@ func TestAccuracy(t *testing.T) {
 				}
 				return photos, found
 			}
-			for subset, least := range c.precision {
+			for subset, floor := range c.precision {
 				photos, found := detect(subset, face.Options{SkipLandmarks: true})
-				for level := range least {
+				for level := range floor {
 					ap := facetest.AveragePrecision(photos, found, level)
 					t.Logf("%s level %d: average precision %.3f", subset, level, ap)
-					if ap < least[level] {
-						t.Errorf("%s level %d: average precision %.3f, want %.3f", subset, level, ap, least[level])
+					if ap < floor[level] {
+						t.Errorf("%s level %d: average precision %.3f, want %.3f", subset, level, ap, floor[level])
 					}
 				}
 			}
-			for subset, most := range c.landmarks {
+			for subset, limit := range c.landmarks {
 				photos, found := detect(subset, face.Options{})
 				mean, n, _ := facetest.MeanLandmarkError(photos, found)
 				t.Logf("%s: landmark error %.4f over %d faces", subset, mean, n)
-				if mean > most || n < 150 {
-					t.Errorf("%s: landmark error %.4f over %d faces, want %.3f over 150", subset, mean, n, most)
+				if mean > limit || n < 150 {
+					t.Errorf("%s: landmark error %.4f over %d faces, want %.3f over 150", subset, mean, n, limit)
 				}
 			}
 			_, found := detect("negatives", face.Options{MinConfidence: g.info.MinConfidence})

@@ -1,7 +1,7 @@
 package grid
 
 // Confidence is a logistic regression on the logit of a network's raw score,
-// fitted by TestCalibrate on the subsets whose faces are all labelled. The default
+// fitted by TestCalibrate on the subsets whose faces are all labeled. The default
 // minimum is the lowest at which no network of the family shows more false faces than
 // MTCNN does at its own default (TestAccuracyOfDefaults).
 const (

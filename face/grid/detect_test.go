@@ -88,7 +88,7 @@ func TestInput(t *testing.T) {
 	for _, c := range []struct {
 		name   string
 		img    image.Image
-		within float64 // grey levels, in the mean: chroma is interpolated rather than repeated
+		within float64 // gray levels, in the mean: chroma is interpolated rather than repeated
 	}{{"YCbCr", odd, 2}, {"RGBA", rgba, 0.01}} {
 		t.Run(c.name, func(t *testing.T) {
 			const w, h, stride = 211, 173, 224
@@ -107,12 +107,12 @@ func TestInput(t *testing.T) {
 				}
 			}
 			if off /= float64(3 * w * h); off > c.within {
-				t.Errorf("off by %.3f grey levels in the mean, want %.2f", off, c.within)
+				t.Errorf("off by %.3f gray levels in the mean, want %.2f", off, c.within)
 			}
 		})
 	}
 	t.Run("reduced to means", func(t *testing.T) {
-		// Of a checkerboard nothing but grey is left, at any reduction.
+		// Of a checkerboard nothing but gray is left, at any reduction.
 		board := image.NewGray(image.Rect(0, 0, 400, 300))
 		for i := range board.Pix {
 			if (i%400+i/400)%2 == 0 {

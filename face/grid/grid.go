@@ -34,7 +34,7 @@ type Detector struct {
 	order [3]int
 	// normalize changes an input of 0 to 255 in place; nil leaves it.
 	normalize func([]float32)
-	// faces calls yield for each face that the outputs tell, in pixels of the
+	// faces calls yield for each face in the outputs, in pixels of the
 	// input, with a raw score of at least minRaw. It returns engine.ErrNotFinite for a score
 	// that is not finite, and else the first error of yield.
 	faces func(outputs []engine.Tensor, cols [len(strides)]int, yield func(detection) error) error
@@ -51,15 +51,15 @@ const codeVersion = "+4"
 
 var strides = [...]int{8, 16, 32}
 
-// minRaw is the raw score under which a cell is no candidate. It only saves
-// work: what lies below ranks last.
+// minRaw is the raw score under which a cell is not a candidate. It only saves
+// work: weaker cells rank last.
 const minRaw = 0.02
 
 // suppressIoU is the overlap above which two boxes are the same face.
 const suppressIoU = 0.4
 
-// detection is what a network takes for a face. Its landmarks are by value, so that
-// thousands of candidates are no thousands of allocations.
+// detection is what a network takes for a face. Its landmarks are a value, so that
+// thousands of candidates do not take thousands of allocations.
 type detection struct {
 	box       face.Box
 	size      float64 // the longer side of the box before it was cut by the image's frame
@@ -223,8 +223,8 @@ func (g *Detector) prepare(work *workspace, p pass) (cols [len(strides)]int) {
 	data := buffers.Input.Data
 	n := padded.X * padded.Y
 	var planes [3][]float32 // blue, green, red
-	for i, colour := range g.order {
-		planes[colour] = data[i*n : (i+1)*n]
+	for i, color := range g.order {
+		planes[color] = data[i*n : (i+1)*n]
 	}
 	work.source.input(planes[0], planes[1], planes[2], w, h, padded.X, p.scale)
 	if g.normalize != nil {
@@ -320,8 +320,8 @@ func logistic(raw, intercept, slope float64) float64 {
 	return 1 / (1 + math.Exp(-intercept-slope*math.Log(raw/(1-raw))))
 }
 
-// maxFixed is the area of the largest input of a fixed size: what a network of any
-// size is given at most.
+// maxFixed is the area of the largest input of a fixed size: the largest that a network of
+// any size is given.
 const maxFixed = maxSide * maxSide
 
 // fixedSize returns the input size of a network of three planes; zero when it
@@ -347,12 +347,12 @@ func fixedSize(e engine.Engine) (image.Point, error) {
 	case height%32 != 0 || width%32 != 0 || height == 0 || width == 0:
 		return image.Point{}, errors.New(found + "height and width have to be multiples of 32")
 	case height > maxFixed/width:
-		return image.Point{}, fmt.Errorf("%sheight times width may be %d (%d×%d) at most", found, maxFixed, maxSide, maxSide)
+		return image.Point{}, fmt.Errorf("%sheight times width may be at most %d (%d×%d)", found, maxFixed, maxSide, maxSide)
 	}
 	return image.Pt(int(width), int(height)), nil
 }
 
-// finite reports whether the box and the landmarks are. The score has been looked at
+// finite reports whether the box and the landmarks are. The score has been checked
 // before.
 func (d *detection) finite() bool {
 	b, l := &d.box, &d.landmarks

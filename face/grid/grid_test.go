@@ -11,7 +11,7 @@ import (
 	"github.com/mienproject/mien/face/facetest"
 )
 
-var calibrate = flag.Bool("calibrate", false, "print confidence weights fitted on the labelled photographs")
+var calibrate = flag.Bool("calibrate", false, "print confidence weights fitted on the labeled photographs")
 
 func openGrid(t testing.TB, name string) *Detector {
 	t.Helper()

@@ -32,7 +32,7 @@ const (
 	yCbCrPicture
 )
 
-// source is an image on its way into a network, for one look after the other,
+// source is an image on its way into a network, for one pass after the other,
 // with all the memory that this takes. It is kept for the next image.
 type source struct {
 	whole picture
@@ -46,7 +46,7 @@ type source struct {
 	ratioX, ratioY int
 
 	luma, red, green, blue channel      // red and blue have Cr and Cb of an image that has those
-	shades                 [3][]float32 // what chroma adds to red, green and blue
+	chromaRGB              [3][]float32 // what chroma adds to red, green and blue
 }
 
 // set shares the pixels of the image types that decoders give, and converts the
@@ -137,7 +137,7 @@ const halveFrom = 0.7
 
 // level returns the level for an image scaled by scale, and the scale that is
 // left to do: more than a half, so that two pixels in each direction are all that
-// has to be looked at.
+// has to be read.
 func (s *source) level(scale float64) (picture, float64) {
 	at := 0
 	for ; scale <= halveFrom; at++ {
@@ -196,7 +196,7 @@ func (p plane) half(out []uint8) plane {
 	return h
 }
 
-// axis tells for each output of a bilinear interpolation along one axis its first
+// axis has, for each output of a bilinear interpolation along one axis, its first
 // input, and the weight of the one after that.
 type axis struct {
 	first  []int32
@@ -292,7 +292,7 @@ func (c *channel) fill(out []float32, y int) {
 // and zeros around it. The stride is even.
 func (s *source) input(blue, green, red []float32, w, h, stride int, scale float64) {
 	p, scale := s.level(scale)
-	// Colours come in pairs. What this is too much is cleared.
+	// Colors come in pairs. The one too many is cleared.
 	pairs := (w + 1) / 2
 	even := 2 * pairs
 	var write func(b, g, r []float32, y int)
@@ -314,15 +314,15 @@ func (s *source) input(blue, green, red []float32, w, h, stride int, scale float
 			s.red.fill(r, y)
 		}
 	case yCbCrPicture:
-		// Four pixels share a colour, as they do in nearly all photographs.
+		// Four pixels share a color, as they do in nearly all photographs.
 		scaleX, scaleY := scale*float64(s.ratioX)/2, scale*float64(s.ratioY)/2
 		s.luma.fit(p.planes[0], even, h, scale, scale)
 		s.blue.fit(p.planes[1], pairs, (h+1)/2, scaleX, scaleY)
 		s.red.fit(p.planes[2], pairs, (h+1)/2, scaleX, scaleY)
-		for i := range s.shades {
-			s.shades[i] = grown(s.shades[i], pairs)
+		for i := range s.chromaRGB {
+			s.chromaRGB[i] = grown(s.chromaRGB[i], pairs)
 		}
-		write = s.colours
+		write = s.colors
 	}
 	for y := range h {
 		b, g, r := blue[y*stride:][:stride], green[y*stride:][:stride], red[y*stride:][:stride]
@@ -336,14 +336,14 @@ func (s *source) input(blue, green, red []float32, w, h, stride int, scale float
 	clear(red[h*stride:])
 }
 
-// colours writes row y of an image in Y'CbCr as JFIF has it.
-func (s *source) colours(b, g, r []float32, y int) {
+// colors writes row y of an image in Y'CbCr as JFIF has it.
+func (s *source) colors(b, g, r []float32, y int) {
 	if y%2 == 0 {
-		s.shade(y / 2)
+		s.fillChroma(y / 2)
 	}
 	upper, lower, weight := s.luma.row(y)
-	toGreen, toBlue := s.shades[1], s.shades[2]
-	for i, toRed := range s.shades[0] {
+	toGreen, toBlue := s.chromaRGB[1], s.chromaRGB[2]
+	for i, toRed := range s.chromaRGB[0] {
 		toGreen, toBlue := toGreen[i], toBlue[i]
 		above, below := upper[2*i:][:2], lower[2*i:][:2]
 		left, right := above[0]+(below[0]-above[0])*weight, above[1]+(below[1]-above[1])*weight
@@ -356,21 +356,21 @@ func (s *source) colours(b, g, r []float32, y int) {
 	}
 }
 
-// shade fills the shades with row y of the chroma.
-func (s *source) shade(y int) {
+// fillChroma fills chromaRGB with row y of Cb and Cr.
+func (s *source) fillChroma(y int) {
 	blue, blueBelow, weight := s.blue.row(y)
 	red, redBelow, _ := s.red.row(y)
-	for x := range s.shades[0] {
+	for x := range s.chromaRGB[0] {
 		cb := blue[x] + (blueBelow[x]-blue[x])*weight - 128
 		cr := red[x] + (redBelow[x]-red[x])*weight - 128
-		s.shades[0][x] = 1.402 * cr
-		s.shades[1][x] = -0.344136*cb - 0.714136*cr
-		s.shades[2][x] = 1.772 * cb
+		s.chromaRGB[0][x] = 1.402 * cr
+		s.chromaRGB[1][x] = -0.344136*cb - 0.714136*cr
+		s.chromaRGB[2][x] = 1.772 * cb
 	}
 }
 
 // clamp keeps v within 0 and 255, by branches that hardly ever change: min and
-// max, which mind signs and what is no number, take four times as long.
+// max, which also handle signed zeros and NaN, take four times as long.
 func clamp(v float32) float32 {
 	if v < 0 {
 		return 0

@@ -57,7 +57,7 @@ func sideOf(width, height int) float64 {
 }
 
 // passes chooses the passes for an image of width × height pixels, the finest last.
-// They look for faces from a hundredth of the image's side on, unless minFaceSize,
+// They find faces from a hundredth of the image's side on, unless minFaceSize,
 // in pixels, asks for others.
 func (g *Detector) passes(width, height int, minFaceSize float64) []pass {
 	if g.info.InputSize != (image.Point{}) {
@@ -122,7 +122,7 @@ func (g *Detector) fixedPasses(width, height int) []pass {
 	tile /= scale
 	overlap := tile * tileOverlap
 	tiles := int(math.Ceil((length - overlap) / (tile - overlap)))
-	// From a sample of chroma on, which four pixels share at most.
+	// From a sample of chroma on, which at most four pixels share.
 	start := func(i int) float64 { return 4 * math.Ceil(float64(i)*(length-tile)/float64(tiles-1)/4) }
 	end := func(i int) float64 { return min(start(i)+tile, length) }
 	between := func(from, to float64) face.Box {

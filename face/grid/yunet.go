@@ -17,7 +17,7 @@ func IsYuNet(e engine.Engine) bool {
 // NewYuNet returns the detector of Wu et al., "YuNet: A Tiny Millisecond-level Face
 // Detector" (2023), of a network of libfacedetection.train. Its input is blue,
 // green, red, 0 to 255. For each stride S it has cls_S and obj_S, whose geometric
-// mean is the score, bbox_S, a centre relative to the cell and logarithms of the
+// mean is the score, bbox_S, a center relative to the cell and logarithms of the
 // size, and kps_S, five points relative to the cell; all in strides.
 func NewYuNet(e engine.Engine, version string) (*Detector, error) {
 	size, err := fixedSize(e)

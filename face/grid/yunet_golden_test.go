@@ -49,7 +49,7 @@ var yunetPhotos = []string{
 }
 
 // yunetGolden is what testdata/yunet_reference.py has said of one network: its
-// lines begin with one that tells the network.
+// lines begin with one that names the network.
 type yunetGolden struct {
 	Network, SHA256 string
 	photos          []yunetGoldenPhoto
@@ -64,7 +64,7 @@ type yunetGoldenPhoto struct {
 // TestYuNetGolden compares the networks' own boxes and points, which landmark
 // cascades have not refined, with an independent run of the same networks on the
 // same pixels, as the standard library decodes them: YuNet moves boxes by pixels
-// when grey levels change by a third.
+// when gray levels change by a third.
 func TestYuNetGolden(t *testing.T) {
 	const path = "testdata/yunet_golden.jsonl"
 	networks := []struct {
@@ -130,11 +130,11 @@ type yunetAgreement struct {
 	iou, points, score float64
 }
 
-// compare looks for each face that one of the two has, in the other's. Both have
-// weaker faces too than those looked for, so that rounding loses none.
+// compare finds each face that one of the two has in the other's. Both also have weaker
+// faces than those that are compared, so that rounding does not lose any.
 func (a *yunetAgreement) compare(t *testing.T, want yunetGoldenPhoto, got []face.Face, width, height int) {
 	t.Helper()
-	const least = 0.3 // raw score
+	const floor = 0.3 // raw score
 	expected := make([]face.Face, len(want.Faces))
 	for i, w := range want.Faces {
 		// Its points have the corner of the first pixel at 0.
@@ -155,7 +155,7 @@ func (a *yunetAgreement) compare(t *testing.T, want yunetGoldenPhoto, got []face
 		return best, iou
 	}
 	for _, f := range expected {
-		if f.Confidence < least {
+		if f.Confidence < floor {
 			continue
 		}
 		a.faces++
@@ -180,7 +180,7 @@ func (a *yunetAgreement) compare(t *testing.T, want yunetGoldenPhoto, got []face
 		}
 	}
 	for _, f := range got {
-		if f.Confidence < least {
+		if f.Confidence < floor {
 			continue
 		}
 		if _, iou := nearest(f, expected); iou < .95 {

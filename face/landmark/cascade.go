@@ -91,7 +91,7 @@ func (c *cascade) mirrored() *cascade {
 type guess struct{ row, col, scale float32 }
 
 // perturbations is how many guesses vote on a landmark, a multiple of four. The
-// library takes 63 random ones; so many even ones do as well
+// library takes 63 random ones; this many even ones do as well
 // (docs/calibration.md).
 const perturbations = 24
 
@@ -198,15 +198,15 @@ func (s stepper) step(p luma.Pair, pix *luma.Tile) uint {
 	return uint(1 + (uint32(pix[at>>16])-uint32(pix[uint16(at)]))>>31)
 }
 
-// inside reports whether all pixels that a guess can look at are on the patch.
+// inside reports whether all pixels that a guess can read are on the patch.
 func inside(g guess) bool {
 	reach := int(math.Round(float64(g.scale)))/2 + 1
 	row, col := int(g.row), int(g.col)
 	return min(row, col) >= reach && max(row, col)+reach < patchSide
 }
 
-// clampedStage is one stage of walk for a guess that looks beyond the patch,
-// whose outermost pixels go on there.
+// clampedStage is one stage of walk for a guess that reads outside of the patch,
+// whose outermost pixels are repeated there.
 func (c *cascade) clampedStage(g guess, nodes []luma.Pair, leaves []move, pix *luma.Tile) (m move) {
 	row, col := 256*int(g.row), 256*int(g.col)
 	scale := int(math.Round(float64(g.scale)))

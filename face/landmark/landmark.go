@@ -96,8 +96,8 @@ type Found struct {
 	Repetition float64
 }
 
-// eyesAbove and eyesAside is how far the library looks for the pupils from the
-// middle of a window, as parts of its size.
+// eyesAbove and eyesAside are how far from the middle of a window the library starts
+// its search for the pupils, as parts of its size.
 const (
 	eyesAbove = 0.075
 	eyesAside = 0.175
@@ -115,7 +115,7 @@ func (l *Landmarker) Find(img luma.Plane, center face.Point, size float64) Found
 }
 
 // find finds the landmarks of the face that was cut out of img into p, from where
-// its eyes may be in img. Pupils are looked for at a quarter of the window's size.
+// its eyes may be in img. The search for pupils has a scale of a quarter of the window's size.
 func (l *Landmarker) find(img luma.Plane, p *patch, leftEye, rightEye face.Point) (face.Landmarks, Spreads) {
 	at := func(q face.Point) guess {
 		row, col := p.fromImage(q)

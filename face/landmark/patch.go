@@ -11,7 +11,7 @@ const (
 	// patchWindow is the size in a patch of the window around its face, in pixels.
 	// Of 64 to 160, this is where the landmarks hardly get better.
 	patchWindow = 96
-	// patchSide is the width and height of a patch: all that the cascades look at
+	// patchSide is the width and height of a patch: all that the cascades read
 	// from where landmarks usually are.
 	patchSide = patchWindow * 3 / 2
 )
@@ -30,7 +30,7 @@ type patch struct {
 }
 
 // cut fills the patch with the face in a window of that size around middle, turned
-// by tilt, in radians clockwise. Beyond the image its edges go on.
+// by tilt, in radians clockwise. Outside of the image its edges are repeated.
 func (p *patch) cut(img luma.Plane, middle face.Point, size, tilt float64) {
 	sin, cos := math.Sincos(tilt)
 	p.middle, p.cos, p.sin = middle, cos*size/patchWindow, sin*size/patchWindow
@@ -41,7 +41,7 @@ func (p *patch) cut(img luma.Plane, middle face.Point, size, tilt float64) {
 }
 
 // toImage returns where a guess lies in the image. Pixels of the patch cover the
-// places from their number to the next: a guess of 7.9 looks at pixel 7. Those of
+// places from their number to the next: a guess of 7.9 reads pixel 7. Those of
 // the image are where their number is.
 func (p *patch) toImage(g guess) face.Point {
 	x, y := float64(g.col)-patchSide/2, float64(g.row)-patchSide/2
@@ -56,13 +56,13 @@ func (p *patch) fromImage(q face.Point) (row, col float32) {
 }
 
 // sample fills out with the image's values, interpolated, at first and each
-// (right, down) further. Beyond the image its edges go on.
+// (right, down) further. Outside of the image its edges are repeated.
 func sample(g luma.Plane, out []uint8, first face.Point, right, down float64) {
 	// In 1/65536 of a pixel.
 	const one = 1 << 16
 	fixed := func(v float64) int { return int(math.Round(v * one)) }
 	x, y, dx, dy := fixed(first.X), fixed(first.Y), fixed(right), fixed(down)
-	// From inside to outside all four neighbours are pixels of the image.
+	// From inside to outside all four neighbors are pixels of the image.
 	inside, outside := 0, len(out)
 	for _, axis := range [...]struct{ at, step, size int }{{x, dx, g.Width}, {y, dy, g.Height}} {
 		at, step, limit := axis.at, axis.step, (axis.size-1)*one
@@ -106,7 +106,7 @@ func sampleEdge(g luma.Plane, out []uint8, x, y, dx, dy int) {
 	}
 }
 
-// interpolate returns the value between four neighbours, by the fractions of x
+// interpolate returns the value between four neighbors, by the fractions of x
 // and y in 1/65536.
 func interpolate(upperLeft, upperRight, lowerLeft, lowerRight uint8, x, y int) uint8 {
 	fx, fy := x>>8&0xff, y>>8&0xff

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// odd is an image of a type that nobody knows.
+// odd is an image of a type that this package does not know.
 type odd struct{ image.Image }
 
 // pictures are one of every type, of noise, which begin elsewhere than at the

@@ -60,11 +60,11 @@ const (
 	pnetStride = 2
 	rnetSide   = 24
 	onetSide   = 48
-	// stockFace is the side of the smallest face that the package looks for.
+	// stockFace is the side of the smallest face that the package finds.
 	stockFace = 20
 	// pyramidFactor is from one level of the pyramid to the next: half the area.
 	pyramidFactor = 0.709
-	// The least probability of a face after each network. P-net's may equal it,
+	// The lowest probability of a face after each network. P-net's may equal it,
 	// the others' have to exceed it.
 	pnetMin, rnetMin, onetMin = 0.6, 0.7, 0.7
 	// The overlap above which the weaker of two boxes goes: of one level of the
@@ -75,12 +75,12 @@ const (
 
 // What bounds time and memory. The package has no bounds.
 const (
-	// usualLevel is how many pixels the largest level of the pyramid has when the
+	// defaultLevel is how many pixels the largest level of the pyramid has when the
 	// caller leaves the smallest face to the detector: the 20 pixels of the package
 	// up to an image of 12.5 megapixels, and from there on faces that grow with the
 	// image's side. largestLevel is the same when the caller asks for a size. A
 	// level costs about as much as all smaller ones together.
-	usualLevel   = 4_500_000
+	defaultLevel = 4_500_000
 	largestLevel = 16_000_000
 	// tileCells is the side of the part of a level that P-net sees at once, in
 	// cells. The network is the same everywhere, so that tiles which share their
@@ -284,10 +284,10 @@ func (d *Detector) cascade(ctx context.Context, w *workspace, img image.Image, s
 	return d.finish(ctx, w, src)
 }
 
-// smallestFace is the side of the smallest face to look for, of which asked is
-// what the caller wants.
+// smallestFace is the side of the smallest face to find; asked is what
+// the caller wants.
 func smallestFace(width, height int, asked float64) int {
-	side, maxPixels := stockFace, float64(usualLevel)
+	side, maxPixels := stockFace, float64(defaultLevel)
 	if asked > 0 {
 		side, maxPixels = int(max(pnetWindow, min(asked, math.MaxInt32))), largestLevel
 	}
@@ -459,7 +459,7 @@ func (w *workspace) squares(ctx context.Context, l level, scale float64) error {
 		return candidate{x1: at(x, 1), y1: at(y, 1), x2: at(x, pnetWindow), y2: at(y, pnetWindow)}
 	}
 	// All boxes have the same size, so that four cells away none overlaps by half:
-	// looking at the map of the kept ones around each makes this linear.
+	// checking the map of the kept ones around each makes this linear.
 	const reach = 3
 	n := l.columns * l.rows
 	w.kept = slices.Grow(w.kept[:0], n)[:n]
@@ -619,7 +619,7 @@ func (w *workspace) batch(
 func (w *workspace) crop(ctx context.Context, dst []float32, src *image.RGBA, c candidate, side int) error {
 	width, height := int(c.x2-c.x1)+1, int(c.y2-c.y1)+1
 	// Far larger than the image is as far from a face.
-	if most := 16 * max(src.Rect.Dx(), src.Rect.Dy(), side); width < 1 || height < 1 || width > most || height > most {
+	if limit := 16 * max(src.Rect.Dx(), src.Rect.Dy(), side); width < 1 || height < 1 || width > limit || height > limit {
 		for i := range dst {
 			dst[i] = normalized(0)
 		}
@@ -687,6 +687,6 @@ func suppress(ctx context.Context, candidates []candidate, overlap func(a, b can
 const minConfidence = onetMin
 
 // confidence makes a confidence of O-net's probability, which is one as it
-// is: on the labelled photographs its calibration error is .04. So a threshold
-// that somebody has chosen with the package stays right.
+// is: on the labeled photographs its calibration error is .04. So a threshold
+// that was chosen with the package stays right.
 func confidence(score float32) float64 { return float64(score) }

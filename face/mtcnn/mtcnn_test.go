@@ -56,10 +56,10 @@ func detectMTCNN(t testing.TB, d face.Detector, img image.Image, opts face.Optio
 	return faces
 }
 
-// mtcnnFitted are the subsets whose faces are all labelled.
+// mtcnnFitted are the subsets whose faces are all labeled.
 var mtcnnFitted = []string{"wider_val_orig", "wider_val_416", "face_mask", "negatives"}
 
-// TestMTCNNAccuracy holds what the Python package itself reaches on the labelled
+// TestMTCNNAccuracy holds what the Python package itself reaches on the labeled
 // photographs, with a little room for another JPEG decoder: run it with -v to
 // see ours.
 func TestMTCNNAccuracy(t *testing.T) {
@@ -67,12 +67,12 @@ func TestMTCNNAccuracy(t *testing.T) {
 		t.Skip("takes a minute")
 	}
 	d := newMTCNN(t)
-	type looked struct {
+	type answers struct {
 		photos []facetest.Photo
 		found  [][]face.Face
 	}
-	cache := map[string]looked{}
-	look := func(t *testing.T, subset string) ([]facetest.Photo, [][]face.Face) {
+	cache := map[string]answers{}
+	detectAllOf := func(t *testing.T, subset string) ([]facetest.Photo, [][]face.Face) {
 		l, ok := cache[subset]
 		if !ok {
 			var spent time.Duration
@@ -96,7 +96,7 @@ func TestMTCNNAccuracy(t *testing.T) {
 			{"wider_val_orig", [3]float64{.831, .796, .526}},
 			{"wider_val_416", [3]float64{.727, .556, .212}},
 		} {
-			photos, found := look(t, c.subset)
+			photos, found := detectAllOf(t, c.subset)
 			for level, want := range c.want {
 				ap := facetest.AveragePrecision(photos, found, level)
 				t.Logf("%s level %d: %.3f", c.subset, level, ap)
@@ -110,7 +110,7 @@ func TestMTCNNAccuracy(t *testing.T) {
 		var photos []facetest.Photo
 		var found [][]face.Face
 		for _, subset := range mtcnnFitted {
-			p, f := look(t, subset)
+			p, f := detectAllOf(t, subset)
 			photos, found = append(photos, p...), append(found, f...)
 		}
 		off := facetest.CalibrationError(t, photos, found)
@@ -120,16 +120,16 @@ func TestMTCNNAccuracy(t *testing.T) {
 		}
 	})
 	t.Run("false faces", func(t *testing.T) {
-		photos, found := look(t, "negatives")
+		photos, found := detectAllOf(t, "negatives")
 		all := mtcnnConfidences(found)
 		t.Logf("%d false faces in %d pictures without any: %.3f", len(all), len(photos), all)
-		for _, least := range []float64{.7, .75, .8, .85, .9, .95, .99, .999} {
+		for _, floor := range []float64{.7, .75, .8, .85, .9, .95, .99, .999} {
 			var recall [2]float64
 			for k, subset := range []string{"wider_val_orig", "wider_val_416"} {
-				photos, found := look(t, subset)
-				recall[k] = mtcnnRecall(photos, found, least)
+				photos, found := detectAllOf(t, subset)
+				recall[k] = mtcnnRecall(photos, found, floor)
 			}
-			t.Logf("confidence %.2f: %d false faces, recall %.3f and %.3f on wider_val_orig and _416", least, atLeast(all, least), recall[0], recall[1])
+			t.Logf("confidence %.2f: %d false faces, recall %.3f and %.3f on wider_val_orig and _416", floor, atLeast(all, floor), recall[0], recall[1])
 		}
 		if n := atLeast(all, d.Info().MinConfidence); n > 1 {
 			t.Errorf("%d false faces in %d pictures without any, want at most one", n, len(photos))
@@ -137,12 +137,12 @@ func TestMTCNNAccuracy(t *testing.T) {
 	})
 	t.Run("landmarks", func(t *testing.T) {
 		// The package has .0460 and .0556, in whole pixels.
-		for subset, most := range map[string]float64{"lfw_5pt": .046, "net_5pt": .054} {
-			photos, found := look(t, subset)
-			mean, matched, labelled := facetest.MeanLandmarkError(photos, found)
-			t.Logf("%s: mean error %.4f of the eye distance, over %d of %d faces", subset, mean, matched, labelled)
-			if !(mean <= most) || matched < labelled*9/10 {
-				t.Errorf("%s: mean error %.3f over %d of %d faces, want at most %.3f over nine in ten", subset, mean, matched, labelled, most)
+		for subset, limit := range map[string]float64{"lfw_5pt": .046, "net_5pt": .054} {
+			photos, found := detectAllOf(t, subset)
+			mean, matched, labeled := facetest.MeanLandmarkError(photos, found)
+			t.Logf("%s: mean error %.4f of the eye distance, over %d of %d faces", subset, mean, matched, labeled)
+			if !(mean <= limit) || matched < labeled*9/10 {
+				t.Errorf("%s: mean error %.3f over %d of %d faces, want at most %.3f over nine in ten", subset, mean, matched, labeled, limit)
 			}
 		}
 	})
@@ -164,9 +164,9 @@ func atLeast(sorted []float64, v float64) int {
 	return len(sorted) - i
 }
 
-// mtcnnRecall is the part of the labelled faces found with a confidence of at
+// mtcnnRecall is the part of the labeled faces found with a confidence of at
 // least that.
-func mtcnnRecall(photos []facetest.Photo, found [][]face.Face, least float64) float64 {
+func mtcnnRecall(photos []facetest.Photo, found [][]face.Face, floor float64) float64 {
 	var right, all float64
 	for i, p := range photos {
 		for _, l := range p.Faces {
@@ -175,7 +175,7 @@ func mtcnnRecall(photos []facetest.Photo, found [][]face.Face, least float64) fl
 			}
 		}
 		for k, m := range facetest.Match(found[i], p.Faces, 0.5) {
-			if m >= 0 && p.Faces[m].Level < facetest.Ignore && found[i][k].Confidence >= least {
+			if m >= 0 && p.Faces[m].Level < facetest.Ignore && found[i][k].Confidence >= floor {
 				right++
 			}
 		}
@@ -330,7 +330,7 @@ func compareMTCNN(t *testing.T, images map[string]image.Image, lines []byte) {
 		}
 		img := images[want.File]
 		if img == nil {
-			t.Fatalf("an answer for %q, which nobody asked about", want.File)
+			t.Fatalf("an answer for %q, which was not asked about", want.File)
 		}
 		sameAsMTCNN(t, want.File, img, detectMTCNN(t, d, img, face.Options{}), want.Faces, .001)
 	}
@@ -426,7 +426,7 @@ func TestMTCNNOptions(t *testing.T) {
 	}
 	for _, f := range detectMTCNN(t, d, img, face.Options{SkipLandmarks: true}) {
 		if f.Landmarks != nil {
-			t.Error("landmarks that nobody wanted")
+			t.Error("landmarks that were not wanted")
 		}
 	}
 	b := img.Bounds()

@@ -60,7 +60,7 @@ func TestMTCNNPackage(t *testing.T) {
 		}
 		img := images[want.File]
 		if img == nil {
-			t.Fatalf("an answer for %q, which nobody asked about", want.File)
+			t.Fatalf("an answer for %q, which was not asked about", want.File)
 		}
 		width, height := img.Bounds().Dx(), img.Bounds().Dy()
 		got := detectMTCNN(t, d, img, face.Options{})

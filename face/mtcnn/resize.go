@@ -35,7 +35,7 @@ func (k *kernel) shrink(size, n int) {
 	// OpenCV forms the quotient and its inverse, and takes areas of less than a
 	// thousandth of a pixel for errors of rounding.
 	scale := 1 / (float64(n) / float64(size))
-	const least = 1e-3
+	const minPart = 1e-3
 	k.reset()
 	for i := range n {
 		from := float64(float64(i) * scale)
@@ -44,14 +44,14 @@ func (k *kernel) shrink(size, n int) {
 		last := min(int(math.Floor(to)), size-1)
 		whole := min(int(math.Ceil(from)), last)
 		first := whole
-		if part := float64(whole) - from; part > least {
+		if part := float64(whole) - from; part > minPart {
 			first--
 			k.weight = append(k.weight, float32(part/area))
 		}
 		for range last - whole {
 			k.weight = append(k.weight, float32(1/area))
 		}
-		if part := to - float64(last); part > least {
+		if part := to - float64(last); part > minPart {
 			k.weight = append(k.weight, float32(min(part, 1, area)/area))
 		}
 		k.end(first)
@@ -66,7 +66,7 @@ func (k *kernel) stretch(size, n int) {
 	k.reset()
 	for i := range n {
 		first := int(math.Floor(float64(i) * scale))
-		// The part of output i that lies beyond input first.
+		// The part of output i that lies after input first.
 		part := float32(max(0, float64(i+1)-float64(float64(first+1)*inverse)))
 		part -= float32(math.Floor(float64(part)))
 		if first >= size-1 {
@@ -114,14 +114,14 @@ type rounding int
 
 const (
 	unrounded rounding = iota
-	// halfEven rounds to a whole grey level, halves to the even one.
+	// halfEven rounds to a whole gray level, halves to the even one.
 	halfEven
 	// halfUp is what OpenCV does when both sides are halved exactly.
 	halfUp
 )
 
 // kernels makes w.across and w.down for an image of width × height pixels that
-// becomes one of columns × rows, and tells whether OpenCV rounds the means of
+// becomes one of columns × rows, and reports whether OpenCV rounds the means of
 // bytes up then.
 func (w *workspace) kernels(width, height, columns, rows int) rounding {
 	if width < columns || height < rows {
@@ -141,7 +141,7 @@ func (w *workspace) kernels(width, height, columns, rows int) rounding {
 // of such rows.
 type rowBuffers struct{ row, sum []float32 }
 
-// normalized is what the networks take for a grey level.
+// normalized is what the networks take for a gray level.
 func normalized(v float32) float32 { return (v - 127.5) * (1.0 / 128) }
 
 // resample computes a part of the image that w.across and w.down make of src, as
@@ -205,9 +205,9 @@ func (w *workspace) resampleRow(dst []float32, pix []uint8, from int) {
 	}
 }
 
-// total adds up RGBA pixels: two at once, each colour in 16 bits of a word.
+// total adds up RGBA pixels: two at once, each color in 16 bits of a word.
 func total(p []uint8) (r, g, b uint32) {
-	const colours = 0x00ff00ff00ff00ff
+	const colors = 0x00ff00ff00ff00ff
 	for len(p) >= 8 {
 		// As many as cannot overflow.
 		part := p[:min(len(p)&^7, 8*257)]
@@ -215,8 +215,8 @@ func total(p []uint8) (r, g, b uint32) {
 		var redBlue, green uint64
 		for ; len(part) >= 8; part = part[8:] {
 			v := binary.LittleEndian.Uint64(part)
-			redBlue += v & colours
-			green += v >> 8 & colours
+			redBlue += v & colors
+			green += v >> 8 & colors
 		}
 		r += uint32(redBlue&0xffff + redBlue>>32&0xffff)
 		g += uint32(green&0xffff + green>>32&0xffff)

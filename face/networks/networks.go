@@ -1,5 +1,5 @@
-// Package networks opens face detectors that are networks in files. Which family's they
-// are is told from their inputs and outputs.
+// Package networks opens face detectors that are networks in files. Their inputs and
+// outputs show which family they belong to.
 package networks
 
 import (

@@ -87,28 +87,28 @@ func TestSameAnswer(t *testing.T) {
 	wg.Wait()
 }
 
-// TestOpenRefuses what is no model, and models of no known family.
+// TestOpenRefuses files that are not models, and models of unknown families.
 func TestOpenRefuses(t *testing.T) {
 	known := enginetest.Model(t, "yunet_n_dynamic.onnx")
 	text := filepath.Join(t.TempDir(), "text.onnx")
-	if err := os.WriteFile(text, []byte("no model"), 0o600); err != nil {
+	if err := os.WriteFile(text, []byte("not a model"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for _, c := range []struct{ name, path, told string }{
+	for _, c := range []struct{ name, path, words string }{
 		{"nothing there", filepath.Join(t.TempDir(), "missing.onnx"), "no such file"},
-		{"no model", text, "text.onnx"},
+		{"not a model", text, "text.onnx"},
 		{"unknown family", filepath.Join(filepath.Dir(known), "mtcnn", "rnet.onnx"), "softmax_1"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			if _, err := open(t, c.path); err == nil || !strings.Contains(err.Error(), c.told) {
-				t.Errorf("%v does not tell %q", err, c.told)
+			if _, err := open(t, c.path); err == nil || !strings.Contains(err.Error(), c.words) {
+				t.Errorf("%v does not have %q", err, c.words)
 			}
 		})
 	}
 }
 
 // TestSmallestFaceSeen: MTCNN gives all that it sees for the smallest face that Info
-// tells, and for anything below; YuNet goes on to smaller ones, and no further.
+// reports, and for anything below; YuNet goes on to smaller ones, and not further.
 func TestSmallestFaceSeen(t *testing.T) {
 	img := facetest.Decode(t, facetest.Path(t, "wider_val_416/images/0_Parade_Parade_0_490.jpg"))
 	find := func(d face.Detector, size float64) []face.Face {
@@ -122,22 +122,22 @@ func TestSmallestFaceSeen(t *testing.T) {
 	smaller := func(size float64) func(face.Face) bool { return facetest.Smaller(img, size) }
 
 	mtcnn := shelf(t, "mtcnn")
-	least := float64(mtcnn.Info().MinFaceSize)
+	floor := float64(mtcnn.Info().MinFaceSize)
 	all := find(mtcnn, 1)
-	if !slices.ContainsFunc(all, smaller(least)) {
+	if !slices.ContainsFunc(all, smaller(floor)) {
 		t.Fatal("this photograph has no face that is smaller than the smallest window")
 	}
-	if got := find(mtcnn, least); !reflect.DeepEqual(got, all) {
-		t.Errorf("MTCNN: %d faces of %v pixels and more, want the %d of 1", len(got), least, len(all))
+	if got := find(mtcnn, floor); !reflect.DeepEqual(got, all) {
+		t.Errorf("MTCNN: %d faces of %v pixels and more, want the %d of 1", len(got), floor, len(all))
 	}
-	if slices.ContainsFunc(find(mtcnn, least+1), smaller(least+1)) {
-		t.Errorf("MTCNN: there is a face of less than %v pixels", least+1)
+	if slices.ContainsFunc(find(mtcnn, floor+1), smaller(floor+1)) {
+		t.Errorf("MTCNN: there is a face of less than %v pixels", floor+1)
 	}
 
 	yunet := shelf(t, "yunet_n_dynamic.onnx")
-	least = float64(yunet.Info().MinFaceSize)
-	if many, few := find(yunet, least/2), find(yunet, least); len(many) <= len(few) || slices.ContainsFunc(many, smaller(least/2)) || slices.ContainsFunc(few, smaller(least)) {
-		t.Errorf("YuNet: %d faces of %v pixels and more, %d of %v", len(many), least/2, len(few), least)
+	floor = float64(yunet.Info().MinFaceSize)
+	if many, few := find(yunet, floor/2), find(yunet, floor); len(many) <= len(few) || slices.ContainsFunc(many, smaller(floor/2)) || slices.ContainsFunc(few, smaller(floor)) {
+		t.Errorf("YuNet: %d faces of %v pixels and more, %d of %v", len(many), floor/2, len(few), floor)
 	}
 }
 
@@ -176,7 +176,7 @@ func TestNotFinite(t *testing.T) {
 	const never, always = -1e9, 1e9
 	for _, c := range []struct {
 		model, network, output string
-		least                  float32
+		floor                  float32
 		people, black          bool // whether it fails
 	}{
 		{"yunet_n_dynamic.onnx", "", "cls_8", never, false, false},
@@ -197,7 +197,7 @@ func TestNotFinite(t *testing.T) {
 		{"mtcnn", "onet", "points", never, false, false},
 	} {
 		t.Run(c.model+" "+c.network+" "+c.output, func(t *testing.T) {
-			path := withNaN(t, c.model, c.network, c.output, c.least)
+			path := withNaN(t, c.model, c.network, c.output, c.floor)
 			d, err := open(t, path)
 			if err != nil {
 				t.Fatal(err)
@@ -218,7 +218,7 @@ func TestNotFinite(t *testing.T) {
 
 // withNaN returns the path of a model of which an output of a network turns to NaN.
 // Outputs of networks whose own have numbers for names are named by what they are.
-func withNaN(t *testing.T, name, network, output string, least float32) string {
+func withNaN(t *testing.T, name, network, output string, floor float32) string {
 	t.Helper()
 	from, to := enginetest.Model(t, name), filepath.Join(t.TempDir(), "model.onnx")
 	if network != "" {
@@ -232,13 +232,13 @@ func withNaN(t *testing.T, name, network, output string, least float32) string {
 		}
 		values := map[string]int64{"scores": 2, "offsets": 4, "points": 10}[output]
 		from = filepath.Join(from, network+".onnx")
-		facetest.WriteNaNWhenDark(t, from, filepath.Join(folder, network+".onnx"), outputOf(t, from, values), least)
+		facetest.WriteNaNWhenDark(t, from, filepath.Join(folder, network+".onnx"), outputOf(t, from, values), floor)
 		return folder
 	}
 	if output == "" {
 		output = enginetest.Open(t, from).Outputs()[0].Name
 	}
-	facetest.WriteNaNWhenDark(t, from, to, output, least)
+	facetest.WriteNaNWhenDark(t, from, to, output, floor)
 	return to
 }
 

@@ -123,7 +123,7 @@ func with(values []value, i int, change func(*value)) []value {
 	return values
 }
 
-// TestOddGrids: networks that look like YuNet or SCRFD, and are not as this package
+// TestOddGrids: networks that look like YuNet or SCRFD, but are not as this package
 // knows them, are refused when they are loaded, with what was found.
 func TestOddGrids(t *testing.T) {
 	enginetest.Options(t) // skips
@@ -134,7 +134,7 @@ func TestOddGrids(t *testing.T) {
 	for _, c := range []struct {
 		name            string
 		inputs, outputs []value
-		told            []string // nothing: it is taken
+		words           []string // in the error; nil: it is taken
 	}{
 		{"a good YuNet", in(1, 3, 64, 96), yunetOf(96, 64), nil},
 		{"of a batch of any size", in(-1, 3, 64, 96), yunetOf(96, 64), nil},
@@ -170,7 +170,7 @@ func TestOddGrids(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "odd.onnx")
 			network(t, path, c.inputs, c.outputs)
 			d, err := open(t, path)
-			if c.told == nil {
+			if c.words == nil {
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -179,7 +179,7 @@ func TestOddGrids(t *testing.T) {
 				}
 				return
 			}
-			refused(t, err, append(c.told, path)...)
+			refused(t, err, append(c.words, path)...)
 		})
 	}
 	t.Run("ErrUnknownFamily", func(t *testing.T) {
@@ -191,7 +191,7 @@ func TestOddGrids(t *testing.T) {
 	})
 }
 
-// TestOddMTCNN: folders that are not MTCNN's are refused, and the files told.
+// TestOddMTCNN: folders that are not MTCNN's are refused, with the files at fault in the error.
 func TestOddMTCNN(t *testing.T) {
 	shelf := enginetest.Model(t, "mtcnn")
 	pnet := func(in value, cells ...int64) func(*testing.T, string) {
@@ -206,7 +206,7 @@ func TestOddMTCNN(t *testing.T) {
 		name  string
 		files map[string]string                          // where each file is from; all others from where they belong
 		made  map[string]func(t *testing.T, path string) // files that are made
-		told  []string                                   // nothing: it is taken
+		words []string                                   // in the error; nil: it is taken
 	}{
 		{"good", nil, nil, nil},
 		{"nothing in it", map[string]string{"pnet": "", "rnet": "", "onet": ""}, nil, []string{"lacks pnet.onnx, rnet.onnx, onet.onnx", "of any other model name the file"}},
@@ -239,13 +239,13 @@ func TestOddMTCNN(t *testing.T) {
 				}
 			}
 			_, err := open(t, folder)
-			if c.told == nil {
+			if c.words == nil {
 				if err != nil {
 					t.Fatal(err)
 				}
 				return
 			}
-			refused(t, err, append(c.told, folder)...)
+			refused(t, err, append(c.words, folder)...)
 		})
 	}
 }
@@ -264,7 +264,7 @@ func TestMTCNNVersion(t *testing.T) {
 	const codeVersion = "+3"
 	want := version(shelf)
 	if !strings.HasSuffix(want, codeVersion) || len(want) != 12+len(codeVersion) {
-		t.Errorf("%q is no hash and the code's version", want)
+		t.Errorf("%q is not a hash and the code's version", want)
 	}
 	for changed := -1; changed < len(mtcnn.Files); changed++ {
 		folder := t.TempDir()
@@ -274,7 +274,7 @@ func TestMTCNNVersion(t *testing.T) {
 				t.Fatal(err)
 			}
 			if i == changed {
-				// A graph's or a model's own words change no face.
+				// A graph's or a model's own words do not change any face.
 				b = append(b, protowire.AppendBytes(protowire.AppendTag(nil, 6, protowire.BytesType), []byte("retrained"))...)
 			}
 			if err := os.WriteFile(filepath.Join(folder, name), b, 0o600); err != nil {
@@ -287,15 +287,15 @@ func TestMTCNNVersion(t *testing.T) {
 	}
 }
 
-// refused fails the test unless err is there and tells all of that.
-func refused(t *testing.T, err error, told ...string) {
+// refused fails the test unless err is there and has all of these words.
+func refused(t *testing.T, err error, words ...string) {
 	t.Helper()
 	if err == nil {
 		t.Fatal("taken")
 	}
-	for _, want := range told {
+	for _, want := range words {
 		if !strings.Contains(err.Error(), want) {
-			t.Errorf("%q does not tell %q", err, want)
+			t.Errorf("%q does not have %q", err, want)
 		}
 	}
 }

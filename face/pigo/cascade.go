@@ -19,14 +19,14 @@ import (
 // v1.4.6, core/pigo.go.
 type faceCascade struct {
 	trees []faceTree
-	// offsets holds by the size of windows where the trees look. Each size is made
+	// offsets holds by the size of windows where the trees read. Each size is computed
 	// when it is first needed, takes 120 KB, and stays: Detector has 99 sizes.
 	offsets [maxTiled + 1]atomic.Pointer[[]treeOffsets]
 }
 
 const (
-	// faceDepth is how many pairs a window is asked about in each tree. The format
-	// has a field for it, but nobody has published a cascade of another depth.
+	// faceDepth is how many pairs of a window each tree compares. The format
+	// has a field for it, but no cascade of another depth has been published.
 	faceDepth  = 6
 	faceLeaves = 1 << faceDepth
 )
@@ -34,7 +34,7 @@ const (
 // faceTree has its root at place 1, and below place n the places 2n and, for when
 // the second pixel is darker, 2n+1; leaves are at faceLeaves and up.
 type faceTree struct {
-	nodes     [faceLeaves]luma.Pair // 0 is no place
+	nodes     [faceLeaves]luma.Pair // place 0 is not used
 	leaves    [faceLeaves]float32
 	threshold float32
 }
@@ -83,7 +83,7 @@ func parseFaceCascade(data []byte) (*faceCascade, error) {
 		t.threshold = number()
 	}
 	if infinite {
-		return nil, errors.New("a leaf or threshold is no finite number")
+		return nil, errors.New("a leaf or threshold is not a finite number")
 	}
 	return c, nil
 }
@@ -93,7 +93,7 @@ func parseFaceCascade(data []byte) (*faceCascade, error) {
 // each level is reversed.
 func reversed(place int) int { return place ^ (1<<(bits.Len(uint(place))-1) - 1) }
 
-// offsetsOf returns where the trees look in windows of that size, up to maxTiled.
+// offsetsOf returns where the trees read in windows of that size, up to maxTiled.
 func (c *faceCascade) offsetsOf(size int) []treeOffsets {
 	if made := c.offsets[size].Load(); made != nil {
 		return *made

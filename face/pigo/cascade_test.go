@@ -85,7 +85,7 @@ func TestScanIsTheLibrarys(t *testing.T) {
 		img  luma.Plane
 		s    sizes
 		// least is how many windows there are at least, lest nothing be compared.
-		least int
+		floor int
 	}{
 		{"photograph", photo, sizes{20, 1000, .1, 1.1}, 20},
 		{"photograph, large windows", photo, sizes{57, 1000, .1, 1.1}, 20},
@@ -107,8 +107,8 @@ func TestScanIsTheLibrarys(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			c.s.largest = min(c.s.largest, max(c.img.Width, c.img.Height))
-			if n := compareScans(t, ours, library, c.img, c.s); n < c.least {
-				t.Errorf("only %d windows on a face, want %d", n, c.least)
+			if n := compareScans(t, ours, library, c.img, c.s); n < c.floor {
+				t.Errorf("only %d windows on a face, want %d", n, c.floor)
 			}
 		})
 	}
@@ -174,23 +174,23 @@ func TestScanAllocatesNothing(t *testing.T) {
 	}
 }
 
-// looks is a context that counts how often its error is looked at, and is
-// cancelled at one of these looks.
-type looks struct {
+// countedContext counts how often its error is checked, and is canceled at one of these
+// checks.
+type countedContext struct {
 	context.Context
-	seen, most int
+	seen, limit int
 }
 
-func (l *looks) Err() error {
-	if l.seen++; l.seen > l.most {
+func (l *countedContext) Err() error {
+	if l.seen++; l.seen > l.limit {
 		return context.Canceled
 	}
 	return nil
 }
 
-// TestScanLooksAtItsContext: at least once for as many windows as take a
-// millisecond, and never again once it is cancelled.
-func TestScanLooksAtItsContext(t *testing.T) {
+// TestScanChecksItsContext: at least once for as many windows as take a
+// millisecond, and never again once it is canceled.
+func TestScanChecksItsContext(t *testing.T) {
 	faces, _ := cascades(t, faceFinder)
 	everything := lenient(400)
 	for tree := range 400 {
@@ -202,7 +202,7 @@ func TestScanLooksAtItsContext(t *testing.T) {
 		cascade       *faceCascade
 		width, height int
 		s             sizes
-		windowsALook  int
+		windowsACheck int
 	}{
 		{"noise", faces, 4000, 4000, sizes{80, 80, .1, 1.1}, 10_000},
 		{"large windows", faces, 2000, 2000, sizes{500, 1000, .1, 1.1}, 1},
@@ -214,19 +214,19 @@ func TestScanLooksAtItsContext(t *testing.T) {
 			for _, b := range bands {
 				windows += b.rows * b.cols
 			}
-			all := &looks{t.Context(), 0, math.MaxInt}
+			all := &countedContext{t.Context(), 0, math.MaxInt}
 			if _, err := c.cascade.scan(all, new(room), bands, nil); err != nil {
 				t.Fatal(err)
 			}
-			if all.seen*c.windowsALook < windows {
-				t.Errorf("looked %d times while it scanned %d windows", all.seen, windows)
+			if all.seen*c.windowsACheck < windows {
+				t.Errorf("checked %d times while it scanned %d windows", all.seen, windows)
 			}
-			half := &looks{t.Context(), 0, all.seen / 2}
+			half := &countedContext{t.Context(), 0, all.seen / 2}
 			if _, err := c.cascade.scan(half, new(room), bands, nil); !errors.Is(err, context.Canceled) {
 				t.Errorf("got %v, want %v", err, context.Canceled)
 			}
-			if half.seen != half.most+1 {
-				t.Errorf("went on for %d looks after it was cancelled", half.seen-half.most-1)
+			if half.seen != half.limit+1 {
+				t.Errorf("went on for %d checks after it was canceled", half.seen-half.limit-1)
 			}
 		})
 	}
@@ -316,7 +316,7 @@ func FuzzScan(f *testing.F) {
 	})
 }
 
-// wholeImage is what the library's own program looks for.
+// wholeImage is what the library's own program scans.
 func wholeImage(img luma.Plane) sizes {
 	return sizes{minWindow, min(img.Width, img.Height), shiftFactor, scaleFactor}
 }

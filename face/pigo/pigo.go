@@ -89,7 +89,7 @@ func (d *Detector) Detect(ctx context.Context, img image.Image, opts face.Option
 		return nil, err
 	}
 	// Before clamping: a face is not smaller for being cut by the frame. The smallest
-	// window's box is somewhat smaller than the window, which is what Info tells.
+	// window's box is somewhat smaller than the window, which is what Info reports.
 	if opts.MinFaceSize > minWindow {
 		candidates = slices.DeleteFunc(candidates, func(c cluster) bool {
 			box := c.box()

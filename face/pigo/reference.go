@@ -103,7 +103,7 @@ func (c cluster) square() face.Box {
 // context: about 2 ms of one core.
 const bandWindows = 10_000
 
-// libraryScan looks for faces in windows of smallest pixels and more. It is the
+// libraryScan finds faces in windows of smallest pixels and more. It is the
 // library's RunCascade, called for one window size and one band of rows at a time
 // so that ctx is checked every few milliseconds: the windows and scores are the
 // same.

@@ -21,7 +21,7 @@ const (
 	// precision than it gains faces.
 	minWindow = 20
 	// windowBudget bounds, roughly, the windows of a scan whose smallest face
-	// the caller left to us: about 40 ms of one core, and all faces of 20 pixels
+	// the caller left to the detector: about 40 ms of one core, and all faces of 20 pixels
 	// in images of up to a megapixel.
 	windowBudget = 1.5e6
 )
@@ -149,7 +149,7 @@ const (
 	closeSmaller = 0.75
 	closeLarger  = 1.34
 	closeReach   = 0.25
-	// Windows that overlap the cluster less belong to somebody else.
+	// Windows that overlap the cluster less belong to another face.
 	closeIoU = 0.3
 	// closeSmallest in pixels: the cascade's pairs are a pixel apart there.
 	closeSmallest = 12
