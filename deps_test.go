@@ -18,9 +18,10 @@ var mayImport = map[string][]string{
 	"cmd/server": {"face", "face/onnx", "face/pigo", "gen/inference/v1", "gen/inference/v1/inferencev1connect", "modelstore", "service", "web"},
 	"cmd/client": {"annotate", "client", "face", "gen/inference/v1", "photo"},
 	"client":     {"gen/inference/v1", "gen/inference/v1/inferencev1connect"},
-	"service":    {"annotate", "face", "photo", "gen/inference/v1", "gen/inference/v1/inferencev1connect"},
+	"service":    {"admission", "annotate", "face", "photo", "gen/inference/v1", "gen/inference/v1/inferencev1connect"},
 	"face/onnx":  {"face", "face/pigo"},
 	"face/pigo":  {"face"},
+	"admission":  {},
 	"annotate":   {"face"},
 	"modelstore": {},
 	"web":        {},
@@ -41,6 +42,7 @@ var mayNotDepend = map[string][]string{
 	"service":   {"github.com/alecthomas/kong", "flag", "github.com/rs/cors", "github.com/prometheus/", "go.opentelemetry.io/"},
 	"client":    {"github.com/prometheus/", "go.opentelemetry.io/"},
 	"web":       {"connectrpc.com/", "google.golang.org/protobuf"},
+	"admission": {"github.com/", "golang.org/", "google.golang.org/", "connectrpc.com/", "go.opentelemetry.io/", "net/http"},
 }
 
 func TestDependencies(t *testing.T) {

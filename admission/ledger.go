@@ -67,28 +67,13 @@ func NewLedger(limits Limits) *Ledger {
 	return &Ledger{limits: limits, inflated: pool{limit: limits.InflateBytes}, reading: map[*Lease]struct{}{}}
 }
 
-// Admit counts a request in, or returns an error that wraps ErrOverloaded. A stream is
-// any request that may stay for long or takes many images.
+// NewLease returns a lease that holds nothing yet. stream is true for requests that may
+// stay for long or take many images. The caller has to close it.
 //
 // revoke is called, once at most and from any goroutine, after the lease was revoked. It
 // has to interrupt the reading of the request's body, and must not use the ledger.
-func (g *Ledger) Admit(stream bool, revoke func()) (*Lease, error) {
-	g.mu.Lock()
-	defer g.unlock()
-	if stream && g.streams >= max(1, g.limits.Requests/2) {
-		return nil, fmt.Errorf("%w: %d streams and batches are open; try again later", ErrOverloaded, g.streams)
-	}
-	for g.requests >= g.limits.Requests {
-		if !g.evict(0, false) {
-			return nil, fmt.Errorf("%w: %d requests are in flight; try again later", ErrOverloaded, g.requests)
-		}
-	}
-	l := &Lease{ledger: g, stream: stream, admitted: true, revoke: revoke}
-	g.requests++
-	if stream {
-		g.streams++
-	}
-	return l, nil
+func (g *Ledger) NewLease(stream bool, revoke func()) *Lease {
+	return &Lease{ledger: g, stream: stream, revoke: revoke}
 }
 
 // LedgerStats is what is in flight at one moment.
@@ -268,6 +253,28 @@ type Lease struct {
 	pace time.Time
 }
 
+// Admit takes a place among the requests in flight, or returns an error that wraps
+// ErrOverloaded.
+func (l *Lease) Admit() error {
+	g := l.ledger
+	g.mu.Lock()
+	defer g.unlock()
+	if l.stream && g.streams >= max(1, g.limits.Requests/2) {
+		return fmt.Errorf("%w: %d streams and batches are open; try again later", ErrOverloaded, g.streams)
+	}
+	for g.requests >= g.limits.Requests {
+		if !g.evict(0, false) {
+			return fmt.Errorf("%w: %d requests are in flight; try again later", ErrOverloaded, g.requests)
+		}
+	}
+	l.admitted = true
+	g.requests++
+	if l.stream {
+		g.streams++
+	}
+	return nil
+}
+
 // take adds n bytes that are there. The caller holds the lock.
 func (l *Lease) take(n int64) {
 	l.bytes += n
@@ -433,7 +440,8 @@ func (l *Lease) Detach() *Lease {
 	g := l.ledger
 	g.mu.Lock()
 	defer g.unlock()
-	d := &Lease{ledger: g, stream: l.stream, bytes: l.bytes, overflow: l.overflow}
+	d := g.NewLease(l.stream, nil)
+	d.bytes, d.overflow = l.bytes, l.overflow
 	l.bytes, l.overflow = 0, false
 	return d
 }

@@ -49,12 +49,10 @@ func newHouse(t *testing.T, limits Limits) *house {
 func (h *house) admit(stream bool, n int64) *Lease {
 	h.Helper()
 	var l *Lease
-	l, err := h.Admit(stream, func() { h.revoked.add(l) })
-	if err == nil {
-		l.StartReading()
-		err = l.Grow(n)
-	}
-	if err != nil {
+	l = h.NewLease(stream, func() { h.revoked.add(l) })
+	err := l.Admit()
+	l.StartReading()
+	if err = errors.Join(err, l.Grow(n)); err != nil {
 		h.Fatal(err)
 	}
 	return l
@@ -85,7 +83,7 @@ func TestLedgerCounts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHouse(t, small)
 		stream, other := h.admit(true, 20), h.admit(true, 30)
-		if _, err := h.Admit(true, nil); !errors.Is(err, ErrOverloaded) {
+		if err := h.NewLease(true, nil).Admit(); !errors.Is(err, ErrOverloaded) {
 			t.Errorf("more streams than half of the requests: %v", err)
 		}
 		single := h.admit(false, 10)
@@ -176,7 +174,7 @@ func TestSlowLeavePlaces(t *testing.T) {
 			all = append(all, h.admit(false, 0))
 			time.Sleep(time.Millisecond)
 		}
-		if _, err := h.Admit(false, nil); !errors.Is(err, ErrOverloaded) {
+		if err := h.NewLease(false, nil).Admit(); !errors.Is(err, ErrOverloaded) {
 			t.Errorf("nobody is slow: %v", err)
 		}
 		time.Sleep(SlowTime)

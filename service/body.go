@@ -12,11 +12,11 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"connectrpc.com/connect"
 
+	"github.com/mienproject/mien/admission"
 	inferencev1connect "github.com/mienproject/mien/gen/inference/v1/inferencev1connect"
 )
 
@@ -30,10 +30,6 @@ const (
 	refusalPatience = 100 * time.Millisecond
 	// mostInflation is how much gzip can make of a byte.
 	mostInflation = 1032
-	// A body is slow when fewer than slowBytes of it come in slowTime. It has to go
-	// when it is in the way of others.
-	slowBytes = 16 << 10
-	slowTime  = time.Second
 	// prefixSize is the size of what is before each message of a stream and of
 	// gRPC: a byte of flags, the first of which tells that the message is
 	// compressed, and its length.
@@ -44,8 +40,7 @@ const (
 // from those that all requests have together as they come, so that slow callers
 // hold no more than they have sent, and fails for good when one of the limits is
 // reached, with an error that Connect passes on to the caller in its protocol. It
-// is not safe for concurrent use, but for interrupt and what admission.makeRoom
-// does.
+// is not safe for concurrent use, but for interrupt.
 type body struct {
 	io.ReadCloser
 	service  *Service
@@ -56,7 +51,6 @@ type body struct {
 	limit    int64           // of one message
 	images   int64           // that limit holds, in bytes
 	left     int64           // of limit
-	turn     int64           // what it has taken of admission.inflating
 	whole    bool            // the message has come
 	settled  bool            // it has been read, and takes no more
 	// compressed tells that each byte may become many; query that the message is in
@@ -80,17 +74,9 @@ type body struct {
 	timer *time.Timer
 	err   error
 
-	// pace is when the last slowBytes were complete, in Unix nanoseconds, and since
-	// how many have come after them.
-	pace  atomic.Int64
-	since int
-
-	// Guarded by admission.reading's lock. held is what it has taken from all
-	// requests' bytes; admitted tells that it counts as a request in flight, and
-	// evicted that it had to make room for others.
-	held     loan
-	admitted bool
-	evicted  bool
+	// lease is what the request has taken. It is revoked when the body is slow and
+	// others need its room.
+	lease *admission.Lease
 
 	mu    sync.Mutex
 	ended bool // the request: its writer is no more
@@ -112,6 +98,7 @@ func (s *Service) bounded(w http.ResponseWriter, r *http.Request) *body {
 		opened:     time.Now(),
 	}
 	b.many = b.streamed || r.URL.Path == inferencev1connect.InferencePredictBatchProcedure
+	b.lease = s.ledger.NewLease(b.many, b.interrupt)
 	b.limit = maxMessage(b.images)
 	b.left = b.limit
 	b.http1 = r.ProtoMajor == 1
@@ -170,8 +157,15 @@ func (b *body) admit(single bool) error {
 }
 
 func (b *body) reserve(single bool) error {
-	a := b.service.admission
-	if err := a.arrive(b, single); err != nil {
+	if b.service.draining() {
+		return errDraining
+	}
+	if single {
+		if err := b.service.queue.Full(); err != nil {
+			return err
+		}
+	}
+	if err := b.lease.Admit(); err != nil {
 		return err
 	}
 	if b.err != nil || b.streamed {
@@ -183,12 +177,12 @@ func (b *body) reserve(single bool) error {
 		}
 		return nil
 	}
-	// There has to be room for all of it, which is yet taken as it comes: a length
-	// is easily told.
-	if err := a.roomFor(max(0, b.declared), b.many); err != nil {
+	// There has to be room for all of the declared length, but bytes are reserved as
+	// they arrive: a header costs nothing to write.
+	if err := b.lease.CheckRoom(max(0, b.declared)); err != nil {
 		return err
 	}
-	b.reads()
+	b.lease.StartReading()
 	return nil
 }
 
@@ -212,7 +206,7 @@ func (b *body) Read(p []byte) (int, error) {
 	if n > 0 && b.began.IsZero() {
 		b.began = time.Now()
 		if b.streamed {
-			b.reads()
+			b.lease.StartReading()
 		}
 	}
 	if int64(n) > b.left {
@@ -220,10 +214,7 @@ func (b *body) Read(p []byte) (int, error) {
 		return n, b.over()
 	}
 	b.left -= int64(n)
-	if b.since += n; b.since >= slowBytes {
-		b.since = 0
-		b.pace.Store(time.Now().UnixNano())
-	}
+	b.lease.Progress(n)
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		return n, b.late()
 	}
@@ -278,13 +269,11 @@ func (b *body) last() error {
 	}
 }
 
-// finish tells that the message has been read, or that it came too slowly.
+// finish says that the message has been read. It returns an error if the lease was
+// revoked.
 func (b *body) finish() error {
-	b.readsNoMore()
-	if !b.hold(loan{}) {
-		return errSlow
-	}
-	return nil
+	_, err := b.lease.StopReading()
+	return err
 }
 
 // arrived is called when all of the message has come, so many bytes.
@@ -311,100 +300,31 @@ func (b *body) unpack(size int64) error {
 	limit := b.service.limit(b.ctx)
 	ctx, cancel := context.WithTimeout(b.ctx, limit)
 	defer cancel()
-	turn, err := b.service.admission.inflate(ctx, becomes)
-	if err != nil {
+	if err := b.lease.Inflate(ctx, becomes); err != nil {
 		if b.ctx.Err() == nil {
-			err = fmt.Errorf("%w: too many compressed messages came for %v; try again later, or without compression", errOverloaded, limit)
+			err = fmt.Errorf("%w: too many compressed messages came for %v; try again later, or without compression", admission.ErrOverloaded, limit)
 		}
 		return err
 	}
-	b.turn = turn
 	return b.take(becomes)
 }
 
-// take makes what is held size bytes, if it is less. A single call is refused
-// when there are not enough; a stream waits, and its caller feels it.
+// take makes the lease hold size bytes if it holds fewer. A single call is refused when
+// there are not enough; a stream waits, and its caller notices.
 func (b *body) take(size int64) error {
-	more := b.lacks(size)
-	if more <= 0 {
-		return nil
-	}
-	got, err := b.borrow(more)
-	if err != nil {
-		return err
-	}
-	if !b.hold(got) {
-		b.service.admission.release(got)
-		return errSlow
-	}
-	return nil
-}
-
-// borrow takes n bytes from those of all requests.
-func (b *body) borrow(n int64) (loan, error) {
-	a := b.service.admission
 	if !b.streamed {
-		return loan{bytes: n, streamed: b.many}, a.reserve(n, b.many)
+		return b.lease.Grow(size)
 	}
-	ctx, cancel := context.WithTimeout(b.ctx, b.service.config.Timeout)
+	timeout := b.service.config.Timeout
+	ctx, cancel := context.WithTimeout(b.ctx, timeout)
 	defer cancel()
-	// While it waits it is not its caller who is slow.
-	reading, began := false, time.Now()
-	got, err := a.reserveStreamed(ctx, n, func() { reading = b.readsNoMore() || reading })
-	if err != nil && b.ctx.Err() == nil {
-		err = fmt.Errorf("%w: no memory for the next image within %v; try again later", errOverloaded, b.service.config.Timeout)
+	began := time.Now()
+	err := b.lease.GrowWait(ctx, size)
+	b.began = b.began.Add(time.Since(began)) // the caller is not slow meanwhile
+	if errors.Is(err, context.DeadlineExceeded) && b.ctx.Err() == nil {
+		err = fmt.Errorf("%w: no memory for the next image within %v; try again later", admission.ErrOverloaded, timeout)
 	}
-	if err == nil && reading {
-		b.began = b.began.Add(time.Since(began))
-		b.reads()
-	}
-	return got, err
-}
-
-// lacks is how much less than n bytes it holds.
-func (b *body) lacks(n int64) int64 {
-	r := &b.service.admission.reading
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if b.held.spare {
-		return 0
-	}
-	return n - b.held.bytes
-}
-
-// hold adds what has been taken to what is held, unless the body had to make room.
-func (b *body) hold(more loan) bool {
-	r := &b.service.admission.reading
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if b.evicted {
-		return false
-	}
-	b.held.bytes += more.bytes
-	b.held.streamed, b.held.spare = b.many, b.held.spare || more.spare
-	return true
-}
-
-// reads tells that from now on the body waits for its caller, who may be slow.
-func (b *body) reads() {
-	b.since = 0
-	b.pace.Store(time.Now().UnixNano())
-	r := &b.service.admission.reading
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if !b.evicted {
-		r.bodies[b] = struct{}{}
-	}
-}
-
-// readsNoMore is the end of what reads has begun, if it has.
-func (b *body) readsNoMore() (did bool) {
-	r := &b.service.admission.reading
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	_, did = r.bodies[b]
-	delete(r.bodies, b)
-	return did
+	return err
 }
 
 // fail ends the body, and tells the caller why, if nobody has yet.
@@ -450,38 +370,29 @@ func (b *body) bound(set func(*http.ResponseController, time.Time) error, at tim
 // settle gives back what is held beyond size, when a message has been read.
 func (b *body) settle(size int64) {
 	b.settled = true
-	b.readsNoMore()
-	b.unpacked()
-	if over := b.held.bytes - size; over > 0 {
-		b.service.admission.release(loan{bytes: over, streamed: b.many})
-		b.held.bytes = size
-	}
+	_, _ = b.lease.StopReading() // a lease that was revoked has nothing to give back
+	b.lease.EndInflate()
+	b.lease.Shrink(size)
 }
 
-// unpacked ends what unpack has begun, if it has.
-func (b *body) unpacked() {
-	b.service.admission.inflating.Release(b.turn)
-	b.turn = 0
-}
-
-// exchange makes what is held that of the answer.
-func (b *body) exchange(size int64) error {
+// replaceReservation makes what is held that of the answer.
+func (b *body) replaceReservation(size int64) error {
 	b.settle(size)
 	return b.take(size)
 }
 
 // next begins the next message of a stream. What is held for the last one is the
-// caller's to release.
-func (b *body) next() (held loan) {
-	held = b.held
-	b.held, b.left, b.whole, b.settled, b.began, b.prefixed = loan{}, b.limit, false, false, time.Time{}, 0
+// caller's to close.
+func (b *body) next() (held *admission.Lease) {
+	held = b.lease.Detach()
+	b.left, b.whole, b.settled, b.began, b.prefixed = b.limit, false, false, time.Time{}, 0
 	return held
 }
 
 // drop gives back what is held for a message that was no image.
 func (b *body) drop() {
 	b.settle(0)
-	b.service.admission.release(b.next())
+	b.next().Close()
 }
 
 // end gives back all that the request held. It may be called again.
@@ -492,11 +403,7 @@ func (b *body) end() {
 	if b.timer != nil {
 		b.timer.Stop()
 	}
-	b.drop()
-	if b.admitted {
-		b.service.admission.depart(b.many)
-		b.admitted = false
-	}
+	b.lease.Close()
 }
 
 // broken is why a body breaks off on HTTP/1.1: its caller has left, or is there and
@@ -521,9 +428,9 @@ func (b *body) late() error {
 	deadline, limited := b.ctx.Deadline()
 	var err error
 	switch {
-	case !b.hold(loan{}):
-		err = errSlow
-	case b.streamed && b.service.admission.draining():
+	case b.lease.Revoked():
+		err = admission.ErrRevoked
+	case b.streamed && b.service.draining():
 		err = errDraining
 	case limited && !now.Before(deadline):
 		err = context.DeadlineExceeded

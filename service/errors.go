@@ -12,10 +12,11 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 
+	"github.com/mienproject/mien/admission"
 	"github.com/mienproject/mien/photo"
 )
 
-// The service's own sentinels; others come from package photo and the context.
+// The service's own sentinels; others come from the packages photo, admission and context.
 var (
 	errOptions      = errors.New("invalid options")
 	errUnknownModel = errors.New("unknown model")
@@ -26,8 +27,6 @@ var (
 	errBody         = errors.New("the body is not as HTTP has it")
 	errTooManyBytes = errors.New("too many bytes")
 	errTooManyItems = errors.New("too many images")
-	errOverloaded   = errors.New("overloaded")
-	errSlow         = fmt.Errorf("%w: the request came slower than %d KiB/s, and others needed its place; try again later", errOverloaded, slowBytes*time.Second/slowTime>>10)
 	errDraining     = errors.New("this server is shutting down; try another one")
 )
 
@@ -68,7 +67,7 @@ var table = []struct {
 	{is: errTooManyItems, reason: "TOO_MANY_IMAGES", code: connect.CodeInvalidArgument},
 	{is: errTooManyBytes, reason: "TOO_MANY_BYTES", code: connect.CodeResourceExhausted},
 	{is: errUnknownModel, reason: "UNKNOWN_MODEL", code: connect.CodeNotFound},
-	{is: errOverloaded, reason: "OVERLOADED", code: connect.CodeUnavailable, retry: true},
+	{is: admission.ErrOverloaded, reason: "OVERLOADED", code: connect.CodeUnavailable, retry: true},
 	{is: errDraining, reason: "DRAINING", code: connect.CodeUnavailable, retry: true},
 	{is: context.DeadlineExceeded, reason: "DEADLINE", code: connect.CodeDeadlineExceeded},
 	{is: context.Canceled, reason: "CANCELED", code: connect.CodeCanceled},
@@ -89,7 +88,7 @@ func tell(call *Call, err error) (told *connect.Error, internal bool) {
 	switch {
 	case internal:
 		message = fmt.Errorf("internal error; the server's log has more under request id %s", call.ID)
-	case errors.As(err, new(deadlineError)):
+	case errors.As(err, new(deadlineError)), errors.As(err, new(*admission.WaitError)):
 	case code == connect.CodeDeadlineExceeded:
 		message = errors.New("the deadline passed before the answer was ready")
 	case code == connect.CodeCanceled:

@@ -167,7 +167,7 @@ func (p *prediction) run(r *http.Request) error {
 	if draw != nil {
 		// It may wait long for a slow reader, in place of the image that came.
 		req.Reset()
-		if err := p.call.body.exchange(picture.size); err != nil {
+		if err := p.call.body.replaceReservation(picture.size); err != nil {
 			return err
 		}
 		p.w.Header().Set("Content-Type", p.accept)

@@ -14,10 +14,12 @@ import (
 	"log/slog"
 	"math"
 	"runtime"
+	"sync"
 	"time"
 
 	"google.golang.org/protobuf/types/known/durationpb"
 
+	"github.com/mienproject/mien/admission"
 	"github.com/mienproject/mien/face"
 	inferencev1 "github.com/mienproject/mien/gen/inference/v1"
 	"github.com/mienproject/mien/photo"
@@ -156,8 +158,13 @@ func LargestBatch(message int64) int64 { return max(0, (message-maxMessage(0))/1
 
 // Service answers the Inference service's calls. It is safe for concurrent use.
 type Service struct {
-	config    Config
-	admission *admission
+	config Config
+	ledger *admission.Ledger
+	queue  *admission.Queue
+	memory *admission.Memory
+	// drained is closed when draining begins.
+	drained chan struct{}
+	drain   sync.Once
 }
 
 // New returns a service, or all that is wrong with c.
@@ -165,7 +172,13 @@ func New(c Config) (*Service, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
-	return &Service{config: c, admission: newAdmission(c)}, nil
+	return &Service{
+		config:  c,
+		ledger:  newLedger(c),
+		queue:   admission.NewQueue(c.Workers, c.Queue),
+		memory:  admission.NewMemory(c.MaxInflightBytes),
+		drained: make(chan struct{}),
+	}, nil
 }
 
 // Models returns the names of the models, the default one first.
@@ -180,7 +193,7 @@ func (s *Service) Models() []string {
 // Drain makes the service refuse new work as DRAINING: requests that come now, and
 // images that come by open streams, which end soon after. Work that was admitted
 // goes on, all of a batch too.
-func (s *Service) Drain() { s.admission.drain() }
+func (s *Service) Drain() { s.drain.Do(func() { close(s.drained) }) }
 
 // Predict finds the faces of one image. It is the one path of every way in: its
 // errors are sentinels, which Handler turns into the table's errors.
@@ -197,7 +210,7 @@ func (s *Service) infer(ctx context.Context, req *inferencev1.Image, draw func(i
 	if call.body != nil {
 		call.body.settle(int64(call.Bytes))
 	}
-	if !call.admitted && s.admission.draining() {
+	if !call.admitted && s.draining() {
 		return nil, errDraining
 	}
 
@@ -230,7 +243,7 @@ func (s *Service) infer(ctx context.Context, req *inferencev1.Image, draw func(i
 			return nil, fmt.Errorf("%w; %s", err, jsonFits)
 		}
 	}
-	leave, err := s.admission.enter(ctx, memory, call.streamed)
+	leave, err := s.enter(ctx, memory, call.streamed)
 	call.Queue = time.Since(call.Arrived)
 	if err != nil {
 		return nil, err

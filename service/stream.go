@@ -13,6 +13,7 @@ import (
 
 	"connectrpc.com/connect"
 
+	"github.com/mienproject/mien/admission"
 	inferencev1 "github.com/mienproject/mien/gen/inference/v1"
 )
 
@@ -39,7 +40,7 @@ func (s *Service) PredictStream(ctx context.Context, stream *connect.BidiStream[
 	heed := context.AfterFunc(ctx, body.interrupt)
 	items.work.Go(func() {
 		select {
-		case <-s.admission.drained:
+		case <-s.drained:
 		case <-ctx.Done():
 			return
 		}
@@ -66,19 +67,19 @@ func (s *Service) PredictStream(ctx context.Context, stream *connect.BidiStream[
 				body.drop()
 				return
 			}
-			draining := s.admission.draining()
+			draining := s.draining()
 			body.settle(int64(len(req.GetRawData())))
 			held := body.next()
 			select {
 			case slots <- struct{}{}:
 			case <-ctx.Done():
-				s.admission.release(held)
+				held.Close()
 				return
 			}
 			answer := make(chan *inferencev1.InferResults, 1)
 			items.work.Go(func() {
 				answer <- items.predict(ctx, req, index, !draining)
-				s.admission.release(held)
+				held.Close()
 				<-slots
 			})
 			select {
@@ -111,7 +112,7 @@ func (s *Service) PredictBatch(ctx context.Context, req *inferencev1.PredictBatc
 		size += int64(len(img.GetRawData()))
 	}
 	items.call.body.settle(size)
-	items.held.Store(items.call.body.next().bytes)
+	items.held = items.call.body.next()
 	if len(images) > mostItems {
 		return fmt.Errorf("%w: at most %d are allowed in a batch", errTooManyItems, mostItems)
 	}
@@ -135,7 +136,7 @@ func (s *Service) PredictBatch(ctx context.Context, req *inferencev1.PredictBatc
 				image := images[i]
 				images[i] = nil
 				answers <- items.predict(ctx, image, int32(i), true)
-				items.release(int64(len(image.GetRawData())))
+				items.held.Release(int64(len(image.GetRawData())))
 			}
 		})
 	}
@@ -163,8 +164,8 @@ type items struct {
 	work sync.WaitGroup
 	// had and failed count images.
 	had, failed atomic.Int64
-	// held is what the images of a batch have of all requests' bytes.
-	held atomic.Int64
+	// held is what the images of a batch have of all requests' bytes, nil on a stream.
+	held *admission.Lease
 	// timer ends the connection of a caller who takes no answers: then idle is set.
 	timer *time.Timer
 	idle  atomic.Bool
@@ -193,14 +194,10 @@ func (it *items) end() {
 	it.timer.Stop()
 	it.stop()
 	it.work.Wait()
-	it.release(it.held.Load())
+	if it.held != nil {
+		it.held.Close()
+	}
 	it.call.Images, it.call.Failures = int(it.had.Load()), int(it.failed.Load())
-}
-
-// release gives back n bytes of a batch.
-func (it *items) release(n int64) {
-	it.held.Add(-n)
-	it.service.admission.release(loan{bytes: n, streamed: true})
 }
 
 // lost tells Config.Observe of the image in the middle of which a stream broke off.
