@@ -2,7 +2,6 @@ package service
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -11,7 +10,6 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"connectrpc.com/connect"
@@ -28,79 +26,70 @@ const (
 	messageTime = time.Minute
 	// refusalPatience is how long a refusal waits for the body that goes with it.
 	refusalPatience = 100 * time.Millisecond
-	// mostInflation is how much gzip can make of a byte.
-	mostInflation = 1032
-	// prefixSize is the size of what is before each message of a stream and of
-	// gRPC: a byte of flags, the first of which tells that the message is
-	// compressed, and its length.
-	prefixSize = 5
+	// maxInflation is how many bytes gzip can make of one.
+	maxInflation = 1032
 )
 
-// body is a request's body within its limits. It counts its bytes, takes them
-// from those that all requests have together as they come, so that slow callers
-// hold no more than they have sent, and fails for good when one of the limits is
-// reached, with an error that Connect passes on to the caller in its protocol. It
-// is not safe for concurrent use, but for interrupt.
+// body is a request's body within its limits. Its bytes are reserved as they arrive, so
+// that slow callers hold no more than they have sent. When a limit is reached it fails
+// for good, with an error that Connect passes on to the caller in its protocol. It is
+// not safe for concurrent use, but for its connection.
 type body struct {
-	io.ReadCloser
-	service  *Service
-	call     *Call
-	control  *http.ResponseController
-	ctx      context.Context // of the request
-	declared int64           // its length; -1 when unknown
-	limit    int64           // of one message
-	images   int64           // that limit holds, in bytes
-	left     int64           // of limit
-	whole    bool            // the message has come
-	settled  bool            // it has been read, and takes no more
-	// compressed tells that each byte may become many; query that the message is in
-	// the URL; enveloped that each message has a prefix, of which so much has come.
-	compressed, query, enveloped bool
-	http1                        bool
-	prefix                       [prefixSize]byte
-	prefixed                     int
-
-	// streamed tells a stream of messages; between them it may idle, for so long.
-	streamed bool
-	idle     time.Duration
-	// many tells a call with many images, a stream or a batch: it counts as a stream,
-	// and its bytes are of the part that streams have.
-	many bool
-	// opened is when the header had come, began when the first byte of the message
-	// came (zero before that), and asked when the Read that waits, or the last one,
-	// was called.
-	opened, began, asked time.Time
-	// timer interrupts a Read that takes too long.
-	timer *time.Timer
-	err   error
-
+	service *Service
+	call    *Call
+	ctx     context.Context //nolint:containedctx // of the request; Read has none
+	source  io.ReadCloser
+	conn    connection
 	// lease is what the request has taken. It is revoked when the body is slow and
 	// others need its room.
 	lease *admission.Lease
 
-	mu    sync.Mutex
-	ended bool // the request: its writer is no more
+	// declared is the length of the body, -1 if it is unknown.
+	declared int64
+	// limit is the size of one message, and images how many bytes of images that holds.
+	limit, images int64
+	// message reads the source within the limit, and frames finds the message's end.
+	message limitedReader
+	frames  frameTracker
+	// whole is true when all of the message has come, and settled when it has been read,
+	// so that it takes no more.
+	whole, settled bool
+	// compressed is true if each byte may become many, and query if the message is in the
+	// URL.
+	compressed, query bool
+	http1             bool
+
+	// streamed is true if messages follow each other; between them it may pause for idle.
+	streamed bool
+	idle     time.Duration
+	// many is true if the request has many images: it counts as a stream, and its bytes
+	// are of the part that streams have.
+	many bool
+	// opened is when the header had come, and began when the first byte of the message
+	// came, zero before that.
+	opened, began time.Time
+	err           error
 }
 
 // bounded returns the request's body, within limits. It is the call's from now
 // on, and has to be ended.
 func (s *Service) bounded(w http.ResponseWriter, r *http.Request) *body {
 	b := &body{
-		ReadCloser: r.Body,
-		service:    s,
-		call:       CallFrom(r.Context()),
-		control:    http.NewResponseController(w),
-		ctx:        r.Context(),
-		declared:   r.ContentLength,
-		images:     s.maxImages(r.URL.Path),
-		streamed:   r.URL.Path == inferencev1connect.InferencePredictStreamProcedure,
-		idle:       bodyStall,
-		opened:     time.Now(),
+		service:  s,
+		call:     CallFrom(r.Context()),
+		ctx:      r.Context(),
+		source:   r.Body,
+		conn:     connection{control: http.NewResponseController(w)},
+		declared: r.ContentLength,
+		images:   s.maxImages(r.URL.Path),
+		streamed: r.URL.Path == inferencev1connect.InferencePredictStreamProcedure,
+		idle:     bodyStall,
+		opened:   time.Now(),
 	}
 	b.many = b.streamed || r.URL.Path == inferencev1connect.InferencePredictBatchProcedure
-	b.lease = s.ledger.NewLease(b.many, b.interrupt)
+	b.lease = s.ledger.NewLease(b.many, b.conn.interrupt)
 	b.limit = maxMessage(b.images)
-	b.left = b.limit
+	b.message = limitedReader{r.Body, b.limit}
 	b.http1 = r.ProtoMajor == 1
 	if b.streamed {
 		b.idle = s.config.StreamIdle
@@ -116,7 +105,7 @@ func (s *Service) bounded(w http.ResponseWriter, r *http.Request) *body {
 // is compressed in it, and where it is when it is in the URL.
 func (b *body) connect(r *http.Request) {
 	contentType := r.Header.Get("Content-Type")
-	b.enveloped = strings.HasPrefix(contentType, "application/grpc") || strings.HasPrefix(contentType, "application/connect+")
+	b.frames.enveloped = strings.HasPrefix(contentType, "application/grpc") || strings.HasPrefix(contentType, "application/connect+")
 	encodings := []string{r.Header.Get("Content-Encoding"), r.Header.Get("Connect-Content-Encoding"), r.Header.Get("Grpc-Encoding")}
 	if b.query = r.Method == http.MethodGet; b.query {
 		b.declared = int64(len(r.URL.RawQuery))
@@ -151,7 +140,7 @@ func (b *body) admit(single bool) error {
 	if err != nil {
 		// On HTTP/1.1, net/http reads what is short of the body before it answers, so
 		// that the connection can be used again. It must not wait long for that.
-		b.bound((*http.ResponseController).SetReadDeadline, time.Now().Add(refusalPatience))
+		b.conn.setReadDeadline(time.Now().Add(refusalPatience))
 	}
 	return err
 }
@@ -173,7 +162,7 @@ func (b *body) reserve(single bool) error {
 	}
 	if b.query {
 		if b.compressed {
-			return b.unpack(b.declared)
+			return b.inflateReserved(b.declared)
 		}
 		return nil
 	}
@@ -195,78 +184,103 @@ func (b *body) Read(p []byte) (int, error) {
 	if b.err != nil {
 		return 0, b.err
 	}
-	// One byte more than allowed tells a body that is too large from one that
-	// just fits.
-	if int64(len(p)) > b.left+1 {
-		p = p[:b.left+1]
-	}
-	b.watch()
-	n, err := b.ReadCloser.Read(p)
-	b.timer.Stop()
+	n, err := b.read(&b.message, p)
 	if n > 0 && b.began.IsZero() {
 		b.began = time.Now()
 		if b.streamed {
 			b.lease.StartReading()
 		}
 	}
-	if int64(n) > b.left {
-		n, b.left = int(b.left), 0
+	if errors.Is(err, errLimit) {
 		return n, b.over()
 	}
-	b.left -= int64(n)
 	b.lease.Progress(n)
-	if errors.Is(err, os.ErrDeadlineExceeded) {
-		return n, b.late()
-	}
-	if err != nil && b.http1 && !errors.Is(err, io.EOF) {
-		return n, b.fail(broken(err))
+	if failed := b.failure(err); failed != nil {
+		return n, b.fail(failed)
 	}
 	if b.whole || b.settled {
 		return n, err
 	}
-	come := b.limit - b.left
-	b.whole = b.complete(p[:n], come, err)
-	failed := b.take(come)
-	if failed == nil && b.whole && b.enveloped && !b.streamed && err == nil {
-		failed = b.last()
-	}
-	if failed == nil && b.whole {
-		failed = b.arrived(come)
-	}
-	if failed != nil {
+	if failed := b.account(p[:n], err); failed != nil {
 		return 0, b.fail(failed)
 	}
 	return n, err
 }
 
-// complete tells that with p, the end of so many bytes, all of the message has come.
-func (b *body) complete(p []byte, come int64, err error) bool {
-	if !b.enveloped {
-		return errors.Is(err, io.EOF)
-	}
-	b.prefixed += copy(b.prefix[b.prefixed:], p)
-	size := int64(binary.BigEndian.Uint32(b.prefix[1:]))
-	return b.prefixed == prefixSize && come >= prefixSize+size
+// read reads from r, within the time that there is.
+func (b *body) read(r io.Reader, p []byte) (int, error) {
+	b.conn.watch(b.patience())
+	defer b.conn.unwatch()
+	return r.Read(p)
 }
 
-// last waits for the end of the body behind the one message of a call, whose caller
-// would be in nobody's way otherwise for as long as he liked.
-func (b *body) last() error {
-	b.watch()
-	n, err := b.ReadCloser.Read(make([]byte, 1))
-	b.timer.Stop()
+// failure returns why the body cannot be read on, nil if err is not such an error. On
+// HTTP/2, Connect knows what a broken stream means.
+func (b *body) failure(err error) error {
 	switch {
-	case n > 0:
-		return connect.NewError(connect.CodeUnimplemented, errors.New("the request has more than one message"))
-	case errors.Is(err, io.EOF):
+	case err == nil, errors.Is(err, io.EOF):
 		return nil
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return b.late()
 	case b.http1:
 		return broken(err)
 	default:
-		return context.Canceled
+		return nil
 	}
+}
+
+// account takes room for the bytes of the message that have come, with the error that
+// came with them, and ends the reading when it is complete.
+func (b *body) account(p []byte, err error) error {
+	b.whole = b.frames.add(p, err)
+	if failed := b.take(b.frames.size); failed != nil || !b.whole {
+		return failed
+	}
+	if b.frames.enveloped && !b.streamed && err == nil {
+		if failed := b.last(); failed != nil {
+			return failed
+		}
+	}
+	if failed := b.finish(); failed != nil {
+		return failed
+	}
+	if b.compressed && b.frames.mayBeCompressed() {
+		return b.inflateReserved(b.frames.size)
+	}
+	return nil
+}
+
+// last waits for EOF after the message of a single call, so that an idle client can be
+// evicted.
+func (b *body) last() error {
+	n, err := b.read(b.source, make([]byte, 1))
+	switch {
+	case n > 0:
+		return connect.NewError(connect.CodeUnimplemented, errors.New("the request has more than one message"))
+	case errors.Is(err, io.EOF):
+		return nil
+	}
+	if failed := b.failure(err); failed != nil {
+		return failed
+	}
+	return context.Canceled
+}
+
+// patience returns how long the next Read may take.
+func (b *body) patience() time.Duration {
+	wait := b.idle
+	if b.streamed && !b.began.IsZero() {
+		wait = min(bodyStall, max(messageTime-time.Since(b.began), time.Millisecond))
+	}
+	if deadline, ok := b.ctx.Deadline(); ok {
+		wait = min(wait, max(time.Until(deadline), time.Millisecond))
+	}
+	return wait
+}
+
+// discard reads at most n bytes and forgets them.
+func (b *body) discard(n int64) {
+	_, _ = io.CopyN(io.Discard, b.source, n) // the caller may have left
 }
 
 // finish says that the message has been read. It returns an error if the lease was
@@ -276,22 +290,11 @@ func (b *body) finish() error {
 	return err
 }
 
-// arrived is called when all of the message has come, so many bytes.
-func (b *body) arrived(size int64) error {
-	if err := b.finish(); err != nil {
-		return err
-	}
-	if b.compressed && (!b.enveloped || b.prefix[0]&1 != 0) {
-		return b.unpack(size)
-	}
-	return nil
-}
-
-// unpack waits for the turn of a compressed message to be unpacked, of which so
-// many bytes have come, and takes what it may become. Those who have their turn
-// wait for nothing: neither for the rest of the message nor for memory.
-func (b *body) unpack(size int64) error {
-	becomes := min(b.limit, size*mostInflation)
+// inflateReserved waits until a compressed message of size bytes may be inflated, and
+// takes room for what it may become. From then on it waits for nothing: neither for the
+// rest of the message nor for memory.
+func (b *body) inflateReserved(size int64) error {
+	becomes := min(b.limit, size*maxInflation)
 	if b.streamed {
 		if err := b.take(becomes); err != nil {
 			return err
@@ -337,36 +340,6 @@ func (b *body) fail(err error) error {
 	return told
 }
 
-// watch interrupts the Read that follows when it takes too long.
-func (b *body) watch() {
-	wait := b.idle
-	if b.streamed && !b.began.IsZero() {
-		wait = min(bodyStall, max(messageTime-time.Since(b.began), time.Millisecond))
-	}
-	b.asked = time.Now()
-	if deadline, ok := b.ctx.Deadline(); ok {
-		wait = min(wait, max(deadline.Sub(b.asked), time.Millisecond))
-	}
-	if b.timer == nil {
-		b.timer = time.AfterFunc(wait, b.interrupt)
-		return
-	}
-	b.timer.Reset(wait)
-}
-
-// interrupt makes Read fail, the one that waits and all to come. It may be called
-// at any time, from any goroutine.
-func (b *body) interrupt() { b.bound((*http.ResponseController).SetReadDeadline, time.Now()) }
-
-// bound sets a deadline of the request's connection, as long as there is one.
-func (b *body) bound(set func(*http.ResponseController, time.Time) error, at time.Time) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if !b.ended {
-		_ = set(b.control, at) // not every writer can; then the server's own time holds
-	}
-}
-
 // settle gives back what is held beyond size, when a message has been read.
 func (b *body) settle(size int64) {
 	b.settled = true
@@ -385,7 +358,8 @@ func (b *body) replaceReservation(size int64) error {
 // caller's to close.
 func (b *body) next() (held *admission.Lease) {
 	held = b.lease.Detach()
-	b.left, b.whole, b.settled, b.began, b.prefixed = b.limit, false, false, time.Time{}, 0
+	b.frames.reset()
+	b.message.left, b.whole, b.settled, b.began = b.limit, false, false, time.Time{}
 	return held
 }
 
@@ -397,12 +371,7 @@ func (b *body) drop() {
 
 // end gives back all that the request held. It may be called again.
 func (b *body) end() {
-	b.mu.Lock()
-	b.ended = true
-	b.mu.Unlock()
-	if b.timer != nil {
-		b.timer.Stop()
-	}
+	b.conn.end()
 	b.lease.Close()
 }
 
@@ -422,31 +391,29 @@ func (b *body) over() error {
 		errTooManyBytes, b.limit, b.images))
 }
 
-// late fails the body because a Read was interrupted, and says why it was.
+// late returns why a Read was interrupted.
 func (b *body) late() error {
 	now := time.Now()
 	deadline, limited := b.ctx.Deadline()
-	var err error
 	switch {
 	case b.lease.Revoked():
-		err = admission.ErrRevoked
+		return admission.ErrRevoked
 	case b.streamed && b.service.draining():
-		err = errDraining
+		return errDraining
 	case limited && !now.Before(deadline):
-		err = context.DeadlineExceeded
+		return context.DeadlineExceeded
 	case b.streamed && b.ctx.Err() != nil: // on HTTP/1.1, an interrupted Read ends it as well
-		err = b.ctx.Err()
+		return b.ctx.Err()
 	case b.streamed && b.began.IsZero():
-		err = deadlineError(fmt.Sprintf("no image came for %v", b.idle))
-	case now.Sub(b.asked) >= bodyStall:
-		err = deadlineError(fmt.Sprintf("no byte of the request body came for %v", bodyStall))
+		return deadlineError(fmt.Sprintf("no image came for %v", b.idle))
+	case now.Sub(b.conn.asked) >= bodyStall:
+		return deadlineError(fmt.Sprintf("no byte of the request body came for %v", bodyStall))
 	default:
 		// The time that the server, or a stream, gives a whole message.
 		began := b.opened
 		if b.streamed {
 			began = b.began
 		}
-		err = deadlineError(fmt.Sprintf("the request body came too slowly: %d bytes in %v", b.limit-b.left, now.Sub(began).Round(time.Second)))
+		return deadlineError(fmt.Sprintf("the request body came too slowly: %d bytes in %v", b.limit-b.message.left, now.Sub(began).Round(time.Second)))
 	}
-	return b.fail(err)
 }

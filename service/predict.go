@@ -58,7 +58,7 @@ func (s *Service) PredictHandler() http.Handler {
 				// Most clients do not look for an answer before they have sent all. It is
 				// no request in flight any more.
 				body.end()
-				_, _ = io.CopyN(io.Discard, body.ReadCloser, 4*body.limit) // the caller may have left
+				body.discard(4 * body.limit)
 			}
 		}
 	}))

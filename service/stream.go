@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
@@ -37,7 +36,7 @@ func (s *Service) PredictStream(ctx context.Context, stream *connect.BidiStream[
 	defer items.end()
 	body := items.call.body
 	// Receive heeds nothing but the body.
-	heed := context.AfterFunc(ctx, body.interrupt)
+	heed := context.AfterFunc(ctx, body.conn.interrupt)
 	items.work.Go(func() {
 		select {
 		case <-s.drained:
@@ -46,7 +45,7 @@ func (s *Service) PredictStream(ctx context.Context, stream *connect.BidiStream[
 		}
 		select {
 		case <-time.After(drainTime):
-			body.interrupt()
+			body.conn.interrupt()
 		case <-ctx.Done():
 		}
 	})
@@ -177,11 +176,11 @@ func (s *Service) items(ctx context.Context) (context.Context, *items) {
 	it := &items{service: s, call: CallFrom(ctx), ctx: ctx}
 	it.call.Handled = true
 	// The server's time-outs are for single calls. Here they are for each image.
-	it.call.body.bound((*http.ResponseController).SetReadDeadline, time.Time{})
-	it.call.body.bound((*http.ResponseController).SetWriteDeadline, time.Time{})
+	it.call.body.conn.setReadDeadline(time.Time{})
+	it.call.body.conn.setWriteDeadline(time.Time{})
 	it.timer = time.AfterFunc(time.Hour, func() {
 		it.idle.Store(true)
-		it.call.body.bound((*http.ResponseController).SetWriteDeadline, time.Now())
+		it.call.body.conn.setWriteDeadline(time.Now())
 	})
 	it.timer.Stop()
 	ctx, it.stop = context.WithCancel(ctx)
