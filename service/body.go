@@ -15,7 +15,6 @@ import (
 	"connectrpc.com/connect"
 
 	"github.com/mienproject/mien/admission"
-	inferencev1connect "github.com/mienproject/mien/gen/inference/v1/inferencev1connect"
 )
 
 const (
@@ -35,11 +34,12 @@ const (
 // for good, with an error that Connect passes on to the caller in its protocol. It is
 // not safe for concurrent use, but for its connection.
 type body struct {
-	service *Service
-	call    *Call
-	ctx     context.Context //nolint:containedctx // of the request; Read has none
-	source  io.ReadCloser
-	conn    connection
+	service   *Service
+	procedure *procedure
+	call      *Call
+	ctx       context.Context //nolint:containedctx // of the request; Read has none
+	source    io.ReadCloser
+	conn      connection
 	// lease is what the request has taken. It is revoked when the body is slow and
 	// others need its room.
 	lease *admission.Lease
@@ -62,9 +62,6 @@ type body struct {
 	// streamed is true if messages follow each other; between them it may pause for idle.
 	streamed bool
 	idle     time.Duration
-	// many is true if the request has many images: it counts as a stream, and its bytes
-	// are of the part that streams have.
-	many bool
 	// opened is when the header had come, and began when the first byte of the message
 	// came, zero before that.
 	opened, began time.Time
@@ -73,21 +70,21 @@ type body struct {
 
 // bounded returns the request's body, within limits. It is the call's from now
 // on, and has to be ended.
-func (s *Service) bounded(w http.ResponseWriter, r *http.Request) *body {
+func (s *Service) bounded(p *procedure, w http.ResponseWriter, r *http.Request) *body {
 	b := &body{
-		service:  s,
-		call:     CallFrom(r.Context()),
-		ctx:      r.Context(),
-		source:   r.Body,
-		conn:     connection{control: http.NewResponseController(w)},
-		declared: r.ContentLength,
-		images:   s.maxImages(r.URL.Path),
-		streamed: r.URL.Path == inferencev1connect.InferencePredictStreamProcedure,
-		idle:     bodyStall,
-		opened:   time.Now(),
+		service:   s,
+		procedure: p,
+		call:      CallFrom(r.Context()),
+		ctx:       r.Context(),
+		source:    r.Body,
+		conn:      connection{control: http.NewResponseController(w)},
+		declared:  r.ContentLength,
+		images:    p.imageBytes(s.config),
+		streamed:  p.kind == streaming,
+		idle:      bodyStall,
+		opened:    time.Now(),
 	}
-	b.many = b.streamed || r.URL.Path == inferencev1connect.InferencePredictBatchProcedure
-	b.lease = s.ledger.NewLease(b.many, b.conn.interrupt)
+	b.lease = s.ledger.NewLease(p.kind.many(), b.conn.interrupt)
 	b.limit = maxMessage(b.images)
 	b.message = limitedReader{r.Body, b.limit}
 	b.http1 = r.ProtoMajor == 1
@@ -117,26 +114,14 @@ func (b *body) connect(r *http.Request) {
 	}
 }
 
-// maxImages is how many bytes of images a procedure takes in one message.
-func (s *Service) maxImages(procedure string) int64 {
-	switch procedure {
-	case inferencev1connect.InferencePredictBatchProcedure:
-		return s.config.MaxBatchBytes
-	case inferencev1connect.InferenceListModelsProcedure:
-		return 0
-	default:
-		return s.config.MaxImageBytes
-	}
-}
-
 // maxMessage returns the size of a message that holds images bytes of images in
 // base64, which may be in lines of 64 letters or more with \r\n in JSON between them,
 // and has 64 KiB for everything else.
 func maxMessage(images int64) int64 { return images/12*17 + 64<<10 }
 
 // admit takes the request on before its body is read, or tells why not.
-func (b *body) admit(single bool) error {
-	err := b.reserve(single)
+func (b *body) admit() error {
+	err := b.reserve()
 	if err != nil {
 		// On HTTP/1.1, net/http reads what is short of the body before it answers, so
 		// that the connection can be used again. It must not wait long for that.
@@ -145,11 +130,11 @@ func (b *body) admit(single bool) error {
 	return err
 }
 
-func (b *body) reserve(single bool) error {
+func (b *body) reserve() error {
 	if b.service.draining() {
 		return errDraining
 	}
-	if single {
+	if b.procedure.kind == oneImage {
 		if err := b.service.queue.Full(); err != nil {
 			return err
 		}
@@ -330,14 +315,10 @@ func (b *body) take(size int64) error {
 	return err
 }
 
-// fail ends the body, and tells the caller why, if nobody has yet.
+// fail ends the body with err, as the caller is told of it.
 func (b *body) fail(err error) error {
-	told := new(connect.Error)
-	if !errors.As(err, &told) {
-		told, _ = tell(b.call, err)
-	}
-	b.err = told
-	return told
+	b.err = b.service.connectError(b.ctx, b.call, err)
+	return b.err
 }
 
 // settle gives back what is held beyond size, when a message has been read.

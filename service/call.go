@@ -10,8 +10,6 @@ import (
 
 	"connectrpc.com/connect"
 	"github.com/felixge/httpsnoop"
-
-	inferencev1connect "github.com/mienproject/mien/gen/inference/v1/inferencev1connect"
 )
 
 // Call is what one call was and did, for the access log and for Config.Observe.
@@ -89,11 +87,11 @@ func (s *Service) observed(next http.Handler) http.Handler {
 		defer func() {
 			p := recover()
 			if p != nil && call.Code == 0 { // Recover has yet to tell it
-				call.Code, call.Reason = connect.CodeInternal, "INTERNAL"
+				call.fail(internal)
 			}
 			if call.Procedure != "" && !call.Handled && call.Code == 0 {
 				if call.Code = refusal(w.Header(), start); call.Code == connect.CodeResourceExhausted {
-					call.Reason = "TOO_MANY_BYTES" // by boundedGzip, which knows no call
+					call.Reason = reasonTooManyBytes // by boundedGzip, which knows no call
 				}
 			}
 			if isAboutImage(call) {
@@ -116,15 +114,11 @@ func (s *Service) observed(next http.Handler) http.Handler {
 	})
 }
 
+// isAboutImage reports whether call is one for Config.Observe. The images of streams and
+// batches are observed one by one, unless the request did not get to them.
 func isAboutImage(call *Call) bool {
-	switch call.Procedure {
-	case "", inferencev1connect.InferenceListModelsProcedure:
-		return false
-	case inferencev1connect.InferencePredictStreamProcedure, inferencev1connect.InferencePredictBatchProcedure:
-		return !call.Handled // or its images were told one by one
-	default:
-		return true
-	}
+	k := kindAt(call.Procedure)
+	return k == oneImage || (k.many() && !call.Handled)
 }
 
 func (s *Service) observe(ctx context.Context, call *Call) {

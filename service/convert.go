@@ -18,11 +18,15 @@ const (
 
 // optionName is what the caller of call knows an option by: a parameter of the query or
 // field of a form at /predict, a field of a message elsewhere.
-func optionName(call *Call, name string) string {
-	if call.Procedure == predictProcedure {
-		return name
+func optionName(call *Call, name string) string { return call.words().options + name }
+
+// words returns the procedure whose words error messages use: Predict's where there is
+// no request.
+func (c *Call) words() *procedure {
+	if p := procedureAt(c.Procedure); p != nil {
+		return p
 	}
-	return "options." + name
+	return &procedures[0]
 }
 
 // detectOptions checks the caller's options and fills in the model's defaults.

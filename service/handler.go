@@ -18,7 +18,6 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 
-	inferencev1 "github.com/mienproject/mien/gen/inference/v1"
 	inferencev1connect "github.com/mienproject/mien/gen/inference/v1/inferencev1connect"
 )
 
@@ -32,7 +31,7 @@ func (s *Service) Handler() (path string, handler http.Handler) {
 // OldHandler returns the same Predict under the name that it had in the system
 // which Mien replaces, whose contract had no package.
 func (s *Service) OldHandler() (path string, handler http.Handler) {
-	path = "/Inference/Predict"
+	path = oldProcedure
 	return path, s.boundBody(connect.NewUnaryHandlerSimple(path, s.Predict,
 		connect.WithIdempotency(connect.IdempotencyNoSideEffects), s.handlerOptions()))
 }
@@ -40,19 +39,22 @@ func (s *Service) OldHandler() (path string, handler http.Handler) {
 func (s *Service) handlerOptions() connect.HandlerOption {
 	return connect.WithHandlerOptions(
 		connect.WithRequestGate(s.gate),
-		connect.WithInterceptors(edge{s}),
-		// Inside the edge, which then tells the caller.
+		connect.WithInterceptors(errorInterceptor{s}),
+		// Inside the errorInterceptor, which then tells the caller.
 		connect.WithRecover(func(_ context.Context, _ connect.Spec, _ http.Header, p any) error {
 			return fmt.Errorf("panic: %v\n%s", p, debug.Stack())
 		}),
-		connect.WithCodec(protoCodec{}),
-		connect.WithCodec(jsonCodec{"json"}),
-		connect.WithCodec(jsonCodec{"json; charset=utf-8"}),
 		connect.WithConditionalHandlerOptions(func(spec connect.Spec) []connect.HandlerOption {
-			limit := maxMessage(s.maxImages(spec.Procedure))
-			return []connect.HandlerOption{connect.WithCompression("gzip",
-				func() connect.Decompressor { return &boundedGzip{limit: limit} },
-				func() connect.Compressor { return gzip.NewWriter(io.Discard) })}
+			p := procedureAt(spec.Procedure) // New has checked that it is there
+			limit := maxMessage(p.imageBytes(s.config))
+			return []connect.HandlerOption{
+				connect.WithCodec(protoCodec{p.maxItems}),
+				connect.WithCodec(jsonCodec{"json", p.maxItems}),
+				connect.WithCodec(jsonCodec{"json; charset=utf-8", p.maxItems}),
+				connect.WithCompression("gzip",
+					func() connect.Decompressor { return &boundedGzip{limit: limit} },
+					func() connect.Compressor { return gzip.NewWriter(io.Discard) }),
+			}
 		}),
 		// Answers are small: an image full of faces is worth compressing, one
 		// face is not.
@@ -76,7 +78,7 @@ func (s *Service) Recover(next http.Handler) http.Handler {
 				panic(p)
 			}
 			call := CallFrom(r.Context())
-			told, _ := tell(call, fmt.Errorf("panic: %v", p))
+			call.fail(internal)
 			s.config.Logger.LogAttrs(r.Context(), slog.LevelError, "panic",
 				slog.String("request_id", call.ID),
 				slog.Any("panic", p),
@@ -84,7 +86,7 @@ func (s *Service) Recover(next http.Handler) http.Handler {
 			if begun {
 				panic(http.ErrAbortHandler)
 			}
-			_ = errorWriter.Write(w, r, told) // the caller may have left
+			_ = errorWriter.Write(w, r, internal.connectError(nil, call.ID)) // the caller may have left
 		}()
 		next.ServeHTTP(httpsnoop.Wrap(w, httpsnoop.Hooks{
 			WriteHeader: func(f httpsnoop.WriteHeaderFunc) httpsnoop.WriteHeaderFunc {
@@ -101,24 +103,22 @@ func (s *Service) Recover(next http.Handler) http.Handler {
 func (s *Service) gate(ctx context.Context, spec connect.Spec, peer connect.Peer, _ http.Header) (context.Context, error) {
 	call := CallFrom(ctx)
 	call.Procedure, call.Protocol = spec.Procedure, peer.Protocol
-	if spec.Procedure == inferencev1connect.InferenceListModelsProcedure {
+	if call.body.procedure.kind == noImages {
 		return ctx, nil
 	}
-	single := spec.StreamType == connect.StreamTypeUnary
 	call.body.ctx = ctx // whose deadline, if it has one, bounds the reading too
-	if err := call.body.admit(single); err != nil {
-		told, _ := tell(call, err)
-		return ctx, told
+	if err := call.body.admit(); err != nil {
+		return ctx, s.connectError(ctx, call, err)
 	}
 	call.admitted = true
 	return ctx, nil
 }
 
-// edge bounds a single call's time, and tells callers what went wrong.
-type edge struct{ *Service }
+// errorInterceptor bounds a single call's time, and converts the errors of all calls.
+type errorInterceptor struct{ *Service }
 
 // WrapUnary implements connect.Interceptor.
-func (s edge) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
+func (s errorInterceptor) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
 	return func(ctx context.Context, req connect.AnyRequest) (connect.AnyResponse, error) {
 		call := CallFrom(ctx)
 		call.Handled = true
@@ -128,11 +128,11 @@ func (s edge) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
 		ignored := s.ignored(ctx, call, req.Any())
 		res, err := next(ctx, req)
 		if err != nil {
-			told := s.told(ctx, call, err)
+			converted := s.connectError(ctx, call, err)
 			if ignored != "" {
-				told.Meta().Set(IgnoredFieldsHeader, ignored)
+				converted.Meta().Set(IgnoredFieldsHeader, ignored)
 			}
-			return nil, told
+			return nil, converted
 		}
 		if ignored != "" {
 			res.Header().Set(IgnoredFieldsHeader, ignored)
@@ -158,10 +158,10 @@ func (s *Service) logIgnored(ctx context.Context, call *Call, ignored string) {
 }
 
 // WrapStreamingHandler implements connect.Interceptor.
-func (s edge) WrapStreamingHandler(next connect.StreamingHandlerFunc) connect.StreamingHandlerFunc {
+func (s errorInterceptor) WrapStreamingHandler(next connect.StreamingHandlerFunc) connect.StreamingHandlerFunc {
 	return func(ctx context.Context, conn connect.StreamingHandlerConn) error {
 		if err := next(ctx, receiver{conn, func(message any) { s.ignored(ctx, CallFrom(ctx), message) }}); err != nil {
-			return s.told(ctx, CallFrom(ctx), err)
+			return s.connectError(ctx, CallFrom(ctx), err)
 		}
 		return nil
 	}
@@ -183,7 +183,7 @@ func (r receiver) Receive(message any) error {
 }
 
 // WrapStreamingClient implements connect.Interceptor.
-func (s edge) WrapStreamingClient(next connect.StreamingClientFunc) connect.StreamingClientFunc {
+func (s errorInterceptor) WrapStreamingClient(next connect.StreamingClientFunc) connect.StreamingClientFunc {
 	return next
 }
 
@@ -196,31 +196,37 @@ func (s *Service) limit(ctx context.Context) time.Duration {
 	return s.config.DefaultTimeout
 }
 
-// told is what the caller is told of err, which the log has to have when it is a
-// bug. What Connect says itself, as of a message that it cannot read, and what has
-// been told already stays as it is.
-func (s *Service) told(ctx context.Context, call *Call, err error) *connect.Error {
-	if told := new(connect.Error); errors.As(err, &told) {
+// connectError converts err for the caller, records it in call, and logs it if it is
+// internal. An error of Connect's own, such as for a message that cannot be read, and
+// one that was converted before, stays as it is.
+func (s *Service) connectError(ctx context.Context, call *Call, err error) *connect.Error {
+	if converted := new(connect.Error); errors.As(err, &converted) {
 		if call.Code == 0 {
-			call.Code, call.Reason = told.Code(), reasonOf(told)
+			call.Code, call.Reason = converted.Code(), reasonOf(converted)
 		}
-		return told
+		return converted
 	}
-	told, internal := tell(call, err)
-	if internal {
+	o := classify(err)
+	call.fail(o)
+	if o == internal {
 		s.config.Logger.LogAttrs(ctx, slog.LevelError, "internal error",
 			slog.String("request_id", call.ID),
 			slog.String("procedure", call.Procedure),
 			slog.String("error", err.Error()))
 	}
-	return told
+	return o.connectError(err, call.ID)
 }
 
 // boundBody keeps a request's body within its limits. Connect passes the error on
 // to the caller in its protocol, with its details.
 func (s *Service) boundBody(next http.Handler) http.Handler {
 	return Compat(s.observed(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		body := s.bounded(w, r)
+		p := procedureAt(r.URL.Path)
+		if p == nil { // Connect answers that
+			next.ServeHTTP(w, r)
+			return
+		}
+		body := s.bounded(p, w, r)
 		defer body.end()
 		body.connect(r)
 		r.Body = body
@@ -247,8 +253,8 @@ func (z *boundedGzip) Read(p []byte) (int, error) {
 	if z.left -= int64(n); z.left >= 0 {
 		return n, err
 	}
-	told, _ := tell(&Call{}, fmt.Errorf("%w: the request decompresses to more than %d bytes", errTooManyBytes, z.limit))
-	return 0, told
+	err = fmt.Errorf("%w: the request decompresses to more than %d bytes", errTooManyBytes, z.limit)
+	return 0, classify(err).connectError(err, "")
 }
 
 // protobuf is what Connect gives a codec to read or to write.
@@ -262,7 +268,7 @@ func protobuf(message any) (proto.Message, error) {
 
 // protoCodec is Connect's own, but that it reads no more of a batch than it takes
 // to see that it has too many images: millions of empty ones fit into little.
-type protoCodec struct{}
+type protoCodec struct{ maxItems int }
 
 // Name implements connect.Codec.
 func (protoCodec) Name() string { return "proto" }
@@ -280,13 +286,13 @@ func (protoCodec) MarshalAppend(dst []byte, message any) ([]byte, error) {
 }
 
 // Unmarshal implements connect.Codec.
-func (protoCodec) Unmarshal(data []byte, message any) error {
+func (c protoCodec) Unmarshal(data []byte, message any) error {
 	m, err := protobuf(message)
 	if err != nil {
 		return err
 	}
-	if _, batch := m.(*inferencev1.PredictBatchRequest); batch {
-		data = firstFields(data, mostItems+1)
+	if c.maxItems > 0 {
+		data = firstFields(data, c.maxItems+1)
 	}
 	return proto.UnmarshalOptions{DiscardUnknown: true}.Unmarshal(data, m)
 }
@@ -307,10 +313,10 @@ func firstFields(data []byte, n int) []byte {
 
 // itemsInJSON counts the objects in arrays of the outermost object: of a batch,
 // its images. It need not be right about what is no JSON, and stops when there are
-// more than most.
-func itemsInJSON(data []byte, most int) (n int) {
+// more than limit.
+func itemsInJSON(data []byte, limit int) (n int) {
 	depth := 0
-	for i := 0; i < len(data) && n <= most; i++ {
+	for i := 0; i < len(data) && n <= limit; i++ {
 		switch data[i] {
 		case '"':
 			for i++; i < len(data) && data[i] != '"'; i++ {
@@ -333,7 +339,10 @@ func itemsInJSON(data []byte, most int) (n int) {
 // jsonCodec is Connect's JSON, with fields at their default values spelt out:
 // a browser expects "results": [] and "x": 0. Fields that it does not know are
 // ignored, so that newer clients can talk to older servers.
-type jsonCodec struct{ name string }
+type jsonCodec struct {
+	name     string
+	maxItems int
+}
 
 var (
 	jsonMarshal   = protojson.MarshalOptions{EmitDefaultValues: true}
@@ -366,9 +375,8 @@ func (c jsonCodec) Unmarshal(data []byte, message any) error {
 		return errors.New("an empty body is no JSON object")
 	}
 	// A few too many the handler refuses, with its reason.
-	const most = 10 * mostItems
-	if _, batch := m.(*inferencev1.PredictBatchRequest); batch && itemsInJSON(data, most) > most {
-		return fmt.Errorf("a batch has at most %d images", mostItems)
+	if limit := 10 * c.maxItems; limit > 0 && itemsInJSON(data, limit) > limit {
+		return fmt.Errorf("a batch has at most %d images", c.maxItems)
 	}
 	if err = jsonUnmarshal.Unmarshal(data, m); err == nil {
 		keepIgnored(m, ignored)

@@ -45,16 +45,17 @@ const ReasonHeader = "Mien-Reason"
 // marked when the request's Accept prefers image/jpeg or image/png. It expects a
 // Call in the request's context.
 func (s *Service) PredictHandler() http.Handler {
+	door := procedureAt(predictPath)
 	return s.observed(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		call := CallFrom(r.Context())
-		call.Procedure, call.Protocol, call.Handled = predictProcedure, "http", true
+		call.Procedure, call.Protocol, call.Handled = predictPath, "http", true
 		p := prediction{service: s, w: w, call: call, accept: accepted(r.Header.Values("Accept"))}
-		body := s.bounded(w, r)
+		body := s.bounded(door, w, r)
 		defer body.end()
 		r.Body = body
 		if err := p.run(r); err != nil {
 			p.fail(r.Context(), err)
-			if call.Reason == "TOO_MANY_BYTES" || call.Reason == "UNSUPPORTED_ENCODING" {
+			if call.Reason == reasonTooManyBytes || call.Reason == "UNSUPPORTED_ENCODING" {
 				// Most clients do not look for an answer before they have sent all. It is
 				// no request in flight any more.
 				body.end()
@@ -63,9 +64,6 @@ func (s *Service) PredictHandler() http.Handler {
 		}
 	}))
 }
-
-// predictProcedure is the Procedure of calls to PredictHandler.
-const predictProcedure = "/predict"
 
 // The texts of the old system, with its quotes.
 const (
@@ -100,7 +98,7 @@ func (e oldError) Unwrap() error { return e.err }
 func (p *prediction) run(r *http.Request) error {
 	mediaType, params, _ := mime.ParseMediaType(r.Header.Get("Content-Type")) // content decides
 	p.old = mediaType == "application/json"
-	if err := p.call.body.admit(true); err != nil {
+	if err := p.call.body.admit(); err != nil {
 		return err
 	}
 	p.call.admitted = true
@@ -231,13 +229,13 @@ func (p *prediction) answer(status int, message string, results []*inferencev1.R
 
 // fail answers with what went wrong.
 func (p *prediction) fail(ctx context.Context, err error) {
-	told := p.service.told(ctx, p.call, err)
+	converted := p.service.connectError(ctx, p.call, err)
 	header := p.w.Header()
 	header.Set(ReasonHeader, p.call.Reason)
-	if after := told.Meta().Get("Retry-After"); after != "" {
+	if after := converted.Meta().Get("Retry-After"); after != "" {
 		header.Set("Retry-After", after)
 	}
-	message := told.Message()
+	message := converted.Message()
 	switch p.call.Reason {
 	case "EMPTY_IMAGE", "UNSUPPORTED_FORMAT", "CORRUPT_IMAGE", "TOO_MANY_PIXELS":
 		message += p.hint
@@ -256,32 +254,7 @@ func (p *prediction) fail(ctx context.Context, err error) {
 		p.answer(http.StatusOK, message, nil)
 		return
 	}
-	p.answer(httpStatus(p.call), message, nil)
-}
-
-// httpStatus is the status for a failure: Connect's, but for two that HTTP has
-// better ones for.
-func httpStatus(call *Call) int {
-	switch call.Reason {
-	case "UNSUPPORTED_FORMAT", "UNSUPPORTED_ENCODING":
-		return http.StatusUnsupportedMediaType
-	case "TOO_MANY_BYTES":
-		return http.StatusRequestEntityTooLarge
-	}
-	switch call.Code {
-	case connect.CodeInvalidArgument:
-		return http.StatusBadRequest
-	case connect.CodeNotFound:
-		return http.StatusNotFound
-	case connect.CodeUnavailable:
-		return http.StatusServiceUnavailable
-	case connect.CodeDeadlineExceeded:
-		return http.StatusGatewayTimeout
-	case connect.CodeCanceled:
-		return 499 // client closed request, as Connect and nginx have it
-	default:
-		return http.StatusInternalServerError
-	}
+	p.answer(outcomeOf(p.call.Reason).status, message, nil)
 }
 
 // content returns the body of r without its content coding. A compressed one is read

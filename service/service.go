@@ -172,6 +172,9 @@ func New(c Config) (*Service, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
+	if err := checkProcedures(); err != nil {
+		return nil, err
+	}
 	return &Service{
 		config:  c,
 		ledger:  newLedger(c),
@@ -352,11 +355,7 @@ func (s *Service) model(call *Call, name string) (Model, error) {
 func (s *Service) open(call *Call, req *inferencev1.Image) (*photo.Photo, error) {
 	data := req.GetRawData()
 	if n := int64(len(data)); n > s.config.MaxImageBytes {
-		what := "raw_data"
-		if call.Procedure == predictProcedure {
-			what = "the image"
-		}
-		return nil, fmt.Errorf("%w: %s has %d bytes, this server takes %d", errTooManyBytes, what, n, s.config.MaxImageBytes)
+		return nil, fmt.Errorf("%w: %s has %d bytes, this server takes %d", errTooManyBytes, call.words().image, n, s.config.MaxImageBytes)
 	}
 	// The memory that it takes depends on how much of it the model needs: infer looks
 	// at that.

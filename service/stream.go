@@ -17,8 +17,6 @@ import (
 )
 
 const (
-	// mostItems is how many images a batch may have.
-	mostItems = 100
 	// streamWindow is how many answers of a stream may be under way or wait for
 	// their turn, for each worker: while a large image holds up those behind it,
 	// others go on.
@@ -112,8 +110,8 @@ func (s *Service) PredictBatch(ctx context.Context, req *inferencev1.PredictBatc
 	}
 	items.call.body.settle(size)
 	items.held = items.call.body.next()
-	if len(images) > mostItems {
-		return fmt.Errorf("%w: at most %d are allowed in a batch", errTooManyItems, mostItems)
+	if len(images) > maxItems {
+		return fmt.Errorf("%w: at most %d are allowed in a batch", errTooManyItems, maxItems)
 	}
 	if size > s.config.MaxBatchBytes {
 		return fmt.Errorf("%w: the images have %d bytes, this server takes %d in a batch", errTooManyBytes, size, s.config.MaxBatchBytes)
@@ -220,11 +218,11 @@ func (it *items) predict(ctx context.Context, req *inferencev1.Image, index int3
 	defer cancel()
 	answer, err := s.recovered(ctx, req)
 	if err != nil {
-		told := s.told(ctx, call, err)
+		converted := s.connectError(ctx, call, err)
 		answer = &inferencev1.InferResults{
 			ImageId:  req.GetImageId(),
 			MetaData: s.metaData(call.ID),
-			Error:    &inferencev1.ItemError{Code: int32(told.Code()), Reason: call.Reason, Message: told.Message()},
+			Error:    &inferencev1.ItemError{Code: int32(converted.Code()), Reason: call.Reason, Message: converted.Message()},
 		}
 		it.failed.Add(1)
 	}
