@@ -36,7 +36,7 @@ const (
 type body struct {
 	service   *Service
 	procedure *procedure
-	call      *Call
+	record    *Record
 	ctx       context.Context //nolint:containedctx // of the request; Read has none
 	source    io.ReadCloser
 	conn      connection
@@ -68,23 +68,22 @@ type body struct {
 	err           error
 }
 
-// bounded returns the request's body, within limits. It is the call's from now
-// on, and has to be ended.
-func (s *Service) bounded(p *procedure, w http.ResponseWriter, r *http.Request) *body {
+// bounded returns the body of the request rq within its limits. The caller has to end it.
+func (s *Service) bounded(rq *request, w http.ResponseWriter, r *http.Request) *body {
 	b := &body{
 		service:   s,
-		procedure: p,
-		call:      CallFrom(r.Context()),
+		procedure: rq.procedure,
+		record:    rq.record,
 		ctx:       r.Context(),
 		source:    r.Body,
 		conn:      connection{control: http.NewResponseController(w)},
 		declared:  r.ContentLength,
-		images:    p.imageBytes(s.config),
-		streamed:  p.kind == streaming,
+		images:    rq.procedure.imageBytes(s.config),
+		streamed:  rq.procedure.kind == streaming,
 		idle:      bodyStall,
 		opened:    time.Now(),
 	}
-	b.lease = s.ledger.NewLease(p.kind.many(), b.conn.interrupt)
+	b.lease = s.ledger.NewLease(rq.procedure.kind.many(), b.conn.interrupt)
 	b.limit = maxMessage(b.images)
 	b.message = limitedReader{r.Body, b.limit}
 	b.http1 = r.ProtoMajor == 1
@@ -94,7 +93,6 @@ func (s *Service) bounded(p *procedure, w http.ResponseWriter, r *http.Request) 
 		// Said to be too large: nothing has to be read to refuse it.
 		_ = b.over()
 	}
-	b.call.body = b
 	return b
 }
 
@@ -317,7 +315,7 @@ func (b *body) take(size int64) error {
 
 // fail ends the body with err, as the caller is told of it.
 func (b *body) fail(err error) error {
-	b.err = b.service.connectError(b.ctx, b.call, err)
+	b.err = b.service.connectError(b.ctx, b.record, err)
 	return b.err
 }
 

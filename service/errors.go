@@ -73,7 +73,7 @@ var outcomes = []outcome{
 	{is: errForm, reason: "INVALID_FORM", code: connect.CodeInvalidArgument, status: http.StatusBadRequest},
 	{is: errBody, reason: "INVALID_BODY", code: connect.CodeInvalidArgument, status: http.StatusBadRequest},
 	{is: errGzip, reason: "INVALID_BODY", code: connect.CodeInvalidArgument, status: http.StatusBadRequest},
-	{is: errEncoding, reason: "UNSUPPORTED_ENCODING", code: connect.CodeUnimplemented, status: http.StatusUnsupportedMediaType},
+	{is: errEncoding, reason: reasonUnsupportedEncoding, code: connect.CodeUnimplemented, status: http.StatusUnsupportedMediaType},
 	{is: photo.ErrPixels, reason: "INVALID_PIXELS", code: connect.CodeInvalidArgument, status: http.StatusBadRequest},
 	{is: photo.ErrTooManyPixels, reason: "TOO_MANY_PIXELS", code: connect.CodeInvalidArgument, status: http.StatusBadRequest},
 	{is: errTooManyItems, reason: "TOO_MANY_IMAGES", code: connect.CodeInvalidArgument, status: http.StatusBadRequest},
@@ -89,7 +89,10 @@ var outcomes = []outcome{
 // no detail, and the log has the detail.
 var internal = outcome{reason: "INTERNAL", code: connect.CodeInternal, status: http.StatusInternalServerError}
 
-const reasonTooManyBytes = "TOO_MANY_BYTES"
+const (
+	reasonTooManyBytes        = "TOO_MANY_BYTES"
+	reasonUnsupportedEncoding = "UNSUPPORTED_ENCODING"
+)
 
 // classify returns the outcome of err.
 func classify(err error) outcome {
@@ -131,9 +134,6 @@ func (o outcome) connectError(err error, id string) *connect.Error {
 	}
 	return converted
 }
-
-// fail records how the call failed.
-func (c *Call) fail(o outcome) { c.Code, c.Reason = o.code, o.reason }
 
 func addDetail(err *connect.Error, detail proto.Message) {
 	// Only fails for messages that cannot be marshalled, which these can.

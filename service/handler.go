@@ -22,7 +22,7 @@ import (
 )
 
 // Handler returns the path and the HTTP handler of the Inference service in its
-// four protocols. It expects a Call in the request's context.
+// four protocols. It expects a Record in the request's context.
 func (s *Service) Handler() (path string, handler http.Handler) {
 	path, handler = inferencev1connect.NewInferenceHandler(s, s.handlerOptions())
 	return path, s.boundBody(handler)
@@ -77,16 +77,16 @@ func (s *Service) Recover(next http.Handler) http.Handler {
 			if p == http.ErrAbortHandler { //nolint:errorlint // net/http compares so
 				panic(p)
 			}
-			call := CallFrom(r.Context())
-			call.fail(internal)
+			record := RecordFrom(r.Context())
+			record.fail(internal)
 			s.config.Logger.LogAttrs(r.Context(), slog.LevelError, "panic",
-				slog.String("request_id", call.ID),
+				slog.String("request_id", record.ID),
 				slog.Any("panic", p),
 				slog.String("stack", string(debug.Stack())))
 			if begun {
 				panic(http.ErrAbortHandler)
 			}
-			_ = errorWriter.Write(w, r, internal.connectError(nil, call.ID)) // the caller may have left
+			_ = errorWriter.Write(w, r, internal.connectError(nil, record.ID)) // the caller may have left
 		}()
 		next.ServeHTTP(httpsnoop.Wrap(w, httpsnoop.Hooks{
 			WriteHeader: func(f httpsnoop.WriteHeaderFunc) httpsnoop.WriteHeaderFunc {
@@ -101,16 +101,16 @@ func (s *Service) Recover(next http.Handler) http.Handler {
 
 // gate runs when the headers are there, before the message is read.
 func (s *Service) gate(ctx context.Context, spec connect.Spec, peer connect.Peer, _ http.Header) (context.Context, error) {
-	call := CallFrom(ctx)
-	call.Procedure, call.Protocol = spec.Procedure, peer.Protocol
-	if call.body.procedure.kind == noImages {
+	rq := requestFrom(ctx)
+	rq.record.Procedure, rq.record.Protocol = spec.Procedure, peer.Protocol
+	if rq.procedure.kind == noImages {
 		return ctx, nil
 	}
-	call.body.ctx = ctx // whose deadline, if it has one, bounds the reading too
-	if err := call.body.admit(); err != nil {
-		return ctx, s.connectError(ctx, call, err)
+	rq.body.ctx = ctx // whose deadline, if it has one, bounds the reading too
+	if err := rq.body.admit(); err != nil {
+		return ctx, s.connectError(ctx, rq.record, err)
 	}
-	call.admitted = true
+	rq.admitted = true
 	return ctx, nil
 }
 
@@ -120,15 +120,15 @@ type errorInterceptor struct{ *Service }
 // WrapUnary implements connect.Interceptor.
 func (s errorInterceptor) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
 	return func(ctx context.Context, req connect.AnyRequest) (connect.AnyResponse, error) {
-		call := CallFrom(ctx)
-		call.Handled = true
+		record := requestFrom(ctx).record
+		record.Handled = true
 		ctx, cancel := context.WithTimeout(ctx, s.limit(ctx))
 		defer cancel()
 
-		ignored := s.ignored(ctx, call, req.Any())
+		ignored := s.ignored(ctx, record, req.Any())
 		res, err := next(ctx, req)
 		if err != nil {
-			converted := s.connectError(ctx, call, err)
+			converted := s.connectError(ctx, record, err)
 			if ignored != "" {
 				converted.Meta().Set(IgnoredFieldsHeader, ignored)
 			}
@@ -142,17 +142,17 @@ func (s errorInterceptor) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
 }
 
 // ignored returns the fields of a message that were ignored, and logs them.
-func (s *Service) ignored(ctx context.Context, call *Call, message any) string {
+func (s *Service) ignored(ctx context.Context, record *Record, message any) string {
 	ignored := takeIgnored(message)
-	s.logIgnored(ctx, call, ignored)
+	s.logIgnored(ctx, record, ignored)
 	return ignored
 }
 
-func (s *Service) logIgnored(ctx context.Context, call *Call, ignored string) {
+func (s *Service) logIgnored(ctx context.Context, record *Record, ignored string) {
 	if ignored != "" {
 		s.config.Logger.LogAttrs(ctx, slog.LevelDebug, "unknown fields are ignored",
-			slog.String("request_id", call.ID),
-			slog.String("procedure", call.Procedure),
+			slog.String("request_id", record.ID),
+			slog.String("procedure", record.Procedure),
 			slog.String("fields", ignored))
 	}
 }
@@ -160,8 +160,9 @@ func (s *Service) logIgnored(ctx context.Context, call *Call, ignored string) {
 // WrapStreamingHandler implements connect.Interceptor.
 func (s errorInterceptor) WrapStreamingHandler(next connect.StreamingHandlerFunc) connect.StreamingHandlerFunc {
 	return func(ctx context.Context, conn connect.StreamingHandlerConn) error {
-		if err := next(ctx, receiver{conn, func(message any) { s.ignored(ctx, CallFrom(ctx), message) }}); err != nil {
-			return s.connectError(ctx, CallFrom(ctx), err)
+		record := requestFrom(ctx).record
+		if err := next(ctx, receiver{conn, func(message any) { s.ignored(ctx, record, message) }}); err != nil {
+			return s.connectError(ctx, record, err)
 		}
 		return nil
 	}
@@ -196,42 +197,45 @@ func (s *Service) limit(ctx context.Context) time.Duration {
 	return s.config.DefaultTimeout
 }
 
-// connectError converts err for the caller, records it in call, and logs it if it is
+// connectError converts err for the caller, records it, and logs it if it is
 // internal. An error of Connect's own, such as for a message that cannot be read, and
 // one that was converted before, stays as it is.
-func (s *Service) connectError(ctx context.Context, call *Call, err error) *connect.Error {
+func (s *Service) connectError(ctx context.Context, record *Record, err error) *connect.Error {
 	if converted := new(connect.Error); errors.As(err, &converted) {
-		if call.Code == 0 {
-			call.Code, call.Reason = converted.Code(), reasonOf(converted)
+		if record.Code == 0 {
+			record.Code, record.Reason = converted.Code(), reasonOf(converted)
 		}
 		return converted
 	}
 	o := classify(err)
-	call.fail(o)
+	record.fail(o)
 	if o == internal {
 		s.config.Logger.LogAttrs(ctx, slog.LevelError, "internal error",
-			slog.String("request_id", call.ID),
-			slog.String("procedure", call.Procedure),
+			slog.String("request_id", record.ID),
+			slog.String("procedure", record.Procedure),
 			slog.String("error", err.Error()))
 	}
-	return o.connectError(err, call.ID)
+	return o.connectError(err, record.ID)
 }
 
 // boundBody keeps a request's body within its limits. Connect passes the error on
 // to the caller in its protocol, with its details.
 func (s *Service) boundBody(next http.Handler) http.Handler {
-	return Compat(s.observed(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	return Compat(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		p := procedureAt(r.URL.Path)
 		if p == nil { // Connect answers that
 			next.ServeHTTP(w, r)
 			return
 		}
-		body := s.bounded(p, w, r)
-		defer body.end()
-		body.connect(r)
-		r.Body = body
-		next.ServeHTTP(w, r)
-	})))
+		s.observed(p, func(w http.ResponseWriter, r *http.Request, rq *request) {
+			rq.body = s.bounded(rq, w, r)
+			defer rq.body.end()
+			rq.body.connect(r)
+			r = r.WithContext(withRequest(r.Context(), rq))
+			r.Body = rq.body
+			next.ServeHTTP(w, r)
+		}).ServeHTTP(w, r)
+	}))
 }
 
 // boundedGzip is a gzip reader that fails once it has produced more than limit

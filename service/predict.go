@@ -43,26 +43,24 @@ const ReasonHeader = "Mien-Reason"
 //
 // The answer is {"message": …, "results": […]}, or the picture with its faces
 // marked when the request's Accept prefers image/jpeg or image/png. It expects a
-// Call in the request's context.
+// Record in the request's context.
 func (s *Service) PredictHandler() http.Handler {
-	door := procedureAt(predictPath)
-	return s.observed(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		call := CallFrom(r.Context())
-		call.Procedure, call.Protocol, call.Handled = predictPath, "http", true
-		p := prediction{service: s, w: w, call: call, accept: accepted(r.Header.Values("Accept"))}
-		body := s.bounded(door, w, r)
+	return s.observed(procedureAt(predictPath), func(w http.ResponseWriter, r *http.Request, rq *request) {
+		rq.record.Procedure, rq.record.Protocol, rq.record.Handled = predictPath, "http", true
+		p := prediction{service: s, w: w, request: rq, accept: accepted(r.Header.Values("Accept"))}
+		body := s.bounded(rq, w, r)
 		defer body.end()
-		r.Body = body
+		rq.body, r.Body = body, body
 		if err := p.run(r); err != nil {
 			p.fail(r.Context(), err)
-			if call.Reason == reasonTooManyBytes || call.Reason == "UNSUPPORTED_ENCODING" {
+			if reason := rq.record.Reason; reason == reasonTooManyBytes || reason == reasonUnsupportedEncoding {
 				// Most clients do not look for an answer before they have sent all. It is
 				// no request in flight any more.
 				body.end()
 				body.discard(4 * body.limit)
 			}
 		}
-	}))
+	})
 }
 
 // The texts of the old system, with its quotes.
@@ -76,7 +74,7 @@ const (
 type prediction struct {
 	service *Service
 	w       http.ResponseWriter
-	call    *Call
+	request *request
 	// old tells that the request is one of the old system's clients.
 	old bool
 	// accept is the media type of the answer.
@@ -98,10 +96,10 @@ func (e oldError) Unwrap() error { return e.err }
 func (p *prediction) run(r *http.Request) error {
 	mediaType, params, _ := mime.ParseMediaType(r.Header.Get("Content-Type")) // content decides
 	p.old = mediaType == "application/json"
-	if err := p.call.body.admit(); err != nil {
+	if err := p.request.body.admit(); err != nil {
 		return err
 	}
-	p.call.admitted = true
+	p.request.admitted = true
 	options, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
 		return fmt.Errorf("%w: the query cannot be read: %v", errOptions, err) //nolint:errorlint // its text only
@@ -125,7 +123,7 @@ func (p *prediction) run(r *http.Request) error {
 		}
 	}
 	if err == nil {
-		err = p.call.body.finish()
+		err = p.request.body.finish()
 	}
 	if err != nil {
 		return err
@@ -139,7 +137,7 @@ func (p *prediction) run(r *http.Request) error {
 	start := bytes.TrimLeft(bytes.TrimPrefix(req.RawData, byteOrderMark), " \t\r\n")
 	if p.old = p.old || (!isForm && bytes.HasPrefix(start, []byte("{"))); p.old {
 		text, ignored := prepareJSON(req.RawData, oldShape)
-		p.service.logIgnored(ctx, p.call, ignored)
+		p.service.logIgnored(ctx, p.request.record, ignored)
 		if ignored != "" {
 			p.w.Header().Set(IgnoredFieldsHeader, ignored)
 		}
@@ -155,7 +153,7 @@ func (p *prediction) run(r *http.Request) error {
 			return encode(&picture, annotate.Draw(img, faces), p.accept)
 		}
 	}
-	res, err := p.service.infer(ctx, req, draw)
+	res, err := p.service.infer(ctx, p.request, req, draw)
 	if limit := p.service.config.MaxBodyBytes; err == nil && picture.size > limit {
 		err = fmt.Errorf("%w: the marked picture has %d bytes, the limit is %d (--max-body-bytes); %s", photo.ErrTooManyPixels, picture.size, limit, jsonFits)
 	}
@@ -165,7 +163,7 @@ func (p *prediction) run(r *http.Request) error {
 	if draw != nil {
 		// It may wait long for a slow reader, in place of the image that came.
 		req.Reset()
-		if err := p.call.body.replaceReservation(picture.size); err != nil {
+		if err := p.request.body.replaceReservation(picture.size); err != nil {
 			return err
 		}
 		p.w.Header().Set("Content-Type", p.accept)
@@ -229,14 +227,14 @@ func (p *prediction) answer(status int, message string, results []*inferencev1.R
 
 // fail answers with what went wrong.
 func (p *prediction) fail(ctx context.Context, err error) {
-	converted := p.service.connectError(ctx, p.call, err)
+	converted := p.service.connectError(ctx, p.request.record, err)
 	header := p.w.Header()
-	header.Set(ReasonHeader, p.call.Reason)
+	header.Set(ReasonHeader, p.request.record.Reason)
 	if after := converted.Meta().Get("Retry-After"); after != "" {
 		header.Set("Retry-After", after)
 	}
 	message := converted.Message()
-	switch p.call.Reason {
+	switch p.request.record.Reason {
 	case "EMPTY_IMAGE", "UNSUPPORTED_FORMAT", "CORRUPT_IMAGE", "TOO_MANY_PIXELS":
 		message += p.hint
 	}
@@ -246,7 +244,7 @@ func (p *prediction) fail(ctx context.Context, err error) {
 		message = word.message
 	case p.old:
 		message = oldFailed + message
-	case p.call.Reason == "UNSUPPORTED_FORMAT" || p.call.Reason == "EMPTY_IMAGE":
+	case p.request.record.Reason == "UNSUPPORTED_FORMAT" || p.request.record.Reason == "EMPTY_IMAGE":
 		// Or it was to be the old JSON.
 		message = oldNoJSON + ", or an image: " + message
 	}
@@ -254,13 +252,13 @@ func (p *prediction) fail(ctx context.Context, err error) {
 		p.answer(http.StatusOK, message, nil)
 		return
 	}
-	p.answer(outcomeOf(p.call.Reason).status, message, nil)
+	p.answer(outcomeOf(p.request.record.Reason).status, message, nil)
 }
 
 // content returns the body of r without its content coding. A compressed one is read
 // to its end first and then has its turn to be unpacked, as a compressed RPC has.
 func (p *prediction) content(r *http.Request) (io.Reader, error) {
-	body := p.call.body
+	body := p.request.body
 	switch encoding := encodingOf(r.Header, "Content-Encoding"); encoding {
 	case "", identity:
 		return r.Body, nil

@@ -78,9 +78,9 @@ type Config struct {
 	// Observe, if not nil, is told of every image that the service was asked
 	// about, when that is over: answered, failed, or refused before it was read.
 	// It is called from many goroutines, with the context of the request, which
-	// may have ended; call is not used afterwards, but by whoever put it into that
+	// may have ended; record is not used afterwards, but by whoever put it into that
 	// context.
-	Observe func(ctx context.Context, call *Call)
+	Observe func(ctx context.Context, record *Record)
 }
 
 // DefaultConfig returns the limits of a server on this machine, without models.
@@ -201,37 +201,37 @@ func (s *Service) Drain() { s.drain.Do(func() { close(s.drained) }) }
 // Predict finds the faces of one image. It is the one path of every way in: its
 // errors are sentinels, which Handler turns into the table's errors.
 func (s *Service) Predict(ctx context.Context, req *inferencev1.Image) (*inferencev1.InferResults, error) {
-	return s.infer(ctx, req, nil)
+	return s.infer(ctx, requestFrom(ctx), req, nil)
 }
 
 // infer is Predict. When draw is not nil it gets the picture and its faces, as
 // part of the work that is admitted.
-func (s *Service) infer(ctx context.Context, req *inferencev1.Image, draw func(image.Image, []face.Face) error) (*inferencev1.InferResults, error) {
-	call := CallFrom(ctx)
-	call.Arrived = time.Now()
-	call.Bytes = len(req.GetRawData())
-	if call.body != nil {
-		call.body.settle(int64(call.Bytes))
+func (s *Service) infer(ctx context.Context, rq *request, req *inferencev1.Image, draw func(image.Image, []face.Face) error) (*inferencev1.InferResults, error) {
+	record := rq.record
+	record.Arrived = time.Now()
+	record.Bytes = len(req.GetRawData())
+	if rq.body != nil {
+		rq.body.settle(int64(record.Bytes))
 	}
-	if !call.admitted && s.draining() {
+	if !rq.admitted && s.draining() {
 		return nil, errDraining
 	}
 
 	// What is wrong with the request itself is told before it waits for anything.
-	model, err := s.model(call, req.GetOptions().GetModel())
+	model, err := s.model(rq.procedure, req.GetOptions().GetModel())
 	if err != nil {
 		return nil, err
 	}
-	call.Model = model.Name
-	opts, err := detectOptions(call, req.GetOptions(), model.Detector.Info())
+	record.Model = model.Name
+	opts, err := detectOptions(rq.procedure, req.GetOptions(), model.Detector.Info())
 	if err != nil {
 		return nil, err
 	}
-	picture, err := s.open(call, req)
+	picture, err := s.open(rq.procedure, req)
 	if err != nil {
 		return nil, err
 	}
-	call.Width, call.Height = picture.Width, picture.Height
+	record.Width, record.Height = picture.Width, picture.Height
 
 	needs := model.Detector.Needs(picture.Width, picture.Height, opts)
 	looked := picture.Reduced(photo.Options{Gray: needs.Gray, Reduce: needs.Reduce})
@@ -246,8 +246,8 @@ func (s *Service) infer(ctx context.Context, req *inferencev1.Image, draw func(i
 			return nil, fmt.Errorf("%w; %s", err, jsonFits)
 		}
 	}
-	leave, err := s.enter(ctx, memory, call.streamed)
-	call.Queue = time.Since(call.Arrived)
+	leave, err := s.enter(ctx, memory, rq.streamed)
+	record.Queue = time.Since(record.Arrived)
 	if err != nil {
 		return nil, err
 	}
@@ -257,15 +257,15 @@ func (s *Service) infer(ctx context.Context, req *inferencev1.Image, draw func(i
 
 	started := time.Now()
 	img, err := looked.Decode(ctx)
-	call.Decode = time.Since(started)
+	record.Decode = time.Since(started)
 	if err != nil {
 		return nil, err
 	}
-	call.Pixels = int64(img.Bounds().Dx()) * int64(img.Bounds().Dy())
+	record.Pixels = int64(img.Bounds().Dx()) * int64(img.Bounds().Dy())
 	started = time.Now()
 	opts.MinFaceSize /= float64(looked.Reduction)
 	faces, err := model.Detector.Detect(ctx, img, opts)
-	call.Detect = time.Since(started)
+	record.Detect = time.Since(started)
 	if err != nil {
 		return nil, err
 	}
@@ -275,7 +275,7 @@ func (s *Service) infer(ctx context.Context, req *inferencev1.Image, draw func(i
 		}
 	}
 	faces = face.Distinct(faces, model.Detector.Info().MaxIoU)
-	call.Faces = len(faces)
+	record.Faces = len(faces)
 	if draw != nil {
 		// The faces are those that every other way in gives, so where they were
 		// found in less than the whole picture, that is not the one to draw on.
@@ -292,15 +292,15 @@ func (s *Service) infer(ctx context.Context, req *inferencev1.Image, draw func(i
 
 	return &inferencev1.InferResults{
 		ImageId:  req.GetImageId(),
-		MetaData: s.metaData(call.ID),
+		MetaData: s.metaData(record.ID),
 		Results:  results(faces, picture.Width, picture.Height),
 		Width:    int32(picture.Width),
 		Height:   int32(picture.Height),
 		Model:    model.Name,
 		Timing: &inferencev1.Timing{
-			Queue:  durationpb.New(call.Queue),
-			Decode: durationpb.New(call.Decode),
-			Detect: durationpb.New(call.Detect),
+			Queue:  durationpb.New(record.Queue),
+			Decode: durationpb.New(record.Decode),
+			Detect: durationpb.New(record.Detect),
 		},
 	}, nil
 }
@@ -339,7 +339,7 @@ func (s *Service) ListModels(context.Context, *inferencev1.ListModelsRequest) (*
 }
 
 // model returns the model of that name, the default one for none.
-func (s *Service) model(call *Call, name string) (Model, error) {
+func (s *Service) model(p *procedure, name string) (Model, error) {
 	if name == "" {
 		return s.config.Models[0], nil
 	}
@@ -348,14 +348,14 @@ func (s *Service) model(call *Call, name string) (Model, error) {
 			return m, nil
 		}
 	}
-	return Model{}, fmt.Errorf("%w: %s is %q; this server has %q", errUnknownModel, optionName(call, "model"), excerpt(name), s.Models())
+	return Model{}, fmt.Errorf("%w: %s is %q; this server has %q", errUnknownModel, p.optionName("model"), excerpt(name), s.Models())
 }
 
 // open reads the header of the request's image.
-func (s *Service) open(call *Call, req *inferencev1.Image) (*photo.Photo, error) {
+func (s *Service) open(p *procedure, req *inferencev1.Image) (*photo.Photo, error) {
 	data := req.GetRawData()
 	if n := int64(len(data)); n > s.config.MaxImageBytes {
-		return nil, fmt.Errorf("%w: %s has %d bytes, this server takes %d", errTooManyBytes, call.words().image, n, s.config.MaxImageBytes)
+		return nil, fmt.Errorf("%w: %s has %d bytes, this server takes %d", errTooManyBytes, p.image, n, s.config.MaxImageBytes)
 	}
 	// The memory that it takes depends on how much of it the model needs: infer looks
 	// at that.

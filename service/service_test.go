@@ -91,7 +91,7 @@ func serveWithin(t testing.TB, svc *service.Service, read time.Duration) (url st
 	mux.Handle("PUT /predict", svc.PredictHandler())
 	handler := svc.Recover(mux)
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		handler.ServeHTTP(w, r.WithContext(service.WithCall(r.Context(), &service.Call{ID: "the-request"})))
+		handler.ServeHTTP(w, r.WithContext(service.WithRecord(r.Context(), &service.Record{ID: "the-request"})))
 	}))
 	server.Config.Protocols, server.Config.ReadTimeout = protocols(), read
 	server.Start()

@@ -30,9 +30,9 @@ const (
 // many images as there are workers are worked on or wait for one, one more may be
 // read, and it reads no further while the caller does not take answers.
 func (s *Service) PredictStream(ctx context.Context, stream *connect.BidiStream[inferencev1.Image, inferencev1.InferResults]) error {
-	ctx, items := s.items(ctx)
+	ctx, items := s.items(ctx, requestFrom(ctx))
 	defer items.end()
-	body := items.call.body
+	body := items.request.body
 	// Receive heeds nothing but the body.
 	heed := context.AfterFunc(ctx, body.conn.interrupt)
 	items.work.Go(func() {
@@ -101,15 +101,15 @@ func (s *Service) PredictStream(ctx context.Context, stream *connect.BidiStream[
 // PredictBatch finds the faces of several images, and answers each when it is
 // done.
 func (s *Service) PredictBatch(ctx context.Context, req *inferencev1.PredictBatchRequest, stream *connect.ServerStream[inferencev1.InferResults]) error {
-	ctx, items := s.items(ctx)
+	ctx, items := s.items(ctx, requestFrom(ctx))
 	defer items.end()
 	images := req.GetImages()
 	size := int64(0)
 	for _, img := range images {
 		size += int64(len(img.GetRawData()))
 	}
-	items.call.body.settle(size)
-	items.held = items.call.body.next()
+	items.request.body.settle(size)
+	items.held = items.request.body.next()
 	if len(images) > maxItems {
 		return fmt.Errorf("%w: at most %d are allowed in a batch", errTooManyItems, maxItems)
 	}
@@ -153,9 +153,9 @@ func (s *Service) PredictBatch(ctx context.Context, req *inferencev1.PredictBatc
 // items are the images of one stream or batch.
 type items struct {
 	service *Service
-	// call is the request's, ctx its context.
-	call *Call
-	ctx  context.Context //nolint:containedctx // for Observe, whatever becomes of the work
+	// request is that of all of them, ctx its context.
+	request *request
+	ctx     context.Context //nolint:containedctx // for Observe, whatever becomes of the work
 	// stop ends the work, which is whatever the call has started.
 	stop context.CancelFunc
 	work sync.WaitGroup
@@ -170,19 +170,19 @@ type items struct {
 
 // items begins a stream or batch, whose work is to be done under the context that
 // it returns. The caller has to end it.
-func (s *Service) items(ctx context.Context) (context.Context, *items) {
-	it := &items{service: s, call: CallFrom(ctx), ctx: ctx}
-	it.call.Handled = true
+func (s *Service) items(ctx context.Context, rq *request) (context.Context, *items) {
+	it := &items{service: s, request: rq, ctx: ctx}
+	rq.record.Handled = true
 	// The server's time-outs are for single calls. Here they are for each image.
-	it.call.body.conn.setReadDeadline(time.Time{})
-	it.call.body.conn.setWriteDeadline(time.Time{})
+	it.request.body.conn.setReadDeadline(time.Time{})
+	it.request.body.conn.setWriteDeadline(time.Time{})
 	it.timer = time.AfterFunc(time.Hour, func() {
 		it.idle.Store(true)
-		it.call.body.conn.setWriteDeadline(time.Now())
+		it.request.body.conn.setWriteDeadline(time.Now())
 	})
 	it.timer.Stop()
 	ctx, it.stop = context.WithCancel(ctx)
-	it.call.body.ctx = ctx
+	it.request.body.ctx = ctx
 	return ctx, it
 }
 
@@ -194,53 +194,52 @@ func (it *items) end() {
 	if it.held != nil {
 		it.held.Close()
 	}
-	it.call.Images, it.call.Failures = int(it.had.Load()), int(it.failed.Load())
+	it.request.record.Images, it.request.record.Failures = int(it.had.Load()), int(it.failed.Load())
 }
 
-// lost tells Config.Observe of the image in the middle of which a stream broke off.
+// lost observes the image in the middle of which a stream broke off.
 func (it *items) lost(err error) {
-	told := new(connect.Error)
-	if it.call.body.began.IsZero() || !errors.As(err, &told) {
+	converted := new(connect.Error)
+	if it.request.body.began.IsZero() || !errors.As(err, &converted) {
 		return
 	}
-	it.service.observe(it.ctx, &Call{
-		ID: it.call.ID, Procedure: it.call.Procedure, Protocol: it.call.Protocol, Handled: true,
-		Code: told.Code(), Reason: reasonOf(told),
-	})
+	record := it.request.image(false).record
+	record.Code, record.Reason = converted.Code(), reasonOf(converted)
+	it.service.observe(it.ctx, record)
 }
 
 // predict answers one image. One that was admitted is not refused when the server
 // drains.
 func (it *items) predict(ctx context.Context, req *inferencev1.Image, index int32, admitted bool) *inferencev1.InferResults {
 	s := it.service
-	call := &Call{ID: it.call.ID, Procedure: it.call.Procedure, Protocol: it.call.Protocol, Handled: true, streamed: true, admitted: admitted}
-	ctx, cancel := context.WithTimeout(WithCall(ctx, call), s.limit(ctx))
+	rq := it.request.image(admitted)
+	ctx, cancel := context.WithTimeout(ctx, s.limit(ctx))
 	defer cancel()
-	answer, err := s.recovered(ctx, req)
+	answer, err := s.recovered(ctx, rq, req)
 	if err != nil {
-		converted := s.connectError(ctx, call, err)
+		converted := s.connectError(ctx, rq.record, err)
 		answer = &inferencev1.InferResults{
 			ImageId:  req.GetImageId(),
-			MetaData: s.metaData(call.ID),
-			Error:    &inferencev1.ItemError{Code: int32(converted.Code()), Reason: call.Reason, Message: converted.Message()},
+			MetaData: s.metaData(rq.record.ID),
+			Error:    &inferencev1.ItemError{Code: int32(converted.Code()), Reason: rq.record.Reason, Message: converted.Message()},
 		}
 		it.failed.Add(1)
 	}
 	answer.Index = &index
 	it.had.Add(1)
-	s.observe(it.ctx, call)
+	s.observe(it.ctx, rq.record)
 	return answer
 }
 
-// recovered is Predict, whose panics are errors: no handler is around it that
-// would catch them.
-func (s *Service) recovered(ctx context.Context, req *inferencev1.Image) (res *inferencev1.InferResults, err error) {
+// recovered is infer, whose panics are errors: there is no handler around it that would
+// catch them.
+func (s *Service) recovered(ctx context.Context, rq *request, req *inferencev1.Image) (res *inferencev1.InferResults, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
 		}
 	}()
-	return s.Predict(ctx, req)
+	return s.infer(ctx, rq, req, nil)
 }
 
 // send sends an answer. A caller who takes none for long has left.

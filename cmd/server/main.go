@@ -83,7 +83,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if !chosenProcs(os.Getenv("GOMAXPROCS")) {
 		runtime.GOMAXPROCS(max(cores, svcConfig.Workers+max(2, svcConfig.Workers/4)))
 	}
-	in := &front{log: log, proxies: cfg.proxies, metrics: newMetrics()}
+	in := &observability{log: log, proxies: cfg.proxies, metrics: newMetrics()}
 	if in.tracing, err = newTracing(ctx, log); err != nil {
 		return misconfigured(stderr, err)
 	}
@@ -128,7 +128,7 @@ func isTerminal(w io.Writer) bool {
 
 // serve answers calls until ctx ends or a signal comes from terminated, then
 // lets those that run come to their end.
-func serve(ctx context.Context, terminated <-chan os.Signal, cfg *config, svc *service.Service, in *front, tlsConfig *tls.Config, log *slog.Logger) error {
+func serve(ctx context.Context, terminated <-chan os.Signal, cfg *config, svc *service.Service, in *observability, tlsConfig *tls.Config, log *slog.Logger) error {
 	// The addresses are taken first, so that a port in use is told at once; calls
 	// that come now wait until the self-test has passed.
 	var listeners []net.Listener
@@ -282,7 +282,7 @@ const (
 
 // routes is the whole surface, and the order in which a request passes through
 // it.
-func routes(stop context.Context, cfg *config, svc *service.Service, state *health, page http.Handler, in *front) http.Handler {
+func routes(stop context.Context, cfg *config, svc *service.Service, state *health, page http.Handler, in *observability) http.Handler {
 	mux := http.NewServeMux()
 	handle := func(path string, h http.Handler) { mux.Handle(path, bounded(stop, service.Compat(h))) }
 	// Whose messages are names: compressed, they could only be bombs.
