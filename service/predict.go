@@ -155,7 +155,7 @@ func (p *prediction) run(r *http.Request) error {
 	}
 	res, err := p.service.infer(ctx, p.request, req, draw)
 	if limit := p.service.config.MaxBodyBytes; err == nil && picture.size > limit {
-		err = fmt.Errorf("%w: the marked picture has %d bytes, the limit is %d (--max-body-bytes); %s", photo.ErrTooManyPixels, picture.size, limit, jsonFits)
+		err = fmt.Errorf("%w: the marked picture has %d bytes, and this server has %d for all requests together; %s", photo.ErrTooManyPixels, picture.size, limit, jsonFits)
 	}
 	if err != nil {
 		return err

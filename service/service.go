@@ -11,9 +11,6 @@ import (
 	"errors"
 	"fmt"
 	"image"
-	"log/slog"
-	"math"
-	"runtime"
 	"sync"
 	"time"
 
@@ -24,137 +21,6 @@ import (
 	inferencev1 "github.com/mienproject/mien/gen/inference/v1"
 	"github.com/mienproject/mien/photo"
 )
-
-// Model is a detector under the name that callers use for it.
-type Model struct {
-	Name     string
-	Detector face.Detector
-}
-
-// Config says what a Service may use. DefaultConfig has every limit; Models is
-// the caller's to set.
-type Config struct {
-	// Models by name; the first is the default. At least one.
-	Models []Model
-	// MaxImageBytes bounds raw_data, encoded or bare. Messages may be 5/12 larger, so
-	// that base64 with line breaks fits.
-	MaxImageBytes int64
-	// MaxBatchBytes bounds the raw_data of all images of a batch together, as
-	// MaxImageBytes does that of one. No image may be larger than that allows.
-	MaxBatchBytes int64
-	// MaxRequests is how many requests may be in flight, streams among them. What
-	// comes beyond is refused as OVERLOADED before its body is read.
-	MaxRequests int
-	// MaxBodyBytes bounds what has come of the bodies of all requests in flight. A
-	// call for whose declared length or next bytes there is no room is refused as
-	// OVERLOADED, unless a slower one can make room; streams, which have at most
-	// half or one largest message, wait. A body that is compressed counts as what it
-	// may become while it is unpacked.
-	MaxBodyBytes int64
-	// MaxPixels bounds width times height of one image.
-	MaxPixels int64
-	// MaxInflightBytes bounds the memory of all images that are being decoded or
-	// looked at, by what decoding them takes at its peak, garbage of images before
-	// them included. An image that needs more than this alone is refused.
-	MaxInflightBytes int64
-	// Workers is how many images are decoded or looked at at once, each on one
-	// core.
-	Workers int
-	// Queue is how many more may wait for a worker. What comes beyond is refused
-	// as OVERLOADED.
-	Queue int
-	// Timeout is the longest a call may take, or an image of a stream or batch,
-	// whatever its caller allows.
-	Timeout time.Duration
-	// DefaultTimeout is what one may take whose caller set no deadline.
-	DefaultTimeout time.Duration
-	// StreamIdle is how long a stream may bring no image, or take no answer, before
-	// it is ended.
-	StreamIdle time.Duration
-	// Environment goes into the meta data of answers.
-	Environment inferencev1.Environment
-	// Logger gets what operators have to know: internal errors with their causes.
-	Logger *slog.Logger
-	// Observe, if not nil, is told of every image that the service was asked
-	// about, when that is over: answered, failed, or refused before it was read.
-	// It is called from many goroutines, with the context of the request, which
-	// may have ended; record is not used afterwards, but by whoever put it into that
-	// context.
-	Observe func(ctx context.Context, record *Record)
-}
-
-// DefaultConfig returns the limits of a server on this machine, without models.
-func DefaultConfig() Config {
-	workers := runtime.GOMAXPROCS(0)
-	return Config{
-		MaxImageBytes:    16 << 20,
-		MaxBatchBytes:    64 << 20,
-		MaxRequests:      1024,
-		MaxBodyBytes:     512 << 20,
-		MaxPixels:        64_000_000,
-		MaxInflightBytes: 1 << 30,
-		Workers:          workers,
-		Queue:            4 * workers,
-		Timeout:          30 * time.Second,
-		DefaultTimeout:   10 * time.Second,
-		StreamIdle:       5 * time.Minute,
-		Environment:      inferencev1.Environment_ENVIRONMENT_PRODUCTION,
-		Logger:           slog.New(slog.DiscardHandler),
-	}
-}
-
-// What no machine has, and no caller waits for. Sums of limits below these do not
-// overflow.
-const (
-	mostWorkers = 1024 // each takes threads and memory
-	mostBytes   = 1 << 50
-	mostTime    = 365 * 24 * time.Hour
-)
-
-// Validate tells everything that is wrong with c, at once. Its messages name
-// flags of the server, for that is where the values come from.
-func (c Config) Validate() error {
-	var errs []error
-	check := func(ok bool, format string, args ...any) {
-		if !ok {
-			errs = append(errs, fmt.Errorf(format, args...))
-		}
-	}
-	check(len(c.Models) > 0, "--model: at least one is needed")
-	seen := map[string]bool{}
-	for _, m := range c.Models {
-		check(m.Name != "" && m.Detector != nil, "--model: a model has a name and a detector")
-		check(!seen[m.Name], "--model: %q is there twice", m.Name)
-		seen[m.Name] = true
-	}
-	const most = math.MaxInt32
-	check(c.MaxImageBytes >= 1 && c.MaxImageBytes <= most/2, "--max-image-bytes: %d is not between 1 and %d", c.MaxImageBytes, most/2)
-	check(c.MaxBatchBytes >= 1 && c.MaxBatchBytes <= most/2, "--max-batch-bytes: %d is not between 1 and %d", c.MaxBatchBytes, most/2)
-	messages := c.MaxImageBytes <= most/2 && c.MaxBatchBytes <= most/2 // or their size is not the one to tell of
-	check(c.MaxRequests >= 1 && c.MaxRequests <= most, "--max-requests: %d is not between 1 and %d", c.MaxRequests, most)
-	largest := c.LargestMessage()
-	check(c.MaxBodyBytes >= largest || !messages, "--max-body-bytes: %d is below %d, the largest message that --max-image-bytes and --max-batch-bytes allow", c.MaxBodyBytes, largest)
-	check(c.MaxBodyBytes <= mostBytes, "--max-body-bytes: %d is above %d", c.MaxBodyBytes, int64(mostBytes))
-	check(c.MaxPixels >= 1 && c.MaxPixels <= most, "--max-pixels: %d is not between 1 and %d", c.MaxPixels, most)
-	check(c.MaxInflightBytes >= 1<<20, "--max-inflight-bytes: %d is below 1MiB, in which no image can be decoded", c.MaxInflightBytes)
-	check(c.MaxInflightBytes <= mostBytes, "--max-inflight-bytes: %d is above %d", c.MaxInflightBytes, int64(mostBytes))
-	check(c.Workers >= 1 && c.Workers <= mostWorkers, "--workers: %d is not between 1 and %d", c.Workers, mostWorkers)
-	check(c.Queue >= 0 && c.Queue <= most, "--queue: %d is not between 0 and %d", c.Queue, most)
-	check(c.Timeout > 0 && c.Timeout <= mostTime, "--timeout: %v is not above 0 and at most %v", c.Timeout, mostTime)
-	check(c.DefaultTimeout > 0, "--default-timeout: %v is not above 0", c.DefaultTimeout)
-	check(c.DefaultTimeout <= c.Timeout || c.Timeout <= 0, "--default-timeout: %v is above --timeout, %v, which no call may exceed: lower the one or raise the other", c.DefaultTimeout, c.Timeout)
-	check(c.StreamIdle > 0 && c.StreamIdle <= mostTime, "--stream-idle-timeout: %v is not above 0 and at most %v", c.StreamIdle, mostTime)
-	check(c.Logger != nil, "a logger is needed")
-	return errors.Join(errs...)
-}
-
-// LargestMessage is the size of the largest message of any procedure, by
-// MaxImageBytes and MaxBatchBytes. MaxBodyBytes is not below it.
-func (c Config) LargestMessage() int64 { return maxMessage(max(c.MaxImageBytes, c.MaxBatchBytes)) }
-
-// LargestBatch is the largest MaxBatchBytes with which LargestMessage is no more than
-// message; not below 0.
-func LargestBatch(message int64) int64 { return max(0, (message-maxMessage(0))/17*12) }
 
 // Service answers the Inference service's calls. It is safe for concurrent use.
 type Service struct {
@@ -169,8 +35,12 @@ type Service struct {
 
 // New returns a service, or all that is wrong with c.
 func New(c Config) (*Service, error) {
-	if err := c.Validate(); err != nil {
-		return nil, err
+	if wrong := c.Validate(); len(wrong) > 0 {
+		var errs []error
+		for _, err := range wrong {
+			errs = append(errs, err)
+		}
+		return nil, errors.Join(errs...)
 	}
 	if err := checkProcedures(); err != nil {
 		return nil, err
@@ -312,7 +182,7 @@ const jsonFits = "it fits when the answer is JSON (Accept: application/json)"
 // wait for it would not help.
 func (s *Service) checkMemory(p *photo.Photo, doing string, memory int64) error {
 	if limit := s.config.MaxInflightBytes; memory > limit {
-		return fmt.Errorf("%w: %s this picture of %d×%d pixels takes up to %d bytes of memory, the limit is %d (--max-inflight-bytes)",
+		return fmt.Errorf("%w: %s this picture of %d×%d pixels takes up to %d bytes of memory, and this server has %d for all pictures together",
 			photo.ErrTooManyPixels, doing, p.Width, p.Height, memory, limit)
 	}
 	return nil
