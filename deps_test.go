@@ -18,7 +18,8 @@ var mayImport = map[string][]string{
 	"cmd/server": {"cores", "engine", "face", "face/networks", "face/pigo", "gen/inference/v1", "gen/inference/v1/inferencev1connect", "modelstore", "onnx", "reason", "service", "web"},
 	"cmd/client": {"annotate", "client", "face", "gen/inference/v1", "photo"},
 	"client":     {"gen/inference/v1", "gen/inference/v1/inferencev1connect", "reason"},
-	"service":    {"annotate", "face", "photo", "reason", "gen/inference/v1", "gen/inference/v1/inferencev1connect"},
+	"service":    {"admission", "annotate", "face", "photo", "reason", "gen/inference/v1", "gen/inference/v1/inferencev1connect"},
+	"admission":  {},
 	"annotate":   {"face"},
 	"modelstore": {},
 	"reason":     {},
@@ -57,6 +58,7 @@ var mayNotDepend = map[string][]string{
 	"web":           {"connectrpc.com/", "google.golang.org/protobuf"},
 	"cmd/server":    testHelpers,
 	"cmd/client":    testHelpers,
+	"admission":     {"github.com/", "golang.org/", "google.golang.org/", "connectrpc.com/", "go.opentelemetry.io/", "net/http"},
 }
 
 // testHelpers are linked into no product.

@@ -133,30 +133,30 @@ func (m *metrics) watch(svc *service.Service) {
 }
 
 // observe counts one image that is over.
-func (m *metrics) observe(call *service.Call) {
-	m.images.WithLabelValues(call.Model, code(call)).Inc()
-	if call.Code != 0 {
-		why := call.Reason
+func (m *metrics) observe(record *service.Record) {
+	m.images.WithLabelValues(record.Model, code(record)).Inc()
+	if record.Code != 0 {
+		why := record.Reason
 		if why == "" {
 			why = unreadable
 		}
 		m.refusals.WithLabelValues(why).Inc()
 	}
-	if call.Bytes > 0 {
-		m.bytes.Observe(float64(call.Bytes))
+	if record.Bytes > 0 {
+		m.bytes.Observe(float64(record.Bytes))
 	}
-	if call.Width > 0 {
-		m.pixels.Observe(float64(call.Width) * float64(call.Height))
+	if record.Width > 0 {
+		m.pixels.Observe(float64(record.Width) * float64(record.Height))
 	}
-	if call.Queue > 0 {
-		m.queueSeconds.Observe(call.Queue.Seconds())
+	if record.Queue > 0 {
+		m.queueSeconds.Observe(record.Queue.Seconds())
 	}
-	if call.Decode > 0 {
-		m.decodeSeconds.Observe(call.Decode.Seconds())
+	if record.Decode > 0 {
+		m.decodeSeconds.Observe(record.Decode.Seconds())
 	}
-	if call.Detect > 0 {
-		m.detectSeconds.WithLabelValues(call.Model).Observe(call.Detect.Seconds())
-		m.faces.WithLabelValues(call.Model).Add(float64(call.Faces))
+	if record.Detect > 0 {
+		m.detectSeconds.WithLabelValues(record.Model).Observe(record.Detect.Seconds())
+		m.faces.WithLabelValues(record.Model).Add(float64(record.Faces))
 	}
 }
 
@@ -167,11 +167,11 @@ func (m *metrics) request(procedure, protocol, code string, took time.Duration) 
 }
 
 // code is how a call ended, as logs and metrics call it.
-func code(call *service.Call) string {
-	if call.Code == 0 {
+func code(record *service.Record) string {
+	if record.Code == 0 {
 		return "ok"
 	}
-	return call.Code.String()
+	return record.Code.String()
 }
 
 // state is a collector of what a service is doing at the moment, all of one

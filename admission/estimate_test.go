@@ -1,13 +1,13 @@
-package service
+package admission
 
 import (
 	"testing"
 	"time"
 )
 
-// TestServiceTimes: the estimate is low rather than right, and nothing is known
-// of what was measured long ago or too seldom.
-func TestServiceTimes(t *testing.T) {
+// TestEstimate: the estimate is low rather than right, and old or few measurements give
+// none.
+func TestEstimate(t *testing.T) {
 	now := time.Now()
 	const ms = time.Millisecond
 	for _, c := range []struct {
@@ -26,11 +26,11 @@ func TestServiceTimes(t *testing.T) {
 		{"mostly small images", append(repeat(12, 10*ms), repeat(20, 1000*ms)...), 0, 10, 1, 100 * ms},
 		{"the last ones count", append(repeat(32, time.Hour), repeat(32, ms)...), 0, 10, 1, 10 * ms},
 	} {
-		var s serviceTimes
+		var e estimate
 		for _, took := range c.took {
-			s.add(now.Add(-c.age), took)
+			e.add(now.Add(-c.age), took)
 		}
-		if got := s.least(now, c.ahead, c.workers); got != c.want {
+		if got := e.wait(now, c.ahead, c.workers); got != c.want {
 			t.Errorf("%s: %v, want %v", c.name, got, c.want)
 		}
 	}

@@ -24,10 +24,10 @@ import (
 // calls keeps what Config.Observe was told.
 type calls struct {
 	mu    sync.Mutex
-	calls []service.Call
+	calls []service.Record
 }
 
-func (c *calls) observe(_ context.Context, call *service.Call) {
+func (c *calls) observe(_ context.Context, call *service.Record) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.calls = append(c.calls, *call)
@@ -35,9 +35,9 @@ func (c *calls) observe(_ context.Context, call *service.Call) {
 
 // take waits for n calls and returns them: an answer may arrive before its call
 // is over.
-func (c *calls) take(t *testing.T, n int) []service.Call {
+func (c *calls) take(t *testing.T, n int) []service.Record {
 	t.Helper()
-	var got []service.Call
+	var got []service.Record
 	eventually(t, fmt.Sprintf("%d calls", n), func() bool {
 		c.mu.Lock()
 		defer c.mu.Unlock()
