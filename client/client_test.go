@@ -69,7 +69,7 @@ func newServer() *httptest.Server {
 	mux.Handle(grpchealth.NewHandler(grpchealth.NewStaticChecker(inferencev1connect.InferenceName)))
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("X-Request-Id", "request-1")
-		mux.ServeHTTP(w, r.WithContext(service.WithCall(r.Context(), &service.Call{ID: "request-1"})))
+		mux.ServeHTTP(w, r.WithContext(service.WithRecord(r.Context(), &service.Record{ID: "request-1"})))
 	}))
 	server.Config.Protocols = new(http.Protocols)
 	server.Config.Protocols.SetHTTP1(true)
