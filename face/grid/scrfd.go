@@ -8,8 +8,8 @@ import (
 // scrfdAnchors is how many candidates SCRFD has in each cell.
 const scrfdAnchors = 2
 
-// IsSCRFD reports whether the network is one of SCRFD, by the number and the sizes of its outputs: scores, boxes and
-// points, for each of three strides.
+// IsSCRFD reports whether the network is one of SCRFD, by the number and the sizes of its
+// outputs: scores, boxes and points, for each of three strides.
 func IsSCRFD(e engine.Engine) bool {
 	if len(e.Inputs()) != 1 || len(e.Outputs()) != 3*len(strides) {
 		return false
