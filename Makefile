@@ -79,7 +79,7 @@ page-test: ## Test the page's modules, in Node.js. "make e2e" tests the page in 
 # Without the race detector, which allocates on its own account.
 .PHONY: memory
 memory: ## Test that decoding and detecting take no more memory than is counted for them.
-	go test $(PATIENCE) -count=1 -run Memory ./photo ./face/pigo ./service
+	go test $(PATIENCE) -count=1 -run Memory ./photo ./face/luma ./face/pigo ./service
 
 # Without the race detector, under which these take minutes.
 .PHONY: accuracy
@@ -137,7 +137,8 @@ soak: ## Send 100,000 images through one stream and as many in batches: memory s
 bench: $(BIN)/benchstat onnxruntime ## Measure speed beside the library's, as docs/performance.md has it. RUNS=6.
 	@rm -f $(BIN)/bench.txt
 	@for run in $$(seq $(or $(RUNS),6)); do \
-		go test -run '^$$' -bench '^Benchmark(Scan|Landmarks)$$' -cpu 1 ./face/pigo; \
+		go test -run '^$$' -bench '^BenchmarkLandmarks$$' -cpu 1 ./face/landmark; \
+		go test -run '^$$' -bench '^BenchmarkScan$$' -cpu 1 ./face/pigo; \
 		go test -run '^$$' -bench '^BenchmarkScan$$' -cpu 2 ./face/pigo; \
 		go test -run '^$$' -bench '^BenchmarkRequest$$' -cpu 1 ./service; \
 		go test -run '^$$' -bench '^BenchmarkThroughput$$' -cpu 2 -benchtime 3s ./service; \
@@ -147,7 +148,7 @@ bench: $(BIN)/benchstat onnxruntime ## Measure speed beside the library's, as do
 
 .PHONY: calibrate
 calibrate: ## Fit the constants of the models' calibration.go again, on ../shared/faces.
-	go test -count=1 -v -run '^TestCalibrate$$' ./face/pigo ./face/onnx -calibrate
+	go test -count=1 -v -run '^TestCalibrate$$' ./face/pigo ./face/grid -calibrate
 
 .PHONY: lint
 lint: $(BIN)/golangci-lint $(BIN)/buf ## Lint Go and the contract.

@@ -15,33 +15,54 @@ const module = "github.com/mienproject/mien/"
 // of it that it may import. A package that is missing here has to be added,
 // which is a moment to think.
 var mayImport = map[string][]string{
-	"cmd/server": {"face", "face/onnx", "face/pigo", "gen/inference/v1", "gen/inference/v1/inferencev1connect", "modelstore", "service", "web"},
+	"cmd/server": {"cores", "engine", "face", "face/networks", "face/pigo", "gen/inference/v1", "gen/inference/v1/inferencev1connect", "modelstore", "onnx", "reason", "service", "web"},
 	"cmd/client": {"annotate", "client", "face", "gen/inference/v1", "photo"},
-	"client":     {"gen/inference/v1", "gen/inference/v1/inferencev1connect"},
-	"service":    {"annotate", "face", "photo", "gen/inference/v1", "gen/inference/v1/inferencev1connect"},
-	"face/onnx":  {"face", "face/pigo"},
-	"face/pigo":  {"face"},
+	"client":     {"gen/inference/v1", "gen/inference/v1/inferencev1connect", "reason"},
+	"service":    {"admission", "annotate", "face", "photo", "reason", "gen/inference/v1", "gen/inference/v1/inferencev1connect"},
+	"admission":  {},
 	"annotate":   {"face"},
 	"modelstore": {},
+	"reason":     {},
 	"web":        {},
-	"face":       {},
 	"photo":      {},
 
+	"face":          {},
+	"face/luma":     {},
+	"face/landmark": {"face", "face/luma"},
+	"face/pigo":     {"cores", "face", "face/landmark", "face/luma"},
+	"face/grid":     {"engine", "face", "face/landmark", "face/luma"},
+	"face/mtcnn":    {"engine", "face"},
+	"face/networks": {"engine", "face", "face/grid", "face/mtcnn"},
+	// Engines know no face.
+	"engine": {},
+	"onnx":   {"cores", "engine"},
+	"cores":  {},
+
+	"engine/enginetest":                   {"engine", "onnx"},
 	"face/facetest":                       {"face"},
+	"internal/terminaltest":               {},
 	"gen/inference/v1":                    {},
 	"gen/inference/v1/inferencev1connect": {"gen/inference/v1"},
 }
 
 // mayNotDepend is what a package keeps out of its dependencies, however far down.
 var mayNotDepend = map[string][]string{
-	"face":      {"connectrpc.com/", "google.golang.org/protobuf", "net/http"},
-	"face/onnx": {"connectrpc.com/", "google.golang.org/protobuf", "net/http"},
-	"face/pigo": {"connectrpc.com/", "google.golang.org/protobuf", "net/http"},
-	"photo":     {"connectrpc.com/", "google.golang.org/protobuf", "net/http"},
-	"service":   {"github.com/alecthomas/kong", "flag", "github.com/rs/cors", "github.com/prometheus/", "go.opentelemetry.io/"},
-	"client":    {"github.com/prometheus/", "go.opentelemetry.io/"},
-	"web":       {"connectrpc.com/", "google.golang.org/protobuf"},
+	"face":          {"connectrpc.com/", "google.golang.org/protobuf", "net/http"},
+	"engine":        {"connectrpc.com/", "google.golang.org/protobuf", "net/http"},
+	"onnx":          {"connectrpc.com/", "google.golang.org/protobuf", "net/http"},
+	"face/networks": {"connectrpc.com/", "google.golang.org/protobuf", "net/http", "github.com/yalue/onnxruntime_go", "runtime/cgo"},
+	"face/pigo":     {"connectrpc.com/", "google.golang.org/protobuf", "net/http"},
+	"photo":         {"connectrpc.com/", "google.golang.org/protobuf", "net/http"},
+	"service":       {"github.com/alecthomas/kong", "flag", "github.com/rs/cors", "github.com/prometheus/", "go.opentelemetry.io/"},
+	"client":        {"github.com/prometheus/", "go.opentelemetry.io/"},
+	"web":           {"connectrpc.com/", "google.golang.org/protobuf"},
+	"cmd/server":    testHelpers,
+	"cmd/client":    testHelpers,
+	"admission":     {"github.com/", "golang.org/", "google.golang.org/", "connectrpc.com/", "go.opentelemetry.io/", "net/http"},
 }
+
+// testHelpers are linked into no product.
+var testHelpers = []string{"testing", module + "engine/enginetest", module + "face/facetest"}
 
 func TestDependencies(t *testing.T) {
 	seen := map[string]bool{}

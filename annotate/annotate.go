@@ -30,18 +30,18 @@ var (
 	pink  = image.NewUniform(color.RGBA{0xff, 0x6e, 0xdc, 0xff})
 	white = image.NewUniform(color.RGBA{0xff, 0xff, 0xff, 0xff})
 	black = image.NewUniform(color.RGBA{0x00, 0x00, 0x00, 0xff})
-	// shade is a rim around what is long. A little of the picture shines
+	// shadow is a rim around what is long. A little of the picture shines
 	// through: softer than black, and dark enough on white.
-	shade = image.NewUniform(color.RGBA{0x00, 0x00, 0x00, 0xc0})
+	shadow = image.NewUniform(color.RGBA{0x00, 0x00, 0x00, 0xc0})
 )
 
 const (
-	// maxCover is how many times over lines may cover the picture. What comes
+	// maxCoverage is how many times over lines may cover the picture. What comes
 	// after that could not be told apart, and would take time without bound.
-	maxCover = 4
-	// minDotted is the longer side in pixels of the smallest box whose landmarks
+	maxCoverage = 4
+	// minLandmarkSide is the longer side in pixels of the smallest box whose landmarks
 	// are drawn: in a smaller one the dots would touch, and hide the face.
-	minDotted = 20
+	minLandmarkSide = 20
 )
 
 // Draw returns a copy of img, which is taken as upright, with faces drawn on it.
@@ -96,7 +96,7 @@ type mark struct {
 // measure gives each face in the picture its mark, without a label.
 func measure(picture image.Rectangle, faces []face.Face) []mark {
 	longer := float64(max(picture.Dx(), picture.Dy()))
-	budget := maxCover * picture.Dx() * picture.Dy()
+	budget := maxCoverage * picture.Dx() * picture.Dy()
 	var marks []mark
 	for _, f := range faces {
 		b := f.Box.Clamp(picture.Dx(), picture.Dy())
@@ -114,7 +114,7 @@ func measure(picture image.Rectangle, faces []face.Face) []mark {
 			int(math.Floor(b.MinX)), int(math.Floor(b.MinY)),
 			int(math.Ceil(b.MaxX)), int(math.Ceil(b.MaxY)),
 		).Inset(-m.width()).Intersect(picture)
-		if f.Landmarks != nil && side >= minDotted {
+		if f.Landmarks != nil && side >= minLandmarkSide {
 			m.landmarks = f.Landmarks
 			m.dot = max(1, min(side/26, max(1.6, longer/260)))
 		}
@@ -142,7 +142,7 @@ type canvas struct {
 
 func (c *canvas) box(m mark) {
 	radius := m.width() + m.line - 1
-	c.ring(m.outer, radius, m.width(), shade, 0)
+	c.ring(m.outer, radius, m.width(), shadow, 0)
 	gap := 0
 	if m.dashed {
 		gap = 2 * m.line

@@ -17,17 +17,17 @@ const minDigits = 6
 
 // placeLabels gives a label to each mark that has room for one.
 func placeLabels(picture image.Rectangle, marks []mark) {
-	taken := newGrid(picture, marks)
-	most := max(minDigits, max(picture.Dx(), picture.Dy())/100)
+	occupied := newGrid(picture, marks)
+	maxDigits := max(minDigits, max(picture.Dx(), picture.Dy())/100)
 	for i := range marks {
 		m := &marks[i]
-		m.digits = min(most, int(float64(m.outer.Dx()-2*m.rim)/(textWidth(m.text)+2*padX)))
+		m.digits = min(maxDigits, int(float64(m.outer.Dx()-2*m.rim)/(textWidth(m.text)+2*padX)))
 		if m.digits < minDigits {
 			continue
 		}
 		for _, r := range places(*m) {
-			if r.In(picture) && taken.free(r, m.outer) {
-				taken.add(r)
+			if r.In(picture) && occupied.free(r, m.outer) {
+				occupied.add(r)
 				m.label = r
 				break
 			}
@@ -67,7 +67,7 @@ func (c *canvas) label(m mark) {
 	for _, layer := range [...]struct {
 		image.Rectangle
 		paint *image.Uniform
-	}{{m.label, shade}, {pill, m.paint}} {
+	}{{m.label, shadow}, {pill, m.paint}} {
 		c.fill(layer.Rectangle, layer.paint, func() {
 			r := layer.Rectangle
 			c.roundRect(float64(r.Min.X), float64(r.Min.Y), float64(r.Max.X), float64(r.Max.Y), float64(r.Dy())/3)

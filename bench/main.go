@@ -21,8 +21,8 @@ import (
 	"github.com/mienproject/mien/bench/server"
 	"github.com/mienproject/mien/face"
 	"github.com/mienproject/mien/face/facetest"
-	"github.com/mienproject/mien/face/onnx"
 	"github.com/mienproject/mien/face/pigo"
+	"github.com/mienproject/mien/onnx"
 )
 
 // options is what flags say. The defaults are seen from bench/, where the program
@@ -63,7 +63,7 @@ var detectors = []detector{
 	{name: oldSystem, file: "mtcnn", color: orange},
 	{name: "scrfd-2.5g", file: "scrfd_2.5g_kps_640.onnx", color: green},
 	{name: "scrfd-500m", file: "scrfd_500m_kps_640.onnx", color: green, dashed: true},
-	{name: "pigo", builtIn: func() (face.Detector, error) { return pigo.New(1) }, color: purple},
+	{name: "pigo", builtIn: func() (face.Detector, error) { return pigo.New(nil) }, color: purple},
 	{name: reference, builtIn: func() (face.Detector, error) { return pigo.NewReference() }, color: purple, dashed: true},
 }
 

@@ -44,7 +44,7 @@ func findTurned(ctx context.Context, detectors []detector, opened inProcess, pho
 		for i, degrees := range turns {
 			img, label := turned(p.img, photo.Faces[0], degrees)
 			for _, d := range detectors {
-				faces, err := opened[d.name].Detect(ctx, img, face.Options{MinConfidence: opened.least(d.name)})
+				faces, err := face.Detect(ctx, opened[d.name], face.Whole(img), face.Options{MinConfidence: opened.least(d.name)})
 				if err != nil {
 					return nil, fmt.Errorf("%s turned by %d°: %w", photo.Path, degrees, err)
 				}

@@ -16,10 +16,12 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/mienproject/mien/bench/server"
+	"github.com/mienproject/mien/engine"
 	"github.com/mienproject/mien/face"
-	"github.com/mienproject/mien/face/onnx"
+	"github.com/mienproject/mien/face/networks"
 	inferencev1 "github.com/mienproject/mien/gen/inference/v1"
 	"github.com/mienproject/mien/gen/inference/v1/inferencev1connect"
+	"github.com/mienproject/mien/onnx"
 	"github.com/mienproject/mien/photo"
 )
 
@@ -80,7 +82,9 @@ func openInProcess(o options) (inProcess, error) {
 		if d.builtIn != nil {
 			opened[d.name], err = d.builtIn()
 		} else {
-			opened[d.name], err = onnx.Open(filepath.Join(o.Models, d.file), o.ONNXRuntime, 1)
+			opened[d.name], err = networks.Open(filepath.Join(o.Models, d.file), func(file string, _ bool) (engine.Engine, error) {
+				return onnx.Open(file, onnx.Options{Library: o.ONNXRuntime})
+			})
 		}
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", d.name, err)
@@ -100,32 +104,40 @@ func (w inProcess) ask(ctx context.Context, name string, p *picture, q question)
 	if !q.everything {
 		opts.MinConfidence = w.least(name)
 	}
-	img, full, size := p.img, (*photo.Photo)(nil), p.img.Bounds().Size()
-	if n := w[name].Needs(size.X, size.Y, opts); n.Reduce > 1 {
-		// As the service does it.
-		opened, err := photo.Open(p.data, photo.Limits{})
-		if err != nil {
-			return answer{}, fmt.Errorf("%s: %w", p.path, err)
-		}
-		if reduced := opened.Reduced(photo.Options{Gray: n.Gray, Reduce: n.Reduce}); reduced.Reduction > 1 {
-			full = reduced
-			if img, err = reduced.Decode(ctx); err != nil {
-				return answer{}, fmt.Errorf("%s: %w", p.path, err)
-			}
-		}
-	}
-	started := time.Now()
-	faces, err := w[name].Detect(ctx, img, opts)
-	took := time.Since(started)
+	src := &source{picture: p}
+	faces, err := face.Detect(ctx, w[name], src, opts)
+	took := time.Since(src.decoded)
 	if err != nil {
 		return answer{}, fmt.Errorf("%s in process: %s: %w", name, p.path, err)
 	}
-	if full != nil {
-		for i := range faces {
-			faces[i].Move(full.FullSize, size.X, size.Y)
+	return answer{faces, took, took}, nil
+}
+
+// source is a picture for face.Detect: reduced as the service reduces it, or all of it as
+// the standard library has decoded it.
+type source struct {
+	*picture
+	decoded time.Time
+}
+
+func (s *source) Size() image.Point { return s.img.Bounds().Size() }
+
+func (s *source) Decode(ctx context.Context, in face.Input) (face.Decoded, error) {
+	decoded := face.Decoded{Image: s.img, Reduction: 1}
+	if in.Reduce > 1 {
+		opened, err := photo.Open(s.data, photo.Limits{})
+		if err != nil {
+			return decoded, err
+		}
+		if reduced := opened.Reduced(photo.Options{Gray: in.Gray, Reduce: in.Reduce}); reduced.Reduction > 1 {
+			decoded.Reduction, decoded.FullSize = reduced.Reduction, reduced.FullSize
+			if decoded.Image, err = reduced.Decode(ctx); err != nil {
+				return decoded, err
+			}
 		}
 	}
-	return answer{face.Distinct(faces, w[name].Info().MaxIoU), took, took}, nil
+	s.decoded = time.Now()
+	return decoded, nil
 }
 
 // throughService asks a server that was built and started for it.

@@ -4,10 +4,10 @@
 //	...
 //	res, err := c.PredictFile(ctx, "photo.jpg", nil)
 //
-// It speaks Connect, or gRPC with [WithGRPC]; gives each call a deadline; tries
-// again, within a budget, while the server is overloaded or away; and returns
-// errors that keep the server's reason, see [Error]. The messages are those of
-// the contract, whose comments tell what each field means.
+// The client speaks Connect, or gRPC with [WithGRPC]. It gives each call a
+// deadline. While the server is overloaded or cannot be reached, it retries within
+// a budget. Errors keep the server's reason, see [Error]. The messages are those of
+// package inferencev1, whose comments explain each field.
 package client
 
 import (
@@ -31,29 +31,29 @@ import (
 )
 
 const (
-	// DefaultTimeout is what a call may take, all its attempts together, whose
-	// context has no deadline.
+	// DefaultTimeout is the deadline, for all attempts together, of calls whose
+	// context has none.
 	DefaultTimeout = 10 * time.Second
-	// DefaultAttempts is how often a call is tried at most.
+	// DefaultAttempts is the maximum number of attempts of a call.
 	DefaultAttempts = 4
 	// DefaultReadyTimeout is how long WaitReady waits when its context has no
 	// deadline.
 	DefaultReadyTimeout = 10 * time.Second
-	// MaxFileBytes is the largest file that PredictFile reads. Servers take 16
-	// MiB unless they are configured otherwise.
+	// MaxFileBytes is the size of the largest file that PredictFile reads. By
+	// default a server accepts 16 MiB.
 	MaxFileBytes = 64 << 20
 )
 
-// maxAnswerBytes is more than any answer about 64 megapixels has.
+// maxAnswerBytes is more than any response has for an image of 64 megapixels.
 const maxAnswerBytes = 64 << 20
 
-// Client calls one server. It is safe for concurrent use, and one is enough for
-// a process: its calls share connections and the budget for second attempts.
+// Client calls one server. It is safe for concurrent use. A process needs only
+// one: its calls share connections and the retry budget.
 type Client struct {
 	inference inferencev1connect.InferenceClient
 	streams   inferencev1connect.InferenceClient // which need HTTP/2
 	health    *connect.Client[wrapperspb.StringValue, wrapperspb.Int32Value]
-	// transports are none when the caller brought its own.
+	// transports is empty with WithHTTPClient.
 	transports []*http.Transport
 	timeout    time.Duration
 	attempts   int
@@ -67,33 +67,33 @@ type config struct {
 	attempts int
 }
 
-// Option changes what New makes.
+// Option configures a client.
 type Option func(*config)
 
-// WithGRPC speaks gRPC rather than Connect. It needs HTTP/2 all the way to the
-// server, as gRPC does.
+// WithGRPC makes the client speak gRPC instead of Connect. gRPC needs HTTP/2 on
+// the whole way to the server.
 func WithGRPC() Option { return func(c *config) { c.grpc = true } }
 
-// WithTimeout sets what a call may take, all its attempts together, whose
-// context has no deadline. The default is DefaultTimeout; it has to be above 0.
-// A server ends a call after 30 seconds, unless it is configured otherwise.
+// WithTimeout sets the deadline, for all attempts together, of calls whose context
+// has none. It must be above 0; the default is DefaultTimeout. By default a server
+// ends a call after 30 seconds.
 func WithTimeout(d time.Duration) Option { return func(c *config) { c.timeout = d } }
 
-// WithAttempts sets how often a call is tried at most, while the server says
-// that it is unavailable or cannot be reached. The default is DefaultAttempts; 1
-// means that nothing is tried twice.
+// WithAttempts sets the maximum number of attempts of a call. A call is retried
+// while the server is unavailable or cannot be reached. The default is
+// DefaultAttempts; 1 means no retries.
 func WithAttempts(n int) Option { return func(c *config) { c.attempts = n } }
 
-// WithHTTPClient uses h for all calls, for instance one that trusts a
-// certificate authority of your own or adds headers. With WithGRPC, and for
-// PredictStream, it has to speak HTTP/2. It does not go with unix:// URLs, whose
-// dialling it would not know.
+// WithHTTPClient makes the client use h for all calls. With it you can trust your
+// own certificate authority, or add headers. For WithGRPC and PredictStream, h must
+// speak HTTP/2. It cannot be combined with a unix:// URL, because h would not know
+// how to dial the socket.
 func WithHTTPClient(h connect.HTTPClient) Option { return func(c *config) { c.http = h } }
 
-// New returns a client of the server at address: http://HOST:PORT,
-// https://HOST:PORT, either with a path that a proxy in front wants, HOST:PORT
-// (http), or unix:///PATH of a socket. It does not connect yet. The error tells
-// all that is wrong with the arguments.
+// New returns a client for the server at address, which is http://HOST:PORT,
+// https://HOST:PORT, HOST:PORT (http), or unix:///PATH of a socket. An http or https
+// URL may have a path, which a proxy may need. New does not connect. The error
+// names every invalid argument.
 func New(address string, opts ...Option) (*Client, error) {
 	c := config{timeout: DefaultTimeout, attempts: DefaultAttempts}
 	for _, opt := range opts {
@@ -108,7 +108,7 @@ func New(address string, opts ...Option) (*Client, error) {
 		errs = append(errs, fmt.Errorf("WithAttempts: %d is below 1, which means a single attempt", c.attempts))
 	}
 	if c.http != nil && socket != "" {
-		errs = append(errs, errors.New("WithHTTPClient: leave it out for a unix:// URL, or give it a dialler of its own and New an http:// URL"))
+		errs = append(errs, errors.New("WithHTTPClient cannot be combined with a unix:// URL: omit it, or use an http:// URL and an HTTP client that dials the socket"))
 	}
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
@@ -118,10 +118,10 @@ func New(address string, opts ...Option) (*Client, error) {
 	streams := c.http
 	if c.http == nil {
 		secure := strings.HasPrefix(base, "https://")
-		c.http = client.over(newTransport(c.grpc, secure, socket))
+		c.http = client.newHTTPClient(newTransport(c.grpc, secure, socket))
 		streams = c.http
 		if !c.grpc && !secure {
-			streams = client.over(newTransport(true, secure, socket))
+			streams = client.newHTTPClient(newTransport(true, secure, socket))
 		}
 	}
 	options := []connect.ClientOption{connect.WithReadMaxBytes(maxAnswerBytes)}
@@ -130,14 +130,14 @@ func New(address string, opts ...Option) (*Client, error) {
 	}
 	client.inference = inferencev1connect.NewInferenceClient(c.http, base, options...)
 	client.streams = inferencev1connect.NewInferenceClient(streams, base, options...)
-	// grpc.health.v1 has no client that would not bring all of gRPC along. On the
-	// wire its request is a string and its answer a number, both in field 1.
+	// The published client for grpc.health.v1 depends on all of gRPC. On the wire
+	// the request is a string and the response a number, both in field 1.
 	client.health = connect.NewClient[wrapperspb.StringValue, wrapperspb.Int32Value](c.http, base+"/grpc.health.v1.Health/Check", options...)
 	return client, nil
 }
 
-// over returns an HTTP client over t, which is this client's from now on.
-func (c *Client) over(t *http.Transport) *http.Client {
+// newHTTPClient returns an HTTP client for t, and makes t one of c's transports.
+func (c *Client) newHTTPClient(t *http.Transport) *http.Client {
 	c.transports = append(c.transports, t)
 	return &http.Client{Transport: t}
 }
@@ -146,7 +146,7 @@ func (c *Client) over(t *http.Transport) *http.Client {
 // URL's host if there is one.
 func parseAddress(address string) (base, socket string, err error) {
 	fail := func() (string, string, error) {
-		return "", "", fmt.Errorf("%q is no address of a server: write it as http://localhost:8080, https://faces.example.com, localhost:8080 or unix:///run/mien.sock", address)
+		return "", "", fmt.Errorf("%q is not a server address: write it as http://localhost:8080, https://faces.example.com, localhost:8080 or unix:///run/mien.sock", address)
 	}
 	// unix:PATH is how the server's --listen writes it.
 	if path, ok := strings.CutPrefix(address, "unix:"); ok {
@@ -167,18 +167,18 @@ func parseAddress(address string) (base, socket string, err error) {
 	return strings.TrimRight(u.String(), "/"), "", nil
 }
 
-// newTransport dials socket, or what the URL says when it is empty. Connect
-// takes HTTP/1.1 in cleartext, which every proxy on the way understands.
+// newTransport returns a transport that dials socket or, if socket is empty, the
+// URL's host. In cleartext Connect uses HTTP/1.1, which every proxy understands.
 func newTransport(grpc, secure bool, socket string) *http.Transport {
 	t := &http.Transport{
 		Protocols: new(http.Protocols),
-		// As many as are in use at once may wait for the next call.
+		// Enough for the connections of all concurrent calls.
 		MaxIdleConnsPerHost: 256,
-		// Less than the server's own, so that it is the client that closes.
+		// Shorter than the server's, so that the client closes first.
 		IdleConnTimeout:     90 * time.Second,
 		TLSHandshakeTimeout: 10 * time.Second,
 		TLSClientConfig:     &tls.Config{MinVersion: tls.VersionTLS12},
-		// A connection whose other end went away without a word is noticed.
+		// Pings detect a connection whose other end vanished.
 		HTTP2: &http.HTTP2Config{SendPingTimeout: 15 * time.Second, PingTimeout: 10 * time.Second},
 	}
 	switch {
@@ -205,7 +205,7 @@ func newTransport(grpc, secure bool, socket string) *http.Transport {
 	return t
 }
 
-// CloseIdleConnections gives back what no call uses now. The client stays
+// CloseIdleConnections closes the connections that no call uses. The client stays
 // usable. With WithHTTPClient it does nothing.
 func (c *Client) CloseIdleConnections() {
 	for _, t := range c.transports {
@@ -213,24 +213,24 @@ func (c *Client) CloseIdleConnections() {
 	}
 }
 
-// Predict finds the faces of one image. The error is an *Error.
+// Predict finds the faces in one image. The error is an *Error.
 func (c *Client) Predict(ctx context.Context, req *inferencev1.Image) (*inferencev1.InferResults, error) {
 	return call(ctx, c, func(ctx context.Context) (*inferencev1.InferResults, error) {
 		return c.inference.Predict(ctx, req)
 	})
 }
 
-// PredictBytes finds the faces of an encoded image: the content of a JPEG, PNG,
+// PredictBytes finds the faces in an encoded image: the content of a JPEG, PNG,
 // GIF, WebP, BMP or TIFF file. opts may be nil. The error is an *Error.
 func (c *Client) PredictBytes(ctx context.Context, data []byte, opts *inferencev1.DetectOptions) (*inferencev1.InferResults, error) {
 	return c.Predict(ctx, &inferencev1.Image{RawData: data, Options: opts})
 }
 
-// PredictFile finds the faces of an image file of at most MaxFileBytes; a larger
-// one is an *Error of reason ReasonTooManyBytes. opts may be nil. What goes wrong
-// with opening and reading is the error of package os; all else is an *Error.
+// PredictFile finds the faces in an image file of at most MaxFileBytes. opts may be
+// nil. If the file cannot be opened or read, the error is that of package os. Any
+// other error is an *Error; for a larger file its reason is ReasonTooManyBytes.
 func (c *Client) PredictFile(ctx context.Context, path string, opts *inferencev1.DetectOptions) (*inferencev1.InferResults, error) {
-	f, err := os.Open(path) //nolint:gosec // whose path it is has the say
+	f, err := os.Open(path) //nolint:gosec // the caller chooses the path
 	if err != nil {
 		return nil, err
 	}
@@ -242,20 +242,20 @@ func (c *Client) PredictFile(ctx context.Context, path string, opts *inferencev1
 	return c.PredictBytes(ctx, data, opts)
 }
 
-// Read reads r to its end, which has to come within MaxFileBytes; more is an
-// *Error of reason ReasonTooManyBytes.
+// Read reads r to its end. If there are more than MaxFileBytes, the error is an
+// *Error with the reason ReasonTooManyBytes. Other errors are those of r.
 func Read(r io.Reader) ([]byte, error) {
 	data, err := io.ReadAll(io.LimitReader(r, MaxFileBytes+1))
 	if err == nil && len(data) > MaxFileBytes {
 		return nil, &Error{
 			Code: connect.CodeResourceExhausted, Reason: ReasonTooManyBytes,
-			Message: fmt.Sprintf("this is larger than %d MiB, and not read any further", MaxFileBytes>>20),
+			Message: fmt.Sprintf("the file is larger than %d MiB, which is the limit", MaxFileBytes>>20),
 		}
 	}
 	return data, err
 }
 
-// ListModels tells the server's models, the default one first. The error is an
+// ListModels returns the server's models, the default one first. The error is an
 // *Error.
 func (c *Client) ListModels(ctx context.Context) ([]*inferencev1.Model, error) {
 	res, err := call(ctx, c, func(ctx context.Context) (*inferencev1.ListModelsResponse, error) {
@@ -267,53 +267,60 @@ func (c *Client) ListModels(ctx context.Context) ([]*inferencev1.Model, error) {
 // serving is SERVING of grpc.health.v1.HealthCheckResponse.
 const serving = 1
 
-// WaitReady returns nil as soon as the server says that it is ready, asking
-// again and again until ctx ends, or for DefaultReadyTimeout if ctx has no
-// deadline. What waiting does not mend, such as a certificate that is not
-// trusted, is returned at once. The error is an *Error that tells the last
-// reason: of code Unavailable when the time was over, Canceled when ctx was.
+// WaitReady checks the server's health until the server is ready; then it returns
+// nil. It gives up when ctx ends, or after DefaultReadyTimeout if ctx has no
+// deadline, and at once if waiting cannot help, as with a certificate that is not
+// trusted. The error is an *Error with the cause of the last failure. Its code is
+// Unavailable after a timeout, and Canceled if ctx was canceled.
 func (c *Client) WaitReady(ctx context.Context) error {
 	if _, ok := ctx.Deadline(); !ok {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, DefaultReadyTimeout)
 		defer cancel()
 	}
-	last := errors.New("there was no time to ask it")
-	for attempt := 0; ; attempt++ {
-		answer, err := c.checkHealth(ctx)
-		switch {
-		case err == nil && answer == serving:
-			return nil
-		case err == nil:
-			last = errors.New("it says that it is starting or stopping")
-		case ctx.Err() == nil:
-			e := newError(err)
-			if e.Code == connect.CodeUnimplemented {
-				return refused(e.Code, fmt.Errorf("what answers there is no Mien server: %w", e.cause))
+	last := errors.New("there was no time for a health check")
+	interrupted, err := retry(ctx,
+		func() error {
+			err := c.checkHealth(ctx)
+			if err != nil && ctx.Err() == nil {
+				last = err
 			}
-			if e.Code == connect.CodeUnauthenticated || e.Code == connect.CodePermissionDenied || permanent(e) {
-				return e
-			}
-			last = errors.New(e.Message)
-		}
-		if wait(ctx, backoff(attempt)) == nil {
-			continue
-		}
-		if errors.Is(ctx.Err(), context.Canceled) {
-			return refused(connect.CodeCanceled, fmt.Errorf("the server was not ready when the wait was ended: %w: %w", last, ctx.Err()))
-		}
-		return refused(connect.CodeUnavailable, fmt.Errorf("the server did not become ready: %w", last))
+			return err
+		},
+		func(attempt int, err error) (time.Duration, bool) {
+			_, final := errors.AsType[*Error](err)
+			return backoff(attempt), !final
+		})
+	switch {
+	case !interrupted:
+		return err
+	case errors.Is(ctx.Err(), context.Canceled):
+		return newLocalError(connect.CodeCanceled, fmt.Errorf("the server was not ready when the wait was canceled: %w: %w", last, ctx.Err()))
+	default:
+		return newLocalError(connect.CodeUnavailable, fmt.Errorf("the server did not become ready: %w", last))
 	}
 }
 
-// checkHealth bounds each question, so that a server that takes connections and
-// does not answer is asked again.
-func (c *Client) checkHealth(ctx context.Context) (int32, error) {
-	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+// checkHealth returns nil if the server is ready. An *Error is final: waiting
+// will not change it. The timeout is for servers that accept connections and do
+// not answer.
+func (c *Client) checkHealth(ctx context.Context) error {
+	checkCtx, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
-	res, err := c.health.CallUnary(ctx, connect.NewRequest(&wrapperspb.StringValue{Value: inferencev1connect.InferenceName}))
+	res, err := c.health.CallUnary(checkCtx, connect.NewRequest(&wrapperspb.StringValue{Value: inferencev1connect.InferenceName}))
 	if err != nil {
-		return 0, err
+		failure := newError(err)
+		switch {
+		case ctx.Err() != nil:
+		case failure.Code == connect.CodeUnimplemented:
+			return newLocalError(failure.Code, fmt.Errorf("the server at this address is not a Mien server: %w", failure.cause))
+		case failure.Code == connect.CodeUnauthenticated, failure.Code == connect.CodePermissionDenied, isPermanent(failure):
+			return failure
+		}
+		return errors.New(failure.Message)
 	}
-	return res.Msg.GetValue(), nil
+	if res.Msg.GetValue() != serving {
+		return errors.New("the server is starting or stopping")
+	}
+	return nil
 }

@@ -8,53 +8,55 @@ import (
 
 	"connectrpc.com/connect"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
+
+	"github.com/mienproject/mien/reason"
 )
 
-// What Error.Reason may be. docs/api.md tells when each one comes, and what to do
-// about it. Later servers may have more.
+// The values of Error.Reason. docs/api.md explains when the server gives each of
+// them, and what the client can do about it. Later servers may have more.
 const (
-	ReasonEmptyImage        = "EMPTY_IMAGE"
-	ReasonUnsupportedFormat = "UNSUPPORTED_FORMAT"
-	ReasonCorruptImage      = "CORRUPT_IMAGE"
-	ReasonInvalidOptions    = "INVALID_OPTIONS"
-	ReasonInvalidPixels     = "INVALID_PIXELS"
-	ReasonInvalidBody       = "INVALID_BODY"
-	ReasonTooManyPixels     = "TOO_MANY_PIXELS"
-	ReasonTooManyBytes      = "TOO_MANY_BYTES"
-	ReasonTooManyImages     = "TOO_MANY_IMAGES"
-	ReasonUnknownModel      = "UNKNOWN_MODEL"
-	ReasonOverloaded        = "OVERLOADED"
-	ReasonDraining          = "DRAINING"
-	ReasonDeadline          = "DEADLINE"
-	ReasonCanceled          = "CANCELED"
-	ReasonInternal          = "INTERNAL"
+	ReasonEmptyImage        = reason.EmptyImage
+	ReasonUnsupportedFormat = reason.UnsupportedFormat
+	ReasonCorruptImage      = reason.CorruptImage
+	ReasonInvalidOptions    = reason.InvalidOptions
+	ReasonInvalidPixels     = reason.InvalidPixels
+	ReasonInvalidBody       = reason.InvalidBody
+	ReasonTooManyPixels     = reason.TooManyPixels
+	ReasonTooManyBytes      = reason.TooManyBytes
+	ReasonTooManyImages     = reason.TooManyImages
+	ReasonUnknownModel      = reason.UnknownModel
+	ReasonOverloaded        = reason.Overloaded
+	ReasonDraining          = reason.Draining
+	ReasonDeadline          = reason.Deadline
+	ReasonCanceled          = reason.Canceled
+	ReasonInternal          = reason.Internal
 )
 
-// Error is why a call failed. errors.AsType[*Error] finds it; errors.Is finds
-// context.Canceled and context.DeadlineExceeded when the caller's context ended
-// the call, and through Unwrap the *connect.Error is there as well.
+// Error says why a call failed. errors.AsType[*Error] finds it. If the context ended
+// the call, errors.Is finds context.Canceled or context.DeadlineExceeded. Unwrap
+// leads to the *connect.Error.
 type Error struct {
-	// Code is that of gRPC and Connect. Unavailable is also what a server has
-	// that cannot be reached.
+	// Code is the code of gRPC and Connect. It is Unavailable if the server cannot
+	// be reached.
 	Code connect.Code
-	// Reason is the server's, one of the constants of this package. Empty: the
-	// error is not Mien's but of the network, of a proxy or of this process.
+	// Reason is the server's reason, one of the constants of this package. It is
+	// empty if the error comes from the network, a proxy or this process.
 	Reason string
 	// Message is for people. It may change; do not match it.
 	Message string
-	// RetryAfter is how long the server asks to be left alone; 0 if it does not.
+	// RetryAfter is how long the server asks the client to wait; 0 if it does not.
 	RetryAfter time.Duration
-	// RequestID is that of the failed request in the server's log; empty if none
-	// came back.
+	// RequestID identifies the failed request in the server's log. It is empty if
+	// the server sent none.
 	RequestID string
-	// Metadata is what the server adds to the reason; nil for none.
+	// Metadata is the metadata of the server's ErrorInfo; nil if there is none.
 	Metadata map[string]string
 
 	cause error
 }
 
-// Error implements error: the reason, or the code where there is none, and the
-// message.
+// Error implements error. It returns the reason, or the code if there is no reason,
+// and the message.
 func (e *Error) Error() string {
 	what := e.Reason
 	if what == "" {
@@ -77,12 +79,12 @@ func Reason(err error) string {
 	return ""
 }
 
-// refused is an error that this package raises itself.
-func refused(code connect.Code, err error) *Error {
+// newLocalError returns an error that does not come from the server.
+func newLocalError(code connect.Code, err error) *Error {
 	return newError(connect.NewError(code, err))
 }
 
-// newError keeps all that an error of Connect tells.
+// newError converts an error of Connect with all its details.
 func newError(err error) *Error {
 	e := &Error{Code: connect.CodeOf(err), Message: err.Error(), cause: err}
 	ce, ok := errors.AsType[*connect.Error](err)
@@ -94,7 +96,7 @@ func newError(err error) *Error {
 	for _, d := range ce.Details() {
 		value, err := d.Value()
 		if err != nil {
-			continue // of a kind that this package does not know
+			continue // a kind that this package does not know
 		}
 		switch value := value.(type) {
 		case *errdetails.ErrorInfo:
@@ -106,9 +108,9 @@ func newError(err error) *Error {
 	return e
 }
 
-// permanent tells that trying again will not help: the other end speaks, but not
-// as the URL says, or is not who it should be.
-func permanent(err error) bool {
+// isPermanent reports whether a retry cannot help: the server does not speak the
+// protocol of the URL, or its certificate is not trusted.
+func isPermanent(err error) bool {
 	_, untrusted := errors.AsType[*tls.CertificateVerificationError](err)
 	_, noTLS := errors.AsType[tls.RecordHeaderError](err)
 	return untrusted || noTLS || errors.Is(err, http.ErrSchemeMismatch)

@@ -21,7 +21,7 @@ func TestPixels(t *testing.T) {
 	for _, pix := range [][]byte{gray.Pix, nrgba.Pix, c420.Y, c420.Cb, c420.Cr, c422.Y, c422.Cb, c422.Cr} {
 		fill(pix)
 	}
-	draw.Draw(rgba, r, nrgba, r.Min, draw.Src) // colours multiplied by alpha
+	draw.Draw(rgba, r, nrgba, r.Min, draw.Src) // colors multiplied by alpha
 	gray16, paletted := image.NewGray16(r), image.NewPaletted(r, color.Palette{color.Black, color.RGBA{200, 30, 10, 255}})
 	fill(gray16.Pix)
 	for i := range paletted.Pix {
@@ -55,7 +55,7 @@ func TestPixels(t *testing.T) {
 	}
 }
 
-// TestNegativeCoordinates: YCbCr rounds them towards zero.
+// TestNegativeCoordinates: YCbCr rounds them toward zero.
 func TestNegativeCoordinates(t *testing.T) {
 	m := image.NewYCbCr(image.Rect(-4, -2, 9, 7), image.YCbCrSubsampleRatio420)
 	for i := range m.Cb {
@@ -66,7 +66,7 @@ func TestNegativeCoordinates(t *testing.T) {
 
 func assertPixels(t *testing.T, img image.Image, format inferencev1.PixelFormat) {
 	t.Helper()
-	req, err := pixels(img)
+	req, err := newRequest(img)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -99,7 +99,7 @@ func assertPixels(t *testing.T, img image.Image, format inferencev1.PixelFormat)
 // TestLargeImage: what would be over the server's limit as bare pixels goes as a
 // JPEG.
 func TestLargeImage(t *testing.T) {
-	req, err := pixels(image.NewGray(image.Rect(0, 0, 4097, 4096)))
+	req, err := newRequest(image.NewGray(image.Rect(0, 0, 4097, 4096)))
 	if err != nil || req.GetPixelFormat() != inferencev1.PixelFormat_PIXEL_FORMAT_ENCODED || len(req.GetRawData()) > 1<<20 {
 		t.Fatalf("%v, %v, %d bytes", err, req.GetPixelFormat(), len(req.GetRawData()))
 	}

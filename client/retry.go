@@ -12,73 +12,124 @@ import (
 )
 
 const (
-	// The pause before the second attempt is up to baseDelay, before each further
-	// one up to twice as long as before the last, and never above maxDelay; plus
-	// what the server asks for.
+	// The pause before the second attempt is at most baseDelay. Each further pause
+	// may be twice as long as the one before, up to maxDelay. What the server asks
+	// for in Error.RetryAfter is added.
 	baseDelay = 100 * time.Millisecond
 	maxDelay  = 2 * time.Second
 )
 
-// call tries do until it succeeds, fails with anything but Unavailable, or there
-// are no attempts, budget or time left. Asking for faces changes nothing on the
-// server, so it may be tried again whatever became of the last attempt.
+// retry calls do until it succeeds, until pauseAfter says that another attempt
+// is of no use, or until ctx ends in a pause, which is interrupted. Attempts are
+// counted from 0. The error is that of the last attempt.
+func retry(ctx context.Context, do func() error, pauseAfter func(attempt int, err error) (pause time.Duration, again bool)) (interrupted bool, err error) {
+	for attempt := 0; ; attempt++ {
+		if err = do(); err == nil {
+			return false, nil
+		}
+		pause, again := pauseAfter(attempt, err)
+		if !again {
+			return false, err
+		}
+		if !sleep(ctx, pause) {
+			return true, err
+		}
+	}
+}
+
+// sleep pauses for d. It returns false if ctx ends before.
+func sleep(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+		return true
+	}
+}
+
+// withRetries calls do, which calls the server, until it succeeds, fails with a
+// code other than Unavailable, or there are no attempts, budget or time left. A
+// prediction changes nothing on the server, so it may always be tried again.
+// progressed, if not nil, reports whether the failed attempt got answers; then the
+// attempts are counted anew. The error is an *Error.
+func (c *Client) withRetries(ctx context.Context, do func() error, progressed func() bool) error {
+	first := 0
+	interrupted, err := retry(ctx,
+		func() error {
+			err := do()
+			if err == nil {
+				return nil
+			}
+			if failure, ok := errors.AsType[*Error](err); ok {
+				return failure
+			}
+			return newError(lostConnection(ctx, err))
+		},
+		func(attempt int, err error) (time.Duration, bool) {
+			if progressed != nil && progressed() {
+				first = attempt
+			}
+			return c.pauseAfter(ctx, attempt-first, err)
+		})
+	if interrupted {
+		return newLocalError(connect.CodeCanceled, fmt.Errorf("%w, while waiting to try again after %w", ctx.Err(), err))
+	}
+	return err
+}
+
+// pauseAfter returns the pause after an attempt that ended with err, and whether
+// there may be another attempt. err is an *Error.
+func (c *Client) pauseAfter(ctx context.Context, attempt int, err error) (pause time.Duration, again bool) {
+	failure, _ := errors.AsType[*Error](err)
+	if failure.Code != connect.CodeUnavailable || isPermanent(failure) {
+		return 0, false
+	}
+	if !c.budget.failed() || attempt+1 >= c.attempts {
+		return 0, false
+	}
+	if !connect.IsWireError(err) {
+		// The server did not answer: other connections to it are probably lost too.
+		c.CloseIdleConnections()
+	}
+	pause = failure.RetryAfter + backoff(attempt)
+	// If the deadline would pass in the pause, return the error at once.
+	deadline, ok := ctx.Deadline()
+	return pause, !ok || time.Until(deadline) > pause
+}
+
+// call makes a unary call with retries. ctx gets the client's timeout if it has
+// no deadline.
 func call[T any](ctx context.Context, c *Client, do func(context.Context) (T, error)) (T, error) {
 	if _, ok := ctx.Deadline(); !ok {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, c.timeout)
 		defer cancel()
 	}
-	var none T
-	for attempt := 0; ; attempt++ {
+	var result T
+	err := c.withRetries(ctx, func() error {
 		res, err := do(ctx)
-		if err == nil {
-			c.budget.succeeded()
-			return res, nil
+		if err != nil {
+			return err
 		}
-		if err := c.again(ctx, attempt, err); err != nil {
-			return none, err
-		}
-	}
+		c.budget.succeeded()
+		result = res
+		return nil
+	}, nil)
+	return result, err
 }
 
-// again returns nil when it is time for another attempt after one that ended with
-// err, the first of which is 0, and otherwise the *Error to give up with.
-func (c *Client) again(ctx context.Context, attempt int, err error) error {
-	failure, ok := errors.AsType[*Error](err)
-	if !ok {
-		failure = newError(lost(ctx, err))
-	}
-	if failure.Code != connect.CodeUnavailable || permanent(failure) {
-		return failure
-	}
-	if !c.budget.failed() || attempt+1 >= c.attempts {
-		return failure
-	}
-	if !connect.IsWireError(err) {
-		// What else is connected to a server that went is lost as well.
-		c.CloseIdleConnections()
-	}
-	pause := failure.RetryAfter + backoff(attempt)
-	// The error is worth more now than a deadline that passes later.
-	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= pause {
-		return failure
-	}
-	if err := wait(ctx, pause); err != nil {
-		return refused(connect.CodeCanceled, fmt.Errorf("%w, while waiting to try again after %w", err, failure))
-	}
-	return nil
-}
-
-// lost gives a connection that broke, or could not be made in time, the code
-// Unavailable. Connect takes a reset for the caller's own leaving, and the
-// dialler's time-out for the deadline of the call.
-func lost(ctx context.Context, err error) error {
+// lostConnection gives a connection that broke, or could not be made in time,
+// the code Unavailable. Connect reports a reset as if the client had canceled the
+// call, and the dialer's timeout as if the deadline of the call had passed.
+func lostConnection(ctx context.Context, err error) error {
 	code := connect.CodeOf(err)
 	if connect.IsWireError(err) || ctx.Err() != nil || (code != connect.CodeCanceled && code != connect.CodeDeadlineExceeded) {
 		return err
 	}
 	if deadline, ok := ctx.Deadline(); ok && code == connect.CodeDeadlineExceeded && time.Until(deadline) <= 0 {
-		return err // ctx is about to end as well
+		return err // the deadline of ctx has passed, and ctx ends in a moment
 	}
 	if e, ok := errors.AsType[*connect.Error](err); ok {
 		err = e.Unwrap()
@@ -86,31 +137,20 @@ func lost(ctx context.Context, err error) error {
 	return connect.NewError(connect.CodeUnavailable, err)
 }
 
-// backoff returns the pause after an attempt, the first of which is 0. Half of it
-// is random, so that callers who were refused together do not come back
-// together; the other half is there because a process that is killed lets go of
-// its connections a moment before its port.
+// backoff returns the pause after an attempt, the first of which is 0. Half of
+// it is random, so that clients that failed together do not come back together.
+// The other half is fixed, because a process that is killed closes its
+// connections a moment before it frees its port.
 func backoff(attempt int) time.Duration {
 	half := min(baseDelay<<min(attempt, 10), maxDelay) / 2
-	return half + rand.N(half) //nolint:gosec // spreads load, guards nothing
+	return half + rand.N(half) //nolint:gosec // spreads load, protects nothing
 }
 
-// wait returns early, with ctx's error, when ctx ends.
-func wait(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-timer.C:
-		return nil
-	}
-}
-
-// budget keeps the calls of a client from multiplying the load of a server that
-// has too much of it already, as gRPC's retry throttling does (proposal A6): a
-// failure costs a token, a success gives a tenth back, and while not more than
-// half of the tokens are there nothing is tried again.
+// budget limits the retries of a client, so that they do not multiply the load of
+// a server that is overloaded already. It works like gRPC's retry throttling
+// (proposal A6): a failure takes a token, a success gives a tenth back, and there
+// is no retry unless more than half of the tokens are left. It is safe for
+// concurrent use.
 type budget struct {
 	mu     sync.Mutex
 	tokens float64
@@ -129,7 +169,7 @@ func (b *budget) succeeded() {
 	b.tokens = min(b.tokens+successToken, maxTokens)
 }
 
-// failed tells whether another attempt may be made.
+// failed takes a token and reports whether another attempt may be made.
 func (b *budget) failed() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -12,61 +12,56 @@ import (
 	inferencev1 "github.com/mienproject/mien/gen/inference/v1"
 )
 
-// PredictStream finds the faces of many images in one call, several of which the
-// server has in work at once. There is one answer for each image, in the images'
-// order, and its index counts them from 0.
+// PredictStream finds the faces in many images with one call. The server works on
+// several of them at a time. There is one result for each image, in the order of
+// the images; its index counts from 0.
 //
-// An image that fails ends nothing: its answer comes with an *Error, and with the
-// image's id. What ends the stream comes as the last pair, an *Error without an
-// answer; images that were not answered by then have no results.
+// If an image fails, its result comes with an *Error and with the image's id, and
+// the stream continues. If the stream fails, the last pair is nil and an *Error;
+// the remaining images have no results.
 //
-// A server that is overloaded, goes away or stops in the middle is asked again, as
-// by Predict, for what it has not answered; each answer renews the attempts.
+// If the server is overloaded or stops, the client retries, as Predict does, with
+// the images that have no result yet. Each result resets the count of attempts.
 //
-// The server bounds the time of each image. A deadline of ctx is for the stream as
-// a whole, and WithTimeout is not for streams. It needs HTTP/2 to the server, in
+// The server limits the time for each image. A deadline of ctx applies to the whole
+// stream; WithTimeout does not apply. A stream needs HTTP/2 to the server, in
 // cleartext too.
 //
-// images is read in another goroutine, only as fast as answers are taken, and not
-// beyond the end of the loop over them, which waits for the image that is being
-// got: where that may take long, it should heed ctx. The images must not change
-// until they are answered.
+// Another goroutine reads images, only as fast as results are consumed. When the
+// loop over the results ends, it waits for the image that is being read; if that may
+// take long, images should stop when ctx ends. An image must not change until it has
+// its result.
 func (c *Client) PredictStream(ctx context.Context, images iter.Seq[*inferencev1.Image]) iter.Seq2[*inferencev1.InferResults, error] {
 	return func(yield func(*inferencev1.InferResults, error) bool) {
 		next, stop := iter.Pull(images)
 		defer stop()
 		s := stream{client: c, next: next, yield: yield}
-		for attempt := 0; ; attempt++ {
-			before := s.answered
-			err := s.run(ctx)
-			if err == nil {
-				return
-			}
-			if s.answered > before {
-				attempt = 0
-			}
-			if err := c.again(ctx, attempt, err); err != nil {
-				yield(nil, err)
-				return
-			}
+		before := int32(0)
+		err := c.withRetries(ctx, func() error { return s.attempt(ctx) }, func() bool {
+			progressed := s.answered > before
+			before = s.answered
+			return progressed
+		})
+		if err != nil {
+			yield(nil, err)
 		}
 	}
 }
 
-// stream is one call of PredictStream, whatever its attempts.
+// stream is one call of PredictStream, with all its attempts.
 type stream struct {
 	client   *Client
 	next     func() (*inferencev1.Image, bool)
 	yield    func(*inferencev1.InferResults, error) bool
 	answered int32
 
-	mu   sync.Mutex
-	open []*inferencev1.Image // read, and not answered yet
+	mu         sync.Mutex
+	unanswered []*inferencev1.Image // read from next, without a result yet
 }
 
-// run is one attempt. It returns nil when all are answered, or nobody wants to know
-// more, and what ended it otherwise.
-func (s *stream) run(ctx context.Context) error {
+// attempt makes one attempt. It returns nil when all images have a result or the
+// consumer has stopped, and otherwise the error that ended the attempt.
+func (s *stream) attempt(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	wire, err := s.client.streams.PredictStream(ctx)
@@ -76,14 +71,14 @@ func (s *stream) run(ctx context.Context) error {
 	var sending sync.WaitGroup
 	defer func() {
 		cancel()
-		_ = wire.CloseResponse() // it has told already how it ended
+		_ = wire.CloseResponse() // Receive has returned the error
 		sending.Wait()
 	}()
 	images := s.images(ctx)
 	sending.Go(func() {
 		for image := range images {
 			if wire.Send(image) != nil {
-				return // Receive tells why
+				return // Receive returns the cause
 			}
 		}
 		if ctx.Err() == nil {
@@ -93,11 +88,12 @@ func (s *stream) run(ctx context.Context) error {
 	for {
 		answer, err := wire.Receive()
 		if errors.Is(err, io.EOF) {
-			return s.end()
+			return s.checkAnswered()
 		}
 		if err != nil {
 			if connect.CodeOf(err) == connect.CodeInternal && !connect.IsWireError(err) {
-				// What Connect takes for a bad message is a connection that broke in it.
+				// The connection broke within a message, which Connect reports as a bad
+				// message.
 				err = connect.NewError(connect.CodeUnavailable, err)
 			}
 			return err
@@ -106,8 +102,8 @@ func (s *stream) run(ctx context.Context) error {
 		if failure != nil && failure.Code == connect.CodeUnavailable {
 			return failure
 		}
-		if !s.close() {
-			return connect.NewError(connect.CodeInternal, errors.New("the server gave more answers than it got images"))
+		if !s.takeUnanswered() {
+			return connect.NewError(connect.CodeInternal, errors.New("the server sent more results than there were images"))
 		}
 		index := s.answered // over all attempts
 		answer.Index = &index
@@ -122,9 +118,10 @@ func (s *stream) run(ctx context.Context) error {
 	}
 }
 
-// images are those that an earlier attempt has left, and then the caller's.
+// images returns the images without a result from earlier attempts, and then new
+// ones.
 func (s *stream) images(ctx context.Context) iter.Seq[*inferencev1.Image] {
-	left := append([]*inferencev1.Image(nil), s.open...)
+	left := append([]*inferencev1.Image(nil), s.unanswered...)
 	return func(yield func(*inferencev1.Image) bool) {
 		for _, image := range left {
 			if !yield(image) {
@@ -137,7 +134,7 @@ func (s *stream) images(ctx context.Context) iter.Seq[*inferencev1.Image] {
 				return
 			}
 			s.mu.Lock()
-			s.open = append(s.open, image)
+			s.unanswered = append(s.unanswered, image)
 			s.mu.Unlock()
 			if !yield(image) {
 				return
@@ -146,29 +143,30 @@ func (s *stream) images(ctx context.Context) iter.Seq[*inferencev1.Image] {
 	}
 }
 
-// close takes the first image that is open, which is answered now, if there is one.
-func (s *stream) close() bool {
+// takeUnanswered removes the first image without a result. It returns false if there
+// is none.
+func (s *stream) takeUnanswered() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.open) == 0 {
+	if len(s.unanswered) == 0 {
 		return false
 	}
-	s.open[0] = nil
-	s.open = s.open[1:]
+	s.unanswered[0] = nil
+	s.unanswered = s.unanswered[1:]
 	return true
 }
 
-// end is what an orderly end of the stream says.
-func (s *stream) end() error {
+// checkAnswered is what an orderly checkAnswered of the stream says.
+func (s *stream) checkAnswered() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.open) > 0 {
-		return connect.NewError(connect.CodeUnavailable, errors.New("the server ended the stream before it had answered all images"))
+	if len(s.unanswered) > 0 {
+		return connect.NewError(connect.CodeUnavailable, errors.New("the server ended the stream without results for all images"))
 	}
 	return nil
 }
 
-// itemError is the error that an answer has in place of results, or nil.
+// itemError returns the error of a result, or nil.
 func itemError(answer *inferencev1.InferResults) *Error {
 	item := answer.GetError()
 	if item == nil {

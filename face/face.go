@@ -3,12 +3,11 @@
 //
 // Coordinates are pixels of the image that was given, with its top left corner
 // at (0, 0), x to the right and y down. They have fractions. A box covers
-// min <= x < max, so that a whole coordinate of a box is a line between two pixels. A
-// landmark has the number of the pixel that it is in the middle of, so that (0, 0) is
-// half a pixel to the right of the corner, and below it. Both are rounded in one way:
-// to the nearest whole number, that is a side of a box to the nearest line between
-// pixels, and a landmark to the pixel that it is in. No detector rounds; package
-// service does, once.
+// min <= x < max, so that a whole coordinate of a box is a line between two pixels. The
+// coordinates of a landmark count from the center of the upper left pixel: (0, 0) is half
+// a pixel to the right of the corner, and below it. Both are rounded to the nearest whole
+// number, that is a side of a box to the nearest line between pixels, and a landmark to
+// the pixel that it is in. Detectors do not round; package service does, once.
 package face
 
 import (
@@ -26,27 +25,28 @@ type Detector interface {
 	// boxes and landmarks lie within the image, and the same pixels and options
 	// give the same faces on every call.
 	//
-	// An image too small to hold a face has none; that is no error. Detect
+	// An image too small to hold a face has none; that is not an error. Detect
 	// returns ctx.Err() soon after ctx ends. It is safe for concurrent use, does
 	// not modify img, and does not keep it.
 	Detect(ctx context.Context, img image.Image, opts Options) ([]Face, error)
 
-	// Needs tells how little of an image of width × height pixels Detect would make
-	// use of, so that the rest need not be decoded. It is cheap.
-	Needs(width, height int, opts Options) Needs
+	// Input returns how little of an image of width × height pixels Detect would make
+	// use of, so that the rest need not be decoded. It is cheap. The function Detect
+	// does with it what has to be done.
+	Input(width, height int, opts Options) Input
 
-	// Info tells what the detector is. It never changes.
+	// Info describes the detector. It never changes.
 	Info() Info
 }
 
-// Needs is what Detect makes use of in an image.
-type Needs struct {
-	// Gray tells that luminance is enough.
+// Input is what Detect makes use of in an image.
+type Input struct {
+	// Gray means that luminance is enough.
 	Gray bool
 	// Reduce is what the image's sides may be divided by, each pixel then being the
-	// mean of Reduce × Reduce: the faces are as well found there, give or take the
-	// rounding, with Options.MinFaceSize divided likewise. It is a power of two, 1
-	// at least.
+	// mean of Reduce × Reduce: Detect finds the same faces there, give or take the
+	// rounding, with Options.MinFaceSize divided likewise. It is a power of two, at
+	// least 1.
 	Reduce int
 }
 
@@ -57,9 +57,9 @@ type Info struct {
 	// Version changes whenever the same image may give other faces.
 	Version string
 	// InputSize is the size in pixels of the images that the detector's network
-	// takes. Zero means that it looks at images of any size as they are.
+	// takes. Zero means that it takes images of any size.
 	InputSize image.Point
-	// Landmarks tells whether Detect finds landmarks.
+	// Landmarks reports whether Detect finds landmarks.
 	Landmarks bool
 	// MinConfidence is the default for callers that set none: the lowest confidence at
 	// which the detector shows no more false faces an image than MTCNN does at its own
@@ -73,7 +73,7 @@ type Info struct {
 	MaxIoU float64
 }
 
-// Options says how to look. The zero value returns all that the detector finds.
+// Options says which faces to return. The zero value returns all that the detector finds.
 type Options struct {
 	// MinConfidence in [0, 1]: less confident faces are left out.
 	MinConfidence float64
@@ -81,8 +81,8 @@ type Options struct {
 	MaxResults int
 	// MinFaceSize is the longer side, in pixels, of the smallest face to return;
 	// 0 leaves it to the detector, which chooses by the size of the image. For
-	// Info.MinFaceSize and less it returns all that it sees, unless it is one that
-	// enlarges images: that goes on to smaller faces.
+	// Info.MinFaceSize and less it returns all that it can see, except that detectors
+	// that enlarge images go on to smaller faces.
 	MinFaceSize float64
 	// SkipLandmarks leaves Face.Landmarks nil.
 	SkipLandmarks bool
@@ -97,8 +97,8 @@ type Face struct {
 	Confidence float64
 }
 
-// Move brings f from one frame of coordinates to another: at tells where a point
-// of the old one is in the new one. Both have (0, 0) at the upper left corner of
+// Move brings f from one frame of coordinates to another: at returns where a point
+// of the old frame is in the new one. Both have (0, 0) at the upper left corner of
 // the upper left pixel. The box is cut at width × height, the size of the new
 // frame.
 func (f *Face) Move(at func(x, y float64) (float64, float64), width, height int) {
@@ -107,7 +107,7 @@ func (f *Face) Move(at func(x, y float64) (float64, float64), width, height int)
 	f.Box = f.Box.Clamp(width, height)
 	if l := f.Landmarks; l != nil {
 		for _, p := range []*Point{&l.LeftEye, &l.RightEye, &l.Nose, &l.MouthLeft, &l.MouthRight} {
-			// A landmark has the number of the pixel that it is in the middle of.
+			// Landmarks count from the center of the first pixel, and at from its corner.
 			x, y := at(p.X+0.5, p.Y+0.5)
 			p.X, p.Y = x-0.5, y-0.5
 		}
@@ -163,6 +163,12 @@ func IoU(a, b Box) float64 {
 	return inter / union
 }
 
+// IoUAbove reports whether the IoU of a and b is above limit. It is faster than IoU where
+// boxes lie apart, as most do.
+func IoUAbove(a, b Box, limit float64) bool {
+	return a.MinX < b.MaxX && b.MinX < a.MaxX && a.MinY < b.MaxY && b.MinY < a.MaxY && IoU(a, b) > limit
+}
+
 // Compare orders faces as answers are ordered: by falling confidence, then from
 // the top of the image to the bottom, from left to right, the smaller box first.
 // Two faces that compare as equal have the same confidence and box.
@@ -194,26 +200,31 @@ func Distinct(faces []Face, maxIoU float64) []Face {
 	boxes := make([]Box, 0, len(faces))
 	for _, f := range faces {
 		b := f.Box.Round()
-		if !slices.ContainsFunc(boxes, func(k Box) bool {
-			// Most lie apart.
-			return k.MinX < b.MaxX && b.MinX < k.MaxX && k.MinY < b.MaxY && b.MinY < k.MaxY && IoU(k, b) > maxIoU
-		}) {
+		if !slices.ContainsFunc(boxes, func(k Box) bool { return IoUAbove(k, b, maxIoU) }) {
 			kept, boxes = append(kept, f), append(boxes, b)
 		}
 	}
 	return kept
 }
 
-// Suppress is greedy non-maximum suppression: it sorts faces by Compare and
-// drops each one whose overlap with a kept one exceeds limit. It works in
-// place, and returns the kept part of faces.
-func Suppress(faces []Face, overlap func(a, b Box) float64, limit float64) []Face {
-	slices.SortFunc(faces, Compare)
-	kept := faces[:0]
-	for _, f := range faces {
-		if !slices.ContainsFunc(kept, func(k Face) bool { return overlap(k.Box, f.Box) > limit }) {
-			kept = append(kept, f)
+// Suppress is greedy non-maximum suppression: it sorts candidates by compare, the best
+// first, and drops each one of which same reports that it is in the place of one that is
+// kept. It works in place, and returns the kept part of candidates. When ctx ends it
+// returns ctx.Err().
+func Suppress[T any](ctx context.Context, candidates []T, compare func(a, b T) int, same func(kept, candidate *T) bool) ([]T, error) {
+	slices.SortFunc(candidates, compare)
+	kept := candidates[:0]
+next:
+	for i := range candidates {
+		if err := ctx.Err(); err != nil {
+			return nil, err
 		}
+		for k := range kept {
+			if same(&kept[k], &candidates[i]) {
+				continue next
+			}
+		}
+		kept = append(kept, candidates[i])
 	}
-	return kept
+	return kept, nil
 }

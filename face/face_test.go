@@ -1,6 +1,8 @@
 package face_test
 
 import (
+	"context"
+	"errors"
 	"math"
 	"slices"
 	"testing"
@@ -62,11 +64,31 @@ func TestSuppress(t *testing.T) {
 		return face.Face{Confidence: confidence, Box: face.Box{MinX: x, MaxX: x + 10, MaxY: 10}}
 	}
 	// 0 and 2 are the same; 4 overlaps only what was dropped, and stays.
-	got := face.Suppress([]face.Face{at(.5, 100), at(.7, 2), at(.9, 0), at(.6, 4)}, face.IoU, 0.5)
-	if want := []face.Face{at(.9, 0), at(.6, 4), at(.5, 100)}; !slices.Equal(got, want) {
-		t.Errorf("%v, want %v", got, want)
+	same := func(a, b *face.Face) bool { return face.IoU(a.Box, b.Box) > 0.5 }
+	got, err := face.Suppress(t.Context(), []face.Face{at(.5, 100), at(.7, 2), at(.9, 0), at(.6, 4)}, face.Compare, same)
+	if want := []face.Face{at(.9, 0), at(.6, 4), at(.5, 100)}; err != nil || !slices.Equal(got, want) {
+		t.Errorf("%v, %v; want %v", got, err, want)
 	}
-	if got := face.Suppress(nil, face.IoU, 0.5); len(got) != 0 {
-		t.Errorf("%v from nothing", got)
+	if got, err := face.Suppress(t.Context(), nil, face.Compare, same); err != nil || len(got) != 0 {
+		t.Errorf("%v, %v from nothing", got, err)
+	}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if got, err := face.Suppress(ended, []face.Face{at(.5, 100)}, face.Compare, same); !errors.Is(err, context.Canceled) || got != nil {
+		t.Errorf("%v, %v once the context has ended", got, err)
+	}
+}
+
+// TestIoUAbove: it is IoU compared with a limit that is not negative.
+func TestIoUAbove(t *testing.T) {
+	boxes := []face.Box{{}, {MaxX: 10, MaxY: 10}, {MinX: 5, MaxX: 15, MaxY: 10}, {MinX: 10, MaxX: 20, MaxY: 10}, {MinX: 2, MinY: 2, MaxX: 8, MaxY: 8}, {MinX: 9, MinY: 9, MaxX: 1, MaxY: 1}}
+	for _, a := range boxes {
+		for _, b := range boxes {
+			for _, limit := range []float64{0, 0.2, 1. / 3, 0.36, 0.9} {
+				if got, want := face.IoUAbove(a, b, limit), face.IoU(a, b) > limit; got != want {
+					t.Errorf("%v and %v above %v: %t, want %t", a, b, limit, got, want)
+				}
+			}
+		}
 	}
 }

@@ -48,7 +48,7 @@ func TestFullDisk(t *testing.T) {
 	if !errors.Is(err, modelstore.ErrCache) || !errors.Is(err, syscall.ENOSPC) {
 		t.Fatalf("error %v, want ErrCache and ENOSPC", err)
 	}
-	for _, want := range []string{"no space left", s.Dir, "has room", "--model small=PATH"} {
+	for _, want := range []string{"no space left", s.Dir} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("error %q, want %q in it", err, want)
 		}
@@ -128,7 +128,7 @@ func TestReadOnlyFolder(t *testing.T) {
 		if !errors.Is(err, modelstore.ErrCache) {
 			t.Fatalf("error %v, want ErrCache", err)
 		}
-		for _, want := range []string{"make " + s.Dir + " a folder that can be written", "--model other=PATH"} {
+		for _, want := range []string{`model "other"`, s.Dir} {
 			if !strings.Contains(err.Error(), want) {
 				t.Errorf("error %q, want %q in it", err, want)
 			}

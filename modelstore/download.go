@@ -17,7 +17,7 @@ import (
 )
 
 const (
-	tries = 4
+	maxAttempts = 4
 	// maxRetryAfter is the longest pause that a server may ask for.
 	maxRetryAfter = time.Minute
 )
@@ -25,13 +25,13 @@ const (
 // errRedirect is a redirect that would give up encryption.
 var errRedirect = errors.New("redirected from https to http")
 
-// temporary is an error after which another try may help.
-type temporary struct {
+// retryableError is an error after which another try may help.
+type retryableError struct {
 	error
 	after time.Duration // what the server asks to wait
 }
 
-func (t temporary) Unwrap() error { return t.error }
+func (t retryableError) Unwrap() error { return t.error }
 
 // download puts f at path. Whatever is there already is replaced in one step,
 // and only by f. The caller holds the lock of the model.
@@ -42,9 +42,9 @@ func (s *Store) download(ctx context.Context, f File, source *url.URL, path stri
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrCache, err)
 	}
-	t := &transfer{store: s, client: s.client(), file: f, source: source, out: out, bar: newBar(s.Progress, f)}
+	t := &transfer{store: s, client: s.client(), file: f, source: source, out: out, progress: newProgress(s.Progress, f)}
 	err = t.run(ctx)
-	t.bar.finish(err == nil)
+	t.progress.clear()
 	rest, seekErr := out.Seek(0, io.SeekEnd)
 	if closeErr := out.Close(); err == nil && closeErr != nil {
 		err = fmt.Errorf("%w: %w", ErrCache, closeErr)
@@ -60,7 +60,7 @@ func (s *Store) download(ctx context.Context, f File, source *url.URL, path stri
 		_ = os.Remove(partial) // an empty file does no harm
 	}
 	if errors.Is(err, ErrUnavailable) || errors.Is(err, ErrMismatch) {
-		return fmt.Errorf("%s%s %w", redacted(source), t.redirected, err)
+		return fmt.Errorf("%s%s %w", redact(source), t.redirected, err)
 	}
 	return err
 }
@@ -75,26 +75,26 @@ type transfer struct {
 	redirected string
 	// out has the bytes that have arrived, from earlier processes too. Its
 	// offset is at its end.
-	out *os.File
-	bar *bar
+	out      *os.File
+	progress *progress
 }
 
 // run leaves the file, verified and on disk, in out.
 func (t *transfer) run(ctx context.Context) error {
 	pause := orDefault(t.store.Backoff, time.Second)
-	for try := 1; ; try++ {
-		err := t.try(ctx)
-		var again temporary
+	for attempt := 1; ; attempt++ {
+		err := t.attempt(ctx)
+		var again retryableError
 		if ctx.Err() != nil || !errors.As(err, &again) {
 			return err
 		}
-		if try == tries {
-			return fmt.Errorf("%w (tried %d times)", err, tries)
+		if attempt == maxAttempts {
+			return fmt.Errorf("%w (tried %d times)", err, maxAttempts)
 		}
 		wait := max(pause, again.after)
-		t.bar.clear()
+		t.progress.clear()
 		t.store.logger().Warn("fetching a model file failed and is tried again",
-			"from", redacted(t.source), "error", err, "in", wait.String())
+			"from", redact(t.source), "error", err, "in", wait.String())
 		select {
 		case <-time.After(wait):
 		case <-ctx.Done():
@@ -104,8 +104,8 @@ func (t *transfer) run(ctx context.Context) error {
 	}
 }
 
-// try asks for what is missing, and verifies the whole.
-func (t *transfer) try(ctx context.Context) error {
+// attempt asks for what is missing, and verifies the whole.
+func (t *transfer) attempt(ctx context.Context) error {
 	have, err := t.out.Seek(0, io.SeekEnd)
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrCache, err)
@@ -123,7 +123,7 @@ func (t *transfer) try(ctx context.Context) error {
 	if sum == t.file.SHA256 {
 		// A full disk may be told only now.
 		if err := t.out.Sync(); err != nil {
-			return t.unwritable(err)
+			return t.writeError(err)
 		}
 		return nil
 	}
@@ -133,7 +133,7 @@ func (t *transfer) try(ctx context.Context) error {
 	err = fmt.Errorf("%w: its SHA-256 is %s, not %s", ErrMismatch, sum, t.file.SHA256)
 	if have > 0 {
 		// The part that was there before may be the bad one.
-		return temporary{error: err}
+		return retryableError{error: err}
 	}
 	return err
 }
@@ -149,11 +149,11 @@ func (t *transfer) receive(ctx context.Context, have int64) (kept int64, err err
 	defer watching.Wait()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	watching.Go(func() { t.watch(ctx, &received, cancel) })
+	watching.Go(func() { t.watchRate(ctx, &received, cancel) })
 
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, t.source.String(), nil)
 	if err != nil {
-		return 0, fmt.Errorf("%w: %w", ErrUnavailable, bare(err))
+		return 0, fmt.Errorf("%w: %w", ErrUnavailable, withoutURL(err))
 	}
 	req.Header.Set("User-Agent", "mien (+https://github.com/mienproject/mien)")
 	// Sizes and ranges are those of the file itself.
@@ -166,13 +166,13 @@ func (t *transfer) receive(ctx context.Context, have int64) (kept int64, err err
 	t.redirected = ""
 	res, err := t.client.Do(req)
 	if err != nil {
-		return 0, broken(ctx, err)
+		return 0, requestError(ctx, err)
 	}
 	defer res.Body.Close() //nolint:errcheck // only read
 	if res.Request != req {
-		t.redirected = fmt.Sprintf(" (redirected to %s)", redacted(res.Request.URL))
+		t.redirected = fmt.Sprintf(" (redirected to %s)", redact(res.Request.URL))
 	}
-	if err := t.accept(res, have); err != nil {
+	if err := t.checkResponse(res, have); err != nil {
 		return 0, err
 	}
 	if res.StatusCode == http.StatusOK {
@@ -181,18 +181,18 @@ func (t *transfer) receive(ctx context.Context, have int64) (kept int64, err err
 			return 0, err
 		}
 	}
-	t.bar.start(have)
+	t.progress.start(have)
 
-	body := &meter{r: res.Body, received: &received, bar: t.bar}
+	body := &meteredReader{r: res.Body, received: &received, progress: t.progress}
 	n, err := io.CopyN(t.out, body, t.file.Size-have)
 	switch {
 	case err == nil:
 	case body.err == nil:
-		return 0, t.unwritable(err)
+		return 0, t.writeError(err)
 	case body.err == io.EOF, body.err == io.ErrUnexpectedEOF: //nolint:errorlint // as readers return them
-		return 0, temporary{error: fmt.Errorf("%w: it ended after %d of %d bytes", ErrUnavailable, have+n, t.file.Size)}
+		return 0, retryableError{error: fmt.Errorf("%w: it ended after %d of %d bytes", ErrUnavailable, have+n, t.file.Size)}
 	default:
-		return 0, broken(ctx, body.err)
+		return 0, requestError(ctx, body.err)
 	}
 	// An error here does not matter any more: all bytes are there.
 	if n, _ := io.ReadFull(res.Body, make([]byte, 1)); n > 0 {
@@ -204,9 +204,9 @@ func (t *transfer) receive(ctx context.Context, have int64) (kept int64, err err
 	return have, nil
 }
 
-// accept tells by its header whether an answer can be the file, or the rest of
+// checkResponse tells by its header whether an answer can be the file, or the rest of
 // it after the first have bytes.
-func (t *transfer) accept(res *http.Response, have int64) error {
+func (t *transfer) checkResponse(res *http.Response, have int64) error {
 	switch code := res.StatusCode; {
 	case code == http.StatusOK:
 		if n := res.ContentLength; n >= 0 && n != t.file.Size {
@@ -225,10 +225,10 @@ func (t *transfer) accept(res *http.Response, have int64) error {
 		if err := t.discard(); err != nil {
 			return err
 		}
-		return temporary{error: fmt.Errorf("%w: asked for bytes %d to %d, the server answers %s %q",
+		return retryableError{error: fmt.Errorf("%w: asked for bytes %d to %d, the server answers %s %q",
 			ErrUnavailable, have, t.file.Size-1, res.Status, res.Header.Get("Content-Range"))}
 	case code >= 500, code == http.StatusTooManyRequests, code == http.StatusRequestTimeout:
-		return temporary{
+		return retryableError{
 			error: fmt.Errorf("%w: the server answers %s", ErrUnavailable, res.Status),
 			after: retryAfter(res.Header),
 		}
@@ -247,10 +247,10 @@ func retryAfter(h http.Header) time.Duration {
 	return min(time.Duration(min(seconds, 1<<20))*time.Second, maxRetryAfter)
 }
 
-// watch ends a transfer that is too slow, or stands still.
-func (t *transfer) watch(ctx context.Context, received *atomic.Int64, cancel context.CancelCauseFunc) {
+// watchRate ends a transfer that is too slow, or stands still.
+func (t *transfer) watchRate(ctx context.Context, received *atomic.Int64, cancel context.CancelCauseFunc) {
 	window := orDefault(t.store.RateWindow, 30*time.Second)
-	least := float64(orDefault(t.store.MinRate, 1024)) * window.Seconds()
+	minBytes := float64(orDefault(t.store.MinRate, 1024)) * window.Seconds()
 	ticker := time.NewTicker(window)
 	defer ticker.Stop()
 	for {
@@ -258,31 +258,31 @@ func (t *transfer) watch(ctx context.Context, received *atomic.Int64, cancel con
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
-			if n := received.Swap(0); float64(n) < least {
-				cancel(temporary{error: fmt.Errorf("%w: too slow: %d bytes in %v, at least %.0f are expected",
-					ErrUnavailable, n, window, least)})
+			if n := received.Swap(0); float64(n) < minBytes {
+				cancel(retryableError{error: fmt.Errorf("%w: too slow: %d bytes in %v, at least %.0f are expected",
+					ErrUnavailable, n, window, minBytes)})
 				return
 			}
 		}
 	}
 }
 
-// broken is the error of a request that has failed: what ended its context, if
+// requestError is the error of a request that has failed: what ended its context, if
 // that did, or else err.
-func broken(ctx context.Context, err error) error {
+func requestError(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	err = fmt.Errorf("%w: %w", ErrUnavailable, bare(err))
+	err = fmt.Errorf("%w: %w", ErrUnavailable, withoutURL(err))
 	var certificate *tls.CertificateVerificationError
 	if errors.Is(err, errRedirect) || errors.As(err, &certificate) {
 		return err
 	}
-	return temporary{error: err}
+	return retryableError{error: err}
 }
 
-// bare takes off what url.Error adds: the URL is in the message already.
-func bare(err error) error {
+// withoutURL takes off what url.Error adds: the URL is in the message already.
+func withoutURL(err error) error {
 	var wrapped *url.Error
 	if errors.As(err, &wrapped) {
 		return wrapped.Err
@@ -290,8 +290,8 @@ func bare(err error) error {
 	return err
 }
 
-// unwritable gives room back to a disk that is full, and says so.
-func (t *transfer) unwritable(err error) error {
+// writeError gives room back to a disk that is full, and says so.
+func (t *transfer) writeError(err error) error {
 	_ = t.discard() // the first error is the one to tell
 	return fmt.Errorf("%w: %w", ErrCache, err)
 }
@@ -320,7 +320,7 @@ func (s *Store) client() *http.Client {
 		req.Header.Del("Referer")
 		switch {
 		case via[0].URL.Scheme == "https" && req.URL.Scheme != "https":
-			return fmt.Errorf("%w: %s", errRedirect, redacted(req.URL))
+			return fmt.Errorf("%w: %s", errRedirect, redact(req.URL))
 		case next != nil:
 			return next(req, via)
 		case len(via) >= 10:
@@ -331,18 +331,18 @@ func (s *Store) client() *http.Client {
 	return &client
 }
 
-// meter reads a body, counts and draws what comes, and remembers how it ended.
-type meter struct {
+// meteredReader reads a body, counts and draws what comes, and remembers how it ended.
+type meteredReader struct {
 	r        io.Reader
 	received *atomic.Int64
-	bar      *bar
+	progress *progress
 	err      error
 }
 
-func (m *meter) Read(p []byte) (int, error) {
+func (m *meteredReader) Read(p []byte) (int, error) {
 	n, err := m.r.Read(p)
 	m.received.Add(int64(n))
-	m.bar.add(int64(n))
+	m.progress.add(n)
 	m.err = err
 	return n, err
 }

@@ -24,7 +24,6 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"time"
 
@@ -44,6 +43,23 @@ var (
 	// ErrCache means that the folder of the models cannot be read or written.
 	ErrCache = errors.New("cannot be kept in the cache")
 )
+
+// FetchError says why a model could not be fetched. It wraps one of this
+// package's errors, or the context's own. It names no flag or variable: only the
+// program knows where Dir and Mirror come from.
+type FetchError struct {
+	// Model is the one that was asked for. Its files are those that a mirror has to
+	// serve.
+	Model Model
+	// Err is the cause. It names the URL or the path.
+	Err error
+}
+
+// Error implements error.
+func (e *FetchError) Error() string { return fmt.Sprintf("model %q: %v", e.Model.Name, e.Err) }
+
+// Unwrap returns the cause.
+func (e *FetchError) Unwrap() error { return e.Err }
 
 // errDamaged is a file of the cache that is not what it should be.
 var errDamaged = errors.New("damaged")
@@ -76,7 +92,7 @@ type Store struct {
 	// after that; there are four. 0 means one second.
 	Backoff time.Duration
 
-	// Client makes the requests. nil means a plain one that honours the usual
+	// Client makes the requests. nil means a plain one that honors the usual
 	// proxy variables. Its own redirect policy is asked after the store's, which
 	// follows none from https to http.
 	Client *http.Client
@@ -96,8 +112,7 @@ type Store struct {
 // It is safe for concurrent use, by several processes too: one of them fetches,
 // the others wait for it.
 //
-// The error names the cause and what to do about it. It wraps one of this
-// package's, or is ctx's when ctx ended first.
+// The error is ErrUnknownModel, or a *FetchError that names the cause.
 func (s *Store) Fetch(ctx context.Context, name string) (path string, err error) {
 	m, err := s.find(name)
 	if err != nil {
@@ -105,7 +120,7 @@ func (s *Store) Fetch(ctx context.Context, name string) (path string, err error)
 	}
 	path, err = s.fetch(ctx, m)
 	if err != nil {
-		return "", s.explain(m, err)
+		return "", &FetchError{Model: m, Err: err}
 	}
 	return path, nil
 }
@@ -122,8 +137,7 @@ func (s *Store) find(name string) (Model, error) {
 		}
 		names[i] = m.Name
 	}
-	return Model{}, fmt.Errorf("%w %q: those that can be fetched are %s; any other is given as --model name=PATH",
-		ErrUnknownModel, name, strings.Join(names, ", "))
+	return Model{}, fmt.Errorf("%w %q: those that can be fetched are %s", ErrUnknownModel, name, strings.Join(names, ", "))
 }
 
 func (s *Store) fetch(ctx context.Context, m Model) (string, error) {
@@ -136,14 +150,14 @@ func (s *Store) fetch(ctx context.Context, m Model) (string, error) {
 	// written: a warm cache in an image or on a read-only volume has none.
 	complete := true
 	for _, f := range m.Files {
-		err := check(filepath.Join(dir, f.Name), f)
+		err := verify(filepath.Join(dir, f.Name), f)
 		if errors.Is(err, ErrCache) {
 			return "", err
 		}
 		complete = complete && err == nil
 	}
 	if !complete {
-		if err := s.fill(ctx, m, dir); err != nil {
+		if err := s.fetchMissing(ctx, m, dir); err != nil {
 			return "", err
 		}
 	}
@@ -165,9 +179,9 @@ func (s *Store) dir() (string, error) {
 	return filepath.Join(cache, "mien", "models"), nil
 }
 
-// check returns nil when path has f. Otherwise the error is fs.ErrNotExist,
+// verify returns nil when path has f. Otherwise the error is fs.ErrNotExist,
 // errDamaged, or ErrCache when the file cannot be read.
-func check(path string, f File) error {
+func verify(path string, f File) error {
 	file, err := os.Open(path) //nolint:gosec // G304: below the cache folder
 	if errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -205,8 +219,8 @@ func hash(file *os.File) (string, error) {
 	return hex.EncodeToString(h.Sum(nil)), nil
 }
 
-// fill fetches those of m's files that dir lacks.
-func (s *Store) fill(ctx context.Context, m Model, dir string) error {
+// fetchMissing fetches those of m's files that dir lacks.
+func (s *Store) fetchMissing(ctx context.Context, m Model, dir string) error {
 	timeout := orDefault(s.Timeout, 10*time.Minute)
 	ctx, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("%w: not done after %v", ErrUnavailable, timeout))
 	defer cancel()
@@ -224,7 +238,7 @@ func (s *Store) fill(ctx context.Context, m Model, dir string) error {
 
 	for _, f := range m.Files {
 		path := filepath.Join(dir, f.Name)
-		switch err := check(path, f); {
+		switch err := verify(path, f); {
 		case err == nil: // by whoever held the lock before
 			continue
 		case errors.Is(err, ErrCache):
@@ -236,7 +250,7 @@ func (s *Store) fill(ctx context.Context, m Model, dir string) error {
 		if err != nil {
 			return err
 		}
-		s.logger().Info("fetching a model file", "model", m.Name, "from", redacted(source), "to", path, "bytes", f.Size)
+		s.logger().Info("fetching a model file", "model", m.Name, "from", redact(source), "to", path, "bytes", f.Size)
 		if err := s.download(ctx, f, source, path); err != nil {
 			return err
 		}
@@ -280,7 +294,7 @@ func (s *Store) source(m Model, f File) (*url.URL, error) {
 	}
 	u, err := parseMirror(s.Mirror)
 	if err != nil {
-		return nil, fmt.Errorf("%w: MIEN_MODEL_MIRROR %w", ErrUnavailable, err)
+		return nil, fmt.Errorf("%w: the mirror %w", ErrUnavailable, err)
 	}
 	return u.JoinPath(m.Name, f.Name), nil
 }
@@ -305,8 +319,8 @@ func parseMirror(mirror string) (*url.URL, error) {
 	return u, nil
 }
 
-// redacted is u as it may be seen: without what may be a secret.
-func redacted(u *url.URL) string {
+// redact is u as it may be seen: without what may be a secret.
+func redact(u *url.URL) string {
 	const secret = "xxxxx"
 	seen := *u
 	if seen.User != nil {
@@ -316,50 +330,6 @@ func redacted(u *url.URL) string {
 		seen.RawQuery = secret
 	}
 	return seen.String()
-}
-
-// explain adds to err what somebody who starts a server can do about it.
-func (s *Store) explain(m Model, err error) error {
-	byHand := fmt.Sprintf("give --model %s=PATH", m.Name)
-	if len(m.Files) > 1 {
-		byHand += " with the folder of its files"
-	}
-	files, urls := make([]string, len(m.Files)), make([]string, len(m.Files))
-	for i, f := range m.Files {
-		files[i], urls[i] = m.Name+"/"+f.Name, f.URL
-	}
-	var remedy string
-	switch {
-	case errors.Is(err, ErrCache) && s.Dir == "":
-		remedy = fmt.Sprintf("make room or set %s to a folder that can be written, or %s", cacheVariable(), byHand)
-	case errors.Is(err, ErrCache):
-		remedy = fmt.Sprintf("make %s a folder that can be written and has room, or %s", s.Dir, byHand)
-	case (errors.Is(err, ErrUnavailable) || errors.Is(err, ErrMismatch)) && s.Mirror != "":
-		remedy = fmt.Sprintf("the mirror (MIEN_MODEL_MIRROR) has to serve as %s what the publisher has at %s; or %s",
-			strings.Join(files, ", "), strings.Join(urls, ", "), byHand)
-	case errors.Is(err, ErrUnavailable), errors.Is(err, ErrMismatch):
-		what := "it"
-		if len(urls) > 1 {
-			what = strings.Join(urls, ", ")
-		}
-		remedy = fmt.Sprintf("set MIEN_MODEL_MIRROR to the URL of a server that has %s, or get %s by other means and %s",
-			strings.Join(files, ", "), what, byHand)
-	default:
-		return fmt.Errorf("model %q: %w", m.Name, err)
-	}
-	return fmt.Errorf("model %q: %w; %s", m.Name, err, remedy)
-}
-
-// cacheVariable is the environment variable that os.UserCacheDir goes by.
-func cacheVariable() string {
-	switch runtime.GOOS {
-	case "windows":
-		return "LocalAppData"
-	case "darwin", "ios":
-		return "HOME"
-	default:
-		return "XDG_CACHE_HOME"
-	}
 }
 
 func (s *Store) logger() *slog.Logger {

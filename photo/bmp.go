@@ -11,6 +11,7 @@ import (
 	"io"
 	"math"
 	"math/bits"
+	"slices"
 )
 
 // bmpFile is what the headers of a BMP say. The formats are those of Windows
@@ -67,7 +68,7 @@ func openBMP(data []byte) (header, error) {
 		// Two bytes are a run of up to 255 pixels.
 		h.capacity = int64(len(f.pixels)) / 2 * 255
 	} else if rows := int64(len(f.pixels)) / f.rowBytes(); rows < height {
-		h.short = truncated(rows, height)
+		h.truncated = truncated(rows, height)
 	}
 	each := int64(4)
 	if f.palette != nil {
@@ -75,7 +76,7 @@ func openBMP(data []byte) (header, error) {
 	}
 	h.memory = width * height * each
 	h.decode = func(ctx context.Context) (image.Image, error) {
-		return guard(func() (image.Image, error) { return f.decode(ctx) })
+		return catchPanics(func() (image.Image, error) { return f.decode(ctx) })
 	}
 	return h, nil
 }
@@ -135,42 +136,70 @@ func readBMP(data []byte) (*bmpFile, error) {
 // readMasks finds out how pixels are stored. Short headers may be followed by
 // masks; it returns what follows those.
 func (f *bmpFile) readMasks(head []byte, size int64, rest []byte) ([]byte, error) {
-	if name, ok := bmpCompressions[f.compression]; ok && size != bmpOS2 {
-		return nil, bmpFeature("compression %d (%s)", f.compression, name)
+	if err := f.checkCompression(size); err != nil {
+		return nil, err
 	}
-	if size == bmpOS2 && f.compression > bmpRLE4 {
-		return nil, bmpFeature("compression %d of OS/2", f.compression)
-	}
-	withMasks := f.compression == bmpBitFields || f.compression == bmpAlphaBitFields
 	switch {
-	case f.compression == bmpNone && (f.bits == 1 || f.bits == 2 || f.bits == 4 || f.bits == 8 || f.bits == 24):
-	case f.compression == bmpRLE8 && f.bits == 8, f.compression == bmpRLE4 && f.bits == 4:
-	case f.compression == bmpNone && f.bits == 16:
+	case f.hasMasks():
+		return f.readBitFields(head, size, rest)
+	case f.bits == 16:
 		f.masks = [4]uint32{0x7c00, 0x3e0, 0x1f}
-	case f.compression == bmpNone && f.bits == 32:
+	case f.bits == 32:
 		// The fourth byte is reserved, whatever programs write there.
 		f.masks = [4]uint32{0xff0000, 0xff00, 0xff}
-	case withMasks && (f.bits == 16 || f.bits == 32):
-		n := 3
-		if size >= bmpInfo3 || f.compression == bmpAlphaBitFields {
-			n = 4
-		}
-		masks := head[bmpInfo:]
-		if size < bmpInfo3 {
-			masks = append(bytes.Clone(head[bmpInfo:size]), rest[:min(16, len(rest))]...)
-			rest = rest[max(0, min(4*n-int(size-bmpInfo), len(rest))):]
-		}
-		if len(masks) < 4*n {
-			return nil, io.ErrUnexpectedEOF
-		}
-		for i := range n {
-			f.masks[i] = binary.LittleEndian.Uint32(masks[4*i:])
-		}
-		return rest, f.checkMasks()
-	default:
-		return nil, bmpFeature("compression %d of %d bits a pixel", f.compression, f.bits)
 	}
 	return rest, nil
+}
+
+// checkCompression returns an error unless pixels of that compression and that
+// many bits are read. size is that of the header, which says which program's
+// numbers the compressions are.
+func (f *bmpFile) checkCompression(size int64) error {
+	if name, ok := bmpCompressions[f.compression]; ok && size != bmpOS2 {
+		return bmpFeature("compression %d (%s)", f.compression, name)
+	}
+	if size == bmpOS2 && f.compression > bmpRLE4 {
+		return bmpFeature("compression %d of OS/2", f.compression)
+	}
+	if !slices.Contains(bmpBits[f.compression], f.bits) {
+		return bmpFeature("compression %d of %d bits a pixel", f.compression, f.bits)
+	}
+	return nil
+}
+
+// bmpBits is how many bits a pixel may have with each compression.
+var bmpBits = map[uint32][]int{
+	bmpNone:           {1, 2, 4, 8, 16, 24, 32},
+	bmpRLE8:           {8},
+	bmpRLE4:           {4},
+	bmpBitFields:      {16, 32},
+	bmpAlphaBitFields: {16, 32},
+}
+
+// hasMasks reports whether the file has color masks of its own.
+func (f *bmpFile) hasMasks() bool {
+	return f.compression == bmpBitFields || f.compression == bmpAlphaBitFields
+}
+
+// readBitFields reads the color masks, from the header or from what follows it,
+// and returns what follows the masks.
+func (f *bmpFile) readBitFields(head []byte, size int64, rest []byte) ([]byte, error) {
+	n := 3
+	if size >= bmpInfo3 || f.compression == bmpAlphaBitFields {
+		n = 4
+	}
+	masks := head[bmpInfo:]
+	if size < bmpInfo3 {
+		masks = append(bytes.Clone(head[bmpInfo:size]), rest[:min(16, len(rest))]...)
+		rest = rest[max(0, min(4*n-int(size-bmpInfo), len(rest))):]
+	}
+	if len(masks) < 4*n {
+		return nil, io.ErrUnexpectedEOF
+	}
+	for i := range n {
+		f.masks[i] = binary.LittleEndian.Uint32(masks[4*i:])
+	}
+	return rest, f.checkMasks()
 }
 
 func (f *bmpFile) checkMasks() error {
@@ -191,11 +220,11 @@ func (f *bmpFile) checkMasks() error {
 // readPalette reads as many colors as there are, and returns what follows. Indices
 // without a color are black.
 func (f *bmpFile) readPalette(data []byte, colors uint32, size int) []byte {
-	most := uint32(1) << f.bits
-	if colors == 0 || colors > most {
-		colors = most
+	maxColors := uint32(1) << f.bits
+	if colors == 0 || colors > maxColors {
+		colors = maxColors
 	}
-	f.palette = make(color.Palette, most)
+	f.palette = make(color.Palette, maxColors)
 	for i := range f.palette {
 		c := color.RGBA{A: 0xff}
 		if at := i * size; i < int(colors) && at+size <= len(data) {
@@ -313,12 +342,9 @@ func (f *bmpFile) decodeRuns(ctx context.Context, out *image.Paletted) error {
 	for step := 0; y < f.height; step++ {
 		if len(data) < 2 {
 			if x >= f.width {
-				y++
+				y++ // the end of the last line may be missing
 			}
-			if y == f.height {
-				return nil
-			}
-			return truncated(int64(y), int64(f.height))
+			return f.truncated(y)
 		}
 		if step%256 == 0 && ctx.Err() != nil {
 			return ctx.Err()
@@ -328,43 +354,63 @@ func (f *bmpFile) decodeRuns(ctx context.Context, out *image.Paletted) error {
 		line := out.Pix[f.line(y)*out.Stride:][:f.width]
 		switch {
 		case n > 0:
-			run := [2]byte{code, code}
-			if f.bits == 4 {
-				run = [2]byte{code >> 4, code & 0xf}
-			}
-			for i := 0; i < n && x < f.width; i++ {
-				line[x] = run[i%2]
-				x++
-			}
+			x = f.fillRun(line, x, n, code)
 		case code == endOfLine:
 			x, y = 0, y+1
 		case code == endOfPicture:
 			return nil
 		case code == delta:
 			if len(data) < 2 {
-				return truncated(int64(y), int64(f.height))
+				return f.truncated(y)
 			}
 			x, y = x+int(data[0]), y+int(data[1])
 			data = data[2:]
-		default: // that many indices as they are, in whole words
+		default: // literal indices: as many as code says, padded to whole words
 			n = int(code)
-			length := n
-			if f.bits == 4 {
-				length = (n + 1) / 2
-			}
+			length := (n*f.bits + 7) / 8
 			if len(data) < length {
-				return truncated(int64(y), int64(f.height))
+				return f.truncated(y)
 			}
-			for i := 0; i < n && x < f.width; i++ {
-				if f.bits == 8 {
-					line[x] = data[i]
-				} else {
-					line[x] = data[i/2] >> (4 - i%2*4) & 0xf
-				}
-				x++
-			}
+			x = f.copyIndices(line, x, data, n)
 			data = data[min((length+1)&^1, len(data)):]
 		}
 	}
 	return nil
+}
+
+// truncated returns the error for runs that end after y rows, or nil if these are
+// all.
+func (f *bmpFile) truncated(y int) error {
+	if y >= f.height {
+		return nil
+	}
+	return truncated(int64(y), int64(f.height))
+}
+
+// fillRun writes n pixels at x, with code's index or its two alternating ones, as
+// far as the line goes. It returns the x after them.
+func (f *bmpFile) fillRun(line []byte, x, n int, code byte) int {
+	run := [2]byte{code, code}
+	if f.bits == 4 {
+		run = [2]byte{code >> 4, code & 0xf}
+	}
+	for i := 0; i < n && x < len(line); i++ {
+		line[x] = run[i%2]
+		x++
+	}
+	return x
+}
+
+// copyIndices writes n indices at x, as far as the line goes, and returns the x
+// after them.
+func (f *bmpFile) copyIndices(line []byte, x int, data []byte, n int) int {
+	for i := 0; i < n && x < len(line); i++ {
+		if f.bits == 8 {
+			line[x] = data[i]
+		} else {
+			line[x] = data[i/2] >> (4 - i%2*4) & 0xf
+		}
+		x++
+	}
+	return x
 }

@@ -8,6 +8,7 @@ import (
 	"image"
 	"image/color"
 	"image/draw"
+	"slices"
 )
 
 const formatNames = "JPEG, PNG, GIF, WebP, BMP or TIFF"
@@ -33,8 +34,8 @@ var formats = []format{
 	{"tiff", "TIFF", []string{"II*\x00", "MM\x00*"}, openTIFF},
 }
 
-// unread is what people send all the same, and the name to tell them.
-var unread = []struct{ magic, name string }{
+// unsupportedMagic is what people send all the same, and the name to tell them.
+var unsupportedMagic = []struct{ magic, name string }{
 	{"????ftyphei", "HEIC"},
 	{"????ftyphev", "HEIC"},
 	{"????ftypmif1", "HEIF"},
@@ -112,8 +113,8 @@ var unread = []struct{ magic, name string }{
 	{"UklGR", "base64 text"},
 }
 
-// unreadBy is unread for what takes more than the first bytes to tell.
-var unreadBy = []struct {
+// unsupportedChecks is unsupportedMagic for what takes more than the first bytes to tell.
+var unsupportedChecks = []struct {
 	is   func(data []byte) bool
 	name string
 }{
@@ -133,24 +134,24 @@ func sniff(data []byte) (format, error) {
 			}
 		}
 	}
-	if name := unreadName(data); name != "" {
-		return format{}, notRead(name)
+	if name := unsupportedName(data); name != "" {
+		return format{}, unsupported(name)
 	}
 	return format{}, fmt.Errorf("%w: the content is not %s", ErrUnsupportedFormat, formatNames)
 }
 
-// notRead is the error for content of a kind that has this name.
-func notRead(name string) error {
+// unsupported is the error for content of a kind that has this name.
+func unsupported(name string) error {
 	return fmt.Errorf("%w: %s is not read; send %s", ErrUnsupportedFormat, name, formatNames)
 }
 
-func unreadName(data []byte) string {
-	for _, s := range unread {
+func unsupportedName(data []byte) string {
+	for _, s := range unsupportedMagic {
 		if matches(data, s.magic) {
 			return s.name
 		}
 	}
-	for _, s := range unreadBy {
+	for _, s := range unsupportedChecks {
 		if s.is(data) {
 			return s.name
 		}
@@ -206,18 +207,18 @@ func isTGA(data []byte) bool {
 	if len(data) < header {
 		return false
 	}
-	colorMap, kind, bits := data[1], data[2], data[16]
-	size := binary.LittleEndian.Uint16(data[12:]) > 0 && binary.LittleEndian.Uint16(data[14:]) > 0
+	colorMap, kind, mapBits, bits := data[1], data[2], data[7], data[16]
 	const reserved = 0xc0
-	if !size || data[17]&reserved != 0 {
+	if binary.LittleEndian.Uint16(data[12:]) == 0 || binary.LittleEndian.Uint16(data[14:]) == 0 || data[17]&reserved != 0 {
 		return false
 	}
+	colorBits := []byte{15, 16, 24, 32}
 	noMap := colorMap == 0 && string(data[3:8]) == "\x00\x00\x00\x00\x00"
 	switch kind {
 	case 1, 9: // indices
-		return colorMap == 1 && bits == 8 && (data[7] == 15 || data[7] == 16 || data[7] == 24 || data[7] == 32)
+		return colorMap == 1 && bits == 8 && slices.Contains(colorBits, mapBits)
 	case 2, 10: // colors
-		return noMap && (bits == 15 || bits == 16 || bits == 24 || bits == 32)
+		return noMap && slices.Contains(colorBits, bits)
 	case 3, 11: // gray
 		return noMap && bits == 8
 	}

@@ -188,9 +188,9 @@ func (r *gifReader) Read(p []byte) (int, error) {
 
 // decode returns the frame, with its upper left corner at the origin.
 func (f *gifFile) decode(ctx context.Context) (image.Image, error) {
-	return guard(func() (image.Image, error) {
+	return catchPanics(func() (image.Image, error) {
 		out := image.NewPaletted(image.Rectangle{Max: f.frame.Size()}, f.palette)
-		in := lzw.NewReader(reader{ctx, &gifReader{rest: f.data}}, lzw.LSB, f.codeSize)
+		in := lzw.NewReader(contextReader{ctx, &gifReader{rest: f.data}}, lzw.LSB, f.codeSize)
 		defer func() { _ = in.Close() }()
 		done := 0
 		for _, pass := range gifPasses(f.interlaced) {

@@ -66,7 +66,7 @@ func TestHostileHeaders(t *testing.T) {
 	}
 }
 
-// What honest encoders make of one colour is the most that a file can hold.
+// What honest encoders make of one color is the most that a file can hold.
 func TestPlainPicturesAreBelieved(t *testing.T) {
 	const side = 4096
 	paper := image.NewPaletted(image.Rect(0, 0, side, side), color.Palette{color.White, color.Black})
@@ -213,7 +213,7 @@ func put32(data []byte, pairs ...uint32) []byte {
 	return data
 }
 
-// tiffFile makes a grey TIFF of the given tags and blocks.
+// tiffFile makes a gray TIFF of the given tags and blocks.
 func tiffFile(tags map[uint16][]uint32, blocks [][]byte) []byte {
 	all := map[uint16][]uint32{258: {8}, 262: {1}}
 	for tag, values := range tags {

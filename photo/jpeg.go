@@ -33,13 +33,13 @@ func openJPEG(data []byte) (header, error) {
 			width: size.X, height: size.Y,
 			capacity:  f.capacity(len(data)),
 			reduction: 1 << shift,
-			beyond:    size.Mul(1 << shift).Sub(image.Pt(f.width, f.height)),
+			overhang:  size.Mul(1 << shift).Sub(image.Pt(f.width, f.height)),
 			exif:      f.exif,
 			decode: func(ctx context.Context) (image.Image, error) {
-				return guard(func() (image.Image, error) { return decodeJPEG(ctx, data, f, o.Gray, shift) })
+				return catchPanics(func() (image.Image, error) { return decodeJPEG(ctx, data, f, o.Gray, shift) })
 			},
 		}
-		h.memory, h.turned = f.memory(o.Gray, shift)
+		h.memory, h.turnMemory = f.memory(o.Gray, shift)
 		return h
 	}
 	h := reduce(Options{})
@@ -78,9 +78,9 @@ const (
 	jpegAPP14, jpegAPP15         = 0xee, 0xef
 )
 
-// unreadJPEG names the kinds of JPEG that are not read, by their markers. Browsers
+// unsupportedJPEG names the kinds of JPEG that are not read, by their markers. Browsers
 // do not read them either.
-var unreadJPEG = map[byte]jpeg.UnsupportedError{
+var unsupportedJPEG = map[byte]jpeg.UnsupportedError{
 	0xc3: "lossless coding (SOF3)",
 	0xc5: "hierarchical coding (SOF5)",
 	0xc6: "hierarchical coding (SOF6)",
@@ -113,7 +113,7 @@ func readJPEG(data []byte) (*jpegFile, error) {
 		case marker == jpegEOI:
 			return f.read(jpeg.FormatError("missing SOF marker"))
 		}
-		if name, ok := unreadJPEG[marker]; ok && f.components == nil {
+		if name, ok := unsupportedJPEG[marker]; ok && f.components == nil {
 			return nil, name
 		}
 		segment, err := b.segment()
@@ -130,21 +130,30 @@ func readJPEG(data []byte) (*jpegFile, error) {
 			}
 		case jpegSOS:
 			f.scans++
-		case jpegAPP0:
-			if len(segment) >= 5 {
-				f.jfif = string(segment[:5]) == "JFIF\x00"
-			}
-		case jpegAPP1:
-			if f.exif == nil && bytes.HasPrefix(segment, exifPrefix) {
-				f.exif = trimEXIF(segment)
-			}
-		case jpegAPP14:
-			if len(segment) >= 12 && string(segment[:5]) == "Adobe" {
-				f.adobe, f.adobeTransform = true, segment[11]
-			}
+		default:
+			f.application(marker, segment)
 		}
 	}
 	return f, nil
+}
+
+// application reads the application segments that matter, by their markers: JFIF,
+// EXIF and Adobe's.
+func (f *jpegFile) application(marker byte, segment []byte) {
+	switch marker {
+	case jpegAPP0:
+		if len(segment) >= 5 {
+			f.jfif = string(segment[:5]) == "JFIF\x00"
+		}
+	case jpegAPP1:
+		if f.exif == nil && bytes.HasPrefix(segment, exifPrefix) {
+			f.exif = trimEXIF(segment)
+		}
+	case jpegAPP14:
+		if len(segment) >= 12 && string(segment[:5]) == "Adobe" {
+			f.adobe, f.adobeTransform = true, segment[11]
+		}
+	}
 }
 
 // read returns f if there was a frame header, and err if there was none.
@@ -174,23 +183,36 @@ func (f *jpegFile) frame(p []byte) error {
 	f.height = int(binary.BigEndian.Uint16(p[1:]))
 	f.width = int(binary.BigEndian.Uint16(p[3:]))
 	for p = p[fixed:]; len(p) > 0; p = p[3:] {
-		c := jpegComponent{id: p[0], h: int(p[1] >> 4), v: int(p[1] & 15), quant: p[2]}
-		for _, other := range f.components {
-			if other.id == c.id {
-				return jpeg.FormatError("repeated component identifier")
-			}
+		if err := f.addComponent(p); err != nil {
+			return err
 		}
-		switch {
-		case c.quant > 3:
-			return jpeg.FormatError("bad Tq value")
-		case c.h < 1 || c.h > 4 || c.v < 1 || c.v > 4:
-			return jpeg.FormatError(fmt.Sprintf("sampling factors of %d×%d, where 1 to 4 are allowed", c.h, c.v))
-		}
-		f.h, f.v = max(f.h, c.h), max(f.v, c.v)
-		f.components = append(f.components, c)
 	}
+	return f.countBlocks()
+}
+
+// addComponent reads the first component of p.
+func (f *jpegFile) addComponent(p []byte) error {
+	c := jpegComponent{id: p[0], h: int(p[1] >> 4), v: int(p[1] & 15), quant: p[2]}
+	for _, other := range f.components {
+		if other.id == c.id {
+			return jpeg.FormatError("repeated component identifier")
+		}
+	}
+	switch {
+	case c.quant > 3:
+		return jpeg.FormatError("bad Tq value")
+	case c.h < 1 || c.h > 4 || c.v < 1 || c.v > 4:
+		return jpeg.FormatError(fmt.Sprintf("sampling factors of %d×%d, where 1 to 4 are allowed", c.h, c.v))
+	}
+	f.h, f.v = max(f.h, c.h), max(f.v, c.v)
+	f.components = append(f.components, c)
+	return nil
+}
+
+// countBlocks computes how many units and blocks the picture has.
+func (f *jpegFile) countBlocks() error {
 	if len(f.components) == 1 {
-		// A lone component is never subsampled.
+		// A single component is never subsampled.
 		f.h, f.v, f.components[0].h, f.components[0].v = 1, 1, 1, 1
 	}
 	f.across = (f.width + 8*f.h - 1) / (8 * f.h)
@@ -264,16 +286,16 @@ func (f *jpegFile) capacity(bytes int) int64 {
 	return int64(bytes) * 8 * 64 * int64(f.h*f.v) / int64(y.h*y.v)
 }
 
-// wanted reports whether component i is decoded to samples.
-func (f *jpegFile) wanted(i int, gray bool) bool {
+// needs reports whether component i is decoded to samples.
+func (f *jpegFile) needs(i int, gray bool) bool {
 	return i == 0 || !gray || f.colors() != jpegYCbCr
 }
 
-// reduced returns how far component i is reduced in decoding when the picture is
+// componentShift returns how far component i is reduced in decoding when the picture is
 // by shift, and whether the samples that it then has are those of the image. If
-// not, spread makes the image's of them; then the component is reduced as far as
+// not, atImageSize makes the image's of them; then the component is reduced as far as
 // whole samples still make up a pixel of the image.
-func (f *jpegFile) reduced(i int, shift uint) (own uint, direct bool) {
+func (f *jpegFile) componentShift(i int, shift uint) (own uint, direct bool) {
 	if colors := f.colors(); colors == jpegYCbCr || colors == jpegYCCK && i < 3 {
 		if _, ok := f.subsampleRatio(); ok {
 			return shift, true
@@ -293,7 +315,7 @@ func (f *jpegFile) memory(gray bool, shift uint) (decode, turned int64) {
 	pixels := int64(size.X) * int64(size.Y)
 	for i, c := range f.components {
 		blocks := units * int64(c.h*c.v)
-		wanted := f.wanted(i, gray)
+		wanted := f.needs(i, gray)
 		if f.progressive {
 			decode += 8 * blocks // which coefficients there are
 			if wanted {
@@ -303,7 +325,7 @@ func (f *jpegFile) memory(gray bool, shift uint) (decode, turned int64) {
 		if !wanted {
 			continue
 		}
-		own, direct := f.reduced(i, shift)
+		own, direct := f.componentShift(i, shift)
 		decode += blocks * 64 >> (2 * own)
 		if !direct {
 			decode += int64(f.fullStride(shift)) * int64(size.Y)

@@ -269,7 +269,7 @@ func TestBrokenJPEGAsInStandardLibrary(t *testing.T) {
 	}
 }
 
-// sharedJPEGs calls f with every JPEG of the labelled photographs beside the
+// sharedJPEGs calls f with every JPEG of the labeled photographs beside the
 // project, or with a part of them in short tests.
 func sharedJPEGs(t *testing.T, f func(name string, data []byte)) {
 	root := filepath.Join("..", "..", "shared", "faces")
@@ -290,9 +290,9 @@ func sharedJPEGs(t *testing.T, f func(name string, data []byte)) {
 	switch {
 	case err == nil && n > 0:
 	case os.Getenv("CI") != "":
-		t.Fatal("CI has to have the labelled photographs: ", err)
+		t.Fatal("CI has to have the labeled photographs: ", err)
 	default:
-		t.Skip("needs the labelled photographs, which are no part of the repository: ", err)
+		t.Skip("needs the labeled photographs, which are no part of the repository: ", err)
 	}
 }
 
@@ -475,7 +475,7 @@ func TestReducedMemory(t *testing.T) {
 					}
 					const slack = 64 << 10 // what the test itself makes
 					if used > q.MemoryBytes+slack || q.MemoryBytes > 2*used+512<<10 && q.Reduction > 1 || q.MemoryBytes > p.MemoryBytes {
-						t.Errorf("%s turned by %d, reduced by %d, grey %v: %d bytes, MemoryBytes is %d", name, orientation, reduce, gray, used, q.MemoryBytes)
+						t.Errorf("%s turned by %d, reduced by %d, gray %v: %d bytes, MemoryBytes is %d", name, orientation, reduce, gray, used, q.MemoryBytes)
 					}
 				}
 			}
@@ -595,7 +595,7 @@ func FuzzJPEGSampling(f *testing.F) {
 func BenchmarkDecodeJPEG(b *testing.B) {
 	data, err := os.ReadFile(filepath.Join("..", "..", "shared", "faces", "peoples.jpg"))
 	if err != nil {
-		b.Skip("needs the labelled photographs, which are no part of the repository: ", err)
+		b.Skip("needs the labeled photographs, which are no part of the repository: ", err)
 	}
 	files := []struct {
 		name string
@@ -621,7 +621,7 @@ func BenchmarkDecodeJPEG(b *testing.B) {
 		})
 		for _, gray := range []bool{false, true} {
 			for _, reduce := range []int{1, 2, 4, 8} {
-				name := fmt.Sprintf("%s/colour/%d", file.name, reduce)
+				name := fmt.Sprintf("%s/color/%d", file.name, reduce)
 				if gray {
 					name = fmt.Sprintf("%s/gray/%d", file.name, reduce)
 				}

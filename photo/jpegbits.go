@@ -219,8 +219,8 @@ func (h *huffman) define(p []byte) ([]byte, error) {
 	return p[h.n:], nil
 }
 
-// long looks for the code of at most n bits that v, of maxCode bits, begins with.
-func (h *huffman) long(v uint32, n uint) (symbol uint8, length uint, ok bool) {
+// findCode looks for the code of at most n bits that v, of maxCode bits, begins with.
+func (h *huffman) findCode(v uint32, n uint) (symbol uint8, length uint, ok bool) {
 	for i := range min(n, maxCode) {
 		code := int32(v >> (maxCode - 1 - i))
 		if code <= h.max[i] {
@@ -230,8 +230,8 @@ func (h *huffman) long(v uint32, n uint) (symbol uint8, length uint, ok bool) {
 	return 0, 0, false
 }
 
-// hasten makes the fast table. Of DC tables a symbol is the length of its value.
-func (h *huffman) hasten(dc bool) {
+// buildFastTable makes the fast table. Of DC tables a symbol is the length of its value.
+func (h *huffman) buildFastTable(dc bool) {
 	if !h.stale {
 		return
 	}
@@ -239,7 +239,7 @@ func (h *huffman) hasten(dc bool) {
 	for i := range h.fast {
 		v := uint32(i) << (maxCode - fastBits)
 		h.fast[i] = 0
-		symbol, length, ok := h.long(v, fastBits)
+		symbol, length, ok := h.findCode(v, fastBits)
 		if e := h.lut[v>>(maxCode-lutBits)]; e != 0 {
 			symbol, length = uint8(e>>8), uint(e&0xff)
 		} else if !ok {
@@ -276,7 +276,7 @@ func (b *jpegBits) symbol(h *huffman) (uint8, error) {
 			return uint8(e >> 8), nil
 		}
 	}
-	symbol, length, ok := h.long(uint32(b.acc>>(64-maxCode)), b.n)
+	symbol, length, ok := h.findCode(uint32(b.acc>>(64-maxCode)), b.n)
 	switch {
 	case ok:
 		b.drop(length)

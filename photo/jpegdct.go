@@ -1,12 +1,12 @@
 // The full-size transform is that of image/jpeg, Copyright 2025 The Go Authors,
-// whose licence is in LICENSE-go, without the work for coefficients that are 0.
+// whose license is in LICENSE-go, without the work for coefficients that are 0.
 
 package photo
 
 // flat is the sample of a block that has no other coefficient.
 func flat(dc int32) byte { return sample((dc<<17 + 1<<19) >> 2 >> 18) }
 
-// sample is v, centred on 0, as a byte.
+// sample is v, centered on 0, as a byte.
 func sample(v int32) byte { return byte(min(max(v, -128), 127) + 128) }
 
 // Cosines and sines of multiples of π/16, some divided by √2, in units of 2⁻⁶⁰.
@@ -94,8 +94,8 @@ func inverse8(b *jpegBlock, set uint64, out []byte, stride int) {
 
 // The reduced transforms give the mean of each 2×2 or 4×4 samples of the full
 // one, but for rounding and for samples beyond black or white. The mean of two
-// neighbours weighs the k-th cosine by cos(kπ/16) and folds it onto the (8-k)-th,
-// so that four outputs need no more than four cosines; with four neighbours, two
+// neighbors weighs the k-th cosine by cos(kπ/16) and folds it onto the (8-k)-th,
+// so that four outputs need no more than four cosines; with four neighbors, two
 // outputs have only the constant and the odd cosines. The factors are those
 // products in units of 2⁻¹³.
 const (

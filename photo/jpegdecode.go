@@ -44,7 +44,7 @@ type jpegBlock [64]int32
 // jpegPlane is a component, and its samples.
 type jpegPlane struct {
 	*jpegComponent
-	wanted bool
+	needed bool
 	shift  uint // of its own reduction: a block becomes 8>>shift wide
 	pix    []byte
 	stride int
@@ -82,7 +82,7 @@ func decodeJPEG(ctx context.Context, data []byte, f *jpegFile, gray bool, shift 
 	d := &jpegDecoder{ctx: ctx, jpegFile: f, gray: gray, shift: shift, jpegBits: jpegBits{data: data, pos: 2}}
 	err := d.decode()
 	if errors.Is(err, io.ErrUnexpectedEOF) && d.planes != nil {
-		err = d.missing() // the end marker, or more
+		err = d.checkComplete() // the end marker, or more
 	}
 	if err != nil {
 		return nil, err
@@ -97,35 +97,15 @@ func (d *jpegDecoder) decode() error {
 		if err != nil {
 			return err
 		}
-		var process func([]byte) error
 		switch {
 		case marker == jpegEOI:
 			return nil
 		case jpegRST0 <= marker && marker <= jpegRST7:
 			continue // one too many at a scan's end
-		case marker == jpegSOF0, marker == jpegSOF1, marker == jpegSOF2:
-			if d.seenFrame {
-				return jpeg.FormatError("multiple SOF markers")
-			}
-			d.seenFrame = true // readJPEG has read it
-			process = func([]byte) error { return nil }
-		case marker == jpegDHT:
-			process = d.huffmanTables
-		case marker == jpegDQT:
-			process = d.quantTables
-		case marker == jpegDRI:
-			process = d.restartInterval
-		case marker == jpegSOS:
-			process = d.scan
-		case jpegAPP0 <= marker && marker <= jpegAPP15, marker == jpegCOM:
-			process = func([]byte) error { return nil }
-		case marker < jpegSOF0:
-			return jpeg.FormatError("unknown marker")
-		default:
-			if name, ok := unreadJPEG[marker]; ok {
-				return name
-			}
-			return jpeg.UnsupportedError("unknown marker")
+		}
+		process, err := d.processor(marker)
+		if err != nil {
+			return err
 		}
 		segment, err := d.segment()
 		if err != nil {
@@ -137,9 +117,40 @@ func (d *jpegDecoder) decode() error {
 	}
 }
 
-// missing returns the error for a file that ends without an end marker, or nil if
+// processor returns the function that reads the segment of a marker.
+func (d *jpegDecoder) processor(marker byte) (func([]byte) error, error) {
+	skip := func([]byte) error { return nil }
+	switch marker {
+	case jpegSOF0, jpegSOF1, jpegSOF2:
+		if d.seenFrame {
+			return nil, jpeg.FormatError("multiple SOF markers")
+		}
+		d.seenFrame = true // readJPEG has read it
+		return skip, nil
+	case jpegDHT:
+		return d.huffmanTables, nil
+	case jpegDQT:
+		return d.quantTables, nil
+	case jpegDRI:
+		return d.restartInterval, nil
+	case jpegSOS:
+		return d.scan, nil
+	}
+	switch {
+	case jpegAPP0 <= marker && marker <= jpegAPP15, marker == jpegCOM:
+		return skip, nil
+	case marker < jpegSOF0:
+		return nil, jpeg.FormatError("unknown marker")
+	}
+	if name, ok := unsupportedJPEG[marker]; ok {
+		return nil, name
+	}
+	return nil, jpeg.UnsupportedError("unknown marker")
+}
+
+// checkComplete returns the error for a file that ends without an end marker, or nil if
 // that marker is all that is missing.
-func (d *jpegDecoder) missing() error {
+func (d *jpegDecoder) checkComplete() error {
 	there, want := 0, 0
 	passes, wantPasses := 0.0, 0.0 // of all blocks' coefficients
 	for i := range d.planes {
@@ -251,24 +262,24 @@ func (d *jpegDecoder) scan(p []byte) error {
 		d.standardTables()
 	}
 	for _, c := range s.components {
-		c.dcTable.hasten(true)
-		c.acTable.hasten(false)
+		c.dcTable.buildFastTable(true)
+		c.acTable.buildFastTable(false)
 		if n := d.across * d.down * c.h * c.v; d.progressive && c.nonzero == nil {
 			c.nonzero = make([]uint64, n)
-			if c.wanted {
+			if c.needed {
 				c.blocks = make([]jpegBlock, n)
 			}
 		}
 	}
-	n, err := d.units(&s)
+	n, err := d.decodeUnits(&s)
 	s.count(n)
 	return err
 }
 
-// units decodes a scan's units, and returns how many there were.
-func (d *jpegDecoder) units(s *jpegScan) (n int, err error) {
+// decodeUnits decodes a scan's units, and returns how many there were.
+func (d *jpegDecoder) decodeUnits(s *jpegScan) (n int, err error) {
 	d.begin()
-	d.forgetDC()
+	d.resetDC()
 	due, lost := byte(jpegRST0), false
 	for y := range s.down {
 		if err := d.ctx.Err(); err != nil {
@@ -277,12 +288,12 @@ func (d *jpegDecoder) units(s *jpegScan) (n int, err error) {
 		for x := range s.across {
 			if d.restart > 0 && n > 0 && n%d.restart == 0 {
 				d.end()
-				if lost, err = d.expect(due, s.across*s.down-n <= d.restart); err != nil {
+				if lost, err = d.passRestartMarker(due, s.across*s.down-n <= d.restart); err != nil {
 					return n, err
 				}
 				due = jpegRST0 + (due-jpegRST0+1)%8
 				d.begin()
-				d.forgetDC()
+				d.resetDC()
 				d.endOfBand = 0
 			}
 			for i := range s.components {
@@ -290,10 +301,10 @@ func (d *jpegDecoder) units(s *jpegScan) (n int, err error) {
 				for k := range c.across * c.down {
 					x, y := c.across*x+k%c.across, c.down*y+k/c.across
 					if lost {
-						d.blank(c.jpegPlane, x, y)
+						d.fillGray(c.jpegPlane, x, y)
 					} else if err := d.decodeBlock(s, c, x, y); err != nil {
-						if !d.excuse(err) {
-							return n, d.early(err)
+						if !d.causedByLoss(err) {
+							return n, d.endsEarly(err)
 						}
 						lost = true
 					}
@@ -322,7 +333,7 @@ func (s *jpegScan) count(n int) {
 	}
 }
 
-func (d *jpegDecoder) forgetDC() {
+func (d *jpegDecoder) resetDC() {
 	for i := range d.planes {
 		d.planes[i].lastDC = 0
 	}
@@ -339,27 +350,11 @@ func (d *jpegDecoder) scanHeader(p []byte) (s jpegScan, err error) {
 	d.makePlanes()
 	blocks := 0
 	for p = p[1:]; len(p) > 3; p = p[2:] {
-		var c jpegScanComponent
-		for i := range d.planes {
-			if d.planes[i].id == p[0] {
-				c.jpegPlane = &d.planes[i]
-			}
+		c, err := d.scanComponent(&s, p[0], p[1])
+		if err != nil {
+			return s, err
 		}
-		if c.jpegPlane == nil {
-			return s, jpeg.FormatError("unknown component selector")
-		}
-		for _, other := range s.components {
-			if other.jpegPlane == c.jpegPlane {
-				return s, jpeg.FormatError("repeated component selector")
-			}
-		}
-		c.across, c.down = c.h, c.v
 		blocks += c.h * c.v
-		dc, ac := p[1]>>4, p[1]&15
-		if dc > 3 || ac > 3 || d.baseline && (dc > 1 || ac > 1) {
-			return s, jpeg.FormatError("bad table selector")
-		}
-		c.dcTable, c.acTable, c.quantTable = &d.dc[dc], &d.ac[ac], &d.quant[c.quant]
 		s.components = append(s.components, c)
 	}
 	s.across, s.down = d.across, d.down
@@ -373,16 +368,47 @@ func (d *jpegDecoder) scanHeader(p []byte) (s jpegScan, err error) {
 	if !d.progressive {
 		return s, nil
 	}
+	return s, s.readProgression(p)
+}
+
+// scanComponent returns the component of that identifier, which s does not have
+// yet, with the tables that it uses.
+func (d *jpegDecoder) scanComponent(s *jpegScan, id, tables byte) (c jpegScanComponent, err error) {
+	for i := range d.planes {
+		if d.planes[i].id == id {
+			c.jpegPlane = &d.planes[i]
+		}
+	}
+	if c.jpegPlane == nil {
+		return c, jpeg.FormatError("unknown component selector")
+	}
+	for _, other := range s.components {
+		if other.jpegPlane == c.jpegPlane {
+			return c, jpeg.FormatError("repeated component selector")
+		}
+	}
+	c.across, c.down = c.h, c.v
+	dc, ac := tables>>4, tables&15
+	if dc > 3 || ac > 3 || d.baseline && (dc > 1 || ac > 1) {
+		return c, jpeg.FormatError("bad table selector")
+	}
+	c.dcTable, c.acTable, c.quantTable = &d.dc[dc], &d.ac[ac], &d.quant[c.quant]
+	return c, nil
+}
+
+// readProgression reads which coefficients, and which of their bits, a scan of a
+// progressive file has.
+func (s *jpegScan) readProgression(p []byte) error {
 	s.first, s.last, s.high, s.low = int(p[0]), int(p[1]), uint(p[2]>>4), uint(p[2]&15)
 	switch {
 	case s.first == 0 && s.last != 0 || s.first > s.last || s.last > 63:
-		return s, jpeg.FormatError("bad spectral selection bounds")
+		return jpeg.FormatError("bad spectral selection bounds")
 	case s.first != 0 && len(s.components) != 1:
-		return s, jpeg.FormatError("progressive AC coefficients for more than one component")
+		return jpeg.FormatError("progressive AC coefficients for more than one component")
 	case s.high != 0 && s.high != s.low+1:
-		return s, jpeg.FormatError("bad successive approximation values")
+		return jpeg.FormatError("bad successive approximation values")
 	}
-	return s, nil
+	return nil
 }
 
 // makePlanes makes the planes, with samples for wanted components, of whole
@@ -396,10 +422,10 @@ func (d *jpegDecoder) makePlanes() {
 		p := &d.planes[i]
 		p.jpegComponent = &d.components[i]
 		p.want = p.columns * p.rows
-		if p.wanted = d.wanted(i, d.gray); !p.wanted {
+		if p.needed = d.needs(i, d.gray); !p.needed {
 			continue
 		}
-		p.shift, _ = d.reduced(i, d.shift)
+		p.shift, _ = d.componentShift(i, d.shift)
 		side := 8 >> p.shift
 		p.stride = side * p.h * d.across
 		p.pix = make([]byte, p.stride*side*p.v*d.down)
@@ -421,13 +447,13 @@ func (d *jpegDecoder) standardTables() {
 	}
 }
 
-// expect goes past a restart marker. In front of it there may be data too many.
+// passRestartMarker goes past a restart marker. In front of it there may be data too many.
 //
 // If the marker is lost, so is the interval behind it, whose data cannot be told
-// from those too many, and expect stops in front of the marker that follows that
+// from those too many, and passRestartMarker stops in front of the marker that follows that
 // interval: one of the next two, as libjpeg has it, or, when the interval is the
 // last, any other.
-func (d *jpegDecoder) expect(due byte, last bool) (lost bool, err error) {
+func (d *jpegDecoder) passRestartMarker(due byte, last bool) (lost bool, err error) {
 	from := d.pos
 	for {
 		n := bytes.IndexByte(d.data[d.pos:], 0xff)
@@ -456,26 +482,26 @@ func (d *jpegDecoder) expect(due byte, last bool) (lost bool, err error) {
 	}
 }
 
-// excuse reports whether err is the consequence of a lost interval: what a later
+// causedByLoss reports whether err is the consequence of a lost interval: what a later
 // pass of a progressive file says of those blocks cannot be read then, up to the
 // next restart marker.
-func (d *jpegDecoder) excuse(err error) bool {
+func (d *jpegDecoder) causedByLoss(err error) bool {
 	var broken jpeg.FormatError
 	return d.progressive && d.damaged && errors.As(err, &broken)
 }
 
-// early returns err, or, where the end marker is what comes too early, the error
+// endsEarly returns err, or, where the end marker is what comes too early, the error
 // for a file that ends early.
-func (d *jpegDecoder) early(err error) error {
+func (d *jpegDecoder) endsEarly(err error) error {
 	if errors.Is(err, errShort) && d.data[d.pos+1] == jpegEOI {
 		return io.ErrUnexpectedEOF
 	}
 	return err
 }
 
-// blank makes a block gray that is lost.
-func (d *jpegDecoder) blank(p *jpegPlane, x, y int) {
-	if !d.progressive && p.wanted {
+// fillGray makes a block gray that is lost.
+func (d *jpegDecoder) fillGray(p *jpegPlane, x, y int) {
+	if !d.progressive && p.needed {
 		d.block = jpegBlock{}
 		d.reconstruct(p, &d.block, 0, x, y)
 	}
@@ -485,12 +511,12 @@ func (d *jpegDecoder) decodeBlock(s *jpegScan, c *jpegScanComponent, x, y int) e
 	if d.progressive {
 		at := y*d.across*c.h + x
 		b := &d.block
-		if c.wanted {
+		if c.needed {
 			b = &c.blocks[at]
 		}
 		switch {
 		case s.first == 0 && s.high == 0:
-			err := d.difference(c)
+			err := d.decodeDC(c)
 			b[0] = c.lastDC << s.low
 			return err
 		case s.first == 0:
@@ -503,7 +529,7 @@ func (d *jpegDecoder) decodeBlock(s *jpegScan, c *jpegScanComponent, x, y int) e
 			return d.refine(s, c, b, &c.nonzero[at])
 		}
 	}
-	if !c.wanted {
+	if !c.needed {
 		_, err := d.sequential(c)
 		return err
 	}
@@ -516,8 +542,8 @@ func (d *jpegDecoder) decodeBlock(s *jpegScan, c *jpegScanComponent, x, y int) e
 	return nil
 }
 
-// difference decodes a DC coefficient and adds it to the component's last.
-func (d *jpegDecoder) difference(c *jpegScanComponent) error {
+// decodeDC decodes a DC coefficient and adds it to the component's last.
+func (d *jpegDecoder) decodeDC(c *jpegScanComponent) error {
 	if d.n < 32 {
 		d.fill()
 	}
@@ -541,7 +567,7 @@ func (d *jpegDecoder) difference(c *jpegScanComponent) error {
 // sequential decodes a block of a sequential scan into d.block, multiplied by the
 // quantization table, and returns which coefficients it has set, a bit for each.
 func (d *jpegDecoder) sequential(c *jpegScanComponent) (set uint64, err error) {
-	if err := d.difference(c); err != nil {
+	if err := d.decodeDC(c); err != nil {
 		return 0, err
 	}
 	b, table, quant := &d.block, c.acTable, c.quantTable
@@ -589,14 +615,14 @@ func (d *jpegDecoder) sequential(c *jpegScanComponent) (set uint64, err error) {
 		case run == 15:
 			k += 15
 		default:
-			return set, d.band(run)
+			return set, d.readEndOfBand(run)
 		}
 	}
 	return set, nil
 }
 
-// band reads how many blocks, from this one on, have no more coefficients.
-func (d *jpegDecoder) band(run int) error {
+// readEndOfBand reads how many blocks, from this one on, have no more coefficients.
+func (d *jpegDecoder) readEndOfBand(run int) error {
 	d.endOfBand = 1 << run
 	v, err := d.bits(uint(run))
 	d.endOfBand |= uint16(v)
@@ -648,7 +674,7 @@ func (d *jpegDecoder) firstPass(s *jpegScan, c *jpegScanComponent, b *jpegBlock,
 		case run == 15:
 			k += 15
 		default:
-			return d.band(run)
+			return d.readEndOfBand(run)
 		}
 	}
 	return nil
@@ -660,44 +686,9 @@ func (d *jpegDecoder) refine(s *jpegScan, c *jpegScanComponent, b *jpegBlock, no
 	k, delta := s.first, int32(1)<<s.low
 	before := *nonzero & (2<<s.last - 1) // those that are refined, once k has come to them
 	if d.endOfBand == 0 {
-	coefficients:
-		for ; k <= s.last; k++ {
-			symbol, err := d.symbol(c.acTable)
-			if err != nil {
-				return err
-			}
-			run, value := int(symbol>>4), int32(0)
-			switch symbol & 15 {
-			case 0:
-				if run < 15 {
-					if err := d.band(run); err != nil {
-						return err
-					}
-					d.endOfBand++ // this block has yet to be refined
-					break coefficients
-				}
-			case 1:
-				bit, err := d.bits(1)
-				if err != nil {
-					return err
-				}
-				value = delta
-				if bit == 0 {
-					value = -delta
-				}
-			default:
-				return jpeg.FormatError("unexpected Huffman code")
-			}
-			if k, err = d.refineNonZero(b, before, k, run, delta); err != nil {
-				return err
-			}
-			if k > s.last {
-				return jpeg.FormatError("too many coefficients")
-			}
-			if value != 0 {
-				b[zigzag[k&63]&63] = value
-				*nonzero |= 1 << k
-			}
+		var err error
+		if k, err = d.refineBand(s, c, b, nonzero, before); err != nil {
+			return err
 		}
 	}
 	if d.endOfBand == 0 {
@@ -709,6 +700,50 @@ func (d *jpegDecoder) refine(s *jpegScan, c *jpegScanComponent, b *jpegBlock, no
 	}
 	_, err := d.refineNonZero(b, before, k, 64, delta)
 	return err
+}
+
+// refineBand reads the new coefficients of a block, and refines those between
+// them, up to the end of the band. It returns where that is. If d.endOfBand is then
+// above 0, the rest of this block, too, has to be refined.
+func (d *jpegDecoder) refineBand(s *jpegScan, c *jpegScanComponent, b *jpegBlock, nonzero *uint64, before uint64) (int, error) {
+	k, delta := s.first, int32(1)<<s.low
+	for ; k <= s.last; k++ {
+		symbol, err := d.symbol(c.acTable)
+		if err != nil {
+			return k, err
+		}
+		run, value := int(symbol>>4), int32(0)
+		switch symbol & 15 {
+		case 0:
+			if run < 15 {
+				err := d.readEndOfBand(run)
+				d.endOfBand++ // this block has yet to be refined
+				return k, err
+			}
+		case 1:
+			bit, err := d.bits(1)
+			if err != nil {
+				return k, err
+			}
+			value = delta
+			if bit == 0 {
+				value = -delta
+			}
+		default:
+			return k, jpeg.FormatError("unexpected Huffman code")
+		}
+		if k, err = d.refineNonZero(b, before, k, run, delta); err != nil {
+			return k, err
+		}
+		if k > s.last {
+			return k, jpeg.FormatError("too many coefficients")
+		}
+		if value != 0 {
+			b[zigzag[k&63]&63] = value
+			*nonzero |= 1 << k
+		}
+	}
+	return k, nil
 }
 
 // refineNonZero refines the coefficients from k on up to the zero behind zeros
@@ -778,49 +813,41 @@ func (d *jpegDecoder) image() (image.Image, error) {
 		}
 	}
 	r := image.Rectangle{Max: d.size(d.shift)}
-	stride := d.fullStride(d.shift)
 	switch colors := d.colors(); {
 	case colors == jpegGray, colors == jpegYCbCr && d.gray:
-		y, err := d.spread(0)
-		return &image.Gray{Pix: y, Stride: stride, Rect: r}, err
+		y, err := d.atImageSize(0)
+		return &image.Gray{Pix: y, Stride: d.fullStride(d.shift), Rect: r}, err
 	case colors == jpegYCbCr:
 		return d.yCbCr()
 	case colors == jpegYCCK:
-		// Adobe stores ink inverted: 255 is none. So Y'CbCr turned to RGB is CMY as
-		// image.CMYK has it, and black is yet to be inverted.
-		m, err := d.yCbCr()
-		if err != nil {
-			return nil, err
-		}
-		out := &image.RGBA{Pix: make([]byte, 4*r.Dx()*r.Dy()), Stride: 4 * r.Dx(), Rect: r}
-		for y := range r.Dy() {
-			if err := d.ctx.Err(); err != nil {
-				return nil, err
-			}
-			draw.Draw(out, image.Rect(0, y, r.Dx(), y+1), m, image.Pt(0, y), draw.Src)
-		}
-		err = d.interleave(out.Pix, r, 3, 0xff)
-		return &image.CMYK{Pix: out.Pix, Stride: out.Stride, Rect: r}, err
+		return d.ycck()
 	case colors == jpegCMYK:
 		out := image.NewCMYK(r)
-		for i := range 4 {
-			if err := d.interleave(out.Pix, r, i, 0xff); err != nil {
-				return nil, err
-			}
-		}
-		return out, nil
+		return out, d.interleave(out.Pix, r, []int{0, 1, 2, 3}, 0xff)
 	default:
 		out := image.NewRGBA(r)
-		for i := range 3 {
-			if err := d.interleave(out.Pix, r, i, 0); err != nil {
-				return nil, err
-			}
-		}
-		for i := 3; i < len(out.Pix); i += 4 {
-			out.Pix[i] = 0xff
-		}
-		return out, nil
+		opaque(out.Pix, 4, 1)
+		return out, d.interleave(out.Pix, r, []int{0, 1, 2}, 0)
 	}
+}
+
+// ycck converts Y'CbCr and black to CMYK. Adobe stores ink inverted: 255 means no
+// ink. So Y'CbCr converted to RGB is CMY as image.CMYK has it, and only black has
+// to be inverted.
+func (d *jpegDecoder) ycck() (*image.CMYK, error) {
+	m, err := d.yCbCr()
+	if err != nil {
+		return nil, err
+	}
+	r := m.Rect
+	out := &image.RGBA{Pix: make([]byte, 4*r.Dx()*r.Dy()), Stride: 4 * r.Dx(), Rect: r}
+	for y := range r.Dy() {
+		if err := d.ctx.Err(); err != nil {
+			return nil, err
+		}
+		draw.Draw(out, image.Rect(0, y, r.Dx(), y+1), m, image.Pt(0, y), draw.Src)
+	}
+	return &image.CMYK{Pix: out.Pix, Stride: out.Stride, Rect: r}, d.interleave(out.Pix, r, []int{3}, 0xff)
 }
 
 // reconstructAll makes samples of a progressive file's coefficients, which are
@@ -867,38 +894,41 @@ func (d *jpegDecoder) yCbCr() (*image.YCbCr, error) {
 	m.CStride, m.SubsampleRatio = m.YStride, image.YCbCrSubsampleRatio444
 	for i, pix := range []*[]byte{&m.Y, &m.Cb, &m.Cr} {
 		var err error
-		if *pix, err = d.spread(i); err != nil {
+		if *pix, err = d.atImageSize(i); err != nil {
 			return nil, err
 		}
 	}
 	return m, nil
 }
 
-// interleave makes component i, inverted by mask, byte i of each four of pix.
-func (d *jpegDecoder) interleave(pix []byte, r image.Rectangle, i int, mask byte) error {
-	from, err := d.spread(i)
-	if err != nil {
-		return err
-	}
+// interleave writes each of the components, inverted by mask, to its byte of each
+// four of pix.
+func (d *jpegDecoder) interleave(pix []byte, r image.Rectangle, components []int, mask byte) error {
 	stride := d.fullStride(d.shift)
-	for y := range r.Dy() {
-		if err := d.ctx.Err(); err != nil {
+	for _, i := range components {
+		from, err := d.atImageSize(i)
+		if err != nil {
 			return err
 		}
-		row := pix[4*r.Dx()*y:][:4*r.Dx()]
-		for x, v := range from[y*stride:][:r.Dx()] {
-			row[4*x+i] = v ^ mask
+		for y := range r.Dy() {
+			if err := d.ctx.Err(); err != nil {
+				return err
+			}
+			row := pix[4*r.Dx()*y:][:4*r.Dx()]
+			for x, v := range from[y*stride:][:r.Dx()] {
+				row[4*x+i] = v ^ mask
+			}
 		}
 	}
 	return nil
 }
 
-// spread returns component i with a sample for each of the image's: the mean of
+// atImageSize returns component i with a sample for each of the image's: the mean of
 // those that its pixels at full size have, each in the sample of the component
 // that covers it.
-func (d *jpegDecoder) spread(i int) ([]byte, error) {
+func (d *jpegDecoder) atImageSize(i int) ([]byte, error) {
 	p := &d.planes[i]
-	_, direct := d.reduced(i, d.shift)
+	_, direct := d.componentShift(i, d.shift)
 	if direct {
 		return p.pix, nil
 	}

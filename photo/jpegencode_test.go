@@ -274,7 +274,7 @@ func (w *testBits) block(b *[64]int, s testScan, table int, lastDC *int) {
 	}
 }
 
-// shifted divides and rounds towards 0, as AC coefficients are.
+// shifted divides and rounds toward 0, as AC coefficients are.
 func shifted(v, low int) int {
 	if v < 0 {
 		return -(-v >> low)

@@ -48,7 +48,7 @@ func upright(img image.Image, orientation int) image.Image {
 		return img
 	}
 	size := img.Bounds().Size()
-	t := turn{orientation}
+	t := transform{orientation}
 	r := image.Rectangle{Max: t.size(size)}
 	switch m := img.(type) {
 	case *image.Gray:
@@ -93,13 +93,13 @@ func upright(img image.Image, orientation int) image.Image {
 	panic(fmt.Sprintf("photo: no decoder makes images of type %T", img))
 }
 
-// turn is an EXIF orientation, 2 to 8: the way from the stored picture to the
+// transform is an EXIF orientation, 2 to 8: the way from the stored picture to the
 // upright one.
-type turn struct{ orientation int }
+type transform struct{ orientation int }
 
-func (t turn) transposes() bool { return t.orientation >= 5 }
+func (t transform) transposes() bool { return t.orientation >= 5 }
 
-func (t turn) size(p image.Point) image.Point {
+func (t transform) size(p image.Point) image.Point {
 	if t.transposes() {
 		return image.Pt(p.Y, p.X)
 	}
@@ -108,7 +108,7 @@ func (t turn) size(p image.Point) image.Point {
 
 // inset is how much of the upright picture's first column and row lies outside,
 // when beyond is how much of the stored one's last column and row does.
-func (t turn) inset(beyond image.Point) image.Point {
+func (t transform) inset(beyond image.Point) image.Point {
 	p := t.size(beyond)
 	switch t.orientation { // which sides the stored right and lower edge become
 	case 2, 6: // left
@@ -121,63 +121,72 @@ func (t turn) inset(beyond image.Point) image.Point {
 	return image.Point{}
 }
 
-// plane moves the elements, of n bytes each, of a plane whose stored size is
-// given.
-func (t turn) plane(dst []byte, dstStride int, src []byte, srcStride int, size image.Point, n int) {
-	w, h := size.X, size.Y
-	right, bottom := (t.size(size).X-1)*n, (t.size(size).Y-1)*dstStride
-	// Where the stored origin goes in dst, and the steps there for one to the
-	// right and one down in src.
-	var origin, dx, dy int
+// steps returns where the stored origin goes in a plane of the upright picture,
+// whose right and bottom are the offsets of its last column and row, and the
+// steps there for one element to the right and one down in the stored plane.
+// Elements have n bytes.
+func (t transform) steps(right, bottom, n, stride int) (origin, dx, dy int) {
 	switch t.orientation {
 	case 2: // mirrored
-		origin, dx, dy = right, -n, dstStride
+		return right, -n, stride
 	case 3: // upside down
-		origin, dx, dy = right+bottom, -n, -dstStride
+		return right + bottom, -n, -stride
 	case 4: // mirrored, upside down
-		origin, dx, dy = bottom, n, -dstStride
+		return bottom, n, -stride
 	case 5: // mirrored, lying on its left side
-		origin, dx, dy = 0, dstStride, n
+		return 0, stride, n
 	case 6: // lying on its left side
-		origin, dx, dy = right, dstStride, -n
+		return right, stride, -n
 	case 7: // mirrored, lying on its right side
-		origin, dx, dy = right+bottom, -dstStride, -n
+		return right + bottom, -stride, -n
 	case 8: // lying on its right side
-		origin, dx, dy = bottom, -dstStride, n
+		return bottom, -stride, n
 	}
+	return 0, n, stride
+}
+
+// plane copies the elements of a plane, whose stored size is given, from src to
+// where they belong in dst. Elements have n bytes.
+func (t transform) plane(dst []byte, dstStride int, src []byte, srcStride int, size image.Point, n int) {
+	w, h := size.X, size.Y
+	origin, dx, dy := t.steps((t.size(size).X-1)*n, (t.size(size).Y-1)*dstStride, n, dstStride)
 	// In squares, so that the columns written stay in the cache.
 	const square = 64
 	for y0 := 0; y0 < h; y0 += square {
 		for x0 := 0; x0 < w; x0 += square {
 			x1 := min(x0+square, w)
 			for y := y0; y < min(y0+square, h); y++ {
-				row := src[y*srcStride+x0*n : y*srcStride+x1*n]
-				to := origin + y*dy + x0*dx
-				switch {
-				case dx == n:
-					copy(dst[to:], row)
-				case n == 1:
-					for _, v := range row {
-						dst[to] = v
-						to += dx
-					}
-				case n == 4:
-					for ; len(row) >= 4; row = row[4:] {
-						*(*[4]byte)(dst[to:]) = [4]byte(row)
-						to += dx
-					}
-				default:
-					for ; len(row) > 0; row = row[n:] {
-						copy(dst[to:to+n], row)
-						to += dx
-					}
-				}
+				copyStrided(dst, origin+y*dy+x0*dx, dx, src[y*srcStride+x0*n:y*srcStride+x1*n], n)
 			}
 		}
 	}
 }
 
-func (t turn) yCbCr(m *image.YCbCr) *image.YCbCr {
+// copyStrided copies the elements of row, of n bytes each, to dst: the first one
+// to the offset to, each further one step bytes after the one before.
+func copyStrided(dst []byte, to, step int, row []byte, n int) {
+	switch {
+	case step == n:
+		copy(dst[to:], row)
+	case n == 1:
+		for _, v := range row {
+			dst[to] = v
+			to += step
+		}
+	case n == 4:
+		for ; len(row) >= 4; row = row[4:] {
+			*(*[4]byte)(dst[to:]) = [4]byte(row)
+			to += step
+		}
+	default:
+		for ; len(row) > 0; row = row[n:] {
+			copy(dst[to:to+n], row)
+			to += step
+		}
+	}
+}
+
+func (t transform) yCbCr(m *image.YCbCr) *image.YCbCr {
 	ratio := m.SubsampleRatio
 	if t.transposes() {
 		m, ratio = transposable(m)

@@ -11,7 +11,7 @@ import (
 	"github.com/mienproject/mien/photo"
 )
 
-// Every colour model in every orientation, against the definition of the EXIF
+// Every color model in every orientation, against the definition of the EXIF
 // orientations, pixel by pixel.
 func TestOrientation(t *testing.T) {
 	for _, s := range samples {

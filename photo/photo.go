@@ -98,15 +98,15 @@ type header struct {
 	// capacity is the most pixels that the data can hold, however well they
 	// compress.
 	capacity int64
-	// short is the error for data that end before the picture does, where the
+	// truncated is the error for data that end before the picture does, where the
 	// header tells.
-	short error
-	// memory bounds what decode holds; turned, what the orientation adds.
-	memory, turned int64
-	// reduction is what the sides were divided by, 0 standing for 1, and beyond
+	truncated error
+	// memory bounds what decode holds; turnMemory, what the orientation adds.
+	memory, turnMemory int64
+	// reduction is what the sides were divided by, 0 standing for 1, and overhang
 	// how much of the last column and row is outside of the picture.
 	reduction int
-	beyond    image.Point
+	overhang  image.Point
 	// reduce returns the header of the same picture with less in it. It is nil
 	// where the format has no way to decode less.
 	reduce func(Options) header
@@ -143,8 +143,8 @@ func Open(data []byte, l Limits) (*Photo, error) {
 	if h.width <= 0 || h.height <= 0 {
 		return nil, fmt.Errorf("%w: %s: %d×%d pixels", ErrCorrupt, f.title, h.width, h.height)
 	}
-	if h.short != nil {
-		return nil, classify(f.title, h.short)
+	if h.truncated != nil {
+		return nil, classify(f.title, h.truncated)
 	}
 	// A header costs a stranger nothing to write, and us the memory it asks
 	// for. This refuses the lie before anything is allocated.
@@ -152,23 +152,23 @@ func Open(data []byte, l Limits) (*Photo, error) {
 		return nil, classify(f.title, tooSmallFor(h.width, h.height, len(data)))
 	}
 	p := &Photo{Format: f.name, title: f.title, Orientation: orientation(h.exif)}
-	p.take(h)
+	p.setHeader(h)
 	if err := l.checkMemory(p); err != nil {
 		return nil, err
 	}
 	return p, nil
 }
 
-// take sets the fields that depend on the header.
-func (p *Photo) take(h header) {
+// setHeader sets the fields that depend on the header.
+func (p *Photo) setHeader(h header) {
 	p.header = h
-	t := turn{p.Orientation}
+	t := transform{p.Orientation}
 	size := t.size(image.Pt(h.width, h.height))
 	p.Width, p.Height = size.X, size.Y
-	p.Reduction, p.Inset = max(1, h.reduction), t.inset(h.beyond)
+	p.Reduction, p.Inset = max(1, h.reduction), t.inset(h.overhang)
 	p.MemoryBytes = h.memory + overhead
 	if p.Orientation != 1 {
-		p.MemoryBytes += h.turned
+		p.MemoryBytes += h.turnMemory
 	}
 }
 
@@ -187,13 +187,13 @@ type Options struct {
 // Height, Reduction, Inset and MemoryBytes are those of what its Decode will
 // give; p stays as it is.
 //
-// That is so for JPEGs of grey or Y'CbCr. With Gray they become an [*image.Gray],
-// whose pixels are the Y that the image in colour has. A pixel of a reduced image
+// That is so for JPEGs of gray or Y'CbCr. With Gray they become an [*image.Gray],
+// whose pixels are the Y that the image in color has. A pixel of a reduced image
 // is the mean of Reduction × Reduction pixels, so that pixel (x, y) covers, in
 // pixels of full size, the area from (x, y)·Reduction − Inset to
 // (x+1, y+1)·Reduction − Inset; what of it is outside of the picture is what the
 // file has there, which encoders fill with the likes of the edge. All other
-// pictures are returned as they are, in colour and with a Reduction of 1.
+// pictures are returned as they are, in color and with a Reduction of 1.
 //
 // Reduced calls do not add up: they all begin with the picture at full size.
 func (p *Photo) Reduced(o Options) *Photo {
@@ -201,7 +201,7 @@ func (p *Photo) Reduced(o Options) *Photo {
 	if reduce := p.header.reduce; reduce != nil {
 		h := reduce(o)
 		h.reduce = reduce
-		reduced.take(h)
+		reduced.setHeader(h)
 	}
 	return &reduced
 }
@@ -250,7 +250,7 @@ func (l Limits) checkMemory(p *Photo) error {
 // done.
 //
 // Where chroma is subsampled and a side is odd, turning the picture moves its
-// colours, not its brightness, by at most the width of one chroma sample.
+// colors, not its brightness, by at most the width of one chroma sample.
 //
 // Other errors wrap ErrCorrupt or ErrUnsupportedFormat.
 func (p *Photo) Decode(ctx context.Context) (image.Image, error) {
@@ -325,9 +325,9 @@ func (e truncatedError) Error() string { return "the file ends early: " + e.ther
 
 func (e truncatedError) Unwrap() error { return io.ErrUnexpectedEOF }
 
-// guard calls a decoder. Decoders are other people's code reading strangers'
+// catchPanics calls a decoder. Decoders are other people's code reading strangers'
 // bytes: a panic in one is that picture's failure, not the server's.
-func guard[T any](decode func() (T, error)) (result T, err error) {
+func catchPanics[T any](decode func() (T, error)) (result T, err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			err = fmt.Errorf("the decoder panicked: %v", r)
@@ -336,17 +336,17 @@ func guard[T any](decode func() (T, error)) (result T, err error) {
 	return decode()
 }
 
-// config reads a header with a decoder's own DecodeConfig, so that what the
+// decodeConfig reads a header with a decoder's own DecodeConfig, so that what the
 // decoder would refuse is refused before it is asked.
-func config(data []byte, decodeConfig func(io.Reader) (image.Config, error)) (image.Config, error) {
-	return guard(func() (image.Config, error) { return decodeConfig(bytes.NewReader(data)) })
+func decodeConfig(data []byte, decode func(io.Reader) (image.Config, error)) (image.Config, error) {
+	return catchPanics(func() (image.Config, error) { return decode(bytes.NewReader(data)) })
 }
 
-// reader reads until ctx ends.
+// contextReader reads until ctx ends.
 //
 // It deliberately has neither ReadByte nor WriteTo, which decoders look for
 // and which would lead past the check.
-type reader struct {
+type contextReader struct {
 	ctx context.Context
 	r   io.Reader
 }
@@ -355,7 +355,7 @@ type reader struct {
 // has whole scans in 70 bytes.
 const readSize = 256
 
-func (r reader) Read(p []byte) (int, error) {
+func (r contextReader) Read(p []byte) (int, error) {
 	if err := r.ctx.Err(); err != nil {
 		return 0, err
 	}

@@ -112,7 +112,7 @@ func TestAnimatedWebPIsItsFirstFrameOnTheCanvas(t *testing.T) {
 	if _, _, _, a := whole.At(0, 0).RGBA(); a != 0 {
 		t.Errorf("alpha %d outside the frame, want 0", a)
 	}
-	// The colours lose a little, being stored premultiplied by alpha.
+	// The colors lose a little, being stored premultiplied by alpha.
 	inside := whole.(*image.RGBA).SubImage(image.Rect(4, 6, 41, 29))
 	if d := difference(inside, frame); d > 1 {
 		t.Errorf("differs by %.2f inside the frame", d)
@@ -610,7 +610,7 @@ func kind(img image.Image) string {
 	return fmt.Sprintf("%T", img)
 }
 
-// difference is the mean difference of colours, in 1/255.
+// difference is the mean difference of colors, in 1/255.
 func difference(a, b image.Image) float64 {
 	if a.Bounds().Size() != b.Bounds().Size() {
 		return math.Inf(1)

@@ -27,13 +27,16 @@ const (
 // libpng overlooks: wrong checksums of chunks that need not be read, a missing
 // end, and more data than the rows need. So it is given a file without them.
 type pngFile struct {
-	// front is the chunks before the pixels, as they are to be decoded.
-	front []byte
+	// head is the chunks before the pixels, as they are to be decoded.
+	head []byte
 	// pixels is what follows the first IDAT's beginning.
 	pixels      []byte
 	total       int64 // bytes of all rows, their filters included
 	exif        []byte
 	transparent bool // there is a tRNS
+
+	depth, colorType byte // of IHDR
+	hasPalette       bool
 }
 
 // readPNG finds the chunks that matter.
@@ -47,44 +50,49 @@ func readPNG(data []byte) (*pngFile, error) {
 	case name == "CgBI":
 		return nil, fmt.Errorf("%w: a PNG feature that is not read: Apple's CgBI, which iOS apps contain", ErrUnsupportedFormat)
 	case name != "IHDR" || binary.BigEndian.Uint32(ihdr) != 13:
-		return nil, errors.New("there is no IHDR at its beginning")
+		return nil, errors.New("the file does not begin with an IHDR chunk")
 	}
-	depth, colorType := ihdr[16], ihdr[17]
-	f := &pngFile{front: bytes.Clone(data[:header])}
-	hasPalette := false
+	f := &pngFile{head: bytes.Clone(data[:header]), depth: ihdr[16], colorType: ihdr[17]}
 	for rest := data[header:]; len(rest) >= 8; {
 		size, name := int64(binary.BigEndian.Uint32(rest)), string(rest[4:8])
 		if name == "IDAT" && f.pixels == nil {
 			f.pixels = rest
 		}
-		if size > int64(len(rest)-pngChunk) {
+		if size > int64(len(rest)-pngChunk) || name == "IEND" {
 			break
 		}
 		chunk := rest[4 : 8+size]
-		payload, intact := chunk[4:], crc32.ChecksumIEEE(chunk) == binary.BigEndian.Uint32(rest[8+size:])
-		rest = rest[pngChunk+size:]
-		switch {
-		case name == "IEND":
-			rest = nil
-		case name == "PLTE" && colorType == pngPaletted && f.pixels == nil && !hasPalette:
-			if !intact {
-				return nil, errors.New("the palette's checksum is wrong")
-			}
-			hasPalette = true
-			f.addChunk(name, payload[:min(len(payload), 3<<depth)])
-		// As in libpng, an optional chunk is left out where it is broken.
-		case name == "tRNS" && intact && f.pixels == nil && !f.transparent:
-			if f.transparent = transparencyFits(colorType, len(payload), hasPalette); f.transparent {
-				f.addChunk(name, payload)
-			}
-		case name == "eXIf" && intact && f.exif == nil:
-			f.exif = trimEXIF(payload)
+		intact := crc32.ChecksumIEEE(chunk) == binary.BigEndian.Uint32(rest[8+size:])
+		if err := f.readChunk(name, chunk[4:], intact); err != nil {
+			return nil, err
 		}
+		rest = rest[pngChunk+size:]
 	}
-	if colorType == pngPaletted && !hasPalette {
-		return nil, errors.New("there is no palette in front of the pixels")
+	if f.colorType == pngPaletted && !f.hasPalette {
+		return nil, errors.New("the palette is missing before the pixels")
 	}
 	return f, nil
+}
+
+// readChunk takes what is needed of a chunk. Like libpng, it leaves out an
+// optional chunk that is broken.
+func (f *pngFile) readChunk(name string, payload []byte, intact bool) error {
+	beforePixels := f.pixels == nil
+	switch {
+	case name == "PLTE" && f.colorType == pngPaletted && beforePixels && !f.hasPalette:
+		if !intact {
+			return errors.New("the palette's checksum is wrong")
+		}
+		f.hasPalette = true
+		f.addChunk(name, payload[:min(len(payload), 3<<f.depth)])
+	case name == "tRNS" && intact && beforePixels && !f.transparent:
+		if f.transparent = transparencyFits(f.colorType, len(payload), f.hasPalette); f.transparent {
+			f.addChunk(name, payload)
+		}
+	case name == "eXIf" && intact && f.exif == nil:
+		f.exif = trimEXIF(payload)
+	}
+	return nil
 }
 
 func transparencyFits(colorType byte, size int, hasPalette bool) bool {
@@ -100,7 +108,7 @@ func transparencyFits(colorType byte, size int, hasPalette bool) bool {
 }
 
 func (f *pngFile) addChunk(name string, payload []byte) {
-	f.front = appendPNGChunk(f.front, name, payload)
+	f.head = appendPNGChunk(f.head, name, payload)
 }
 
 func appendPNGChunk(to []byte, name string, payload []byte) []byte {
@@ -116,7 +124,7 @@ func openPNG(data []byte) (header, error) {
 		return header{}, err
 	}
 	const dataFollows = "\x00\x00\x00\x00IDAT"
-	cfg, err := config(append(f.front[:len(f.front):len(f.front)], dataFollows...), png.DecodeConfig)
+	cfg, err := decodeConfig(append(f.head[:len(f.head):len(f.head)], dataFollows...), png.DecodeConfig)
 	if err != nil {
 		return header{}, err
 	}
@@ -137,9 +145,9 @@ func openPNG(data []byte) (header, error) {
 	pixels := width * height
 	h := header{
 		width: cfg.Width, height: cfg.Height, exif: f.exif,
-		capacity: int64(len(data)) * deflateRatio * 8, // deflate of one-bit pixels
-		turned:   pixels * each,
-		memory:   pixels*each + 2*rowBytes(width),
+		capacity:   int64(len(data)) * deflateRatio * 8, // deflate of one-bit pixels
+		turnMemory: pixels * each,
+		memory:     pixels*each + 2*rowBytes(width),
 	}
 	if data[interlaced] == 0 {
 		f.total = rowBytes(width) * height
@@ -156,7 +164,7 @@ func openPNG(data []byte) (header, error) {
 		}
 	}
 	h.decode = func(ctx context.Context) (image.Image, error) {
-		return guard(func() (image.Image, error) { return png.Decode(f.decodable(ctx)) })
+		return catchPanics(func() (image.Image, error) { return png.Decode(f.decodable(ctx)) })
 	}
 	return h, nil
 }
@@ -176,7 +184,7 @@ type pngReader struct {
 }
 
 func (f *pngFile) decodable(ctx context.Context) io.Reader {
-	return &pngReader{ctx: ctx, file: f, left: f.total, sum: adler32.New(), unread: f.front}
+	return &pngReader{ctx: ctx, file: f, left: f.total, sum: adler32.New(), unread: f.head}
 }
 
 func (r *pngReader) Read(p []byte) (int, error) {
@@ -200,12 +208,12 @@ func (r *pngReader) Read(p []byte) (int, error) {
 // is (RFC 1951, section 3.2.4), or the last one and what ends the file.
 func (r *pngReader) next() error {
 	const (
-		most        = 16 << 10
+		maxBlock    = 16 << 10
 		zlibHeader  = "\x78\x01"
 		blockHeader = 5
 	)
 	if r.chunk == nil {
-		r.chunk = make([]byte, 0, most+pngChunk+len(zlibHeader)+blockHeader)
+		r.chunk = make([]byte, 0, maxBlock+pngChunk+len(zlibHeader)+blockHeader)
 		idat := &pngData{rest: r.file.pixels}
 		var head [2]byte // RFC 1950
 		if _, err := io.ReadFull(idat, head[:]); err != nil {
@@ -215,12 +223,12 @@ func (r *pngReader) next() error {
 		if head[0]&0xf != deflate || head[1]&dictionary != 0 || binary.BigEndian.Uint16(head[:])%31 != 0 {
 			return errors.New("the pixels are not valid zlib data")
 		}
-		r.rows = flate.NewReader(reader{r.ctx, idat})
+		r.rows = flate.NewReader(contextReader{r.ctx, idat})
 	}
 	if r.left < 0 {
 		return io.EOF
 	}
-	n := min(r.left, most)
+	n := min(r.left, maxBlock)
 	c := r.chunk[:8]
 	copy(c, "\x00\x00\x00\x00IDAT")
 	if !r.begun {

@@ -211,7 +211,7 @@ func TestBrokenPNG(t *testing.T) {
 		{"wrong checksum of the header", flip(whole, 8+8+13), photo.ErrCorrupt, "PNG: invalid checksum"},
 		{"wrong checksum of the pixels", flip(whole, len(whole)-13), photo.ErrCorrupt, "PNG: the checksum of the pixels is wrong"},
 		{"wrong checksum of the palette", flip(file(palette, deflated(paletteRows)), 33+8+3*256), photo.ErrCorrupt, "the palette's checksum is wrong"},
-		{"no palette", file(palette[:1], deflated(paletteRows)), photo.ErrCorrupt, "there is no palette in front of the pixels"},
+		{"no palette", file(palette[:1], deflated(paletteRows)), photo.ErrCorrupt, "the palette is missing before the pixels"},
 		{"no zlib", file(chunks, rows), photo.ErrCorrupt, "PNG: the pixels are not valid zlib data"},
 		{"bad deflate", file(chunks, append([]byte{0x78, 0x01}, bytes.Repeat([]byte{0xff}, 1000)...)), photo.ErrCorrupt, "PNG: "},
 		{"a chunk between the pixels", pngOf(append(slices.Clone(chunks), pngChunk{"IDAT", pixels[:500]}, pngChunk{"tEXt", []byte("a\x00b")}, pngChunk{"IDAT", pixels[500:]})...), photo.ErrCorrupt, "% of the picture is there"},

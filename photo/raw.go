@@ -15,7 +15,7 @@ const (
 	Gray8 PixelFormat = iota + 1
 	// RGB24 is red, green and blue, a byte each.
 	RGB24
-	// RGBA32 is red, green, blue and alpha, a byte each; colours are not
+	// RGBA32 is red, green, blue and alpha, a byte each; colors are not
 	// multiplied by alpha. A canvas's getImageData gives this.
 	RGBA32
 	// I420 is a plane of full-range Y' (as in JPEG), then one of Cb and one of
@@ -39,7 +39,7 @@ func (f PixelFormat) String() string {
 }
 
 // OpenRaw makes a Photo of raw pixels, whose orientation is upright. All but
-// RGB24, and the colours of NV12, are not copied: the image that Decode returns
+// RGB24, and the colors of NV12, are not copied: the image that Decode returns
 // shares them with data.
 //
 // The error wraps ErrEmpty, ErrPixels or ErrTooManyPixels.

@@ -117,14 +117,14 @@ type tiffFile struct {
 
 func openTIFF(data []byte) (header, error) {
 	if matches(data, "II*?????CR") {
-		return header{}, notRead("camera raw (Canon's CR2)")
+		return header{}, unsupported("camera raw (Canon's CR2)")
 	}
 	d, err := readTIFFDirectory(data)
 	if err != nil {
 		return header{}, err
 	}
 	if raw := d.cameraRaw(); raw != "" {
-		return header{}, notRead(raw)
+		return header{}, unsupported(raw)
 	}
 	f := &tiffFile{tiffDirectory: d}
 	if err := f.readSize(); err != nil {
@@ -144,7 +144,7 @@ func openTIFF(data []byte) (header, error) {
 		return header{}, err
 	}
 	h.decode = func(ctx context.Context) (image.Image, error) {
-		return guard(func() (image.Image, error) { return decodeTIFF(ctx, f) })
+		return catchPanics(func() (image.Image, error) { return decodeTIFF(ctx, f) })
 	}
 	return h, nil
 }
@@ -154,19 +154,19 @@ func openTIFF(data []byte) (header, error) {
 // shown without being developed.
 func (d tiffDirectory) cameraRaw() string {
 	const reduced = 1
-	photometric := d.first(tiffPhotometric)
+	photometric := d.firstNumber(tiffPhotometric)
 	switch {
 	case d.entry(tiffDNGVersion) != nil:
 		return "camera raw (DNG)"
 	case photometric == tiffCFA, photometric == tiffLinearRaw,
-		d.first(tiffNewSubfileType)&reduced != 0 && d.entry(tiffSubIFDs) != nil:
+		d.firstNumber(tiffNewSubfileType)&reduced != 0 && d.entry(tiffSubIFDs) != nil:
 		return "camera raw"
 	}
 	return ""
 }
 
 func (f *tiffFile) readSize() error {
-	width, height := f.first(tiffImageWidth), f.first(tiffImageLength)
+	width, height := f.firstNumber(tiffImageWidth), f.firstNumber(tiffImageLength)
 	if width > math.MaxInt32 || height > math.MaxInt32 {
 		// Cut to what is too large all the same, and can be multiplied.
 		width, height = min(width, math.MaxInt32), min(height, math.MaxInt32)
@@ -182,134 +182,23 @@ func tiffFeature(format string, a ...any) error {
 	return fmt.Errorf("%w: a TIFF feature that is not read: %s", ErrUnsupportedFormat, fmt.Sprintf(format, a...))
 }
 
-// readColors reads what the samples are.
+// readColors reads what the samples are, and how they are compressed.
 func (f *tiffFile) readColors() error {
-	f.compression = max(tiffNone, f.first(tiffCompression)) // some programs leave it out
-	switch f.compression {
-	case tiffNone, tiffGroup3, tiffGroup4, tiffLZW, tiffJPEG, tiffDeflate, tiffDeflateOld, tiffPackBits:
-	default:
-		if name, ok := tiffCompressions[f.compression]; ok {
-			return tiffFeature("compression %d (%s)", f.compression, name)
-		}
-		return tiffFeature("compression %d", f.compression)
+	if err := f.readCompression(); err != nil {
+		return err
 	}
-
-	bits := f.list(tiffBitsPerSample, 16)
-	if len(bits) == 0 {
-		bits = []int64{1} // by the specification
+	if err := f.readSamples(); err != nil {
+		return err
 	}
-	for _, b := range bits {
-		if b != bits[0] {
-			return tiffFeature("BitsPerSample of %d and %d in one pixel", bits[0], b)
-		}
+	colors, err := f.readPhotometric()
+	if err != nil {
+		return err
 	}
-	for _, format := range f.list(tiffSampleFormat, 16) {
-		switch format {
-		case 2:
-			return tiffFeature("SampleFormat 2 (signed integers)")
-		case 3, 5, 6:
-			return tiffFeature("SampleFormat %d (floating point or complex)", format)
-		}
+	if err := f.readLayout(); err != nil {
+		return err
 	}
-	f.bits = int(min(bits[0], 1<<16))
-	f.samples = int(min(f.first(tiffSamplesPerPixel), 1<<16))
-	if f.samples == 0 {
-		f.samples = len(bits)
-	}
-	f.photometric = f.first(tiffPhotometric)
-	f.subX, f.subY = 1, 1
-
-	var colors int // samples that are not extra ones
-	allowed := []int{8, 16}
-	switch f.photometric {
-	case tiffWhiteIsZero, tiffBlackIsZero:
-		colors = 1
-		if f.samples == 1 || f.separate {
-			allowed = []int{1, 2, 4, 8, 16}
-		}
-	case tiffPalette:
-		colors = 1
-		allowed = []int{8}
-		if f.samples == 1 {
-			allowed = []int{1, 2, 4, 8}
-		}
-		if err := f.readPalette(); err != nil {
-			return err
-		}
-	case tiffRGB:
-		colors = 3
-	case tiffCMYK:
-		colors = 4
-	case tiffYCbCr:
-		colors = 3
-		allowed = []int{8}
-	default:
-		if name, ok := tiffPhotometrics[f.photometric]; ok {
-			return tiffFeature("PhotometricInterpretation %d (%s)", f.photometric, name)
-		}
-		return tiffFeature("PhotometricInterpretation %d", f.photometric)
-	}
-	const maxSamples = 32
-	if f.samples < colors || f.samples > maxSamples {
-		return fmt.Errorf("%d samples a pixel, where PhotometricInterpretation %d needs %d", f.samples, f.photometric, colors)
-	}
-	if f.bits == 0 {
-		return errors.New("BitsPerSample of 0")
-	}
-	if !slices.Contains(allowed, f.bits) {
-		return tiffFeature("BitsPerSample of %d with %d samples of PhotometricInterpretation %d", f.bits, f.samples, f.photometric)
-	}
-	if f.photometric != tiffPalette && f.photometric != tiffCMYK {
-		// Of an extra sample of which nothing is said nothing is known.
-		for i, kind := range f.list(tiffExtraSamples, f.samples-colors) {
-			if kind == 1 || kind == 2 {
-				f.alpha, f.premultiplied = colors+i, kind == 1
-				break
-			}
-		}
-	}
-
-	switch f.first(tiffPlanarConfig) {
-	case 0, 1:
-	case 2:
-		f.separate = f.samples > 1
-	default:
-		return fmt.Errorf("PlanarConfiguration %d", f.first(tiffPlanarConfig))
-	}
-	switch f.first(tiffFillOrder) {
-	case 0, 1:
-	case 2:
-		f.reversed = f.compression != tiffJPEG
-	default:
-		return fmt.Errorf("FillOrder %d", f.first(tiffFillOrder))
-	}
-	switch f.compression {
-	case tiffLZW, tiffDeflate, tiffDeflateOld: // the others have no predictor
-		switch p := f.first(tiffPredictor); p {
-		case 0, 1:
-		case 2:
-			if f.bits < 8 || f.photometric == tiffYCbCr {
-				return tiffFeature("Predictor 2 with %d bits a sample of PhotometricInterpretation %d", f.bits, f.photometric)
-			}
-			f.predict = true
-		default:
-			return tiffFeature("Predictor %d", p)
-		}
-	case tiffGroup3, tiffGroup4:
-		if f.bits != 1 || f.samples != 1 {
-			return fmt.Errorf("fax compression of %d samples of %d bits", f.samples, f.bits)
-		}
-		if f.compression == tiffGroup3 && f.first(tiffT4Options)&1 != 0 {
-			return tiffFeature("CCITT Group 3 in two dimensions")
-		}
-		if f.compression == tiffGroup3 && f.first(tiffT4Options)&4 != 0 {
-			return tiffFeature("CCITT Group 3 with fill bits")
-		}
-	case tiffJPEG:
-		if n := f.samples; f.bits != 8 || !f.separate && n != colors && !(f.photometric == tiffRGB && n == 4) {
-			return tiffFeature("JPEG of %d samples of %d bits", n, f.bits)
-		}
-		f.jpegTables, _ = f.values(tiffJPEGTables)
+	if err := f.readCompressionOptions(colors); err != nil {
+		return err
 	}
 	if f.photometric != tiffYCbCr {
 		return nil
@@ -323,12 +212,179 @@ func (f *tiffFile) readColors() error {
 	return f.readSubsampling()
 }
 
+func (f *tiffFile) readCompression() error {
+	f.compression = max(tiffNone, f.firstNumber(tiffCompression)) // some programs leave it out
+	switch f.compression {
+	case tiffNone, tiffGroup3, tiffGroup4, tiffLZW, tiffJPEG, tiffDeflate, tiffDeflateOld, tiffPackBits:
+		return nil
+	}
+	if name, ok := tiffCompressions[f.compression]; ok {
+		return tiffFeature("compression %d (%s)", f.compression, name)
+	}
+	return tiffFeature("compression %d", f.compression)
+}
+
+// readSamples reads how many samples a pixel has, and their bits.
+func (f *tiffFile) readSamples() error {
+	bits := f.firstNumbers(tiffBitsPerSample, 16)
+	if len(bits) == 0 {
+		bits = []int64{1} // by the specification
+	}
+	for _, b := range bits {
+		if b != bits[0] {
+			return tiffFeature("BitsPerSample of %d and %d in one pixel", bits[0], b)
+		}
+	}
+	for _, format := range f.firstNumbers(tiffSampleFormat, 16) {
+		switch format {
+		case 2:
+			return tiffFeature("SampleFormat 2 (signed integers)")
+		case 3, 5, 6:
+			return tiffFeature("SampleFormat %d (floating point or complex)", format)
+		}
+	}
+	f.bits = int(min(bits[0], 1<<16))
+	f.samples = int(min(f.firstNumber(tiffSamplesPerPixel), 1<<16))
+	if f.samples == 0 {
+		f.samples = len(bits)
+	}
+	return nil
+}
+
+// tiffColors says for each PhotometricInterpretation that is read how many samples
+// are colors, and how many bits a sample may have: alone, or else with others in a
+// pixel.
+var tiffColors = map[int64]struct {
+	colors        int
+	alone, others []int
+}{
+	tiffWhiteIsZero: {1, []int{1, 2, 4, 8, 16}, []int{8, 16}},
+	tiffBlackIsZero: {1, []int{1, 2, 4, 8, 16}, []int{8, 16}},
+	tiffPalette:     {1, []int{1, 2, 4, 8}, []int{8}},
+	tiffRGB:         {3, nil, []int{8, 16}},
+	tiffCMYK:        {4, nil, []int{8, 16}},
+	tiffYCbCr:       {3, nil, []int{8}},
+}
+
+// readPhotometric reads what the samples mean, and returns how many of them are
+// colors; the others are extra samples.
+func (f *tiffFile) readPhotometric() (colors int, err error) {
+	f.photometric = f.firstNumber(tiffPhotometric)
+	f.subX, f.subY = 1, 1
+	kind, ok := tiffColors[f.photometric]
+	if !ok {
+		if name, ok := tiffPhotometrics[f.photometric]; ok {
+			return 0, tiffFeature("PhotometricInterpretation %d (%s)", f.photometric, name)
+		}
+		return 0, tiffFeature("PhotometricInterpretation %d", f.photometric)
+	}
+	if f.photometric == tiffPalette {
+		if err := f.readPalette(); err != nil {
+			return 0, err
+		}
+	}
+	const maxSamples = 32
+	if f.samples < kind.colors || f.samples > maxSamples {
+		return 0, fmt.Errorf("%d samples a pixel, where PhotometricInterpretation %d needs %d", f.samples, f.photometric, kind.colors)
+	}
+	if f.bits == 0 {
+		return 0, errors.New("BitsPerSample of 0")
+	}
+	allowed := kind.others
+	if f.samples == 1 {
+		allowed = kind.alone
+	}
+	if !slices.Contains(allowed, f.bits) {
+		return 0, tiffFeature("BitsPerSample of %d with %d samples of PhotometricInterpretation %d", f.bits, f.samples, f.photometric)
+	}
+	if f.photometric != tiffPalette && f.photometric != tiffCMYK {
+		f.readAlpha(kind.colors)
+	}
+	return kind.colors, nil
+}
+
+// readAlpha finds the extra sample that is alpha. One that the file does not
+// describe is not.
+func (f *tiffFile) readAlpha(colors int) {
+	for i, kind := range f.firstNumbers(tiffExtraSamples, f.samples-colors) {
+		if kind == 1 || kind == 2 {
+			f.alpha, f.premultiplied = colors+i, kind == 1
+			return
+		}
+	}
+}
+
+// readLayout reads the order of samples and of bits.
+func (f *tiffFile) readLayout() error {
+	switch f.firstNumber(tiffPlanarConfig) {
+	case 0, 1:
+	case 2:
+		f.separate = f.samples > 1
+	default:
+		return fmt.Errorf("PlanarConfiguration %d", f.firstNumber(tiffPlanarConfig))
+	}
+	switch f.firstNumber(tiffFillOrder) {
+	case 0, 1:
+	case 2:
+		f.reversed = f.compression != tiffJPEG
+	default:
+		return fmt.Errorf("FillOrder %d", f.firstNumber(tiffFillOrder))
+	}
+	return nil
+}
+
+// readCompressionOptions reads what only some compressions have, and finds out
+// whether the compression goes with the samples, colors of which are colors.
+func (f *tiffFile) readCompressionOptions(colors int) error {
+	switch f.compression {
+	case tiffLZW, tiffDeflate, tiffDeflateOld: // the others have no predictor
+		return f.readPredictor()
+	case tiffGroup3, tiffGroup4:
+		return f.checkFax()
+	case tiffJPEG:
+		if n := f.samples; f.bits != 8 || !f.separate && n != colors && !(f.photometric == tiffRGB && n == 4) {
+			return tiffFeature("JPEG of %d samples of %d bits", n, f.bits)
+		}
+		f.jpegTables, _ = f.values(tiffJPEGTables)
+	}
+	return nil
+}
+
+func (f *tiffFile) readPredictor() error {
+	switch p := f.firstNumber(tiffPredictor); p {
+	case 0, 1:
+	case 2:
+		if f.bits < 8 || f.photometric == tiffYCbCr {
+			return tiffFeature("Predictor 2 with %d bits a sample of PhotometricInterpretation %d", f.bits, f.photometric)
+		}
+		f.predict = true
+	default:
+		return tiffFeature("Predictor %d", p)
+	}
+	return nil
+}
+
+func (f *tiffFile) checkFax() error {
+	if f.bits != 1 || f.samples != 1 {
+		return fmt.Errorf("fax compression of %d samples of %d bits", f.samples, f.bits)
+	}
+	const twoDimensions, fillBits = 1, 4
+	switch options := f.firstNumber(tiffT4Options); {
+	case f.compression != tiffGroup3:
+	case options&twoDimensions != 0:
+		return tiffFeature("CCITT Group 3 in two dimensions")
+	case options&fillBits != 0:
+		return tiffFeature("CCITT Group 3 with fill bits")
+	}
+	return nil
+}
+
 func (f *tiffFile) readPalette() error {
 	if f.bits > 8 {
 		return nil // refused for that
 	}
 	n := 1 << f.bits
-	values := f.list(tiffColorMap, 3*n)
+	values := f.firstNumbers(tiffColorMap, 3*n)
 	if len(values) < 3*n {
 		return fmt.Errorf("a ColorMap of %d values, where %d bits need %d", len(values), f.bits, 3*n)
 	}
@@ -341,7 +397,7 @@ func (f *tiffFile) readPalette() error {
 
 func (f *tiffFile) readSubsampling() error {
 	f.subX, f.subY = 2, 2 // by the specification
-	if sub := f.list(tiffYCbCrSubSampling, 2); len(sub) == 2 {
+	if sub := f.firstNumbers(tiffYCbCrSubSampling, 2); len(sub) == 2 {
 		f.subX, f.subY = int(min(sub[0], 1<<16)), int(min(sub[1], 1<<16))
 	}
 	if factors := []int{1, 2, 4}; !slices.Contains(factors, f.subX) || !slices.Contains(factors, f.subY) {
@@ -355,12 +411,12 @@ func (f *tiffFile) readBlocks() error {
 	width, height := int64(f.width), int64(f.height)
 	blockWidth, blockHeight := width, height
 	offsets, counts := uint16(tiffStripOffsets), uint16(tiffStripByteCounts)
-	if v := f.first(tiffRowsPerStrip); v > 0 {
+	if v := f.firstNumber(tiffRowsPerStrip); v > 0 {
 		blockHeight = min(height, v)
 	}
-	if v := f.first(tiffTileWidth); v > 0 {
+	if v := f.firstNumber(tiffTileWidth); v > 0 {
 		f.tiled = true
-		blockWidth, blockHeight = v, f.first(tiffTileLength)
+		blockWidth, blockHeight = v, f.firstNumber(tiffTileLength)
 		offsets, counts = tiffTileOffsets, tiffTileByteCounts
 	}
 	if blockHeight <= 0 {
@@ -384,7 +440,7 @@ func (f *tiffFile) readBlocks() error {
 	}
 	f.blockWidth, f.blockHeight = int(blockWidth), int(blockHeight)
 	f.across, f.down = int(across), int(down)
-	f.offsets, f.counts = f.whole(offsets), f.whole(counts)
+	f.offsets, f.counts = f.numbers(offsets), f.numbers(counts)
 	if n := f.blocks(); f.offsets.len() < n {
 		return fmt.Errorf("%d offsets for %d strips or tiles", f.offsets.len(), n)
 	} else if f.counts.len() < n && f.compression != tiffNone && n > 1 {
@@ -445,28 +501,15 @@ func (f *tiffFile) block(i int) (data []byte, whole bool) {
 	return data[:size], true
 }
 
-// estimate fills in what the picture takes, and finds out whether the file can
+// estimate computes the memory that the picture takes, and whether the file can
 // hold it.
 func (f *tiffFile) estimate(h *header) error {
-	var sum, largest, block int64
-	for i := range f.blocks() {
-		data, whole := f.block(i)
-		if !whole && f.compression == tiffNone && h.short == nil {
-			h.short = f.truncated(i, int64(len(data)))
-		}
-		sum, largest, block = sum+int64(len(data)), max(largest, int64(len(data))), max(block, f.blockBytes(i))
-		// Blocks that share their bytes would multiply the work.
-		if sum > int64(len(f.data)) {
-			return fmt.Errorf("strips or tiles of more than %d bytes in a file of that length", len(f.data))
-		}
+	sum, largest, block, err := f.measureBlocks(h)
+	if err != nil {
+		return err
 	}
 	pixels := int64(f.width) * int64(f.height)
-	bits := int64(f.bits * f.samples) // a pixel
-	if f.subX*f.subY > 1 {
-		bits = 8 * int64(f.subX*f.subY+2) / int64(f.subX*f.subY)
-	}
-	h.capacity, h.turned = math.MaxInt64, pixels*f.pixelBytes()
-	ratio := int64(0)
+	h.capacity, h.turnMemory = math.MaxInt64, pixels*f.pixelBytes()
 	switch f.compression {
 	case tiffNone:
 		if !f.reversed {
@@ -475,12 +518,6 @@ func (f *tiffFile) estimate(h *header) error {
 	case tiffGroup3, tiffGroup4: // a bit may stand for a whole row
 		h.capacity = min(8*sum, int64(f.height)) * int64(f.width)
 		block += 2 * int64(f.blockWidth)
-	case tiffLZW: // 12 bits stand for at most 4096 bytes
-		ratio = 4096 * 8 / 12
-	case tiffDeflate, tiffDeflateOld:
-		ratio = deflateRatio
-	case tiffPackBits: // two bytes become up to 128
-		ratio = 64
 	case tiffJPEG:
 		first, err := f.openJPEG(0)
 		if err != nil {
@@ -489,16 +526,47 @@ func (f *tiffFile) estimate(h *header) error {
 		h.capacity = 8 * 64 * sum
 		// Each block is a file and a picture of its own before it becomes samples.
 		h.memory = (first.memory+int64(len(f.jpegTables)+32))*int64(f.blocks()) + sum
-	}
-	if ratio > 0 {
+	default:
+		bits := int64(f.bits * f.samples) // a pixel
+		if f.subX*f.subY > 1 {
+			bits = 8 * int64(f.subX*f.subY+2) / int64(f.subX*f.subY)
+		}
+		ratio := tiffRatios[f.compression]
 		h.capacity = sum * ratio * 8 / bits
 		block = min(block, largest*ratio)
 	}
 	if f.photometric == tiffYCbCr && f.compression != tiffJPEG {
 		block += 3 * int64(f.blockWidth) * int64(f.blockHeight+f.subY)
 	}
-	h.memory += h.turned + block + 4*int64(f.blockWidth) + 128*int64(f.blocks())
+	h.memory += h.turnMemory + block + 4*int64(f.blockWidth) + 128*int64(f.blocks())
 	return nil
+}
+
+// tiffRatios is, for each compression that has a bound, how many bytes one byte
+// can become.
+var tiffRatios = map[int64]int64{
+	tiffLZW:        4096 * 8 / 12, // 12 bits stand for at most 4096 bytes
+	tiffDeflate:    deflateRatio,
+	tiffDeflateOld: deflateRatio,
+	tiffPackBits:   64, // two bytes become up to 128
+}
+
+// measureBlocks returns how many bytes all blocks have in the file, how many the
+// largest has there, and how many a block has at most when it is decompressed. It
+// sets h.truncated.
+func (f *tiffFile) measureBlocks(h *header) (sum, largest, block int64, err error) {
+	for i := range f.blocks() {
+		data, whole := f.block(i)
+		if !whole && f.compression == tiffNone && h.truncated == nil {
+			h.truncated = f.truncated(i, int64(len(data)))
+		}
+		sum, largest, block = sum+int64(len(data)), max(largest, int64(len(data))), max(block, f.blockBytes(i))
+		// Blocks that share their bytes would multiply the work.
+		if sum > int64(len(f.data)) {
+			return 0, 0, 0, fmt.Errorf("strips or tiles of more than %d bytes in a file of that length", len(f.data))
+		}
+	}
+	return sum, largest, block, nil
 }
 
 // pixelBytes is the size of a pixel in the image that decodeTIFF makes.
@@ -605,7 +673,7 @@ type tiffValues struct {
 	order binary.ByteOrder
 }
 
-func (d tiffDirectory) whole(tag uint16) tiffValues {
+func (d tiffDirectory) numbers(tag uint16) tiffValues {
 	bytes, size := d.values(tag)
 	return tiffValues{bytes, size, d.order}
 }
@@ -628,9 +696,9 @@ func (v tiffValues) at(i int) int64 {
 	return int64(v.order.Uint32(b))
 }
 
-// list returns a tag's first numbers, n at most.
-func (d tiffDirectory) list(tag uint16, n int) []int64 {
-	values := d.whole(tag)
+// firstNumbers returns a tag's first numbers, n at most.
+func (d tiffDirectory) firstNumbers(tag uint16, n int) []int64 {
+	values := d.numbers(tag)
 	list := make([]int64, min(n, values.len()))
 	for i := range list {
 		list[i] = values.at(i)
@@ -638,9 +706,9 @@ func (d tiffDirectory) list(tag uint16, n int) []int64 {
 	return list
 }
 
-// first returns a tag's first number, or 0.
-func (d tiffDirectory) first(tag uint16) int64 {
-	if v := d.whole(tag); v.len() > 0 {
+// firstNumber returns a tag's first number, or 0.
+func (d tiffDirectory) firstNumber(tag uint16) int64 {
+	if v := d.numbers(tag); v.len() > 0 {
 		return v.at(0)
 	}
 	return 0

@@ -22,10 +22,10 @@ type tiffDecoder struct {
 	*tiffFile
 	ctx context.Context
 
-	pix    []byte
-	stride int
-	step   int // bytes of a pixel
-	wide   int // bytes of a sample in pix
+	pix         []byte
+	stride      int
+	pixelStep   int // bytes of a pixel
+	sampleBytes int // bytes of a sample in pix
 
 	buf    []byte        // a block, decompressed
 	rgb    []byte        // a block of Y'CbCr as RGB
@@ -37,24 +37,24 @@ type tiffDecoder struct {
 
 // decodeTIFF decodes the picture whose directory openTIFF has read.
 func decodeTIFF(ctx context.Context, f *tiffFile) (image.Image, error) {
-	d := &tiffDecoder{tiffFile: f, ctx: ctx, step: int(f.pixelBytes()), wide: 1}
+	d := &tiffDecoder{tiffFile: f, ctx: ctx, pixelStep: int(f.pixelBytes()), sampleBytes: 1}
 	if f.bits == 16 && f.photometric != tiffCMYK {
-		d.wide = 2
+		d.sampleBytes = 2
 	}
-	d.stride = f.width * d.step
+	d.stride = f.width * d.pixelStep
 	d.pix = make([]byte, d.stride*f.height)
-	if d.step/d.wide == 4 && f.alpha == 0 && f.photometric != tiffCMYK {
-		opaque(d.pix, d.step, d.wide)
+	if d.pixelStep/d.sampleBytes == 4 && f.alpha == 0 && f.photometric != tiffCMYK {
+		opaque(d.pix, d.pixelStep, d.sampleBytes)
 	}
 	for i := range f.blocks() {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		data, err := d.samplesOf(i)
+		data, err := d.decodeBlock(i)
 		if err != nil {
 			return nil, err
 		}
-		if err := d.place(i, data); err != nil {
+		if err := d.placeBlock(i, data); err != nil {
 			return nil, err
 		}
 	}
@@ -82,25 +82,25 @@ func (d *tiffDecoder) image() image.Image {
 		return &image.Paletted{Pix: d.pix, Stride: d.stride, Rect: r, Palette: palette}
 	case d.photometric == tiffCMYK:
 		return &image.CMYK{Pix: d.pix, Stride: d.stride, Rect: r}
-	case d.step == 1:
+	case d.pixelStep == 1:
 		return &image.Gray{Pix: d.pix, Stride: d.stride, Rect: r}
-	case d.step == 2:
+	case d.pixelStep == 2:
 		return &image.Gray16{Pix: d.pix, Stride: d.stride, Rect: r}
-	case d.alpha > 0 && !d.premultiplied && d.wide == 1:
+	case d.alpha > 0 && !d.premultiplied && d.sampleBytes == 1:
 		return &image.NRGBA{Pix: d.pix, Stride: d.stride, Rect: r}
 	case d.alpha > 0 && !d.premultiplied:
 		return &image.NRGBA64{Pix: d.pix, Stride: d.stride, Rect: r}
-	case d.wide == 1:
+	case d.sampleBytes == 1:
 		return &image.RGBA{Pix: d.pix, Stride: d.stride, Rect: r}
 	}
 	return &image.RGBA64{Pix: d.pix, Stride: d.stride, Rect: r}
 }
 
-// samplesOf decompresses block i: rows of samples, or of units of Y'CbCr.
-func (d *tiffDecoder) samplesOf(i int) ([]byte, error) {
+// decodeBlock decompresses block i: rows of samples, or of units of Y'CbCr.
+func (d *tiffDecoder) decodeBlock(i int) ([]byte, error) {
 	data, whole := d.block(i)
 	if d.compression == tiffJPEG {
-		return d.samplesOfJPEG(i)
+		return d.decodeJPEGBlock(i)
 	}
 	if d.reversed && d.compression != tiffGroup3 && d.compression != tiffGroup4 {
 		data = reversedBits(data)
@@ -109,19 +109,14 @@ func (d *tiffDecoder) samplesOf(i int) ([]byte, error) {
 	if d.compression == tiffNone {
 		return data, nil // estimate has seen that it is all there
 	}
-	most := want
-	switch d.compression {
-	case tiffLZW:
-		most = min(want, int64(len(data))*4096*8/12)
-	case tiffDeflate, tiffDeflateOld:
-		most = min(want, int64(len(data))*deflateRatio)
-	case tiffPackBits:
-		most = min(want, int64(len(data))*64)
+	possible := want
+	if ratio, ok := tiffRatios[d.compression]; ok {
+		possible = min(want, int64(len(data))*ratio)
 	}
-	if int64(cap(d.buf)) < most {
-		d.buf = make([]byte, most)
+	if int64(cap(d.buf)) < possible {
+		d.buf = make([]byte, possible)
 	}
-	n, err := d.decompress(d.buf[:most], data, d.rows(i))
+	n, err := d.decompress(d.buf[:possible], data, d.rows(i))
 	if int64(n) == want {
 		return d.buf[:want], nil
 	}
@@ -135,7 +130,7 @@ func (d *tiffDecoder) samplesOf(i int) ([]byte, error) {
 func (d *tiffDecoder) decompress(buf, data []byte, rows int) (int, error) {
 	var r io.Reader
 	source := bytes.NewReader(data)
-	in := reader{d.ctx, source}
+	in := contextReader{d.ctx, source}
 	if d.in == nil {
 		d.in = bufio.NewReader(in)
 	} else {
@@ -210,8 +205,8 @@ func reversedBits(data []byte) []byte {
 	return out
 }
 
-// place puts the samples of block i where they belong.
-func (d *tiffDecoder) place(i int, data []byte) error {
+// placeBlock puts the samples of block i where they belong.
+func (d *tiffDecoder) placeBlock(i int, data []byte) error {
 	blockWidth, rows, rowBytes := d.blockWidth, d.rows(i), int(d.rowBytes())
 	samples, bits := d.samples, d.bits
 	if d.separate {
@@ -235,9 +230,9 @@ func (d *tiffDecoder) place(i int, data []byte) error {
 			d.undoPrediction(row, samples)
 		}
 		if bits < 8 {
-			row = d.widened(row, width)
+			row = d.expandBits(row, width)
 		}
-		out := d.pix[(y0+y)*d.stride+x0*d.step:][:width*d.step]
+		out := d.pix[(y0+y)*d.stride+x0*d.pixelStep:][:width*d.pixelStep]
 		for s := range samples {
 			sample := s
 			if d.separate {
@@ -252,21 +247,7 @@ func (d *tiffDecoder) place(i int, data []byte) error {
 // copySamples copies one sample of each pixel in row, the s-th of samples, to
 // where sample belongs in out.
 func (d *tiffDecoder) copySamples(out, row []byte, samples, s, sample int) {
-	first, last := sample, sample // channels of out
-	switch {
-	case d.alpha > 0 && sample == d.alpha:
-		first, last = 3, 3
-	case d.photometric == tiffWhiteIsZero || d.photometric == tiffBlackIsZero:
-		if sample > 0 {
-			return
-		}
-		if d.alpha > 0 {
-			last = 2 // gray is red, green and blue
-		}
-	case d.photometric == tiffPalette && sample > 0, d.photometric == tiffCMYK && sample > 3,
-		d.photometric != tiffCMYK && sample > 2:
-		return // an extra sample
-	}
+	first, last := d.channels(sample)
 	// In pix the high byte comes first.
 	in, high, low := 1, 0, 0
 	if d.bits == 16 {
@@ -280,14 +261,30 @@ func (d *tiffDecoder) copySamples(out, row []byte, samples, s, sample int) {
 		invert = 0xff
 	}
 	for channel := first; channel <= last; channel++ {
-		from, to := s*in, channel*d.wide
-		for ; to < len(out); from, to = from+samples*in, to+d.step {
+		from, to := s*in, channel*d.sampleBytes
+		for ; to < len(out); from, to = from+samples*in, to+d.pixelStep {
 			out[to] = row[from+high] ^ invert
-			if d.wide == 2 {
+			if d.sampleBytes == 2 {
 				out[to+1] = row[from+low] ^ invert
 			}
 		}
 	}
+}
+
+// channels returns the first and the last channel of the image that have the
+// values of a sample. The last is below the first for an extra sample, which the
+// image does not have.
+func (d *tiffDecoder) channels(sample int) (first, last int) {
+	colors := tiffColors[d.photometric].colors
+	switch {
+	case d.alpha > 0 && sample == d.alpha:
+		return 3, 3
+	case sample >= colors:
+		return 0, -1
+	case colors == 1 && d.alpha > 0:
+		return 0, 2 // gray is red, green and blue
+	}
+	return sample, sample
 }
 
 // undoPrediction adds to each sample that of the pixel before (TIFF 6.0, section
@@ -304,9 +301,9 @@ func (d *tiffDecoder) undoPrediction(row []byte, samples int) {
 	}
 }
 
-// widened returns n samples of less than a byte as bytes: shades from 0 to 255,
+// expandBits returns n samples of less than a byte as bytes: shades from 0 to 255,
 // or indices.
-func (d *tiffDecoder) widened(row []byte, n int) []byte {
+func (d *tiffDecoder) expandBits(row []byte, n int) []byte {
 	if cap(d.row) < n {
 		d.row = make([]byte, n)
 	}
@@ -411,8 +408,8 @@ func (f *tiffFile) openJPEG(i int) (header, error) {
 	return h, nil
 }
 
-// samplesOfJPEG decodes block i to rows of samples.
-func (d *tiffDecoder) samplesOfJPEG(i int) ([]byte, error) {
+// decodeJPEGBlock decodes block i to rows of samples.
+func (d *tiffDecoder) decodeJPEGBlock(i int) ([]byte, error) {
 	h, err := d.openJPEG(i)
 	if err != nil {
 		return nil, err
@@ -438,43 +435,58 @@ func (d *tiffDecoder) samplesOfJPEG(i int) ([]byte, error) {
 	}
 	b := img.Bounds()
 	for y := range min(rows, b.Dy()) {
-		row := out[y*rowBytes:][:b.Dx()*channels]
-		switch m := img.(type) {
-		case *image.Gray:
-			if channels != 1 {
-				return nil, fmt.Errorf("a gray JPEG for %d samples", channels)
-			}
-			copy(row, m.Pix[y*m.Stride:])
-		case *image.YCbCr:
-			if channels != 3 {
-				return nil, fmt.Errorf("a JPEG of 3 samples for %d", channels)
-			}
-			for x := range b.Dx() {
-				c := m.COffset(x, y)
-				r, g, b := m.Y[m.YOffset(x, y)], m.Cb[c], m.Cr[c]
-				if d.photometric == tiffYCbCr {
-					r, g, b = color.YCbCrToRGB(r, g, b)
-				}
-				row[3*x], row[3*x+1], row[3*x+2] = r, g, b
-			}
-		case *image.RGBA:
-			if channels != 3 {
-				return nil, fmt.Errorf("a JPEG of 3 samples for %d", channels)
-			}
-			for x := range b.Dx() {
-				copy(row[3*x:3*x+3], m.Pix[y*m.Stride+4*x:])
-			}
-		case *image.CMYK:
-			if channels != 4 {
-				return nil, fmt.Errorf("a JPEG of 4 samples for %d", channels)
-			}
-			// The decoder takes them as inverted, as Adobe's are.
-			for x, v := range m.Pix[y*m.Stride:][:4*b.Dx()] {
-				row[x] = ^v
-			}
-		default:
-			return nil, fmt.Errorf("a JPEG of %T", img)
+		if err := d.copyRow(out[y*rowBytes:][:b.Dx()*channels], img, y, channels); err != nil {
+			return nil, err
 		}
 	}
 	return out, nil
+}
+
+// copyRow writes row y of a block's JPEG as samples, of which a pixel has as many
+// as there are channels.
+func (d *tiffDecoder) copyRow(row []byte, img image.Image, y, channels int) error {
+	width := img.Bounds().Dx()
+	switch m := img.(type) {
+	case *image.Gray:
+		if channels != 1 {
+			return fmt.Errorf("a gray JPEG for %d samples", channels)
+		}
+		copy(row, m.Pix[y*m.Stride:])
+	case *image.YCbCr:
+		if channels != 3 {
+			return fmt.Errorf("a JPEG of 3 samples for %d", channels)
+		}
+		d.copyYCbCr(row, m, y)
+	case *image.RGBA:
+		if channels != 3 {
+			return fmt.Errorf("a JPEG of 3 samples for %d", channels)
+		}
+		for x := range width {
+			copy(row[3*x:3*x+3], m.Pix[y*m.Stride+4*x:])
+		}
+	case *image.CMYK:
+		if channels != 4 {
+			return fmt.Errorf("a JPEG of 4 samples for %d", channels)
+		}
+		// The decoder takes them as inverted, as Adobe's are.
+		for x, v := range m.Pix[y*m.Stride:][:4*width] {
+			row[x] = ^v
+		}
+	default:
+		return fmt.Errorf("a JPEG of %T", img)
+	}
+	return nil
+}
+
+// copyYCbCr writes row y of m, as RGB if the TIFF says that it is Y'CbCr. Otherwise
+// the samples are what the TIFF says, such as RGB without a conversion.
+func (d *tiffDecoder) copyYCbCr(row []byte, m *image.YCbCr, y int) {
+	for x := range m.Rect.Dx() {
+		c := m.COffset(x, y)
+		r, g, b := m.Y[m.YOffset(x, y)], m.Cb[c], m.Cr[c]
+		if d.photometric == tiffYCbCr {
+			r, g, b = color.YCbCrToRGB(r, g, b)
+		}
+		row[3*x], row[3*x+1], row[3*x+2] = r, g, b
+	}
 }

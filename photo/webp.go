@@ -21,10 +21,10 @@ import (
 // overlook, so the first frame is found here and given to it as a file of its
 // own.
 type webpFile struct {
-	canvas   image.Point // zero if there is no VP8X chunk
-	animated bool
-	frame    image.Rectangle // where an animation's first frame belongs on the canvas
-	cut      error           // why the chunks end early, if they do
+	canvas    image.Point // zero if there is no VP8X chunk
+	animated  bool
+	frame     image.Rectangle // where an animation's first frame belongs on the canvas
+	truncated error           // why the chunks end early, if they do
 
 	alpha, lossy, lossless []byte // chunk payloads
 	exif                   []byte
@@ -49,33 +49,52 @@ func (f *webpFile) read(chunks []byte) {
 			case "VP8 ", "VP8L", "ANMF":
 				there = int64(len(chunks))
 			}
-			f.cut = truncated(there, size)
+			f.truncated = truncated(there, size)
 			return
 		}
 		payload := chunks[:size]
 		chunks = chunks[min(size+size&1, int64(len(chunks))):]
 
-		picture := f.lossy != nil || f.lossless != nil
-		switch {
-		case name == "VP8X" && size >= vp8xSize && f.canvas == image.Point{}:
+		f.readChunk(name, payload)
+	}
+	if len(chunks) > 0 {
+		f.truncated = truncated(0, 1)
+	}
+}
+
+// readChunk takes what is needed of a chunk. The first picture counts.
+func (f *webpFile) readChunk(name string, payload []byte) {
+	switch name {
+	case "VP8X":
+		if len(payload) >= vp8xSize && f.canvas == (image.Point{}) {
 			f.canvas = image.Pt(1+uint24(payload[4:]), 1+uint24(payload[7:]))
-		case name == "ANMF" && size >= anmfHeader && !picture && !f.animated:
+		}
+		return
+	case "EXIF":
+		if f.exif == nil {
+			f.exif = trimEXIF(payload)
+		}
+		return
+	}
+	if f.lossy != nil || f.lossless != nil {
+		return
+	}
+	switch name {
+	case "ANMF":
+		if len(payload) >= anmfHeader && !f.animated {
 			f.animated = true
 			at := image.Pt(2*uint24(payload), 2*uint24(payload[3:]))
 			f.frame = image.Rectangle{at, at.Add(image.Pt(1+uint24(payload[6:]), 1+uint24(payload[9:])))}
 			f.read(payload[anmfHeader:])
-		case name == "ALPH" && !picture && f.alpha == nil:
-			f.alpha = payload
-		case name == "VP8 " && !picture:
-			f.lossy = payload
-		case name == "VP8L" && !picture:
-			f.lossless, f.alpha = payload, nil
-		case name == "EXIF" && f.exif == nil:
-			f.exif = trimEXIF(payload)
 		}
-	}
-	if len(chunks) > 0 {
-		f.cut = truncated(0, 1)
+	case "ALPH":
+		if f.alpha == nil {
+			f.alpha = payload
+		}
+	case "VP8 ":
+		f.lossy = payload
+	case "VP8L":
+		f.lossless, f.alpha = payload, nil
 	}
 }
 
@@ -103,7 +122,7 @@ func openWebP(data []byte) (header, error) {
 	}
 	// Lossy: a macroblock of 256 pixels costs at least two bits for its
 	// prediction modes, whose probabilities a key frame cannot change. Lossless
-	// has codes of no bits, so that any picture of one colour takes 20 bytes.
+	// has codes of no bits, so that any picture of one color takes 20 bytes.
 	if f.lossy != nil && int64(len(f.lossy))*1024 < int64(size.X)*int64(size.Y) {
 		return header{}, tooSmallFor(size.X, size.Y, len(f.lossy))
 	}
@@ -112,7 +131,7 @@ func openWebP(data []byte) (header, error) {
 		width: f.canvas.X, height: f.canvas.Y, exif: f.exif,
 		capacity: math.MaxInt64,
 		decode: func(ctx context.Context) (image.Image, error) {
-			img, err := guard(func() (image.Image, error) { return webp.Decode(reader{ctx, f.file()}) })
+			img, err := catchPanics(func() (image.Image, error) { return webp.Decode(contextReader{ctx, f.file()}) })
 			if err != nil {
 				return nil, err
 			}
@@ -128,7 +147,7 @@ func openWebP(data []byte) (header, error) {
 			return onCanvas(ctx, img, f.frame.Min, f.canvas.X, f.canvas.Y)
 		},
 	}
-	h.memory, h.turned = f.memory()
+	h.memory, h.turnMemory = f.memory()
 	return h, nil
 }
 
@@ -170,7 +189,7 @@ func rangeTable(zero, newZero, span int) (table [256]uint8) {
 func (f *webpFile) size() (image.Point, error) {
 	switch {
 	case f.lossy != nil:
-		frame, err := guard(func() (vp8.FrameHeader, error) {
+		frame, err := catchPanics(func() (vp8.FrameHeader, error) {
 			d := vp8.NewDecoder()
 			d.Init(bytes.NewReader(f.lossy), len(f.lossy))
 			return d.DecodeFrameHeader()
@@ -180,10 +199,10 @@ func (f *webpFile) size() (image.Point, error) {
 		}
 		return image.Pt(frame.Width, frame.Height), err
 	case f.lossless != nil:
-		cfg, err := config(f.lossless, vp8l.DecodeConfig)
+		cfg, err := decodeConfig(f.lossless, vp8l.DecodeConfig)
 		return image.Pt(cfg.Width, cfg.Height), err
-	case f.cut != nil:
-		return image.Point{}, f.cut
+	case f.truncated != nil:
+		return image.Point{}, f.truncated
 	}
 	return image.Point{}, errors.New("there is no picture in it")
 }

@@ -17,6 +17,7 @@ import (
 	"connectrpc.com/connect"
 	library "github.com/esimov/pigo/core"
 
+	"github.com/mienproject/mien/cores"
 	"github.com/mienproject/mien/face"
 	"github.com/mienproject/mien/face/facetest"
 	"github.com/mienproject/mien/face/pigo"
@@ -29,7 +30,7 @@ import (
 // newPigo serves the embedded model.
 func newPigo(b *testing.B) (*service.Service, *pigo.Detector) {
 	b.Helper()
-	d, err := pigo.New(runtime.GOMAXPROCS(0))
+	d, err := pigo.New(cores.NewGate(runtime.GOMAXPROCS(0)))
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -109,7 +110,7 @@ type libraryProgram struct {
 func newLibraryProgram(b *testing.B) *libraryProgram {
 	b.Helper()
 	read := func(name string) []byte {
-		data, err := os.ReadFile("../face/pigo/cascade/" + name)
+		data, err := os.ReadFile("../face/" + name)
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -117,13 +118,13 @@ func newLibraryProgram(b *testing.B) *libraryProgram {
 	}
 	var p libraryProgram
 	var err error
-	if p.faces, err = library.NewPigo().Unpack(read("facefinder")); err != nil {
+	if p.faces, err = library.NewPigo().Unpack(read("pigo/cascade/facefinder")); err != nil {
 		b.Fatal(err)
 	}
 	for _, c := range []struct {
 		into **library.PuplocCascade
 		name string
-	}{{&p.eye, "puploc"}, {&p.nose, "lp93"}, {&p.mouth, "lp84"}} {
+	}{{&p.eye, "landmark/cascade/puploc"}, {&p.nose, "landmark/cascade/lp93"}, {&p.mouth, "landmark/cascade/lp84"}} {
 		if *c.into, err = library.NewPuplocCascade().UnpackCascade(read(c.name)); err != nil {
 			b.Fatal(err)
 		}

@@ -2,7 +2,6 @@ package service
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -11,13 +10,11 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"connectrpc.com/connect"
 
-	inferencev1connect "github.com/mienproject/mien/gen/inference/v1/inferencev1connect"
+	"github.com/mienproject/mien/admission"
 )
 
 const (
@@ -28,92 +25,67 @@ const (
 	messageTime = time.Minute
 	// refusalPatience is how long a refusal waits for the body that goes with it.
 	refusalPatience = 100 * time.Millisecond
-	// mostInflation is how much gzip can make of a byte.
-	mostInflation = 1032
-	// A body is slow when fewer than slowBytes of it come in slowTime. It has to go
-	// when it is in the way of others.
-	slowBytes = 16 << 10
-	slowTime  = time.Second
-	// prefixSize is the size of what is before each message of a stream and of
-	// gRPC: a byte of flags, the first of which tells that the message is
-	// compressed, and its length.
-	prefixSize = 5
+	// maxInflation is how many bytes gzip can make of one.
+	maxInflation = 1032
 )
 
-// body is a request's body within its limits. It counts its bytes, takes them
-// from those that all requests have together as they come, so that slow callers
-// hold no more than they have sent, and fails for good when one of the limits is
-// reached, with an error that Connect passes on to the caller in its protocol. It
-// is not safe for concurrent use, but for interrupt and what admission.makeRoom
-// does.
+// body is a request's body within its limits. Its bytes are reserved as they arrive, so
+// that slow callers hold no more than they have sent. When a limit is reached it fails
+// for good, with an error that Connect passes on to the caller in its protocol. It is
+// not safe for concurrent use, but for its connection.
 type body struct {
-	io.ReadCloser
-	service  *Service
-	call     *Call
-	control  *http.ResponseController
-	ctx      context.Context // of the request
-	declared int64           // its length; -1 when unknown
-	limit    int64           // of one message
-	images   int64           // that limit holds, in bytes
-	left     int64           // of limit
-	turn     int64           // what it has taken of admission.inflating
-	whole    bool            // the message has come
-	settled  bool            // it has been read, and takes no more
-	// compressed tells that each byte may become many; query that the message is in
-	// the URL; enveloped that each message has a prefix, of which so much has come.
-	compressed, query, enveloped bool
-	http1                        bool
-	prefix                       [prefixSize]byte
-	prefixed                     int
+	service   *Service
+	procedure *procedure
+	record    *Record
+	ctx       context.Context //nolint:containedctx // of the request; Read has none
+	source    io.ReadCloser
+	conn      connection
+	// lease is what the request has taken. It is revoked when the body is slow and
+	// others need its room.
+	lease *admission.Lease
 
-	// streamed tells a stream of messages; between them it may idle, for so long.
+	// declared is the length of the body, -1 if it is unknown.
+	declared int64
+	// limit is the size of one message, and images how many bytes of images that holds.
+	limit, images int64
+	// message reads the source within the limit, and frames finds the message's end.
+	message limitedReader
+	frames  frameTracker
+	// whole is true when all of the message has come, and settled when it has been read,
+	// so that it takes no more.
+	whole, settled bool
+	// compressed is true if each byte may become many, and query if the message is in the
+	// URL.
+	compressed, query bool
+	http1             bool
+
+	// streamed is true if messages follow each other; between them it may pause for idle.
 	streamed bool
 	idle     time.Duration
-	// many tells a call with many images, a stream or a batch: it counts as a stream,
-	// and its bytes are of the part that streams have.
-	many bool
-	// opened is when the header had come, began when the first byte of the message
-	// came (zero before that), and asked when the Read that waits, or the last one,
-	// was called.
-	opened, began, asked time.Time
-	// timer interrupts a Read that takes too long.
-	timer *time.Timer
-	err   error
-
-	// pace is when the last slowBytes were complete, in Unix nanoseconds, and since
-	// how many have come after them.
-	pace  atomic.Int64
-	since int
-
-	// Guarded by admission.reading's lock. held is what it has taken from all
-	// requests' bytes; admitted tells that it counts as a request in flight, and
-	// evicted that it had to make room for others.
-	held     loan
-	admitted bool
-	evicted  bool
-
-	mu    sync.Mutex
-	ended bool // the request: its writer is no more
+	// opened is when the header had come, and began when the first byte of the message
+	// came, zero before that.
+	opened, began time.Time
+	err           error
 }
 
-// bounded returns the request's body, within limits. It is the call's from now
-// on, and has to be ended.
-func (s *Service) bounded(w http.ResponseWriter, r *http.Request) *body {
+// bounded returns the body of the request rq within its limits. The caller has to end it.
+func (s *Service) bounded(rq *request, w http.ResponseWriter, r *http.Request) *body {
 	b := &body{
-		ReadCloser: r.Body,
-		service:    s,
-		call:       CallFrom(r.Context()),
-		control:    http.NewResponseController(w),
-		ctx:        r.Context(),
-		declared:   r.ContentLength,
-		images:     s.maxImages(r.URL.Path),
-		streamed:   r.URL.Path == inferencev1connect.InferencePredictStreamProcedure,
-		idle:       bodyStall,
-		opened:     time.Now(),
+		service:   s,
+		procedure: rq.procedure,
+		record:    rq.record,
+		ctx:       r.Context(),
+		source:    r.Body,
+		conn:      connection{control: http.NewResponseController(w)},
+		declared:  r.ContentLength,
+		images:    rq.procedure.imageBytes(s.config),
+		streamed:  rq.procedure.kind == streaming,
+		idle:      bodyStall,
+		opened:    time.Now(),
 	}
-	b.many = b.streamed || r.URL.Path == inferencev1connect.InferencePredictBatchProcedure
+	b.lease = s.ledger.NewLease(rq.procedure.kind.many(), b.conn.interrupt)
 	b.limit = maxMessage(b.images)
-	b.left = b.limit
+	b.message = limitedReader{r.Body, b.limit}
 	b.http1 = r.ProtoMajor == 1
 	if b.streamed {
 		b.idle = s.config.StreamIdle
@@ -121,7 +93,6 @@ func (s *Service) bounded(w http.ResponseWriter, r *http.Request) *body {
 		// Said to be too large: nothing has to be read to refuse it.
 		_ = b.over()
 	}
-	b.call.body = b
 	return b
 }
 
@@ -129,7 +100,7 @@ func (s *Service) bounded(w http.ResponseWriter, r *http.Request) *body {
 // is compressed in it, and where it is when it is in the URL.
 func (b *body) connect(r *http.Request) {
 	contentType := r.Header.Get("Content-Type")
-	b.enveloped = strings.HasPrefix(contentType, "application/grpc") || strings.HasPrefix(contentType, "application/connect+")
+	b.frames.enveloped = strings.HasPrefix(contentType, "application/grpc") || strings.HasPrefix(contentType, "application/connect+")
 	encodings := []string{r.Header.Get("Content-Encoding"), r.Header.Get("Connect-Content-Encoding"), r.Header.Get("Grpc-Encoding")}
 	if b.query = r.Method == http.MethodGet; b.query {
 		b.declared = int64(len(r.URL.RawQuery))
@@ -141,37 +112,32 @@ func (b *body) connect(r *http.Request) {
 	}
 }
 
-// maxImages is how many bytes of images a procedure takes in one message.
-func (s *Service) maxImages(procedure string) int64 {
-	switch procedure {
-	case inferencev1connect.InferencePredictBatchProcedure:
-		return s.config.MaxBatchBytes
-	case inferencev1connect.InferenceListModelsProcedure:
-		return 0
-	default:
-		return s.config.MaxImageBytes
-	}
-}
-
 // maxMessage returns the size of a message that holds images bytes of images in
 // base64, which may be in lines of 64 letters or more with \r\n in JSON between them,
 // and has 64 KiB for everything else.
 func maxMessage(images int64) int64 { return images/12*17 + 64<<10 }
 
 // admit takes the request on before its body is read, or tells why not.
-func (b *body) admit(single bool) error {
-	err := b.reserve(single)
+func (b *body) admit() error {
+	err := b.reserve()
 	if err != nil {
 		// On HTTP/1.1, net/http reads what is short of the body before it answers, so
 		// that the connection can be used again. It must not wait long for that.
-		b.bound((*http.ResponseController).SetReadDeadline, time.Now().Add(refusalPatience))
+		b.conn.setReadDeadline(time.Now().Add(refusalPatience))
 	}
 	return err
 }
 
-func (b *body) reserve(single bool) error {
-	a := b.service.admission
-	if err := a.arrive(b, single); err != nil {
+func (b *body) reserve() error {
+	if b.service.draining() {
+		return errDraining
+	}
+	if b.procedure.kind == oneImage {
+		if err := b.service.queue.Full(); err != nil {
+			return err
+		}
+	}
+	if err := b.lease.Admit(); err != nil {
 		return err
 	}
 	if b.err != nil || b.streamed {
@@ -179,16 +145,16 @@ func (b *body) reserve(single bool) error {
 	}
 	if b.query {
 		if b.compressed {
-			return b.unpack(b.declared)
+			return b.inflateReserved(b.declared)
 		}
 		return nil
 	}
-	// There has to be room for all of it, which is yet taken as it comes: a length
-	// is easily told.
-	if err := a.roomFor(max(0, b.declared), b.many); err != nil {
+	// There has to be room for all of the declared length, but bytes are reserved as
+	// they arrive: a header costs nothing to write.
+	if err := b.lease.CheckRoom(max(0, b.declared)); err != nil {
 		return err
 	}
-	b.reads()
+	b.lease.StartReading()
 	return nil
 }
 
@@ -201,108 +167,117 @@ func (b *body) Read(p []byte) (int, error) {
 	if b.err != nil {
 		return 0, b.err
 	}
-	// One byte more than allowed tells a body that is too large from one that
-	// just fits.
-	if int64(len(p)) > b.left+1 {
-		p = p[:b.left+1]
-	}
-	b.watch()
-	n, err := b.ReadCloser.Read(p)
-	b.timer.Stop()
+	n, err := b.read(&b.message, p)
 	if n > 0 && b.began.IsZero() {
 		b.began = time.Now()
 		if b.streamed {
-			b.reads()
+			b.lease.StartReading()
 		}
 	}
-	if int64(n) > b.left {
-		n, b.left = int(b.left), 0
+	if errors.Is(err, errLimit) {
 		return n, b.over()
 	}
-	b.left -= int64(n)
-	if b.since += n; b.since >= slowBytes {
-		b.since = 0
-		b.pace.Store(time.Now().UnixNano())
-	}
-	if errors.Is(err, os.ErrDeadlineExceeded) {
-		return n, b.late()
-	}
-	if err != nil && b.http1 && !errors.Is(err, io.EOF) {
-		return n, b.fail(broken(err))
+	b.lease.Progress(n)
+	if failed := b.failure(err); failed != nil {
+		return n, b.fail(failed)
 	}
 	if b.whole || b.settled {
 		return n, err
 	}
-	come := b.limit - b.left
-	b.whole = b.complete(p[:n], come, err)
-	failed := b.take(come)
-	if failed == nil && b.whole && b.enveloped && !b.streamed && err == nil {
-		failed = b.last()
-	}
-	if failed == nil && b.whole {
-		failed = b.arrived(come)
-	}
-	if failed != nil {
+	if failed := b.account(p[:n], err); failed != nil {
 		return 0, b.fail(failed)
 	}
 	return n, err
 }
 
-// complete tells that with p, the end of so many bytes, all of the message has come.
-func (b *body) complete(p []byte, come int64, err error) bool {
-	if !b.enveloped {
-		return errors.Is(err, io.EOF)
-	}
-	b.prefixed += copy(b.prefix[b.prefixed:], p)
-	size := int64(binary.BigEndian.Uint32(b.prefix[1:]))
-	return b.prefixed == prefixSize && come >= prefixSize+size
+// read reads from r, within the time that there is.
+func (b *body) read(r io.Reader, p []byte) (int, error) {
+	b.conn.watch(b.patience())
+	defer b.conn.unwatch()
+	return r.Read(p)
 }
 
-// last waits for the end of the body behind the one message of a call, whose caller
-// would be in nobody's way otherwise for as long as he liked.
-func (b *body) last() error {
-	b.watch()
-	n, err := b.ReadCloser.Read(make([]byte, 1))
-	b.timer.Stop()
+// failure returns why the body cannot be read on, nil if err is not such an error. On
+// HTTP/2, Connect knows what a broken stream means.
+func (b *body) failure(err error) error {
 	switch {
-	case n > 0:
-		return connect.NewError(connect.CodeUnimplemented, errors.New("the request has more than one message"))
-	case errors.Is(err, io.EOF):
+	case err == nil, errors.Is(err, io.EOF):
 		return nil
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return b.late()
 	case b.http1:
 		return broken(err)
 	default:
-		return context.Canceled
+		return nil
 	}
 }
 
-// finish tells that the message has been read, or that it came too slowly.
+// account takes room for the bytes of the message that have come, with the error that
+// came with them, and ends the reading when it is complete.
+func (b *body) account(p []byte, err error) error {
+	b.whole = b.frames.add(p, err)
+	if failed := b.take(b.frames.size); failed != nil || !b.whole {
+		return failed
+	}
+	if b.frames.enveloped && !b.streamed && err == nil {
+		if failed := b.last(); failed != nil {
+			return failed
+		}
+	}
+	if failed := b.finish(); failed != nil {
+		return failed
+	}
+	if b.compressed && b.frames.mayBeCompressed() {
+		return b.inflateReserved(b.frames.size)
+	}
+	return nil
+}
+
+// last waits for EOF after the message of a single call, so that an idle client can be
+// evicted.
+func (b *body) last() error {
+	n, err := b.read(b.source, make([]byte, 1))
+	switch {
+	case n > 0:
+		return connect.NewError(connect.CodeUnimplemented, errors.New("the request has more than one message"))
+	case errors.Is(err, io.EOF):
+		return nil
+	}
+	if failed := b.failure(err); failed != nil {
+		return failed
+	}
+	return context.Canceled
+}
+
+// patience returns how long the next Read may take.
+func (b *body) patience() time.Duration {
+	wait := b.idle
+	if b.streamed && !b.began.IsZero() {
+		wait = min(bodyStall, max(messageTime-time.Since(b.began), time.Millisecond))
+	}
+	if deadline, ok := b.ctx.Deadline(); ok {
+		wait = min(wait, max(time.Until(deadline), time.Millisecond))
+	}
+	return wait
+}
+
+// discard reads at most n bytes and forgets them.
+func (b *body) discard(n int64) {
+	_, _ = io.CopyN(io.Discard, b.source, n) // the caller may have left
+}
+
+// finish says that the message has been read. It returns an error if the lease was
+// revoked.
 func (b *body) finish() error {
-	b.readsNoMore()
-	if !b.hold(loan{}) {
-		return errSlow
-	}
-	return nil
+	_, err := b.lease.StopReading()
+	return err
 }
 
-// arrived is called when all of the message has come, so many bytes.
-func (b *body) arrived(size int64) error {
-	if err := b.finish(); err != nil {
-		return err
-	}
-	if b.compressed && (!b.enveloped || b.prefix[0]&1 != 0) {
-		return b.unpack(size)
-	}
-	return nil
-}
-
-// unpack waits for the turn of a compressed message to be unpacked, of which so
-// many bytes have come, and takes what it may become. Those who have their turn
-// wait for nothing: neither for the rest of the message nor for memory.
-func (b *body) unpack(size int64) error {
-	becomes := min(b.limit, size*mostInflation)
+// inflateReserved waits until a compressed message of size bytes may be inflated, and
+// takes room for what it may become. From then on it waits for nothing: neither for the
+// rest of the message nor for memory.
+func (b *body) inflateReserved(size int64) error {
+	becomes := min(b.limit, size*maxInflation)
 	if b.streamed {
 		if err := b.take(becomes); err != nil {
 			return err
@@ -311,192 +286,72 @@ func (b *body) unpack(size int64) error {
 	limit := b.service.limit(b.ctx)
 	ctx, cancel := context.WithTimeout(b.ctx, limit)
 	defer cancel()
-	turn, err := b.service.admission.inflate(ctx, becomes)
-	if err != nil {
+	if err := b.lease.Inflate(ctx, becomes); err != nil {
 		if b.ctx.Err() == nil {
-			err = fmt.Errorf("%w: too many compressed messages came for %v; try again later, or without compression", errOverloaded, limit)
+			err = fmt.Errorf("%w: too many compressed messages came for %v; try again later, or without compression", admission.ErrOverloaded, limit)
 		}
 		return err
 	}
-	b.turn = turn
 	return b.take(becomes)
 }
 
-// take makes what is held size bytes, if it is less. A single call is refused
-// when there are not enough; a stream waits, and its caller feels it.
+// take makes the lease hold size bytes if it holds fewer. A single call is refused when
+// there are not enough; a stream waits, and its caller notices.
 func (b *body) take(size int64) error {
-	more := b.lacks(size)
-	if more <= 0 {
-		return nil
-	}
-	got, err := b.borrow(more)
-	if err != nil {
-		return err
-	}
-	if !b.hold(got) {
-		b.service.admission.release(got)
-		return errSlow
-	}
-	return nil
-}
-
-// borrow takes n bytes from those of all requests.
-func (b *body) borrow(n int64) (loan, error) {
-	a := b.service.admission
 	if !b.streamed {
-		return loan{bytes: n, streamed: b.many}, a.reserve(n, b.many)
+		return b.lease.Grow(size)
 	}
-	ctx, cancel := context.WithTimeout(b.ctx, b.service.config.Timeout)
+	timeout := b.service.config.Timeout
+	ctx, cancel := context.WithTimeout(b.ctx, timeout)
 	defer cancel()
-	// While it waits it is not its caller who is slow.
-	reading, began := false, time.Now()
-	got, err := a.reserveStreamed(ctx, n, func() { reading = b.readsNoMore() || reading })
-	if err != nil && b.ctx.Err() == nil {
-		err = fmt.Errorf("%w: no memory for the next image within %v; try again later", errOverloaded, b.service.config.Timeout)
+	began := time.Now()
+	err := b.lease.GrowWait(ctx, size)
+	b.began = b.began.Add(time.Since(began)) // the caller is not slow meanwhile
+	if errors.Is(err, context.DeadlineExceeded) && b.ctx.Err() == nil {
+		err = fmt.Errorf("%w: no memory for the next image within %v; try again later", admission.ErrOverloaded, timeout)
 	}
-	if err == nil && reading {
-		b.began = b.began.Add(time.Since(began))
-		b.reads()
-	}
-	return got, err
+	return err
 }
 
-// lacks is how much less than n bytes it holds.
-func (b *body) lacks(n int64) int64 {
-	r := &b.service.admission.reading
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if b.held.spare {
-		return 0
-	}
-	return n - b.held.bytes
-}
-
-// hold adds what has been taken to what is held, unless the body had to make room.
-func (b *body) hold(more loan) bool {
-	r := &b.service.admission.reading
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if b.evicted {
-		return false
-	}
-	b.held.bytes += more.bytes
-	b.held.streamed, b.held.spare = b.many, b.held.spare || more.spare
-	return true
-}
-
-// reads tells that from now on the body waits for its caller, who may be slow.
-func (b *body) reads() {
-	b.since = 0
-	b.pace.Store(time.Now().UnixNano())
-	r := &b.service.admission.reading
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if !b.evicted {
-		r.bodies[b] = struct{}{}
-	}
-}
-
-// readsNoMore is the end of what reads has begun, if it has.
-func (b *body) readsNoMore() (did bool) {
-	r := &b.service.admission.reading
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	_, did = r.bodies[b]
-	delete(r.bodies, b)
-	return did
-}
-
-// fail ends the body, and tells the caller why, if nobody has yet.
+// fail ends the body with err, as the caller is told of it.
 func (b *body) fail(err error) error {
-	told := new(connect.Error)
-	if !errors.As(err, &told) {
-		told, _ = tell(b.call, err)
-	}
-	b.err = told
-	return told
-}
-
-// watch interrupts the Read that follows when it takes too long.
-func (b *body) watch() {
-	wait := b.idle
-	if b.streamed && !b.began.IsZero() {
-		wait = min(bodyStall, max(messageTime-time.Since(b.began), time.Millisecond))
-	}
-	b.asked = time.Now()
-	if deadline, ok := b.ctx.Deadline(); ok {
-		wait = min(wait, max(deadline.Sub(b.asked), time.Millisecond))
-	}
-	if b.timer == nil {
-		b.timer = time.AfterFunc(wait, b.interrupt)
-		return
-	}
-	b.timer.Reset(wait)
-}
-
-// interrupt makes Read fail, the one that waits and all to come. It may be called
-// at any time, from any goroutine.
-func (b *body) interrupt() { b.bound((*http.ResponseController).SetReadDeadline, time.Now()) }
-
-// bound sets a deadline of the request's connection, as long as there is one.
-func (b *body) bound(set func(*http.ResponseController, time.Time) error, at time.Time) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if !b.ended {
-		_ = set(b.control, at) // not every writer can; then the server's own time holds
-	}
+	b.err = b.service.connectError(b.ctx, b.record, err)
+	return b.err
 }
 
 // settle gives back what is held beyond size, when a message has been read.
 func (b *body) settle(size int64) {
 	b.settled = true
-	b.readsNoMore()
-	b.unpacked()
-	if over := b.held.bytes - size; over > 0 {
-		b.service.admission.release(loan{bytes: over, streamed: b.many})
-		b.held.bytes = size
-	}
+	_, _ = b.lease.StopReading() // a lease that was revoked has nothing to give back
+	b.lease.EndInflate()
+	b.lease.Shrink(size)
 }
 
-// unpacked ends what unpack has begun, if it has.
-func (b *body) unpacked() {
-	b.service.admission.inflating.Release(b.turn)
-	b.turn = 0
-}
-
-// exchange makes what is held that of the answer.
-func (b *body) exchange(size int64) error {
+// replaceReservation makes what is held that of the answer.
+func (b *body) replaceReservation(size int64) error {
 	b.settle(size)
 	return b.take(size)
 }
 
 // next begins the next message of a stream. What is held for the last one is the
-// caller's to release.
-func (b *body) next() (held loan) {
-	held = b.held
-	b.held, b.left, b.whole, b.settled, b.began, b.prefixed = loan{}, b.limit, false, false, time.Time{}, 0
+// caller's to close.
+func (b *body) next() (held *admission.Lease) {
+	held = b.lease.Detach()
+	b.frames.reset()
+	b.message.left, b.whole, b.settled, b.began = b.limit, false, false, time.Time{}
 	return held
 }
 
 // drop gives back what is held for a message that was no image.
 func (b *body) drop() {
 	b.settle(0)
-	b.service.admission.release(b.next())
+	b.next().Close()
 }
 
 // end gives back all that the request held. It may be called again.
 func (b *body) end() {
-	b.mu.Lock()
-	b.ended = true
-	b.mu.Unlock()
-	if b.timer != nil {
-		b.timer.Stop()
-	}
-	b.drop()
-	if b.admitted {
-		b.service.admission.depart(b.many)
-		b.admitted = false
-	}
+	b.conn.end()
+	b.lease.Close()
 }
 
 // broken is why a body breaks off on HTTP/1.1: its caller has left, or is there and
@@ -515,31 +370,29 @@ func (b *body) over() error {
 		errTooManyBytes, b.limit, b.images))
 }
 
-// late fails the body because a Read was interrupted, and says why it was.
+// late returns why a Read was interrupted.
 func (b *body) late() error {
 	now := time.Now()
 	deadline, limited := b.ctx.Deadline()
-	var err error
 	switch {
-	case !b.hold(loan{}):
-		err = errSlow
-	case b.streamed && b.service.admission.draining():
-		err = errDraining
+	case b.lease.Revoked():
+		return admission.ErrRevoked
+	case b.streamed && b.service.draining():
+		return errDraining
 	case limited && !now.Before(deadline):
-		err = context.DeadlineExceeded
+		return context.DeadlineExceeded
 	case b.streamed && b.ctx.Err() != nil: // on HTTP/1.1, an interrupted Read ends it as well
-		err = b.ctx.Err()
+		return b.ctx.Err()
 	case b.streamed && b.began.IsZero():
-		err = deadlineError(fmt.Sprintf("no image came for %v", b.idle))
-	case now.Sub(b.asked) >= bodyStall:
-		err = deadlineError(fmt.Sprintf("no byte of the request body came for %v", bodyStall))
+		return deadlineError(fmt.Sprintf("no image came for %v", b.idle))
+	case now.Sub(b.conn.asked) >= bodyStall:
+		return deadlineError(fmt.Sprintf("no byte of the request body came for %v", bodyStall))
 	default:
 		// The time that the server, or a stream, gives a whole message.
 		began := b.opened
 		if b.streamed {
 			began = b.began
 		}
-		err = deadlineError(fmt.Sprintf("the request body came too slowly: %d bytes in %v", b.limit-b.left, now.Sub(began).Round(time.Second)))
+		return deadlineError(fmt.Sprintf("the request body came too slowly: %d bytes in %v", b.limit-b.message.left, now.Sub(began).Round(time.Second)))
 	}
-	return b.fail(err)
 }

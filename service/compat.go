@@ -15,7 +15,6 @@ import (
 	"github.com/felixge/httpsnoop"
 
 	inferencev1 "github.com/mienproject/mien/gen/inference/v1"
-	inferencev1connect "github.com/mienproject/mien/gen/inference/v1/inferencev1connect"
 )
 
 // The content codings that requests may have. gzipEncoding is also what answers to
@@ -41,7 +40,7 @@ func Compat(next http.Handler) http.Handler {
 			refuseWebText(w, mediaType)
 			return
 		}
-		if r.URL.Path == inferencev1connect.InferencePredictStreamProcedure && r.ProtoMajor < 2 {
+		if kindAt(r.URL.Path) == streaming && r.ProtoMajor < 2 {
 			refuseHTTP1(w, r, mediaType, errorWriter)
 			return
 		}
@@ -187,7 +186,7 @@ func refuseHTTP1(w http.ResponseWriter, r *http.Request, mediaType string, error
 // wrongContentType is what a request is told whose content type no protocol has, or not
 // for that procedure.
 func wrongContentType(r *http.Request) string {
-	many := isMany(r.URL.Path)
+	many := kindAt(r.URL.Path).many()
 	if r.Method == http.MethodGet && !many {
 		return "GET needs connect=v1, encoding=json and message=… in the query, and no body. To send more than a URL holds, POST JSON.\n"
 	}
@@ -202,9 +201,4 @@ func wrongContentType(r *http.Request) string {
 	}
 	return was + " is not supported here. With curl, send JSON with --json '{\"rawData\": \"…\"}' or -H 'Content-Type: application/json'; " +
 		"application/proto, gRPC and gRPC-Web are taken as well. To send a picture as it is, use /predict: curl -T photo.jpg HOST/predict\n"
-}
-
-// isMany reports whether the procedure at path takes many images.
-func isMany(path string) bool {
-	return path == inferencev1connect.InferencePredictStreamProcedure || path == inferencev1connect.InferencePredictBatchProcedure
 }

@@ -16,17 +16,12 @@ const (
 	allowedFaceSize   = "a whole number of pixels from 0 to 2147483647; 0 leaves it to the model"
 )
 
-// optionName is what the caller of call knows an option by: a parameter of the query or
-// field of a form at /predict, a field of a message elsewhere.
-func optionName(call *Call, name string) string {
-	if call.Procedure == predictProcedure {
-		return name
-	}
-	return "options." + name
-}
+// optionName is what callers of the procedure know an option by: a parameter of the query
+// or field of a form at /predict, a field of a message elsewhere.
+func (p *procedure) optionName(name string) string { return p.options + name }
 
 // detectOptions checks the caller's options and fills in the model's defaults.
-func detectOptions(call *Call, o *inferencev1.DetectOptions, model face.Info) (face.Options, error) {
+func detectOptions(p *procedure, o *inferencev1.DetectOptions, model face.Info) (face.Options, error) {
 	opts := face.Options{
 		MinConfidence: model.MinConfidence,
 		MaxResults:    int(o.GetMaxResults()),
@@ -37,15 +32,15 @@ func detectOptions(call *Call, o *inferencev1.DetectOptions, model face.Info) (f
 		c := float64(o.GetMinConfidence())
 		// Written so that NaN fails.
 		if !(c >= 0 && c <= 1) {
-			return opts, fmt.Errorf("%w: %s is %v; allowed is %s", errOptions, optionName(call, "min_confidence"), c, allowedConfidence)
+			return opts, fmt.Errorf("%w: %s is %v; allowed is %s", errOptions, p.optionName("min_confidence"), c, allowedConfidence)
 		}
 		opts.MinConfidence = c
 	}
 	if opts.MaxResults < 0 {
-		return opts, fmt.Errorf("%w: %s is %d; allowed is %s", errOptions, optionName(call, "max_results"), opts.MaxResults, allowedResults)
+		return opts, fmt.Errorf("%w: %s is %d; allowed is %s", errOptions, p.optionName("max_results"), opts.MaxResults, allowedResults)
 	}
 	if opts.MinFaceSize < 0 {
-		return opts, fmt.Errorf("%w: %s is %v; allowed is %s", errOptions, optionName(call, "min_face_size"), opts.MinFaceSize, allowedFaceSize)
+		return opts, fmt.Errorf("%w: %s is %v; allowed is %s", errOptions, p.optionName("min_face_size"), opts.MinFaceSize, allowedFaceSize)
 	}
 	return opts, nil
 }

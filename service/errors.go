@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"strconv"
 	"time"
 
@@ -12,10 +13,12 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 
+	"github.com/mienproject/mien/admission"
 	"github.com/mienproject/mien/photo"
+	"github.com/mienproject/mien/reason"
 )
 
-// The service's own sentinels; others come from package photo and the context.
+// The service's own sentinels; others come from the packages photo, admission and context.
 var (
 	errOptions      = errors.New("invalid options")
 	errUnknownModel = errors.New("unknown model")
@@ -26,8 +29,6 @@ var (
 	errBody         = errors.New("the body is not as HTTP has it")
 	errTooManyBytes = errors.New("too many bytes")
 	errTooManyItems = errors.New("too many images")
-	errOverloaded   = errors.New("overloaded")
-	errSlow         = fmt.Errorf("%w: the request came slower than %d KiB/s, and others needed its place; try again later", errOverloaded, slowBytes*time.Second/slowTime>>10)
 	errDraining     = errors.New("this server is shutting down; try another one")
 )
 
@@ -45,65 +46,89 @@ const errorDomain = "mien"
 // than the queue of a healthy one takes.
 const retryAfter = time.Second
 
-// table is what the world sees of what went wrong. The first row that fits
-// counts. docs/api.md explains the reasons to callers.
-var table = []struct {
-	is     error
+// An outcome is how a request failed, as its caller sees it.
+type outcome struct {
+	// is is the error that has this outcome.
+	is error
+	// reason is that of google.rpc.ErrorInfo, and of ReasonHeader.
 	reason string
 	code   connect.Code
-	// retry tells that the same request may well succeed soon, or elsewhere.
+	// status is that of HTTP at /predict. In the other protocols, Connect derives one
+	// from the code.
+	status int
+	// retry is true if the same request may well succeed soon, or on another server.
 	retry bool
-}{
-	{is: photo.ErrEmpty, reason: "EMPTY_IMAGE", code: connect.CodeInvalidArgument},
-	{is: photo.ErrUnsupportedFormat, reason: "UNSUPPORTED_FORMAT", code: connect.CodeInvalidArgument},
-	{is: photo.ErrCorrupt, reason: "CORRUPT_IMAGE", code: connect.CodeInvalidArgument},
-	{is: errOptions, reason: "INVALID_OPTIONS", code: connect.CodeInvalidArgument},
-	{is: errNoJSON, reason: "INVALID_JSON", code: connect.CodeInvalidArgument},
-	{is: errForm, reason: "INVALID_FORM", code: connect.CodeInvalidArgument},
-	{is: errBody, reason: "INVALID_BODY", code: connect.CodeInvalidArgument},
-	{is: errGzip, reason: "INVALID_BODY", code: connect.CodeInvalidArgument},
-	{is: errEncoding, reason: "UNSUPPORTED_ENCODING", code: connect.CodeUnimplemented},
-	{is: photo.ErrPixels, reason: "INVALID_PIXELS", code: connect.CodeInvalidArgument},
-	{is: photo.ErrTooManyPixels, reason: "TOO_MANY_PIXELS", code: connect.CodeInvalidArgument},
-	{is: errTooManyItems, reason: "TOO_MANY_IMAGES", code: connect.CodeInvalidArgument},
-	{is: errTooManyBytes, reason: "TOO_MANY_BYTES", code: connect.CodeResourceExhausted},
-	{is: errUnknownModel, reason: "UNKNOWN_MODEL", code: connect.CodeNotFound},
-	{is: errOverloaded, reason: "OVERLOADED", code: connect.CodeUnavailable, retry: true},
-	{is: errDraining, reason: "DRAINING", code: connect.CodeUnavailable, retry: true},
-	{is: context.DeadlineExceeded, reason: "DEADLINE", code: connect.CodeDeadlineExceeded},
-	{is: context.Canceled, reason: "CANCELED", code: connect.CodeCanceled},
 }
 
-// tell turns err into what the caller sees, and notes it in call. Anything that
-// the table does not know is a bug: the caller gets the request id and no
-// detail, and internal is true.
-func tell(call *Call, err error) (told *connect.Error, internal bool) {
-	reason, code, retry, message := "INTERNAL", connect.CodeInternal, false, err
-	internal = true
-	for _, row := range table {
-		if errors.Is(err, row.is) {
-			reason, code, retry, internal = row.reason, row.code, row.retry, false
-			break
+// statusCanceled is what nginx and Connect answer to a client that has closed its request.
+const statusCanceled = 499
+
+// outcomes is the one table of what can go wrong. The first row that fits counts.
+// docs/api.md explains the reasons to callers.
+var outcomes = []outcome{
+	{is: photo.ErrEmpty, reason: reason.EmptyImage, code: connect.CodeInvalidArgument, status: http.StatusBadRequest},
+	{is: photo.ErrUnsupportedFormat, reason: reason.UnsupportedFormat, code: connect.CodeInvalidArgument, status: http.StatusUnsupportedMediaType},
+	{is: photo.ErrCorrupt, reason: reason.CorruptImage, code: connect.CodeInvalidArgument, status: http.StatusBadRequest},
+	{is: errOptions, reason: reason.InvalidOptions, code: connect.CodeInvalidArgument, status: http.StatusBadRequest},
+	{is: errNoJSON, reason: reason.InvalidJSON, code: connect.CodeInvalidArgument, status: http.StatusBadRequest},
+	{is: errForm, reason: reason.InvalidForm, code: connect.CodeInvalidArgument, status: http.StatusBadRequest},
+	{is: errBody, reason: reason.InvalidBody, code: connect.CodeInvalidArgument, status: http.StatusBadRequest},
+	{is: errGzip, reason: reason.InvalidBody, code: connect.CodeInvalidArgument, status: http.StatusBadRequest},
+	{is: errEncoding, reason: reason.UnsupportedEncoding, code: connect.CodeUnimplemented, status: http.StatusUnsupportedMediaType},
+	{is: photo.ErrPixels, reason: reason.InvalidPixels, code: connect.CodeInvalidArgument, status: http.StatusBadRequest},
+	{is: photo.ErrTooManyPixels, reason: reason.TooManyPixels, code: connect.CodeInvalidArgument, status: http.StatusBadRequest},
+	{is: errTooManyItems, reason: reason.TooManyImages, code: connect.CodeInvalidArgument, status: http.StatusBadRequest},
+	{is: errTooManyBytes, reason: reason.TooManyBytes, code: connect.CodeResourceExhausted, status: http.StatusRequestEntityTooLarge},
+	{is: errUnknownModel, reason: reason.UnknownModel, code: connect.CodeNotFound, status: http.StatusNotFound},
+	{is: admission.ErrOverloaded, reason: reason.Overloaded, code: connect.CodeUnavailable, status: http.StatusServiceUnavailable, retry: true},
+	{is: errDraining, reason: reason.Draining, code: connect.CodeUnavailable, status: http.StatusServiceUnavailable, retry: true},
+	{is: context.DeadlineExceeded, reason: reason.Deadline, code: connect.CodeDeadlineExceeded, status: http.StatusGatewayTimeout},
+	{is: context.Canceled, reason: reason.Canceled, code: connect.CodeCanceled, status: statusCanceled},
+}
+
+// internal is the outcome of every other error: a bug. Its caller gets the request id and
+// no detail, and the log has the detail.
+var internal = outcome{reason: reason.Internal, code: connect.CodeInternal, status: http.StatusInternalServerError}
+
+// classify returns the outcome of err.
+func classify(err error) outcome {
+	for _, o := range outcomes {
+		if errors.Is(err, o.is) {
+			return o
 		}
 	}
-	switch {
-	case internal:
-		message = fmt.Errorf("internal error; the server's log has more under request id %s", call.ID)
-	case errors.As(err, new(deadlineError)):
-	case code == connect.CodeDeadlineExceeded:
-		message = errors.New("the deadline passed before the answer was ready")
-	case code == connect.CodeCanceled:
-		message = errors.New("the caller left")
-	}
-	call.Code, call.Reason = code, reason
+	return internal
+}
 
-	told = connect.NewError(code, message)
-	addDetail(told, &errdetails.ErrorInfo{Reason: reason, Domain: errorDomain})
-	if retry {
-		addDetail(told, &errdetails.RetryInfo{RetryDelay: durationpb.New(retryAfter)})
-		told.Meta().Set("Retry-After", strconv.Itoa(int(retryAfter.Seconds())))
+// outcomeOf returns the outcome with the reason of that name.
+func outcomeOf(name string) outcome {
+	for _, o := range outcomes {
+		if o.reason == name {
+			return o
+		}
 	}
-	return told, internal
+	return internal
+}
+
+// connectError returns what the caller of the request with that id is told of err.
+func (o outcome) connectError(err error, id string) *connect.Error {
+	message := err
+	switch {
+	case o.code == connect.CodeInternal:
+		message = fmt.Errorf("internal error; the server's log has more under request id %s", id)
+	case errors.As(err, new(deadlineError)), errors.As(err, new(*admission.WaitError)):
+	case o.code == connect.CodeDeadlineExceeded:
+		message = errors.New("the deadline passed before the answer was ready")
+	case o.code == connect.CodeCanceled:
+		message = errors.New("request canceled by the client")
+	}
+	converted := connect.NewError(o.code, message)
+	addDetail(converted, &errdetails.ErrorInfo{Reason: o.reason, Domain: errorDomain})
+	if o.retry {
+		addDetail(converted, &errdetails.RetryInfo{RetryDelay: durationpb.New(retryAfter)})
+		converted.Meta().Set("Retry-After", strconv.Itoa(int(retryAfter.Seconds())))
+	}
+	return converted
 }
 
 func addDetail(err *connect.Error, detail proto.Message) {

@@ -18,12 +18,11 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 
-	inferencev1 "github.com/mienproject/mien/gen/inference/v1"
 	inferencev1connect "github.com/mienproject/mien/gen/inference/v1/inferencev1connect"
 )
 
 // Handler returns the path and the HTTP handler of the Inference service in its
-// four protocols. It expects a Call in the request's context.
+// four protocols. It expects a Record in the request's context.
 func (s *Service) Handler() (path string, handler http.Handler) {
 	path, handler = inferencev1connect.NewInferenceHandler(s, s.handlerOptions())
 	return path, s.boundBody(handler)
@@ -32,7 +31,7 @@ func (s *Service) Handler() (path string, handler http.Handler) {
 // OldHandler returns the same Predict under the name that it had in the system
 // which Mien replaces, whose contract had no package.
 func (s *Service) OldHandler() (path string, handler http.Handler) {
-	path = "/Inference/Predict"
+	path = oldProcedure
 	return path, s.boundBody(connect.NewUnaryHandlerSimple(path, s.Predict,
 		connect.WithIdempotency(connect.IdempotencyNoSideEffects), s.handlerOptions()))
 }
@@ -40,19 +39,22 @@ func (s *Service) OldHandler() (path string, handler http.Handler) {
 func (s *Service) handlerOptions() connect.HandlerOption {
 	return connect.WithHandlerOptions(
 		connect.WithRequestGate(s.gate),
-		connect.WithInterceptors(edge{s}),
-		// Inside the edge, which then tells the caller.
+		connect.WithInterceptors(errorInterceptor{s}),
+		// Inside the errorInterceptor, which then tells the caller.
 		connect.WithRecover(func(_ context.Context, _ connect.Spec, _ http.Header, p any) error {
 			return fmt.Errorf("panic: %v\n%s", p, debug.Stack())
 		}),
-		connect.WithCodec(protoCodec{}),
-		connect.WithCodec(jsonCodec{"json"}),
-		connect.WithCodec(jsonCodec{"json; charset=utf-8"}),
 		connect.WithConditionalHandlerOptions(func(spec connect.Spec) []connect.HandlerOption {
-			limit := maxMessage(s.maxImages(spec.Procedure))
-			return []connect.HandlerOption{connect.WithCompression("gzip",
-				func() connect.Decompressor { return &boundedGzip{limit: limit} },
-				func() connect.Compressor { return gzip.NewWriter(io.Discard) })}
+			p := procedureAt(spec.Procedure) // New has checked that it is there
+			limit := maxMessage(p.imageBytes(s.config))
+			return []connect.HandlerOption{
+				connect.WithCodec(protoCodec{p.maxItems}),
+				connect.WithCodec(jsonCodec{"json", p.maxItems}),
+				connect.WithCodec(jsonCodec{"json; charset=utf-8", p.maxItems}),
+				connect.WithCompression("gzip",
+					func() connect.Decompressor { return &boundedGzip{limit: limit} },
+					func() connect.Compressor { return gzip.NewWriter(io.Discard) }),
+			}
 		}),
 		// Answers are small: an image full of faces is worth compressing, one
 		// face is not.
@@ -75,16 +77,16 @@ func (s *Service) Recover(next http.Handler) http.Handler {
 			if p == http.ErrAbortHandler { //nolint:errorlint // net/http compares so
 				panic(p)
 			}
-			call := CallFrom(r.Context())
-			told, _ := tell(call, fmt.Errorf("panic: %v", p))
+			record := RecordFrom(r.Context())
+			record.fail(internal)
 			s.config.Logger.LogAttrs(r.Context(), slog.LevelError, "panic",
-				slog.String("request_id", call.ID),
+				slog.String("request_id", record.ID),
 				slog.Any("panic", p),
 				slog.String("stack", string(debug.Stack())))
 			if begun {
 				panic(http.ErrAbortHandler)
 			}
-			_ = errorWriter.Write(w, r, told) // the caller may have left
+			_ = errorWriter.Write(w, r, internal.connectError(nil, record.ID)) // the caller may have left
 		}()
 		next.ServeHTTP(httpsnoop.Wrap(w, httpsnoop.Hooks{
 			WriteHeader: func(f httpsnoop.WriteHeaderFunc) httpsnoop.WriteHeaderFunc {
@@ -99,40 +101,38 @@ func (s *Service) Recover(next http.Handler) http.Handler {
 
 // gate runs when the headers are there, before the message is read.
 func (s *Service) gate(ctx context.Context, spec connect.Spec, peer connect.Peer, _ http.Header) (context.Context, error) {
-	call := CallFrom(ctx)
-	call.Procedure, call.Protocol = spec.Procedure, peer.Protocol
-	if spec.Procedure == inferencev1connect.InferenceListModelsProcedure {
+	rq := requestFrom(ctx)
+	rq.record.Procedure, rq.record.Protocol = spec.Procedure, peer.Protocol
+	if rq.procedure.kind == noImages {
 		return ctx, nil
 	}
-	single := spec.StreamType == connect.StreamTypeUnary
-	call.body.ctx = ctx // whose deadline, if it has one, bounds the reading too
-	if err := call.body.admit(single); err != nil {
-		told, _ := tell(call, err)
-		return ctx, told
+	rq.body.ctx = ctx // whose deadline, if it has one, bounds the reading too
+	if err := rq.body.admit(); err != nil {
+		return ctx, s.connectError(ctx, rq.record, err)
 	}
-	call.admitted = true
+	rq.admitted = true
 	return ctx, nil
 }
 
-// edge bounds a single call's time, and tells callers what went wrong.
-type edge struct{ *Service }
+// errorInterceptor bounds a single call's time, and converts the errors of all calls.
+type errorInterceptor struct{ *Service }
 
 // WrapUnary implements connect.Interceptor.
-func (s edge) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
+func (s errorInterceptor) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
 	return func(ctx context.Context, req connect.AnyRequest) (connect.AnyResponse, error) {
-		call := CallFrom(ctx)
-		call.Handled = true
+		record := requestFrom(ctx).record
+		record.Handled = true
 		ctx, cancel := context.WithTimeout(ctx, s.limit(ctx))
 		defer cancel()
 
-		ignored := s.ignored(ctx, call, req.Any())
+		ignored := s.ignored(ctx, record, req.Any())
 		res, err := next(ctx, req)
 		if err != nil {
-			told := s.told(ctx, call, err)
+			converted := s.connectError(ctx, record, err)
 			if ignored != "" {
-				told.Meta().Set(IgnoredFieldsHeader, ignored)
+				converted.Meta().Set(IgnoredFieldsHeader, ignored)
 			}
-			return nil, told
+			return nil, converted
 		}
 		if ignored != "" {
 			res.Header().Set(IgnoredFieldsHeader, ignored)
@@ -142,26 +142,27 @@ func (s edge) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
 }
 
 // ignored returns the fields of a message that were ignored, and logs them.
-func (s *Service) ignored(ctx context.Context, call *Call, message any) string {
+func (s *Service) ignored(ctx context.Context, record *Record, message any) string {
 	ignored := takeIgnored(message)
-	s.logIgnored(ctx, call, ignored)
+	s.logIgnored(ctx, record, ignored)
 	return ignored
 }
 
-func (s *Service) logIgnored(ctx context.Context, call *Call, ignored string) {
+func (s *Service) logIgnored(ctx context.Context, record *Record, ignored string) {
 	if ignored != "" {
 		s.config.Logger.LogAttrs(ctx, slog.LevelDebug, "unknown fields are ignored",
-			slog.String("request_id", call.ID),
-			slog.String("procedure", call.Procedure),
+			slog.String("request_id", record.ID),
+			slog.String("procedure", record.Procedure),
 			slog.String("fields", ignored))
 	}
 }
 
 // WrapStreamingHandler implements connect.Interceptor.
-func (s edge) WrapStreamingHandler(next connect.StreamingHandlerFunc) connect.StreamingHandlerFunc {
+func (s errorInterceptor) WrapStreamingHandler(next connect.StreamingHandlerFunc) connect.StreamingHandlerFunc {
 	return func(ctx context.Context, conn connect.StreamingHandlerConn) error {
-		if err := next(ctx, receiver{conn, func(message any) { s.ignored(ctx, CallFrom(ctx), message) }}); err != nil {
-			return s.told(ctx, CallFrom(ctx), err)
+		record := requestFrom(ctx).record
+		if err := next(ctx, receiver{conn, func(message any) { s.ignored(ctx, record, message) }}); err != nil {
+			return s.connectError(ctx, record, err)
 		}
 		return nil
 	}
@@ -183,7 +184,7 @@ func (r receiver) Receive(message any) error {
 }
 
 // WrapStreamingClient implements connect.Interceptor.
-func (s edge) WrapStreamingClient(next connect.StreamingClientFunc) connect.StreamingClientFunc {
+func (s errorInterceptor) WrapStreamingClient(next connect.StreamingClientFunc) connect.StreamingClientFunc {
 	return next
 }
 
@@ -196,36 +197,45 @@ func (s *Service) limit(ctx context.Context) time.Duration {
 	return s.config.DefaultTimeout
 }
 
-// told is what the caller is told of err, which the log has to have when it is a
-// bug. What Connect says itself, as of a message that it cannot read, and what has
-// been told already stays as it is.
-func (s *Service) told(ctx context.Context, call *Call, err error) *connect.Error {
-	if told := new(connect.Error); errors.As(err, &told) {
-		if call.Code == 0 {
-			call.Code, call.Reason = told.Code(), reasonOf(told)
+// connectError converts err for the caller, records it, and logs it if it is
+// internal. An error of Connect's own, such as for a message that cannot be read, and
+// one that was converted before, stays as it is.
+func (s *Service) connectError(ctx context.Context, record *Record, err error) *connect.Error {
+	if converted := new(connect.Error); errors.As(err, &converted) {
+		if record.Code == 0 {
+			record.Code, record.Reason = converted.Code(), reasonOf(converted)
 		}
-		return told
+		return converted
 	}
-	told, internal := tell(call, err)
-	if internal {
+	o := classify(err)
+	record.fail(o)
+	if o == internal {
 		s.config.Logger.LogAttrs(ctx, slog.LevelError, "internal error",
-			slog.String("request_id", call.ID),
-			slog.String("procedure", call.Procedure),
+			slog.String("request_id", record.ID),
+			slog.String("procedure", record.Procedure),
 			slog.String("error", err.Error()))
 	}
-	return told
+	return o.connectError(err, record.ID)
 }
 
 // boundBody keeps a request's body within its limits. Connect passes the error on
 // to the caller in its protocol, with its details.
 func (s *Service) boundBody(next http.Handler) http.Handler {
-	return Compat(s.observed(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		body := s.bounded(w, r)
-		defer body.end()
-		body.connect(r)
-		r.Body = body
-		next.ServeHTTP(w, r)
-	})))
+	return Compat(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		p := procedureAt(r.URL.Path)
+		if p == nil { // Connect answers that
+			next.ServeHTTP(w, r)
+			return
+		}
+		s.observed(p, func(w http.ResponseWriter, r *http.Request, rq *request) {
+			rq.body = s.bounded(rq, w, r)
+			defer rq.body.end()
+			rq.body.connect(r)
+			r = r.WithContext(withRequest(r.Context(), rq))
+			r.Body = rq.body
+			next.ServeHTTP(w, r)
+		}).ServeHTTP(w, r)
+	}))
 }
 
 // boundedGzip is a gzip reader that fails once it has produced more than limit
@@ -247,8 +257,8 @@ func (z *boundedGzip) Read(p []byte) (int, error) {
 	if z.left -= int64(n); z.left >= 0 {
 		return n, err
 	}
-	told, _ := tell(&Call{}, fmt.Errorf("%w: the request decompresses to more than %d bytes", errTooManyBytes, z.limit))
-	return 0, told
+	err = fmt.Errorf("%w: the request decompresses to more than %d bytes", errTooManyBytes, z.limit)
+	return 0, classify(err).connectError(err, "")
 }
 
 // protobuf is what Connect gives a codec to read or to write.
@@ -262,7 +272,7 @@ func protobuf(message any) (proto.Message, error) {
 
 // protoCodec is Connect's own, but that it reads no more of a batch than it takes
 // to see that it has too many images: millions of empty ones fit into little.
-type protoCodec struct{}
+type protoCodec struct{ maxItems int }
 
 // Name implements connect.Codec.
 func (protoCodec) Name() string { return "proto" }
@@ -280,13 +290,13 @@ func (protoCodec) MarshalAppend(dst []byte, message any) ([]byte, error) {
 }
 
 // Unmarshal implements connect.Codec.
-func (protoCodec) Unmarshal(data []byte, message any) error {
+func (c protoCodec) Unmarshal(data []byte, message any) error {
 	m, err := protobuf(message)
 	if err != nil {
 		return err
 	}
-	if _, batch := m.(*inferencev1.PredictBatchRequest); batch {
-		data = firstFields(data, mostItems+1)
+	if c.maxItems > 0 {
+		data = firstFields(data, c.maxItems+1)
 	}
 	return proto.UnmarshalOptions{DiscardUnknown: true}.Unmarshal(data, m)
 }
@@ -307,10 +317,10 @@ func firstFields(data []byte, n int) []byte {
 
 // itemsInJSON counts the objects in arrays of the outermost object: of a batch,
 // its images. It need not be right about what is no JSON, and stops when there are
-// more than most.
-func itemsInJSON(data []byte, most int) (n int) {
+// more than limit.
+func itemsInJSON(data []byte, limit int) (n int) {
 	depth := 0
-	for i := 0; i < len(data) && n <= most; i++ {
+	for i := 0; i < len(data) && n <= limit; i++ {
 		switch data[i] {
 		case '"':
 			for i++; i < len(data) && data[i] != '"'; i++ {
@@ -333,7 +343,10 @@ func itemsInJSON(data []byte, most int) (n int) {
 // jsonCodec is Connect's JSON, with fields at their default values spelt out:
 // a browser expects "results": [] and "x": 0. Fields that it does not know are
 // ignored, so that newer clients can talk to older servers.
-type jsonCodec struct{ name string }
+type jsonCodec struct {
+	name     string
+	maxItems int
+}
 
 var (
 	jsonMarshal   = protojson.MarshalOptions{EmitDefaultValues: true}
@@ -366,9 +379,8 @@ func (c jsonCodec) Unmarshal(data []byte, message any) error {
 		return errors.New("an empty body is no JSON object")
 	}
 	// A few too many the handler refuses, with its reason.
-	const most = 10 * mostItems
-	if _, batch := m.(*inferencev1.PredictBatchRequest); batch && itemsInJSON(data, most) > most {
-		return fmt.Errorf("a batch has at most %d images", mostItems)
+	if limit := 10 * c.maxItems; limit > 0 && itemsInJSON(data, limit) > limit {
+		return fmt.Errorf("a batch has at most %d images", c.maxItems)
 	}
 	if err = jsonUnmarshal.Unmarshal(data, m); err == nil {
 		keepIgnored(m, ignored)

@@ -71,7 +71,7 @@ func TestMemory(t *testing.T) {
 		pictures[filepath.Base(file)] = data
 	}
 
-	d, err := pigo.New(1)
+	d, err := pigo.New(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -94,7 +94,7 @@ func TestMemory(t *testing.T) {
 		if err != nil {
 			t.Fatal(name, err)
 		}
-		needs := d.Needs(p.Width, p.Height, face.Options{MinConfidence: d.Info().MinConfidence})
+		needs := d.Input(p.Width, p.Height, face.Options{MinConfidence: d.Info().MinConfidence})
 		want := memoryOf(p.Reduced(photo.Options{Gray: needs.Gray, Reduce: needs.Reduce}))
 		// A collection in the middle makes the detector allocate again what it
 		// would have found in its pools.

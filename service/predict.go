@@ -8,8 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"image"
-	"image/jpeg"
-	"image/png"
 	"io"
 	"mime"
 	"mime/multipart"
@@ -28,6 +26,7 @@ import (
 	"github.com/mienproject/mien/face"
 	inferencev1 "github.com/mienproject/mien/gen/inference/v1"
 	"github.com/mienproject/mien/photo"
+	"github.com/mienproject/mien/reason"
 )
 
 // ReasonHeader tells the reason of a failure in answers of PredictHandler: the
@@ -43,29 +42,25 @@ const ReasonHeader = "Mien-Reason"
 //
 // The answer is {"message": …, "results": […]}, or the picture with its faces
 // marked when the request's Accept prefers image/jpeg or image/png. It expects a
-// Call in the request's context.
+// Record in the request's context.
 func (s *Service) PredictHandler() http.Handler {
-	return s.observed(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		call := CallFrom(r.Context())
-		call.Procedure, call.Protocol, call.Handled = predictProcedure, "http", true
-		p := prediction{service: s, w: w, call: call, accept: accepted(r.Header.Values("Accept"))}
-		body := s.bounded(w, r)
+	return s.observed(procedureAt(predictPath), func(w http.ResponseWriter, r *http.Request, rq *request) {
+		rq.record.Procedure, rq.record.Protocol, rq.record.Handled = predictPath, "http", true
+		p := prediction{service: s, w: w, request: rq, accept: accepted(r.Header.Values("Accept"))}
+		body := s.bounded(rq, w, r)
 		defer body.end()
-		r.Body = body
+		rq.body, r.Body = body, body
 		if err := p.run(r); err != nil {
 			p.fail(r.Context(), err)
-			if call.Reason == "TOO_MANY_BYTES" || call.Reason == "UNSUPPORTED_ENCODING" {
+			if why := rq.record.Reason; why == reason.TooManyBytes || why == reason.UnsupportedEncoding {
 				// Most clients do not look for an answer before they have sent all. It is
 				// no request in flight any more.
 				body.end()
-				_, _ = io.CopyN(io.Discard, body.ReadCloser, 4*body.limit) // the caller may have left
+				body.discard(4 * body.limit)
 			}
 		}
-	}))
+	})
 }
-
-// predictProcedure is the Procedure of calls to PredictHandler.
-const predictProcedure = "/predict"
 
 // The texts of the old system, with its quotes.
 const (
@@ -78,7 +73,7 @@ const (
 type prediction struct {
 	service *Service
 	w       http.ResponseWriter
-	call    *Call
+	request *request
 	// old tells that the request is one of the old system's clients.
 	old bool
 	// accept is the media type of the answer.
@@ -100,10 +95,10 @@ func (e oldError) Unwrap() error { return e.err }
 func (p *prediction) run(r *http.Request) error {
 	mediaType, params, _ := mime.ParseMediaType(r.Header.Get("Content-Type")) // content decides
 	p.old = mediaType == "application/json"
-	if err := p.call.body.admit(true); err != nil {
+	if err := p.request.body.admit(); err != nil {
 		return err
 	}
-	p.call.admitted = true
+	p.request.admitted = true
 	options, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
 		return fmt.Errorf("%w: the query cannot be read: %v", errOptions, err) //nolint:errorlint // its text only
@@ -127,7 +122,7 @@ func (p *prediction) run(r *http.Request) error {
 		}
 	}
 	if err == nil {
-		err = p.call.body.finish()
+		err = p.request.body.finish()
 	}
 	if err != nil {
 		return err
@@ -141,7 +136,7 @@ func (p *prediction) run(r *http.Request) error {
 	start := bytes.TrimLeft(bytes.TrimPrefix(req.RawData, byteOrderMark), " \t\r\n")
 	if p.old = p.old || (!isForm && bytes.HasPrefix(start, []byte("{"))); p.old {
 		text, ignored := prepareJSON(req.RawData, oldShape)
-		p.service.logIgnored(ctx, p.call, ignored)
+		p.service.logIgnored(ctx, p.request.record, ignored)
 		if ignored != "" {
 			p.w.Header().Set(IgnoredFieldsHeader, ignored)
 		}
@@ -154,12 +149,12 @@ func (p *prediction) run(r *http.Request) error {
 	var draw func(image.Image, []face.Face) error
 	if p.accept != jsonType {
 		draw = func(img image.Image, faces []face.Face) error {
-			return encode(&picture, annotate.Draw(img, faces), p.accept)
+			return annotate.Encode(&picture, annotate.Draw(img, faces), annotate.Format(strings.TrimPrefix(p.accept, "image/")))
 		}
 	}
-	res, err := p.service.infer(ctx, req, draw)
+	res, err := p.service.infer(ctx, p.request, req, draw)
 	if limit := p.service.config.MaxBodyBytes; err == nil && picture.size > limit {
-		err = fmt.Errorf("%w: the marked picture has %d bytes, the limit is %d (--max-body-bytes); %s", photo.ErrTooManyPixels, picture.size, limit, jsonFits)
+		err = fmt.Errorf("%w: the marked picture has %d bytes, and this server has %d for all requests together; %s", photo.ErrTooManyPixels, picture.size, limit, jsonFits)
 	}
 	if err != nil {
 		return err
@@ -167,7 +162,7 @@ func (p *prediction) run(r *http.Request) error {
 	if draw != nil {
 		// It may wait long for a slow reader, in place of the image that came.
 		req.Reset()
-		if err := p.call.body.exchange(picture.size); err != nil {
+		if err := p.request.body.replaceReservation(picture.size); err != nil {
 			return err
 		}
 		p.w.Header().Set("Content-Type", p.accept)
@@ -231,15 +226,15 @@ func (p *prediction) answer(status int, message string, results []*inferencev1.R
 
 // fail answers with what went wrong.
 func (p *prediction) fail(ctx context.Context, err error) {
-	told := p.service.told(ctx, p.call, err)
+	converted := p.service.connectError(ctx, p.request.record, err)
 	header := p.w.Header()
-	header.Set(ReasonHeader, p.call.Reason)
-	if after := told.Meta().Get("Retry-After"); after != "" {
+	header.Set(ReasonHeader, p.request.record.Reason)
+	if after := converted.Meta().Get("Retry-After"); after != "" {
 		header.Set("Retry-After", after)
 	}
-	message := told.Message()
-	switch p.call.Reason {
-	case "EMPTY_IMAGE", "UNSUPPORTED_FORMAT", "CORRUPT_IMAGE", "TOO_MANY_PIXELS":
+	message := converted.Message()
+	switch p.request.record.Reason {
+	case reason.EmptyImage, reason.UnsupportedFormat, reason.CorruptImage, reason.TooManyPixels:
 		message += p.hint
 	}
 	var word oldError
@@ -248,7 +243,7 @@ func (p *prediction) fail(ctx context.Context, err error) {
 		message = word.message
 	case p.old:
 		message = oldFailed + message
-	case p.call.Reason == "UNSUPPORTED_FORMAT" || p.call.Reason == "EMPTY_IMAGE":
+	case p.request.record.Reason == reason.UnsupportedFormat || p.request.record.Reason == reason.EmptyImage:
 		// Or it was to be the old JSON.
 		message = oldNoJSON + ", or an image: " + message
 	}
@@ -256,38 +251,13 @@ func (p *prediction) fail(ctx context.Context, err error) {
 		p.answer(http.StatusOK, message, nil)
 		return
 	}
-	p.answer(httpStatus(p.call), message, nil)
-}
-
-// httpStatus is the status for a failure: Connect's, but for two that HTTP has
-// better ones for.
-func httpStatus(call *Call) int {
-	switch call.Reason {
-	case "UNSUPPORTED_FORMAT", "UNSUPPORTED_ENCODING":
-		return http.StatusUnsupportedMediaType
-	case "TOO_MANY_BYTES":
-		return http.StatusRequestEntityTooLarge
-	}
-	switch call.Code {
-	case connect.CodeInvalidArgument:
-		return http.StatusBadRequest
-	case connect.CodeNotFound:
-		return http.StatusNotFound
-	case connect.CodeUnavailable:
-		return http.StatusServiceUnavailable
-	case connect.CodeDeadlineExceeded:
-		return http.StatusGatewayTimeout
-	case connect.CodeCanceled:
-		return 499 // client closed request, as Connect and nginx have it
-	default:
-		return http.StatusInternalServerError
-	}
+	p.answer(outcomeOf(p.request.record.Reason).status, message, nil)
 }
 
 // content returns the body of r without its content coding. A compressed one is read
 // to its end first and then has its turn to be unpacked, as a compressed RPC has.
 func (p *prediction) content(r *http.Request) (io.Reader, error) {
-	body := p.call.body
+	body := p.request.body
 	switch encoding := encodingOf(r.Header, "Content-Encoding"); encoding {
 	case "", identity:
 		return r.Body, nil
@@ -558,12 +528,4 @@ func accepted(headers []string) string {
 		}
 	}
 	return best
-}
-
-// encode writes a picture as that media type.
-func encode(w io.Writer, img image.Image, mediaType string) error {
-	if mediaType == "image/png" {
-		return (&png.Encoder{CompressionLevel: png.BestSpeed}).Encode(w, img)
-	}
-	return jpeg.Encode(w, img, &jpeg.Options{Quality: 90})
 }

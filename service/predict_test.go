@@ -529,9 +529,9 @@ func TestBrokenChunks(t *testing.T) {
 		"gRPC-Web": {predict, "application/grpc-web+proto", "\x00\x00\x00\x00\x10abc", 200, []string{"Grpc-Status: 3", "Grpc-Message: the body is not as HTTP has it"}},
 		"batch":    {predict + "Batch", "application/connect+json", "\x00\x00\x00\x00\x10{", 200, []string{`"code":"invalid_argument"`, `"reason":"INVALID_BODY"`}},
 	}
-	calls := make(chan service.Call, 1)
+	calls := make(chan service.Record, 1)
 	_, url := start(t, one, func(c *service.Config) {
-		c.Observe = func(_ context.Context, call *service.Call) { calls <- *call }
+		c.Observe = func(_ context.Context, call *service.Record) { calls <- *call }
 	})
 	dial := func(t *testing.T, name, rest string) net.Conn {
 		t.Helper()

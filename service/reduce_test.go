@@ -11,6 +11,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/mienproject/mien/cores"
 	"github.com/mienproject/mien/face"
 	"github.com/mienproject/mien/face/facetest"
 	"github.com/mienproject/mien/face/pigo"
@@ -21,10 +22,10 @@ import (
 // reducing is a stub that can do with less than the image.
 type reducing struct {
 	stub
-	needs face.Needs
+	needs face.Input
 }
 
-func (r reducing) Needs(int, int, face.Options) face.Needs { return r.needs }
+func (r reducing) Input(int, int, face.Options) face.Input { return r.needs }
 
 // A detector gets what it needs of an image and no more, and the answer is that of
 // the whole image all the same.
@@ -40,21 +41,21 @@ func TestReduced(t *testing.T) {
 	for _, c := range []struct {
 		name  string
 		image *inferencev1.Image
-		needs face.Needs
+		needs face.Input
 		// What the detector gets.
 		gray    bool
 		size    image.Point
 		minFace float64
 	}{
-		{"all of it", &inferencev1.Image{RawData: colour}, face.Needs{Reduce: 1}, false, image.Pt(641, 481), 30},
-		{"luminance", &inferencev1.Image{RawData: colour}, face.Needs{Gray: true, Reduce: 1}, true, image.Pt(641, 481), 30},
-		{"half of it", &inferencev1.Image{RawData: colour}, face.Needs{Reduce: 2}, false, image.Pt(321, 241), 15},
-		{"an eighth of the luminance", &inferencev1.Image{RawData: colour}, face.Needs{Gray: true, Reduce: 8}, true, image.Pt(81, 61), 3.75},
+		{"all of it", &inferencev1.Image{RawData: colour}, face.Input{Reduce: 1}, false, image.Pt(641, 481), 30},
+		{"luminance", &inferencev1.Image{RawData: colour}, face.Input{Gray: true, Reduce: 1}, true, image.Pt(641, 481), 30},
+		{"half of it", &inferencev1.Image{RawData: colour}, face.Input{Reduce: 2}, false, image.Pt(321, 241), 15},
+		{"an eighth of the luminance", &inferencev1.Image{RawData: colour}, face.Input{Gray: true, Reduce: 8}, true, image.Pt(81, 61), 3.75},
 		{
 			"bare pixels as they are", &inferencev1.Image{
 				RawData: make([]byte, 3*640*480), Width: 640, Height: 480, PixelFormat: inferencev1.PixelFormat_PIXEL_FORMAT_RGB24,
 			},
-			face.Needs{Gray: true, Reduce: 2},
+			face.Input{Gray: true, Reduce: 2},
 			false, image.Pt(640, 480), 30,
 		},
 	} {
@@ -108,7 +109,7 @@ func TestAccuracyReduced(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes long with the race detector: make accuracy runs it")
 	}
-	d, err := pigo.New(runtime.GOMAXPROCS(0))
+	d, err := pigo.New(cores.NewGate(runtime.GOMAXPROCS(0)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -133,7 +134,7 @@ func TestAccuracyReduced(t *testing.T) {
 			labels.Faces = append(labels.Faces, l)
 		}
 	}
-	if n := d.Needs(cols*side, rows*side, face.Options{}); n.Reduce < 2 {
+	if n := d.Input(cols*side, rows*side, face.Options{}); n.Reduce < 2 {
 		t.Fatalf("12 megapixels are not reduced: %+v", n)
 	}
 	var photo bytes.Buffer

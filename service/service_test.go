@@ -42,7 +42,7 @@ type stub struct {
 
 func (s stub) Info() face.Info { return s.info }
 
-func (s stub) Needs(int, int, face.Options) face.Needs { return face.Needs{Reduce: 1} }
+func (s stub) Input(int, int, face.Options) face.Input { return face.Input{Reduce: 1} }
 
 func (s stub) Detect(ctx context.Context, img image.Image, opts face.Options) ([]face.Face, error) {
 	if s.detect == nil {
@@ -91,7 +91,7 @@ func serveWithin(t testing.TB, svc *service.Service, read time.Duration) (url st
 	mux.Handle("PUT /predict", svc.PredictHandler())
 	handler := svc.Recover(mux)
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		handler.ServeHTTP(w, r.WithContext(service.WithCall(r.Context(), &service.Call{ID: "the-request"})))
+		handler.ServeHTTP(w, r.WithContext(service.WithRecord(r.Context(), &service.Record{ID: "the-request"})))
 	}))
 	server.Config.Protocols, server.Config.ReadTimeout = protocols(), read
 	server.Start()
@@ -815,41 +815,48 @@ func TestConfigIsValidated(t *testing.T) {
 	if _, err := service.New(good); err != nil {
 		t.Fatal(err)
 	}
-	for flag, spoil := range map[string]func(*service.Config){
-		"--model":               func(c *service.Config) { c.Models = nil },
-		"\"stub\" is there":     func(c *service.Config) { c.Models = append(c.Models, c.Models[0]) },
-		"--max-image-bytes":     func(c *service.Config) { c.MaxImageBytes = 0 },
-		"--max-batch-bytes":     func(c *service.Config) { c.MaxBatchBytes = 0 },
-		"--max-requests":        func(c *service.Config) { c.MaxRequests = 0 },
-		"--max-body-bytes":      func(c *service.Config) { c.MaxBodyBytes = 64 << 20 }, // less than a batch
-		"--stream-idle-timeout": func(c *service.Config) { c.StreamIdle = 0 },
-		"--max-pixels":          func(c *service.Config) { c.MaxPixels = -1 },
-		"--max-inflight-bytes":  func(c *service.Config) { c.MaxInflightBytes = 0 },
-		"--workers":             func(c *service.Config) { c.Workers = 0 },
-		"--queue":               func(c *service.Config) { c.Queue = -1 },
-		"--timeout":             func(c *service.Config) { c.Timeout = 0 },
-		"--default-timeout":     func(c *service.Config) { c.DefaultTimeout = c.Timeout + 1 },
+	for told, spoil := range map[string]func(*service.Config){
+		"Models: ":           func(c *service.Config) { c.Models = nil },
+		"\"stub\" is there":  func(c *service.Config) { c.Models = append(c.Models, c.Models[0]) },
+		"MaxImageBytes: ":    func(c *service.Config) { c.MaxImageBytes = 0 },
+		"MaxBatchBytes: ":    func(c *service.Config) { c.MaxBatchBytes = 0 },
+		"MaxRequests: ":      func(c *service.Config) { c.MaxRequests = 0 },
+		"MaxBodyBytes: ":     func(c *service.Config) { c.MaxBodyBytes = 64 << 20 }, // less than a batch
+		"StreamIdle: ":       func(c *service.Config) { c.StreamIdle = 0 },
+		"MaxPixels: ":        func(c *service.Config) { c.MaxPixels = -1 },
+		"MaxInflightBytes: ": func(c *service.Config) { c.MaxInflightBytes = 0 },
+		"Workers: ":          func(c *service.Config) { c.Workers = 0 },
+		"Queue: ":            func(c *service.Config) { c.Queue = -1 },
+		"Timeout: ":          func(c *service.Config) { c.Timeout = 0 },
+		"DefaultTimeout: ":   func(c *service.Config) { c.DefaultTimeout = c.Timeout + 1 },
 		// Sums of these would overflow.
-		"--max-image-bytes: 9223372036854775807":    func(c *service.Config) { c.MaxImageBytes = math.MaxInt64 },
-		"--max-batch-bytes: 9223372036854775807":    func(c *service.Config) { c.MaxBatchBytes = math.MaxInt64 },
-		"--max-body-bytes: 9223372036854775807":     func(c *service.Config) { c.MaxBodyBytes = math.MaxInt64 },
-		"--max-pixels: 9223372036854775807":         func(c *service.Config) { c.MaxPixels = math.MaxInt64 },
-		"--max-inflight-bytes: 9223372036854775807": func(c *service.Config) { c.MaxInflightBytes = math.MaxInt64 },
-		"--max-requests: 9223372036854775807":       func(c *service.Config) { c.MaxRequests = math.MaxInt },
-		"--workers: 9223372036854775807":            func(c *service.Config) { c.Workers = math.MaxInt },
-		"--queue: 9223372036854775807":              func(c *service.Config) { c.Queue = math.MaxInt },
-		"--timeout: 2562047h47m16.854775807s":       func(c *service.Config) { c.Timeout = math.MaxInt64 },
-		"--stream-idle-timeout: 2562047h47m16.8547": func(c *service.Config) { c.StreamIdle = math.MaxInt64 },
-		"--max-body-bytes: -9223372036854775808":    func(c *service.Config) { c.MaxBodyBytes = math.MinInt64 },
+		"MaxImageBytes: 9223372036854775807":    func(c *service.Config) { c.MaxImageBytes = math.MaxInt64 },
+		"MaxBatchBytes: 9223372036854775807":    func(c *service.Config) { c.MaxBatchBytes = math.MaxInt64 },
+		"MaxBodyBytes: 9223372036854775807":     func(c *service.Config) { c.MaxBodyBytes = math.MaxInt64 },
+		"MaxPixels: 9223372036854775807":        func(c *service.Config) { c.MaxPixels = math.MaxInt64 },
+		"MaxInflightBytes: 9223372036854775807": func(c *service.Config) { c.MaxInflightBytes = math.MaxInt64 },
+		"MaxRequests: 9223372036854775807":      func(c *service.Config) { c.MaxRequests = math.MaxInt },
+		"Workers: 9223372036854775807":          func(c *service.Config) { c.Workers = math.MaxInt },
+		"Queue: 9223372036854775807":            func(c *service.Config) { c.Queue = math.MaxInt },
+		"Timeout: 2562047h47m16.854775807s":     func(c *service.Config) { c.Timeout = math.MaxInt64 },
+		"StreamIdle: 2562047h47m16.8547":        func(c *service.Config) { c.StreamIdle = math.MaxInt64 },
+		"MaxBodyBytes: -9223372036854775808":    func(c *service.Config) { c.MaxBodyBytes = math.MinInt64 },
 	} {
 		bad := good
 		spoil(&bad)
-		if _, err := service.New(bad); err == nil || !strings.Contains(err.Error(), flag) {
-			t.Errorf("%s: %v", flag, err)
+		if _, err := service.New(bad); err == nil || !strings.Contains(err.Error(), told) {
+			t.Errorf("%s: %v", told, err)
 		}
 	}
 	// All at once, not one after the other.
 	if _, err := service.New(service.Config{}); err == nil || strings.Count(err.Error(), "\n") < 6 {
 		t.Errorf("the zero value: %v", err)
+	}
+	// Callers may have other names for the fields.
+	bad := good
+	bad.MaxBodyBytes = 1
+	if wrong := bad.Validate(); len(wrong) != 1 || wrong[0].Field != "MaxBodyBytes" ||
+		!strings.HasPrefix(wrong[0].Message(strings.ToUpper), "MAXBODYBYTES: 1 is below") || !strings.Contains(wrong[0].Message(strings.ToUpper), " MAXIMAGEBYTES and MAXBATCHBYTES allow") {
+		t.Errorf("%v", wrong)
 	}
 }

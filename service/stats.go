@@ -25,23 +25,20 @@ type Stats struct {
 
 // Stats returns what the service is doing now.
 func (s *Service) Stats() Stats {
-	a := s.admission
-	a.mu.Lock()
-	busy, queued, waiting := a.busy, a.calls.Len(), a.images.Len()
-	a.mu.Unlock()
+	ledger, queue := s.ledger.Stats(), s.queue.Stats()
 	return Stats{
-		Busy:                 busy,
-		Workers:              a.workers,
-		Queued:               queued,
-		QueueLimit:           a.queue,
-		Waiting:              waiting,
-		RequestsInFlight:     int(min(a.requests.Load(), a.maxRequests)), // it counts who is just being refused
-		RequestsLimit:        int(a.maxRequests),
-		BodyBytesInFlight:    a.bodyBytes.Load(),
+		Busy:                 queue.Busy,
+		Workers:              queue.Workers,
+		Queued:               queue.Calls,
+		QueueLimit:           queue.Limit,
+		Waiting:              queue.Images,
+		RequestsInFlight:     int(ledger.Requests),
+		RequestsLimit:        s.config.MaxRequests,
+		BodyBytesInFlight:    ledger.Bytes,
 		BodyBytesLimit:       s.config.MaxBodyBytes,
-		DecodedBytesInFlight: a.decoded.Load(),
+		DecodedBytesInFlight: s.memory.InUse(),
 		DecodedBytesLimit:    s.config.MaxInflightBytes,
-		Streams:              int(a.streams.Load()),
-		Draining:             a.draining(),
+		Streams:              int(ledger.Streams),
+		Draining:             s.draining(),
 	}
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
@@ -13,12 +12,11 @@ import (
 
 	"connectrpc.com/connect"
 
+	"github.com/mienproject/mien/admission"
 	inferencev1 "github.com/mienproject/mien/gen/inference/v1"
 )
 
 const (
-	// mostItems is how many images a batch may have.
-	mostItems = 100
 	// streamWindow is how many answers of a stream may be under way or wait for
 	// their turn, for each worker: while a large image holds up those behind it,
 	// others go on.
@@ -32,20 +30,20 @@ const (
 // many images as there are workers are worked on or wait for one, one more may be
 // read, and it reads no further while the caller does not take answers.
 func (s *Service) PredictStream(ctx context.Context, stream *connect.BidiStream[inferencev1.Image, inferencev1.InferResults]) error {
-	ctx, items := s.items(ctx)
+	ctx, items := s.items(ctx, requestFrom(ctx))
 	defer items.end()
-	body := items.call.body
+	body := items.request.body
 	// Receive heeds nothing but the body.
-	heed := context.AfterFunc(ctx, body.interrupt)
+	heed := context.AfterFunc(ctx, body.conn.interrupt)
 	items.work.Go(func() {
 		select {
-		case <-s.admission.drained:
+		case <-s.drained:
 		case <-ctx.Done():
 			return
 		}
 		select {
 		case <-time.After(drainTime):
-			body.interrupt()
+			body.conn.interrupt()
 		case <-ctx.Done():
 		}
 	})
@@ -66,19 +64,19 @@ func (s *Service) PredictStream(ctx context.Context, stream *connect.BidiStream[
 				body.drop()
 				return
 			}
-			draining := s.admission.draining()
+			draining := s.draining()
 			body.settle(int64(len(req.GetRawData())))
 			held := body.next()
 			select {
 			case slots <- struct{}{}:
 			case <-ctx.Done():
-				s.admission.release(held)
+				held.Close()
 				return
 			}
 			answer := make(chan *inferencev1.InferResults, 1)
 			items.work.Go(func() {
 				answer <- items.predict(ctx, req, index, !draining)
-				s.admission.release(held)
+				held.Close()
 				<-slots
 			})
 			select {
@@ -103,17 +101,17 @@ func (s *Service) PredictStream(ctx context.Context, stream *connect.BidiStream[
 // PredictBatch finds the faces of several images, and answers each when it is
 // done.
 func (s *Service) PredictBatch(ctx context.Context, req *inferencev1.PredictBatchRequest, stream *connect.ServerStream[inferencev1.InferResults]) error {
-	ctx, items := s.items(ctx)
+	ctx, items := s.items(ctx, requestFrom(ctx))
 	defer items.end()
 	images := req.GetImages()
 	size := int64(0)
 	for _, img := range images {
 		size += int64(len(img.GetRawData()))
 	}
-	items.call.body.settle(size)
-	items.held.Store(items.call.body.next().bytes)
-	if len(images) > mostItems {
-		return fmt.Errorf("%w: at most %d are allowed in a batch", errTooManyItems, mostItems)
+	items.request.body.settle(size)
+	items.held = items.request.body.next()
+	if len(images) > maxItems {
+		return fmt.Errorf("%w: at most %d are allowed in a batch", errTooManyItems, maxItems)
 	}
 	if size > s.config.MaxBatchBytes {
 		return fmt.Errorf("%w: the images have %d bytes, this server takes %d in a batch", errTooManyBytes, size, s.config.MaxBatchBytes)
@@ -135,7 +133,7 @@ func (s *Service) PredictBatch(ctx context.Context, req *inferencev1.PredictBatc
 				image := images[i]
 				images[i] = nil
 				answers <- items.predict(ctx, image, int32(i), true)
-				items.release(int64(len(image.GetRawData())))
+				items.held.Release(int64(len(image.GetRawData())))
 			}
 		})
 	}
@@ -155,16 +153,16 @@ func (s *Service) PredictBatch(ctx context.Context, req *inferencev1.PredictBatc
 // items are the images of one stream or batch.
 type items struct {
 	service *Service
-	// call is the request's, ctx its context.
-	call *Call
-	ctx  context.Context //nolint:containedctx // for Observe, whatever becomes of the work
+	// request is that of all of them, ctx its context.
+	request *request
+	ctx     context.Context //nolint:containedctx // for Observe, whatever becomes of the work
 	// stop ends the work, which is whatever the call has started.
 	stop context.CancelFunc
 	work sync.WaitGroup
 	// had and failed count images.
 	had, failed atomic.Int64
-	// held is what the images of a batch have of all requests' bytes.
-	held atomic.Int64
+	// held is what the images of a batch have of all requests' bytes, nil on a stream.
+	held *admission.Lease
 	// timer ends the connection of a caller who takes no answers: then idle is set.
 	timer *time.Timer
 	idle  atomic.Bool
@@ -172,19 +170,19 @@ type items struct {
 
 // items begins a stream or batch, whose work is to be done under the context that
 // it returns. The caller has to end it.
-func (s *Service) items(ctx context.Context) (context.Context, *items) {
-	it := &items{service: s, call: CallFrom(ctx), ctx: ctx}
-	it.call.Handled = true
+func (s *Service) items(ctx context.Context, rq *request) (context.Context, *items) {
+	it := &items{service: s, request: rq, ctx: ctx}
+	rq.record.Handled = true
 	// The server's time-outs are for single calls. Here they are for each image.
-	it.call.body.bound((*http.ResponseController).SetReadDeadline, time.Time{})
-	it.call.body.bound((*http.ResponseController).SetWriteDeadline, time.Time{})
+	it.request.body.conn.setReadDeadline(time.Time{})
+	it.request.body.conn.setWriteDeadline(time.Time{})
 	it.timer = time.AfterFunc(time.Hour, func() {
 		it.idle.Store(true)
-		it.call.body.bound((*http.ResponseController).SetWriteDeadline, time.Now())
+		it.request.body.conn.setWriteDeadline(time.Now())
 	})
 	it.timer.Stop()
 	ctx, it.stop = context.WithCancel(ctx)
-	it.call.body.ctx = ctx
+	it.request.body.ctx = ctx
 	return ctx, it
 }
 
@@ -193,60 +191,55 @@ func (it *items) end() {
 	it.timer.Stop()
 	it.stop()
 	it.work.Wait()
-	it.release(it.held.Load())
-	it.call.Images, it.call.Failures = int(it.had.Load()), int(it.failed.Load())
+	if it.held != nil {
+		it.held.Close()
+	}
+	it.request.record.Images, it.request.record.Failures = int(it.had.Load()), int(it.failed.Load())
 }
 
-// release gives back n bytes of a batch.
-func (it *items) release(n int64) {
-	it.held.Add(-n)
-	it.service.admission.release(loan{bytes: n, streamed: true})
-}
-
-// lost tells Config.Observe of the image in the middle of which a stream broke off.
+// lost observes the image in the middle of which a stream broke off.
 func (it *items) lost(err error) {
-	told := new(connect.Error)
-	if it.call.body.began.IsZero() || !errors.As(err, &told) {
+	converted := new(connect.Error)
+	if it.request.body.began.IsZero() || !errors.As(err, &converted) {
 		return
 	}
-	it.service.observe(it.ctx, &Call{
-		ID: it.call.ID, Procedure: it.call.Procedure, Protocol: it.call.Protocol, Handled: true,
-		Code: told.Code(), Reason: reasonOf(told),
-	})
+	record := it.request.image(false).record
+	record.Code, record.Reason = converted.Code(), reasonOf(converted)
+	it.service.observe(it.ctx, record)
 }
 
 // predict answers one image. One that was admitted is not refused when the server
 // drains.
 func (it *items) predict(ctx context.Context, req *inferencev1.Image, index int32, admitted bool) *inferencev1.InferResults {
 	s := it.service
-	call := &Call{ID: it.call.ID, Procedure: it.call.Procedure, Protocol: it.call.Protocol, Handled: true, streamed: true, admitted: admitted}
-	ctx, cancel := context.WithTimeout(WithCall(ctx, call), s.limit(ctx))
+	rq := it.request.image(admitted)
+	ctx, cancel := context.WithTimeout(ctx, s.limit(ctx))
 	defer cancel()
-	answer, err := s.recovered(ctx, req)
+	answer, err := s.recovered(ctx, rq, req)
 	if err != nil {
-		told := s.told(ctx, call, err)
+		converted := s.connectError(ctx, rq.record, err)
 		answer = &inferencev1.InferResults{
 			ImageId:  req.GetImageId(),
-			MetaData: s.metaData(call.ID),
-			Error:    &inferencev1.ItemError{Code: int32(told.Code()), Reason: call.Reason, Message: told.Message()},
+			MetaData: s.metaData(rq.record.ID),
+			Error:    &inferencev1.ItemError{Code: int32(converted.Code()), Reason: rq.record.Reason, Message: converted.Message()},
 		}
 		it.failed.Add(1)
 	}
 	answer.Index = &index
 	it.had.Add(1)
-	s.observe(it.ctx, call)
+	s.observe(it.ctx, rq.record)
 	return answer
 }
 
-// recovered is Predict, whose panics are errors: no handler is around it that
-// would catch them.
-func (s *Service) recovered(ctx context.Context, req *inferencev1.Image) (res *inferencev1.InferResults, err error) {
+// recovered is infer, whose panics are errors: there is no handler around it that would
+// catch them.
+func (s *Service) recovered(ctx context.Context, rq *request, req *inferencev1.Image) (res *inferencev1.InferResults, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
 		}
 	}()
-	return s.Predict(ctx, req)
+	return s.infer(ctx, rq, req, nil)
 }
 
 // send sends an answer. A caller who takes none for long has left.

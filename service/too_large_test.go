@@ -45,16 +45,16 @@ func TestPicturesThatNeverFit(t *testing.T) {
 	for _, c := range []struct {
 		name, accept string
 		limits       func(*service.Config)
-		needs        face.Needs
+		needs        face.Input
 		text         string // "" when it fits
 	}{
-		{name: "decoding", limits: func(c *service.Config) { c.MaxInflightBytes = 2_000_000 }, text: "the limit is 2000000 (--max-inflight-bytes)"},
-		{name: "decoding less", limits: func(c *service.Config) { c.MaxInflightBytes = 2_000_000 }, needs: face.Needs{Gray: true, Reduce: 8}},
+		{name: "decoding", limits: func(c *service.Config) { c.MaxInflightBytes = 2_000_000 }, text: "this server has 2000000 for all pictures together"},
+		{name: "decoding less", limits: func(c *service.Config) { c.MaxInflightBytes = 2_000_000 }, needs: face.Input{Gray: true, Reduce: 8}},
 		{name: "not marking", limits: func(c *service.Config) { c.MaxInflightBytes = 4_000_000 }},
-		{name: "marking", accept: "image/jpeg", limits: func(c *service.Config) { c.MaxInflightBytes = 4_000_000 }, text: "the limit is 4000000 (--max-inflight-bytes); it fits when the answer is JSON"},
+		{name: "marking", accept: "image/jpeg", limits: func(c *service.Config) { c.MaxInflightBytes = 4_000_000 }, text: "this server has 4000000 for all pictures together; it fits when the answer is JSON"},
 		{name: "the marked picture", accept: "image/png", limits: func(c *service.Config) {
 			c.MaxImageBytes, c.MaxBatchBytes, c.MaxBodyBytes = int64(len(picture)), 1, 17*int64(len(picture))/12+64<<10
-		}, text: "(--max-body-bytes); it fits when the answer is JSON"},
+		}, text: "for all requests together; it fits when the answer is JSON"},
 		{name: "pixels", limits: func(c *service.Config) { c.MaxPixels = 999_999 }, text: "the limit is 999999"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -4,9 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"image"
-	"image/jpeg"
-	"image/png"
 	"io"
 	"os"
 	"path"
@@ -23,25 +20,25 @@ import (
 )
 
 const (
-	// maxPixels is what a server takes unless it is configured otherwise.
+	// maxPixels is the largest image that a server accepts by default.
 	maxPixels = 64_000_000
-	// maxDecoded bounds the memory of all pictures being marked together.
-	maxDecoded  = 1 << 30
-	jpegQuality = 90
+	// maxDecoded bounds the memory of all images that are being annotated.
+	maxDecoded = 1 << 30
 )
 
-// marker writes pictures with their faces marked to a folder, and never outside
-// of it. A nil marker writes nothing. It is safe for concurrent use.
-type marker struct {
+// annotator writes annotated images to a folder, and never outside of it. A nil
+// annotator writes nothing. It is safe for concurrent use.
+type annotator struct {
 	root   *os.Root
 	memory *semaphore.Weighted
 
 	mu    sync.Mutex
-	taken map[string]string // which file has each name
+	taken map[string]string // source file by target name
 }
 
-// newMarker makes the folder if need be. It returns nil for no folder.
-func newMarker(dir string) (*marker, error) {
+// newAnnotator creates the folder if it does not exist. It returns nil if dir is
+// empty.
+func newAnnotator(dir string) (*annotator, error) {
 	if dir == "" {
 		return nil, nil
 	}
@@ -52,18 +49,19 @@ func newMarker(dir string) (*marker, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &marker{root: root, memory: semaphore.NewWeighted(maxDecoded), taken: map[string]string{}}, nil
+	return &annotator{root: root, memory: semaphore.NewWeighted(maxDecoded), taken: map[string]string{}}, nil
 }
 
-func (m *marker) close() error {
+func (m *annotator) close() error {
 	if m == nil {
 		return nil
 	}
 	return m.root.Close()
 }
 
-// mark writes the file of that name and content with the faces of res.
-func (m *marker) mark(ctx context.Context, name string, data []byte, res *inferencev1.InferResults) error {
+// annotate writes a copy of the file of that name and content, with the faces of
+// res.
+func (m *annotator) annotate(ctx context.Context, name string, data []byte, res *inferencev1.InferResults) error {
 	if m == nil {
 		return nil
 	}
@@ -71,7 +69,7 @@ func (m *marker) mark(ctx context.Context, name string, data []byte, res *infere
 	if err != nil {
 		return err
 	}
-	// What decoding takes, and the copy that is drawn on.
+	// Memory for decoding, and for the copy that is drawn on.
 	need := min(p.MemoryBytes+4*int64(p.Width)*int64(p.Height), maxDecoded)
 	if err := m.memory.Acquire(ctx, need); err != nil {
 		return err
@@ -81,35 +79,36 @@ func (m *marker) mark(ctx context.Context, name string, data []byte, res *infere
 	if err != nil {
 		return err
 	}
-	target := markedName(name, p.Format)
-	if err := m.take(target, name); err != nil {
+	target, format := annotatedName(name, p.Format)
+	if err := m.reserve(target, name); err != nil {
 		return err
 	}
 	marked := annotate.Draw(img, faces(res))
 	if err := m.root.MkdirAll(path.Dir(target), 0o755); err != nil {
 		return err
 	}
-	return m.replace(target, func(w io.Writer) error { return encode(w, marked, p.Format) })
+	return m.replace(target, func(w io.Writer) error { return annotate.Encode(w, marked, format) })
 }
 
-// take keeps two files, and a file and its own source, from becoming one.
-func (m *marker) take(target, name string) error {
+// reserve returns an error if another file has the same target, or if the target is
+// the source itself.
+func (m *annotator) reserve(target, name string) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if other, taken := m.taken[target]; taken {
-		return fmt.Errorf("%s is the annotated %s already", target, other)
+		return fmt.Errorf("%s is already the annotated copy of %s", target, other)
 	}
 	if old, err := m.root.Stat(target); err == nil {
 		if source, err := os.Stat(name); err == nil && os.SameFile(old, source) {
-			return errors.New("the annotated picture would replace its source: name another folder")
+			return errors.New("the annotated image would overwrite its source: name another folder")
 		}
 	}
 	m.taken[target] = name
 	return nil
 }
 
-// replace writes a file that is there as a whole or not at all.
-func (m *marker) replace(target string, write func(io.Writer) error) error {
+// replace writes a file atomically.
+func (m *annotator) replace(target string, write func(io.Writer) error) error {
 	temporary := path.Join(path.Dir(target), "."+path.Base(target)+".tmp")
 	f, err := m.root.Create(temporary)
 	if err != nil {
@@ -120,15 +119,16 @@ func (m *marker) replace(target string, write func(io.Writer) error) error {
 		err = m.root.Rename(temporary, target)
 	}
 	if err != nil {
-		_ = m.root.Remove(temporary) // the first error tells more
+		_ = m.root.Remove(temporary) // the first error is the cause
 	}
 	return err
 }
 
-// markedName is where the annotated file of that name goes, with slashes: its
-// own path, with "__" for each folder up that would lead out. What is no PNG
-// becomes a JPEG, and says so.
-func markedName(name, format string) string {
+// annotatedName returns the path below the folder, with slashes, and the format of
+// the annotated copy of the file of that name and format: its own path, with "__"
+// for each ".." that would leave the folder. A PNG stays a PNG. Every other format
+// becomes a JPEG, and the name gets a suffix that says so.
+func annotatedName(name, from string) (target string, to annotate.Format) {
 	if name == "-" {
 		name = "stdin"
 	}
@@ -140,22 +140,18 @@ func markedName(name, format string) string {
 	name = up + strings.TrimLeft(name, "/")
 	suffix := strings.ToLower(path.Ext(name))
 	switch {
-	case format == "png" && suffix != ".png":
-		return name + ".png"
-	case format != "png" && suffix != ".jpg" && suffix != ".jpeg":
-		return name + ".jpg"
+	case from == "png" && suffix == ".png":
+		return name, annotate.PNG
+	case from == "png":
+		return name + ".png", annotate.PNG
+	case suffix == ".jpg", suffix == ".jpeg":
+		return name, annotate.JPEG
+	default:
+		return name + ".jpg", annotate.JPEG
 	}
-	return name
 }
 
-func encode(w io.Writer, img image.Image, format string) error {
-	if format == "png" {
-		return png.Encode(w, img)
-	}
-	return jpeg.Encode(w, img, &jpeg.Options{Quality: jpegQuality})
-}
-
-// faces is the contract's answer in the words of package face.
+// faces converts a response to the types of package face.
 func faces(res *inferencev1.InferResults) []face.Face {
 	point := func(p *inferencev1.Point) face.Point {
 		return face.Point{X: float64(p.GetX()), Y: float64(p.GetY())}

@@ -12,24 +12,24 @@ import (
 	"strings"
 )
 
-// extensions are what a picture in a folder ends in, in any case. Content
-// decides what it is.
+// extensions are the suffixes of images in folders, in lower or upper case. The
+// format is recognized by content.
 var extensions = []string{".jpg", ".jpeg", ".png", ".gif", ".webp", ".bmp", ".tif", ".tiff"}
 
-// inputs returns the names of all files to ask about, each one once: those of
-// the arguments, then those of --files-from. Names that lead nowhere are among
-// them, so that they are told like any other file that cannot be read.
+// inputs returns the names of all files, without duplicates: those of the arguments,
+// then those of --files-from. Files that do not exist are included, so that each
+// gets an error like any other file that cannot be read.
 func (c *config) inputs(stdin io.Reader) ([]string, error) {
-	l := &list{seen: map[string]bool{}}
+	l := &fileList{seen: map[string]bool{}}
 	if c.Annotate != "" {
-		l.skip, _ = os.Stat(c.Annotate) // it need not be there yet
+		l.skip, _ = os.Stat(c.Annotate) // the folder may not exist yet
 	}
 	for _, name := range c.Files {
 		if name == "-" {
 			l.add(name)
 			continue
 		}
-		// A pattern that the shell left alone, unless a file is called so.
+		// A pattern that the shell did not expand, unless a file has this name.
 		_, err := os.Lstat(name)
 		matches, bad := filepath.Glob(name)
 		if err == nil || bad != nil || len(matches) == 0 {
@@ -49,42 +49,41 @@ func (c *config) inputs(stdin io.Reader) ([]string, error) {
 		if c.FilesFrom != "" {
 			where = append(where, c.FilesFrom)
 		}
-		return nil, fmt.Errorf("there is no picture to ask about: none below %s ends in one of %s",
+		return nil, fmt.Errorf("no images found: nothing below %s ends in one of %s",
 			strings.Trim(fmt.Sprintf("%q", where), "[]"), strings.Join(extensions, " "))
 	}
 	return l.names, nil
 }
 
-// list collects names.
-type list struct {
+// fileList collects names.
+type fileList struct {
 	names []string
 	seen  map[string]bool
-	// skip is the folder of annotated pictures, which are not to be asked about
-	// when it lies among the others; nil for none.
+	// skip is the folder of annotated images, which are not inputs if it lies in
+	// another folder; nil for none.
 	skip fs.FileInfo
 }
 
-func (l *list) add(name string) {
+func (l *fileList) add(name string) {
 	if !l.seen[name] {
 		l.seen[name] = true
 		l.names = append(l.names, name)
 	}
 }
 
-// expand adds a file, or what lies in a folder.
-func (l *list) expand(name string) {
+// expand adds a file, or the images in a folder.
+func (l *fileList) expand(name string) {
 	name = filepath.Clean(name)
 	info, err := os.Stat(name)
 	if err != nil || !info.IsDir() {
 		l.add(name)
 		return
 	}
-	// As a file system rather than a path: a link to a folder is followed when it
-	// is named, and only then.
+	// os.DirFS follows a link to a folder that was named, and WalkDir no others.
 	_ = fs.WalkDir(os.DirFS(name), ".", func(path string, d fs.DirEntry, err error) error {
 		full := filepath.Join(name, filepath.FromSlash(path))
 		if err != nil {
-			l.add(full) // cannot be read, and is told so
+			l.add(full) // reading it will report the error
 			return nil
 		}
 		hidden := path != "." && strings.HasPrefix(d.Name(), ".")
@@ -101,7 +100,7 @@ func (l *list) expand(name string) {
 	})
 }
 
-func (l *list) skips(d fs.DirEntry) bool {
+func (l *fileList) skips(d fs.DirEntry) bool {
 	if l.skip == nil {
 		return false
 	}
@@ -109,17 +108,17 @@ func (l *list) skips(d fs.DirEntry) bool {
 	return err == nil && os.SameFile(info, l.skip)
 }
 
-// isFile keeps out pipes and devices, from which reading may never end.
+// isFile returns false for pipes and devices, where reading may never end.
 func isFile(path string, d fs.DirEntry) bool {
 	if d.Type()&fs.ModeSymlink == 0 {
 		return d.Type().IsRegular()
 	}
 	info, err := os.Stat(path)
-	return err != nil || info.Mode().IsRegular() // a broken link is told when it is read
+	return err != nil || info.Mode().IsRegular() // reading a broken link will report the error
 }
 
-// read adds what a list of names holds.
-func (l *list) read(path string, null bool, stdin io.Reader) error {
+// read adds the names in a list.
+func (l *fileList) read(path string, null bool, stdin io.Reader) error {
 	if path != "-" {
 		f, err := os.Open(path) //nolint:gosec // the user names it
 		if err != nil {

@@ -19,11 +19,11 @@ import (
 )
 
 const (
-	// patience is how long an overloaded server may answer nobody before
-	// pictures are given up.
-	patience = 2 * time.Minute
-	// maxRounds is how often a picture is asked about that the server does not
-	// answer, though it says that it is ready: the picture may be why.
+	// maxOverloadWait is how long to wait while the server is overloaded and
+	// answers no request, before an image fails.
+	maxOverloadWait = 2 * time.Minute
+	// maxRounds is how often an image is sent to a server that is ready and yet
+	// does not answer. The image may be the cause.
 	maxRounds = 3
 )
 
@@ -33,23 +33,23 @@ const (
 	reasonNotAnnotated = "NOT_ANNOTATED"
 )
 
-// errLeft means that a file was left to the next run.
-var errLeft = errors.New("left to the next run")
+// errNotDone means that the run ends before the file has a result.
+var errNotDone = errors.New("left to the next run")
 
-// job asks about many files.
+// job finds the faces in many files.
 type job struct {
-	cfg    *config
-	client *client.Client
-	stdin  io.Reader
-	mark   *marker
-	screen *screen
+	cfg       *config
+	client    *client.Client
+	stdin     io.Reader
+	annotator *annotator
+	screen    *screen
 
-	stop func() // takes no more work
+	stop func() // starts no more files
 
 	mu       sync.Mutex // guards all that follows
 	out      *output
-	later    []late // lines that come at the end
-	done     int    // files
+	deferred []deferredLine // lines that come at the end
+	done     int            // files
 	failed   int
 	faces    int
 	answered time.Time // when the last answer came
@@ -57,44 +57,44 @@ type job struct {
 	code     int       // the exit code that goes with it
 }
 
-type late struct {
+type deferredLine struct {
 	line
 	took time.Duration
 }
 
-// run asks about all files, and returns the exit code. When ctx ends it takes no
-// more work, and returns when what is in flight has finished.
+// run processes all files, and returns the exit code. When ctx ends, it starts no
+// more files and returns when those in flight have finished.
 func (j *job) run(ctx context.Context, names []string) int {
 	started := time.Now()
 	todo, refused := j.remaining(names)
 	if skipped := len(names) - len(todo); skipped > 0 {
-		j.screen.say("%d of %d were answered by earlier runs, %d of them with an error", skipped, len(names), refused)
+		j.screen.printf("%d of %d have results from earlier runs, %d of them errors", skipped, len(names), refused)
 	}
 	if len(todo) > 0 {
 		if err := j.waitReady(ctx); err != nil {
 			if ctx.Err() != nil {
 				return exitInterrupted
 			}
-			j.screen.say("%s: %v", j.cfg.URL, err)
+			j.screen.printf("%s: %v", j.cfg.URL, err)
 			return exitUnreachable
 		}
-		j.askAll(ctx, todo)
+		j.predictAll(ctx, todo)
 	}
 
 	if j.failed > 0 || (j.screen.terminal && len(names) > 1) {
 		elapsed := time.Since(started)
-		j.screen.say("%d of %d answered, %d faces, %d failed, in %v (%.1f images/s)", j.done-j.failed, len(todo), j.faces, j.failed,
+		j.screen.printf("%d of %d answered, %d faces, %d failed, in %v (%.1f images/s)", j.done-j.failed, len(todo), j.faces, j.failed,
 			elapsed.Round(10*time.Millisecond), float64(j.done)/elapsed.Seconds())
 	}
 	switch {
 	case j.fatal != nil:
-		j.screen.say("stopped: %v", j.fatal)
+		j.screen.printf("stopped: %v", j.fatal)
 		if left := len(todo) - j.done; left > 0 {
-			j.screen.say("%d left; %s", left, j.cfg.resumeHint())
+			j.screen.printf("%d left; %s", left, j.cfg.resumeHint())
 		}
 		return j.code
 	case j.done < len(todo):
-		j.screen.say("interrupted; %d left; %s", len(todo)-j.done, j.cfg.resumeHint())
+		j.screen.printf("interrupted; %d left; %s", len(todo)-j.done, j.cfg.resumeHint())
 		return exitInterrupted
 	case j.failed > 0 || refused > 0:
 		return exitSomeFailed
@@ -102,11 +102,11 @@ func (j *job) run(ctx context.Context, names []string) int {
 	return exitOK
 }
 
-// remaining returns the files that earlier runs have not answered, and how many
-// of the others they answered with an error.
+// remaining returns the files without a result from earlier runs, and how many of
+// the other files have an error as their result.
 func (j *job) remaining(names []string) (todo []string, refused int) {
 	for _, name := range names {
-		failed, answered := j.out.before.files[label(name)]
+		failed, answered := j.out.earlier.files[label(name)]
 		switch {
 		case !answered:
 			todo = append(todo, name)
@@ -117,11 +117,11 @@ func (j *job) remaining(names []string) (todo []string, refused int) {
 	return todo, refused
 }
 
-func (j *job) askAll(ctx context.Context, todo []string) {
+func (j *job) predictAll(ctx context.Context, todo []string) {
 	ctx, j.stop = context.WithCancel(ctx)
 	defer j.stop()
 	if j.out.table {
-		_ = j.screen.around(func() error { _, err := io.WriteString(j.out.file, tableHeader); return err }) // the first line fails as well
+		_ = j.screen.withoutBar(func() error { _, err := io.WriteString(j.out.file, tableHeader); return err }) // writing the first line will fail too
 	}
 	j.screen.begin(len(todo))
 	defer j.screen.end()
@@ -134,23 +134,23 @@ func (j *job) askAll(ctx context.Context, todo []string) {
 				if i >= len(todo) {
 					return
 				}
-				j.ask(ctx, todo[i])
+				j.predictAndRecord(ctx, todo[i])
 			}
 		})
 	}
 	workers.Wait()
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	for _, l := range j.later {
+	for _, l := range j.deferred {
 		j.write(l.line, l.took)
 	}
 }
 
-// ask asks about one file and records what came of it.
-func (j *job) ask(ctx context.Context, name string) {
+// predictAndRecord processes one file and records the result.
+func (j *job) predictAndRecord(ctx context.Context, name string) {
 	started := time.Now()
 	res, err := j.predict(ctx, name)
-	if errors.Is(err, errLeft) {
+	if errors.Is(err, errNotDone) {
 		return
 	}
 	l, took := line{File: label(name)}, time.Since(started)
@@ -159,7 +159,7 @@ func (j *job) ask(ctx context.Context, name string) {
 	}
 	if err != nil {
 		l.Error = failureOf(err)
-		j.screen.say("%s: %s", printable(l.File), printable(err.Error()))
+		j.screen.printf("%s: %s", printable(l.File), printable(err.Error()))
 	}
 
 	j.mu.Lock()
@@ -170,10 +170,10 @@ func (j *job) ask(ctx context.Context, name string) {
 	} else {
 		j.failed++
 	}
-	if l.Error != nil && !l.Error.final() {
-		// At the end of the output the next run can cut them off, so that each
-		// file has one line.
-		j.later = append(j.later, late{l, took})
+	if l.Error != nil && !l.Error.isPermanent() {
+		// At the end of the output, the next run can remove these lines, so that
+		// each file has one line.
+		j.deferred = append(j.deferred, deferredLine{l, took})
 	} else {
 		j.write(l, took)
 	}
@@ -181,14 +181,14 @@ func (j *job) ask(ctx context.Context, name string) {
 	j.screen.step()
 }
 
-// write expects mu to be held.
+// write writes a line. mu must be held.
 func (j *job) write(l line, took time.Duration) {
-	if err := j.screen.around(func() error { return j.out.write(l, took) }); err != nil {
-		j.giveUp(exitSomeFailed, fmt.Errorf("the output cannot be written: %w", err))
+	if err := j.screen.withoutBar(func() error { return j.out.write(l, took) }); err != nil {
+		j.giveUp(exitSomeFailed, fmt.Errorf("cannot write the output: %w", err))
 	}
 }
 
-// giveUp ends the run. It expects mu to be held; the first one counts.
+// giveUp ends the run. mu must be held. The first call counts.
 func (j *job) giveUp(code int, err error) {
 	if j.fatal == nil {
 		j.code, j.fatal = code, err
@@ -196,8 +196,9 @@ func (j *job) giveUp(code int, err error) {
 	}
 }
 
-// predict returns the answer about one file, marked when that is wanted. It does
-// so even when ctx ends, unless it is waiting for the server then.
+// predict returns the result for one file, and writes the annotated copy if the
+// flags ask for it. If ctx ends meanwhile it still finishes, unless it is waiting
+// for the server.
 func (j *job) predict(ctx context.Context, name string) (*inferencev1.InferResults, error) {
 	data, err := j.read(name)
 	if err != nil {
@@ -209,32 +210,32 @@ func (j *job) predict(ctx context.Context, name string) (*inferencev1.InferResul
 	for round := 1; ; round++ {
 		res, err := j.client.Predict(finish, req)
 		if err == nil {
-			if err := j.mark.mark(finish, name, data, res); err != nil {
+			if err := j.annotator.annotate(finish, name, data, res); err != nil {
 				return nil, &client.Error{Code: connect.CodeUnknown, Reason: reasonNotAnnotated, Message: err.Error()}
 			}
 			return res, nil
 		}
-		if err := j.again(ctx, err, round, started); err != nil {
+		if err := j.waitToRetry(ctx, err, round, started); err != nil {
 			return nil, err
 		}
 	}
 }
 
-// again returns nil when it is time to ask once more after err, the error to
-// record when that would be no use, and errLeft when the run ends.
-func (j *job) again(ctx context.Context, err error, round int, started time.Time) error {
+// waitToRetry returns nil when the request may be sent again after err, the error to
+// record if a retry cannot help, and errNotDone if the run ends.
+func (j *job) waitToRetry(ctx context.Context, err error, round int, started time.Time) error {
 	e, ok := errors.AsType[*client.Error](err)
 	switch {
 	case !ok:
 		return err
 	case e.Reason == client.ReasonUnknownModel, e.Reason == client.ReasonInvalidOptions,
 		e.Code == connect.CodeUnauthenticated, e.Code == connect.CodePermissionDenied, e.Code == connect.CodeUnimplemented:
-		// All other pictures would be refused as well.
-		return j.leave(exitUsage, err)
+		// All other images would be rejected too.
+		return j.stopWith(exitUsage, err)
 	case e.Code != connect.CodeUnavailable:
 		return err
 	case e.Reason == client.ReasonOverloaded:
-		if j.stuck(started) {
+		if j.isStuck(started) {
 			return err
 		}
 	case round >= maxRounds:
@@ -242,30 +243,31 @@ func (j *job) again(ctx context.Context, err error, round int, started time.Time
 	default:
 		if err := j.waitReady(ctx); err != nil {
 			if ctx.Err() != nil {
-				return errLeft
+				return errNotDone
 			}
-			return j.leave(exitUnreachable, fmt.Errorf("%s: %w", j.cfg.URL, err))
+			return j.stopWith(exitUnreachable, fmt.Errorf("%s: %w", j.cfg.URL, err))
 		}
 	}
 	return pause(ctx, max(e.RetryAfter, 100*time.Millisecond))
 }
 
-// leave ends the run.
-func (j *job) leave(code int, err error) error {
+// stopWith ends the run with an exit code.
+func (j *job) stopWith(code int, err error) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.giveUp(code, err)
-	return errLeft
+	return errNotDone
 }
 
-// stuck tells that the server has answered nobody for longer than patience.
-func (j *job) stuck(started time.Time) bool {
+// isStuck reports whether the server has answered no request for longer than
+// maxOverloadWait.
+func (j *job) isStuck(started time.Time) bool {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	return time.Since(started) > patience && time.Since(j.answered) > patience
+	return time.Since(started) > maxOverloadWait && time.Since(j.answered) > maxOverloadWait
 }
 
-// waitReady waits for a server that is not there, as long as the flags say.
+// waitReady waits until the server is ready, at most as long as --wait says.
 func (j *job) waitReady(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, j.cfg.Wait)
 	defer cancel()
@@ -278,19 +280,19 @@ func (j *job) read(name string) ([]byte, error) {
 	if name != "-" {
 		f, err := os.Open(name) //nolint:gosec // the user names it
 		if err != nil {
-			return nil, unreadable(err)
+			return nil, unreadableFile(err)
 		}
 		defer func() { _ = f.Close() }() // only read
 		in = f
 	}
 	data, err := client.Read(in)
 	if _, told := errors.AsType[*client.Error](err); err != nil && !told {
-		return nil, unreadable(err)
+		return nil, unreadableFile(err)
 	}
 	return data, err
 }
 
-func unreadable(err error) error {
+func unreadableFile(err error) error {
 	code := connect.CodeUnknown
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -298,7 +300,7 @@ func unreadable(err error) error {
 	case errors.Is(err, fs.ErrPermission):
 		code = connect.CodePermissionDenied
 	}
-	// The name is told beside it.
+	// The message already has the name beside it.
 	if e, ok := errors.AsType[*fs.PathError](err); ok {
 		err = e.Err
 	}
@@ -313,13 +315,13 @@ func failureOf(err error) *failure {
 	return &failure{Code: e.Code.String(), Reason: e.Reason, Message: e.Message}
 }
 
-// pause waits for d and up to as long again, and returns errLeft when ctx ends.
+// pause waits for d to 2d. It returns errNotDone if ctx ends before.
 func pause(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d + rand.N(d)) //nolint:gosec // spreads load, guards nothing
+	timer := time.NewTimer(d + rand.N(d)) //nolint:gosec // spreads load, protects nothing
 	defer timer.Stop()
 	select {
 	case <-ctx.Done():
-		return errLeft
+		return errNotDone
 	case <-timer.C:
 		return nil
 	}

@@ -1,4 +1,5 @@
-// Command client asks a Mien server for the faces in files. Run it with --help.
+// Command client finds the faces in image files with a Mien server. Run it with
+// --help.
 package main
 
 import (
@@ -21,17 +22,17 @@ import (
 	inferencev1 "github.com/mienproject/mien/gen/inference/v1"
 )
 
-const description = `Asks a Mien server where the faces in pictures are.
+const description = `Finds the faces in images with a Mien server.
 
-    mien-client photo.jpg                                  a table, on a terminal
-    mien-client photos/ | jq .results                      JSON lines, in a pipe
-    mien-client --output faces.jsonl --resume photos/      goes on where it was stopped
+    mien-client photo.jpg                                  prints a table on a terminal
+    mien-client photos/ | jq .results                      prints JSON lines into a pipe
+    mien-client --output faces.jsonl --resume photos/      resumes an earlier run
 
-FILE is a picture, a folder (all pictures below it whose names end in one of ${extensions}; hidden ones are left out), a pattern such as 'photos/*.jpg', or - for one picture on standard input.
+FILE is an image, a folder, a pattern such as 'photos/*.jpg', or - for one image on standard input. A folder stands for all images below it whose names end in one of ${extensions}, except hidden ones.
 
-Each picture gives one line, in the order in which they finish: {"file", "width", "height", "model", "results"} as in the JSON interface, or {"file", "error": {"code", "reason", "message"}}. A picture that cannot be answered is also told on standard error, and the rest goes on. Errors that are not the picture's own (network, deadline, unreadable file) come at the end; --resume asks for these again.
+Each image gives one line, in the order in which the images finish: {"file", "width", "height", "model", "results"} as in the JSON API, or {"file", "error": {"code", "reason", "message"}}. If an image fails, the error is also printed on standard error, and the run continues. Errors that a retry may fix (network, deadline, unreadable file) come at the end of the output; --resume retries these images.
 
-Exit codes: 0 all were answered; 1 some were not, or the output could not be written; 2 wrong usage, or settings that the server refuses; 3 the server cannot be reached; 130 interrupted. An interrupt (Ctrl-C) lets the pictures in flight finish; a second one ends at once.`
+Exit codes: 0 all images have results; 1 some images failed, or the output could not be written; 2 wrong usage, or settings that the server rejects; 3 the server cannot be reached; 130 interrupted. After an interrupt (Ctrl-C) the images in flight finish; a second interrupt ends the program at once.`
 
 // The exit codes.
 const (
@@ -42,30 +43,30 @@ const (
 	exitInterrupted = 130
 )
 
-// config is what flags say.
+// config holds the values of the flags.
 type config struct {
-	Files []string `arg:"" optional:"" name:"file" help:"Pictures, folders, patterns, or - for standard input."`
+	Files []string `arg:"" optional:"" name:"file" help:"Images, folders, patterns, or - for standard input."`
 
-	FilesFrom string `group:"Input" placeholder:"FILE" help:"Read names of files and folders, one a line, from FILE; - for standard input."`
-	Null      bool   `group:"Input" short:"0" help:"Names in --files-from end with a NUL, as find -print0 writes them, not with the line."`
+	FilesFrom string `group:"Input" placeholder:"FILE" help:"Read the names of files and folders from FILE, one on each line; - for standard input."`
+	Null      bool   `group:"Input" short:"0" help:"Names in --files-from end with a NUL byte instead of a newline, as find -print0 writes them."`
 
-	URL         string        `group:"Server" name:"url" default:"http://localhost:8080" env:"${url_variable}" placeholder:"URL" help:"The server: http://HOST:PORT, https://HOST:PORT, HOST:PORT or unix:///PATH (default ${default})."`
-	GRPC        bool          `group:"Server" name:"grpc" help:"Speak gRPC rather than Connect."`
-	Timeout     time.Duration `group:"Server" default:"30s" placeholder:"DURATION" help:"What one picture may take (default ${default}); an overloaded server is waited for beyond that."`
-	Wait        time.Duration `group:"Server" default:"10s" placeholder:"DURATION" help:"How long to wait for a server that is not there, at the start or later (default ${default})."`
-	Concurrency int           `group:"Server" default:"${concurrency}" placeholder:"N" help:"Pictures under way at once (default: 2 for each core, here ${concurrency}). Each is held in memory."`
+	URL         string        `group:"Server" name:"url" default:"http://localhost:8080" env:"${url_variable}" placeholder:"URL" help:"Address of the server: http://HOST:PORT, https://HOST:PORT, HOST:PORT or unix:///PATH (default ${default})."`
+	GRPC        bool          `group:"Server" name:"grpc" help:"Use gRPC instead of Connect."`
+	Timeout     time.Duration `group:"Server" default:"30s" placeholder:"DURATION" help:"Maximum time for one image (default ${default}). Waiting for an overloaded server does not count."`
+	Wait        time.Duration `group:"Server" default:"10s" placeholder:"DURATION" help:"How long to wait for a server that cannot be reached (default ${default})."`
+	Concurrency int           `group:"Server" default:"${concurrency}" placeholder:"N" help:"Maximum number of concurrent images, which are held in memory (default: 2 for each core, here ${concurrency})."`
 
-	Model         string   `group:"Detection" placeholder:"NAME" help:"The model to ask (default: the server's)."`
-	MinConfidence *float32 `group:"Detection" placeholder:"0..1" help:"Leave out less confident faces (default: the model's own)."`
-	MaxResults    int32    `group:"Detection" placeholder:"N" help:"Only the N most confident faces (default: all)."`
-	MinFaceSize   int32    `group:"Detection" placeholder:"PIXELS" help:"The smallest face to look for (default: by the size of the picture)."`
-	SkipLandmarks bool     `group:"Detection" help:"Leave out eyes, nose and mouth."`
+	Model         string   `group:"Detection" placeholder:"NAME" help:"Model to use (default: the server's default)."`
+	MinConfidence *float32 `group:"Detection" placeholder:"0..1" help:"Minimum confidence of a face (default: the model's default)."`
+	MaxResults    int32    `group:"Detection" placeholder:"N" help:"Return only the N most confident faces (default: all)."`
+	MinFaceSize   int32    `group:"Detection" placeholder:"PIXELS" help:"Size of the smallest face to find (default: depends on the size of the image)."`
+	SkipLandmarks bool     `group:"Detection" help:"Return no landmarks (eyes, nose and mouth)."`
 
-	Output   string `group:"Output" short:"o" placeholder:"FILE" help:"Write there rather than to standard output. It must not have content yet, unless --resume says so."`
-	Resume   bool   `group:"Output" help:"Go on with --output as an earlier run left it, however it ended: leave out what it has answered. Give the same names from the same folder."`
+	Output   string `group:"Output" short:"o" placeholder:"FILE" help:"Write the lines to FILE instead of standard output. The file must be empty or missing, except with --resume."`
+	Resume   bool   `group:"Output" help:"Continue an earlier run with the same --output, however it ended. Images that have results are skipped. Give the same names, from the same working directory."`
 	Format   string `group:"Output" enum:"auto,jsonl,table" default:"auto" placeholder:"FORMAT" help:"jsonl, table, or auto (default): table on a terminal, jsonl otherwise."`
-	Annotate string `group:"Output" placeholder:"DIR" help:"Write each picture with its faces marked to DIR, under its own relative path; PNG for PNG, JPEG for all else."`
-	Progress string `group:"Output" enum:"auto,never" default:"auto" placeholder:"WHEN" help:"auto (default): a bar with rate and remaining time when standard error is a terminal. Or never."`
+	Annotate string `group:"Output" placeholder:"DIR" help:"Write a copy of each image with its faces marked to DIR, under the same relative path: PNG for PNG, JPEG for all other formats."`
+	Progress string `group:"Output" enum:"auto,never" default:"auto" placeholder:"WHEN" help:"auto (default): show a progress bar if standard error is a terminal. never: show none."`
 }
 
 func main() {
@@ -82,24 +83,24 @@ func run(args []string, stdin io.Reader, stdout, stderr *os.File) int {
 		err = cfg.validate(stdout)
 	}
 	if err != nil {
-		return misused(stderr, err)
+		return usageError(stderr, err)
 	}
 	c, err := cfg.client()
 	if err != nil {
-		return misused(stderr, fmt.Errorf("--url: %w", err))
+		return usageError(stderr, fmt.Errorf("--url: %w", err))
 	}
 	defer c.CloseIdleConnections()
 	names, err := cfg.inputs(stdin)
 	if err != nil {
-		return misused(stderr, err)
+		return usageError(stderr, err)
 	}
 	out, err := cfg.open(stdout)
 	if err != nil {
-		return misused(stderr, err)
+		return usageError(stderr, err)
 	}
-	mark, err := newMarker(cfg.Annotate)
+	mark, err := newAnnotator(cfg.Annotate)
 	if err != nil {
-		return misused(stderr, errors.Join(fmt.Errorf("--annotate: %w", err), out.close()))
+		return usageError(stderr, errors.Join(fmt.Errorf("--annotate: %w", err), out.close()))
 	}
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -108,7 +109,7 @@ func run(args []string, stdin io.Reader, stdout, stderr *os.File) int {
 	context.AfterFunc(ctx, stop)
 
 	j := &job{
-		cfg: cfg, client: c, stdin: stdin, out: out, mark: mark,
+		cfg: cfg, client: c, stdin: stdin, out: out, annotator: mark,
 		screen: newScreen(stderr, stdout, cfg),
 	}
 	code := j.run(ctx, names)
@@ -121,7 +122,7 @@ func run(args []string, stdin io.Reader, stdout, stderr *os.File) int {
 
 const urlVariable = "MIEN_URL"
 
-// parse reads flags and environment. done tells that --help was answered.
+// parse reads flags and environment. done is true after --help.
 func parse(args []string, stdout io.Writer) (cfg *config, done bool, err error) {
 	cfg = &config{}
 	parser, err := kong.New(cfg,
@@ -139,7 +140,7 @@ func parse(args []string, stdout io.Writer) (cfg *config, done bool, err error) 
 	if err != nil {
 		return nil, false, err
 	}
-	// An empty variable is one that is not set.
+	// An empty variable counts as unset.
 	if os.Getenv(urlVariable) == "" {
 		_ = os.Unsetenv(urlVariable) // fails for names that no variable has
 	}
@@ -147,7 +148,8 @@ func parse(args []string, stdout io.Writer) (cfg *config, done bool, err error) 
 	return cfg, done, err
 }
 
-// validate tells all that is wrong with the flags, but for the URL.
+// validate returns an error that names every invalid flag, except for --url. It
+// sets the default of --format.
 func (c *config) validate(stdout *os.File) error {
 	var errs []error
 	check := func(ok bool, format string, args ...any) {
@@ -155,35 +157,36 @@ func (c *config) validate(stdout *os.File) error {
 			errs = append(errs, fmt.Errorf(format, args...))
 		}
 	}
-	check(len(c.Files) > 0 || c.FilesFrom != "", "name a picture, a folder or a pattern, or - for standard input")
-	check(!c.Null || c.FilesFrom != "", "-0 says how to read --files-from, which is missing")
+	check(len(c.Files) > 0 || c.FilesFrom != "", "name an image, a folder or a pattern, or - for standard input")
+	check(!c.Null || c.FilesFrom != "", "-0 has no effect without --files-from")
 	reads := c.FilesFrom == "-"
 	for _, name := range c.Files {
 		if name != "-" {
 			continue
 		}
-		check(!reads, "standard input cannot be a picture and a list of names at once")
-		check(!c.Resume, "--resume cannot tell one picture on standard input from another")
+		check(!reads, "standard input cannot be both an image and the list of --files-from")
+		check(!c.Resume, "--resume cannot be used with an image on standard input, which has no name")
 		reads = true
 	}
-	check(c.Timeout > 0, "--timeout: %v is not above 0", c.Timeout)
-	check(c.Wait > 0, "--wait: %v is not above 0", c.Wait)
+	check(c.Timeout > 0, "--timeout: %v must be above 0", c.Timeout)
+	check(c.Wait > 0, "--wait: %v must be above 0", c.Wait)
 	check(c.Concurrency >= 1 && c.Concurrency <= maxConcurrency, "--concurrency: %d is not between 1 and %d", c.Concurrency, maxConcurrency)
-	check(c.MinConfidence == nil || (*c.MinConfidence >= 0 && *c.MinConfidence <= 1), "--min-confidence: it is a number from 0 to 1")
+	check(c.MinConfidence == nil || (*c.MinConfidence >= 0 && *c.MinConfidence <= 1), "--min-confidence: it must be a number from 0 to 1")
 	check(c.MaxResults >= 0, "--max-results: %d is below 0", c.MaxResults)
 	check(c.MinFaceSize >= 0, "--min-face-size: %d is below 0", c.MinFaceSize)
-	check(!c.Resume || c.Output != "", "--resume needs --output, the file to go on with")
+	check(!c.Resume || c.Output != "", "--resume needs --output, the file to continue")
 	if c.Format == "auto" {
 		c.Format = "jsonl"
 		if c.Output == "" && isTerminal(stdout) {
 			c.Format = "table"
 		}
 	}
-	check(!c.Resume || c.Format == "jsonl", "--resume reads JSON lines: leave out --format table")
+	check(!c.Resume || c.Format == "jsonl", "--resume reads JSON lines: omit --format table")
 	return errors.Join(errs...)
 }
 
-// maxConcurrency times client.MaxFileBytes is the most memory that pictures take.
+// maxConcurrency bounds the memory for images, each of which has at most
+// client.MaxFileBytes.
 const maxConcurrency = 1024
 
 func (c *config) client() (*client.Client, error) {
@@ -204,16 +207,16 @@ func (c *config) options() *inferencev1.DetectOptions {
 	}
 }
 
-// resumeHint tells a person how to go on.
+// resumeHint says how to continue the run.
 func (c *config) resumeHint() string {
 	if c.Output == "" {
-		return "with --output FILE, --resume could go on from here"
+		return "with --output FILE, --resume can continue a run"
 	}
-	return "the same command with --resume goes on with " + c.Output
+	return "the same command with --resume continues " + c.Output
 }
 
-// misused tells each thing that is wrong on a line of its own.
-func misused(stderr io.Writer, err error) int {
+// usageError prints each error on its own line, and returns the exit code.
+func usageError(stderr io.Writer, err error) int {
 	for line := range strings.Lines(err.Error()) {
 		fmt.Fprintf(stderr, "mien-client: %s\n", strings.TrimSpace(line))
 	}

@@ -27,6 +27,7 @@ import (
 	"connectrpc.com/connect"
 	"connectrpc.com/grpchealth"
 
+	"github.com/mienproject/mien/cores"
 	"github.com/mienproject/mien/face/pigo"
 	inferencev1connect "github.com/mienproject/mien/gen/inference/v1/inferencev1connect"
 	"github.com/mienproject/mien/photo"
@@ -59,7 +60,7 @@ func TestMain(m *testing.M) {
 
 // handler is the real service.
 func handler(config service.Config) http.Handler {
-	detector, err := pigo.New(runtime.GOMAXPROCS(0))
+	detector, err := pigo.New(cores.NewGate(runtime.GOMAXPROCS(0)))
 	if err != nil {
 		panic(err)
 	}
@@ -260,7 +261,7 @@ func TestInterrupted(t *testing.T) {
 		until(t, output, 50)
 		cmd.Process.Signal(signal)
 		r := finish()
-		if r.code != exitInterrupted || !strings.Contains(r.stderr, "--resume goes on") {
+		if r.code != exitInterrupted || !strings.Contains(r.stderr, "--resume continues") {
 			t.Errorf("%v: exit code %d\n%s", signal, r.code, r.stderr)
 		}
 		if got := len(answers(t, string(readFile(t, output)))); got < 50 || got >= n {
@@ -332,7 +333,7 @@ func TestBadFiles(t *testing.T) {
 	// The same again: three are tried again, and nothing is there twice.
 	r = runProgram(t, dir, args...)
 	check()
-	if !strings.Contains(r.stderr, "6 of 9 were answered by earlier runs, 4 of them with an error") {
+	if !strings.Contains(r.stderr, "6 of 9 have results from earlier runs, 4 of them errors") {
 		t.Error(r.stderr)
 	}
 	// And one that can be read now.
@@ -365,8 +366,8 @@ func TestExitCodes(t *testing.T) {
 		{"-o /dev/null a.jpg", 0, ""},
 		{"a.jpg bad.jpg", 1, "bad.jpg: UNSUPPORTED_FORMAT"},
 		{"-o /dev/full a.jpg", 1, "no space left"},
-		{"", 2, "name a picture"},
-		{"empty", 2, `no picture to ask about: none below "empty" ends`},
+		{"", 2, "name an image"},
+		{"empty", 2, `no images found: nothing below "empty" ends`},
 		{"--nonsense a.jpg", 2, "--nonsense"},
 		{"--url ftp://x a.jpg", 2, "--url"},
 		{"--timeout 0s --wait 0s --concurrency 0 --min-confidence 2 --max-results=-1 --min-face-size=-1 a.jpg", 2, "--min-face-size"},
@@ -374,7 +375,7 @@ func TestExitCodes(t *testing.T) {
 		{"--resume a.jpg", 2, "--resume needs --output"},
 		{"--resume -o out --format table a.jpg", 2, "JSON lines"},
 		{"--resume -o out -", 2, "standard input"},
-		{"--resume -o /dev/null a.jpg", 2, "files only"},
+		{"--resume -o /dev/null a.jpg", 2, "regular file"},
 		{"-o notes.txt a.jpg", 2, "has content already"},
 		{"-o notes.txt --resume a.jpg", 2, "line 1 was not written by this program"},
 		{"-o one.txt --resume a.jpg", 2, "line 1 was not written by this program"},
@@ -382,7 +383,7 @@ func TestExitCodes(t *testing.T) {
 		{"--annotate a.jpg a.jpg", 2, "--annotate"},
 		{"-0 a.jpg", 2, "--files-from"},
 		{"--files-from nowhere", 2, "nowhere"},
-		{"--files-from - -", 2, "at once"},
+		{"--files-from - -", 2, "both an image"},
 		{"--url http://127.0.0.1:1 --wait 300ms a.jpg", 3, "refused"},
 	} {
 		t.Run(c.args, func(t *testing.T) {
@@ -562,7 +563,7 @@ func TestServerAway(t *testing.T) {
 	defer server.Close()
 	args := []string{"-o", "out", "--resume", "--concurrency", "1", "--wait", "500ms", "photos", "--url"}
 	r := runProgram(t, dir, append(args, server.URL)...)
-	if r.code != exitUnreachable || !strings.Contains(r.stderr, "--resume goes on") {
+	if r.code != exitUnreachable || !strings.Contains(r.stderr, "--resume continues") {
 		t.Errorf("exit code %d\n%s", r.code, r.stderr)
 	}
 	if got := answers(t, string(readFile(t, filepath.Join(dir, "out")))); len(got) != 19 {
@@ -637,7 +638,7 @@ func TestMarkedName(t *testing.T) {
 		{"../../a.jpg", "jpeg", "__/__/a.jpg"},
 		{"-", "gif", "stdin.jpg"},
 	} {
-		if got := markedName(c[0], c[1]); got != c[2] {
+		if got, _ := annotatedName(c[0], c[1]); got != c[2] {
 			t.Errorf("%s of %s becomes %s, want %s", c[0], c[1], got, c[2])
 		}
 	}
@@ -685,7 +686,7 @@ func TestLabel(t *testing.T) {
 func TestPause(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := pause(ctx, time.Hour); !errors.Is(err, errLeft) {
+	if err := pause(ctx, time.Hour); !errors.Is(err, errNotDone) {
 		t.Error(err)
 	}
 }

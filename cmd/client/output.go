@@ -22,14 +22,14 @@ import (
 	inferencev1 "github.com/mienproject/mien/gen/inference/v1"
 )
 
-// line is what one file gives: an answer or an error.
+// line is the result of one file: an answer or an error.
 type line struct {
 	File string `json:"file"`
 	*Answer
 	Error *failure `json:"error,omitempty"`
 }
 
-// Answer is exported for encoding/json, which sets no others that are embedded.
+// Answer is exported because encoding/json does not set unexported embedded structs.
 type Answer struct {
 	Width   int32             `json:"width"`
 	Height  int32             `json:"height"`
@@ -43,20 +43,20 @@ type failure struct {
 	Message string `json:"message"`
 }
 
-// refusals are the reasons that are a picture's own: asking again gives the same.
-var refusals = []string{
+// permanentReasons are the reasons that depend on the image alone: a retry fails in the same way.
+var permanentReasons = []string{
 	client.ReasonEmptyImage, client.ReasonUnsupportedFormat, client.ReasonCorruptImage,
 	client.ReasonTooManyPixels, client.ReasonTooManyBytes,
 }
 
-func (f *failure) final() bool { return slices.Contains(refusals, f.Reason) }
+func (f *failure) isPermanent() bool { return slices.Contains(permanentReasons, f.Reason) }
 
-// answerOf keeps of a reply what depends on the picture alone, so that two runs
-// give the same lines.
+// answerOf returns the parts of a response that depend only on the image, so that
+// two runs give the same lines.
 func answerOf(res *inferencev1.InferResults) (*Answer, error) {
 	a := &Answer{Width: res.GetWidth(), Height: res.GetHeight(), Model: res.GetModel(), Results: []json.RawMessage{}}
 	for _, r := range res.GetResults() {
-		// Fields at zero are spelt out, as in the server's own JSON.
+		// Include fields that are zero, as the server's JSON does.
 		face, err := protojson.MarshalOptions{EmitDefaultValues: true}.Marshal(r)
 		if err != nil {
 			return nil, err
@@ -66,8 +66,8 @@ func answerOf(res *inferencev1.InferResults) (*Answer, error) {
 	return a, nil
 }
 
-// label is a file's name in text: bytes that are no UTF-8, which JSON cannot
-// hold, are written as \xff.
+// label returns a file's name as text. Bytes that are not UTF-8, which JSON cannot
+// hold, become escapes such as \xff.
 func label(name string) string {
 	if utf8.ValidString(name) {
 		return name
@@ -85,7 +85,8 @@ func label(name string) string {
 	return b.String()
 }
 
-// printable keeps names and messages from moving a terminal's cursor.
+// printable quotes names and messages with control characters, which could move a
+// terminal's cursor.
 func printable(s string) string {
 	if strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) {
 		return strconv.Quote(s)
@@ -93,20 +94,20 @@ func printable(s string) string {
 	return s
 }
 
-// output is where lines go. Its methods are for one goroutine at a time.
+// output writes lines. It is not safe for concurrent use.
 type output struct {
 	file   *os.File
 	table  bool
 	lock   *flock.Flock // nil for standard output
 	synced time.Time
-	// before is what the file has from earlier runs.
-	before answered
+	// earlier is what the file has from earlier runs.
+	earlier earlierRuns
 }
 
-// syncEvery is how much work a machine that stops may cost.
+// syncEvery bounds the work that is lost if the machine stops.
 const syncEvery = 5 * time.Second
 
-// open returns where the flags say that lines go. A file is locked until close.
+// open returns the output that the flags name. A file is locked until close.
 func (c *config) open(stdout *os.File) (*output, error) {
 	o := &output{file: stdout, table: c.Format == "table", synced: time.Now()}
 	if c.Output == "" {
@@ -123,7 +124,7 @@ func (c *config) open(stdout *os.File) (*output, error) {
 	return o, nil
 }
 
-// resume makes the file ready to be appended to.
+// resume prepares the file for appending.
 func (o *output) resume(wanted bool) error {
 	info, err := o.file.Stat()
 	if err != nil {
@@ -131,7 +132,7 @@ func (o *output) resume(wanted bool) error {
 	}
 	if !info.Mode().IsRegular() { // a pipe, or /dev/null
 		if wanted {
-			return errors.New("--resume goes on with files only")
+			return errors.New("--resume needs a regular file")
 		}
 		return nil
 	}
@@ -144,18 +145,18 @@ func (o *output) resume(wanted bool) error {
 	}
 	if !wanted {
 		if info.Size() > 0 {
-			return errors.New("it has content already: --resume goes on with it; to start again, remove it")
+			return errors.New("it has content already: use --resume to continue it, or remove it to start again")
 		}
 		return nil
 	}
-	if o.before, err = readAnswered(o.file); err != nil {
+	if o.earlier, err = readAnswered(o.file); err != nil {
 		return err
 	}
-	return o.file.Truncate(o.before.length)
+	return o.file.Truncate(o.earlier.length)
 }
 
-// write writes l in one piece, so that no other end than that of the last line
-// is ever missing.
+// write writes l with one system call, so that only the last line can ever be
+// incomplete.
 func (o *output) write(l line, took time.Duration) error {
 	text, err := o.format(l, took)
 	if err != nil {
@@ -184,7 +185,7 @@ func (o *output) format(l line, took time.Duration) ([]byte, error) {
 	ms := took.Milliseconds()
 	switch {
 	case l.Error != nil:
-		fmt.Fprintf(&b, "%5s  %5s  %7d  %s: %s\n", "-", "-", ms, printable(l.File), l.Error.what())
+		fmt.Fprintf(&b, "%5s  %5s  %7d  %s: %s\n", "-", "-", ms, printable(l.File), l.Error.summary())
 	case len(l.Results) == 0:
 		fmt.Fprintf(&b, "%5d  %5s  %7d  %s\n", 0, "-", ms, printable(l.File))
 	default:
@@ -198,14 +199,14 @@ func (o *output) format(l line, took time.Duration) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-func (f *failure) what() string {
+func (f *failure) summary() string {
 	if f.Reason != "" {
 		return f.Reason
 	}
 	return f.Code
 }
 
-// close leaves the file to others. Standard output stays open.
+// close closes and unlocks the file. Standard output stays open.
 func (o *output) close() error {
 	if o.lock == nil {
 		return nil
@@ -217,24 +218,24 @@ func (o *output) close() error {
 	return errors.Join(err, o.file.Close(), o.lock.Close())
 }
 
-// answered is what an output file tells of the runs that wrote it.
-type answered struct {
-	// files that need not be asked about again, by label. The value is true for
-	// those that were refused.
+// earlierRuns is what an output file says about the runs that wrote it.
+type earlierRuns struct {
+	// files has the labels of files that have their final result. The value is true
+	// if that is an error.
 	files map[string]bool
-	// length in bytes of the part to keep: without a last line that was not
-	// finished, and without the errors at the end that are worth another try.
+	// length is the number of bytes to keep: without an incomplete last line, and
+	// without errors at the end that a retry may fix.
 	length int64
 }
 
-// maxLine bounds the memory for a line that never ends. An answer of thousands
-// of faces is a megabyte.
+// maxLine bounds the memory for a malformed line. A line with thousands of faces
+// has a megabyte.
 const maxLine = 64 << 20
 
-// readAnswered reads an output file. One that holds anything but lines of this
-// program is an error, for it would be damaged.
-func readAnswered(r io.Reader) (answered, error) {
-	a := answered{files: map[string]bool{}}
+// readAnswered reads an output file. If the file has anything but lines of this
+// program, it returns an error, so that the file is not overwritten.
+func readAnswered(r io.Reader) (earlierRuns, error) {
+	a := earlierRuns{files: map[string]bool{}}
 	lines := bufio.NewScanner(r)
 	lines.Buffer(nil, maxLine)
 	lines.Split(func(data []byte, atEOF bool) (int, []byte, error) {
@@ -254,9 +255,9 @@ func readAnswered(r io.Reader) (answered, error) {
 		if text[len(text)-1] != '\n' {
 			const start = `{"file":"`
 			if m := min(len(text), len(start)); string(text[:m]) != start[:m] {
-				return answered{}, notOurs
+				return earlierRuns{}, notOurs
 			}
-			break // cut off while it was written
+			break // the last write was interrupted
 		}
 		var l struct {
 			File    *string
@@ -264,9 +265,9 @@ func readAnswered(r io.Reader) (answered, error) {
 			Error   *failure
 		}
 		if json.Unmarshal(text, &l) != nil || l.File == nil || (l.Results == nil) == (l.Error == nil) {
-			return answered{}, notOurs
+			return earlierRuns{}, notOurs
 		}
-		if l.Error != nil && !l.Error.final() {
+		if l.Error != nil && !l.Error.isPermanent() {
 			continue
 		}
 		a.files[*l.File] = l.Error != nil

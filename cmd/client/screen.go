@@ -9,15 +9,15 @@ import (
 	"github.com/schollz/progressbar/v3"
 )
 
-// screen is where people look: messages, and a bar on the terminal's last line.
-// It is safe for concurrent use.
+// screen writes messages to standard error, and a progress bar to the last line of
+// a terminal. It is safe for concurrent use.
 type screen struct {
 	mu       sync.Mutex
 	stderr   io.Writer
-	terminal bool // stderr is one
+	terminal bool // stderr is a terminal
 	wantsBar bool
-	// shared tells that the output goes to a terminal as well, where it must not
-	// run into the bar.
+	// shared is true if the output goes to a terminal too, where it must not
+	// overwrite the bar.
 	shared bool
 	bar    *progressbar.ProgressBar // nil for none
 }
@@ -31,7 +31,7 @@ func newScreen(stderr, stdout *os.File, cfg *config) *screen {
 	}
 }
 
-// begin shows that total files are to be asked about.
+// begin shows a bar for total files.
 func (s *screen) begin(total int) {
 	if !s.wantsBar || total < 2 {
 		return
@@ -50,12 +50,12 @@ func (s *screen) begin(total int) {
 	s.draw()
 }
 
-// step shows that one more file is done.
+// step counts one more file as done.
 func (s *screen) step() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.bar != nil {
-		_ = s.bar.Add(1) // nobody may be looking any more
+		_ = s.bar.Add(1) // the terminal may be gone
 	}
 }
 
@@ -67,8 +67,8 @@ func (s *screen) end() {
 	s.bar = nil
 }
 
-// say writes a message for people on a line of its own.
-func (s *screen) say(format string, args ...any) {
+// printf writes a message on a line of its own.
+func (s *screen) printf(format string, args ...any) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.clear()
@@ -76,8 +76,9 @@ func (s *screen) say(format string, args ...any) {
 	s.draw()
 }
 
-// around calls write, which may write where the bar is.
-func (s *screen) around(write func() error) error {
+// withoutBar calls write, and removes the bar meanwhile if the output would
+// overwrite it.
+func (s *screen) withoutBar(write func() error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.shared {

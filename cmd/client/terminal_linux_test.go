@@ -2,53 +2,23 @@ package main
 
 import (
 	"bytes"
-	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"regexp"
 	"strings"
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
+	"github.com/mienproject/mien/internal/terminaltest"
 	"github.com/mienproject/mien/service"
 )
-
-// terminal returns both ends of a terminal of 80 columns: what is written to tty
-// can be read from screen.
-func terminal(t *testing.T) (screen, tty *os.File) {
-	t.Helper()
-	screen, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
-	if err != nil {
-		t.Skip("no terminal to test with: ", err)
-	}
-	fd := int(screen.Fd())
-	n, err := unix.IoctlGetInt(fd, unix.TIOCGPTN)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := unix.IoctlSetPointerInt(fd, unix.TIOCSPTLCK, 0); err != nil {
-		t.Fatal(err)
-	}
-	tty, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|unix.O_NOCTTY, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := unix.IoctlSetWinsize(int(tty.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: 24, Col: 80}); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { screen.Close(); tty.Close() })
-	return screen, tty
-}
 
 // onTerminal runs the program with standard error, and standard output if it is
 // to be shared, on a terminal. It returns what that showed, and the output.
 func onTerminal(t *testing.T, shared bool, dir string, args ...string) (shown, stdout string) {
 	t.Helper()
-	screen, tty := terminal(t)
+	screen, tty := terminaltest.Open(t)
 	cmd := program(t, dir, args...)
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, tty
@@ -79,9 +49,6 @@ func onTerminal(t *testing.T, shared bool, dir string, args ...string) (shown, s
 // barPattern is a bar with count, rate and times.
 var barPattern = regexp.MustCompile(`[1-9]\d?% \[=+>.*\] \(\d+/40, [\d.]+ images/s\) \[\d+s:\d+s\]`)
 
-// erase clears a line, or what follows of it.
-var erase = regexp.MustCompile(`\x1b\[\d?K`)
-
 func TestTerminal(t *testing.T) {
 	dir := folder(t, 40)
 	// Slow enough for the bar to move.
@@ -99,12 +66,7 @@ func TestTerminal(t *testing.T) {
 	if !barPattern.MatchString(shown) || !strings.Contains(shown, "40 of 40 answered, 0 faces, 0 failed") {
 		t.Errorf("the terminal showed %q", shown)
 	}
-	for part := range strings.FieldsFuncSeq(shown, func(r rune) bool { return r == '\r' || r == '\n' }) {
-		if part = erase.ReplaceAllString(part, ""); len(part) > 80 {
-			t.Errorf("a line of %d columns: %q", len(part), part)
-		}
-	}
-
+	terminaltest.CheckWidth(t, shown)
 	shown, _ = onTerminal(t, true, dir, args...)
 	if !strings.Contains(shown, strings.TrimSpace(tableHeader)) || !barPattern.MatchString(shown) ||
 		len(regexp.MustCompile(`(?m)(^|\r|\x1b\[2K) +0      - +\d+  photos/./\d+\.jpg\r$`).FindAllString(shown, -1)) != 40 {

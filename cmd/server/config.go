@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -20,11 +21,14 @@ import (
 	"github.com/alecthomas/kong"
 	"github.com/dustin/go-humanize"
 
+	coregate "github.com/mienproject/mien/cores"
+	"github.com/mienproject/mien/engine"
 	"github.com/mienproject/mien/face"
-	"github.com/mienproject/mien/face/onnx"
+	"github.com/mienproject/mien/face/networks"
 	"github.com/mienproject/mien/face/pigo"
 	inferencev1 "github.com/mienproject/mien/gen/inference/v1"
 	"github.com/mienproject/mien/modelstore"
+	"github.com/mienproject/mien/onnx"
 	"github.com/mienproject/mien/service"
 )
 
@@ -118,7 +122,7 @@ func parse(root string, args []string, stdout io.Writer) (cfg *config, done bool
 			"workers":            strconv.Itoa(cfg.limits.workers),
 			"timeout":            defaults.Timeout.String(),
 			"default_timeout":    defaults.DefaultTimeout.String(),
-			"drain_timeout":      leastDrain.String(),
+			"drain_timeout":      minDrain.String(),
 			"models":             toldModels(onnx.Available()),
 		},
 	)
@@ -173,58 +177,13 @@ func unknownVariables(flags []*kong.Flag, environ []string) error {
 	return errors.Join(errs...)
 }
 
-// service returns what the service is made of, or everything that is wrong with
-// the configuration.
+// service returns the configuration of the service, with its models open, or everything
+// that is wrong with the flags.
 func (c *config) service(ctx context.Context, log *slog.Logger, progress io.Writer) (service.Config, error) {
-	var errs []error
-	fail := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
-	if len(c.Listen) == 0 {
-		fail("--listen: at least one address is needed, such as :8080")
-	}
-	for _, addr := range c.Listen {
-		if err := checkAddress(addr); err != nil {
-			fail("--listen: %w", err)
-		}
-	}
-	if addr := c.adminAddress(); addr != "" {
-		if err := checkAddress(addr); err != nil {
-			fail("--admin-listen: %w; %s means none", err, adminOff)
-		}
-	}
-	var err error
-	c.proxies, err = parseProxies(c.TrustedProxy)
-	errs = append(errs, err)
-	if (c.TLSCert == "") != (c.TLSKey == "") {
-		fail("--tls-cert and --tls-key: one is no use without the other")
-	}
-	for _, origin := range c.CORSOrigin {
-		if !isOrigin(origin) {
-			fail("--cors-origin: %q is no origin: it is a scheme and a host, and a port where it is not the scheme's own, such as https://app.example.com", origin)
-		}
-	}
-	for _, header := range c.CORSHeader {
-		if !headerName.MatchString(header) {
-			fail("--cors-header: %q is not the name of a header, such as Authorization; name each by a flag of its own", header)
-		}
-	}
-	if len(c.CORSHeader) > 0 && len(c.CORSOrigin) == 0 {
-		fail("--cors-header: it has no effect without --cors-origin, which allows pages to call at all")
-	}
-	if c.DrainDelay < 0 || c.DrainDelay > mostTime {
-		fail("--drain-delay: %v is not between 0 and %v; 0s goes without", c.DrainDelay, mostTime)
-	}
-	if c.DrainTimeout != nil && (*c.DrainTimeout <= 0 || *c.DrainTimeout > mostTime) {
-		fail("--drain-timeout: %v is not above 0 and at most %v", *c.DrainTimeout, mostTime)
-	}
-	if c.ConnAge < 0 || c.ConnAge > mostTime {
-		fail("--max-connection-age: %v is not between 0 and %v; 0 leaves connections open", c.ConnAge, mostTime)
-	}
-	if !slices.Contains([]string{"auto", "text", "json"}, c.LogFormat) {
-		fail("--log-format: %q is none of text, json and auto", c.LogFormat)
-	}
 	environment, err := c.environment()
-	errs = append(errs, err, c.limit())
-	// Said even if nothing is to be fetched: the next model may be.
+	errs := []error{c.validate(), err, c.limit()}
+	// An invalid mirror is an error even if nothing has to be fetched: the next model may
+	// have to be.
 	var models []service.Model
 	if err = c.store().Validate(); err != nil {
 		err = fmt.Errorf("--model-mirror (or MIEN_MODEL_MIRROR): it %w", err)
@@ -232,7 +191,54 @@ func (c *config) service(ctx context.Context, log *slog.Logger, progress io.Writ
 		models, err = c.models(ctx, log, progress)
 	}
 	errs = append(errs, err)
+	s := c.build(models, environment, log)
+	if err == nil { // or there are no models to validate
+		errs = append(errs, flagErrors(s.Validate()))
+	}
+	return s, errors.Join(errs...)
+}
 
+// validate returns everything that is wrong with the flags which are this program's own.
+// The service validates those that are its limits.
+func (c *config) validate() error {
+	var errs []error
+	check := func(ok bool, format string, args ...any) {
+		if !ok {
+			errs = append(errs, fmt.Errorf(format, args...))
+		}
+	}
+	check(len(c.Listen) > 0, "--listen: at least one address is needed, such as :8080")
+	for _, addr := range c.Listen {
+		err := checkAddress(addr)
+		check(err == nil, "--listen: %w", err)
+	}
+	if addr := c.adminAddress(); addr != "" {
+		err := checkAddress(addr)
+		check(err == nil, "--admin-listen: %w; %s means none", err, adminOff)
+	}
+	proxies, err := parseProxies(c.TrustedProxy)
+	c.proxies = proxies
+	errs = append(errs, err)
+	check((c.TLSCert == "") == (c.TLSKey == ""), "--tls-cert and --tls-key: one is no use without the other")
+	for _, origin := range c.CORSOrigin {
+		check(isOrigin(origin), "--cors-origin: %q is no origin: it is a scheme and a host, and a port where it is not the scheme's own, such as https://app.example.com", origin)
+	}
+	for _, header := range c.CORSHeader {
+		check(headerName.MatchString(header), "--cors-header: %q is not the name of a header, such as Authorization; name each by a flag of its own", header)
+	}
+	check(len(c.CORSHeader) == 0 || len(c.CORSOrigin) > 0, "--cors-header: it has no effect without --cors-origin, which allows pages to call at all")
+	check(c.DrainDelay >= 0 && c.DrainDelay <= maxTime, "--drain-delay: %v is not between 0 and %v; 0s goes without", c.DrainDelay, maxTime)
+	drain := or(c.DrainTimeout, minDrain)
+	check(drain > 0 && drain <= maxTime, "--drain-timeout: %v is not above 0 and at most %v", drain, maxTime)
+	check(c.ConnAge >= 0 && c.ConnAge <= maxTime, "--max-connection-age: %v is not between 0 and %v; 0 leaves connections open", c.ConnAge, maxTime)
+	check(slices.Contains([]string{"auto", "text", "json"}, c.LogFormat), "--log-format: %q is none of text, json and auto", c.LogFormat)
+	return errors.Join(errs...)
+}
+
+// build returns the configuration of a service with these models. What no flag sets
+// follows from what others set; if that is wrong, only the others are reported.
+func (c *config) build(models []service.Model, environment inferencev1.Environment, log *slog.Logger) service.Config {
+	defaults := service.DefaultConfig()
 	s := service.Config{
 		Models:           models,
 		MaxImageBytes:    int64(c.MaxImageBytes),
@@ -242,22 +248,43 @@ func (c *config) service(ctx context.Context, log *slog.Logger, progress io.Writ
 		MaxPixels:        c.limits.pixels,
 		MaxInflightBytes: int64(c.limits.inflight),
 		Workers:          c.limits.workers,
+		Queue:            or(c.Queue, max(0, 4*c.limits.workers)),
 		Timeout:          c.Timeout,
+		DefaultTimeout:   or(c.DefaultTimeout, defaults.DefaultTimeout),
+		StreamIdle:       or(c.StreamIdle, max(defaults.StreamIdle, min(c.Timeout, maxTime))),
 		Environment:      environment,
 		Logger:           log,
 	}
-	// What is not said follows from what is. Where that is wrong, it alone is told.
-	defaults := service.DefaultConfig()
-	s.Queue = or(c.Queue, max(0, 4*c.limits.workers))
-	s.DefaultTimeout = or(c.DefaultTimeout, defaults.DefaultTimeout)
 	if c.DefaultTimeout == nil && c.Timeout > 0 {
 		s.DefaultTimeout = min(s.DefaultTimeout, c.Timeout)
 	}
-	s.StreamIdle = or(c.StreamIdle, max(defaults.StreamIdle, min(c.Timeout, mostTime)))
-	if err == nil {
-		errs = append(errs, s.Validate())
+	return s
+}
+
+// flagOf is the flag that sets a field of service.Config.
+var flagOf = map[string]string{
+	"Models":           "--model",
+	"MaxImageBytes":    "--max-image-bytes",
+	"MaxBatchBytes":    "--max-batch-bytes",
+	"MaxRequests":      "--max-requests",
+	"MaxBodyBytes":     "--max-body-bytes",
+	"MaxPixels":        "--max-pixels",
+	"MaxInflightBytes": "--max-inflight-bytes",
+	"Workers":          "--workers",
+	"Queue":            "--queue",
+	"Timeout":          "--timeout",
+	"DefaultTimeout":   "--default-timeout",
+	"StreamIdle":       "--stream-idle-timeout",
+}
+
+// flagErrors reports what is wrong with the configuration of the service by the names of
+// the flags.
+func flagErrors(wrong []*service.FieldError) error {
+	var errs []error
+	for _, w := range wrong {
+		errs = append(errs, errors.New(w.Message(func(field string) string { return cmp.Or(flagOf[field], field) })))
 	}
-	return s, errors.Join(errs...)
+	return errors.Join(errs...)
 }
 
 // or returns what a flag says, or else when it was not given.
@@ -271,14 +298,14 @@ func or[T any](flag *T, otherwise T) T {
 // drainTimeout is how long running calls may take to end: each has its time, and
 // a little to be answered, unless the flag says otherwise.
 func (c *config) drainTimeout() time.Duration {
-	return or(c.DrainTimeout, max(leastDrain, c.Timeout+5*time.Second))
+	return or(c.DrainTimeout, max(minDrain, c.Timeout+5*time.Second))
 }
 
-// mostTime is a year: what is longer is a mistake, and may overflow.
-const mostTime = 365 * 24 * time.Hour
+// maxTime is a year: anything longer is a mistake, and may overflow.
+const maxTime = 365 * 24 * time.Hour
 
-// leastDrain is how long they may take at least.
-const leastDrain = 35 * time.Second
+// minDrain is the shortest time that running calls may take to end by default.
+const minDrain = 35 * time.Second
 
 // checkAddress tells what is wrong with an address to listen on.
 func checkAddress(addr string) error {
@@ -358,9 +385,10 @@ func (c *config) unused(log *slog.Logger) {
 // models opens what --model names, and fetches what has to be fetched.
 func (c *config) models(ctx context.Context, log *slog.Logger, progress io.Writer) ([]service.Model, error) {
 	var models []service.Model
+	gate := coregate.NewGate(c.limits.workers)
 	for _, arg := range c.Model {
 		name, path, named := strings.Cut(arg, "=")
-		d, err := c.model(ctx, name, path, named, log, progress)
+		d, err := c.model(ctx, name, path, named, gate, log, progress)
 		if err != nil {
 			return nil, fmt.Errorf("--model: %w", err)
 		}
@@ -370,12 +398,12 @@ func (c *config) models(ctx context.Context, log *slog.Logger, progress io.Write
 	return models, nil
 }
 
-func (c *config) model(ctx context.Context, name, path string, named bool, log *slog.Logger, progress io.Writer) (face.Detector, error) {
+func (c *config) model(ctx context.Context, name, path string, named bool, gate *coregate.Gate, log *slog.Logger, progress io.Writer) (face.Detector, error) {
 	if named && (name == "" || path == "") {
 		return nil, fmt.Errorf("%q: write it as NAME=PATH", name+"="+path)
 	}
 	if name == embedded && !named {
-		return pigo.New(c.limits.workers)
+		return pigo.New(gate)
 	}
 	if name == reference && !named {
 		return pigo.NewReference()
@@ -395,10 +423,12 @@ func (c *config) model(ctx context.Context, name, path string, named bool, log *
 		store := c.store()
 		store.Logger, store.Progress = log, progress
 		if path, err = store.Fetch(ctx, name); err != nil {
-			return nil, err
+			return nil, explainFetch(err, store.Mirror != "")
 		}
 	}
-	return onnx.Open(path, library, c.limits.workers)
+	return networks.Open(path, func(file string, oneCore bool) (engine.Engine, error) {
+		return onnx.Open(file, onnx.Options{Library: library, Gate: gate, OneCore: oneCore})
+	})
 }
 
 // environment understands the names in any case, as the system that Mien

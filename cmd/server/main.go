@@ -15,6 +15,7 @@ import (
 	"os/signal"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -83,36 +84,36 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if !chosenProcs(os.Getenv("GOMAXPROCS")) {
 		runtime.GOMAXPROCS(max(cores, svcConfig.Workers+max(2, svcConfig.Workers/4)))
 	}
-	in := &front{log: log, proxies: cfg.proxies, metrics: newMetrics()}
-	if in.tracing, err = newTracing(ctx, log); err != nil {
+	obs := &observability{log: log, proxies: cfg.proxies, metrics: newMetrics()}
+	if obs.tracing, err = newTracing(ctx, log); err != nil {
 		return misconfigured(stderr, err)
 	}
-	defer in.tracing.shutdown(ctx, log)
-	svcConfig.Observe = in.observe
+	defer obs.tracing.shutdown(ctx, log)
+	svcConfig.Observe = obs.observe
 	svc, err := service.New(svcConfig)
 	if err != nil {
 		return misconfigured(stderr, err)
 	}
-	in.metrics.watch(svc)
-	// Until here it just ends the process: there is nothing to drain.
+	obs.metrics.watch(svc)
+	// Until here SIGTERM just ends the process: there is nothing to drain.
 	terminated := make(chan os.Signal, 1)
 	signal.Notify(terminated, syscall.SIGTERM)
 	defer signal.Stop(terminated)
-	if err := serve(ctx, terminated, cfg, svc, in, tlsConfig, log); err != nil {
+	if err := serve(ctx, terminated, cfg, svc, obs, tlsConfig, log); err != nil {
 		fmt.Fprintf(stderr, "mien: %v\n", err)
 		return 1
 	}
 	return 0
 }
 
-// chosenProcs tells whether Go's runtime heeds that value of GOMAXPROCS: it ignores
-// what is no number above 0, without a word.
+// chosenProcs reports whether Go's runtime uses that value of GOMAXPROCS: it silently
+// ignores anything that is not a number above 0.
 func chosenProcs(value string) bool {
 	n, err := strconv.ParseInt(value, 10, 32)
 	return err == nil && n > 0
 }
 
-// misconfigured tells each thing that is wrong on a line of its own.
+// misconfigured prints each thing that is wrong on a line of its own.
 func misconfigured(stderr io.Writer, err error) int {
 	for line := range strings.Lines(err.Error()) {
 		fmt.Fprintf(stderr, "mien: %s\n", strings.TrimSpace(line))
@@ -128,7 +129,7 @@ func isTerminal(w io.Writer) bool {
 
 // serve answers calls until ctx ends or a signal comes from terminated, then
 // lets those that run come to their end.
-func serve(ctx context.Context, terminated <-chan os.Signal, cfg *config, svc *service.Service, in *front, tlsConfig *tls.Config, log *slog.Logger) error {
+func serve(ctx context.Context, terminated <-chan os.Signal, cfg *config, svc *service.Service, obs *observability, tlsConfig *tls.Config, log *slog.Logger) error {
 	// The addresses are taken first, so that a port in use is told at once; calls
 	// that come now wait until the self-test has passed.
 	var listeners []net.Listener
@@ -149,7 +150,7 @@ func serve(ctx context.Context, terminated <-chan os.Signal, cfg *config, svc *s
 		return err
 	}
 	if admin != nil {
-		defer serveAdmin(admin, in.metrics, log)()
+		defer serveAdmin(admin, obs.metrics, log)()
 	}
 	started := time.Now()
 	if err := svc.SelfTest(ctx); err != nil {
@@ -164,9 +165,10 @@ func serve(ctx context.Context, terminated <-chan os.Signal, cfg *config, svc *s
 	stopping, stopNow := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopNow()
 	server := &http.Server{
-		Handler:   routes(stopping, cfg, svc, state, page, in),
-		Protocols: new(http.Protocols),
-		TLSConfig: tlsConfig,
+		Handler:     routes(stopping, cfg, svc, state, page, obs),
+		ConnContext: connectionAge(cfg.ConnAge).limit,
+		Protocols:   new(http.Protocols),
+		TLSConfig:   tlsConfig,
 		// A URL may hold an image of 40 KB, and on HTTP/2 an oversized header
 		// costs the connection, neighbours included.
 		MaxHeaderBytes:    maxHeaderBytes,
@@ -191,7 +193,6 @@ func serve(ctx context.Context, terminated <-chan os.Signal, cfg *config, svc *s
 		},
 		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
-	connectionAge(server, cfg.ConnAge)
 	server.Protocols.SetHTTP1(true)
 	server.Protocols.SetHTTP2(true)
 	server.Protocols.SetUnencryptedHTTP2(true)
@@ -282,10 +283,10 @@ const (
 
 // routes is the whole surface, and the order in which a request passes through
 // it.
-func routes(stop context.Context, cfg *config, svc *service.Service, state *health, page http.Handler, in *front) http.Handler {
+func routes(stop context.Context, cfg *config, svc *service.Service, state *health, page http.Handler, obs *observability) http.Handler {
 	mux := http.NewServeMux()
 	handle := func(path string, h http.Handler) { mux.Handle(path, bounded(stop, service.Compat(h))) }
-	// Whose messages are names: compressed, they could only be bombs.
+	// These messages are tiny, so compression is off: compressed, they could only be bombs.
 	small := connect.WithHandlerOptions(connect.WithReadMaxBytes(smallMessage), connect.WithCompression("gzip", nil, nil))
 
 	mux.Handle(svc.Handler())    // /inference.v1.Inference/
@@ -303,16 +304,30 @@ func routes(stop context.Context, cfg *config, svc *service.Service, state *heal
 		mux.Handle("GET /page/", page)
 	}
 
-	in.crossOrigin = newCrossOrigin(cfg.CORSOrigin, cfg.CORSHeader)
-	return leaving(state, in.handler(svc.Recover(in.crossOrigin.handler(mux)))) // first to last
+	obs.crossOrigin = newCrossOrigin(cfg.CORSOrigin, cfg.CORSHeader)
+	return chain(mux,
+		connectionAge(cfg.ConnAge).handler, // ends old connections
+		state.leaving,                      // ends all connections before the server stops
+		obs.handler,                        // request id, access log, metrics, trace
+		svc.Recover,                        // turns panics into errors
+		obs.crossOrigin.handler,            // lets pages of other origins call
+	)
 }
 
-// leaving ends each connection with its next answer (on HTTP/2, with a GOAWAY)
-// while the server is about to stop. A connection that is closed because the
-// server stops may have a request on its way, which is lost then.
-func leaving(state *health, next http.Handler) http.Handler {
+// chain returns h with middleware around it, the first of which sees a request first.
+func chain(h http.Handler, middleware ...func(http.Handler) http.Handler) http.Handler {
+	for _, m := range slices.Backward(middleware) {
+		h = m(h)
+	}
+	return h
+}
+
+// leaving ends each connection with its next answer (on HTTP/2, with a GOAWAY) while the
+// server is about to stop. A connection that is closed because the server stops may have
+// a request on its way, which is lost then.
+func (h *health) leaving(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if !state.isReady.Load() {
+		if !h.isReady.Load() {
 			w.Header().Set("Connection", "close")
 		}
 		next.ServeHTTP(w, r)
@@ -362,11 +377,11 @@ func (h *health) serving(yes bool) {
 	h.SetStatus(inferencev1connect.InferenceName, status)
 }
 
-// live tells that the process turns over.
+// live reports that the process is alive.
 func (h *health) live(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, "ok\n") }
 
-// ready tells that the models are loaded and passed their self-test, and that
-// the server is not about to stop.
+// ready reports whether the models are loaded and have passed their self-test, and the
+// server is not about to stop.
 func (h *health) ready(w http.ResponseWriter, _ *http.Request) {
 	if !h.isReady.Load() {
 		answer(w, http.StatusServiceUnavailable, "stopping\n")

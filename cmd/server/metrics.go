@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
+	"github.com/mienproject/mien/reason"
 	"github.com/mienproject/mien/service"
 )
 
@@ -46,7 +47,7 @@ var (
 	byteBuckets  = []float64{4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20, 4 << 20, 16 << 20}
 	// alerting are the reasons that have a series before they happen: an increase
 	// from nothing is none.
-	alerting = []string{"OVERLOADED", "DRAINING", "DEADLINE", "INTERNAL"}
+	alerting = []string{reason.Overloaded, reason.Draining, reason.Deadline, reason.Internal}
 )
 
 func newMetrics() *metrics {
@@ -87,8 +88,8 @@ func newMetrics() *metrics {
 		bytes:          one("mien_image_bytes", "Size of images as they came.", byteBuckets),
 		faces:          counters("mien_faces_total", "Faces found.", "model"),
 	}
-	for _, reason := range alerting {
-		m.refusals.WithLabelValues(reason)
+	for _, why := range alerting {
+		m.refusals.WithLabelValues(why)
 	}
 	info := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "mien_build_info", Help: "1; its labels tell what is running.",
@@ -132,30 +133,30 @@ func (m *metrics) watch(svc *service.Service) {
 }
 
 // observe counts one image that is over.
-func (m *metrics) observe(call *service.Call) {
-	m.images.WithLabelValues(call.Model, code(call)).Inc()
-	if call.Code != 0 {
-		reason := call.Reason
-		if reason == "" {
-			reason = unreadable
+func (m *metrics) observe(record *service.Record) {
+	m.images.WithLabelValues(record.Model, code(record)).Inc()
+	if record.Code != 0 {
+		why := record.Reason
+		if why == "" {
+			why = unreadable
 		}
-		m.refusals.WithLabelValues(reason).Inc()
+		m.refusals.WithLabelValues(why).Inc()
 	}
-	if call.Bytes > 0 {
-		m.bytes.Observe(float64(call.Bytes))
+	if record.Bytes > 0 {
+		m.bytes.Observe(float64(record.Bytes))
 	}
-	if call.Width > 0 {
-		m.pixels.Observe(float64(call.Width) * float64(call.Height))
+	if record.Width > 0 {
+		m.pixels.Observe(float64(record.Width) * float64(record.Height))
 	}
-	if call.Queue > 0 {
-		m.queueSeconds.Observe(call.Queue.Seconds())
+	if record.Queue > 0 {
+		m.queueSeconds.Observe(record.Queue.Seconds())
 	}
-	if call.Decode > 0 {
-		m.decodeSeconds.Observe(call.Decode.Seconds())
+	if record.Decode > 0 {
+		m.decodeSeconds.Observe(record.Decode.Seconds())
 	}
-	if call.Detect > 0 {
-		m.detectSeconds.WithLabelValues(call.Model).Observe(call.Detect.Seconds())
-		m.faces.WithLabelValues(call.Model).Add(float64(call.Faces))
+	if record.Detect > 0 {
+		m.detectSeconds.WithLabelValues(record.Model).Observe(record.Detect.Seconds())
+		m.faces.WithLabelValues(record.Model).Add(float64(record.Faces))
 	}
 }
 
@@ -166,11 +167,11 @@ func (m *metrics) request(procedure, protocol, code string, took time.Duration) 
 }
 
 // code is how a call ended, as logs and metrics call it.
-func code(call *service.Call) string {
-	if call.Code == 0 {
+func code(record *service.Record) string {
+	if record.Code == 0 {
 		return "ok"
 	}
-	return call.Code.String()
+	return record.Code.String()
 }
 
 // state is a collector of what a service is doing at the moment, all of one

@@ -22,22 +22,22 @@ import (
 // request when a proxy in front has given it one already.
 const requestIDHeader = "X-Request-Id"
 
-// A front is what every request passes first and last: it gives each its id, and
-// tells of it when it has ended, in a line of the access log, in metrics and in
-// a trace. The query of a URL is never told: it may hold an image.
-type front struct {
+// observability is around everything else: it gives each request its id, and writes its
+// line of the access log, its metrics and its trace when it has ended. The query of a URL
+// is left out of all of them, for it may hold an image.
+type observability struct {
 	log     *slog.Logger
 	proxies proxies
 	metrics *metrics
 	tracing *tracing
-	// crossOrigin tells what browsers keep from pages; nil when there is no such thing.
+	// crossOrigin says what browsers keep from pages; nil if there is none.
 	crossOrigin *crossOrigin
 }
 
-// An entry is what is told of a request.
+// An entry is what is known of a request that has ended.
 type entry struct {
-	call *service.Call
-	// caller is whose request it was; proxy is the trusted one that says so.
+	record *service.Record
+	// caller is the client's address, and proxy that of the trusted proxy which named it.
 	caller, proxy string
 	// path is that of the URL, and route the pattern that it matched.
 	path, route string
@@ -47,23 +47,23 @@ type entry struct {
 	corsRefusal string
 }
 
-func (f *front) handler(next http.Handler) http.Handler {
+func (o *observability) handler(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		e := entry{call: &service.Call{ID: requestID(r)}, path: shorten(r.URL.Path)}
-		e.caller, e.proxy = f.proxies.caller(r)
-		w.Header().Set(requestIDHeader, e.call.ID)
+		e := entry{record: &service.Record{ID: requestID(r)}, path: shorten(r.URL.Path)}
+		e.caller, e.proxy = o.proxies.caller(r)
+		w.Header().Set(requestIDHeader, e.record.ID)
 		began := time.Now()
-		ctx, span := f.tracing.start(r)
-		r = r.WithContext(service.WithCall(ctx, e.call))
+		ctx, span := o.tracing.start(r)
+		r = r.WithContext(service.WithRecord(ctx, e.record))
 		m := httpsnoop.Metrics{}
-		// What panics through here, to cut the connection, is told as well.
+		// A panic that passes through here, to cut the connection, is logged as well.
 		defer func() {
 			p := recover()
 			e.route, e.status, e.took = route(r), m.Code, time.Since(began)
-			e.corsRefusal = f.crossOrigin.refusal(r, w.Header())
-			f.write(r.Context(), r, e)
-			f.tracing.end(span, r, e)
-			f.count(r, e)
+			e.corsRefusal = o.crossOrigin.refusal(r, w.Header())
+			o.write(r.Context(), r, e)
+			o.tracing.end(span, r, e)
+			o.count(r, e)
 			if p != nil {
 				panic(p)
 			}
@@ -74,42 +74,43 @@ func (f *front) handler(next http.Handler) http.Handler {
 }
 
 // count counts a request.
-func (f *front) count(r *http.Request, e entry) {
+func (o *observability) count(r *http.Request, e entry) {
 	if isProbe(r.URL.Path) {
 		return
 	}
-	procedure, protocol, result := e.call.Procedure, e.call.Protocol, code(e.call)
+	procedure, protocol, result := e.record.Procedure, e.record.Protocol, code(e.record)
 	if procedure == "" {
 		procedure, protocol, result = otherProcedure, "http", "ok"
 		if e.status >= http.StatusBadRequest || e.status == 0 {
 			result = "failed"
 		}
 	}
-	f.metrics.request(procedure, protocol, result, e.took)
+	o.metrics.request(procedure, protocol, result, e.took)
 }
 
-// observe tells of one image: of a stream's, and of a single one.
-func (f *front) observe(ctx context.Context, call *service.Call) {
-	f.metrics.observe(call)
-	f.tracing.image(ctx, call)
-	// The line of a single one is that of its request.
-	if call == service.CallFrom(ctx) || !f.log.Enabled(ctx, slog.LevelDebug) {
+// observe counts and traces one image, of a stream or by itself, and logs those of
+// streams at debug level.
+func (o *observability) observe(ctx context.Context, record *service.Record) {
+	o.metrics.observe(record)
+	o.tracing.image(ctx, record)
+	// That of a single one is in the line of its request.
+	if record == service.RecordFrom(ctx) || !o.log.Enabled(ctx, slog.LevelDebug) {
 		return
 	}
-	attrs := append([]slog.Attr{slog.String("request_id", call.ID)}, callAttrs(call)...)
-	f.log.LogAttrs(ctx, slog.LevelDebug, "image", attrs...)
+	attrs := append([]slog.Attr{slog.String("request_id", record.ID)}, recordAttrs(record)...)
+	o.log.LogAttrs(ctx, slog.LevelDebug, "image", attrs...)
 }
 
 // write writes the line of one request.
-func (f *front) write(ctx context.Context, r *http.Request, e entry) {
+func (o *observability) write(ctx context.Context, r *http.Request, e entry) {
 	level := slog.LevelInfo
 	if isProbe(r.URL.Path) {
 		level = slog.LevelDebug
 	}
-	if !f.log.Enabled(ctx, level) {
+	if !o.log.Enabled(ctx, level) {
 		return
 	}
-	attrs := []slog.Attr{slog.String("request_id", e.call.ID), slog.String("caller", e.caller)}
+	attrs := []slog.Attr{slog.String("request_id", e.record.ID), slog.String("caller", e.caller)}
 	if e.proxy != "" {
 		attrs = append(attrs, slog.String("proxy", e.proxy))
 	}
@@ -122,36 +123,36 @@ func (f *front) write(ctx context.Context, r *http.Request, e entry) {
 	if e.corsRefusal != "" {
 		attrs = append(attrs, slog.String("cors_refused", e.corsRefusal))
 	}
-	if e.call.Procedure != "" {
-		attrs = append(attrs, callAttrs(e.call)...)
+	if e.record.Procedure != "" {
+		attrs = append(attrs, recordAttrs(e.record)...)
 	}
-	f.log.LogAttrs(ctx, level, "request", attrs...)
+	o.log.LogAttrs(ctx, level, "request", attrs...)
 }
 
-// callAttrs is what the log tells of a call.
-func callAttrs(call *service.Call) []slog.Attr {
+// recordAttrs returns what the log says of a call or an image.
+func recordAttrs(record *service.Record) []slog.Attr {
 	attrs := []slog.Attr{
-		slog.String("protocol", call.Protocol),
-		slog.String("procedure", call.Procedure),
-		slog.String("code", code(call)),
+		slog.String("protocol", record.Protocol),
+		slog.String("procedure", record.Procedure),
+		slog.String("code", code(record)),
 	}
-	if call.Reason != "" {
-		attrs = append(attrs, slog.String("reason", call.Reason))
+	if record.Reason != "" {
+		attrs = append(attrs, slog.String("reason", record.Reason))
 	}
-	if call.Images > 0 {
-		attrs = append(attrs, slog.Int("images", call.Images), slog.Int("failed", call.Failures))
+	if record.Images > 0 {
+		attrs = append(attrs, slog.Int("images", record.Images), slog.Int("failed", record.Failures))
 	}
-	if call.Model != "" {
+	if record.Model != "" {
 		attrs = append(attrs,
-			slog.String("model", call.Model),
-			slog.Int("bytes", call.Bytes),
-			slog.Int("width", call.Width),
-			slog.Int("height", call.Height),
-			slog.Int64("pixels", call.Pixels),
-			slog.Int("faces", call.Faces),
-			slog.Float64("queue_ms", milliseconds(call.Queue)),
-			slog.Float64("decode_ms", milliseconds(call.Decode)),
-			slog.Float64("detect_ms", milliseconds(call.Detect)))
+			slog.String("model", record.Model),
+			slog.Int("bytes", record.Bytes),
+			slog.Int("width", record.Width),
+			slog.Int("height", record.Height),
+			slog.Int64("pixels", record.Pixels),
+			slog.Int("faces", record.Faces),
+			slog.Float64("queue_ms", milliseconds(record.Queue)),
+			slog.Float64("decode_ms", milliseconds(record.Decode)),
+			slog.Float64("detect_ms", milliseconds(record.Detect)))
 	}
 	return attrs
 }

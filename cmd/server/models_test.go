@@ -15,8 +15,8 @@ import (
 	"time"
 
 	"github.com/mienproject/mien/face/facetest"
-	"github.com/mienproject/mien/face/onnx"
 	inferencev1 "github.com/mienproject/mien/gen/inference/v1"
+	"github.com/mienproject/mien/onnx"
 )
 
 // onnxShelf returns ONNX Runtime's library and the folder of the models. Without

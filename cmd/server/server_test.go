@@ -27,6 +27,7 @@ import (
 	"net/http/httptrace"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -43,6 +44,7 @@ import (
 	"github.com/mienproject/mien/face/facetest"
 	inferencev1 "github.com/mienproject/mien/gen/inference/v1"
 	inferencev1connect "github.com/mienproject/mien/gen/inference/v1/inferencev1connect"
+	"github.com/mienproject/mien/service"
 )
 
 func TestMain(m *testing.M) {
@@ -757,7 +759,7 @@ func TestStopWithIdleReflection(t *testing.T) {
 // answer, so that it has none to cut off.
 func TestLeaving(t *testing.T) {
 	state := newHealth()
-	server := httptest.NewUnstartedServer(leaving(state, http.HandlerFunc(state.live)))
+	server := httptest.NewUnstartedServer(state.leaving(http.HandlerFunc(state.live)))
 	server.Config.Protocols = new(http.Protocols)
 	server.Config.Protocols.SetHTTP1(true)
 	server.Config.Protocols.SetUnencryptedHTTP2(true)
@@ -962,6 +964,38 @@ func TestMisconfigured(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestFlagsOfFields: the service knows no flag; what is wrong with its configuration is
+// reported by the names of flags that exist.
+func TestFlagsOfFields(t *testing.T) {
+	flags := strings.Split(string(readFile(t, "testdata/surface/flags.txt")), "\n")
+	for field, flag := range flagOf {
+		if _, ok := reflect.TypeFor[service.Config]().FieldByName(field); !ok || !slices.Contains(flags, flag) {
+			t.Errorf("%s, %s", field, flag)
+		}
+	}
+	sources, err := filepath.Glob("../../service/*.go")
+	if err != nil || len(sources) == 0 {
+		t.Fatalf("%v", err)
+	}
+	for _, path := range sources {
+		for _, flag := range flags {
+			// curl's is in a hint.
+			if flag != "--json" && strings.HasPrefix(flag, "--") && !strings.HasSuffix(path, "_test.go") && bytes.Contains(readFile(t, path), []byte(flag)) {
+				t.Errorf("%s knows %s", path, flag)
+			}
+		}
+	}
+	err = flagErrors(service.Config{DefaultTimeout: 2, Timeout: 1, MaxInflightBytes: 1 << 60}.Validate())
+	for line := range strings.Lines(err.Error()) {
+		if !strings.HasPrefix(line, "--") && !strings.HasPrefix(line, "Logger") {
+			t.Errorf("no flag: %s", line)
+		}
+	}
+	if !strings.Contains(err.Error(), "--default-timeout: 2ns is above --timeout, 1ns") {
+		t.Error(err)
 	}
 }
 

@@ -175,7 +175,7 @@ func TestMetrics(t *testing.T) {
 
 func pigoVersion(t *testing.T) string {
 	t.Helper()
-	d, err := pigo.New(1)
+	d, err := pigo.New(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -244,7 +244,7 @@ func TestMetricsDocumented(t *testing.T) {
 			documented[row[1]] = row[2]
 		}
 	}
-	d, err := pigo.New(1)
+	d, err := pigo.New(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -257,7 +257,7 @@ func TestMetricsDocumented(t *testing.T) {
 	m := newMetrics()
 	m.watch(svc)
 	// Those with labels show when they have a value.
-	m.observe(&service.Call{Model: "pigo", Code: connect.CodeInternal, Reason: "INTERNAL"})
+	m.observe(&service.Record{Model: "pigo", Code: connect.CodeInternal, Reason: "INTERNAL"})
 	m.request("/predict", "http", "ok", time.Second)
 	families, err := m.registry.Gather()
 	if err != nil {
@@ -397,7 +397,7 @@ type broken struct{}
 
 func (broken) Info() face.Info { return face.Info{} }
 
-func (broken) Needs(int, int, face.Options) face.Needs { return face.Needs{Reduce: 1} }
+func (broken) Input(int, int, face.Options) face.Input { return face.Input{Reduce: 1} }
 
 func (broken) Detect(context.Context, image.Image, face.Options) ([]face.Face, error) {
 	return nil, errors.New("the disk is on fire")
@@ -417,7 +417,7 @@ func TestFailuresToldWithTrace(t *testing.T) {
 	mux := http.NewServeMux()
 	mux.Handle("POST /predict", svc.PredictHandler())
 	mux.HandleFunc("POST /panic", func(http.ResponseWriter, *http.Request) { panic("secret") })
-	in := &front{log: logger, metrics: newMetrics(), tracing: &tracing{}}
+	in := &observability{log: logger, metrics: newMetrics(), tracing: &tracing{}}
 	const id = "0af7651916cd43dd8448eb211c80319c"
 	for path, told := range map[string]string{"/predict": "internal error", "/panic": "panic"} {
 		for _, parent := range []string{"00-" + id + "-b7ad6b7169203331-01", ""} {
@@ -455,15 +455,15 @@ func TestImagesOfStreams(t *testing.T) {
 	exported := tracetest.NewInMemoryExporter()
 	provider := sdktrace.NewTracerProvider(sdktrace.WithSyncer(exported))
 	var log bytes.Buffer
-	in := &front{
+	in := &observability{
 		log:     (&config{LogFormat: "json", LogLevel: logLevel(slog.LevelDebug)}).logger(&log, false),
 		metrics: newMetrics(), tracing: &tracing{provider, provider.Tracer("")},
 	}
 	const procedure = "/inference.v1.Inference/PredictStream"
 	handler := in.handler(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-		whole := service.CallFrom(r.Context())
+		whole := service.RecordFrom(r.Context())
 		whole.Procedure, whole.Protocol, whole.Handled, whole.Images, whole.Failures = procedure, "grpc", true, 2, 1
-		for _, call := range []*service.Call{
+		for _, call := range []*service.Record{
 			{Model: "pigo", Bytes: 5, Width: 4, Height: 3, Pixels: 12, Faces: 1, Queue: time.Millisecond, Decode: 2 * time.Millisecond, Detect: 3 * time.Millisecond},
 			{Model: "pigo", Code: connect.CodeInvalidArgument, Reason: "CORRUPT_IMAGE", Queue: time.Millisecond},
 		} {

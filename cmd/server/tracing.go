@@ -143,7 +143,7 @@ func (t *tracing) end(span trace.Span, r *http.Request, e entry) {
 		attribute.Int("http.response.status_code", e.status),
 		attribute.String("network.protocol.version", version),
 		attribute.String("client.address", e.caller),
-		attribute.String("mien.request_id", e.call.ID),
+		attribute.String("mien.request_id", e.record.ID),
 	)
 	if agent := r.UserAgent(); agent != "" {
 		span.SetAttributes(attribute.String("user_agent.original", shorten(agent)))
@@ -151,32 +151,32 @@ func (t *tracing) end(span trace.Span, r *http.Request, e entry) {
 	if e.status >= http.StatusInternalServerError {
 		span.SetStatus(codes.Error, "")
 	}
-	if e.call.Procedure == "" {
+	if e.record.Procedure == "" {
 		if e.route != "" {
 			span.SetName(r.Method + " " + e.route)
 		}
 		return
 	}
-	if rpc, method, ok := strings.Cut(strings.TrimPrefix(e.call.Procedure, "/"), "/"); ok {
+	if rpc, method, ok := strings.Cut(strings.TrimPrefix(e.record.Procedure, "/"), "/"); ok {
 		span.SetName(rpc + "/" + method)
 		span.SetAttributes(
-			attribute.String("rpc.system", rpcSystem(e.call.Protocol)),
+			attribute.String("rpc.system", rpcSystem(e.record.Protocol)),
 			attribute.String("rpc.service", rpc),
 			attribute.String("rpc.method", method),
 		)
 		switch {
-		case e.call.Protocol != connect.ProtocolConnect:
-			span.SetAttributes(attribute.Int("rpc.grpc.status_code", int(e.call.Code)))
-		case e.call.Code != 0:
-			span.SetAttributes(attribute.String("rpc.connect_rpc.error_code", code(e.call)))
+		case e.record.Protocol != connect.ProtocolConnect:
+			span.SetAttributes(attribute.Int("rpc.grpc.status_code", int(e.record.Code)))
+		case e.record.Code != 0:
+			span.SetAttributes(attribute.String("rpc.connect_rpc.error_code", code(e.record)))
 		}
 	} else {
-		span.SetName(r.Method + " " + e.call.Procedure)
+		span.SetName(r.Method + " " + e.record.Procedure)
 	}
-	if e.call.Images > 0 {
-		span.SetAttributes(attribute.Int("mien.images", e.call.Images), attribute.Int("mien.failed", e.call.Failures))
+	if e.record.Images > 0 {
+		span.SetAttributes(attribute.Int("mien.images", e.record.Images), attribute.Int("mien.failed", e.record.Failures))
 	}
-	describe(span, e.call)
+	describe(span, e.record)
 }
 
 func rpcSystem(protocol string) string {
@@ -187,46 +187,46 @@ func rpcSystem(protocol string) string {
 }
 
 // describe says on a span how a call went, and what its image was.
-func describe(span trace.Span, call *service.Call) {
-	if call.Code != 0 {
-		span.SetAttributes(attribute.String("mien.code", code(call)))
-		if call.Reason != "" {
-			span.SetAttributes(attribute.String("mien.reason", call.Reason))
+func describe(span trace.Span, record *service.Record) {
+	if record.Code != 0 {
+		span.SetAttributes(attribute.String("mien.code", code(record)))
+		if record.Reason != "" {
+			span.SetAttributes(attribute.String("mien.reason", record.Reason))
 		}
 		// What the caller has done wrong is no error of this server's.
-		switch call.Code {
+		switch record.Code {
 		case connect.CodeUnknown, connect.CodeDeadlineExceeded, connect.CodeUnimplemented, connect.CodeInternal, connect.CodeUnavailable, connect.CodeDataLoss:
-			span.SetStatus(codes.Error, call.Reason)
+			span.SetStatus(codes.Error, record.Reason)
 		}
 	}
-	if call.Model != "" {
-		span.SetAttributes(attribute.String("mien.model", call.Model), attribute.Int("mien.faces", call.Faces))
+	if record.Model != "" {
+		span.SetAttributes(attribute.String("mien.model", record.Model), attribute.Int("mien.faces", record.Faces))
 	}
-	if call.Bytes > 0 {
-		span.SetAttributes(attribute.Int("mien.image.bytes", call.Bytes))
+	if record.Bytes > 0 {
+		span.SetAttributes(attribute.Int("mien.image.bytes", record.Bytes))
 	}
-	if call.Width > 0 {
-		span.SetAttributes(attribute.Int("mien.image.width", call.Width), attribute.Int("mien.image.height", call.Height))
+	if record.Width > 0 {
+		span.SetAttributes(attribute.Int("mien.image.width", record.Width), attribute.Int("mien.image.height", record.Height))
 	}
 }
 
 // image makes the spans of one image that is over, below the one that ctx
 // carries. Those of streams have one around them each.
-func (t *tracing) image(ctx context.Context, call *service.Call) {
-	if t.tracer == nil || call.Arrived.IsZero() || !trace.SpanFromContext(ctx).IsRecording() {
+func (t *tracing) image(ctx context.Context, record *service.Record) {
+	if t.tracer == nil || record.Arrived.IsZero() || !trace.SpanFromContext(ctx).IsRecording() {
 		return
 	}
-	at := call.Arrived
-	if call != service.CallFrom(ctx) {
+	at := record.Arrived
+	if record != service.RecordFrom(ctx) {
 		within, span := t.tracer.Start(ctx, "image", trace.WithTimestamp(at))
-		describe(span, call)
-		defer span.End(trace.WithTimestamp(at.Add(call.Queue + call.Decode + call.Detect)))
+		describe(span, record)
+		defer span.End(trace.WithTimestamp(at.Add(record.Queue + record.Decode + record.Detect)))
 		ctx = within
 	}
 	for _, stage := range []struct {
 		name string
 		took time.Duration
-	}{{"queue", call.Queue}, {"decode", call.Decode}, {"detect", call.Detect}} {
+	}{{"queue", record.Queue}, {"decode", record.Decode}, {"detect", record.Detect}} {
 		if stage.took == 0 {
 			return // it did not get so far
 		}

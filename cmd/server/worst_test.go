@@ -46,11 +46,11 @@ func memoryOf(t *testing.T, data []byte) int64 {
 	if err != nil {
 		t.Fatal(err)
 	}
-	detector, err := pigo.New(1)
+	detector, err := pigo.New(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	needs := detector.Needs(p.Width, p.Height, face.Options{})
+	needs := detector.Input(p.Width, p.Height, face.Options{})
 	looked := p.Reduced(photo.Options{Gray: needs.Gray, Reduce: needs.Reduce})
 	return looked.MemoryBytes + 4*int64(looked.Width)*int64(looked.Height)/3
 }

@@ -1,5 +1,5 @@
-// Package facetest helps tests to look at labelled photographs and to measure
-// detectors on them. The photographs are no part of this repository, because
+// Package facetest helps tests to read labeled photographs and to measure
+// detectors on them. The photographs are not part of this repository, because
 // their licences differ: they lie in a folder beside it, ../shared/faces as seen
 // from the root.
 package facetest
@@ -22,7 +22,7 @@ import (
 	"github.com/mienproject/mien/face"
 )
 
-// Path returns the path of a file or folder of the labelled photographs. When it
+// Path returns the path of a file or folder of the labeled photographs. When it
 // is absent the test is skipped, or fails where CI is set: there they have to be.
 func Path(t testing.TB, elem ...string) string {
 	t.Helper()
@@ -49,15 +49,15 @@ func shared(t testing.TB, elem ...string) string {
 	return path
 }
 
-// Photo is one labelled photograph. Coordinates are those of package face.
+// Photo is one labeled photograph. Coordinates are those of package face.
 type Photo struct {
 	Path  string
 	Faces []Label
-	// Complete tells whether every face is labelled.
+	// Complete reports whether every face is labeled.
 	Complete bool
 }
 
-// Label is one labelled face.
+// Label is one labeled face.
 type Label struct {
 	Box       face.Box
 	Landmarks *face.Landmarks
@@ -144,12 +144,12 @@ func Decode(t testing.TB, path string) image.Image {
 // Match pairs found faces, in their order, with the labels: each takes the best
 // label that is left at an IoU of at least least. The answer has an index into
 // labels for each found face, or -1.
-func Match(found []face.Face, labels []Label, least float64) []int {
+func Match(found []face.Face, labels []Label, floor float64) []int {
 	taken := make([]bool, len(labels))
 	match := make([]int, len(found))
 	for i, f := range found {
 		match[i] = -1
-		best := least
+		best := floor
 		for k, l := range labels {
 			if iou := face.IoU(f.Box, l.Box); !taken[k] && iou >= best {
 				match[i], best = k, iou
@@ -250,17 +250,17 @@ func Calibration(photos []Photo, found [][]face.Face) (off float64, bins [10]Bin
 	return off, bins
 }
 
-// MeanLandmarkError is the mean of LandmarkError over the labelled faces that were
+// MeanLandmarkError is the mean of LandmarkError over the labeled faces that were
 // found, at an IoU of at least 0.4: the boxes of the sets with landmarks are wider
 // than those of detectors. found[i] are the faces in photos[i].
-func MeanLandmarkError(photos []Photo, found [][]face.Face) (mean float64, matched, labelled int) {
+func MeanLandmarkError(photos []Photo, found [][]face.Face) (mean float64, matched, labeled int) {
 	var sum float64
 	for i, p := range photos {
 		for _, l := range p.Faces {
 			if l.Landmarks == nil {
 				continue
 			}
-			labelled++
+			labeled++
 			k := slices.IndexFunc(found[i], func(f face.Face) bool { return face.IoU(f.Box, l.Box) >= 0.4 })
 			if k >= 0 {
 				matched++
@@ -268,15 +268,20 @@ func MeanLandmarkError(photos []Photo, found [][]face.Face) (mean float64, match
 			}
 		}
 	}
-	return sum / float64(matched), matched, labelled
+	return sum / float64(matched), matched, labeled
 }
 
 // LandmarkError is the mean distance over the five points, in distances between
-// the labelled eyes.
+// the labeled eyes.
 func LandmarkError(found, label face.Landmarks) float64 {
 	dist := func(p, q face.Point) float64 { return math.Hypot(p.X-q.X, p.Y-q.Y) }
 	return (dist(found.LeftEye, label.LeftEye) + dist(found.RightEye, label.RightEye) + dist(found.Nose, label.Nose) +
 		dist(found.MouthLeft, label.MouthLeft) + dist(found.MouthRight, label.MouthRight)) / 5 / dist(label.LeftEye, label.RightEye)
+}
+
+// Points returns the five landmarks in their order.
+func Points(l *face.Landmarks) [5]face.Point {
+	return [5]face.Point{l.LeftEye, l.RightEye, l.Nose, l.MouthLeft, l.MouthRight}
 }
 
 // Smaller returns whether a face of img is smaller than size, and not for being cut by

@@ -26,7 +26,7 @@ const (
 
 // WriteNaNWhenDark writes the ONNX network in from to to, changed in one way: all of its
 // output of that name is not a number for an input whose mean is below least.
-func WriteNaNWhenDark(t testing.TB, from, to, output string, least float32) {
+func WriteNaNWhenDark(t testing.TB, from, to, output string, floor float32) {
 	t.Helper()
 	data, err := os.ReadFile(from)
 	if err != nil {
@@ -56,7 +56,7 @@ func WriteNaNWhenDark(t testing.TB, from, to, output string, least float32) {
 		// The logarithm of what is negative is not a number, and neither is 0 times that.
 		for _, n := range [][]byte{
 			node("ReduceMean", "mean", integer("keepdims", 0), input),
-			node("Constant", "least", scalar(least)),
+			node("Constant", "least", scalar(floor)),
 			node("Constant", "nothing", scalar(0)),
 			node("Sub", "above", nil, "mean", "least"),
 			node("Log", "logarithm", nil, "above"),

@@ -9,7 +9,7 @@ import (
 	"github.com/mienproject/mien/face"
 )
 
-// CheckReduced looks for 160 faces in an image of 12 megapixels, and for the same faces
+// CheckReduced finds 160 faces in an image of 12 megapixels, and the same faces
 // in the image of half the sides, each pixel being the mean of four: what the service
 // gives a detector that needs no more. Once moved back, the latter must not lie to one
 // side of the former, in the mean: boxes by more than 0.1 pixels of the large image,
@@ -24,7 +24,7 @@ func CheckReduced(t testing.TB, d face.Detector) {
 		draw.Draw(large, image.Rectangle{Min: corner, Max: corner.Add(image.Pt(side, side))}, img, img.Bounds().Min, draw.Src)
 	}
 	opts := face.Options{MinConfidence: 0.5}
-	if n := d.Needs(cols*side, rows*side, opts); n.Reduce < 2 && d.Info().InputSize == (image.Point{}) {
+	if n := d.Input(cols*side, rows*side, opts); n.Reduce < 2 && d.Info().InputSize == (image.Point{}) {
 		t.Fatalf("12 megapixels are not reduced: %+v", n)
 	}
 	small := image.NewGray(image.Rect(0, 0, cols*side/2, rows*side/2))
@@ -35,7 +35,7 @@ func CheckReduced(t testing.TB, d face.Detector) {
 			small.Pix[small.PixOffset(x, y)] = uint8((int(upper[0]) + int(upper[1]) + int(lower[0]) + int(lower[1]) + 2) / 4)
 		}
 	}
-	look := func(img image.Image) []face.Face {
+	detectAllOf := func(img image.Image) []face.Face {
 		found, err := d.Detect(t.Context(), img, opts)
 		if err != nil {
 			t.Fatal(err)
@@ -44,8 +44,8 @@ func CheckReduced(t testing.TB, d face.Detector) {
 	}
 	var box, points face.Point // sums
 	faces := 0
-	whole := look(large)
-	for _, f := range look(small) {
+	whole := detectAllOf(large)
+	for _, f := range detectAllOf(small) {
 		f.Move(func(x, y float64) (float64, float64) { return 2 * x, 2 * y }, cols*side, rows*side)
 		for _, w := range whole {
 			if face.IoU(f.Box, w.Box) < 0.8 {

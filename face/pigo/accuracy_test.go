@@ -6,6 +6,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/mienproject/mien/cores"
 	"github.com/mienproject/mien/face"
 	"github.com/mienproject/mien/face/facetest"
 	"github.com/mienproject/mien/face/pigo"
@@ -26,7 +27,7 @@ func detectAll(t *testing.T, d face.Detector, photos []facetest.Photo) [][]face.
 
 func newDetector(t testing.TB) *pigo.Detector {
 	t.Helper()
-	d, err := pigo.New(runtime.GOMAXPROCS(0))
+	d, err := pigo.New(cores.NewGate(runtime.GOMAXPROCS(0)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -40,16 +41,16 @@ func TestAccuracy(t *testing.T) {
 		t.Skip("takes a minute, and ten with the race detector: make accuracy runs it")
 	}
 	d := newDetector(t)
-	type looked struct {
+	type answers struct {
 		photos []facetest.Photo
 		found  [][]face.Face
 	}
-	cache := map[string]looked{}
-	look := func(t *testing.T, subset string) ([]facetest.Photo, [][]face.Face) {
+	cache := map[string]answers{}
+	detectAllOf := func(t *testing.T, subset string) ([]facetest.Photo, [][]face.Face) {
 		l, ok := cache[subset]
 		if !ok {
 			photos := facetest.Subset(t, subset)
-			l = looked{photos, detectAll(t, d, photos)}
+			l = answers{photos, detectAll(t, d, photos)}
 			cache[subset] = l
 		}
 		return l.photos, l.found
@@ -57,17 +58,17 @@ func TestAccuracy(t *testing.T) {
 	t.Run("average precision", func(t *testing.T) {
 		for _, c := range []struct {
 			subset string
-			least  [3]float64
+			floor  [3]float64
 		}{
 			{"wider_val_orig", [3]float64{.51, .43, .25}},
 			{"wider_val_416", [3]float64{.38, .26, .085}},
 		} {
-			photos, found := look(t, c.subset)
-			for level, least := range c.least {
+			photos, found := detectAllOf(t, c.subset)
+			for level, floor := range c.floor {
 				ap := facetest.AveragePrecision(photos, found, level)
 				t.Logf("%s level %d: %.3f", c.subset, level, ap)
-				if ap < least {
-					t.Errorf("%s level %d: average precision %.3f, want %.3f", c.subset, level, ap, least)
+				if ap < floor {
+					t.Errorf("%s level %d: average precision %.3f, want %.3f", c.subset, level, ap, floor)
 				}
 			}
 		}
@@ -76,7 +77,7 @@ func TestAccuracy(t *testing.T) {
 		var photos []facetest.Photo
 		var found [][]face.Face
 		for _, subset := range []string{"wider_val_orig", "wider_val_416", "face_mask", "negatives"} {
-			p, f := look(t, subset)
+			p, f := detectAllOf(t, subset)
 			photos, found = append(photos, p...), append(found, f...)
 		}
 		off := facetest.CalibrationError(t, photos, found)
@@ -86,7 +87,7 @@ func TestAccuracy(t *testing.T) {
 		}
 	})
 	t.Run("false faces", func(t *testing.T) {
-		photos, found := look(t, "negatives")
+		photos, found := detectAllOf(t, "negatives")
 		var all []float64
 		for _, faces := range found {
 			all = append(all, confidences(faces)...)
@@ -100,12 +101,12 @@ func TestAccuracy(t *testing.T) {
 		}
 	})
 	t.Run("landmarks", func(t *testing.T) {
-		for subset, most := range map[string]float64{"lfw_5pt": .055, "net_5pt": .067} {
-			photos, found := look(t, subset)
-			mean, matched, labelled := facetest.MeanLandmarkError(photos, found)
-			t.Logf("%s: mean error %.4f of the eye distance, over %d of %d faces", subset, mean, matched, labelled)
-			if mean > most || matched < labelled*9/10 {
-				t.Errorf("%s: mean error %.3f over %d of %d faces, want at most %.3f over nine in ten", subset, mean, matched, labelled, most)
+		for subset, limit := range map[string]float64{"lfw_5pt": .055, "net_5pt": .067} {
+			photos, found := detectAllOf(t, subset)
+			mean, matched, labeled := facetest.MeanLandmarkError(photos, found)
+			t.Logf("%s: mean error %.4f of the eye distance, over %d of %d faces", subset, mean, matched, labeled)
+			if mean > limit || matched < labeled*9/10 {
+				t.Errorf("%s: mean error %.3f over %d of %d faces, want at most %.3f over nine in ten", subset, mean, matched, labeled, limit)
 			}
 		}
 	})

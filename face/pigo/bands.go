@@ -6,28 +6,31 @@ import (
 	"math"
 	"slices"
 	"sync"
+
+	"github.com/mienproject/mien/cores"
+	"github.com/mienproject/mien/face/luma"
 )
 
 const (
-	// mostTiled is the size of the largest windows that are scanned on tiles, in
+	// maxTiled is the size of the largest windows that are scanned on tiles, in
 	// pixels. Of larger ones few fit on a tile, and copying it takes longer than it
 	// saves. Detector has none.
-	mostTiled = 128
-	// mostContenders is how many windows are scanned at once: 64 KB of them.
-	mostContenders = 1 << 13
+	maxTiled = 128
+	// maxContenders is how many windows are scanned at once: 64 KB of them.
+	maxContenders = 1 << 13
 	// contextPasses is how many passes of a window through a tree there are between
-	// two looks at the context: about a quarter of a millisecond.
+	// two checks of the context: about a quarter of a millisecond.
 	contextPasses = 1 << 15
-	// mostWindowsKept is how many windows there is memory for between two scans:
+	// maxWindowsKept is how many windows there is memory for between two scans:
 	// two megabytes.
-	mostWindowsKept = 1 << 16
+	maxWindowsKept = 1 << 16
 )
 
 // sizes are the windows of a scan, by the library's rules (its CascadeParams).
 type sizes struct {
 	smallest, largest int // in pixels; the smallest is at least 1
-	// shift is the distance of neighbouring windows as a part of their size, and
-	// scale the ratio of neighbouring sizes.
+	// shift is the distance of neighboring windows as a part of their size, and
+	// scale the ratio of neighboring sizes.
 	shift, scale float64
 }
 
@@ -39,8 +42,8 @@ func nextSize(size int, scale float64) int {
 
 // band is some rows of windows of one size: a part of a scan that needs no other.
 type band struct {
-	img gray
-	// factor is how many pixels of the image that is looked at are one of img.
+	img luma.Plane
+	// factor is how many pixels of the scanned image are one of img.
 	factor     int
 	size, step int
 	// first is the number of the first row of windows, and rows and cols how many
@@ -49,22 +52,22 @@ type band struct {
 }
 
 // bands appends those of a scan of img.
-func (s sizes) bands(all []band, img gray, factor int) []band {
+func (s sizes) bands(all []band, img luma.Plane, factor int) []band {
 	for size := s.smallest; size <= s.largest; size = nextSize(size, s.scale) {
-		// A window of size s lies within s/2+1 of its centre.
+		// A window of size s lies within s/2+1 of its center.
 		margin := size/2 + 1
-		if 2*margin > min(img.width, img.height) {
+		if 2*margin > min(img.Width, img.Height) {
 			break
 		}
 		b := band{img: img, factor: factor, size: size, step: max(1, int(s.shift*float64(size)))}
-		b.cols = (img.width-2*margin)/b.step + 1
-		rows := (img.height-2*margin)/b.step + 1
-		most := 1
-		if size <= mostTiled {
-			most = min(b.perTile(), mostContenders/min(b.perTile(), b.cols))
+		b.cols = (img.Width-2*margin)/b.step + 1
+		rows := (img.Height-2*margin)/b.step + 1
+		maxRows := 1
+		if size <= maxTiled {
+			maxRows = min(b.perTile(), maxContenders/min(b.perTile(), b.cols))
 		}
-		for ; b.first < rows; b.first += most {
-			b.rows = min(most, rows-b.first)
+		for ; b.first < rows; b.first += maxRows {
+			b.rows = min(maxRows, rows-b.first)
 			all = append(all, b)
 		}
 	}
@@ -72,10 +75,10 @@ func (s sizes) bands(all []band, img gray, factor int) []band {
 }
 
 // perTile is how many windows fit on a tile side by side.
-func (b *band) perTile() int { return (patchStride-1-b.size)/b.step + 1 }
+func (b *band) perTile() int { return (luma.TileStride-1-b.size)/b.step + 1 }
 
-// centre is that of a window, in pixels of the band's image.
-func (b *band) centre(row, col int) (y, x int) {
+// center is that of a window, in pixels of the band's image.
+func (b *band) center(row, col int) (y, x int) {
 	margin := b.size/2 + 1
 	return margin + (b.first+row)*b.step, margin + col*b.step
 }
@@ -84,8 +87,8 @@ func (b *band) centre(row, col int) (y, x int) {
 type room struct {
 	// tile is a piece of the image. Places on it have 16 bits, and windows at them
 	// the same offsets in any image.
-	tile       pixels
-	contenders [mostContenders + together - 1]contender
+	tile       luma.Tile
+	contenders [maxContenders + together - 1]contender
 	// bands and windows are those of one piece of work.
 	bands   []band
 	windows []window
@@ -96,7 +99,7 @@ var rooms = sync.Pool{New: func() any { return new(room) }}
 // release keeps the room for others, without the image.
 func (r *room) release() {
 	clear(r.bands)
-	if cap(r.windows) > mostWindowsKept {
+	if cap(r.windows) > maxWindowsKept {
 		r.windows = nil
 	}
 	rooms.Put(r)
@@ -116,9 +119,9 @@ func (c *faceCascade) scan(ctx context.Context, r *room, bands []band, found []w
 	return found, nil
 }
 
-// spreadScan is a scan on several cores. It is kept for the next one, with its
+// parallelScan is a scan on several cores. It is kept for the next one, with its
 // function, so that a scan allocates nothing.
-type spreadScan struct {
+type parallelScan struct {
 	cascade *faceCascade
 	ctx     context.Context
 	bands   []band
@@ -128,13 +131,13 @@ type spreadScan struct {
 	found []window
 }
 
-var spreadScans = sync.Pool{New: func() any {
-	s := new(spreadScan)
+var parallelScans = sync.Pool{New: func() any {
+	s := new(parallelScan)
 	s.do = s.scan
 	return s
 }}
 
-func (s *spreadScan) scan(i int) error {
+func (s *parallelScan) scan(i int) error {
 	r := rooms.Get().(*room)
 	defer r.release()
 	var err error
@@ -147,15 +150,15 @@ func (s *spreadScan) scan(i int) error {
 	return nil
 }
 
-// scanSpread is scan on those of the cores that are idle.
-func (c *faceCascade) scanSpread(ctx context.Context, cores int, bands []band, found []window) ([]window, error) {
-	s := spreadScans.Get().(*spreadScan)
+// scanParallel is scan on those of the gate's cores that are free.
+func (c *faceCascade) scanParallel(ctx context.Context, gate *cores.Gate, bands []band, found []window) ([]window, error) {
+	s := parallelScans.Get().(*parallelScan)
 	s.cascade, s.ctx, s.bands, s.found = c, ctx, bands, found
 	old := len(found)
-	err := spread(cores, len(bands), s.do)
+	err := gate.Do(len(bands), s.do)
 	found = s.found
 	s.cascade, s.ctx, s.bands, s.found = nil, nil, nil, nil
-	spreadScans.Put(s)
+	parallelScans.Put(s)
 	if err != nil {
 		return nil, err
 	}
@@ -169,7 +172,7 @@ func inOrder(a, b window) int {
 }
 
 func (c *faceCascade) scanBand(ctx context.Context, b *band, r *room, found []window) ([]window, error) {
-	if b.size > mostTiled {
+	if b.size > maxTiled {
 		return c.scanLarge(ctx, b, found)
 	}
 	for col := 0; col < b.cols; col += b.perTile() {
@@ -179,10 +182,10 @@ func (c *faceCascade) scanBand(ctx context.Context, b *band, r *room, found []wi
 		if err != nil {
 			return nil, err
 		}
-		y, x := b.centre(0, col)
+		y, x := b.center(0, col)
 		for _, w := range left {
 			place := int(uint16(w.at))
-			found = append(found, b.window(y+place/patchStride, x+place%patchStride, w.score-c.last()))
+			found = append(found, b.window(y+place/luma.TileStride, x+place%luma.TileStride, w.score-c.last()))
 		}
 	}
 	return found, nil
@@ -193,14 +196,14 @@ func (b *band) window(row, col int, score float32) window {
 	return window{row*b.factor + b.factor/2, col*b.factor + b.factor/2, b.size * b.factor, score}
 }
 
-// cut fills the tile with what some columns of the band look at.
+// cut fills the tile with what some columns of the band cover.
 func (r *room) cut(b *band, col, cols int) {
-	y, x := b.centre(0, col)
+	y, x := b.center(0, col)
 	reach := (b.size + 1) / 2
-	src := b.img.pix[(y-reach)*b.img.stride+x-reach:]
+	src := b.img.Pix[(y-reach)*b.img.Stride+x-reach:]
 	width := (cols-1)*b.step + b.size + 1
 	for row := range (b.rows-1)*b.step + b.size + 1 {
-		copy(r.tile[row*patchStride:][:width], src[row*b.img.stride:])
+		copy(r.tile[row*luma.TileStride:][:width], src[row*b.img.Stride:])
 	}
 }
 
@@ -209,7 +212,7 @@ func (r *room) lineUp(b *band, cols int) []contender {
 	const twice = 1<<16 + 1
 	all := r.contenders[:b.rows*cols]
 	for row := range b.rows {
-		at := uint32(row*b.step*patchStride) * twice
+		at := uint32(row*b.step*luma.TileStride) * twice
 		for i := range all[row*cols:][:cols] {
 			all[row*cols+i] = contender{at: at}
 			at += uint32(b.step) * twice
@@ -249,7 +252,7 @@ func (c *faceCascade) scanLarge(ctx context.Context, b *band, found []window) ([
 			if err := ctx.Err(); err != nil {
 				return nil, err
 			}
-			y, x := b.centre(row, col)
+			y, x := b.center(row, col)
 			if score, ok := c.score(b.img, y, x, b.size); ok {
 				found = append(found, b.window(y, x, score))
 			}

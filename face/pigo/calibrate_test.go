@@ -10,11 +10,12 @@ import (
 
 	"github.com/mienproject/mien/face"
 	"github.com/mienproject/mien/face/facetest"
+	"github.com/mienproject/mien/face/luma"
 )
 
-var calibrate = flag.Bool("calibrate", false, "print box geometry and confidence weights fitted on the labelled photographs")
+var calibrate = flag.Bool("calibrate", false, "print box geometry and confidence weights fitted on the labeled photographs")
 
-// fitted are the subsets whose faces are all labelled, by people who drew boxes
+// fitted are the subsets whose faces are all labeled, by people who drew boxes
 // around faces.
 var fitted = []string{"wider_val_orig", "wider_val_416", "face_mask", "negatives"}
 
@@ -23,7 +24,7 @@ func TestCalibrate(t *testing.T) {
 	if !*calibrate {
 		t.Skip("fits constants rather than testing them: run with -calibrate")
 	}
-	d, err := New(1)
+	d, err := New(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -34,8 +35,8 @@ func TestCalibrate(t *testing.T) {
 	)
 	// The shape is fitted only on labels that people drew.
 	gather := func(img image.Image, faces []facetest.Label, byPeople bool) {
-		g := luminance(img)
-		clusters, err := d.candidates(t.Context(), new(workspace), g, smallestWindow(g.width, g.height))
+		g := luma.Of(img, nil)
+		clusters, err := d.candidates(t.Context(), new(workspace), g, smallestWindow(g.Width, g.Height))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -43,7 +44,7 @@ func TestCalibrate(t *testing.T) {
 		slices.SortFunc(clusters, func(a, b cluster) int { return cmp.Compare(b.score, a.score) })
 		var found []face.Face
 		for _, c := range clusters {
-			found = append(found, face.Face{Box: c.box().Clamp(g.width, g.height)})
+			found = append(found, face.Face{Box: c.box().Clamp(g.Width, g.Height)})
 		}
 		for i, m := range facetest.Match(found, faces, 0.3) {
 			c := clusters[i]
@@ -60,8 +61,7 @@ func TestCalibrate(t *testing.T) {
 					shapes[k] = append(shapes[k], v/c.size)
 				}
 			}
-			_, s, repetition := d.landmarks(c, g)
-			all = append(all, evidenceOf(c, s, repetition))
+			all = append(all, evidenceOf(c, d.landmarker.Find(g, c.center(), c.size)))
 			truth = append(truth, m >= 0)
 		}
 	}
@@ -95,7 +95,7 @@ func calibrateReference(t *testing.T) {
 	var truth []bool
 	for _, subset := range fitted {
 		for _, p := range facetest.Subset(t, subset) {
-			g := luminance(facetest.Decode(t, p.Path))
+			g := luma.Of(facetest.Decode(t, p.Path), nil)
 			windows, err := libraryScan(t.Context(), r.faces, g, minWindow)
 			if err != nil {
 				t.Fatal(err)
@@ -107,7 +107,7 @@ func calibrateReference(t *testing.T) {
 			slices.SortFunc(clusters, func(a, b cluster) int { return cmp.Compare(b.score, a.score) })
 			var found []face.Face
 			for _, c := range clusters {
-				found = append(found, face.Face{Box: c.square().Clamp(g.width, g.height)})
+				found = append(found, face.Face{Box: c.square().Clamp(g.Width, g.Height)})
 			}
 			for i, m := range facetest.Match(found, p.Faces, 0.5) {
 				all = append(all, evidence{1, math.Log(clusters[i].score)})

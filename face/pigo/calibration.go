@@ -4,9 +4,10 @@ import (
 	"math"
 
 	"github.com/mienproject/mien/face"
+	"github.com/mienproject/mien/face/landmark"
 )
 
-// Geometry and confidence, fitted on labelled faces: docs/calibration.md tells on
+// Geometry and confidence, fitted on labeled faces: docs/calibration.md says on
 // which, how well they do, and the command that fits them again. They belong to
 // the parameters of the scan.
 
@@ -15,7 +16,7 @@ import (
 const (
 	boxWidth  = 0.766
 	boxHeight = 0.985
-	boxDown   = 0.029 // how far the box's centre lies below the window's
+	boxDown   = 0.029 // how far the box's center lies below the window's
 	// longerSide is what face.Options.MinFaceSize counts.
 	longerSide = boxHeight
 )
@@ -33,17 +34,18 @@ type evidence [6]float64
 
 // evidenceOf returns the evidence that c is a face: its score and how well the
 // landmarks' walks agree, as logarithms, and how much its pixels repeat
-// themselves, as patch.repetition measures it.
-func evidenceOf(c cluster, s spreads, repetition float64) evidence {
+// themselves.
+func evidenceOf(c cluster, f landmark.Found) evidence {
 	// A tenth of a percent of the face is as good as perfect.
-	const least = 1e-3
+	const floor = 1e-3
+	s := f.Spreads
 	return evidence{
 		1,
 		math.Log(c.score),
-		math.Log(s.leftEye + s.rightEye + least),
-		math.Log(s.nose + least),
-		math.Log(s.mouthLeft + s.mouthRight + least),
-		repetition * repetition,
+		math.Log(s.LeftEye + s.RightEye + floor),
+		math.Log(s.Nose + floor),
+		math.Log(s.MouthLeft + s.MouthRight + floor),
+		f.Repetition * f.Repetition,
 	}
 }
 
@@ -51,7 +53,7 @@ func evidenceOf(c cluster, s spreads, repetition float64) evidence {
 var weights = evidence{-9.791, 0.895, -0.710, -0.950, -0.645, -8.590}
 
 // defaultMinConfidence is the lowest at which this detector shows no more false faces
-// an image than MTCNN does at its own default (face/onnx, TestAccuracyOfDefaults), and
+// an image than MTCNN does at its own default (face/networks, TestAccuracyOfDefaults), and
 // 0.04 more: up to 0.38 it would show a fifth face among the four people of the picture
 // that the old system's client sends.
 const defaultMinConfidence = 0.4

@@ -7,9 +7,11 @@ import (
 	"math"
 	"math/bits"
 	"sync/atomic"
+
+	"github.com/mienproject/mien/face/luma"
 )
 
-// faceCascade tells whether a square window shows a face: it sums up regression
+// faceCascade reports whether a square window shows a face: it sums up regression
 // trees over pixel pairs, and a window is rejected by the first tree after which
 // its sum is not above that tree's threshold (Markuš et al., "Object Detection
 // with Pixel Intensity Comparisons Organized in Decision Trees", arXiv 1305.4537).
@@ -17,14 +19,14 @@ import (
 // v1.4.6, core/pigo.go.
 type faceCascade struct {
 	trees []faceTree
-	// offsets holds by the size of windows where the trees look. Each size is made
+	// offsets holds by the size of windows where the trees read. Each size is computed
 	// when it is first needed, takes 120 KB, and stays: Detector has 99 sizes.
-	offsets [mostTiled + 1]atomic.Pointer[[]treeOffsets]
+	offsets [maxTiled + 1]atomic.Pointer[[]treeOffsets]
 }
 
 const (
-	// faceDepth is how many pairs a window is asked about in each tree. The format
-	// has a field for it, but nobody has published a cascade of another depth.
+	// faceDepth is how many pairs of a window each tree compares. The format
+	// has a field for it, but no cascade of another depth has been published.
 	faceDepth  = 6
 	faceLeaves = 1 << faceDepth
 )
@@ -32,13 +34,13 @@ const (
 // faceTree has its root at place 1, and below place n the places 2n and, for when
 // the second pixel is darker, 2n+1; leaves are at faceLeaves and up.
 type faceTree struct {
-	nodes     [faceLeaves]pixelPair // 0 is no place
+	nodes     [faceLeaves]luma.Pair // place 0 is not used
 	leaves    [faceLeaves]float32
 	threshold float32
 }
 
 // treeOffsets is where the pairs of a tree lie on a tile, from the top left corner
-// of a window of one size: see pixelPair.scaled.
+// of a window of one size: see luma.Pair.Scaled.
 type treeOffsets [faceLeaves]uint32
 
 // parseFaceCascade reads the library's file format: eight bytes that nothing
@@ -72,7 +74,7 @@ func parseFaceCascade(data []byte) (*faceCascade, error) {
 	for i := range c.trees {
 		t := &c.trees[i]
 		for place := 1; place < faceLeaves; place++ {
-			t.nodes[reversed(place)] = newPixelPair(int8(data[0]), int8(data[1]), int8(data[2]), int8(data[3]))
+			t.nodes[reversed(place)] = luma.NewPair(int8(data[0]), int8(data[1]), int8(data[2]), int8(data[3]))
 			data = data[4:]
 		}
 		for place := faceLeaves; place < 2*faceLeaves; place++ {
@@ -81,7 +83,7 @@ func parseFaceCascade(data []byte) (*faceCascade, error) {
 		t.threshold = number()
 	}
 	if infinite {
-		return nil, errors.New("a leaf or threshold is no finite number")
+		return nil, errors.New("a leaf or threshold is not a finite number")
 	}
 	return c, nil
 }
@@ -91,7 +93,7 @@ func parseFaceCascade(data []byte) (*faceCascade, error) {
 // each level is reversed.
 func reversed(place int) int { return place ^ (1<<(bits.Len(uint(place))-1) - 1) }
 
-// offsetsOf returns where the trees look in windows of that size, up to mostTiled.
+// offsetsOf returns where the trees read in windows of that size, up to maxTiled.
 func (c *faceCascade) offsetsOf(size int) []treeOffsets {
 	if made := c.offsets[size].Load(); made != nil {
 		return *made
@@ -99,7 +101,7 @@ func (c *faceCascade) offsetsOf(size int) []treeOffsets {
 	all := make([]treeOffsets, len(c.trees))
 	for t := range all {
 		for place, pair := range c.trees[t].nodes {
-			all[t][place] = pair.scaled(size)
+			all[t][place] = pair.Scaled(size)
 		}
 	}
 	c.offsets[size].Store(&all)
@@ -122,7 +124,7 @@ const together = 8
 // pass takes the windows, a multiple of together, through the tree. It moves those
 // that it does not reject to the front, in their order, and returns how many they
 // are.
-func (t *faceTree) pass(windows []contender, offsets *treeOffsets, pix *pixels) int {
+func (t *faceTree) pass(windows []contender, offsets *treeOffsets, pix *luma.Tile) int {
 	kept := 0
 	for i := 0; i+together <= len(windows); i += together {
 		w := (*[together]contender)(windows[i:])
@@ -163,13 +165,13 @@ func (t *faceTree) pass(windows []contender, offsets *treeOffsets, pix *pixels) 
 
 // score is the sum of all trees for one window, less the last threshold, and
 // whether none rejects it.
-func (c *faceCascade) score(img gray, row, col, size int) (score float32, face bool) {
-	at := func(down, right int) uint8 { return img.pix[(row+down*size>>8)*img.stride+col+right*size>>8] }
+func (c *faceCascade) score(img luma.Plane, row, col, size int) (score float32, face bool) {
+	at := func(down, right int) uint8 { return img.Pix[(row+down*size>>8)*img.Stride+col+right*size>>8] }
 	for i := range c.trees {
 		t := &c.trees[i]
 		place := 1
 		for range faceDepth {
-			row1, col1, row2, col2 := t.nodes[place].places()
+			row1, col1, row2, col2 := t.nodes[place].Places()
 			place *= 2
 			if at(row2, col2) < at(row1, col1) {
 				place++

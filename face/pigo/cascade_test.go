@@ -13,11 +13,13 @@ import (
 
 	pigo "github.com/esimov/pigo/core"
 
+	"github.com/mienproject/mien/cores"
 	"github.com/mienproject/mien/face/facetest"
+	"github.com/mienproject/mien/face/luma"
 )
 
 // runCascade is the library's scan.
-func runCascade(library *pigo.Pigo, img gray, s sizes) []window {
+func runCascade(library *pigo.Pigo, img luma.Plane, s sizes) []window {
 	var found []window
 	for _, d := range library.RunCascade(pigo.CascadeParams{
 		MinSize: s.smallest, MaxSize: s.largest, ShiftFactor: s.shift, ScaleFactor: s.scale,
@@ -56,18 +58,18 @@ func lenient(trees int) []byte {
 }
 
 // compareScans fails where ours and the library's find other windows.
-func compareScans(t *testing.T, ours *faceCascade, library *pigo.Pigo, img gray, s sizes) (found int) {
+func compareScans(t *testing.T, ours *faceCascade, library *pigo.Pigo, img luma.Plane, s sizes) (found int) {
 	t.Helper()
 	bands := s.bands(nil, img, 1)
 	alone, err1 := ours.scan(t.Context(), new(room), bands, nil)
-	spread, err2 := ours.scanSpread(t.Context(), runtime.GOMAXPROCS(0), bands, nil)
+	parallel, err2 := ours.scanParallel(t.Context(), cores.NewGate(runtime.GOMAXPROCS(0)), bands, nil)
 	if err := errors.Join(err1, err2); err != nil {
 		t.Fatal(err)
 	}
 	want := runCascade(library, img, s)
-	for _, got := range [][]window{alone, spread} {
+	for _, got := range [][]window{alone, parallel} {
 		if !slices.Equal(got, want) {
-			t.Errorf("%d×%d, stride %d, %+v: %d windows, the library finds %d", img.width, img.height, img.stride, s, len(got), len(want))
+			t.Errorf("%d×%d, stride %d, %+v: %d windows, the library finds %d", img.Width, img.Height, img.Stride, s, len(got), len(want))
 		}
 	}
 	return len(want)
@@ -76,14 +78,14 @@ func compareScans(t *testing.T, ours *faceCascade, library *pigo.Pigo, img gray,
 // TestScanIsTheLibrarys compares windows and scores with the library's, to the bit.
 func TestScanIsTheLibrarys(t *testing.T) {
 	ours, library := cascades(t, faceFinder)
-	photo := luminance(facetest.Decode(t, "../../service/selftest/sample.jpg"))
-	part := luminance(facetest.Decode(t, "../../service/selftest/sample.jpg").(*image.YCbCr).SubImage(image.Rect(41, 57, 280, 300)))
+	photo := luma.Of(facetest.Decode(t, "../../service/selftest/sample.jpg"), nil)
+	part := luma.Of(facetest.Decode(t, "../../service/selftest/sample.jpg").(*image.YCbCr).SubImage(image.Rect(41, 57, 280, 300)), nil)
 	for _, c := range []struct {
 		name string
-		img  gray
+		img  luma.Plane
 		s    sizes
 		// least is how many windows there are at least, lest nothing be compared.
-		least int
+		floor int
 	}{
 		{"photograph", photo, sizes{20, 1000, .1, 1.1}, 20},
 		{"photograph, large windows", photo, sizes{57, 1000, .1, 1.1}, 20},
@@ -96,17 +98,17 @@ func TestScanIsTheLibrarys(t *testing.T) {
 		{"noise, high", noise(90, 3000), sizes{20, 1000, .1, 1.1}, 0},
 		{"noise, many bands", noise(700, 500), sizes{16, 200, .1, 1.1}, 0},
 		{"noise, single pixels", noise(60, 50), sizes{1, 50, .05, 1.05}, 0},
-		{"nothing but large windows", noise(700, 600), sizes{mostTiled, 600, .1, 1.05}, 0},
+		{"nothing but large windows", noise(700, 600), sizes{maxTiled, 600, .1, 1.05}, 0},
 		{"just a window", noise(22, 22), sizes{20, 20, .1, 1.1}, 0},
 		{"just a window of an odd size", noise(22, 22), sizes{21, 1000, .1, 1.1}, 0},
 		{"less than a window", noise(21, 40), sizes{20, 1000, .1, 1.1}, 0},
 		{"no size", noise(100, 100), sizes{20, 19, .1, 1.1}, 0},
-		{"no image", gray{}, sizes{20, 1000, .1, 1.1}, 0},
+		{"no image", luma.Plane{}, sizes{20, 1000, .1, 1.1}, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			c.s.largest = min(c.s.largest, max(c.img.width, c.img.height))
-			if n := compareScans(t, ours, library, c.img, c.s); n < c.least {
-				t.Errorf("only %d windows on a face, want %d", n, c.least)
+			c.s.largest = min(c.s.largest, max(c.img.Width, c.img.Height))
+			if n := compareScans(t, ours, library, c.img, c.s); n < c.floor {
+				t.Errorf("only %d windows on a face, want %d", n, c.floor)
 			}
 		})
 	}
@@ -120,7 +122,7 @@ func TestScanOfManyWindowsIsTheLibrarys(t *testing.T) {
 		found := 0
 		for size := 1; size <= 300; size++ {
 			img := noise(size+20+size%7, size+15+size%5)
-			img.width -= size % 3 // the stride stays
+			img.Width -= size % 3 // the stride stays
 			found += compareScans(t, ours, library, img, sizes{size, size, .02, 1.1})
 		}
 		if found < 1000 {
@@ -131,7 +133,7 @@ func TestScanOfManyWindowsIsTheLibrarys(t *testing.T) {
 
 // TestScansShareMemory: what one scan leaves behind must not show in the next.
 func TestScansShareMemory(t *testing.T) {
-	d, err := New(runtime.GOMAXPROCS(0))
+	d, err := New(cores.NewGate(runtime.GOMAXPROCS(0)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -148,14 +150,14 @@ func TestScansShareMemory(t *testing.T) {
 			t.Fatal(err)
 		}
 		if !slices.Equal(got, want) {
-			t.Errorf("%d×%d: %v, in new memory %v", img.width, img.height, got, want)
+			t.Errorf("%d×%d: %v, in new memory %v", img.Width, img.Height, got, want)
 		}
 	}
 }
 
 func TestScanAllocatesNothing(t *testing.T) {
 	faces, _ := cascades(t, faceFinder)
-	img := luminance(facetest.Decode(t, "../../service/selftest/sample.jpg"))
+	img := luma.Of(facetest.Decode(t, "../../service/selftest/sample.jpg"), nil)
 	var r room
 	var bands []band
 	var found []window
@@ -172,23 +174,23 @@ func TestScanAllocatesNothing(t *testing.T) {
 	}
 }
 
-// looks is a context that counts how often its error is looked at, and is
-// cancelled at one of these looks.
-type looks struct {
+// countedContext counts how often its error is checked, and is canceled at one of these
+// checks.
+type countedContext struct {
 	context.Context
-	seen, most int
+	seen, limit int
 }
 
-func (l *looks) Err() error {
-	if l.seen++; l.seen > l.most {
+func (l *countedContext) Err() error {
+	if l.seen++; l.seen > l.limit {
 		return context.Canceled
 	}
 	return nil
 }
 
-// TestScanLooksAtItsContext: at least once for as many windows as take a
-// millisecond, and never again once it is cancelled.
-func TestScanLooksAtItsContext(t *testing.T) {
+// TestScanChecksItsContext: at least once for as many windows as take a
+// millisecond, and never again once it is canceled.
+func TestScanChecksItsContext(t *testing.T) {
 	faces, _ := cascades(t, faceFinder)
 	everything := lenient(400)
 	for tree := range 400 {
@@ -200,7 +202,7 @@ func TestScanLooksAtItsContext(t *testing.T) {
 		cascade       *faceCascade
 		width, height int
 		s             sizes
-		windowsALook  int
+		windowsACheck int
 	}{
 		{"noise", faces, 4000, 4000, sizes{80, 80, .1, 1.1}, 10_000},
 		{"large windows", faces, 2000, 2000, sizes{500, 1000, .1, 1.1}, 1},
@@ -212,19 +214,19 @@ func TestScanLooksAtItsContext(t *testing.T) {
 			for _, b := range bands {
 				windows += b.rows * b.cols
 			}
-			all := &looks{t.Context(), 0, math.MaxInt}
+			all := &countedContext{t.Context(), 0, math.MaxInt}
 			if _, err := c.cascade.scan(all, new(room), bands, nil); err != nil {
 				t.Fatal(err)
 			}
-			if all.seen*c.windowsALook < windows {
-				t.Errorf("looked %d times while it scanned %d windows", all.seen, windows)
+			if all.seen*c.windowsACheck < windows {
+				t.Errorf("checked %d times while it scanned %d windows", all.seen, windows)
 			}
-			half := &looks{t.Context(), 0, all.seen / 2}
+			half := &countedContext{t.Context(), 0, all.seen / 2}
 			if _, err := c.cascade.scan(half, new(room), bands, nil); !errors.Is(err, context.Canceled) {
 				t.Errorf("got %v, want %v", err, context.Canceled)
 			}
-			if half.seen != half.most+1 {
-				t.Errorf("went on for %d looks after it was cancelled", half.seen-half.most-1)
+			if half.seen != half.limit+1 {
+				t.Errorf("went on for %d checks after it was canceled", half.seen-half.limit-1)
 			}
 		})
 	}
@@ -289,17 +291,17 @@ func FuzzScan(f *testing.F) {
 		pairs = append(pairs, pair{ours, library})
 	}
 	f.Fuzz(func(t *testing.T, content []byte, width, height, more, smallest uint16, shift, scale float64) {
-		img := gray{width: int(width % 400), height: int(height % 400)}
-		img.stride = img.width + int(more%50)
+		img := luma.Plane{Width: int(width % 400), Height: int(height % 400)}
+		img.Stride = img.Width + int(more%50)
 		if !(shift >= 0.01 && shift < 100 && scale >= 0 && scale < 100) || len(content) == 0 {
 			return
 		}
 		// The last row ends with the image.
-		img.pix = make([]uint8, max(0, img.stride*img.height-int(more%50)))
-		for i := range img.pix {
-			img.pix[i] = content[i%len(content)] + uint8(i/len(content))
+		img.Pix = make([]uint8, max(0, img.Stride*img.Height-int(more%50)))
+		for i := range img.Pix {
+			img.Pix[i] = content[i%len(content)] + uint8(i/len(content))
 		}
-		s := sizes{1 + int(smallest%400), max(img.width, img.height), shift, scale}
+		s := sizes{1 + int(smallest%400), max(img.Width, img.Height), shift, scale}
 		// The whole takes less than a tenth of a second.
 		bands, windows := s.bands(nil, img, 1), 0
 		for _, b := range bands {
@@ -314,16 +316,16 @@ func FuzzScan(f *testing.F) {
 	})
 }
 
-// wholeImage is what the library's own program looks for.
-func wholeImage(img gray) sizes {
-	return sizes{minWindow, min(img.width, img.height), shiftFactor, scaleFactor}
+// wholeImage is what the library's own program scans.
+func wholeImage(img luma.Plane) sizes {
+	return sizes{minWindow, min(img.Width, img.Height), shiftFactor, scaleFactor}
 }
 
 // BenchmarkScan is the scan of a photograph for faces of 20 pixels and more, by the
 // library and by this package, on as many cores as -cpu says.
 func BenchmarkScan(b *testing.B) {
 	faces, theirs := cascades(b, faceFinder)
-	img := luminance(facetest.Decode(b, facetest.Path(b, "peoples.jpg")))
+	img := luma.Of(facetest.Decode(b, facetest.Path(b, "peoples.jpg")), nil)
 	s := wholeImage(img)
 	b.Run("by=library", func(b *testing.B) {
 		b.ReportAllocs()
@@ -337,12 +339,13 @@ func BenchmarkScan(b *testing.B) {
 	b.Run("by=mien", func(b *testing.B) {
 		var bands []band
 		var found []window
+		gate := cores.NewGate(runtime.GOMAXPROCS(0))
 		once := func() {
-			busy.Add(1)
-			defer busy.Add(-1)
+			gate.Enter()
+			defer gate.Leave()
 			bands = s.bands(bands[:0], img, 1)
 			var err error
-			if found, err = faces.scanSpread(b.Context(), runtime.GOMAXPROCS(0), bands, found[:0]); err != nil {
+			if found, err = faces.scanParallel(b.Context(), gate, bands, found[:0]); err != nil {
 				b.Fatal(err)
 			}
 		}

@@ -8,29 +8,24 @@ package pigo
 
 import (
 	"context"
-	_ "embed" // the cascades
+	_ "embed" // the cascade
 	"fmt"
 	"image"
 	"math"
 	"slices"
 	"sync"
 
+	"github.com/mienproject/mien/cores"
 	"github.com/mienproject/mien/face"
+	"github.com/mienproject/mien/face/landmark"
+	"github.com/mienproject/mien/face/luma"
 )
 
-// The cascades are those of github.com/esimov/pigo v1.4.6, MIT licensed; see
-// cascade/LICENSE. They are copied because go:embed does not reach into another
-// module.
-var (
-	//go:embed cascade/facefinder
-	faceFinder []byte
-	//go:embed cascade/puploc
-	eyeCascade []byte
-	//go:embed cascade/lp93
-	noseCascade []byte
-	//go:embed cascade/lp84
-	mouthCascade []byte
-)
+// faceFinder is the cascade of github.com/esimov/pigo v1.4.6, MIT licensed; see
+// cascade/LICENSE. It is copied because go:embed does not reach into another module.
+//
+//go:embed cascade/facefinder
+var faceFinder []byte
 
 // Version names the cascades, the scan, and the calibration as one. It changes
 // whenever the same image may give other faces.
@@ -39,28 +34,31 @@ const Version = "1.4.6+4"
 // Detector is the embedded model. It is immutable, and so safe for concurrent
 // use; its cascades are shared by all calls.
 type Detector struct {
-	*Landmarker
-	faces *faceCascade
-	cores int
+	landmarker *landmark.Landmarker
+	faces      *faceCascade
+	gate       *cores.Gate
 
 	workspaces sync.Pool // of *workspace
 }
 
 var _ face.Detector = (*Detector)(nil)
 
-// New unpacks the embedded cascades. A call that is alone in the process spreads
-// over as many cores as it is told, at least 1, and over fewer when others run
-// beside it; the faces are the same. An error means that the binary is broken.
-func New(cores int) (*Detector, error) {
+// New unpacks the embedded cascades. A call that is alone at the gate runs on all of its
+// cores, and on fewer when others compute beside it; the faces are the same. With a gate
+// of nil, calls run on one core each. An error means that the binary is broken.
+func New(gate *cores.Gate) (*Detector, error) {
+	if gate == nil {
+		gate = cores.NewGate(1)
+	}
 	faces, err := parseFaceCascade(faceFinder)
 	if err != nil {
 		return nil, fmt.Errorf("face cascade: %w", err)
 	}
-	l, err := NewLandmarker()
+	l, err := landmark.New()
 	if err != nil {
 		return nil, err
 	}
-	d := &Detector{Landmarker: l, faces: faces, cores: max(1, cores)}
+	d := &Detector{landmarker: l, faces: faces, gate: gate}
 	d.workspaces.New = func() any { return new(workspace) }
 	return d, nil
 }
@@ -81,17 +79,17 @@ func (d *Detector) Info() face.Info {
 // the caller leaves that to the detector it stays 20 pixels up to a megapixel and
 // grows with the square root of the area from there.
 func (d *Detector) Detect(ctx context.Context, img image.Image, opts face.Options) ([]face.Face, error) {
-	busy.Add(1)
-	defer busy.Add(-1)
+	d.gate.Enter()
+	defer d.gate.Leave()
 	w := d.workspaces.Get().(*workspace)
 	defer d.release(w)
-	g := luminanceIn(img, &w.luminance)
-	candidates, err := d.candidates(ctx, w, g, smallestFor(g.width, g.height, opts.MinFaceSize))
+	g := luma.Of(img, &w.luminance)
+	candidates, err := d.candidates(ctx, w, g, smallestFor(g.Width, g.Height, opts.MinFaceSize))
 	if err != nil {
 		return nil, err
 	}
 	// Before clamping: a face is not smaller for being cut by the frame. The smallest
-	// window's box is somewhat smaller than the window, which is what Info tells.
+	// window's box is somewhat smaller than the window, which is what Info reports.
 	if opts.MinFaceSize > minWindow {
 		candidates = slices.DeleteFunc(candidates, func(c cluster) bool {
 			box := c.box()
@@ -99,19 +97,22 @@ func (d *Detector) Detect(ctx context.Context, img image.Image, opts face.Option
 		})
 	}
 	faces := make([]face.Face, len(candidates))
-	err = spread(d.cores, len(candidates), func(i int) error {
+	err = d.gate.Do(len(candidates), func(i int) error {
 		c := candidates[i]
-		points, s, repetition := d.landmarks(c, g)
-		faces[i] = face.Face{Box: c.box().Clamp(g.width, g.height), Confidence: confidence(evidenceOf(c, s, repetition))}
+		found := d.landmarker.Find(g, c.center(), c.size)
+		faces[i] = face.Face{Box: c.box().Clamp(g.Width, g.Height), Confidence: confidence(evidenceOf(c, found))}
 		if !opts.SkipLandmarks {
-			faces[i].Landmarks = &points
+			faces[i].Landmarks = &found.Landmarks
 		}
 		return ctx.Err()
 	})
 	if err != nil {
 		return nil, err
 	}
-	faces = face.Suppress(faces, samePlace, duplicateOverlap)
+	faces, err = face.Suppress(ctx, faces, face.Compare, func(kept, f *face.Face) bool { return samePlace(kept.Box, f.Box) })
+	if err != nil {
+		return nil, err
+	}
 	if i := slices.IndexFunc(faces, func(f face.Face) bool { return !(f.Confidence >= opts.MinConfidence) }); i >= 0 {
 		faces = faces[:i]
 	}
@@ -121,20 +122,20 @@ func (d *Detector) Detect(ctx context.Context, img image.Image, opts face.Option
 	return faces, nil
 }
 
-// Needs implements face.Detector.
-func (d *Detector) Needs(width, height int, opts face.Options) face.Needs {
-	n := face.Needs{Gray: true, Reduce: 1}
-	for smallestFor(width, height, opts.MinFaceSize) >= 2*n.Reduce*leastReduced {
+// Input implements face.Detector.
+func (d *Detector) Input(width, height int, opts face.Options) face.Input {
+	n := face.Input{Gray: true, Reduce: 1}
+	for smallestFor(width, height, opts.MinFaceSize) >= 2*n.Reduce*minReduced {
 		n.Reduce *= 2
 	}
 	return n
 }
 
-// leastReduced is the smallest window, in pixels, that an image may be reduced to.
+// minReduced is the smallest window, in pixels, that an image may be reduced to.
 // Halved to it, images of 12 megapixels have as many faces found and fewer false
 // ones, and their landmarks are up to a tenth farther off; a quarter of the size
 // costs faces as well (docs/performance.md).
-const leastReduced = 32
+const minReduced = 32
 
 // smallestFor returns the smallest window of a scan for faces of minFaceSize
 // pixels and more, or of those that the detector chooses when it is 0.
@@ -146,20 +147,20 @@ func smallestFor(width, height int, minFaceSize float64) int {
 	return int(max(minWindow, min(minFaceSize/(longerSide*scaleFactor), math.MaxInt32)))
 }
 
-// candidates are the places that may be faces, each looked at twice. They are good
+// candidates are the places that may be faces, each scanned twice. They are good
 // for as long as w is not used again.
-func (d *Detector) candidates(ctx context.Context, w *workspace, img gray, smallest int) ([]cluster, error) {
+func (d *Detector) candidates(ctx context.Context, w *workspace, img luma.Plane, smallest int) ([]cluster, error) {
 	w.levels = w.levels.reduce(img)
 	w.bands = w.levels.bands(w.bands[:0], smallest)
 	var err error
-	if w.windows, err = d.faces.scanSpread(ctx, d.cores, w.bands, w.windows[:0]); err != nil {
+	if w.windows, err = d.faces.scanParallel(ctx, d.gate, w.bands, w.windows[:0]); err != nil {
 		return nil, err
 	}
 	if w.clusters, err = merge(ctx, w.windows, w.clusters[:0]); err != nil {
 		return nil, err
 	}
-	err = spread(d.cores, len(w.clusters), func(i int) (err error) {
-		w.clusters[i], err = w.levels.lookAgain(ctx, d.faces, w.clusters[i])
+	err = d.gate.Do(len(w.clusters), func(i int) (err error) {
+		w.clusters[i], err = w.levels.rescan(ctx, d.faces, w.clusters[i])
 		return err
 	})
 	if err != nil {
@@ -173,10 +174,8 @@ func (d *Detector) candidates(ctx context.Context, w *workspace, img gray, small
 // from those on all of it.
 const duplicateOverlap = 0.5
 
-func samePlace(a, b face.Box) float64 {
+// samePlace reports whether a and b overlap by more than that.
+func samePlace(a, b face.Box) bool {
 	smaller := min(a.Area(), b.Area())
-	if smaller <= 0 {
-		return 0
-	}
-	return face.Intersect(a, b) / smaller
+	return smaller > 0 && face.Intersect(a, b)/smaller > duplicateOverlap
 }

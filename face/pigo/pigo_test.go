@@ -137,7 +137,7 @@ func TestDetectIsDeterministic(t *testing.T) {
 	}
 }
 
-// opaque hides everything about an image but its colours.
+// opaque hides everything about an image but its colors.
 type opaque struct{ image.Image }
 
 func grays() color.Palette {
@@ -158,7 +158,7 @@ func TestTransparentPixelsAreBlack(t *testing.T) {
 	}
 	faces, err := d.Detect(t.Context(), hidden, face.Options{MinConfidence: d.Info().MinConfidence})
 	if err != nil || len(faces) != 0 {
-		t.Errorf("found %v, %v in an image that nobody can see", faces, err)
+		t.Errorf("found %v, %v in an image without pixels", faces, err)
 	}
 }
 
@@ -201,7 +201,7 @@ func TestFacesStayWithinTheImage(t *testing.T) {
 	}
 }
 
-// TestDetectStops: looking for the smallest faces in 48 megapixels takes seconds.
+// TestDetectStops: finding the smallest faces in 48 megapixels takes seconds.
 func TestDetectStops(t *testing.T) {
 	d := newDetector(t)
 	img := image.NewGray(image.Rect(0, 0, 8000, 6000))
@@ -235,7 +235,7 @@ func BenchmarkDetect(b *testing.B) {
 	}
 }
 
-// TestSmallestFace: the smallest face that Info tells, and anything below, leaves none
+// TestSmallestFace: the smallest face that Info reports, and anything below, leaves none
 // out for its size.
 func TestSmallestFace(t *testing.T) {
 	d := newDetector(t)
@@ -249,17 +249,17 @@ func TestSmallestFace(t *testing.T) {
 		return faces
 	}
 	smaller := func(size float64) func(face.Face) bool { return facetest.Smaller(img, size) }
-	least := float64(d.Info().MinFaceSize)
+	floor := float64(d.Info().MinFaceSize)
 	all := find(1)
-	if !slices.ContainsFunc(all, smaller(least)) {
+	if !slices.ContainsFunc(all, smaller(floor)) {
 		t.Fatal("this photograph has no box that is smaller than the smallest window")
 	}
-	for _, size := range []float64{least / 2, least} {
+	for _, size := range []float64{floor / 2, floor} {
 		if got := find(size); !reflect.DeepEqual(got, all) {
 			t.Errorf("%d faces of %v pixels and more, want the %d of 1", len(got), size, len(all))
 		}
 	}
-	if slices.ContainsFunc(find(least+1), smaller(least+1)) {
-		t.Errorf("there is a face of less than %v pixels", least+1)
+	if slices.ContainsFunc(find(floor+1), smaller(floor+1)) {
+		t.Errorf("there is a face of less than %v pixels", floor+1)
 	}
 }

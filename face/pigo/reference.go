@@ -11,6 +11,8 @@ import (
 	pigo "github.com/esimov/pigo/core"
 
 	"github.com/mienproject/mien/face"
+	"github.com/mienproject/mien/face/landmark"
+	"github.com/mienproject/mien/face/luma"
 )
 
 // Reference is what programs that use the library as it comes find: its scan and
@@ -20,8 +22,8 @@ import (
 // library draws at random, are this package's. It is immutable, and so safe for
 // concurrent use.
 type Reference struct {
-	*Landmarker
-	faces *pigo.Pigo
+	landmarker *landmark.Landmarker
+	faces      *pigo.Pigo
 }
 
 var _ face.Detector = (*Reference)(nil)
@@ -29,7 +31,7 @@ var _ face.Detector = (*Reference)(nil)
 // NewReference unpacks the embedded cascades. An error means that the binary is
 // broken.
 func NewReference() (*Reference, error) {
-	d, err := New(1)
+	landmarker, err := landmark.New()
 	if err != nil {
 		return nil, err
 	}
@@ -37,7 +39,7 @@ func NewReference() (*Reference, error) {
 	if err != nil {
 		return nil, fmt.Errorf("face cascade: %w", err)
 	}
-	return &Reference{Landmarker: d.Landmarker, faces: faces}, nil
+	return &Reference{landmarker: landmarker, faces: faces}, nil
 }
 
 // Info implements face.Detector.
@@ -51,15 +53,15 @@ func (r *Reference) Info() face.Info {
 	}
 }
 
-// Needs implements face.Detector. The library looks at all of an image.
-func (r *Reference) Needs(int, int, face.Options) face.Needs {
-	return face.Needs{Gray: true, Reduce: 1}
+// Input implements face.Detector. The library scans all of an image.
+func (r *Reference) Input(int, int, face.Options) face.Input {
+	return face.Input{Gray: true, Reduce: 1}
 }
 
 // Detect implements face.Detector. It runs on one core, and takes as long as the
 // library does.
 func (r *Reference) Detect(ctx context.Context, img image.Image, opts face.Options) ([]face.Face, error) {
-	g := luminance(img)
+	g := luma.Of(img, nil)
 	windows, err := libraryScan(ctx, r.faces, g, int(max(minWindow, min(opts.MinFaceSize, math.MaxInt32))))
 	if err != nil {
 		return nil, err
@@ -75,15 +77,14 @@ func (r *Reference) Detect(ctx context.Context, img image.Image, opts face.Optio
 			return nil, err
 		}
 		f := face.Face{
-			Box:        c.square().Clamp(g.width, g.height),
+			Box:        c.square().Clamp(g.Width, g.Height),
 			Confidence: referenceConfidence(c),
 		}
 		if !(f.Confidence >= opts.MinConfidence) || (opts.MaxResults > 0 && len(faces) == opts.MaxResults) {
 			break // they are sorted, and confidence grows with the score
 		}
 		if !opts.SkipLandmarks {
-			points, _, _ := r.landmarks(c, g)
-			f.Landmarks = &points
+			f.Landmarks = new(r.landmarker.Find(g, c.center(), c.size).Landmarks)
 		}
 		faces = append(faces, f)
 	}
@@ -98,23 +99,23 @@ func (c cluster) square() face.Box {
 	}
 }
 
-// bandWindows is how many windows the library scans between two looks at the
+// bandWindows is how many windows the library scans between two checks of the
 // context: about 2 ms of one core.
 const bandWindows = 10_000
 
-// libraryScan looks for faces in windows of smallest pixels and more. It is the
+// libraryScan finds faces in windows of smallest pixels and more. It is the
 // library's RunCascade, called for one window size and one band of rows at a time
-// so that ctx is looked at every few milliseconds: the windows and scores are the
+// so that ctx is checked every few milliseconds: the windows and scores are the
 // same.
-func libraryScan(ctx context.Context, cascade *pigo.Pigo, g gray, smallest int) ([]window, error) {
+func libraryScan(ctx context.Context, cascade *pigo.Pigo, g luma.Plane, smallest int) ([]window, error) {
 	var found []window
-	// A window of size s lies within s/2+1 of its centre.
-	largest := min(g.width, g.height) - 2
+	// A window of size s lies within s/2+1 of its center.
+	largest := min(g.Width, g.Height) - 2
 	for size := smallest; size <= largest; size = nextSize(size, scaleFactor) {
 		step := max(1, int(shiftFactor*float64(size)))
 		margin := size/2 + 1
-		rows := (g.height-2*margin)/step + 1
-		cols := (g.width-2*margin)/step + 1
+		rows := (g.Height-2*margin)/step + 1
+		cols := (g.Width-2*margin)/step + 1
 		band := max(1, bandWindows/cols)
 		for first := 0; first < rows; first += band {
 			if err := ctx.Err(); err != nil {
@@ -125,10 +126,10 @@ func libraryScan(ctx context.Context, cascade *pigo.Pigo, g gray, smallest int) 
 			for _, d := range cascade.RunCascade(pigo.CascadeParams{
 				MinSize: size, MaxSize: size, ShiftFactor: shiftFactor, ScaleFactor: scaleFactor,
 				ImageParams: pigo.ImageParams{
-					Pixels: g.pix[top*g.stride:],
+					Pixels: g.Pix[top*g.Stride:],
 					Rows:   2*margin + (n-1)*step,
-					Cols:   g.width,
-					Dim:    g.stride,
+					Cols:   g.Width,
+					Dim:    g.Stride,
 				},
 			}, 0) {
 				found = append(found, window{d.Row + top, d.Col, d.Scale, d.Q})

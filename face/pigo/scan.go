@@ -5,29 +5,26 @@ import (
 	"context"
 	"math"
 	"slices"
+
+	"github.com/mienproject/mien/face"
+	"github.com/mienproject/mien/face/luma"
 )
 
 // Parameters of the scan. The calibration in calibration.go belongs to them: a
 // denser scan gives higher scores.
 const (
-	// shiftFactor is the distance of neighbouring windows as a part of their size.
+	// shiftFactor is the distance of neighboring windows as a part of their size.
 	shiftFactor = 0.1
-	// scaleFactor is the ratio of neighbouring window sizes.
+	// scaleFactor is the ratio of neighboring window sizes.
 	scaleFactor = 1.1
 	// minWindow is the smallest window in pixels. Below it the scan loses more
 	// precision than it gains faces.
 	minWindow = 20
 	// windowBudget bounds, roughly, the windows of a scan whose smallest face
-	// the caller left to us: about 40 ms of one core, and all faces of 20 pixels
+	// the caller left to the detector: about 40 ms of one core, and all faces of 20 pixels
 	// in images of up to a megapixel.
 	windowBudget = 1.5e6
 )
-
-// gray is a luminance plane: rows of stride bytes, of which width count.
-type gray struct {
-	pix                   []uint8
-	width, height, stride int
-}
 
 // window is one place where the cascade says "face": a square of side size
 // around (col, row), in pixels, with the cascade's score, which is above 0.
@@ -48,41 +45,27 @@ func smallestWindow(width, height int) int {
 
 // pyramid holds an image at falling sizes: each level has half the width and
 // height of the one before, every pixel being the mean of four.
-type pyramid []gray
+type pyramid []luma.Plane
 
 // A level is scanned for windows from levelWindow to twice that; the first one
 // for smaller windows too. A cascade that compares single pixels is thrown by
-// noise where faces have many: on labelled faces the pyramid finds more than a
+// noise where faces have many: on labeled faces the pyramid finds more than a
 // scan of the image as it is, and what it finds depends less on how the picture
 // was encoded. docs/calibration.md has the figures.
 const levelWindow = 40
 
 // reduce returns the levels of img, in the memory of p's.
-func (p pyramid) reduce(img gray) pyramid {
+func (p pyramid) reduce(img luma.Plane) pyramid {
 	p = append(p[:0], img)
-	for min(img.width, img.height) >= 2*(levelWindow+2) {
+	for min(img.Width, img.Height) >= 2*(levelWindow+2) {
 		var pix []uint8
 		if l := len(p); l < cap(p) {
-			pix = p[:l+1][l].pix
+			pix = p[:l+1][l].Pix
 		}
-		img = img.half(pix)
+		img = img.Half(pix)
 		p = append(p, img)
 	}
 	return p
-}
-
-// half returns g at half its width and height, in the memory of pix if it fits.
-func (g gray) half(pix []uint8) gray {
-	h := gray{width: g.width / 2, height: g.height / 2, stride: g.width / 2}
-	h.pix = slices.Grow(pix[:0], h.width*h.height)[:h.width*h.height]
-	for y := range h.height {
-		upper, lower := g.pix[2*y*g.stride:][:2*h.width], g.pix[(2*y+1)*g.stride:][:2*h.width]
-		for x := range h.width {
-			sum := int(upper[2*x]) + int(upper[2*x+1]) + int(lower[2*x]) + int(lower[2*x+1])
-			h.pix[y*h.stride+x] = uint8((sum + 2) / 4)
-		}
-	}
-	return h
 }
 
 // bands appends those of a scan for faces in windows of smallest pixels and more.
@@ -95,7 +78,7 @@ func (p pyramid) bands(all []band, smallest int) []band {
 		}
 		to := 2*levelWindow - 1
 		if l == len(p)-1 {
-			to = min(img.width, img.height) - 2
+			to = min(img.Width, img.Height) - 2
 		}
 		all = sizes{from, to, shiftFactor, scaleFactor}.bands(all, img, factor)
 	}
@@ -119,6 +102,9 @@ func (c *cluster) add(w window) {
 	c.size += q * float64(w.size)
 	c.score += q
 }
+
+// center returns the middle of c, in the frame of landmarks.
+func (c cluster) center() face.Point { return face.Point{X: c.col, Y: c.row} }
 
 // settle turns the weighted sums into means.
 func (c *cluster) settle() {
@@ -155,7 +141,7 @@ func merge(ctx context.Context, windows []window, clusters []cluster) ([]cluster
 	return clusters, nil
 }
 
-// Parameters of the second look.
+// Parameters of the second scan.
 const (
 	closeShift = 0.05
 	closeScale = 1.05
@@ -163,38 +149,38 @@ const (
 	closeSmaller = 0.75
 	closeLarger  = 1.34
 	closeReach   = 0.25
-	// Windows that overlap the cluster less belong to somebody else.
+	// Windows that overlap the cluster less belong to another face.
 	closeIoU = 0.3
 	// closeSmallest in pixels: the cascade's pairs are a pixel apart there.
 	closeSmallest = 12
 )
 
-// lookAgain scans the neighbourhood of a cluster more densely than the whole
+// rescan scans the neighborhood of a cluster more densely than the whole
 // image can be, on the level that has its windows at levelWindow pixels and
 // more. What a coarse grid finds hangs on where its points happen to fall; this
 // does not. The cluster that it returns has a score of 0 when nothing is left.
-func (p pyramid) lookAgain(ctx context.Context, cascade *faceCascade, c cluster) (cluster, error) {
+func (p pyramid) rescan(ctx context.Context, cascade *faceCascade, c cluster) (cluster, error) {
 	level, factor := 0, 1.0
 	for level+1 < len(p) && c.size >= 2*levelWindow*factor {
 		level++
 		factor *= 2
 	}
 	img := p[level]
-	centre := window{row: int(c.row / factor), col: int(c.col / factor), size: int(c.size / factor)}
-	size := float64(centre.size)
+	center := window{row: int(c.row / factor), col: int(c.col / factor), size: int(c.size / factor)}
+	size := float64(center.size)
 	reach := int(size*(closeLarger/2+closeReach)) + 2
-	top, bottom := max(0, centre.row-reach), min(img.height, centre.row+reach+1)
-	left, right := max(0, centre.col-reach), min(img.width, centre.col+reach+1)
+	top, bottom := max(0, center.row-reach), min(img.Height, center.row+reach+1)
+	left, right := max(0, center.col-reach), min(img.Width, center.col+reach+1)
 
-	around := gray{
-		pix:   img.pix[top*img.stride+left:],
-		width: right - left, height: bottom - top, stride: img.stride,
+	around := luma.Plane{
+		Pix:   img.Pix[top*img.Stride+left:],
+		Width: right - left, Height: bottom - top, Stride: img.Stride,
 	}
 	r := rooms.Get().(*room)
 	defer r.release()
 	r.bands = sizes{
 		smallest: max(closeSmallest, int(size*closeSmaller)),
-		largest:  min(int(math.Round(size*closeLarger)), min(around.width, around.height)-2),
+		largest:  min(int(math.Round(size*closeLarger)), min(around.Width, around.Height)-2),
 		shift:    closeShift, scale: closeScale,
 	}.bands(r.bands[:0], around, 1)
 	var err error
@@ -205,7 +191,7 @@ func (p pyramid) lookAgain(ctx context.Context, cascade *faceCascade, c cluster)
 	for _, w := range r.windows {
 		w.row += top
 		w.col += left
-		if windowIoU(centre, w) >= closeIoU {
+		if windowIoU(center, w) >= closeIoU {
 			near.add(w)
 		}
 	}

@@ -9,9 +9,9 @@ type workspace struct {
 	clusters  []cluster
 }
 
-// mostKept is how many bytes a workspace may have to be kept: those of a picture
+// maxKept is how many bytes a workspace may have to be kept: those of a picture
 // of 40 megapixels with a luminance plane, or of 12 without.
-const mostKept = 16 << 20
+const maxKept = 16 << 20
 
 // release gives back a workspace, without the image that it was used for.
 func (d *Detector) release(w *workspace) {
@@ -19,12 +19,12 @@ func (d *Detector) release(w *workspace) {
 	clear(w.levels[:min(1, len(w.levels))])
 	kept := cap(w.luminance)
 	for _, l := range w.levels[:cap(w.levels)] {
-		kept += cap(l.pix)
+		kept += cap(l.Pix)
 	}
-	if cap(w.windows) > mostWindowsKept {
+	if cap(w.windows) > maxWindowsKept {
 		w.windows = nil
 	}
-	if kept <= mostKept {
+	if kept <= maxKept {
 		d.workspaces.Put(w)
 	}
 }

@@ -1,0 +1,52 @@
+package admission
+
+import (
+	"context"
+	"runtime"
+	"sync"
+	"sync/atomic"
+)
+
+// Memory bounds the memory of work whose garbage is so large that the garbage
+// collector's own pace is too slow for it: the runtime leaves room for hundreds of
+// small objects, not for a picture of half the memory that there is.
+type Memory struct {
+	pool pool
+
+	// garbage is what has been given back and may not have been collected yet.
+	garbage atomic.Int64
+	// collecting is held while garbage is collected, so that others wait for that.
+	collecting sync.Mutex
+	collect    func()
+}
+
+// NewMemory returns a Memory of limit bytes.
+func NewMemory(limit int64) *Memory {
+	return &Memory{pool: pool{limit: limit}, collect: func() {
+		runtime.GC()
+		runtime.GC() // a sync.Pool keeps what it has for one more round
+	}}
+}
+
+// Acquire takes n bytes, and waits for them until ctx ends, in the order of arrival.
+// It collects garbage when that of earlier work, and the work under way, could exceed
+// the limit together. The caller has to call release once when its work has ended. n
+// must not exceed the limit.
+func (m *Memory) Acquire(ctx context.Context, n int64) (release func(), err error) {
+	if err := m.pool.acquire(ctx, n); err != nil {
+		return nil, err
+	}
+	m.collecting.Lock()
+	defer m.collecting.Unlock()
+	if garbage := m.garbage.Load(); m.pool.inUse()+garbage > m.pool.limit {
+		m.collect()
+		m.garbage.Add(-garbage)
+	}
+	return func() {
+		m.garbage.Add(n)
+		m.pool.release(n)
+	}, nil
+}
+
+// InUse returns how many bytes are taken.
+func (m *Memory) InUse() int64 { return m.pool.inUse() }

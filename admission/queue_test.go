@@ -1,0 +1,147 @@
+package admission
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// enter waits in q in a goroutine, and tells order its name when it has a slot, which
+// it keeps until release is closed.
+func enter(t *testing.T, q *Queue, name string, streamed bool, order chan<- string, release <-chan struct{}) {
+	t.Helper()
+	go func() {
+		leave, err := q.Enter(t.Context(), streamed)
+		if err != nil {
+			order <- name + ": " + err.Error()
+			return
+		}
+		order <- name
+		<-release
+		leave(true)
+	}()
+	synctest.Wait()
+}
+
+func TestQueueOrder(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		workers int
+		arrive  []string // calls begin with c, images of streams with s
+		want    []string
+	}{
+		{"nobody waits", 3, []string{"c1", "s1", "c2"}, []string{"c1", "s1", "c2"}},
+		{"first come, first served", 1, []string{"c1", "c2", "c3"}, []string{"c1", "c2", "c3"}},
+		{"streams among themselves", 1, []string{"s1", "s2", "s3"}, []string{"s1", "s2", "s3"}},
+		{"in turn", 1, []string{"s1", "s2", "s3", "s4", "c1", "c2"}, []string{"s1", "c1", "s2", "c2", "s3", "s4"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				q := NewQueue(c.workers, 10)
+				order, release := make(chan string, 10), make(chan struct{})
+				for _, name := range c.arrive {
+					enter(t, q, name, name[0] == 's', order, release)
+				}
+				close(release)
+				synctest.Wait()
+				var got []string
+				for range c.arrive {
+					got = append(got, <-order)
+				}
+				if !slices.Equal(got, c.want) {
+					t.Errorf("%v, want %v", got, c.want)
+				}
+				if s := q.Stats(); s.Busy != 0 || s.Calls != 0 || s.Images != 0 {
+					t.Errorf("%+v", s)
+				}
+			})
+		})
+	}
+}
+
+// TestQueueRefuses: a full queue refuses calls at once, and images wait.
+func TestQueueRefuses(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := NewQueue(1, 1)
+		order, release := make(chan string, 10), make(chan struct{})
+		if err := q.Full(); err != nil {
+			t.Error(err)
+		}
+		enter(t, q, "c1", false, order, release)
+		enter(t, q, "c2", false, order, release)
+		enter(t, q, "s1", true, order, release)
+		if err := q.Full(); !errors.Is(err, ErrOverloaded) {
+			t.Errorf("a full queue: %v", err)
+		}
+		if _, err := q.Enter(t.Context(), false); !errors.Is(err, ErrOverloaded) {
+			t.Errorf("a call: %v", err)
+		}
+		if s := q.Stats(); s != (QueueStats{Busy: 1, Workers: 1, Calls: 1, Limit: 1, Images: 1}) {
+			t.Errorf("%+v", s)
+		}
+		close(release)
+	})
+}
+
+// TestQueueDeadlines: a call that the queue could not serve in time is refused when it
+// comes, and one whose time runs out in the queue leaves it.
+func TestQueueDeadlines(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := NewQueue(1, 10)
+		for range minSamples {
+			leave, err := q.Enter(t.Context(), false)
+			if err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Second)
+			leave(true)
+		}
+		order, release := make(chan string, 10), make(chan struct{})
+		for _, name := range []string{"c1", "c2", "c3"} {
+			enter(t, q, name, false, order, release)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 1900*time.Millisecond)
+		defer cancel()
+		began := time.Now()
+		_, err := q.Enter(ctx, false)
+		var wait *WaitError
+		if !errors.As(err, &wait) || wait.Wait != 2*time.Second || !errors.Is(err, context.DeadlineExceeded) || time.Since(began) > 0 {
+			t.Errorf("two are before it, of 1 s each: %v after %v", err, time.Since(began))
+		}
+		ctx, cancel = context.WithTimeout(t.Context(), 2100*time.Millisecond)
+		defer cancel()
+		if _, err := q.Enter(ctx, false); !errors.Is(err, context.DeadlineExceeded) || errors.As(err, &wait) || time.Since(began) != 2100*time.Millisecond {
+			t.Errorf("with a little more time: %v after %v", err, time.Since(began))
+		}
+		if s := q.Stats(); s.Calls != 2 {
+			t.Errorf("%+v: it has not left", s)
+		}
+		ended, cancel := context.WithCancel(t.Context())
+		cancel()
+		if _, err := q.Enter(ended, true); !errors.Is(err, context.Canceled) {
+			t.Errorf("%v", err)
+		}
+		close(release)
+	})
+}
+
+// TestQueueWithoutWork: a slot in which no work was done is no measurement.
+func TestQueueWithoutWork(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := NewQueue(1, 10)
+		for range minSamples {
+			leave, err := q.Enter(t.Context(), false)
+			if err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Second)
+			leave(false)
+		}
+		if wait := q.times.wait(time.Now(), 10, 1); wait != 0 {
+			t.Errorf("%v", wait)
+		}
+	})
+}

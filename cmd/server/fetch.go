@@ -1,0 +1,55 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"runtime"
+	"strings"
+
+	"github.com/mienproject/mien/modelstore"
+)
+
+// explainFetch adds to an error of modelstore what the operator can do about it,
+// in this command's flags and variables. hasMirror says whether --model-mirror is
+// set. Other errors stay as they are.
+func explainFetch(err error, hasMirror bool) error {
+	failure, ok := errors.AsType[*modelstore.FetchError](err)
+	if !ok {
+		return err
+	}
+	m := failure.Model
+	byHand := fmt.Sprintf("give --model %s=PATH", m.Name)
+	if len(m.Files) > 1 {
+		byHand += " with the folder of its files"
+	}
+	var files, urls []string
+	for _, f := range m.Files {
+		files, urls = append(files, m.Name+"/"+f.Name), append(urls, f.URL)
+	}
+	onMirror, published := strings.Join(files, ", "), strings.Join(urls, ", ")
+	fetching := errors.Is(err, modelstore.ErrUnavailable) || errors.Is(err, modelstore.ErrMismatch)
+	switch {
+	case errors.Is(err, modelstore.ErrCache):
+		return fmt.Errorf("%w; make room, or set %s to a folder that can be written, or %s", err, cacheVariable(), byHand)
+	case fetching && hasMirror:
+		return fmt.Errorf("%w; the mirror (--model-mirror or MIEN_MODEL_MIRROR) has to serve as %s what the publisher has at %s; or %s",
+			err, onMirror, published, byHand)
+	case fetching:
+		return fmt.Errorf("%w; set --model-mirror (or MIEN_MODEL_MIRROR) to the URL of a server that has %s, or download %s by other means and %s",
+			err, onMirror, published, byHand)
+	}
+	return err
+}
+
+// cacheVariable returns the name of the environment variable from which
+// os.UserCacheDir, where modelstore keeps its files, derives its path.
+func cacheVariable() string {
+	switch runtime.GOOS {
+	case "windows":
+		return "LocalAppData"
+	case "darwin", "ios":
+		return "HOME"
+	default:
+		return "XDG_CACHE_HOME"
+	}
+}

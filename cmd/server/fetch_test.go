@@ -1,0 +1,50 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/mienproject/mien/modelstore"
+)
+
+// TestExplainFetch: each cause gets the remedies that can help, and keeps its own
+// text and identity.
+func TestExplainFetch(t *testing.T) {
+	one := modelstore.Model{Name: "one", Files: []modelstore.File{{Name: "a.onnx", URL: "https://publisher/a"}}}
+	two := modelstore.Model{Name: "two", Files: append(one.Files, modelstore.File{Name: "b.onnx", URL: "https://publisher/b"})}
+	for _, c := range []struct {
+		name   string
+		model  modelstore.Model
+		cause  error
+		mirror bool
+		want   []string
+	}{
+		{"cache", one, modelstore.ErrCache, false, []string{"make room", cacheVariable() + " to a folder", "--model one=PATH"}},
+		{"cache and mirror", one, modelstore.ErrCache, true, []string{"make room"}},
+		{"unavailable", one, modelstore.ErrUnavailable, false, []string{"set --model-mirror (or MIEN_MODEL_MIRROR)", "one/a.onnx", "https://publisher/a by other means", "--model one=PATH"}},
+		{"mismatch", one, modelstore.ErrMismatch, false, []string{"set --model-mirror"}},
+		{"from a mirror", two, modelstore.ErrMismatch, true, []string{"the mirror (--model-mirror", "two/a.onnx, two/b.onnx", "https://publisher/a, https://publisher/b", "--model two=PATH with the folder"}},
+		{"canceled", one, context.Canceled, false, nil},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			err := explainFetch(&modelstore.FetchError{Model: c.model, Err: fmt.Errorf("the cause %w", c.cause)}, c.mirror)
+			if !errors.Is(err, c.cause) || !strings.HasPrefix(err.Error(), fmt.Sprintf("model %q: the cause", c.model.Name)) {
+				t.Errorf("the cause is lost: %v", err)
+			}
+			for _, want := range c.want {
+				if !strings.Contains(err.Error(), want) {
+					t.Errorf("%q is missing: %v", want, err)
+				}
+			}
+			if c.want == nil && strings.Contains(err.Error(), ";") {
+				t.Errorf("there is no remedy for this: %v", err)
+			}
+		})
+	}
+	if other := errors.New("other"); explainFetch(other, false) != other { //nolint:errorlint // the same one
+		t.Error("another error was changed")
+	}
+}

@@ -1,0 +1,147 @@
+// Package engine is the interface between networks and what runs them. A family of face
+// detectors prepares inputs and reads outputs; an engine runs a network on them. Neither
+// knows the other, and none of this needs cgo.
+package engine
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// An Engine runs one network of one input. It is safe for concurrent use.
+type Engine interface {
+	// Inputs and Outputs describe what the network takes and gives, as its file declares
+	// them. They never change.
+	Inputs() []Value
+	Outputs() []Value
+	// Run runs the network on input, and fills outputs, which are in the order of Outputs
+	// and have the shapes that the network gives for this input. When ctx ends it stops
+	// soon, and returns ctx.Err().
+	Run(ctx context.Context, input Tensor, outputs []Tensor) error
+	// Probe runs the network on zeros of that shape, and returns the shapes of its
+	// outputs: those that a file declares need not be true.
+	Probe(input Shape) ([]Shape, error)
+	// Close frees the network. No call may be running or follow.
+	Close() error
+}
+
+// Value is an input or an output of a network.
+type Value struct {
+	Name string
+	// Type is Float32, or the name of what the value is instead.
+	Type  string
+	Shape Shape
+}
+
+// Float32 is the type of tensors of float32.
+const Float32 = "float32"
+
+// String returns the value's name, shape and, unless it is Float32, type.
+func (v Value) String() string {
+	if v.Type == Float32 {
+		return v.Name + v.Shape.String()
+	}
+	return v.Name + v.Shape.String() + " of " + v.Type
+}
+
+// Describe returns the values in words, for messages.
+func Describe(values []Value) string {
+	var b []string
+	for _, v := range values {
+		b = append(b, v.String())
+	}
+	return strings.Join(b, ", ")
+}
+
+// Shape is the size of each axis of a tensor, the last of which varies fastest. A negative
+// size means any.
+type Shape []int64
+
+// Size returns the number of values in a tensor of this shape.
+func (s Shape) Size() int {
+	n := int64(1)
+	for _, side := range s {
+		n *= side
+	}
+	return int(n)
+}
+
+// String returns the shape as in [1×3×?×?]; a question mark is any size.
+func (s Shape) String() string {
+	var b []string
+	for _, n := range s {
+		if n < 0 {
+			b = append(b, "?")
+		} else {
+			b = append(b, strconv.FormatInt(n, 10))
+		}
+	}
+	return "[" + strings.Join(b, "×") + "]"
+}
+
+// Tensor is an array of Shape.Size() values.
+type Tensor struct {
+	Shape Shape
+	Data  []float32
+}
+
+// Buffers are the input and the outputs of a run, in memory that is used again for the
+// next one. The zero value is ready to use, by one goroutine at a time.
+type Buffers struct {
+	Input   Tensor
+	Outputs []Tensor
+}
+
+// Resize makes b fit these shapes, which it keeps. What is in the tensors is undefined
+// afterwards.
+func (b *Buffers) Resize(input Shape, outputs []Shape) {
+	b.Input.resize(input)
+	if b.Outputs == nil {
+		b.Outputs = make([]Tensor, len(outputs))
+	}
+	for i, shape := range outputs {
+		b.Outputs[i].resize(shape)
+	}
+}
+
+func (t *Tensor) resize(shape Shape) {
+	n := shape.Size()
+	if cap(t.Data) < n {
+		t.Data = make([]float32, n)
+	}
+	t.Shape, t.Data = shape, t.Data[:n]
+}
+
+// CheckFloat32 returns an error unless all inputs and outputs are tensors of float32,
+// which is all that engines are fed and read by.
+func CheckFloat32(e Engine) error {
+	for _, v := range slices.Concat(e.Inputs(), e.Outputs()) {
+		if v.Type != Float32 {
+			return fmt.Errorf("it has %s; known are networks whose inputs and outputs are tensors of float32", v)
+		}
+	}
+	return nil
+}
+
+// CheckShapes runs the network once, and returns an error unless its outputs have the
+// shapes that are wanted.
+func CheckShapes(e Engine, input Shape, wanted []Shape) error {
+	shapes, err := e.Probe(input)
+	if err != nil {
+		return fmt.Errorf("it takes %s and cannot be run on %s: %w", Describe(e.Inputs()), input, err)
+	}
+	for i, got := range shapes {
+		if !slices.Equal(got, wanted[i]) {
+			return fmt.Errorf("for an input of %s its output %s is %s; known is %s", input, e.Outputs()[i].Name, got, wanted[i])
+		}
+	}
+	return nil
+}
+
+// OutputIndex returns the position of the output of that name, or -1.
+func OutputIndex(e Engine, name string) int {
+	return slices.IndexFunc(e.Outputs(), func(v Value) bool { return v.Name == name })
+}

@@ -1,0 +1,363 @@
+// Package grid reads networks that see a whole image at once, and answer for each cell of
+// three grids: YuNet and SCRFD. It chooses the passes over an image, fills the networks'
+// inputs, and turns their outputs into faces. What runs the networks is an engine.
+package grid
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"image"
+	"math"
+	"slices"
+
+	"github.com/mienproject/mien/engine"
+	"github.com/mienproject/mien/face"
+	"github.com/mienproject/mien/face/landmark"
+	"github.com/mienproject/mien/face/luma"
+)
+
+// Detector is a face.Detector whose network answers for each cell of three grids, 8, 16
+// and 32 pixels wide. It is safe for concurrent use.
+type Detector struct {
+	engine engine.Engine
+	// info.InputSize is the only input size that the network takes; zero: any
+	// multiple of 32.
+	info face.Info
+	// maxEnlarged is the side up to which a network of a fixed size gets an image
+	// enlarged: a face that fills a small image would be too large for it to see.
+	maxEnlarged float64
+	// outputs returns the shapes of the outputs for grids of that many cells at each
+	// stride, in the engine's order.
+	outputs func(cells [len(strides)]int64) []engine.Shape
+	// order is which of blue, green and red the three input planes are.
+	order [3]int
+	// normalize changes an input of 0 to 255 in place; nil leaves it.
+	normalize func([]float32)
+	// faces calls yield for each face in the outputs, in pixels of the
+	// input, with a raw score of at least minRaw. It returns engine.ErrNotFinite for a score
+	// that is not finite, and else the first error of yield.
+	faces func(outputs []engine.Tensor, cols [len(strides)]int, yield func(detection) error) error
+	// confidence turns a raw score into a probability.
+	confidence func(raw float64) float64
+	// landmarker refines the network's landmarks; nil leaves them.
+	landmarker *landmark.Landmarker
+
+	workspaces chan *workspace
+}
+
+// codeVersion changes whenever this package makes other faces of the same outputs.
+const codeVersion = "+4"
+
+var strides = [...]int{8, 16, 32}
+
+// minRaw is the raw score under which a cell is not a candidate. It only saves
+// work: weaker cells rank last.
+const minRaw = 0.02
+
+// suppressIoU is the overlap above which two boxes are the same face.
+const suppressIoU = 0.4
+
+// detection is what a network takes for a face. Its landmarks are a value, so that
+// thousands of candidates do not take thousands of allocations.
+type detection struct {
+	box       face.Box
+	size      float64 // the longer side of the box before it was cut by the image's frame
+	landmarks face.Landmarks
+	raw       float64
+}
+
+// workspace is what one call needs, kept for the next.
+type workspace struct {
+	source     source
+	buffers    [maxInputs]engine.Buffers // one for each size of an input
+	candidates []detection
+}
+
+// maxWorkspaces is how many are kept: more than a server has workers would lie
+// idle.
+const maxWorkspaces = 64
+
+// Info implements face.Detector.
+func (g *Detector) Info() face.Info { return g.info }
+
+// Input implements face.Detector. An image that the finest pass would halve may be
+// reduced before.
+func (g *Detector) Input(width, height int, opts face.Options) face.Input {
+	passes := g.passes(width, height, opts.MinFaceSize)
+	n := face.Input{Reduce: 1}
+	for scale := passes[len(passes)-1].scale; scale <= halveFrom && n.Reduce < maxReduced; scale *= 2 {
+		n.Reduce *= 2
+	}
+	return n
+}
+
+// maxReduced is by how much an image may be reduced. Boxes would stay as they are
+// at a quarter of the size and less, but landmarks would be a third farther off
+// (docs/performance.md), and reading a file takes hardly less time than for half.
+const maxReduced = 2
+
+// Detect implements face.Detector.
+func (g *Detector) Detect(ctx context.Context, img image.Image, opts face.Options) ([]face.Face, error) {
+	b := img.Bounds()
+	if b.Empty() {
+		return nil, ctx.Err()
+	}
+	var work *workspace
+	select {
+	case work = <-g.workspaces:
+	default:
+		work = &workspace{}
+	}
+	defer func() {
+		select {
+		case g.workspaces <- work:
+		default:
+		}
+	}()
+	work.source.set(img)
+	defer work.source.release()
+
+	work.candidates = work.candidates[:0]
+	for _, p := range g.passes(b.Dx(), b.Dy(), opts.MinFaceSize) {
+		first := len(work.candidates)
+		if err := g.pass(ctx, work, p, opts.MinConfidence); err != nil {
+			return nil, err
+		}
+		// Most of them are the same few faces.
+		kept, err := suppress(ctx, work.candidates[first:])
+		if err != nil {
+			return nil, err
+		}
+		work.candidates = work.candidates[:first+len(kept)]
+	}
+
+	var luminance luma.Plane
+	if g.landmarker != nil && !opts.SkipLandmarks {
+		luminance = luma.Of(img, nil)
+	}
+	candidates, err := suppress(ctx, work.candidates)
+	if err != nil {
+		return nil, err
+	}
+	var faces []face.Face
+	for _, c := range candidates {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		if c.size < opts.MinFaceSize {
+			continue
+		}
+		if opts.MaxResults > 0 && len(faces) == opts.MaxResults {
+			break // they are sorted, and confidence grows with the raw score
+		}
+		f := face.Face{Box: c.box, Confidence: g.confidence(c.raw)}
+		if !opts.SkipLandmarks {
+			l := c.landmarks
+			if g.landmarker != nil {
+				l = refine(g.landmarker, luminance, l)
+			}
+			f.Landmarks = clampLandmarks(l, b.Dx(), b.Dy())
+		}
+		faces = append(faces, f)
+	}
+	// What differs in raw score may have one confidence.
+	slices.SortFunc(faces, face.Compare)
+	return faces, nil
+}
+
+// suppress drops those of the candidates that are in the place of a better one, as
+// face.Suppress does.
+func suppress(ctx context.Context, candidates []detection) ([]detection, error) {
+	return face.Suppress(ctx, candidates, func(a, b detection) int {
+		return face.Compare(face.Face{Box: a.box, Confidence: a.raw}, face.Face{Box: b.box, Confidence: b.raw})
+	}, func(kept, c *detection) bool { return face.IoUAbove(kept.box, c.box, suppressIoU) })
+}
+
+// cellsIn is how many cells a row has at each stride, and how many there are, in an
+// input of that size.
+func cellsIn(size image.Point) (cols [len(strides)]int, cells [len(strides)]int64) {
+	for i, stride := range strides {
+		cols[i] = size.X / stride
+		cells[i] = int64(cols[i] * (size.Y / stride))
+	}
+	return cols, cells
+}
+
+// check returns an error unless the network gives what it has to.
+func (g *Detector) check() error {
+	size := g.info.InputSize
+	if size == (image.Point{}) {
+		size = image.Pt(96, 64)
+	}
+	_, cells := cellsIn(size)
+	return engine.CheckShapes(g.engine, inputShape(size), g.outputs(cells))
+}
+
+// checked returns g, or what check finds.
+func checked(g *Detector) (*Detector, error) {
+	if err := g.check(); err != nil {
+		return nil, err
+	}
+	return g, nil
+}
+
+func inputShape(size image.Point) engine.Shape {
+	return engine.Shape{1, 3, int64(size.Y), int64(size.X)}
+}
+
+// prepare fills the input of pass p, and returns the number of cells in a row at each
+// stride.
+func (g *Detector) prepare(work *workspace, p pass) (cols [len(strides)]int) {
+	work.source.crop(p.part)
+	w := max(1, int(math.Round(float64(p.part.Dx())*p.scale)))
+	h := max(1, int(math.Round(float64(p.part.Dy())*p.scale)))
+	padded := image.Pt((w+31)/32*32, (h+31)/32*32)
+	if g.info.InputSize != (image.Point{}) {
+		padded = g.info.InputSize
+		w, h = min(w, padded.X), min(h, padded.Y)
+	}
+	cols, cells := cellsIn(padded)
+	buffers := &work.buffers[p.input]
+	buffers.Resize(inputShape(padded), g.outputs(cells))
+	data := buffers.Input.Data
+	n := padded.X * padded.Y
+	var planes [3][]float32 // blue, green, red
+	for i, color := range g.order {
+		planes[color] = data[i*n : (i+1)*n]
+	}
+	work.source.input(planes[0], planes[1], planes[2], w, h, padded.X, p.scale)
+	if g.normalize != nil {
+		g.normalize(data)
+	}
+	return cols
+}
+
+// pass runs p and adds what it finds to the candidates, in coordinates of the image:
+// faces with a confidence of at least minConfidence.
+func (g *Detector) pass(ctx context.Context, work *workspace, p pass, minConfidence float64) error {
+	cols := g.prepare(work, p)
+	buffers := &work.buffers[p.input]
+	if err := g.engine.Run(ctx, buffers.Input, buffers.Outputs); err != nil {
+		return err
+	}
+
+	size := work.source.size()
+	at := func(q face.Point) face.Point {
+		return face.Point{X: q.X/p.scale + float64(p.part.Min.X), Y: q.Y/p.scale + float64(p.part.Min.Y)}
+	}
+	return g.faces(buffers.Outputs, cols, func(c detection) error {
+		if !c.finite() {
+			return engine.ErrNotFinite
+		}
+		lower, upper := at(face.Point{X: c.box.MinX, Y: c.box.MinY}), at(face.Point{X: c.box.MaxX, Y: c.box.MaxY})
+		c.box = face.Box{MinX: lower.X, MinY: lower.Y, MaxX: upper.X, MaxY: upper.Y}
+		// Before the box is clamped: a face is not smaller for being cut by the frame.
+		c.size = max(c.box.Width(), c.box.Height())
+		if !p.takes(c) {
+			return nil
+		}
+		// None of these suppresses a better one.
+		if !(g.confidence(c.raw) >= minConfidence) {
+			return nil
+		}
+		// Boxes are compared as they are answered: two that differ outside of the image may
+		// be the same within it.
+		c.box = c.box.Clamp(size.X, size.Y)
+		if c.box.Area() == 0 {
+			return nil // it is in the padding
+		}
+		// The network's have the corner of the first pixel at 0, as boxes have.
+		c.landmarks = eachPoint(c.landmarks, func(q face.Point) face.Point {
+			q = at(q)
+			return face.Point{X: q.X - 0.5, Y: q.Y - 0.5}
+		})
+		work.candidates = append(work.candidates, c)
+		return nil
+	})
+}
+
+func eachPoint(l face.Landmarks, f func(face.Point) face.Point) face.Landmarks {
+	return face.Landmarks{
+		LeftEye: f(l.LeftEye), RightEye: f(l.RightEye), Nose: f(l.Nose),
+		MouthLeft: f(l.MouthLeft), MouthRight: f(l.MouthRight),
+	}
+}
+
+func clampLandmarks(l face.Landmarks, width, height int) *face.Landmarks {
+	l = eachPoint(l, func(p face.Point) face.Point {
+		return face.Point{X: min(max(p.X, 0), float64(width-1)), Y: min(max(p.Y, 0), float64(height-1))}
+	})
+	return &l
+}
+
+// How far refined landmarks are trusted, by the spread of their walks: fully at
+// trusted and less, and as much as the network's own from doubted on. Chosen on
+// lfw_5pt and net_5pt: the mean error falls from .076 and .090 of the eye
+// distance (the network's), .047 and .057 (refined) to .045 and .054 (so mixed).
+const (
+	trusted = 0.005
+	doubted = 0.03
+)
+
+func refine(l *landmark.Landmarker, img luma.Plane, rough face.Landmarks) face.Landmarks {
+	fine, spread := l.Refine(img, rough)
+	w := 0.5 + 0.5*min(max((doubted-spread)/(doubted-trusted), 0), 1)
+	mix := func(a, b face.Point) face.Point {
+		return face.Point{X: w*a.X + (1-w)*b.X, Y: w*a.Y + (1-w)*b.Y}
+	}
+	return face.Landmarks{
+		LeftEye: mix(fine.LeftEye, rough.LeftEye), RightEye: mix(fine.RightEye, rough.RightEye),
+		Nose:      mix(fine.Nose, rough.Nose),
+		MouthLeft: mix(fine.MouthLeft, rough.MouthLeft), MouthRight: mix(fine.MouthRight, rough.MouthRight),
+	}
+}
+
+// logistic returns the probability for a raw score in (0, 1): a logistic
+// regression on its logit.
+func logistic(raw, intercept, slope float64) float64 {
+	raw = min(max(raw, 1e-6), 1-1e-6)
+	return 1 / (1 + math.Exp(-intercept-slope*math.Log(raw/(1-raw))))
+}
+
+// maxFixed is the area of the largest input of a fixed size: the largest that a network of
+// any size is given.
+const maxFixed = maxSide * maxSide
+
+// fixedSize returns the input size of a network of three planes; zero when it
+// takes any.
+func fixedSize(e engine.Engine) (image.Point, error) {
+	if err := engine.CheckFloat32(e); err != nil {
+		return image.Point{}, err
+	}
+	input := e.Inputs()[0]
+	in := input.Shape
+	found := fmt.Sprintf("its input is %s; ", input)
+	if len(in) != 4 || in[1] != 3 {
+		return image.Point{}, errors.New(found + "known is [1×3×height×width]: three planes of one image")
+	}
+	height, width := in[2], in[3]
+	switch {
+	case in[0] != 1 && in[0] >= 0:
+		return image.Point{}, errors.New(found + "Mien gives it one image at a time: export it for a batch of 1 or of any size")
+	case height < 0 && width < 0:
+		return image.Point{}, nil
+	case height < 0 || width < 0:
+		return image.Point{}, errors.New(found + "known are networks of any height and width, or of a fixed height and width: export it with both or neither")
+	case height%32 != 0 || width%32 != 0 || height == 0 || width == 0:
+		return image.Point{}, errors.New(found + "height and width have to be multiples of 32")
+	case height > maxFixed/width:
+		return image.Point{}, fmt.Errorf("%sheight times width may be at most %d (%d×%d)", found, maxFixed, maxSide, maxSide)
+	}
+	return image.Pt(int(width), int(height)), nil
+}
+
+// finite reports whether the box and the landmarks are. The score has been checked
+// before.
+func (d *detection) finite() bool {
+	b, l := &d.box, &d.landmarks
+	return engine.Finite(
+		b.MinX, b.MinY, b.MaxX, b.MaxY, l.LeftEye.X, l.LeftEye.Y, l.RightEye.X, l.RightEye.Y,
+		l.Nose.X, l.Nose.Y, l.MouthLeft.X, l.MouthLeft.Y, l.MouthRight.X, l.MouthRight.Y,
+	)
+}

@@ -1,0 +1,382 @@
+package grid
+
+import (
+	"image"
+	"image/draw"
+	"math"
+
+	"github.com/mienproject/mien/face/luma"
+)
+
+// plane is one channel of an image: height rows of stride bytes, of which every
+// step-th counts.
+type plane struct {
+	pix           []uint8
+	width, height int
+	stride, step  int
+}
+
+// picture is an image as planes that can be resampled: Y, Cb and Cr, whose
+// chroma may be smaller, or R, G and B, or luminance alone.
+type picture struct {
+	planes        [3]plane
+	kind          pictureKind
+	width, height int
+}
+
+type pictureKind int
+
+const (
+	grayPicture pictureKind = iota
+	rgbPicture
+	yCbCrPicture
+)
+
+// source is an image on its way into a network, for one pass after the other,
+// with all the memory that this takes. It is kept for the next image.
+type source struct {
+	whole picture
+	part  image.Rectangle // the part of whole that levels are of
+	// levels are the part, its half, its quarter and so on, as far as they were
+	// needed. Each pixel is the mean of four of the level before.
+	levels  []picture
+	buffers [][]uint8 // of the levels but the first
+	rgba    []uint8   // of an image of another type
+	// ratioX and ratioY are how many pixels share a sample of chroma.
+	ratioX, ratioY int
+
+	luma, red, green, blue channel      // red and blue have Cr and Cb of an image that has those
+	chromaRGB              [3][]float32 // what chroma adds to red, green and blue
+}
+
+// set shares the pixels of the image types that decoders give, and converts the
+// others. Transparent pixels are black.
+func (s *source) set(img image.Image) {
+	b := img.Bounds()
+	p := picture{width: b.Dx(), height: b.Dy()}
+	s.ratioX, s.ratioY = 1, 1
+	switch m := img.(type) {
+	case *image.YCbCr:
+		p.kind = yCbCrPicture
+		p.planes[0] = plane{m.Y[m.YOffset(b.Min.X, b.Min.Y):], p.width, p.height, m.YStride, 1}
+		// The chroma samples that belong to the first and the last pixel.
+		first, last := m.COffset(b.Min.X, b.Min.Y), m.COffset(b.Max.X-1, b.Max.Y-1)
+		rows := (last-first)/m.CStride + 1
+		cols := (last-first)%m.CStride + 1
+		p.planes[1] = plane{m.Cb[first:], cols, rows, m.CStride, 1}
+		p.planes[2] = plane{m.Cr[first:], cols, rows, m.CStride, 1}
+		s.ratioX = int(math.Round(float64(p.width) / float64(cols)))
+		s.ratioY = int(math.Round(float64(p.height) / float64(rows)))
+	case *image.Gray:
+		p.planes[0] = plane{m.Pix[m.PixOffset(b.Min.X, b.Min.Y):], p.width, p.height, m.Stride, 1}
+	default:
+		rgba, ok := img.(*image.RGBA)
+		if !ok {
+			s.rgba = grown(s.rgba, 4*p.width*p.height)
+			rgba = &image.RGBA{Pix: s.rgba, Stride: 4 * p.width, Rect: image.Rect(0, 0, p.width, p.height)}
+			draw.Draw(rgba, rgba.Rect, img, b.Min, draw.Src)
+			b = rgba.Rect
+		}
+		p.kind = rgbPicture
+		for i := range p.planes {
+			p.planes[i] = plane{rgba.Pix[rgba.PixOffset(b.Min.X, b.Min.Y)+i:], p.width, p.height, rgba.Stride, 4}
+		}
+	}
+	s.whole, s.levels = p, s.levels[:0]
+	s.crop(image.Rectangle{Max: s.size()})
+}
+
+// size is the size of the whole image.
+func (s *source) size() image.Point { return image.Pt(s.whole.width, s.whole.height) }
+
+// crop makes part what input reads. Its upper left corner has to be at a sample of
+// chroma.
+func (s *source) crop(part image.Rectangle) {
+	if len(s.levels) > 0 && part == s.part {
+		return
+	}
+	p := picture{kind: s.whole.kind, width: part.Dx(), height: part.Dy()}
+	for i, from := range s.whole.planes {
+		r := part
+		if i > 0 && p.kind == yCbCrPicture {
+			r.Min.X, r.Min.Y = r.Min.X/s.ratioX, r.Min.Y/s.ratioY
+			r.Max.X, r.Max.Y = (r.Max.X+s.ratioX-1)/s.ratioX, (r.Max.Y+s.ratioY-1)/s.ratioY
+		}
+		p.planes[i] = from.crop(r)
+	}
+	s.part, s.levels = part, append(s.levels[:0], p)
+}
+
+// crop returns the part of p in r, which shares its samples.
+func (p plane) crop(r image.Rectangle) plane {
+	r = r.Intersect(image.Rect(0, 0, p.width, p.height))
+	if r.Empty() {
+		return plane{}
+	}
+	return plane{p.pix[r.Min.Y*p.stride+r.Min.X*p.step:], r.Dx(), r.Dy(), p.stride, p.step}
+}
+
+// release lets go of the image's own pixels.
+func (s *source) release() {
+	s.whole = picture{}
+	clear(s.levels)
+	s.levels = s.levels[:0]
+}
+
+// grown returns n values, which are undefined, in b's memory if they fit.
+func grown[T any](b []T, n int) []T {
+	if cap(b) < n {
+		return make([]T, n)
+	}
+	return b[:n]
+}
+
+// halveFrom is the scale from which on an image is halved rather than
+// interpolated as it is.
+const halveFrom = 0.7
+
+// level returns the level for an image scaled by scale, and the scale that is
+// left to do: more than a half, so that two pixels in each direction are all that
+// has to be read.
+func (s *source) level(scale float64) (picture, float64) {
+	at := 0
+	for ; scale <= halveFrom; at++ {
+		if at+1 == len(s.levels) && !s.halve() {
+			break
+		}
+		scale *= 2
+	}
+	return s.levels[at], scale
+}
+
+// halve adds a level, unless the last one is too small.
+func (s *source) halve() bool {
+	from := s.levels[len(s.levels)-1]
+	half := picture{kind: from.kind, width: from.width / 2, height: from.height / 2}
+	size := 0
+	for _, p := range from.planes {
+		if p.pix != nil && min(p.width, p.height) < 2 {
+			return false
+		}
+		size += (p.width / 2) * (p.height / 2)
+	}
+	at := len(s.levels) - 1
+	if at == len(s.buffers) {
+		s.buffers = append(s.buffers, nil)
+	}
+	s.buffers[at] = grown(s.buffers[at], size)
+	into := s.buffers[at]
+	for i, p := range from.planes {
+		n := (p.width / 2) * (p.height / 2)
+		half.planes[i] = p.half(into[:n:n])
+		into = into[n:]
+	}
+	s.levels = append(s.levels, half)
+	return true
+}
+
+// half writes the means of four pixels into out.
+func (p plane) half(out []uint8) plane {
+	if p.pix == nil {
+		return plane{}
+	}
+	h := plane{out, p.width / 2, p.height / 2, p.width / 2, 1}
+	for y := range h.height {
+		upper, lower := p.pix[2*y*p.stride:], p.pix[(2*y+1)*p.stride:]
+		row := out[y*h.width:][:h.width]
+		if p.step == 1 {
+			luma.HalveRow(row, upper[:2*h.width], lower[:2*h.width])
+			continue
+		}
+		for x := range row {
+			l, r := 2*x*p.step, (2*x+1)*p.step
+			row[x] = uint8((uint(upper[l]) + uint(upper[r]) + uint(lower[l]) + uint(lower[r]) + 2) / 4)
+		}
+	}
+	return h
+}
+
+// axis has, for each output of a bilinear interpolation along one axis, its first
+// input, and the weight of the one after that.
+type axis struct {
+	first  []int32
+	weight []float32
+	same   bool // the scale is 1
+}
+
+// fit scales size inputs by scale onto n outputs.
+func (a *axis) fit(size, n int, scale float64) {
+	a.first, a.weight, a.same = grown(a.first, n), grown(a.weight, n), scale == 1
+	for i := range n {
+		at := min(max((float64(i)+0.5)/scale-0.5, 0), float64(size-1))
+		first := min(int(at), max(size-2, 0))
+		a.first[i], a.weight[i] = int32(first), float32(at-float64(first))
+	}
+}
+
+// channel is a plane that is being scaled, row by row.
+type channel struct {
+	plane
+	across, down axis
+	// rows are the last even and the last odd row of the plane that were scaled
+	// across, and at their numbers.
+	rows [2][]float32
+	at   [2]int
+}
+
+// fit scales p by scaleX and scaleY onto w × h values.
+func (c *channel) fit(p plane, w, h int, scaleX, scaleY float64) {
+	c.plane = p
+	c.across.fit(p.width, w, scaleX)
+	c.down.fit(p.height, h, scaleY)
+	for i := range c.rows {
+		c.rows[i], c.at[i] = grown(c.rows[i], w), -1
+	}
+}
+
+// row returns the two rows between which row y of the output lies, scaled across,
+// and the weight of the second.
+func (c *channel) row(y int) (upper, lower []float32, weight float32) {
+	first := int(c.down.first[y])
+	if c.down.weight[y] == 0 {
+		upper = c.scaled(first)
+		return upper, upper, 0
+	}
+	return c.scaled(first), c.scaled(min(first+1, c.height-1)), c.down.weight[y]
+}
+
+func (c *channel) scaled(y int) []float32 {
+	out := c.rows[y&1]
+	if c.at[y&1] == y {
+		return out
+	}
+	c.at[y&1] = y
+	src := c.pix[y*c.stride:]
+	weights := c.across.weight[:len(out)]
+	switch {
+	case c.width == 1:
+		for x := range out {
+			out[x] = float32(src[0])
+		}
+	case c.step == 1 && c.across.same:
+		for x, v := range src[:min(len(out), c.width)] {
+			out[x] = float32(v)
+		}
+	case c.step == 1:
+		for x, first := range c.across.first[:len(out)] {
+			pair := src[first:][:2]
+			left := float32(pair[0])
+			out[x] = left + (float32(pair[1])-left)*weights[x]
+		}
+	default:
+		for x, first := range c.across.first[:len(out)] {
+			pair := src[int(first)*c.step:][:c.step+1]
+			left := float32(pair[0])
+			out[x] = left + (float32(pair[c.step])-left)*weights[x]
+		}
+	}
+	return out
+}
+
+// fill writes row y of the output.
+func (c *channel) fill(out []float32, y int) {
+	upper, lower, weight := c.row(y)
+	upper, lower = upper[:len(out)], lower[:len(out)]
+	for x := range out {
+		out[x] = upper[x] + (lower[x]-upper[x])*weight
+	}
+}
+
+// input fills planes of stride × height values with the image scaled by scale to
+// w × h in their top left corners, in the order blue, green, red, from 0 to 255,
+// and zeros around it. The stride is even.
+func (s *source) input(blue, green, red []float32, w, h, stride int, scale float64) {
+	p, scale := s.level(scale)
+	// Colors come in pairs. The one too many is cleared.
+	pairs := (w + 1) / 2
+	even := 2 * pairs
+	var write func(b, g, r []float32, y int)
+	switch p.kind {
+	case grayPicture:
+		s.luma.fit(p.planes[0], even, h, scale, scale)
+		write = func(b, g, r []float32, y int) {
+			s.luma.fill(b, y)
+			copy(g, b)
+			copy(r, b)
+		}
+	case rgbPicture:
+		s.red.fit(p.planes[0], even, h, scale, scale)
+		s.green.fit(p.planes[1], even, h, scale, scale)
+		s.blue.fit(p.planes[2], even, h, scale, scale)
+		write = func(b, g, r []float32, y int) {
+			s.blue.fill(b, y)
+			s.green.fill(g, y)
+			s.red.fill(r, y)
+		}
+	case yCbCrPicture:
+		// Four pixels share a color, as they do in nearly all photographs.
+		scaleX, scaleY := scale*float64(s.ratioX)/2, scale*float64(s.ratioY)/2
+		s.luma.fit(p.planes[0], even, h, scale, scale)
+		s.blue.fit(p.planes[1], pairs, (h+1)/2, scaleX, scaleY)
+		s.red.fit(p.planes[2], pairs, (h+1)/2, scaleX, scaleY)
+		for i := range s.chromaRGB {
+			s.chromaRGB[i] = grown(s.chromaRGB[i], pairs)
+		}
+		write = s.colors
+	}
+	for y := range h {
+		b, g, r := blue[y*stride:][:stride], green[y*stride:][:stride], red[y*stride:][:stride]
+		write(b[:even], g[:even], r[:even], y)
+		clear(b[w:])
+		clear(g[w:])
+		clear(r[w:])
+	}
+	clear(blue[h*stride:])
+	clear(green[h*stride:])
+	clear(red[h*stride:])
+}
+
+// colors writes row y of an image in Y'CbCr as JFIF has it.
+func (s *source) colors(b, g, r []float32, y int) {
+	if y%2 == 0 {
+		s.fillChroma(y / 2)
+	}
+	upper, lower, weight := s.luma.row(y)
+	toGreen, toBlue := s.chromaRGB[1], s.chromaRGB[2]
+	for i, toRed := range s.chromaRGB[0] {
+		toGreen, toBlue := toGreen[i], toBlue[i]
+		above, below := upper[2*i:][:2], lower[2*i:][:2]
+		left, right := above[0]+(below[0]-above[0])*weight, above[1]+(below[1]-above[1])*weight
+		out := b[2*i:][:2]
+		out[0], out[1] = clamp(left+toBlue), clamp(right+toBlue)
+		out = g[2*i:][:2]
+		out[0], out[1] = clamp(left+toGreen), clamp(right+toGreen)
+		out = r[2*i:][:2]
+		out[0], out[1] = clamp(left+toRed), clamp(right+toRed)
+	}
+}
+
+// fillChroma fills chromaRGB with row y of Cb and Cr.
+func (s *source) fillChroma(y int) {
+	blue, blueBelow, weight := s.blue.row(y)
+	red, redBelow, _ := s.red.row(y)
+	for x := range s.chromaRGB[0] {
+		cb := blue[x] + (blueBelow[x]-blue[x])*weight - 128
+		cr := red[x] + (redBelow[x]-red[x])*weight - 128
+		s.chromaRGB[0][x] = 1.402 * cr
+		s.chromaRGB[1][x] = -0.344136*cb - 0.714136*cr
+		s.chromaRGB[2][x] = 1.772 * cb
+	}
+}
+
+// clamp keeps v within 0 and 255, by branches that hardly ever change: min and
+// max, which also handle signed zeros and NaN, take four times as long.
+func clamp(v float32) float32 {
+	if v < 0 {
+		return 0
+	}
+	if v > 255 {
+		return 255
+	}
+	return v
+}

@@ -1,0 +1,152 @@
+package grid
+
+import (
+	"image"
+	"math"
+
+	"github.com/mienproject/mien/face"
+)
+
+// pass is one run of the network over a part of the image that is scaled by scale, for
+// faces whose longer side is from minSize to maxSize pixels of the image.
+type pass struct {
+	scale            float64
+	minSize, maxSize float64
+	part             image.Rectangle
+	// core is the part in which the centers of this pass's faces lie: of faces in the
+	// overlap of two tiles, each tile takes those that are nearer to it.
+	core face.Box
+	// input is the index of the workspace's tensors. Passes with inputs of one size
+	// share them.
+	input int
+}
+
+// takes reports whether c, which the pass found, is one of its faces. A box with a
+// side that is not a number is not.
+func (p pass) takes(c detection) bool {
+	x, y := (c.box.MinX+c.box.MaxX)/2, (c.box.MinY+c.box.MaxY)/2
+	return c.size > 0 && c.size >= p.minSize && c.size <= p.maxSize &&
+		x >= p.core.MinX && x < p.core.MaxX && y >= p.core.MinY && y < p.core.MaxY
+}
+
+// maxInputs is the maximum number of sizes of inputs for one image.
+const maxInputs = 3
+
+// The side, in pixels, that an image has in a pass (see sideOf). docs/accuracy.md
+// compares pairs of the coarse and the fine one.
+const (
+	coarseSide = 640
+	fineSide   = 1024
+	// Faces that fill the frame are seen best when they are small.
+	tinySide = 256
+	tinyFrom = 0.35
+	// maxSide bounds what a caller's smallest face can ask for.
+	maxSide = 2560
+	// Faces of that many pixels of the fine input are taken from both.
+	bandFrom, bandTo = 32, 128
+	// smallestSeen is the smallest face that the networks find, in pixels of
+	// their input.
+	smallestSeen = 10
+)
+
+// sideOf returns the longer side of a 3:2 photograph with as many pixels as an image
+// of width × height. Passes are sized by it rather than by the image's own longer side,
+// so that the faces of a screenshot or a panorama are not reduced to nothing.
+func sideOf(width, height int) float64 {
+	return math.Sqrt(1.5 * float64(width) * float64(height))
+}
+
+// passes chooses the passes for an image of width × height pixels, the finest last.
+// They find faces from a hundredth of the image's side on, unless minFaceSize,
+// in pixels, asks for others.
+func (g *Detector) passes(width, height int, minFaceSize float64) []pass {
+	if g.info.InputSize != (image.Point{}) {
+		return g.fixedPasses(width, height)
+	}
+	side := sideOf(width, height)
+	over := func(input int, to, minSize, maxSize float64) pass {
+		// Inputs are padded to 32 pixels. This keeps the padded one of a very narrow image
+		// from having many times the pixels of any other.
+		scale := min(to/side, to*to/1.5/32/float64(max(width, height)))
+		return pass{scale, minSize, maxSize, image.Rect(0, 0, width, height), everywhere, input}
+	}
+	fine := float64(fineSide)
+	if minFaceSize > 0 {
+		fine = min(max(side*smallestSeen/minFaceSize, coarseSide/2), maxSide)
+	}
+	if fine <= coarseSide {
+		return []pass{over(0, fine, 0, math.Inf(1))}
+	}
+	pixel := side / fine // of the finest input, in pixels of the image
+	return []pass{
+		over(0, tinySide, side*tinyFrom, math.Inf(1)),
+		over(1, coarseSide, bandFrom*pixel, math.Inf(1)),
+		over(2, fine, 0, bandTo*pixel),
+	}
+}
+
+var everywhere = face.Box{MinX: math.Inf(-1), MinY: math.Inf(-1), MaxX: math.Inf(1), MaxY: math.Inf(1)}
+
+// How an image that is long for a network's fixed input is cut into tiles.
+const (
+	// tileFrom is the part of the input that an image has to fill not to be cut.
+	tileFrom = 1. / 3
+	// tileOverlap is how much of a tile's length lies in the next one too.
+	tileOverlap = 1. / 4
+	// maxTiles bounds the time. Images that would need more tiles are scaled down.
+	maxTiles = 16
+)
+
+// fixedPasses are the passes of a network of a fixed input size: one over the whole
+// image, and for a long image more over tiles, in which it has as many pixels as a
+// square one has in the one pass.
+func (g *Detector) fixedPasses(width, height int) []pass {
+	input := face.Point{X: float64(g.info.InputSize.X), Y: float64(g.info.InputSize.Y)}
+	w, h := float64(width), float64(height)
+	maxScale := max(1, g.maxEnlarged/sideOf(width, height))
+	whole := pass{
+		scale:   min(input.X/w, input.Y/h, maxScale),
+		maxSize: math.Inf(1), part: image.Rect(0, 0, width, height), core: everywhere,
+	}
+	scale := min(math.Sqrt(input.X*input.Y/(w*h)), maxScale)
+	if whole.scale >= scale*math.Sqrt(tileFrom) {
+		return []pass{whole}
+	}
+	// The length along which the image is cut, and a tile's, in pixels of the image.
+	length, tile := w, input.X
+	vertical := input.Y/h < input.X/w
+	if vertical {
+		length, tile = h, input.Y
+	}
+	scale = min(scale, tile*(maxTiles*(1-tileOverlap)+tileOverlap)/length)
+	tile /= scale
+	overlap := tile * tileOverlap
+	tiles := int(math.Ceil((length - overlap) / (tile - overlap)))
+	// From a sample of chroma on, which at most four pixels share.
+	start := func(i int) float64 { return 4 * math.Ceil(float64(i)*(length-tile)/float64(tiles-1)/4) }
+	end := func(i int) float64 { return min(start(i)+tile, length) }
+	between := func(from, to float64) face.Box {
+		if vertical {
+			return face.Box{MinX: math.Inf(-1), MinY: from, MaxX: math.Inf(1), MaxY: to}
+		}
+		return face.Box{MinX: from, MinY: math.Inf(-1), MaxX: to, MaxY: math.Inf(1)}
+	}
+	// A face that is larger than the overlap may be cut by a tile's end. The pass over the
+	// whole image finds those.
+	whole.minSize = overlap / 2
+	passes := []pass{whole}
+	from := math.Inf(-1)
+	for i := range tiles {
+		to := math.Inf(1)
+		if i < tiles-1 {
+			to = (start(i+1) + end(i)) / 2
+		}
+		part := between(start(i), end(i)).Clamp(width, height)
+		passes = append(passes, pass{
+			scale: scale, maxSize: overlap, core: between(from, to),
+			part: image.Rect(int(part.MinX), int(part.MinY), int(part.MaxX), int(part.MaxY)),
+		})
+		from = to
+	}
+	return passes
+}

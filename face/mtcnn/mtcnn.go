@@ -1,0 +1,692 @@
+// Package mtcnn is the cascade of three networks that the Python package mtcnn runs. What
+// runs the networks is an engine.
+package mtcnn
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"image"
+	"image/draw"
+	"maps"
+	"math"
+	"slices"
+	"sync"
+
+	"github.com/mienproject/mien/engine"
+	"github.com/mienproject/mien/face"
+)
+
+// Detector is the cascade of Zhang, Zhang, Li and Qiao, "Joint Face Detection and
+// Alignment using Multi-task Cascaded Convolutional Networks" (2016), as version
+// 0.1.1 of the Python package mtcnn runs it: its thresholds, its rounding, its
+// 1-based boxes and its oddities, so that users of the package get the same
+// faces. Nothing here is meant to be better than that package, only bounded:
+// networks see tiles and batches, and the pyramid has a largest level.
+//
+// The package answers whole numbers. It cuts decimals off, and its boxes stay
+// 1-based. Detect answers half a pixel less than the numbers that the package cuts,
+// so that they round to the package's. For landmarks this is the frame of package
+// face: the package's have the corner of the first pixel at 0. Boxes come out half a
+// pixel smaller on each side than what the networks see, as the package's do in the
+// mean.
+//
+// It is immutable, and so safe for concurrent use.
+type Detector struct {
+	pnet, rnet, onet engine.Engine
+	// Where the networks' outputs are: box offsets, probabilities, and of O-net
+	// the points.
+	pOffsets, pScores          int
+	rOffsets, rScores          int
+	oOffsets, oScores, oPoints int
+	version                    string
+	workspaces                 sync.Pool
+}
+
+var _ face.Detector = (*Detector)(nil)
+
+// codeVersion changes whenever the same networks may give other faces.
+const codeVersion = "+3"
+
+// cutOff is how far a number lies, in the mean, above what remains of it when its
+// decimals are cut off.
+const cutOff = 0.5
+
+// The package's constants, which are those of the authors' own code for MATLAB.
+const (
+	// pnetWindow is what one cell of P-net's output sees, and pnetStride how far
+	// the next one is.
+	pnetWindow = 12
+	pnetStride = 2
+	rnetSide   = 24
+	onetSide   = 48
+	// stockFace is the side of the smallest face that the package finds.
+	stockFace = 20
+	// pyramidFactor is from one level of the pyramid to the next: half the area.
+	pyramidFactor = 0.709
+	// The lowest probability of a face after each network. P-net's may equal it,
+	// the others' have to exceed it.
+	pnetMin, rnetMin, onetMin = 0.6, 0.7, 0.7
+	// The overlap above which the weaker of two boxes goes: of one level of the
+	// pyramid, after R-net (both over the union), and at the end (over the smaller
+	// box).
+	levelOverlap, rnetOverlap, onetOverlap = 0.5, 0.7, 0.7
+)
+
+// What bounds time and memory. The package has no bounds.
+const (
+	// defaultLevel is how many pixels the largest level of the pyramid has when the
+	// caller leaves the smallest face to the detector: the 20 pixels of the package
+	// up to an image of 12.5 megapixels, and from there on faces that grow with the
+	// image's side. largestLevel is the same when the caller asks for a size. A
+	// level costs about as much as all smaller ones together.
+	defaultLevel = 4_500_000
+	largestLevel = 16_000_000
+	// tileCells is the side of the part of a level that P-net sees at once, in
+	// cells. The network is the same everywhere, so that tiles which share their
+	// windows' margins give what the whole does. A tile takes 4 MB in the network,
+	// which caches like better than the whole.
+	tileCells = 128
+	// R-net takes 0.1 MB for each face of a batch, and O-net 0.5 MB.
+	rnetBatch = 64
+	onetBatch = 16
+)
+
+// Files are what the networks are called in a model's folder: P-net, R-net and O-net.
+var Files = []string{"pnet.onnx", "rnet.onnx", "onet.onnx"}
+
+// New returns the detector of MTCNN's three networks, in the order of Files: channels
+// last, a batch of any size, and the two spatial axes swapped against the image's. Each
+// is run once: networks of another kind are refused. The version names these networks.
+func New(networks []engine.Engine, version string) (*Detector, error) {
+	if len(networks) != len(Files) {
+		return nil, fmt.Errorf("%d networks, MTCNN has %d", len(networks), len(Files))
+	}
+	d := &Detector{pnet: networks[0], rnet: networks[1], onet: networks[2], version: version + codeVersion}
+	d.workspaces.New = func() any { return &workspace{} }
+	for i, n := range d.layout() {
+		if err := n.check(networks[i]); err != nil {
+			return nil, fmt.Errorf("%s is not MTCNN's %s: %w", Files[i], n.name, err)
+		}
+	}
+	return d, nil
+}
+
+// layout is what is known of one of the networks.
+type layout struct {
+	name  string
+	input engine.Shape // -1 is any size
+	// outputs is where the position of each output goes, by the size of its last axis.
+	outputs map[int64]*int
+	// probe is an input, and cells how many places of an output there are for it.
+	probe, cells engine.Shape
+}
+
+// layout returns what is known of the three networks, and sets where d has outputs.
+func (d *Detector) layout() []layout {
+	const offsets, scores, points = 4, 2, 10
+	return []layout{
+		{
+			"P-net",
+			engine.Shape{-1, -1, -1, 3},
+			map[int64]*int{offsets: &d.pOffsets, scores: &d.pScores},
+			engine.Shape{1, 24, 16, 3},
+			engine.Shape{1, int64(cellsOf(24)), int64(cellsOf(16))},
+		},
+		{
+			"R-net",
+			engine.Shape{-1, rnetSide, rnetSide, 3},
+			map[int64]*int{offsets: &d.rOffsets, scores: &d.rScores},
+			engine.Shape{2, rnetSide, rnetSide, 3},
+			engine.Shape{2},
+		},
+		{
+			"O-net",
+			engine.Shape{-1, onetSide, onetSide, 3},
+			map[int64]*int{offsets: &d.oOffsets, scores: &d.oScores, points: &d.oPoints},
+			engine.Shape{2, onetSide, onetSide, 3},
+			engine.Shape{2},
+		},
+	}
+}
+
+// check compares a network with l, and finds its outputs.
+func (l layout) check(e engine.Engine) error {
+	if len(e.Inputs()) != 1 || !slices.Equal(e.Inputs()[0].Shape, l.input) {
+		return fmt.Errorf("it takes %s; known is %s, the channels last", engine.Describe(e.Inputs()), l.input)
+	}
+	if err := engine.CheckFloat32(e); err != nil {
+		return err
+	}
+	axes := len(l.cells) + 1
+	found := map[int64]bool{}
+	for i, o := range e.Outputs() {
+		if len(o.Shape) != axes {
+			continue
+		}
+		if at, ok := l.outputs[o.Shape[axes-1]]; ok {
+			*at = i
+			found[o.Shape[axes-1]] = true
+		}
+	}
+	if len(e.Outputs()) != len(l.outputs) || len(found) != len(l.outputs) {
+		return fmt.Errorf("it gives %s; known are %d outputs of %d axes, the last of %d",
+			engine.Describe(e.Outputs()), len(l.outputs), axes, slices.Sorted(maps.Keys(l.outputs)))
+	}
+	wanted := make([]engine.Shape, len(l.outputs))
+	for values, at := range l.outputs {
+		wanted[*at] = append(slices.Clone(l.cells), values)
+	}
+	return engine.CheckShapes(e, l.probe, wanted)
+}
+
+// Info implements face.Detector.
+func (d *Detector) Info() face.Info {
+	return face.Info{
+		Family:        "mtcnn",
+		Version:       d.version,
+		Landmarks:     true,
+		MinConfidence: minConfidence,
+		MinFaceSize:   pnetWindow,
+	}
+}
+
+// Input implements face.Detector. The old package scales all of an image.
+func (d *Detector) Input(int, int, face.Options) face.Input { return face.Input{Reduce: 1} }
+
+// workspace is the memory of one call.
+type workspace struct {
+	pixels              []uint8
+	pnet, rnet, onet    engine.Buffers
+	across, down        kernel
+	rows                rowBuffers
+	proposals           []proposal
+	kept                []bool
+	candidates, batches []candidate
+}
+
+// candidate is a box that may be a face. Like the package's it is 1-based, and
+// both its ends belong to it.
+type candidate struct {
+	x1, y1, x2, y2 float64
+	score          float32
+	points         [5]face.Point
+}
+
+func (c candidate) area() float64 { return (c.x2 - c.x1 + 1) * (c.y2 - c.y1 + 1) }
+
+// Detect implements face.Detector. It runs on one core.
+func (d *Detector) Detect(ctx context.Context, img image.Image, opts face.Options) ([]face.Face, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	b := img.Bounds()
+	if b.Empty() {
+		return nil, nil
+	}
+	w := d.workspaces.Get().(*workspace)
+	defer d.workspaces.Put(w)
+	if err := d.cascade(ctx, w, img, opts.MinFaceSize); err != nil {
+		return nil, err
+	}
+	faces := make([]face.Face, 0, len(w.candidates))
+	for _, c := range w.candidates {
+		// What the smallest window becomes may be somewhat smaller.
+		if opts.MinFaceSize > pnetWindow && max(c.x2-c.x1, c.y2-c.y1) < opts.MinFaceSize {
+			continue
+		}
+		f := face.Face{
+			Box:        face.Box{MinX: c.x1 - cutOff, MinY: c.y1 - cutOff, MaxX: c.x2 - cutOff, MaxY: c.y2 - cutOff}.Clamp(b.Dx(), b.Dy()),
+			Confidence: confidence(c.score),
+		}
+		if !(f.Confidence >= opts.MinConfidence) || f.Box.Area() == 0 {
+			continue
+		}
+		if !opts.SkipLandmarks {
+			p := c.points
+			for i := range p {
+				p[i].X = min(max(p[i].X-cutOff, 0), float64(b.Dx()-1))
+				p[i].Y = min(max(p[i].Y-cutOff, 0), float64(b.Dy()-1))
+			}
+			f.Landmarks = &face.Landmarks{LeftEye: p[0], RightEye: p[1], Nose: p[2], MouthLeft: p[3], MouthRight: p[4]}
+		}
+		faces = append(faces, f)
+	}
+	slices.SortFunc(faces, face.Compare)
+	if opts.MaxResults > 0 && len(faces) > opts.MaxResults {
+		faces = faces[:opts.MaxResults:opts.MaxResults]
+	}
+	return faces, nil
+}
+
+// cascade leaves the faces in img in w.candidates.
+func (d *Detector) cascade(ctx context.Context, w *workspace, img image.Image, smallest float64) error {
+	w.candidates = w.candidates[:0]
+	width, height := img.Bounds().Dx(), img.Bounds().Dy()
+	levels := scales(width, height, smallestFace(width, height, smallest))
+	if len(levels) == 0 {
+		return nil
+	}
+	src, err := w.rgba(ctx, img)
+	if err != nil {
+		return err
+	}
+	for _, scale := range levels {
+		if err := d.propose(ctx, w, src, scale); err != nil {
+			return err
+		}
+	}
+	// Here the package suppresses across levels, above 0.7 of the union. That never
+	// finds anything: boxes of two levels differ by half in area.
+	if err := d.refine(ctx, w, src); err != nil {
+		return err
+	}
+	return d.finish(ctx, w, src)
+}
+
+// smallestFace is the side of the smallest face to find; asked is what
+// the caller wants.
+func smallestFace(width, height int, asked float64) int {
+	side, maxPixels := stockFace, float64(defaultLevel)
+	if asked > 0 {
+		side, maxPixels = int(max(pnetWindow, min(asked, math.MaxInt32))), largestLevel
+	}
+	bound := math.Ceil(pnetWindow * math.Sqrt(float64(width)*float64(height)/maxPixels))
+	return max(side, int(bound))
+}
+
+// scales are the scales of the pyramid's levels: those in which a face of
+// the smallest size is as large as P-net's window, and larger ones as long as
+// the image still has a window.
+func scales(width, height, smallest int) []float64 {
+	first := float64(pnetWindow) / float64(smallest)
+	var all []float64
+	side := float64(min(width, height)) * first
+	for side >= pnetWindow {
+		all = append(all, first*math.Pow(pyramidFactor, float64(len(all))))
+		side *= pyramidFactor
+	}
+	return all
+}
+
+// rgba returns img as such, with transparent pixels as black; it may share the
+// pixels of img, or be in the workspace.
+func (w *workspace) rgba(ctx context.Context, img image.Image) (*image.RGBA, error) {
+	b := img.Bounds()
+	if m, ok := img.(*image.RGBA); ok {
+		return &image.RGBA{Pix: m.Pix[m.PixOffset(b.Min.X, b.Min.Y):], Stride: m.Stride, Rect: image.Rect(0, 0, b.Dx(), b.Dy())}, nil
+	}
+	n := 4 * b.Dx() * b.Dy()
+	w.pixels = slices.Grow(w.pixels[:0], n)[:n]
+	m := &image.RGBA{Pix: w.pixels, Stride: 4 * b.Dx(), Rect: image.Rect(0, 0, b.Dx(), b.Dy())}
+	var palette [256][4]uint8
+	paletted, _ := img.(*image.Paletted)
+	if paletted != nil {
+		for i, c := range paletted.Palette[:min(len(paletted.Palette), len(palette))] {
+			r, g, b, a := c.RGBA()
+			palette[i] = [4]uint8{uint8(r >> 8), uint8(g >> 8), uint8(b >> 8), uint8(a >> 8)}
+		}
+	}
+	const band = 64 // rows between two checks of the context
+	for y := 0; y < b.Dy(); y += band {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		end := min(y+band, b.Dy())
+		if paletted == nil {
+			// It knows the kinds of images that decoders give.
+			draw.Draw(m, image.Rect(0, y, b.Dx(), end), img, image.Pt(b.Min.X, b.Min.Y+y), draw.Src)
+			continue
+		}
+		for ; y < end; y++ {
+			from := paletted.Pix[paletted.PixOffset(b.Min.X, b.Min.Y+y):][:b.Dx()]
+			to := m.Pix[y*m.Stride:]
+			for x, i := range from {
+				copy(to[4*x:4*x+4], palette[i][:])
+			}
+		}
+		y = end - band
+	}
+	return m, nil
+}
+
+// level is one level of the pyramid: an image of width × height pixels and
+// P-net's output of columns × rows cells for it.
+type level struct {
+	src           *image.RGBA
+	width, height int
+	columns, rows int
+	rounding      rounding
+}
+
+// cellsOf is the number of P-net's cells along a side: a 3×3 convolution, a
+// pooling by two that keeps an odd end, and two more 3×3 convolutions.
+func cellsOf(side int) int { return (side-1)/2 - 4 }
+
+// proposal is one of P-net's cells that may be a face.
+type proposal struct {
+	x, y   int
+	score  float32
+	offset [4]float32
+}
+
+// propose runs P-net on one level of the pyramid, and appends what it finds to
+// w.candidates: squares in whole pixels.
+func (d *Detector) propose(ctx context.Context, w *workspace, src *image.RGBA, scale float64) error {
+	l := level{
+		src:    src,
+		width:  int(math.Ceil(float64(src.Rect.Dx()) * scale)),
+		height: int(math.Ceil(float64(src.Rect.Dy()) * scale)),
+	}
+	l.columns, l.rows = cellsOf(l.width), cellsOf(l.height)
+	l.rounding = w.kernels(src.Rect.Dx(), src.Rect.Dy(), l.width, l.height)
+	if l.rounding == unrounded {
+		l.rounding = halfEven
+	}
+	w.proposals = w.proposals[:0]
+	for y := 0; y < l.rows; y += tileCells {
+		for x := 0; x < l.columns; x += tileCells {
+			cells := image.Rect(x, y, min(x+tileCells, l.columns), min(y+tileCells, l.rows))
+			offsets, scores, err := d.runPNet(ctx, w, l, cells)
+			if err != nil {
+				return err
+			}
+			for i := range cells.Dx() * cells.Dy() {
+				// Columns come one after the other, the axes being swapped.
+				score, offset := scores[2*i+1], offsets[4*i:][:4]
+				if !engine.Finite(score) {
+					return fmt.Errorf("in P-net: %w", engine.ErrNotFinite)
+				}
+				if score < pnetMin {
+					continue
+				}
+				if !engine.Finite(offset...) {
+					return fmt.Errorf("in P-net: %w", engine.ErrNotFinite)
+				}
+				w.proposals = append(w.proposals, proposal{x + i/cells.Dy(), y + i%cells.Dy(), score, [4]float32(offset)})
+			}
+		}
+	}
+	if len(w.proposals) == 1 {
+		// For one proposal alone the package mirrors the map of offsets: its model in
+		// MATLAB had to turn one there, and here it is a slip. Without it large faces
+		// would differ from the package's.
+		p := &w.proposals[0]
+		mirrored := image.Rect(l.columns-1-p.x, p.y, l.columns-p.x, p.y+1)
+		offsets, _, err := d.runPNet(ctx, w, l, mirrored)
+		if err != nil {
+			return err
+		}
+		if p.offset = [4]float32(offsets); !engine.Finite(p.offset[:]...) {
+			return fmt.Errorf("in P-net: %w", engine.ErrNotFinite)
+		}
+	}
+	return w.squares(ctx, l, scale)
+}
+
+// runPNet returns the offsets and the probabilities of some of a level's cells,
+// column by column.
+func (d *Detector) runPNet(ctx context.Context, w *workspace, l level, cells image.Rectangle) (offsets, scores []float32, err error) {
+	const margin = pnetWindow - pnetStride
+	pixels := image.Rect(
+		pnetStride*cells.Min.X, pnetStride*cells.Min.Y,
+		min(pnetStride*cells.Max.X+margin, l.width), min(pnetStride*cells.Max.Y+margin, l.height),
+	)
+	columns, rows := int64(cells.Dx()), int64(cells.Dy())
+	shapes := make([]engine.Shape, 2)
+	shapes[d.pOffsets] = engine.Shape{1, columns, rows, 4}
+	shapes[d.pScores] = engine.Shape{1, columns, rows, 2}
+	w.pnet.Resize(engine.Shape{1, int64(pixels.Dx()), int64(pixels.Dy()), 3}, shapes)
+	if err := w.resample(ctx, w.pnet.Input.Data, l.src, pixels, l.rounding); err != nil {
+		return nil, nil, err
+	}
+	if err := d.pnet.Run(ctx, w.pnet.Input, w.pnet.Outputs); err != nil {
+		return nil, nil, err
+	}
+	return w.pnet.Outputs[d.pOffsets].Data, w.pnet.Outputs[d.pScores].Data, nil
+}
+
+// squares suppresses the weaker of proposals in one place, moves the others by
+// their offsets and makes them square.
+func (w *workspace) squares(ctx context.Context, l level, scale float64) error {
+	// The package sorts in the order of columns and takes from the end, with a sort
+	// that leaves open what comes first of two that are equal. Here it is the last.
+	slices.SortFunc(w.proposals, func(a, b proposal) int {
+		return cmp.Or(cmp.Compare(b.score, a.score), cmp.Compare(b.x, a.x), cmp.Compare(b.y, a.y))
+	})
+	box := func(x, y int) candidate {
+		at := func(cell, pixel int) float64 { return math.Trunc(float64(pnetStride*cell+pixel) / scale) }
+		return candidate{x1: at(x, 1), y1: at(y, 1), x2: at(x, pnetWindow), y2: at(y, pnetWindow)}
+	}
+	// All boxes have the same size, so that four cells away none overlaps by half:
+	// checking the map of the kept ones around each makes this linear.
+	const reach = 3
+	n := l.columns * l.rows
+	w.kept = slices.Grow(w.kept[:0], n)[:n]
+	clear(w.kept)
+	for i, p := range w.proposals {
+		if i%1024 == 0 {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+		}
+		c := box(p.x, p.y)
+		if w.suppressed(l, p, c, box, reach) {
+			continue
+		}
+		w.kept[p.y*l.columns+p.x] = true
+		width, height := c.x2-c.x1, c.y2-c.y1
+		c.x1 += float64(p.offset[0]) * width
+		c.y1 += float64(p.offset[1]) * height
+		c.x2 += float64(p.offset[2]) * width
+		c.y2 += float64(p.offset[3]) * height
+		c.score = p.score
+		w.candidates = append(w.candidates, c.square().whole())
+	}
+	return nil
+}
+
+// suppressed reports whether a kept box is in the place of c, p's box.
+func (w *workspace) suppressed(l level, p proposal, c candidate, box func(x, y int) candidate, reach int) bool {
+	for y := max(p.y-reach, 0); y <= min(p.y+reach, l.rows-1); y++ {
+		for x := max(p.x-reach, 0); x <= min(p.x+reach, l.columns-1); x++ {
+			if w.kept[y*l.columns+x] && overUnion(box(x, y), c) > levelOverlap {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// refine runs R-net on w.candidates, and leaves those that may still be faces:
+// squares.
+func (d *Detector) refine(ctx context.Context, w *workspace, src *image.RGBA) error {
+	shapes := func(n int64) []engine.Shape {
+		s := make([]engine.Shape, 2)
+		s[d.rOffsets], s[d.rScores] = engine.Shape{n, 4}, engine.Shape{n, 2}
+		return s
+	}
+	var offsets [][4]float32
+	err := w.batch(ctx, d.rnet, &w.rnet, src, rnetSide, rnetBatch, shapes, func(c candidate, i int) error {
+		c.score = w.rnet.Outputs[d.rScores].Data[2*i+1]
+		offset := w.rnet.Outputs[d.rOffsets].Data[4*i:][:4]
+		if !engine.Finite(c.score) || (c.score > rnetMin && !engine.Finite(offset...)) {
+			return fmt.Errorf("in R-net: %w", engine.ErrNotFinite)
+		}
+		if c.score > rnetMin {
+			w.candidates = append(w.candidates, c)
+			offsets = append(offsets, [4]float32(offset))
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	kept, err := suppress(ctx, w.candidates, overUnion, rnetOverlap)
+	if err != nil {
+		return err
+	}
+	// The answer has another order than the candidates, so it needs other memory.
+	w.batches = w.batches[:0]
+	for _, i := range kept {
+		w.batches = append(w.batches, w.candidates[i].moved(offsets[i]).square().whole())
+	}
+	w.candidates, w.batches = w.batches, w.candidates
+	return nil
+}
+
+// finish runs O-net on w.candidates, and leaves the faces.
+func (d *Detector) finish(ctx context.Context, w *workspace, src *image.RGBA) error {
+	shapes := func(n int64) []engine.Shape {
+		s := make([]engine.Shape, 3)
+		s[d.oOffsets], s[d.oScores], s[d.oPoints] = engine.Shape{n, 4}, engine.Shape{n, 2}, engine.Shape{n, 10}
+		return s
+	}
+	err := w.batch(ctx, d.onet, &w.onet, src, onetSide, onetBatch, shapes, func(c candidate, i int) error {
+		c.score = w.onet.Outputs[d.oScores].Data[2*i+1]
+		if !engine.Finite(c.score) {
+			return fmt.Errorf("in O-net: %w", engine.ErrNotFinite)
+		}
+		if c.score <= onetMin {
+			return nil
+		}
+		offset := w.onet.Outputs[d.oOffsets].Data[4*i:][:4]
+		// Five x, then five y, in parts of the square.
+		p := w.onet.Outputs[d.oPoints].Data[10*i:][:10]
+		if !engine.Finite(offset...) || !engine.Finite(p...) {
+			return fmt.Errorf("in O-net: %w", engine.ErrNotFinite)
+		}
+		for k := range c.points {
+			c.points[k] = face.Point{
+				X: (c.x2-c.x1+1)*float64(p[k]) + c.x1 - 1,
+				Y: (c.y2-c.y1+1)*float64(p[5+k]) + c.y1 - 1,
+			}
+		}
+		w.candidates = append(w.candidates, c.moved([4]float32(offset)))
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	kept, err := suppress(ctx, w.candidates, overSmaller, onetOverlap)
+	if err != nil {
+		return err
+	}
+	w.batches = w.batches[:0]
+	for _, i := range kept {
+		w.batches = append(w.batches, w.candidates[i])
+	}
+	w.candidates, w.batches = w.batches, w.candidates
+	return nil
+}
+
+// batch runs a network that takes squares of side × side pixels on the parts of
+// the image that w.candidates are, and calls done for each of them, which
+// appends to w.candidates in their place.
+func (w *workspace) batch(
+	ctx context.Context, e engine.Engine, b *engine.Buffers, src *image.RGBA, side, maxBatch int,
+	shapes func(n int64) []engine.Shape, done func(c candidate, i int) error,
+) error {
+	// done never appends more than were taken out.
+	rest := w.candidates
+	w.candidates = w.candidates[:0]
+	for len(rest) > 0 {
+		part := rest[:min(maxBatch, len(rest))]
+		rest = rest[len(part):]
+		n := int64(len(part))
+		b.Resize(engine.Shape{n, int64(side), int64(side), 3}, shapes(n))
+		data := b.Input.Data
+		size := 3 * side * side
+		for i, c := range part {
+			if err := w.crop(ctx, data[i*size:][:size], src, c, side); err != nil {
+				return err
+			}
+		}
+		if err := e.Run(ctx, b.Input, b.Outputs); err != nil {
+			return err
+		}
+		for i, c := range part {
+			if err := done(c, i); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// crop resamples the part of src that c is, with black around the image, to
+// side × side pixels. The package fails on boxes without any area.
+func (w *workspace) crop(ctx context.Context, dst []float32, src *image.RGBA, c candidate, side int) error {
+	width, height := int(c.x2-c.x1)+1, int(c.y2-c.y1)+1
+	// Far larger than the image is as far from a face.
+	if limit := 16 * max(src.Rect.Dx(), src.Rect.Dy(), side); width < 1 || height < 1 || width > limit || height > limit {
+		for i := range dst {
+			dst[i] = normalized(0)
+		}
+		return nil
+	}
+	w.kernels(width, height, side, side)
+	w.across.move(int(c.x1)-1, src.Rect.Dx())
+	w.down.move(int(c.y1)-1, src.Rect.Dy())
+	return w.resample(ctx, dst, src, image.Rect(0, 0, side, side), unrounded)
+}
+
+// square makes c as wide as it is high, around its middle.
+func (c candidate) square() candidate {
+	width, height := c.x2-c.x1, c.y2-c.y1
+	side := max(width, height)
+	c.x1 += width*0.5 - side*0.5
+	c.y1 += height*0.5 - side*0.5
+	c.x2, c.y2 = c.x1+side, c.y1+side
+	return c
+}
+
+// whole cuts c's coordinates to whole pixels, towards zero.
+func (c candidate) whole() candidate {
+	c.x1, c.y1, c.x2, c.y2 = math.Trunc(c.x1), math.Trunc(c.y1), math.Trunc(c.x2), math.Trunc(c.y2)
+	return c
+}
+
+// moved moves c's sides by parts of its size.
+func (c candidate) moved(offset [4]float32) candidate {
+	width, height := c.x2-c.x1+1, c.y2-c.y1+1
+	c.x1 += float64(offset[0]) * width
+	c.y1 += float64(offset[1]) * height
+	c.x2 += float64(offset[2]) * width
+	c.y2 += float64(offset[3]) * height
+	return c
+}
+
+func shared(a, b candidate) float64 {
+	w := min(a.x2, b.x2) - max(a.x1, b.x1) + 1
+	h := min(a.y2, b.y2) - max(a.y1, b.y1) + 1
+	return max(0, w) * max(0, h)
+}
+
+func overUnion(a, b candidate) float64 {
+	s := shared(a, b)
+	return s / (a.area() + b.area() - s)
+}
+
+func overSmaller(a, b candidate) float64 { return shared(a, b) / min(a.area(), b.area()) }
+
+// suppress is greedy non-maximum suppression: it returns the indices of those
+// that stay, by falling score. Of equal ones the last goes first.
+func suppress(ctx context.Context, candidates []candidate, overlap func(a, b candidate) float64, limit float64) ([]int, error) {
+	order := make([]int, len(candidates))
+	for i := range order {
+		order[i] = i
+	}
+	return face.Suppress(ctx, order, func(i, k int) int {
+		return cmp.Or(cmp.Compare(candidates[k].score, candidates[i].score), cmp.Compare(k, i))
+	}, func(kept, i *int) bool { return overlap(candidates[*kept], candidates[*i]) > limit })
+}
+
+// minConfidence leaves about one false face in ten pictures without any:
+// what the package finds with its own thresholds is that already.
+const minConfidence = onetMin
+
+// confidence makes a confidence of O-net's probability, which is one as it
+// is: on the labeled photographs its calibration error is .04. So a threshold
+// that was chosen with the package stays right.
+func confidence(score float32) float64 { return float64(score) }

@@ -1,0 +1,582 @@
+package mtcnn
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"image"
+	"image/color"
+	"image/png"
+	"maps"
+	"math"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/mienproject/mien/engine"
+	"github.com/mienproject/mien/engine/enginetest"
+	"github.com/mienproject/mien/face"
+	"github.com/mienproject/mien/face/facetest"
+)
+
+func newMTCNN(t testing.TB) *Detector {
+	t.Helper()
+	folder := enginetest.Model(t, "mtcnn")
+	var networks []engine.Engine
+	for _, name := range Files {
+		e := enginetest.Open(t, filepath.Join(folder, name))
+		t.Cleanup(func() {
+			if err := e.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+		networks = append(networks, e)
+	}
+	d, err := New(networks, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+func detectMTCNN(t testing.TB, d face.Detector, img image.Image, opts face.Options) []face.Face {
+	t.Helper()
+	faces, err := d.Detect(t.Context(), img, opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return faces
+}
+
+// mtcnnFitted are the subsets whose faces are all labeled.
+var mtcnnFitted = []string{"wider_val_orig", "wider_val_416", "face_mask", "negatives"}
+
+// TestMTCNNAccuracy holds what the Python package itself reaches on the labeled
+// photographs, with a little room for another JPEG decoder: run it with -v to
+// see ours.
+func TestMTCNNAccuracy(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes a minute")
+	}
+	d := newMTCNN(t)
+	type answers struct {
+		photos []facetest.Photo
+		found  [][]face.Face
+	}
+	cache := map[string]answers{}
+	detectAllOf := func(t *testing.T, subset string) ([]facetest.Photo, [][]face.Face) {
+		l, ok := cache[subset]
+		if !ok {
+			var spent time.Duration
+			l.photos = facetest.Subset(t, subset)
+			for _, p := range l.photos {
+				img := facetest.Decode(t, p.Path)
+				start := time.Now()
+				l.found = append(l.found, detectMTCNN(t, d, img, face.Options{}))
+				spent += time.Since(start)
+			}
+			t.Logf("%s: %.1f ms an image", subset, spent.Seconds()*1e3/float64(len(l.photos)))
+			cache[subset] = l
+		}
+		return l.photos, l.found
+	}
+	t.Run("average precision", func(t *testing.T) {
+		for _, c := range []struct {
+			subset string
+			want   [3]float64
+		}{
+			{"wider_val_orig", [3]float64{.831, .796, .526}},
+			{"wider_val_416", [3]float64{.727, .556, .212}},
+		} {
+			photos, found := detectAllOf(t, c.subset)
+			for level, want := range c.want {
+				ap := facetest.AveragePrecision(photos, found, level)
+				t.Logf("%s level %d: %.3f", c.subset, level, ap)
+				if math.Abs(ap-want) > .02 {
+					t.Errorf("%s level %d: average precision %.3f, want about %.3f", c.subset, level, ap, want)
+				}
+			}
+		}
+	})
+	t.Run("calibration", func(t *testing.T) {
+		var photos []facetest.Photo
+		var found [][]face.Face
+		for _, subset := range mtcnnFitted {
+			p, f := detectAllOf(t, subset)
+			photos, found = append(photos, p...), append(found, f...)
+		}
+		off := facetest.CalibrationError(t, photos, found)
+		t.Logf("expected calibration error %.3f", off)
+		if off > 0.06 {
+			t.Errorf("expected calibration error %.3f, want at most 0.06", off)
+		}
+	})
+	t.Run("false faces", func(t *testing.T) {
+		photos, found := detectAllOf(t, "negatives")
+		all := mtcnnConfidences(found)
+		t.Logf("%d false faces in %d pictures without any: %.3f", len(all), len(photos), all)
+		for _, floor := range []float64{.7, .75, .8, .85, .9, .95, .99, .999} {
+			var recall [2]float64
+			for k, subset := range []string{"wider_val_orig", "wider_val_416"} {
+				photos, found := detectAllOf(t, subset)
+				recall[k] = mtcnnRecall(photos, found, floor)
+			}
+			t.Logf("confidence %.2f: %d false faces, recall %.3f and %.3f on wider_val_orig and _416", floor, atLeast(all, floor), recall[0], recall[1])
+		}
+		if n := atLeast(all, d.Info().MinConfidence); n > 1 {
+			t.Errorf("%d false faces in %d pictures without any, want at most one", n, len(photos))
+		}
+	})
+	t.Run("landmarks", func(t *testing.T) {
+		// The package has .0460 and .0556, in whole pixels.
+		for subset, limit := range map[string]float64{"lfw_5pt": .046, "net_5pt": .054} {
+			photos, found := detectAllOf(t, subset)
+			mean, matched, labeled := facetest.MeanLandmarkError(photos, found)
+			t.Logf("%s: mean error %.4f of the eye distance, over %d of %d faces", subset, mean, matched, labeled)
+			if !(mean <= limit) || matched < labeled*9/10 {
+				t.Errorf("%s: mean error %.3f over %d of %d faces, want at most %.3f over nine in ten", subset, mean, matched, labeled, limit)
+			}
+		}
+	})
+}
+
+func mtcnnConfidences(found [][]face.Face) []float64 {
+	var all []float64
+	for _, faces := range found {
+		for _, f := range faces {
+			all = append(all, f.Confidence)
+		}
+	}
+	slices.Sort(all)
+	return all
+}
+
+func atLeast(sorted []float64, v float64) int {
+	i, _ := slices.BinarySearch(sorted, v)
+	return len(sorted) - i
+}
+
+// mtcnnRecall is the part of the labeled faces found with a confidence of at
+// least that.
+func mtcnnRecall(photos []facetest.Photo, found [][]face.Face, floor float64) float64 {
+	var right, all float64
+	for i, p := range photos {
+		for _, l := range p.Faces {
+			if l.Level < facetest.Ignore {
+				all++
+			}
+		}
+		for k, m := range facetest.Match(found[i], p.Faces, 0.5) {
+			if m >= 0 && p.Faces[m].Level < facetest.Ignore && found[i][k].Confidence >= floor {
+				right++
+			}
+		}
+	}
+	return right / all
+}
+
+// sameAsMTCNN compares with the other implementation: a face that only one of
+// them has must be within near of being dropped, because pixels do not always
+// add up to the same float.
+func sameAsMTCNN(t *testing.T, name string, img image.Image, got []face.Face, want [][15]float64, near float64) {
+	t.Helper()
+	t.Logf("%s: %d faces, wanted %d", name, len(got), len(want))
+	bounds := img.Bounds()
+	taken := make([]bool, len(got))
+	for _, w := range want {
+		for k := range w {
+			if k != 4 { // the probability
+				w[k] -= cutOff
+			}
+		}
+		box := face.Box{MinX: w[0], MinY: w[1], MaxX: w[2], MaxY: w[3]}.Clamp(bounds.Dx(), bounds.Dy())
+		best := -1
+		for i, f := range got {
+			if !taken[i] && (best < 0 || face.IoU(f.Box, box) > face.IoU(got[best].Box, box)) {
+				best = i
+			}
+		}
+		if best < 0 || face.IoU(got[best].Box, box) < .95 {
+			if w[4] > onetMin+near {
+				t.Errorf("%s: no face at %.1f, of probability %.4f", name, box, w[4])
+			}
+			continue
+		}
+		taken[best] = true
+		if want := confidence(float32(w[4])); math.Abs(got[best].Confidence-want) > near {
+			t.Errorf("%s: face at %.1f has confidence %.4f, want %.4f", name, box, got[best].Confidence, want)
+		}
+		for k, p := range facetest.Points(got[best].Landmarks) {
+			x := min(max(w[5+2*k], 0), float64(bounds.Dx()-1))
+			y := min(max(w[6+2*k], 0), float64(bounds.Dy()-1))
+			if math.Abs(p.X-x) > 1 || math.Abs(p.Y-y) > 1 {
+				t.Errorf("%s: face at %.1f has point %d at %.2f, want %.2f %.2f", name, box, k, p, x, y)
+			}
+		}
+	}
+	for i, f := range got {
+		if !taken[i] && f.Confidence > confidence(float32(onetMin+near)) {
+			t.Errorf("%s: face at %.1f, of confidence %.4f, is ours only", name, f.Box, f.Confidence)
+		}
+	}
+}
+
+var updateMTCNN = flag.Bool("update-mtcnn", false, "write testdata/mtcnn_golden.jsonl anew; needs what TestMTCNNReference needs")
+
+// TestMTCNNGolden compares with what the other implementation has said of a few
+// pictures, given their pixels as the standard library decodes them: another JPEG
+// decoder moves boxes by a pixel or two.
+func TestMTCNNGolden(t *testing.T) {
+	const golden = "testdata/mtcnn_golden.jsonl"
+	images := map[string]image.Image{}
+	for _, name := range []string{
+		"peoples.jpg", "dlib_faces/images/2008_002470.jpg", "wider_val_orig/images/0_Parade_marchingband_1_20.jpg",
+	} {
+		images[filepath.Base(name)] = facetest.Decode(t, facetest.Path(t, name))
+	}
+	if *updateMTCNN {
+		if err := os.WriteFile(golden, runMTCNNReference(t, images), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	lines, err := os.ReadFile(golden)
+	if err != nil {
+		t.Fatal(err)
+	}
+	compareMTCNN(t, images, lines)
+}
+
+// TestMTCNNReference compares with an independent implementation on the same
+// pixels.
+func TestMTCNNReference(t *testing.T) {
+	images := map[string]image.Image{}
+	for _, subset := range []string{"wider_val_orig", "wider_val_416", "dlib_faces", "face_mask"} {
+		for _, p := range facetest.Subset(t, subset)[:5] {
+			images[filepath.Base(p.Path)] = facetest.Decode(t, p.Path)
+		}
+	}
+	compareMTCNN(t, images, runMTCNNReference(t, images))
+}
+
+// runMTCNNReference returns what testdata/mtcnn_reference.py says of the images.
+func runMTCNNReference(t *testing.T, images map[string]image.Image) []byte {
+	t.Helper()
+	models, err := filepath.Abs(enginetest.Model(t, "mtcnn"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return runPython(t, "numpy, cv2, onnxruntime", "testdata/mtcnn_reference.py", images, models)
+}
+
+// runPython returns what a program says that takes some arguments and then the names
+// of images, and needs some modules. MIEN_PYTHON names a Python that has them; python3
+// may.
+func runPython(t *testing.T, modules, program string, images map[string]image.Image, args ...string) []byte {
+	t.Helper()
+	python := os.Getenv("MIEN_PYTHON")
+	if python == "" {
+		python = "python3"
+	}
+	if out, err := exec.Command(python, "-c", "import "+modules).CombinedOutput(); err != nil {
+		t.Skipf("needs a Python with %s: %v: %s", modules, err, out)
+	}
+	folder := t.TempDir()
+	script, err := filepath.Abs(program)
+	if err != nil {
+		t.Fatal(err)
+	}
+	args = append([]string{script}, args...)
+	for _, name := range slices.Sorted(maps.Keys(images)) {
+		// As PNG, which loses nothing, whatever its name says.
+		var b bytes.Buffer
+		if err := (&png.Encoder{CompressionLevel: png.BestSpeed}).Encode(&b, images[name]); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(folder, name), b.Bytes(), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		args = append(args, name)
+	}
+	command := exec.Command(python, args...)
+	command.Dir, command.Stderr = folder, os.Stderr
+	lines, err := command.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return lines
+}
+
+// compareMTCNN compares with the lines that the other implementation has printed.
+func compareMTCNN(t *testing.T, images map[string]image.Image, lines []byte) {
+	t.Helper()
+	d := newMTCNN(t)
+	answers := 0
+	for in := json.NewDecoder(bytes.NewReader(lines)); in.More(); answers++ {
+		// Boxes, probabilities and points, each with x before y.
+		var want struct {
+			File  string
+			Faces [][15]float64
+		}
+		if err := in.Decode(&want); err != nil {
+			t.Fatal(err)
+		}
+		img := images[want.File]
+		if img == nil {
+			t.Fatalf("an answer for %q, which was not asked about", want.File)
+		}
+		sameAsMTCNN(t, want.File, img, detectMTCNN(t, d, img, face.Options{}), want.Faces, .001)
+	}
+	if answers != len(images) {
+		t.Errorf("%d answers for %d images", answers, len(images))
+	}
+}
+
+func TestMTCNNSizes(t *testing.T) {
+	d := newMTCNN(t)
+	for _, size := range []image.Point{
+		{0, 0},
+		{0, 5},
+		{1, 1},
+		{1, 400},
+		{11, 12},
+		{12, 12},
+		{13, 14},
+		{19, 20},
+		{20, 20},
+		{21, 33},
+		{100, 20},
+		{3000, 13},
+		{12, 3000},
+		{641, 479},
+	} {
+		img := mtcnnNoise(size.X, size.Y)
+		for _, smallest := range []int{-1, 0, 1, 12, 20, 24, 100, math.MaxInt} {
+			faces := detectMTCNN(t, d, img, face.Options{MinFaceSize: float64(smallest)})
+			for _, f := range faces {
+				if f.Box != f.Box.Clamp(size.X, size.Y) {
+					t.Errorf("%v: %v is outside", size, f.Box)
+				}
+				for _, p := range facetest.Points(f.Landmarks) {
+					if p.X < 0 || p.Y < 0 || p.X > float64(size.X-1) || p.Y > float64(size.Y-1) {
+						t.Errorf("%v: %v is outside", size, p)
+					}
+				}
+			}
+		}
+	}
+}
+
+// mtcnnNoise is a picture of chance, always the same: smooth enough to be taken
+// for something.
+func mtcnnNoise(width, height int) *image.RGBA {
+	img := image.NewRGBA(image.Rect(0, 0, width, height))
+	state := uint32(1)
+	for y := range height {
+		for x := range width {
+			state = state*1664525 + 1013904223
+			v := 128 + 90*math.Sin(float64(x)/7)*math.Cos(float64(y)/5) + float64(state>>28)
+			img.SetRGBA(x, y, color.RGBA{uint8(v), uint8(v * .8), uint8(v * .7), 255})
+		}
+	}
+	return img
+}
+
+func TestMTCNNSmallestFace(t *testing.T) {
+	for _, c := range []struct{ width, height, asked, want int }{
+		{640, 480, 0, 20},
+		{640, 480, -3, 20},
+		{640, 480, 5, 12},
+		{640, 480, 13, 13},
+		{4000, 3000, 0, 20},
+		{8000, 8000, 0, 46},
+		{8000, 8000, 12, 24},
+		{8000, 8000, 200, 200},
+	} {
+		if got := smallestFace(c.width, c.height, float64(c.asked)); got != c.want {
+			t.Errorf("%d×%d, %d asked: %d, want %d", c.width, c.height, c.asked, got, c.want)
+		}
+	}
+}
+
+// TestMTCNNOptions checks that options only leave out, and that the kind of
+// image and its place make no difference.
+func TestMTCNNOptions(t *testing.T) {
+	d := newMTCNN(t)
+	img := facetest.Decode(t, facetest.Path(t, "peoples.jpg"))
+	all := detectMTCNN(t, d, img, face.Options{})
+	if len(all) < 4 {
+		t.Fatalf("%d faces, want four", len(all))
+	}
+	if !slices.IsSortedFunc(all, face.Compare) {
+		t.Error("not sorted")
+	}
+	if got := detectMTCNN(t, d, img, face.Options{MaxResults: 2}); !reflect.DeepEqual(got, all[:2]) {
+		t.Errorf("two results: %v, want %v", got, all[:2])
+	}
+	if got := detectMTCNN(t, d, img, face.Options{MinConfidence: all[1].Confidence}); !reflect.DeepEqual(got, all[:2]) {
+		t.Errorf("of the second's confidence: %v, want %v", got, all[:2])
+	}
+	for _, f := range detectMTCNN(t, d, img, face.Options{SkipLandmarks: true}) {
+		if f.Landmarks != nil {
+			t.Error("landmarks that were not wanted")
+		}
+	}
+	b := img.Bounds()
+	rgba, nrgba := image.NewRGBA(b), image.NewNRGBA(b.Add(image.Pt(-7, 30)))
+	padded := image.NewRGBA(image.Rect(-5, -5, b.Dx()+5, b.Dy()+5))
+	opaque := &opaqueImage{img}
+	for y := range b.Dy() {
+		for x := range b.Dx() {
+			rgba.Set(x, y, img.At(b.Min.X+x, b.Min.Y+y))
+			nrgba.Set(x-7, y+30, img.At(b.Min.X+x, b.Min.Y+y))
+			padded.Set(x, y, img.At(b.Min.X+x, b.Min.Y+y))
+		}
+	}
+	for name, other := range map[string]image.Image{
+		"RGBA": rgba, "NRGBA": nrgba, "part of RGBA": padded.SubImage(b), "other": opaque,
+	} {
+		if got := detectMTCNN(t, d, other, face.Options{}); !reflect.DeepEqual(got, all) {
+			t.Errorf("%s: %v, want %v", name, got, all)
+		}
+	}
+	gray, paletted := image.NewGray(b), image.NewPaletted(b, nil)
+	for i := range 256 {
+		paletted.Palette = append(paletted.Palette, color.Gray{uint8(i)})
+	}
+	for y := range b.Dy() {
+		for x := range b.Dx() {
+			gray.Set(x, y, img.At(b.Min.X+x, b.Min.Y+y))
+			paletted.SetColorIndex(x, y, gray.GrayAt(x, y).Y)
+		}
+	}
+	want := detectMTCNN(t, d, gray, face.Options{})
+	if got := detectMTCNN(t, d, paletted, face.Options{}); len(got) < 4 || !reflect.DeepEqual(got, want) {
+		t.Errorf("paletted: %v, want %v", got, want)
+	}
+	clear(nrgba.Pix[3:])
+	for i := 3; i < len(nrgba.Pix); i += 4 {
+		nrgba.Pix[i] = 0
+	}
+	if got := detectMTCNN(t, d, nrgba, face.Options{}); len(got) != 0 {
+		t.Errorf("transparent: %v, want nothing", got)
+	}
+}
+
+// opaqueImage hides what kind of image it is.
+type opaqueImage struct{ image.Image }
+
+// TestMTCNNTiles checks that P-net sees the same in tiles as in the whole.
+func TestMTCNNTiles(t *testing.T) {
+	d := newMTCNN(t)
+	for _, size := range []image.Point{{301, 290}, {300, 291}} {
+		img := mtcnnNoise(size.X, size.Y)
+		w := &workspace{}
+		l := level{src: img, width: size.X, height: size.Y, columns: cellsOf(size.X), rows: cellsOf(size.Y)}
+		l.rounding = w.kernels(size.X, size.Y, size.X, size.Y)
+		run := func(cells image.Rectangle) []float32 {
+			_, scores, err := d.runPNet(t.Context(), w, l, cells)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return slices.Clone(scores)
+		}
+		whole := run(image.Rect(0, 0, l.columns, l.rows))
+		for _, cells := range []image.Rectangle{
+			image.Rect(0, 0, 50, 60),
+			image.Rect(50, 60, l.columns, l.rows),
+			image.Rect(l.columns-1, 0, l.columns, 1),
+			image.Rect(0, l.rows-1, 1, l.rows),
+		} {
+			part := run(cells)
+			var worst float64
+			for i := range cells.Dx() * cells.Dy() {
+				x, y := cells.Min.X+i/cells.Dy(), cells.Min.Y+i%cells.Dy()
+				worst = max(worst, math.Abs(float64(part[2*i+1]-whole[2*(x*l.rows+y)+1])))
+			}
+			if worst > 1e-5 {
+				t.Errorf("%v of %v: off by %g", cells, size, worst)
+			}
+		}
+	}
+}
+
+func TestMTCNNCancellation(t *testing.T) {
+	d := newMTCNN(t)
+	img := mtcnnNoise(2000, 1500)
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := d.Detect(ended, img, face.Options{}); !errors.Is(err, context.Canceled) {
+		t.Errorf("after its end: %v", err)
+	}
+	for _, after := range []time.Duration{time.Millisecond, 20 * time.Millisecond, 100 * time.Millisecond} {
+		ctx, cancel := context.WithTimeout(t.Context(), after)
+		start := time.Now()
+		_, err := d.Detect(ctx, img, face.Options{MinFaceSize: 12})
+		cancel()
+		late := time.Since(start) - after
+		t.Logf("ended %v after its deadline of %v", late, after)
+		if !errors.Is(err, context.DeadlineExceeded) || late > time.Second {
+			t.Errorf("deadline in %v: %v, %v late", after, err, late)
+		}
+	}
+}
+
+func TestMTCNNConcurrency(t *testing.T) {
+	d := newMTCNN(t)
+	var images []image.Image
+	var want [][]face.Face
+	for _, p := range facetest.Subset(t, "wider_val_416")[:3] {
+		images = append(images, facetest.Decode(t, p.Path))
+		want = append(want, detectMTCNN(t, d, images[len(images)-1], face.Options{}))
+	}
+	var wg sync.WaitGroup
+	for g := range 6 {
+		wg.Go(func() {
+			for i := range 4 {
+				k := (g + i) % len(images)
+				got, err := d.Detect(t.Context(), images[k], face.Options{})
+				if err != nil || !reflect.DeepEqual(got, want[k]) {
+					t.Errorf("image %d: %v, %v, want %v", k, got, err, want[k])
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
+
+func TestMTCNNWrongNetworks(t *testing.T) {
+	d := newMTCNN(t)
+	for _, c := range []struct {
+		networks []engine.Engine
+		say      string
+	}{
+		{[]engine.Engine{d.rnet, d.pnet, d.onet}, "MTCNN's P-net"},
+		{[]engine.Engine{d.pnet, d.onet, d.rnet}, "MTCNN's R-net"},
+		{[]engine.Engine{d.pnet, d.rnet, d.pnet}, "MTCNN's O-net"},
+		{[]engine.Engine{d.pnet, d.rnet}, "2 networks"},
+	} {
+		if _, err := New(c.networks, ""); err == nil || !strings.Contains(err.Error(), c.say) {
+			t.Errorf("%v, want one about %s", err, c.say)
+		}
+	}
+}
+
+func BenchmarkMTCNN(b *testing.B) {
+	d := newMTCNN(b)
+	var images []image.Image
+	for _, p := range facetest.Subset(b, "wider_val_orig") {
+		images = append(images, facetest.Decode(b, p.Path))
+	}
+	b.ReportAllocs()
+	for i := 0; b.Loop(); i++ {
+		detectMTCNN(b, d, images[i%len(images)], face.Options{})
+	}
+}

@@ -1,0 +1,2 @@
+// Package terminaltest opens pseudoterminals for tests.
+package terminaltest

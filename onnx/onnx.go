@@ -1,0 +1,261 @@
+//go:build cgo
+
+package onnx
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+
+	ort "github.com/yalue/onnxruntime_go"
+
+	"github.com/mienproject/mien/cores"
+	"github.com/mienproject/mien/engine"
+)
+
+// environment is the runtime's: one per process, as the runtime itself has it.
+var environment struct {
+	sync.Mutex
+	library string
+}
+
+// load opens the runtime's library, once per process.
+func load(library string) error {
+	environment.Lock()
+	defer environment.Unlock()
+	if environment.library != "" {
+		if environment.library != library {
+			return fmt.Errorf("the ONNX Runtime is loaded from %s already; a process has one", environment.library)
+		}
+		return nil
+	}
+	// Left to itself, the runtime (1.30 on Linux) keeps an id of the machine and a
+	// database in the user's cache folder, and uploads what it notes there. It reads
+	// this when it is loaded.
+	if err := os.Setenv("ORT_DISABLE_TELEMETRY", "1"); err != nil {
+		return fmt.Errorf("ONNX Runtime: its telemetry cannot be turned off: %w", err)
+	}
+	ort.SetSharedLibraryPath(library)
+	if err := ort.InitializeEnvironment(ort.WithLogLevelError()); err != nil {
+		return fmt.Errorf("ONNX Runtime's library: %s cannot be loaded: %w: %s", library, err, installHint())
+	}
+	environment.library = library
+	return nil
+}
+
+// session runs one network. It is safe for concurrent use.
+type session struct {
+	// single takes one core. Requests run beside each other that way, which answers
+	// more of them than one after the other on all cores.
+	single *ort.DynamicAdvancedSession
+	// parallel takes all cores of the gate, for when nothing else runs. Where it is nil,
+	// single does.
+	parallel        *ort.DynamicAdvancedSession
+	gate            *cores.Gate
+	inputs, outputs []engine.Value
+}
+
+var _ engine.Engine = (*session)(nil)
+
+// Available returns nil where this binary can run ONNX models, and ErrUnavailable
+// elsewhere.
+func Available() error { return nil }
+
+// Open loads the network in the file at path. A run of it stops in the middle, at the
+// next operator, when its context ends.
+func Open(path string, o Options) (engine.Engine, error) {
+	if _, err := os.Stat(path); err != nil {
+		return nil, err
+	}
+	if err := load(o.Library); err != nil {
+		return nil, err
+	}
+	inputs, outputs, err := ort.GetInputOutputInfo(path)
+	if err != nil {
+		return nil, fmt.Errorf("%s is not an ONNX model that the runtime can load%s: %w", path, wrongFileHint(path), err)
+	}
+	gate := o.Gate
+	if gate == nil {
+		gate = cores.NewGate(1)
+	}
+	s := &session{gate: gate, inputs: values(inputs), outputs: values(outputs)}
+	if s.single, err = s.open(path, 1); err != nil {
+		return nil, err
+	}
+	if gate.Cores() > 1 && !o.OneCore {
+		if s.parallel, err = s.open(path, gate.Cores()); err != nil {
+			return nil, errors.Join(err, s.Close())
+		}
+	}
+	return s, nil
+}
+
+// values translates the runtime's descriptions.
+func values(infos []ort.InputOutputInfo) []engine.Value {
+	var all []engine.Value
+	for _, i := range infos {
+		v := engine.Value{Name: i.Name, Type: engine.Float32, Shape: engine.Shape(i.Dimensions)}
+		switch {
+		case i.OrtValueType != ort.ONNXTypeTensor:
+			v.Type = strings.ToLower(strings.TrimPrefix(i.OrtValueType.String(), "ONNX_TYPE_"))
+		case i.DataType != ort.TensorElementDataTypeFloat:
+			v.Type = strings.ToLower(strings.TrimPrefix(i.DataType.String(), "ONNX_TENSOR_ELEMENT_DATA_TYPE_"))
+		}
+		all = append(all, v)
+	}
+	return all
+}
+
+// Inputs implements engine.Engine.
+func (s *session) Inputs() []engine.Value { return s.inputs }
+
+// Outputs implements engine.Engine.
+func (s *session) Outputs() []engine.Value { return s.outputs }
+
+// wrongFileHint names what is often in the place of a model.
+func wrongFileHint(path string) string {
+	file, err := os.Open(filepath.Clean(path))
+	if err != nil {
+		return ""
+	}
+	defer file.Close() //nolint:errcheck // only read
+	start := make([]byte, 512)
+	n, _ := io.ReadFull(file, start) // a file may be shorter
+	switch start = bytes.TrimSpace(start[:n]); {
+	case len(start) == 0:
+		return " (it is empty)"
+	case bytes.HasPrefix(start, []byte("version https://git-lfs")):
+		return ` (it is a pointer of Git LFS: "git lfs pull" fetches the file itself)`
+	case bytes.HasPrefix(start, []byte("<")):
+		return " (it is a web page, perhaps one about the file)"
+	}
+	return ""
+}
+
+func (s *session) open(path string, threads int) (*ort.DynamicAdvancedSession, error) {
+	options, err := ort.NewSessionOptions()
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = options.Destroy() }() // it only frees
+	if err := errors.Join(
+		options.SetIntraOpNumThreads(threads),
+		options.SetInterOpNumThreads(1),
+		// Threads that wait for work by spinning keep it from others.
+		options.AddSessionConfigEntry("session.intra_op.allow_spinning", "0"),
+	); err != nil {
+		return nil, err
+	}
+	run, err := ort.NewDynamicAdvancedSession(path, names(s.inputs), names(s.outputs), options)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return run, nil
+}
+
+// Close implements engine.Engine.
+func (s *session) Close() error {
+	var errs []error
+	for _, run := range []*ort.DynamicAdvancedSession{s.single, s.parallel} {
+		if run != nil {
+			errs = append(errs, run.Destroy())
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func names(values []engine.Value) []string {
+	var n []string
+	for _, v := range values {
+		n = append(n, v.Name)
+	}
+	return n
+}
+
+// Probe implements engine.Engine.
+func (s *session) Probe(input engine.Shape) ([]engine.Shape, error) {
+	in, err := ort.NewEmptyTensor[float32](ort.Shape(input))
+	if err != nil {
+		return nil, err
+	}
+	defer destroy(in)
+	outputs := make([]ort.Value, len(s.outputs))
+	err = s.single.Run([]ort.Value{in}, outputs)
+	defer destroy(outputs...)
+	if err != nil {
+		return nil, err
+	}
+	var shapes []engine.Shape
+	for _, o := range outputs {
+		shapes = append(shapes, engine.Shape(o.GetShape()))
+	}
+	return shapes, nil
+}
+
+// destroy frees what the runtime holds of the values.
+func destroy(values ...ort.Value) {
+	for _, v := range values {
+		if v != nil {
+			_ = v.Destroy() // it only frees
+		}
+	}
+}
+
+// wrap appends the runtime's view of tensors to values.
+func wrap(values []ort.Value, tensors ...engine.Tensor) ([]ort.Value, error) {
+	for _, t := range tensors {
+		v, err := ort.NewTensor(ort.Shape(t.Shape), t.Data)
+		if err != nil {
+			return values, err
+		}
+		values = append(values, v)
+	}
+	return values, nil
+}
+
+// Run implements engine.Engine.
+func (s *session) Run(ctx context.Context, input engine.Tensor, outputs []engine.Tensor) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	values, err := wrap(make([]ort.Value, 0, 1+len(outputs)), input)
+	if err == nil {
+		values, err = wrap(values, outputs...)
+	}
+	defer func() { destroy(values...) }()
+	if err != nil {
+		return err
+	}
+	options, err := ort.NewRunOptions()
+	if err != nil {
+		return err
+	}
+	defer func() { _ = options.Destroy() }() // it only frees
+	terminated := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(terminated)
+		_ = options.Terminate() // then the run comes to its own end
+	})
+	if s.parallel != nil && s.gate.EnterAlone() {
+		err = s.parallel.RunWithOptions(values[:1], values[1:], options)
+		s.gate.LeaveAlone()
+	} else {
+		s.gate.Enter()
+		err = s.single.RunWithOptions(values[:1], values[1:], options)
+		s.gate.Leave()
+	}
+	if !stop() {
+		// Not to be destroyed while it is in use.
+		<-terminated
+	}
+	if ctxErr := ctx.Err(); ctxErr != nil && err != nil {
+		return ctxErr
+	}
+	return err
+}

@@ -1,0 +1,32 @@
+// Package reason has the reasons for which a Mien server does not answer a
+// request. They are part of the contract: a reason keeps its meaning and its
+// spelling, and later servers may add some. docs/api.md explains when the server
+// gives each of them, and what the client can do about it.
+package reason
+
+// A server sends these in google.rpc.ErrorInfo, in ItemError and, at /predict, in
+// the header Mien-Reason.
+const (
+	EmptyImage        = "EMPTY_IMAGE"
+	UnsupportedFormat = "UNSUPPORTED_FORMAT"
+	CorruptImage      = "CORRUPT_IMAGE"
+	InvalidOptions    = "INVALID_OPTIONS"
+	InvalidPixels     = "INVALID_PIXELS"
+	InvalidBody       = "INVALID_BODY"
+	TooManyPixels     = "TOO_MANY_PIXELS"
+	TooManyBytes      = "TOO_MANY_BYTES"
+	TooManyImages     = "TOO_MANY_IMAGES"
+	UnknownModel      = "UNKNOWN_MODEL"
+	Overloaded        = "OVERLOADED"
+	Draining          = "DRAINING"
+	Deadline          = "DEADLINE"
+	Canceled          = "CANCELED"
+	Internal          = "INTERNAL"
+)
+
+// Only /predict gives these.
+const (
+	InvalidJSON         = "INVALID_JSON"
+	InvalidForm         = "INVALID_FORM"
+	UnsupportedEncoding = "UNSUPPORTED_ENCODING"
+)

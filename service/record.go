@@ -1,0 +1,199 @@
+package service
+
+import (
+	"bytes"
+	"context"
+	"net/http"
+	"regexp"
+	"strconv"
+	"time"
+
+	"connectrpc.com/connect"
+	"github.com/felixge/httpsnoop"
+	"github.com/mienproject/mien/reason"
+)
+
+// Record is what one request was and how it went, for the access log, for metrics and
+// traces. Whoever serves the request puts one into its context (WithRecord) and reads it
+// when the handler has returned; the service fills it in and reads nothing but its ID. It
+// is not safe for concurrent use.
+//
+// Each image of a stream or batch has a Record of its own, which Config.Observe gets, with
+// the ID, Procedure and Protocol of the request's. That of the request then counts the
+// images and says how the stream ended; its Model, sizes and times are zero.
+type Record struct {
+	// ID is the request id: set by whoever serves the request.
+	ID string
+	// Procedure and Protocol are those of the request, such as
+	// "/inference.v1.Inference/Predict" and "grpc"; empty if it was for no procedure.
+	Procedure, Protocol string
+	// Handled is true if the message could be read and its handler was called. If it is
+	// false and there is no Reason, Connect itself has refused the request.
+	Handled bool
+	// Code and Reason say how the request failed; 0 and empty if it did not. A refusal by
+	// Connect itself has a Code alone.
+	Code   connect.Code
+	Reason string
+	// Model is the one that was asked.
+	Model string
+	// Bytes is the size of the image as it came. Width and Height are those of the upright
+	// image in pixels, 0 if it did not get so far.
+	Bytes, Width, Height int
+	// Pixels is how many pixels were decoded and searched: 0 if it did not get so far, and
+	// fewer than Width times Height if the model needs no more.
+	Pixels int64
+	// Faces is how many were returned.
+	Faces int
+	// Arrived is when the image had been read; zero if it never was.
+	Arrived time.Time
+	// Queue, Decode and Detect are where the time went from Arrived on, one after the
+	// other.
+	Queue, Decode, Detect time.Duration
+	// Images is how many images a stream or batch has had, and Failures how many of them
+	// were answered with an error.
+	Images, Failures int
+}
+
+type recordKey struct{}
+
+// WithRecord returns a context that carries record.
+func WithRecord(ctx context.Context, record *Record) context.Context {
+	return context.WithValue(ctx, recordKey{}, record)
+}
+
+// RecordFrom returns the record that ctx carries, or one that nobody reads.
+func RecordFrom(ctx context.Context) *Record {
+	if record, ok := ctx.Value(recordKey{}).(*Record); ok {
+		return record
+	}
+	return &Record{}
+}
+
+// fail records how the request failed.
+func (r *Record) fail(o outcome) { r.Code, r.Reason = o.code, o.reason }
+
+// A request is the state of one request, or of one image of a stream or batch, while the
+// service works on it.
+type request struct {
+	procedure *procedure
+	record    *Record
+	// body is nil for an image of a stream or batch, and if there is no HTTP request.
+	body *body
+	// streamed is true for an image of a stream or batch, which waits where a single call
+	// is refused.
+	streamed bool
+	// admitted is true if the request was admitted, so that draining does not refuse it.
+	admitted bool
+}
+
+type requestKey struct{}
+
+// withRequest returns a context that carries rq through Connect, which hands on nothing
+// else.
+func withRequest(ctx context.Context, rq *request) context.Context {
+	return context.WithValue(ctx, requestKey{}, rq)
+}
+
+// requestFrom returns the request that ctx carries, or that of a Go program which calls
+// the service directly.
+func requestFrom(ctx context.Context) *request {
+	if rq, ok := ctx.Value(requestKey{}).(*request); ok {
+		return rq
+	}
+	return &request{procedure: &procedures[0], record: RecordFrom(ctx)}
+}
+
+// image returns the request of one image of a stream or batch.
+func (rq *request) image(admitted bool) *request {
+	return &request{
+		procedure: rq.procedure,
+		record:    &Record{ID: rq.record.ID, Procedure: rq.record.Procedure, Protocol: rq.record.Protocol, Handled: true},
+		streamed:  true,
+		admitted:  admitted,
+	}
+}
+
+// A handler answers the request rq.
+type handler func(w http.ResponseWriter, r *http.Request, rq *request)
+
+// observed serves a request of that procedure with next, and then hands its record to
+// Config.Observe, unless it was a stream or batch that got to its images.
+func (s *Service) observed(p *procedure, next handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		rq := &request{procedure: p, record: RecordFrom(r.Context())}
+		var start []byte // of the answer
+		defer func() {
+			p := recover()
+			if p != nil && rq.record.Code == 0 { // Recover answers later
+				rq.record.fail(internal)
+			}
+			rq.recordRefusal(w.Header(), start)
+			if rq.isObserved() {
+				s.observe(r.Context(), rq.record)
+			}
+			if p != nil {
+				panic(p)
+			}
+		}()
+		next(httpsnoop.Wrap(w, httpsnoop.Hooks{
+			Write: func(f httpsnoop.WriteFunc) httpsnoop.WriteFunc {
+				return func(p []byte) (int, error) {
+					if start == nil {
+						start = bytes.Clone(p[:min(len(p), 64)])
+					}
+					return f(p)
+				}
+			},
+		}), r, rq)
+	})
+}
+
+// isObserved reports whether the record of the request is one for Config.Observe. The
+// images of streams and batches are observed one by one, unless the request did not get
+// to them.
+func (rq *request) isObserved() bool {
+	if rq.record.Procedure == "" { // it was not a call that Connect knows
+		return false
+	}
+	k := rq.procedure.kind
+	return k == oneImage || (k.many() && !rq.record.Handled)
+}
+
+// recordRefusal records that Connect itself has refused a request whose message it could
+// not read.
+func (rq *request) recordRefusal(header http.Header, start []byte) {
+	record := rq.record
+	if record.Procedure == "" || record.Handled || record.Code != 0 {
+		return
+	}
+	if record.Code = refusal(header, start); record.Code == connect.CodeResourceExhausted {
+		record.Reason = reason.TooManyBytes // by boundedGzip, which knows no request
+	}
+}
+
+func (s *Service) observe(ctx context.Context, record *Record) {
+	if s.config.Observe != nil {
+		s.config.Observe(ctx, record)
+	}
+}
+
+// errorStart is how the JSON of Connect's errors begins.
+var errorStart = regexp.MustCompile(`^\{"code":"([a-z_]+)"`)
+
+// refusal reads, from the answer, the code with which Connect has refused a request whose
+// message it could not read: Connect reports it nowhere else.
+func refusal(header http.Header, start []byte) connect.Code {
+	if m := errorStart.FindSubmatch(start); m != nil {
+		var code connect.Code
+		if code.UnmarshalText(m[1]) == nil {
+			return code
+		}
+	}
+	// As a header, or as a trailer that was not announced.
+	for _, key := range []string{"Grpc-Status", http.TrailerPrefix + "Grpc-Status"} {
+		if n, err := strconv.ParseUint(header.Get(key), 10, 32); err == nil {
+			return connect.Code(n)
+		}
+	}
+	return connect.CodeUnknown
+}

@@ -1,0 +1,152 @@
+package service_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"image"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"connectrpc.com/connect"
+
+	"github.com/mienproject/mien/face"
+	inferencev1 "github.com/mienproject/mien/gen/inference/v1"
+	inferencev1connect "github.com/mienproject/mien/gen/inference/v1/inferencev1connect"
+	"github.com/mienproject/mien/service"
+)
+
+// calls keeps what Config.Observe was told.
+type calls struct {
+	mu    sync.Mutex
+	calls []service.Record
+}
+
+func (c *calls) observe(_ context.Context, call *service.Record) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.calls = append(c.calls, *call)
+}
+
+// take waits for n calls and returns them: an answer may arrive before its call
+// is over.
+func (c *calls) take(t *testing.T, n int) []service.Record {
+	t.Helper()
+	var got []service.Record
+	eventually(t, fmt.Sprintf("%d calls", n), func() bool {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		got = slices.Clone(c.calls)
+		return len(got) >= n
+	})
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.calls = nil
+	if len(got) != n {
+		t.Errorf("%d calls, want %d: %+v", len(got), n, got)
+	}
+	return got
+}
+
+// eventually waits until is returns true.
+func eventually(t *testing.T, what string, is func() bool) {
+	t.Helper()
+	for began := time.Now(); !is(); time.Sleep(time.Millisecond) {
+		if time.Since(began) > 30*time.Second {
+			t.Fatalf("not within 30 s: %s", what)
+		}
+	}
+}
+
+// TestObserve: every call that was about an image is told once, whatever became
+// of it and by whichever way it came.
+func TestObserve(t *testing.T) {
+	var seen calls
+	d := stub{detect: func(_ context.Context, _ image.Image, opts face.Options) ([]face.Face, error) {
+		if opts.MaxResults == 500 {
+			return nil, errors.New("the disk is on fire")
+		}
+		time.Sleep(time.Millisecond)
+		return []face.Face{{Box: face.Box{MaxX: 5, MaxY: 5}}}, nil
+	}}
+	svc, url := start(t, d, func(c *service.Config) { c.Observe = seen.observe; c.MaxImageBytes = 1 << 20 })
+	good := &inferencev1.Image{RawData: sample(t)}
+	for protocol, client := range clients(t, url) {
+		began := time.Now()
+		if _, err := client.Predict(t.Context(), good); err != nil {
+			t.Fatal(err)
+		}
+		c := seen.take(t, 1)[0]
+		if c.ID != "the-request" || c.Procedure != inferencev1connect.InferencePredictProcedure || (c.Protocol != strings.ReplaceAll(protocol, "-", "") && protocol != "json") ||
+			!c.Handled || c.Code != 0 || c.Reason != "" || c.Model != "stub" || c.Faces != 1 ||
+			c.Bytes != len(good.GetRawData()) || c.Width != 320 || c.Height != 400 || c.Pixels != 320*400 {
+			t.Errorf("%s: %+v", protocol, c)
+		}
+		if c.Arrived.Before(began) || c.Queue < 0 || c.Decode <= 0 || c.Detect < time.Millisecond ||
+			c.Arrived.Add(c.Queue+c.Decode+c.Detect).After(time.Now()) {
+			t.Errorf("%s: times %v, %v, %v, %v", protocol, c.Arrived, c.Queue, c.Decode, c.Detect)
+		}
+		for _, bad := range []struct {
+			req    *inferencev1.Image
+			code   connect.Code
+			reason string
+		}{
+			{&inferencev1.Image{RawData: []byte("no picture")}, connect.CodeInvalidArgument, "UNSUPPORTED_FORMAT"},
+			{&inferencev1.Image{RawData: make([]byte, 2<<20)}, connect.CodeResourceExhausted, "TOO_MANY_BYTES"},
+			{&inferencev1.Image{RawData: good.GetRawData(), Options: &inferencev1.DetectOptions{MaxResults: 500}}, connect.CodeInternal, "INTERNAL"},
+		} {
+			if _, err := client.Predict(t.Context(), bad.req); err == nil {
+				t.Error("no error")
+			}
+			if c := seen.take(t, 1)[0]; c.Code != bad.code || c.Reason != bad.reason {
+				t.Errorf("%s: %v, %q, want %v, %q", protocol, c.Code, c.Reason, bad.code, bad.reason)
+			}
+		}
+		if _, err := client.ListModels(t.Context(), &inferencev1.ListModelsRequest{}); err != nil {
+			t.Error(err)
+		}
+	}
+	post := func(path, contentType string, body []byte) {
+		t.Helper()
+		res, err := http.Post(url+path, contentType, bytes.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = res.Body.Close()
+	}
+	t.Cleanup(http.DefaultClient.CloseIdleConnections)
+	post("/predict", "image/jpeg", good.GetRawData())
+	if c := seen.take(t, 1)[0]; c.Procedure != "/predict" || c.Protocol != "http" || c.Code != 0 || c.Faces != 1 {
+		t.Errorf("%+v", c)
+	}
+	// What Connect cannot read it refuses itself, and tells nobody but the caller.
+	for contentType, body := range map[string]string{
+		"application/json": "{", "application/proto": "\xff", "application/grpc-web+json": "\x00\x00\x00\x00\x01{",
+	} {
+		post(inferencev1connect.InferencePredictProcedure, contentType, []byte(body))
+		if c := seen.take(t, 1)[0]; c.Handled || c.Code != connect.CodeInvalidArgument || c.Reason != "" || !c.Arrived.IsZero() {
+			t.Errorf("%s: %+v", contentType, c)
+		}
+	}
+	svc.Drain()
+	for protocol, client := range clients(t, url) {
+		if _, err := client.Predict(t.Context(), good); err == nil {
+			t.Error("no error")
+		}
+		if c := seen.take(t, 1)[0]; c.Reason != "DRAINING" || c.Handled || !c.Arrived.IsZero() {
+			t.Errorf("%s: %+v", protocol, c)
+		}
+	}
+	if got := seen.take(t, 0); len(got) != 0 { // ListModels is about no image
+		t.Errorf("%+v", got)
+	}
+	eventually(t, "nothing in flight", func() bool { return svc.Stats().RequestsInFlight == 0 })
+	if s := svc.Stats(); !s.Draining || s.Busy != 0 || s.DecodedBytesInFlight != 0 || s.DecodedBytesLimit != 1<<30 {
+		t.Errorf("%+v", s)
+	}
+}
