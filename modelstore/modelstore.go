@@ -1,14 +1,13 @@
 // Package modelstore fetches the models that Mien knows by name, once, and keeps
 // them in the user's cache.
 //
-// Every file has a pinned size and SHA-256. Nothing is handed out that was not
-// checked against them just now, whether it came over the wire or lay in the
-// cache, and nothing else is ever moved to a file's name: a source that lies, a
-// disk that fills up or a process that is killed leaves at most a ".partial"
-// file, which the next attempt goes on from.
+// Every file has a pinned size and SHA-256. Fetch verifies them each time, for
+// downloaded and for cached files. Only a verified file gets its final name. If the
+// source sends something else, the disk fills up or the process is killed, at most a
+// ".partial" file remains, with which the next attempt continues.
 //
-// The cache has <model>/<file>, which is what a mirror serves: a copy of a
-// warm cache behind any HTTP server is one.
+// The cache has the layout <model>/<file>, which is also that of a mirror: a copy of
+// a complete cache, served by any HTTP server, is a mirror.
 package modelstore
 
 import (
@@ -30,17 +29,16 @@ import (
 	"github.com/gofrs/flock"
 )
 
-// What can go wrong. Every error of this package wraps one of these, except for
-// the context's own.
+// Every error of this package wraps one of these, except for the context's own.
 var (
 	// ErrUnknownModel means that no model has that name.
 	ErrUnknownModel = errors.New("unknown model")
 	// ErrUnavailable means that the source cannot be reached, does not have the
-	// file, or takes too long to deliver it.
+	// file, or is too slow.
 	ErrUnavailable = errors.New("cannot be fetched")
-	// ErrMismatch means that the source has something else under the file's name.
+	// ErrMismatch means that the source has other content under the file's name.
 	ErrMismatch = errors.New("is not the file that Mien knows")
-	// ErrCache means that the folder of the models cannot be read or written.
+	// ErrCache means that the folder for models cannot be read or written.
 	ErrCache = errors.New("cannot be kept in the cache")
 )
 
@@ -61,56 +59,53 @@ func (e *FetchError) Error() string { return fmt.Sprintf("model %q: %v", e.Model
 // Unwrap returns the cause.
 func (e *FetchError) Unwrap() error { return e.Err }
 
-// errDamaged is a file of the cache that is not what it should be.
+// errDamaged means that a cached file has the wrong size or hash.
 var errDamaged = errors.New("damaged")
 
-// Store is where models are kept and fetched to. Its zero value fetches from the
-// publishers, into the user's cache, in silence. Its fields must not change once
-// it is in use.
+// Store fetches models and keeps them in a folder. The zero value fetches from the
+// publishers into the user's cache, and logs nothing. The fields must not change
+// after the first call of a method.
 type Store struct {
-	// Dir is the folder for the models, made when it is missing. Empty means
+	// Dir is the folder for models, which Fetch creates if necessary. Empty means
 	// mien/models in os.UserCacheDir.
 	Dir string
 	// Mirror is an http or https URL below which <model>/<file> is fetched,
-	// instead of from the publisher. It may carry a user, a password and a query,
-	// none of which is ever logged or in an error.
+	// instead of from the publisher. It may have a user, a password and a query,
+	// which never appear in logs or errors.
 	Mirror string
-	// Models are those that the store has; nil means Known().
+	// Models are the models that can be fetched; nil means Known().
 	Models []Model
 
-	// Timeout is the longest that Fetch may take, tries, pauses and waiting for
-	// another process included. 0 means 10 minutes.
+	// Timeout limits Fetch, including retries, pauses and waiting for another
+	// process. 0 means 10 minutes.
 	Timeout time.Duration
-	// MinRate is the fewest bytes per second, on average over each RateWindow,
-	// at which a transfer is let go on; below it the transfer counts as failed.
-	// 0 means 1024.
+	// MinRate is the minimum rate of a transfer in bytes per second, on average over
+	// each RateWindow. A slower transfer fails. 0 means 1024.
 	MinRate int64
-	// RateWindow is the time that MinRate is measured over, and so the longest
-	// that a silent server is waited for. 0 means 30 seconds.
+	// RateWindow is the time over which MinRate is measured, and thus the timeout for
+	// a server that sends nothing. 0 means 30 seconds.
 	RateWindow time.Duration
-	// Backoff is the pause before a file's second try. It doubles with every try
-	// after that; there are four. 0 means one second.
+	// Backoff is the pause before a file's second attempt. It doubles with each of the
+	// further attempts, of which there are at most four in all. 0 means one second.
 	Backoff time.Duration
 
-	// Client makes the requests. nil means a plain one that honors the usual
-	// proxy variables. Its own redirect policy is asked after the store's, which
-	// follows none from https to http.
+	// Client makes the requests. nil means a client that uses the usual proxy
+	// variables. Its redirect policy applies after that of the store, which follows no
+	// redirect from https to http.
 	Client *http.Client
-	// Progress gets a progress bar if it is a terminal, and nothing if it is not.
-	// nil means nothing.
+	// Progress shows a progress bar if it is a terminal. nil means none.
 	Progress io.Writer
-	// Logger gets a line for each file that is fetched, and for each failure that
-	// is not the end. nil means nothing.
+	// Logger logs each file that is fetched, and each failure that is retried. nil
+	// means no logs.
 	Logger *slog.Logger
 }
 
-// Fetch returns the path of a model that can be loaded: its file, or the folder
-// that holds its files, with nothing else in it, when there are several. Files
-// that are in the cache and undamaged are used without any request, also from a
-// folder that cannot be written.
+// Fetch returns the path of a model: its file or, if it has several, the folder that
+// has these files and nothing else. If the cache has intact files, Fetch makes no
+// request, and the folder need not be writable.
 //
-// It is safe for concurrent use, by several processes too: one of them fetches,
-// the others wait for it.
+// It is safe for concurrent use, also by several processes: one fetches, the others
+// wait for it.
 //
 // The error is ErrUnknownModel, or a *FetchError that names the cause.
 func (s *Store) Fetch(ctx context.Context, name string) (path string, err error) {
@@ -146,8 +141,8 @@ func (s *Store) fetch(ctx context.Context, m Model) (string, error) {
 		return "", err
 	}
 	dir := filepath.Join(root, m.Name)
-	// Looked at before it is locked, because a lock needs a folder that can be
-	// written: a warm cache in an image or on a read-only volume has none.
+	// Check before locking, because a lock needs a writable folder, which a complete
+	// cache in a container image or on a read-only volume does not have.
 	complete := true
 	for _, f := range m.Files {
 		err := verify(filepath.Join(dir, f.Name), f)
@@ -167,7 +162,7 @@ func (s *Store) fetch(ctx context.Context, m Model) (string, error) {
 	return dir, nil
 }
 
-// dir returns the folder of all models.
+// dir returns the folder for all models.
 func (s *Store) dir() (string, error) {
 	if s.Dir != "" {
 		return s.Dir, nil
@@ -179,8 +174,8 @@ func (s *Store) dir() (string, error) {
 	return filepath.Join(cache, "mien", "models"), nil
 }
 
-// verify returns nil when path has f. Otherwise the error is fs.ErrNotExist,
-// errDamaged, or ErrCache when the file cannot be read.
+// verify returns nil if the file at path is f. Otherwise the error is
+// fs.ErrNotExist, errDamaged, or ErrCache if the file cannot be read.
 func verify(path string, f File) error {
 	file, err := os.Open(path) //nolint:gosec // G304: below the cache folder
 	if errors.Is(err, fs.ErrNotExist) {
@@ -219,14 +214,14 @@ func hash(file *os.File) (string, error) {
 	return hex.EncodeToString(h.Sum(nil)), nil
 }
 
-// fetchMissing fetches those of m's files that dir lacks.
+// fetchMissing fetches the files of m that dir does not have.
 func (s *Store) fetchMissing(ctx context.Context, m Model, dir string) error {
 	timeout := orDefault(s.Timeout, 10*time.Minute)
 	ctx, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("%w: not done after %v", ErrUnavailable, timeout))
 	defer cancel()
 
-	// Others may need to read what one user, say the one who builds an image,
-	// has fetched; nothing in it is secret.
+	// Other users may have to read the files, for instance in a container image.
+	// They are not secret.
 	if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // G301: see above
 		return fmt.Errorf("%w: %w", ErrCache, err)
 	}
@@ -239,7 +234,7 @@ func (s *Store) fetchMissing(ctx context.Context, m Model, dir string) error {
 	for _, f := range m.Files {
 		path := filepath.Join(dir, f.Name)
 		switch err := verify(path, f); {
-		case err == nil: // by whoever held the lock before
+		case err == nil: // another process has fetched it meanwhile
 			continue
 		case errors.Is(err, ErrCache):
 			return err
@@ -258,20 +253,19 @@ func (s *Store) fetchMissing(ctx context.Context, m Model, dir string) error {
 	return nil
 }
 
-// lock keeps other processes, and other goroutines of this one, from fetching
-// the same model.
+// lock prevents other processes, and other goroutines of this one, from fetching the
+// same model.
 //
-// Temporary files with unique names would be harmless without a lock, but then
-// every server of a fleet that shares a volume fetches for itself, no start goes
-// on from what a killed one has left, and somebody has to guess when leftovers
-// are dead. The operating system frees this lock when its holder dies, however
-// it dies. The file of a lock stays: removing it would let two processes hold
-// locks on two files of one name.
+// Temporary files with unique names would need no lock. But then all servers that
+// share a volume would fetch the model, no server could continue an interrupted
+// download, and nobody would know when to remove old files. The operating system
+// releases the lock when its process ends. The lock file stays, because after its
+// removal two processes could lock two files of the same name.
 func (s *Store) lock(ctx context.Context, path string) (unlock func(), err error) {
 	l := flock.New(path, flock.SetPermissions(0o644))
 	locked, err := l.TryLock()
 	if err == nil && !locked {
-		s.logger().Info("waiting for another process that fetches this model", "lock", path)
+		s.logger().Info("waiting for another process that is fetching this model", "lock", path)
 		locked, err = l.TryLockContext(ctx, 100*time.Millisecond)
 	}
 	if ctx.Err() != nil && !locked {
@@ -280,10 +274,10 @@ func (s *Store) lock(ctx context.Context, path string) (unlock func(), err error
 	if err != nil {
 		return nil, fmt.Errorf("%w: locking %s: %w", ErrCache, path, err)
 	}
-	return func() { _ = l.Unlock() }, nil // the end of the process frees it too
+	return func() { _ = l.Unlock() }, nil // the end of the process releases it too
 }
 
-// source returns where f is fetched from.
+// source returns the URL of f.
 func (s *Store) source(m Model, f File) (*url.URL, error) {
 	if s.Mirror == "" {
 		u, err := url.Parse(f.URL)
@@ -299,8 +293,7 @@ func (s *Store) source(m Model, f File) (*url.URL, error) {
 	return u.JoinPath(m.Name, f.Name), nil
 }
 
-// Validate tells what is wrong with the settings, as far as that can be told
-// without fetching anything.
+// Validate checks the settings without making a request.
 func (s *Store) Validate() error {
 	if s.Mirror == "" {
 		return nil
@@ -309,17 +302,17 @@ func (s *Store) Validate() error {
 	return err
 }
 
-// parseMirror reads a mirror's URL. The error has no part of it, for it may be the
-// one that is a secret: a password with a slash in it is a port that is no number.
+// parseMirror parses a mirror's URL. The error has no part of it, which could be a
+// secret: if a password has a slash, url.Parse reports a part of it as the port.
 func parseMirror(mirror string) (*url.URL, error) {
 	u, err := url.Parse(mirror)
 	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" || u.Fragment != "" {
-		return nil, errors.New("is no http:// or https:// URL, such as https://models.example.com/mien; what is special in a user or a password has to be percent-encoded")
+		return nil, errors.New("is not an http:// or https:// URL, such as https://models.example.com/mien; special characters in a user or a password must be percent-encoded")
 	}
 	return u, nil
 }
 
-// redact is u as it may be seen: without what may be a secret.
+// redact returns u for logs and errors, without parts that may be secret.
 func redact(u *url.URL) string {
 	const secret = "xxxxx"
 	seen := *u

@@ -240,7 +240,7 @@ func TestFetch(t *testing.T) {
 		{"empty body", []http.HandlerFunc{other(nil)}, []string{all}, modelstore.ErrMismatch, "it has 0 bytes", 0},
 		{"long body", []http.HandlerFunc{other(append(content[:200_000:200_000], 0))}, []string{all}, modelstore.ErrMismatch, "it has 200001 bytes, not 200000", 0},
 		{"long body of unknown length", []http.HandlerFunc{endless}, []string{all}, modelstore.ErrMismatch, "it is longer than 200000 bytes", 0},
-		{"slow trickle", []http.HandlerFunc{trickle}, nil, modelstore.ErrUnavailable, `too slow: \d+ bytes in 30ms, at least 30000 are expected \(tried 4 times\)`, impatient},
+		{"slow trickle", []http.HandlerFunc{trickle}, nil, modelstore.ErrUnavailable, `too slow: \d+ bytes in 30ms, the minimum is 30000 \(tried 4 times\)`, impatient},
 		{"stalled for ever", []http.HandlerFunc{stall(0)}, nil, modelstore.ErrUnavailable, `too slow: 0 bytes in 30ms, .*\(tried 4 times\)`, impatient},
 		{"silent", []http.HandlerFunc{silent}, nil, modelstore.ErrUnavailable, `too slow: 0 bytes in 30ms, .*\(tried 4 times\)`, impatient},
 	}
@@ -773,7 +773,7 @@ func TestContext(t *testing.T) {
 		s := publish(t, status(502)).store(t)
 		s.Backoff = time.Hour
 		s.Logger = slog.New(slog.NewTextHandler(onWrite(func(line []byte) {
-			if bytes.Contains(line, []byte("tried again")) {
+			if bytes.Contains(line, []byte("retrying")) {
 				cancel()
 			}
 		}), nil))
