@@ -1,14 +1,13 @@
-// Package annotate draws faces on pictures.
+// Package annotate draws faces on images.
 //
-// A face is shown by a box, by its landmarks as dots, and by its confidence as a
-// label. The box is lime, or amber and dashed when this is more likely no face.
-// The dots are blue on the viewer's left, pink on the right, and white on the
-// nose. All are bright with a dark rim, so that they read on black, on white and
-// on noise.
+// Each face gets a box, dots for its landmarks, and a label with its confidence. The
+// box is lime; it is amber and dashed if the confidence is below 0.5. The dots are blue
+// on the viewer's left, pink on the right, and white on the nose. All of them are
+// bright with a dark rim, so that they are visible on black, on white and on noise.
 //
-// Sizes follow the picture, since a large one is looked at from afar, and the
-// face, since a small one must stay visible: a line runs around its box, not in
-// it, and a label stays off other faces.
+// Line widths and label sizes depend on the size of the image, because a large image
+// is viewed scaled down, and on the size of the face. Lines run outside of the box, so
+// that a small face stays visible, and labels do not cover other faces.
 package annotate
 
 import (
@@ -30,14 +29,14 @@ var (
 	pink  = image.NewUniform(color.RGBA{0xff, 0x6e, 0xdc, 0xff})
 	white = image.NewUniform(color.RGBA{0xff, 0xff, 0xff, 0xff})
 	black = image.NewUniform(color.RGBA{0x00, 0x00, 0x00, 0xff})
-	// shadow is a rim around what is long. A little of the picture shines
-	// through: softer than black, and dark enough on white.
+	// shadow is the rim of lines and labels. It is slightly transparent: softer than
+	// black, and dark enough on white.
 	shadow = image.NewUniform(color.RGBA{0x00, 0x00, 0x00, 0xc0})
 )
 
 const (
-	// maxCoverage is how many times over lines may cover the picture. What comes
-	// after that could not be told apart, and would take time without bound.
+	// maxCoverage bounds the area of all lines, as a multiple of the image's area.
+	// More lines could not be distinguished, and would take unbounded time.
 	maxCoverage = 4
 	// minLandmarkSide is the longer side in pixels of the smallest box whose landmarks
 	// are drawn: in a smaller one the dots would touch, and hide the face.

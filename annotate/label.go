@@ -38,7 +38,8 @@ func placeLabels(picture image.Rectangle, marks []mark) {
 // The room around a label's text, in heights of its digits.
 const padX, padY = 0.55, 0.4
 
-// places lists where a label may go, the best first. It is no wider than outer.
+// places returns the possible places for a label, the best first. A label is at most
+// as wide as outer.
 func places(m mark) []image.Rectangle {
 	digits := float64(m.digits)
 	w := int(digits*(textWidth(m.text)+2*padX)) + 2*m.rim
@@ -106,7 +107,7 @@ func (c *canvas) outline(outline sfnt.Segments, x, y, scale float64) {
 	}
 }
 
-// percent is rounded down, for 100 % would be a promise.
+// percent rounds down, so that 99.9 % does not become 100 %.
 func percent(confidence float64) string {
 	if !(confidence >= 0) {
 		confidence = 0
@@ -220,7 +221,7 @@ func (g *grid) cells(r image.Rectangle) image.Rectangle {
 	return image.Rect(r.Min.X/g.side, r.Min.Y/g.side, (r.Max.X+g.side-1)/g.side, (r.Max.Y+g.side-1)/g.side)
 }
 
-// free tells whether nothing but the face itself, whose outer is own, is in r.
+// free reports whether r has nothing in it but the face itself, whose outer is own.
 func (g *grid) free(r, own image.Rectangle) bool {
 	r, own = g.cells(r), g.cells(own)
 	for y := r.Min.Y; y < r.Max.Y; y++ {

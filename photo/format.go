@@ -34,7 +34,8 @@ var formats = []format{
 	{"tiff", "TIFF", []string{"II*\x00", "MM\x00*"}, openTIFF},
 }
 
-// unsupportedMagic is what people send all the same, and the name to tell them.
+// unsupportedMagic has the first bytes of formats that are not read, and their names
+// for the error message.
 var unsupportedMagic = []struct{ magic, name string }{
 	{"????ftyphei", "HEIC"},
 	{"????ftyphev", "HEIC"},
@@ -113,7 +114,8 @@ var unsupportedMagic = []struct{ magic, name string }{
 	{"UklGR", "base64 text"},
 }
 
-// unsupportedChecks is unsupportedMagic for what takes more than the first bytes to tell.
+// unsupportedChecks recognizes formats that are not read by more than their first
+// bytes.
 var unsupportedChecks = []struct {
 	is   func(data []byte) bool
 	name string
@@ -125,7 +127,7 @@ var unsupportedChecks = []struct {
 	{isTGA, "TGA"},
 }
 
-// sniff tells the format by its first bytes.
+// sniff recognizes a format by its first bytes.
 func sniff(data []byte) (format, error) {
 	for _, f := range formats {
 		for _, magic := range f.magic {
@@ -140,7 +142,7 @@ func sniff(data []byte) (format, error) {
 	return format{}, fmt.Errorf("%w: the content is not %s", ErrUnsupportedFormat, formatNames)
 }
 
-// unsupported is the error for content of a kind that has this name.
+// unsupported returns the error for content of the format of that name.
 func unsupported(name string) error {
 	return fmt.Errorf("%w: %s is not read; send %s", ErrUnsupportedFormat, name, formatNames)
 }
@@ -171,7 +173,7 @@ func matches(data []byte, magic string) bool {
 	return true
 }
 
-// isCUR tells cursors from TGA, whose files may begin in the same way.
+// isCUR recognizes cursors. A TGA may begin with the same bytes.
 func isCUR(data []byte) bool {
 	return len(data) > 5 && bytes.HasPrefix(data, []byte("\x00\x00\x02\x00")) && data[4] != 0 && data[5] == 0
 }
@@ -197,8 +199,8 @@ func isDICOM(data []byte) bool {
 	return len(data) > preamble && bytes.HasPrefix(data[preamble:], []byte("DICM"))
 }
 
-// isTGA looks for the signature at the end, which old files lack, or for a header
-// that makes sense.
+// isTGA looks for the signature at the end, which old files do not have, or for a
+// plausible header.
 func isTGA(data []byte) bool {
 	const header = 18
 	if bytes.HasSuffix(data, []byte("TRUEVISION-XFILE.\x00")) {
@@ -241,11 +243,10 @@ func pixelBytes(m color.Model) int64 {
 	return 8
 }
 
-// deflateRatio is the most bytes that one byte of deflate becomes: 258 for two
-// bits.
+// deflateRatio is the maximum expansion of deflate: two bits can become 258 bytes.
 const deflateRatio = 1032
 
-// onCanvas puts an animation's frame where it belongs on a transparent canvas.
+// onCanvas draws an animation's frame at its position on a transparent canvas.
 func onCanvas(ctx context.Context, frame image.Image, at image.Point, width, height int) (image.Image, error) {
 	from := frame.Bounds()
 	to := from.Sub(from.Min).Add(at)

@@ -17,7 +17,7 @@ type jpegBits struct {
 	n     uint
 }
 
-// marker finds the next one, past whatever there is in front of it.
+// marker returns the next marker and skips everything before it.
 func (b *jpegBits) marker() (byte, error) {
 	for {
 		n := bytes.IndexByte(b.data[b.pos:], 0xff)
@@ -219,7 +219,8 @@ func (h *huffman) define(p []byte) ([]byte, error) {
 	return p[h.n:], nil
 }
 
-// findCode looks for the code of at most n bits that v, of maxCode bits, begins with.
+// findCode returns the symbol of the code, of at most n bits, with which v starts. v
+// has maxCode bits.
 func (h *huffman) findCode(v uint32, n uint) (symbol uint8, length uint, ok bool) {
 	for i := range min(n, maxCode) {
 		code := int32(v >> (maxCode - 1 - i))
@@ -230,7 +231,7 @@ func (h *huffman) findCode(v uint32, n uint) (symbol uint8, length uint, ok bool
 	return 0, 0, false
 }
 
-// buildFastTable makes the fast table. Of DC tables a symbol is the length of its value.
+// buildFastTable fills h.fast. In a DC table, a symbol is the length of its value.
 func (h *huffman) buildFastTable(dc bool) {
 	if !h.stale {
 		return

@@ -13,13 +13,13 @@ import (
 )
 
 // jpegDecoder decodes eight-bit JPEGs, sequential or progressive, Huffman-coded.
-// What the standard library's decoder reads has the same samples here, to the bit,
-// for this follows that decoder (Copyright 2009 The Go Authors; see LICENSE-go).
-// It is faster, leaves out chroma that nobody wants, gives pictures of an eighth
-// to half the size without the full one in between, and looks at its context
-// often. And it reads what libjpeg reads and that decoder does not: any sampling
-// factors, restart intervals in scans of one component, frames without Huffman
-// tables, files without an end marker, and lost restart markers.
+// It follows the standard library's decoder (Copyright 2009 The Go Authors; see
+// LICENSE-go), and its samples are equal to those of that decoder, bit for bit. It is
+// faster, can skip chroma, decodes to a half, a quarter or an eighth of the size
+// directly, and checks its context often. It also reads what libjpeg reads and that
+// decoder does not: any sampling factors, restart intervals in scans of one component,
+// frames without Huffman tables, files without an end marker, and lost restart
+// markers.
 type jpegDecoder struct {
 	*jpegFile
 	ctx  context.Context
@@ -51,8 +51,8 @@ type jpegPlane struct {
 	lastDC int32
 
 	// For progressive files: the coefficients of all blocks, if they are wanted,
-	// and which of a block's are not 0, in the file's order. That order has the
-	// constant one in front, which is not told of here.
+	// and which of a block's are not 0, in the file's order. The DC coefficient,
+	// which comes first in that order, is not marked.
 	blocks  []jpegBlock
 	nonzero []uint64
 
@@ -64,7 +64,7 @@ type jpegPlane struct {
 	passes [64]struct{ there, want float64 }
 }
 
-// zigzag tells where a coefficient belongs in a block, by its place in the file.
+// zigzag has the position in a block of each coefficient, in the order of the file.
 var zigzag = [64]uint8{
 	0, 1, 8, 16, 9, 2, 3, 10,
 	17, 24, 32, 25, 18, 11, 4, 5,
@@ -572,7 +572,7 @@ func (d *jpegDecoder) sequential(c *jpegScanComponent) (set uint64, err error) {
 	}
 	b, table, quant := &d.block, c.acTable, c.quantTable
 	b[0] = c.lastDC * quant[0]
-	if d.endOfBand > 0 { // in no honest file
+	if d.endOfBand > 0 { // only in malformed files
 		d.endOfBand--
 		return 0, nil
 	}

@@ -556,7 +556,7 @@ func TestJPEGCapacity(t *testing.T) {
 	}
 	binary.BigEndian.PutUint16(data[sof+5:], 40000)
 	binary.BigEndian.PutUint16(data[sof+7:], 40000)
-	if _, err := photo.Open(data, photo.Limits{}); !errors.Is(err, photo.ErrCorrupt) || !strings.Contains(err.Error(), "the header promises") {
+	if _, err := photo.Open(data, photo.Limits{}); !errors.Is(err, photo.ErrCorrupt) || !strings.Contains(err.Error(), "the header says") {
 		t.Error(err)
 	}
 }

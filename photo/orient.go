@@ -12,10 +12,9 @@ var exifPrefix = []byte("Exif\x00\x00")
 // programs write in the other formats too.
 func trimEXIF(exif []byte) []byte { return bytes.TrimPrefix(exif, exifPrefix) }
 
-// orientation reads the EXIF orientation, 1 to 8, from a TIFF structure. What
-// is missing or cannot be read is 1: metadata are no reason to refuse a
-// picture. Entries that are not the orientation are skipped unread, whatever
-// their type.
+// orientation reads the EXIF orientation, 1 to 8, from a TIFF structure. It returns 1
+// if the orientation is missing or cannot be read, because broken metadata is not a
+// reason to reject an image. It ignores all other entries.
 func orientation(exif []byte) int {
 	d, err := readTIFFDirectory(exif)
 	if err != nil {
@@ -106,10 +105,10 @@ func (t transform) size(p image.Point) image.Point {
 	return p
 }
 
-// inset is how much of the upright picture's first column and row lies outside,
-// when beyond is how much of the stored one's last column and row does.
-func (t transform) inset(beyond image.Point) image.Point {
-	p := t.size(beyond)
+// inset returns how much of the upright image's first column and row lies outside of
+// the picture, if overhang is how much of the stored image's last column and row does.
+func (t transform) inset(overhang image.Point) image.Point {
+	p := t.size(overhang)
 	switch t.orientation { // which sides the stored right and lower edge become
 	case 2, 6: // left
 		return image.Pt(p.X, 0)

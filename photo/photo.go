@@ -1,21 +1,19 @@
-// Package photo turns bytes that strangers send into an upright image, within
-// limits.
+// Package photo decodes untrusted image files into upright images, within limits.
 //
-// [Open] reads a header and says how large the picture is and how much memory
-// its decoding will take; no pixel is decoded yet, so a server can refuse, or
-// wait for memory, at the cost of a few microseconds. [Photo.Decode] then
-// gives the image as a viewer shows it: the EXIF orientation is applied, and
-// the origin is at the top left. [Photo.Reduced] is for those who need less than
-// all of it: no color, or a half to an eighth of the size.
+// [Open] reads the header. It returns the size of the image and the memory that
+// decoding will need, in a few microseconds and without decoding a pixel, so that a
+// server can reject the image or wait for memory. [Photo.Decode] returns the image as
+// a viewer shows it: with the EXIF orientation applied, and the origin at the top
+// left. [Photo.Reduced] decodes less: without color, or at a half to an eighth of the
+// size, which takes less time and memory.
 //
-// JPEG, PNG, GIF, WebP, BMP and TIFF are read, told by content and never by
-// name. Of several pictures in a file (animations, TIFF pages) the first one
-// counts. The image stays in the color model and chroma subsampling that its
-// file has, if package image has a name for it; a JPEG of other sampling factors
-// becomes 4:4:4, and Y'CbCr of TIFF becomes RGB. Y'CbCr is always full range, also
-// of lossy WebP, whose files have the limited one. Transparent pixels are what
-// [image.Image]'s At says they are: colors premultiplied by alpha, so full
-// transparency reads as black.
+// The package reads JPEG, PNG, GIF, WebP, BMP and TIFF. It recognizes them by
+// content, never by name. Of an animation or a TIFF with several pages it reads the
+// first image. An image keeps the color model and chroma subsampling of its file if
+// package image supports them. A JPEG with other sampling factors becomes 4:4:4, and
+// Y'CbCr of a TIFF becomes RGB. Y'CbCr is always full range; lossy WebP, which is
+// limited range, is converted. As in [image.Image], colors are premultiplied by
+// alpha, so transparent pixels read as black.
 package photo
 
 import (
@@ -31,34 +29,33 @@ import (
 	"strings"
 )
 
-// What can be wrong with a picture. Every error of this package wraps one of
-// these, except for the context's own.
+// Every error of this package wraps one of these, except for the context's own.
 var (
-	// ErrEmpty means that there are no bytes.
+	// ErrEmpty means that the data has no bytes.
 	ErrEmpty = errors.New("empty image")
-	// ErrUnsupportedFormat means that the content is in no format that is
-	// read here, or uses a feature of its format that is not.
+	// ErrUnsupportedFormat means that the package does not read the format of the
+	// content, or a feature of that format.
 	ErrUnsupportedFormat = errors.New("unsupported image format")
-	// ErrCorrupt means that the content starts as a format that is read here
-	// and cannot be decoded.
+	// ErrCorrupt means that the content starts as a supported format, but cannot be
+	// decoded.
 	ErrCorrupt = errors.New("corrupt image")
-	// ErrTooManyPixels means that the picture exceeds a limit, by its header.
+	// ErrTooManyPixels means that the image exceeds a limit, by its header.
 	ErrTooManyPixels = errors.New("too many pixels")
-	// ErrPixels means that raw pixels lack a size, or do not fit it.
+	// ErrPixels means that raw pixels have no size, or not as many bytes as their size
+	// needs.
 	ErrPixels = errors.New("invalid pixels")
 )
 
-// Limits bounds what a picture may ask for.
+// Limits are the limits for an image.
 type Limits struct {
-	// MaxPixels is the most pixels (width × height) that a picture may have.
-	// 0, and all that is larger, means 2³¹−1.
+	// MaxPixels is the maximum of width × height. 0 and values above 2³¹−1 mean
+	// 2³¹−1.
 	MaxPixels int64
-	// MaxBytes is the largest MemoryBytes that a picture may have. 0 means no
-	// limit.
+	// MaxBytes is the maximum of MemoryBytes. 0 means no limit.
 	MaxBytes int64
 }
 
-// Photo is a picture whose header has been read. Its fields are for reading.
+// Photo is an image whose header has been read. Do not modify its fields.
 //
 // A Photo refers to the data it was opened from, which must not change while
 // the Photo, or an image that came out of it, is in use. One goroutine may use
@@ -69,11 +66,11 @@ type Photo struct {
 	Format string
 	// Width and Height are pixels of the upright image.
 	Width, Height int
-	// Orientation is the EXIF orientation, 1 to 8, that Decode applies. It is
-	// 1 when the file has none, or none that can be read.
+	// Orientation is the EXIF orientation, 1 to 8, that Decode applies. It is 1 if
+	// the file has none, or one that cannot be read.
 	Orientation int
-	// Reduction is what the sides of the picture at full size were divided by,
-	// rounded up: 1, 2, 4 or 8. It is 1 but for what Reduced returns.
+	// Reduction is the factor by which the sides were divided: 1, 2, 4 or 8. Sides
+	// are rounded up. It is 1 unless Reduced returned this Photo.
 	Reduction int
 	// Inset is how far the picture at full size begins inside of the reduced
 	// one, in pixels of full size, from 0 to Reduction-1. Where a side is no
@@ -88,11 +85,11 @@ type Photo struct {
 	// TIFF, are not.
 	MemoryBytes int64
 
-	title  string // the format's name as people write it
+	title  string // the format's usual spelling
 	header header
 }
 
-// header is what a format's header tells, in the file's own orientation.
+// header is what a format's header says, in the file's own orientation.
 type header struct {
 	width, height int
 	// capacity is the most pixels that the data can hold, however well they
@@ -146,8 +143,7 @@ func Open(data []byte, l Limits) (*Photo, error) {
 	if h.truncated != nil {
 		return nil, classify(f.title, h.truncated)
 	}
-	// A header costs a stranger nothing to write, and us the memory it asks
-	// for. This refuses the lie before anything is allocated.
+	// Reject sizes that the data cannot hold, before allocating.
 	if int64(h.width)*int64(h.height) > h.capacity {
 		return nil, classify(f.title, tooSmallFor(h.width, h.height, len(data)))
 	}
@@ -172,23 +168,21 @@ func (p *Photo) setHeader(h header) {
 	}
 }
 
-// Options says how much of a picture is of use to somebody. The zero value is
-// all of it.
+// Options says how much of an image is needed. The zero value means all of it.
 type Options struct {
-	// Gray says that luminance is enough.
+	// Gray means that only luminance is needed.
 	Gray bool
-	// Reduce is the most that the sides may be divided by. Of 1, 2, 4 and 8 the
-	// largest that does not exceed it is chosen; 0 is 1.
+	// Reduce is the largest factor by which the sides may be divided. The largest of
+	// 1, 2, 4 and 8 that does not exceed it is used; 0 means 1.
 	Reduce int
 }
 
-// Reduced returns the same picture with no more in it than o asks for, as far as
-// its file lets less be decoded, which takes less time and memory. Its Width,
-// Height, Reduction, Inset and MemoryBytes are those of what its Decode will
-// give; p stays as it is.
+// Reduced returns a Photo whose Decode leaves out what o does not need, which takes
+// less time and memory. Width, Height, Reduction, Inset and MemoryBytes of the result
+// describe the image that its Decode returns. p is not modified.
 //
-// That is so for JPEGs of gray or Y'CbCr. With Gray they become an [*image.Gray],
-// whose pixels are the Y that the image in color has. A pixel of a reduced image
+// This works for JPEGs that are gray or Y'CbCr. With Gray they become an
+// [*image.Gray], whose pixels are the Y of the color image. A pixel of a reduced image
 // is the mean of Reduction × Reduction pixels, so that pixel (x, y) covers, in
 // pixels of full size, the area from (x, y)·Reduction − Inset to
 // (x+1, y+1)·Reduction − Inset; what of it is outside of the picture is what the
@@ -216,7 +210,7 @@ func (p *Photo) FullSize(x, y float64) (float64, float64) {
 }
 
 func tooSmallFor(width, height, bytes int) error {
-	return fmt.Errorf("the header promises %d×%d pixels, which %d bytes cannot hold", width, height, bytes)
+	return fmt.Errorf("the header says %d×%d pixels, which %d bytes cannot hold", width, height, bytes)
 }
 
 func (l Limits) checkPixels(width, height int) error {
@@ -266,14 +260,14 @@ func (p *Photo) Decode(ctx context.Context) (image.Image, error) {
 		return nil, classify(p.title, err)
 	}
 	if want := image.Rect(0, 0, p.header.width, p.header.height); img.Bounds() != want {
-		return nil, fmt.Errorf("%w: %s: the header promises %v pixels, the picture has %v",
+		return nil, fmt.Errorf("%w: %s: the header says %v pixels, the picture has %v",
 			ErrCorrupt, p.title, want.Size(), img.Bounds().Size())
 	}
 	return upright(img, p.Orientation), nil
 }
 
-// classify turns a decoder's error into one of this package's, worded for
-// somebody who knows the picture and not the decoder.
+// classify converts a decoder's error to one of this package's, for a reader who
+// knows the image and not the decoder.
 func classify(title string, err error) error {
 	if errors.Is(err, ErrUnsupportedFormat) {
 		return err
@@ -325,8 +319,8 @@ func (e truncatedError) Error() string { return "the file ends early: " + e.ther
 
 func (e truncatedError) Unwrap() error { return io.ErrUnexpectedEOF }
 
-// catchPanics calls a decoder. Decoders are other people's code reading strangers'
-// bytes: a panic in one is that picture's failure, not the server's.
+// catchPanics calls a decoder and turns a panic into an error. Decoders are
+// third-party code that reads untrusted data: a panic must not stop the server.
 func catchPanics[T any](decode func() (T, error)) (result T, err error) {
 	defer func() {
 		if r := recover(); r != nil {
@@ -344,8 +338,8 @@ func decodeConfig(data []byte, decode func(io.Reader) (image.Config, error)) (im
 
 // contextReader reads until ctx ends.
 //
-// It deliberately has neither ReadByte nor WriteTo, which decoders look for
-// and which would lead past the check.
+// It deliberately has neither ReadByte nor WriteTo, with which decoders would bypass
+// the check.
 type contextReader struct {
 	ctx context.Context
 	r   io.Reader

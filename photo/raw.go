@@ -21,7 +21,7 @@ const (
 	// I420 is a plane of full-range Y' (as in JPEG), then one of Cb and one of
 	// Cr, each (width+1)/2 × (height+1)/2.
 	I420
-	// NV12 is I420 with Cb and Cr taking turns in one plane.
+	// NV12 is I420 with alternating Cb and Cr samples in one plane.
 	NV12
 )
 

@@ -168,7 +168,7 @@ func (d tiffDirectory) cameraRaw() string {
 func (f *tiffFile) readSize() error {
 	width, height := f.firstNumber(tiffImageWidth), f.firstNumber(tiffImageLength)
 	if width > math.MaxInt32 || height > math.MaxInt32 {
-		// Cut to what is too large all the same, and can be multiplied.
+		// Clamp to a value that is still too large, and whose square does not overflow.
 		width, height = min(width, math.MaxInt32), min(height, math.MaxInt32)
 	}
 	f.width, f.height = int(width), int(height)
@@ -488,14 +488,14 @@ func (f *tiffFile) blockBytes(i int) int64 {
 func (f *tiffFile) block(i int) (data []byte, whole bool) {
 	at, size := f.offsets.at(i), int64(len(f.data))
 	switch {
-	case f.compression == tiffNone: // its length is known better than it is told
+	case f.compression == tiffNone: // the computed length is more reliable than the tag
 		size = f.blockBytes(i)
 	case i < f.counts.len():
 		size = f.counts.at(i)
 	}
 	data = f.data[min(at, int64(len(f.data))):]
 	if size > int64(len(data)) {
-		// Where no length is told, that is all.
+		// Without a length, the block extends to the end of the file.
 		return data, f.compression != tiffNone && i >= f.counts.len()
 	}
 	return data[:size], true
