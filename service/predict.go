@@ -92,6 +92,7 @@ type oldError struct {
 func (e oldError) Error() string { return e.message }
 func (e oldError) Unwrap() error { return e.err }
 
+// run answers the request, or returns why it cannot.
 func (p *prediction) run(r *http.Request) error {
 	mediaType, params, _ := mime.ParseMediaType(r.Header.Get("Content-Type")) // content decides
 	p.old = mediaType == "application/json"
@@ -103,75 +104,96 @@ func (p *prediction) run(r *http.Request) error {
 	if err != nil {
 		return fmt.Errorf("%w: the query cannot be read: %v", errOptions, err) //nolint:errorlint // its text only
 	}
-	content, err := p.content(r)
-	if err != nil {
-		return err
-	}
-	req := &inferencev1.Image{}
-	isForm := mediaType == "multipart/form-data"
-	if isForm {
-		var fromFile bool
-		req.RawData, fromFile, err = readForm(content, params["boundary"], options)
-		if !fromFile {
-			p.hint = textHint(req.RawData, "the form's image", "-F image=@")
-		}
-	} else {
-		req.RawData, err = readAll(content, r.ContentLength)
-		if mediaType == "application/x-www-form-urlencoded" {
-			p.hint = curlHint(req.RawData)
-		}
-	}
-	if err == nil {
-		err = p.request.body.finish()
-	}
+	data, err := p.read(r, mediaType, params["boundary"], options)
 	if err != nil {
 		return err
 	}
 	// As for the RPCs: from when the request has been read.
 	ctx, cancel := context.WithTimeout(r.Context(), p.service.limit(r.Context()))
 	defer cancel()
-	if req.Options, err = queryOptions(options); err != nil {
-		return err
-	}
-	start := bytes.TrimLeft(bytes.TrimPrefix(req.RawData, byteOrderMark), " \t\r\n")
-	if p.old = p.old || (!isForm && bytes.HasPrefix(start, []byte("{"))); p.old {
-		text, ignored := prepareJSON(req.RawData, oldShape)
-		p.service.logIgnored(ctx, p.request.record, ignored)
-		if ignored != "" {
-			p.w.Header().Set(IgnoredFieldsHeader, ignored)
-		}
-		if err := readOld(text, req); err != nil {
-			return err
-		}
-	}
-
-	var picture chunks
-	var draw func(image.Image, []face.Face) error
-	if p.accept != jsonType {
-		draw = func(img image.Image, faces []face.Face) error {
-			return annotate.Encode(&picture, annotate.Draw(img, faces), annotate.Format(strings.TrimPrefix(p.accept, "image/")))
-		}
-	}
-	res, err := p.service.infer(ctx, p.request, req, draw)
-	if limit := p.service.config.MaxBodyBytes; err == nil && picture.size > limit {
-		err = fmt.Errorf("%w: the marked picture has %d bytes, and this server has %d for all requests together; %s", photo.ErrTooManyPixels, picture.size, limit, jsonFits)
-	}
+	req, err := p.image(ctx, data, mediaType == formType, options)
 	if err != nil {
 		return err
 	}
-	if draw != nil {
-		// It may wait long for a slow reader, in place of the image that came.
-		req.Reset()
-		if err := p.request.body.replaceReservation(picture.size); err != nil {
-			return err
-		}
-		p.w.Header().Set("Content-Type", p.accept)
-		for _, part := range picture.parts {
-			_, _ = p.w.Write(part) // the caller may have left
-		}
-		return nil
+	if p.accept != jsonType {
+		return p.mark(ctx, req)
+	}
+	res, err := p.service.infer(ctx, p.request, req, nil)
+	if err != nil {
+		return err
 	}
 	p.answer(http.StatusOK, "", res.GetResults())
+	return nil
+}
+
+const formType = "multipart/form-data"
+
+// read reads the body: the image, or the JSON that it is in. The fields of a form are
+// added to options.
+func (p *prediction) read(r *http.Request, mediaType, boundary string, options url.Values) (data []byte, err error) {
+	content, err := p.content(r)
+	if err != nil {
+		return nil, err
+	}
+	if mediaType == formType {
+		var fromFile bool
+		data, fromFile, err = readForm(content, boundary, options)
+		if !fromFile {
+			p.hint = textHint(data, "the form's image", "-F image=@")
+		}
+	} else {
+		data, err = readAll(content, r.ContentLength)
+		if mediaType == "application/x-www-form-urlencoded" {
+			p.hint = curlHint(data)
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	return data, p.request.body.finish()
+}
+
+// image returns the request that the RPCs would have for what was read.
+func (p *prediction) image(ctx context.Context, data []byte, isForm bool, options url.Values) (*inferencev1.Image, error) {
+	req := &inferencev1.Image{RawData: data}
+	var err error
+	if req.Options, err = queryOptions(options); err != nil {
+		return nil, err
+	}
+	start := bytes.TrimLeft(bytes.TrimPrefix(data, byteOrderMark), " \t\r\n")
+	p.old = p.old || (!isForm && bytes.HasPrefix(start, []byte("{")))
+	if !p.old {
+		return req, nil
+	}
+	text, ignored := prepareJSON(data, oldShape)
+	p.service.logIgnored(ctx, p.request.record, ignored)
+	if ignored != "" {
+		p.w.Header().Set(IgnoredFieldsHeader, ignored)
+	}
+	return req, readOld(text, req)
+}
+
+// mark answers with the picture, in which the faces are marked.
+func (p *prediction) mark(ctx context.Context, req *inferencev1.Image) error {
+	var picture chunks
+	_, err := p.service.infer(ctx, p.request, req, func(img image.Image, faces []face.Face) error {
+		return annotate.Encode(&picture, annotate.Draw(img, faces), annotate.Format(strings.TrimPrefix(p.accept, "image/")))
+	})
+	if err != nil {
+		return err
+	}
+	if limit := p.service.config.MaxBodyBytes; picture.size > limit {
+		return fmt.Errorf("%w: the marked picture has %d bytes, and this server has %d for all requests together; %s", photo.ErrTooManyPixels, picture.size, limit, jsonFits)
+	}
+	// It may wait long for a slow reader, in place of the image that came.
+	req.Reset()
+	if err := p.request.body.replaceReservation(picture.size); err != nil {
+		return err
+	}
+	p.w.Header().Set("Content-Type", p.accept)
+	for _, part := range picture.parts {
+		_, _ = p.w.Write(part) // the caller may have left
+	}
 	return nil
 }
 
