@@ -29,7 +29,7 @@ import (
 	"github.com/mienproject/mien/reason"
 )
 
-// ReasonHeader tells the reason of a failure in answers of PredictHandler: the
+// ReasonHeader has the reason of a failure in answers of PredictHandler: the
 // same as google.rpc.ErrorInfo has in the other protocols.
 const ReasonHeader = "Mien-Reason"
 
@@ -74,11 +74,11 @@ type prediction struct {
 	service *Service
 	w       http.ResponseWriter
 	request *request
-	// old tells that the request is one of the old system's clients.
+	// old is true if the request is one of the old system's clients.
 	old bool
 	// accept is the media type of the answer.
 	accept string
-	// hint tells what may be wrong with an image that cannot be read; empty when
+	// hint says what may be wrong with an image that cannot be read; empty when
 	// nothing suggests itself.
 	hint string
 }
@@ -300,12 +300,12 @@ func (p *prediction) content(r *http.Request) (io.Reader, error) {
 	}
 }
 
-// gzipContent tells errors of unpacking from those of what is unpacked.
+// gzipContent wraps errors of gzip in errGzip.
 type gzipContent struct{ *boundedGzip }
 
 func (c gzipContent) Read(p []byte) (int, error) {
 	n, err := c.boundedGzip.Read(p)
-	if told := new(connect.Error); err != nil && !errors.Is(err, io.EOF) && !errors.As(err, &told) {
+	if converted := new(connect.Error); err != nil && !errors.Is(err, io.EOF) && !errors.As(err, &converted) {
 		err = fmt.Errorf("%w: %v", errGzip, err) //nolint:errorlint // its text only
 	}
 	return n, err
@@ -328,7 +328,7 @@ func readAll(body io.Reader, declared int64) ([]byte, error) {
 // unreadable tells what kept a body from being read: its bounds have told that
 // already, anything else is what.
 func unreadable(err, what error) error {
-	if told := new(connect.Error); errors.As(err, &told) || errors.Is(err, errGzip) {
+	if converted := new(connect.Error); errors.As(err, &converted) || errors.Is(err, errGzip) {
 		return err
 	}
 	return fmt.Errorf("%w: it cannot be read: %v", what, err) //nolint:errorlint // its text only
@@ -375,7 +375,7 @@ func readOld(body []byte, req *inferencev1.Image) error {
 	}
 	raw, err := alphabet.DecodeString(data)
 	if err != nil {
-		return fmt.Errorf("%w: img_b64 is no base64: %v", errNoJSON, err) //nolint:errorlint // its text only
+		return fmt.Errorf("%w: img_b64 is not base64: %v", errNoJSON, err) //nolint:errorlint // its text only
 	}
 	req.RawData = raw
 	return nil
@@ -388,8 +388,8 @@ type ignored struct{}
 func (*ignored) UnmarshalJSON([]byte) error { return nil }
 
 const (
-	mostParts = 16
-	mostField = 4 << 10
+	maxParts = 16
+	maxField = 4 << 10
 )
 
 // textHint says what is probably wrong with data, which has come as what and should be
@@ -414,7 +414,7 @@ func curlHint(data []byte) string {
 }
 
 // readForm returns the image of a form, and puts its other fields into options. fromFile
-// tells that the image had a file name.
+// is true if the image had a file name.
 func readForm(body io.Reader, boundary string, options url.Values) (data []byte, fromFile bool, err error) {
 	if boundary == "" {
 		return nil, false, fmt.Errorf("%w: its Content-Type has no boundary; curl -F image=@photo.jpg sets one", errForm)
@@ -431,8 +431,8 @@ func readForm(body io.Reader, boundary string, options url.Values) (data []byte,
 		}
 		name := part.FormName()
 		switch {
-		case n > mostParts:
-			return nil, false, fmt.Errorf("%w: it has more than %d parts; one of them is to be an image, and the others options", errForm, mostParts)
+		case n > maxParts:
+			return nil, false, fmt.Errorf("%w: it has more than %d parts; one of them is to be an image, and the others options", errForm, maxParts)
 		case name == "":
 			return nil, false, fmt.Errorf("%w: part %d has no name; send it as curl -F image=@photo.jpg does", errForm, n)
 		case part.FileName() != "" || name == "image":
@@ -444,12 +444,12 @@ func readForm(body io.Reader, boundary string, options url.Values) (data []byte,
 			}
 			found, fromFile = true, part.FileName() != ""
 		default:
-			value, err := io.ReadAll(io.LimitReader(part, mostField+1))
+			value, err := io.ReadAll(io.LimitReader(part, maxField+1))
 			if err != nil {
 				return nil, false, unreadable(err, errForm)
 			}
-			if len(value) > mostField {
-				return nil, false, fmt.Errorf("%w: field %q is longer than %d bytes; an image goes into a part named image, or one with a file name", errForm, name, mostField)
+			if len(value) > maxField {
+				return nil, false, fmt.Errorf("%w: field %q is longer than %d bytes; an image goes into a part named image, or one with a file name", errForm, name, maxField)
 			}
 			options.Add(name, string(value))
 		}
@@ -479,7 +479,7 @@ func queryOptions(values url.Values) (*inferencev1.DetectOptions, error) {
 			o.SkipLandmarks, err = strconv.ParseBool(v)
 			return err
 		}},
-		"model": {"a name that ListModels tells", func(v string) error {
+		"model": {"a name from ListModels", func(v string) error {
 			if !utf8.ValidString(v) {
 				return errors.New("not UTF-8")
 			}
@@ -504,11 +504,11 @@ func queryOptions(values url.Values) (*inferencev1.DetectOptions, error) {
 
 // excerpt keeps a message short.
 func excerpt(s string) string {
-	const most = 100
-	if len(s) <= most {
+	const limit = 100
+	if len(s) <= limit {
 		return s
 	}
-	return s[:most] + "…"
+	return s[:limit] + "…"
 }
 
 func parseInt32(v string, into *int32) error {

@@ -222,7 +222,7 @@ func (s *Service) checkMemory(p *photo.Photo, doing string, memory int64) error 
 	return nil
 }
 
-// ListModels tells the models, the default one first.
+// ListModels returns the models, the default one first.
 func (s *Service) ListModels(context.Context, *inferencev1.ListModelsRequest) (*inferencev1.ListModelsResponse, error) {
 	res := &inferencev1.ListModelsResponse{}
 	for i, m := range s.config.Models {

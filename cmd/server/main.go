@@ -130,7 +130,7 @@ func isTerminal(w io.Writer) bool {
 // serve answers calls until ctx ends or a signal comes from terminated, then
 // lets those that run come to their end.
 func serve(ctx context.Context, terminated <-chan os.Signal, cfg *config, svc *service.Service, obs *observability, tlsConfig *tls.Config, log *slog.Logger) error {
-	// The addresses are taken first, so that a port in use is told at once; calls
+	// The addresses are taken first, so that a port in use is reported at once; calls
 	// that come now wait until the self-test has passed.
 	var listeners []net.Listener
 	defer func() {
@@ -231,8 +231,8 @@ func serve(ctx context.Context, terminated <-chan os.Signal, cfg *config, svc *s
 		state.serving(false)
 	case <-terminated:
 		log.Info("stopping", "because", "SIGTERM", "drain_delay", cfg.DrainDelay.String(), "drain_timeout", cfg.drainTimeout().String())
-		// Readiness turns first, and calls are still answered until those who
-		// watch it have seen that; who keeps a connection is told to leave it.
+		// Readiness ends first, and calls are still answered until load balancers have
+		// seen that. Clients that keep a connection are asked to close it.
 		state.serving(false)
 		select {
 		case <-time.After(cfg.DrainDelay):
@@ -242,8 +242,8 @@ func serve(ctx context.Context, terminated <-chan os.Signal, cfg *config, svc *s
 			log.Info("hurrying", "because", "interrupt")
 		}
 	}
-	// Once the port is closed: who is told DRAINING, and tries again, is to be
-	// answered by somebody else.
+	// Once the port is closed: clients that get DRAINING, and try again, have to reach
+	// another server.
 	server.RegisterOnShutdown(svc.Drain)
 	server.RegisterOnShutdown(stopNow)
 	return shutdown(ctx, terminated, server, cfg.drainTimeout(), log)
@@ -266,7 +266,7 @@ func shutdown(ctx context.Context, hurry <-chan os.Signal, server *http.Server, 
 		err = <-ended
 	}
 	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
-		_ = server.Close() // nothing more can be done for whoever is left
+		_ = server.Close() // nothing more can be done for the clients that are left
 		return fmt.Errorf("requests were still running when %s, and were cut off", because)
 	}
 	if err != nil {

@@ -54,7 +54,7 @@ func newTracing(ctx context.Context, log *slog.Logger) (*tracing, error) {
 		return &tracing{}, nil
 	}
 	if u, err := neturl.Parse(endpoint); err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
-		return nil, fmt.Errorf("%s: %q is no URL of a collector; write it as http://localhost:4318", name, endpoint)
+		return nil, fmt.Errorf("%s: %q is not the URL of a collector; write it as http://localhost:4318", name, endpoint)
 	}
 	// What they log about themselves goes where the rest goes. Until all is set up
 	// it is about variables that cannot be read, which stop the start.
@@ -193,7 +193,7 @@ func describe(span trace.Span, record *service.Record) {
 		if record.Reason != "" {
 			span.SetAttributes(attribute.String("mien.reason", record.Reason))
 		}
-		// What the caller has done wrong is no error of this server's.
+		// What the client has done wrong is not an error of this server.
 		switch record.Code {
 		case connect.CodeUnknown, connect.CodeDeadlineExceeded, connect.CodeUnimplemented, connect.CodeInternal, connect.CodeUnavailable, connect.CodeDataLoss:
 			span.SetStatus(codes.Error, record.Reason)
