@@ -63,18 +63,9 @@ func newTracing(ctx context.Context, log *slog.Logger) (*tracing, error) {
 	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) { wrong = append(wrong, err) }))
 	defer otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) { log.Warn("traces", "error", err) }))
 
-	var client otlptrace.Client
-	switch name, protocol := firstSet("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"); protocol {
-	case "", "http/protobuf":
-		client = otlptracehttp.NewClient()
-	case "grpc":
-		client = otlptracegrpc.NewClient()
-	default:
-		return nil, fmt.Errorf("%s: %q is neither http/protobuf nor grpc", name, protocol)
-	}
-	exporter, err := otlptrace.New(ctx, client)
+	exporter, err := newExporter(ctx, name)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
+		return nil, err
 	}
 	// Those of the environment win.
 	about, err := resource.New(ctx,
@@ -89,6 +80,25 @@ func newTracing(ctx context.Context, log *slog.Logger) (*tracing, error) {
 		return nil, fmt.Errorf("OpenTelemetry's variables: %w", errors.Join(wrong...))
 	}
 	return &tracing{provider, provider.Tracer("github.com/mienproject/mien")}, nil
+}
+
+// newExporter returns the exporter for the protocol that the variables name. endpoint is
+// the variable that has the collector's URL.
+func newExporter(ctx context.Context, endpoint string) (*otlptrace.Exporter, error) {
+	var client otlptrace.Client
+	switch name, protocol := firstSet("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"); protocol {
+	case "", "http/protobuf":
+		client = otlptracehttp.NewClient()
+	case "grpc":
+		client = otlptracegrpc.NewClient()
+	default:
+		return nil, fmt.Errorf("%s: %q is neither http/protobuf nor grpc", name, protocol)
+	}
+	exporter, err := otlptrace.New(ctx, client)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", endpoint, err)
+	}
+	return exporter, nil
 }
 
 func firstSet(names ...string) (name, value string) {
