@@ -96,7 +96,8 @@ func (s *Service) bounded(rq *request, w http.ResponseWriter, r *http.Request) *
 	return b
 }
 
-// connect tells the body what Connect will take it for: its messages' prefixes, what
+// connect reads from the headers what Connect will take the body for: whether its
+// messages have prefixes, what
 // is compressed in it, and where it is when it is in the URL.
 func (b *body) connect(r *http.Request) {
 	contentType := r.Header.Get("Content-Type")
@@ -117,7 +118,7 @@ func (b *body) connect(r *http.Request) {
 // and has 64 KiB for everything else.
 func maxMessage(images int64) int64 { return images/12*17 + 64<<10 }
 
-// admit takes the request on before its body is read, or tells why not.
+// admit admits the request before its body is read, or returns why it is refused.
 func (b *body) admit() error {
 	err := b.reserve()
 	if err != nil {
@@ -313,7 +314,7 @@ func (b *body) take(size int64) error {
 	return err
 }
 
-// fail ends the body with err, as the caller is told of it.
+// fail ends the body with err, converted for the caller.
 func (b *body) fail(err error) error {
 	b.err = b.service.connectError(b.ctx, b.record, err)
 	return b.err
@@ -354,10 +355,10 @@ func (b *body) end() {
 	b.lease.Close()
 }
 
-// broken is why a body breaks off on HTTP/1.1: its caller has left, or is there and
-// sends what is no HTTP. HTTP/2 tells both by ending the stream.
+// broken returns why a body breaks off on HTTP/1.1: its client has left, or has sent
+// something that is not HTTP. HTTP/2 ends the stream for both.
 func broken(err error) error {
-	// What else can go wrong, broken chunks above all, net/http tells in words only.
+	// Everything else, broken chunks above all, is only in the texts of net/http.
 	var network net.Error
 	if errors.As(err, &network) || errors.Is(err, io.ErrUnexpectedEOF) || strings.HasSuffix(err.Error(), "EOF reading trailer") {
 		return context.Canceled

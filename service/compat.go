@@ -31,7 +31,7 @@ const (
 //   - an answer never has an empty Grpc-Encoding or Connect-Content-Encoding, which
 //     Connect sends when it does not know the request's, and for which gRPC clients
 //     show INTERNAL in place of UNIMPLEMENTED, nor an empty list of what is accepted;
-//   - requests that Connect refuses with a bare status are told what to send instead.
+//   - requests that Connect refuses with a bare status get a text that says what to send.
 func Compat(next http.Handler) http.Handler {
 	errorWriter := connect.NewErrorWriter()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -183,7 +183,7 @@ func refuseHTTP1(w http.ResponseWriter, r *http.Request, mediaType string, error
 	http.Error(w, err.Error(), http.StatusHTTPVersionNotSupported)
 }
 
-// wrongContentType is what a request is told whose content type no protocol has, or not
+// wrongContentType is the answer to a request whose content type no protocol has, or not
 // for that procedure.
 func wrongContentType(r *http.Request) string {
 	many := kindAt(r.URL.Path).many()

@@ -43,19 +43,19 @@ type Config struct {
 	// MaxPixels bounds width times height of one image.
 	MaxPixels int64
 	// MaxInflightBytes bounds the memory of all images that are being decoded or
-	// looked at, by what decoding them takes at its peak, garbage of images before
+	// searched for faces, by what decoding them takes at its peak, garbage of images before
 	// them included. An image that needs more than this alone is refused.
 	MaxInflightBytes int64
-	// Workers is how many images are decoded or looked at at once, each on one
+	// Workers is how many images are decoded or searched at once, each on one
 	// core.
 	Workers int
 	// Queue is how many more may wait for a worker. Anything over the limit is refused
 	// as OVERLOADED.
 	Queue int
-	// Timeout is the longest a call may take, or an image of a stream or batch,
-	// whatever its caller allows.
+	// Timeout is the longest time that a call, or an image of a stream or batch, may
+	// take, whatever deadline its caller sets.
 	Timeout time.Duration
-	// DefaultTimeout is what one may take whose caller set no deadline.
+	// DefaultTimeout is the deadline of calls that set none.
 	DefaultTimeout time.Duration
 	// StreamIdle is how long a stream may bring no image, or take no answer, before
 	// it is ended.
@@ -64,11 +64,11 @@ type Config struct {
 	Environment inferencev1.Environment
 	// Logger gets what operators have to know: internal errors with their causes.
 	Logger *slog.Logger
-	// Observe, if not nil, is told of every image that the service was asked
+	// Observe, if not nil, is called for every image that the service was asked
 	// about, when that is over: answered, failed, or refused before it was read.
 	// It is called from many goroutines, with the context of the request, which
-	// may have ended; record is not used afterwards, but by whoever put it into that
-	// context.
+	// may have ended; record is not used afterwards, except by the code that put it into
+	// that context.
 	Observe func(ctx context.Context, record *Record)
 }
 

@@ -22,18 +22,17 @@ import (
 var (
 	errOptions      = errors.New("invalid options")
 	errUnknownModel = errors.New("unknown model")
-	errNoJSON       = errors.New("this is not what was to be posted")
-	errForm         = errors.New("this form cannot be used")
+	errNoJSON       = errors.New("request body is not the expected JSON")
+	errForm         = errors.New("request body is not the expected form")
 	errEncoding     = errors.New("unsupported encoding")
-	errGzip         = errors.New("the body is not valid gzip")
-	errBody         = errors.New("the body is not as HTTP has it")
+	errGzip         = errors.New("request body is not valid gzip")
+	errBody         = errors.New("malformed HTTP body")
 	errTooManyBytes = errors.New("too many bytes")
 	errTooManyItems = errors.New("too many images")
-	errDraining     = errors.New("this server is shutting down; try another one")
+	errDraining     = errors.New("this server is shutting down; try another server")
 )
 
-// deadlineError is a deadline that passed, or that would, and more to tell about
-// it than that.
+// deadlineError is a context.DeadlineExceeded whose text says more than that.
 type deadlineError string
 
 func (e deadlineError) Error() string        { return string(e) }
@@ -42,8 +41,8 @@ func (e deadlineError) Is(target error) bool { return target == context.Deadline
 // errorDomain is the domain of every google.rpc.ErrorInfo that Mien sends.
 const errorDomain = "mien"
 
-// retryAfter is what callers of an overloaded server are asked to wait: longer
-// than the queue of a healthy one takes.
+// retryAfter is how long clients of an overloaded server are asked to wait: longer than
+// the queue of a healthy one takes.
 const retryAfter = time.Second
 
 // An outcome is how a request failed, as its caller sees it.
@@ -110,7 +109,7 @@ func outcomeOf(name string) outcome {
 	return internal
 }
 
-// connectError returns what the caller of the request with that id is told of err.
+// connectError returns the error that the caller of the request with that id gets for err.
 func (o outcome) connectError(err error, id string) *connect.Error {
 	message := err
 	switch {

@@ -40,7 +40,7 @@ func (s *Service) handlerOptions() connect.HandlerOption {
 	return connect.WithHandlerOptions(
 		connect.WithRequestGate(s.gate),
 		connect.WithInterceptors(errorInterceptor{s}),
-		// Inside the errorInterceptor, which then tells the caller.
+		// Inside the errorInterceptor, which converts the error for the caller.
 		connect.WithRecover(func(_ context.Context, _ connect.Spec, _ http.Header, p any) error {
 			return fmt.Errorf("panic: %v\n%s", p, debug.Stack())
 		}),
@@ -265,7 +265,7 @@ func (z *boundedGzip) Read(p []byte) (int, error) {
 func protobuf(message any) (proto.Message, error) {
 	m, ok := message.(proto.Message)
 	if !ok {
-		return nil, fmt.Errorf("%T is no protobuf message", message)
+		return nil, fmt.Errorf("%T is not a protobuf message", message)
 	}
 	return m, nil
 }
@@ -376,7 +376,7 @@ func (c jsonCodec) Unmarshal(data []byte, message any) error {
 	}
 	data, ignored := prepareJSON(data, jsonShapes[m.ProtoReflect().Descriptor().FullName()])
 	if len(data) == 0 {
-		return errors.New("an empty body is no JSON object")
+		return errors.New("an empty body is not a JSON object")
 	}
 	// A few too many the handler refuses, with its reason.
 	if limit := 10 * c.maxItems; limit > 0 && itemsInJSON(data, limit) > limit {

@@ -29,7 +29,7 @@ import (
 	"github.com/mienproject/mien/reason"
 )
 
-// ReasonHeader tells the reason of a failure in answers of PredictHandler: the
+// ReasonHeader has the reason of a failure in answers of PredictHandler: the
 // same as google.rpc.ErrorInfo has in the other protocols.
 const ReasonHeader = "Mien-Reason"
 
@@ -74,11 +74,11 @@ type prediction struct {
 	service *Service
 	w       http.ResponseWriter
 	request *request
-	// old tells that the request is one of the old system's clients.
+	// old is true if the request is one of the old system's clients.
 	old bool
 	// accept is the media type of the answer.
 	accept string
-	// hint tells what may be wrong with an image that cannot be read; empty when
+	// hint says what may be wrong with an image that cannot be read; empty when
 	// nothing suggests itself.
 	hint string
 }
@@ -92,6 +92,7 @@ type oldError struct {
 func (e oldError) Error() string { return e.message }
 func (e oldError) Unwrap() error { return e.err }
 
+// run answers the request, or returns why it cannot.
 func (p *prediction) run(r *http.Request) error {
 	mediaType, params, _ := mime.ParseMediaType(r.Header.Get("Content-Type")) // content decides
 	p.old = mediaType == "application/json"
@@ -103,75 +104,96 @@ func (p *prediction) run(r *http.Request) error {
 	if err != nil {
 		return fmt.Errorf("%w: the query cannot be read: %v", errOptions, err) //nolint:errorlint // its text only
 	}
-	content, err := p.content(r)
-	if err != nil {
-		return err
-	}
-	req := &inferencev1.Image{}
-	isForm := mediaType == "multipart/form-data"
-	if isForm {
-		var fromFile bool
-		req.RawData, fromFile, err = readForm(content, params["boundary"], options)
-		if !fromFile {
-			p.hint = textHint(req.RawData, "the form's image", "-F image=@")
-		}
-	} else {
-		req.RawData, err = readAll(content, r.ContentLength)
-		if mediaType == "application/x-www-form-urlencoded" {
-			p.hint = curlHint(req.RawData)
-		}
-	}
-	if err == nil {
-		err = p.request.body.finish()
-	}
+	data, err := p.read(r, mediaType, params["boundary"], options)
 	if err != nil {
 		return err
 	}
 	// As for the RPCs: from when the request has been read.
 	ctx, cancel := context.WithTimeout(r.Context(), p.service.limit(r.Context()))
 	defer cancel()
-	if req.Options, err = queryOptions(options); err != nil {
-		return err
-	}
-	start := bytes.TrimLeft(bytes.TrimPrefix(req.RawData, byteOrderMark), " \t\r\n")
-	if p.old = p.old || (!isForm && bytes.HasPrefix(start, []byte("{"))); p.old {
-		text, ignored := prepareJSON(req.RawData, oldShape)
-		p.service.logIgnored(ctx, p.request.record, ignored)
-		if ignored != "" {
-			p.w.Header().Set(IgnoredFieldsHeader, ignored)
-		}
-		if err := readOld(text, req); err != nil {
-			return err
-		}
-	}
-
-	var picture chunks
-	var draw func(image.Image, []face.Face) error
-	if p.accept != jsonType {
-		draw = func(img image.Image, faces []face.Face) error {
-			return annotate.Encode(&picture, annotate.Draw(img, faces), annotate.Format(strings.TrimPrefix(p.accept, "image/")))
-		}
-	}
-	res, err := p.service.infer(ctx, p.request, req, draw)
-	if limit := p.service.config.MaxBodyBytes; err == nil && picture.size > limit {
-		err = fmt.Errorf("%w: the marked picture has %d bytes, and this server has %d for all requests together; %s", photo.ErrTooManyPixels, picture.size, limit, jsonFits)
-	}
+	req, err := p.image(ctx, data, mediaType == formType, options)
 	if err != nil {
 		return err
 	}
-	if draw != nil {
-		// It may wait long for a slow reader, in place of the image that came.
-		req.Reset()
-		if err := p.request.body.replaceReservation(picture.size); err != nil {
-			return err
-		}
-		p.w.Header().Set("Content-Type", p.accept)
-		for _, part := range picture.parts {
-			_, _ = p.w.Write(part) // the caller may have left
-		}
-		return nil
+	if p.accept != jsonType {
+		return p.mark(ctx, req)
+	}
+	res, err := p.service.infer(ctx, p.request, req, nil)
+	if err != nil {
+		return err
 	}
 	p.answer(http.StatusOK, "", res.GetResults())
+	return nil
+}
+
+const formType = "multipart/form-data"
+
+// read reads the body: the image, or the JSON that it is in. The fields of a form are
+// added to options.
+func (p *prediction) read(r *http.Request, mediaType, boundary string, options url.Values) (data []byte, err error) {
+	content, err := p.content(r)
+	if err != nil {
+		return nil, err
+	}
+	if mediaType == formType {
+		var fromFile bool
+		data, fromFile, err = readForm(content, boundary, options)
+		if !fromFile {
+			p.hint = textHint(data, "the form's image", "-F image=@")
+		}
+	} else {
+		data, err = readAll(content, r.ContentLength)
+		if mediaType == "application/x-www-form-urlencoded" {
+			p.hint = curlHint(data)
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	return data, p.request.body.finish()
+}
+
+// image returns the request that the RPCs would have for what was read.
+func (p *prediction) image(ctx context.Context, data []byte, isForm bool, options url.Values) (*inferencev1.Image, error) {
+	req := &inferencev1.Image{RawData: data}
+	var err error
+	if req.Options, err = queryOptions(options); err != nil {
+		return nil, err
+	}
+	start := bytes.TrimLeft(bytes.TrimPrefix(data, byteOrderMark), " \t\r\n")
+	p.old = p.old || (!isForm && bytes.HasPrefix(start, []byte("{")))
+	if !p.old {
+		return req, nil
+	}
+	text, ignored := prepareJSON(data, oldShape)
+	p.service.logIgnored(ctx, p.request.record, ignored)
+	if ignored != "" {
+		p.w.Header().Set(IgnoredFieldsHeader, ignored)
+	}
+	return req, readOld(text, req)
+}
+
+// mark answers with the picture, in which the faces are marked.
+func (p *prediction) mark(ctx context.Context, req *inferencev1.Image) error {
+	var picture chunks
+	_, err := p.service.infer(ctx, p.request, req, func(img image.Image, faces []face.Face) error {
+		return annotate.Encode(&picture, annotate.Draw(img, faces), annotate.Format(strings.TrimPrefix(p.accept, "image/")))
+	})
+	if err != nil {
+		return err
+	}
+	if limit := p.service.config.MaxBodyBytes; picture.size > limit {
+		return fmt.Errorf("%w: the marked picture has %d bytes, and this server has %d for all requests together; %s", photo.ErrTooManyPixels, picture.size, limit, jsonFits)
+	}
+	// It may wait long for a slow reader, in place of the image that came.
+	req.Reset()
+	if err := p.request.body.replaceReservation(picture.size); err != nil {
+		return err
+	}
+	p.w.Header().Set("Content-Type", p.accept)
+	for _, part := range picture.parts {
+		_, _ = p.w.Write(part) // the caller may have left
+	}
 	return nil
 }
 
@@ -278,12 +300,12 @@ func (p *prediction) content(r *http.Request) (io.Reader, error) {
 	}
 }
 
-// gzipContent tells errors of unpacking from those of what is unpacked.
+// gzipContent wraps errors of gzip in errGzip.
 type gzipContent struct{ *boundedGzip }
 
 func (c gzipContent) Read(p []byte) (int, error) {
 	n, err := c.boundedGzip.Read(p)
-	if told := new(connect.Error); err != nil && !errors.Is(err, io.EOF) && !errors.As(err, &told) {
+	if converted := new(connect.Error); err != nil && !errors.Is(err, io.EOF) && !errors.As(err, &converted) {
 		err = fmt.Errorf("%w: %v", errGzip, err) //nolint:errorlint // its text only
 	}
 	return n, err
@@ -306,7 +328,7 @@ func readAll(body io.Reader, declared int64) ([]byte, error) {
 // unreadable tells what kept a body from being read: its bounds have told that
 // already, anything else is what.
 func unreadable(err, what error) error {
-	if told := new(connect.Error); errors.As(err, &told) || errors.Is(err, errGzip) {
+	if converted := new(connect.Error); errors.As(err, &converted) || errors.Is(err, errGzip) {
 		return err
 	}
 	return fmt.Errorf("%w: it cannot be read: %v", what, err) //nolint:errorlint // its text only
@@ -353,7 +375,7 @@ func readOld(body []byte, req *inferencev1.Image) error {
 	}
 	raw, err := alphabet.DecodeString(data)
 	if err != nil {
-		return fmt.Errorf("%w: img_b64 is no base64: %v", errNoJSON, err) //nolint:errorlint // its text only
+		return fmt.Errorf("%w: img_b64 is not base64: %v", errNoJSON, err) //nolint:errorlint // its text only
 	}
 	req.RawData = raw
 	return nil
@@ -366,8 +388,8 @@ type ignored struct{}
 func (*ignored) UnmarshalJSON([]byte) error { return nil }
 
 const (
-	mostParts = 16
-	mostField = 4 << 10
+	maxParts = 16
+	maxField = 4 << 10
 )
 
 // textHint says what is probably wrong with data, which has come as what and should be
@@ -392,7 +414,7 @@ func curlHint(data []byte) string {
 }
 
 // readForm returns the image of a form, and puts its other fields into options. fromFile
-// tells that the image had a file name.
+// is true if the image had a file name.
 func readForm(body io.Reader, boundary string, options url.Values) (data []byte, fromFile bool, err error) {
 	if boundary == "" {
 		return nil, false, fmt.Errorf("%w: its Content-Type has no boundary; curl -F image=@photo.jpg sets one", errForm)
@@ -409,8 +431,8 @@ func readForm(body io.Reader, boundary string, options url.Values) (data []byte,
 		}
 		name := part.FormName()
 		switch {
-		case n > mostParts:
-			return nil, false, fmt.Errorf("%w: it has more than %d parts; one of them is to be an image, and the others options", errForm, mostParts)
+		case n > maxParts:
+			return nil, false, fmt.Errorf("%w: it has more than %d parts; one of them is to be an image, and the others options", errForm, maxParts)
 		case name == "":
 			return nil, false, fmt.Errorf("%w: part %d has no name; send it as curl -F image=@photo.jpg does", errForm, n)
 		case part.FileName() != "" || name == "image":
@@ -422,12 +444,12 @@ func readForm(body io.Reader, boundary string, options url.Values) (data []byte,
 			}
 			found, fromFile = true, part.FileName() != ""
 		default:
-			value, err := io.ReadAll(io.LimitReader(part, mostField+1))
+			value, err := io.ReadAll(io.LimitReader(part, maxField+1))
 			if err != nil {
 				return nil, false, unreadable(err, errForm)
 			}
-			if len(value) > mostField {
-				return nil, false, fmt.Errorf("%w: field %q is longer than %d bytes; an image goes into a part named image, or one with a file name", errForm, name, mostField)
+			if len(value) > maxField {
+				return nil, false, fmt.Errorf("%w: field %q is longer than %d bytes; an image goes into a part named image, or one with a file name", errForm, name, maxField)
 			}
 			options.Add(name, string(value))
 		}
@@ -457,7 +479,7 @@ func queryOptions(values url.Values) (*inferencev1.DetectOptions, error) {
 			o.SkipLandmarks, err = strconv.ParseBool(v)
 			return err
 		}},
-		"model": {"a name that ListModels tells", func(v string) error {
+		"model": {"a name from ListModels", func(v string) error {
 			if !utf8.ValidString(v) {
 				return errors.New("not UTF-8")
 			}
@@ -482,11 +504,11 @@ func queryOptions(values url.Values) (*inferencev1.DetectOptions, error) {
 
 // excerpt keeps a message short.
 func excerpt(s string) string {
-	const most = 100
-	if len(s) <= most {
+	const limit = 100
+	if len(s) <= limit {
 		return s
 	}
-	return s[:most] + "…"
+	return s[:limit] + "…"
 }
 
 func parseInt32(v string, into *int32) error {

@@ -14,15 +14,15 @@ import (
 )
 
 // Record is what one request was and how it went, for the access log, for metrics and
-// traces. Whoever serves the request puts one into its context (WithRecord) and reads it
-// when the handler has returned; the service fills it in and reads nothing but its ID. It
+// traces. The code that serves the request puts one into its context (WithRecord) and
+// reads it when the handler has returned; the service fills it in and reads nothing but its ID. It
 // is not safe for concurrent use.
 //
 // Each image of a stream or batch has a Record of its own, which Config.Observe gets, with
 // the ID, Procedure and Protocol of the request's. That of the request then counts the
 // images and says how the stream ended; its Model, sizes and times are zero.
 type Record struct {
-	// ID is the request id: set by whoever serves the request.
+	// ID is the request id, set by the code that serves the request.
 	ID string
 	// Procedure and Protocol are those of the request, such as
 	// "/inference.v1.Inference/Predict" and "grpc"; empty if it was for no procedure.

@@ -25,7 +25,7 @@ var (
 )
 
 // SelfTest asks every model for the face in a built-in picture. An error names
-// the model, and tells what it found instead.
+// the model, and says what it found instead.
 func (s *Service) SelfTest(ctx context.Context) error {
 	// Not under the callers' limits, which may be lower than this picture.
 	picture, err := photo.Open(selfTestPicture, photo.Limits{MaxPixels: 1 << 20})
@@ -50,28 +50,28 @@ func (s *Service) SelfTest(ctx context.Context) error {
 	return nil
 }
 
-// places tells where faces are, of a few of them.
+// places describes where the first few faces are.
 func places(faces []face.Face) string {
 	if len(faces) == 0 {
 		return "none"
 	}
-	const most = 3
-	var told []string
-	for _, f := range faces[:min(most, len(faces))] {
-		told = append(told, place(f))
+	const limit = 3
+	var all []string
+	for _, f := range faces[:min(limit, len(faces))] {
+		all = append(all, place(f))
 	}
-	if len(faces) > most {
-		told = append(told, fmt.Sprintf("%d more", len(faces)-most))
+	if len(faces) > limit {
+		all = append(all, fmt.Sprintf("%d more", len(faces)-limit))
 	}
-	return strings.Join(told, ", ")
+	return strings.Join(all, ", ")
 }
 
 func place(f face.Face) string {
-	told := fmt.Sprintf("(%.0f, %.0f) to (%.0f, %.0f)", f.Box.MinX, f.Box.MinY, f.Box.MaxX, f.Box.MaxY)
+	text := fmt.Sprintf("(%.0f, %.0f) to (%.0f, %.0f)", f.Box.MinX, f.Box.MinY, f.Box.MaxX, f.Box.MaxY)
 	if l := f.Landmarks; l != nil {
-		told += fmt.Sprintf(" with eyes at (%.0f, %.0f) and (%.0f, %.0f)", l.LeftEye.X, l.LeftEye.Y, l.RightEye.X, l.RightEye.Y)
+		text += fmt.Sprintf(" with eyes at (%.0f, %.0f) and (%.0f, %.0f)", l.LeftEye.X, l.LeftEye.Y, l.RightEye.X, l.RightEye.Y)
 	}
-	return told
+	return text
 }
 
 func isSelfTestFace(faces []face.Face, landmarks bool) bool {

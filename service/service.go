@@ -74,9 +74,12 @@ func (s *Service) Predict(ctx context.Context, req *inferencev1.Image) (*inferen
 	return s.infer(ctx, requestFrom(ctx), req, nil)
 }
 
-// infer is Predict. When draw is not nil it gets the picture and its faces, as
-// part of the work that is admitted.
-func (s *Service) infer(ctx context.Context, rq *request, req *inferencev1.Image, draw func(image.Image, []face.Face) error) (*inferencev1.InferResults, error) {
+// A drawing marks faces in the upright picture img.
+type drawing func(img image.Image, faces []face.Face) error
+
+// infer is Predict for the request rq. If draw is not nil, it gets the picture and its
+// faces as part of the work in the slot.
+func (s *Service) infer(ctx context.Context, rq *request, req *inferencev1.Image, draw drawing) (*inferencev1.InferResults, error) {
 	record := rq.record
 	record.Arrived = time.Now()
 	record.Bytes = len(req.GetRawData())
@@ -87,7 +90,7 @@ func (s *Service) infer(ctx context.Context, rq *request, req *inferencev1.Image
 		return nil, errDraining
 	}
 
-	// What is wrong with the request itself is told before it waits for anything.
+	// What is wrong with the request itself is reported before it waits for anything.
 	model, err := s.model(rq.procedure, req.GetOptions().GetModel())
 	if err != nil {
 		return nil, err
@@ -104,8 +107,8 @@ func (s *Service) infer(ctx context.Context, rq *request, req *inferencev1.Image
 	record.Width, record.Height = picture.Width, picture.Height
 
 	src := &source{service: s, request: rq, picture: picture, draw: draw != nil, leave: func() {}}
-	// The slot is given back when the work has ended, which is not when the
-	// caller has left.
+	// The slot is given back when the work has ended, which is not when the client has
+	// left.
 	defer func() { src.leave() }()
 	faces, err := face.Detect(ctx, model.Detector, src, opts)
 	if !src.decoded.IsZero() {
@@ -116,20 +119,10 @@ func (s *Service) infer(ctx context.Context, rq *request, req *inferencev1.Image
 	}
 	record.Faces = len(faces)
 	if draw != nil {
-		// The faces are those that every other way in gives, so where they were
-		// found in less than the whole picture, that is not the one to draw on.
-		img := src.whole
-		if img == nil {
-			img, err = picture.Decode(ctx)
-		}
-		if err == nil {
-			err = draw(img, faces)
-		}
-		if err := errors.Join(ctx.Err(), err); err != nil {
+		if err := src.mark(ctx, faces, draw); err != nil {
 			return nil, err
 		}
 	}
-
 	return &inferencev1.InferResults{
 		ImageId:  req.GetImageId(),
 		MetaData: s.metaData(record.ID),
@@ -181,6 +174,19 @@ func (s *source) Decode(ctx context.Context, in face.Input) (face.Decoded, error
 	return face.Decoded{Image: img, Reduction: reduced.Reduction, FullSize: reduced.FullSize}, nil
 }
 
+// mark draws the faces. They are those that every other door answers, so if they were
+// found in less than the whole picture, that is decoded now.
+func (s *source) mark(ctx context.Context, faces []face.Face, draw drawing) (err error) {
+	img := s.whole
+	if img == nil {
+		img, err = s.picture.Decode(ctx)
+	}
+	if err == nil {
+		err = draw(img, faces)
+	}
+	return errors.Join(ctx.Err(), err)
+}
+
 // admit waits for a worker, and for the memory that decoding takes and that drawing
 // will take.
 func (s *source) admit(ctx context.Context, memory int64) error {
@@ -216,7 +222,7 @@ func (s *Service) checkMemory(p *photo.Photo, doing string, memory int64) error 
 	return nil
 }
 
-// ListModels tells the models, the default one first.
+// ListModels returns the models, the default one first.
 func (s *Service) ListModels(context.Context, *inferencev1.ListModelsRequest) (*inferencev1.ListModelsResponse, error) {
 	res := &inferencev1.ListModelsResponse{}
 	for i, m := range s.config.Models {

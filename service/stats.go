@@ -14,12 +14,12 @@ type Stats struct {
 	// BodyBytesInFlight is what the bodies of the requests in flight take, as
 	// declared or as read.
 	BodyBytesInFlight, BodyBytesLimit int64
-	// DecodedBytesInFlight is what decoding and looking takes, all images
+	// DecodedBytesInFlight is what decoding and detecting takes, all images
 	// together.
 	DecodedBytesInFlight, DecodedBytesLimit int64
 	// Streams is how many calls of PredictStream and PredictBatch are open.
 	Streams int
-	// Draining tells that new work is refused.
+	// Draining is true if new work is refused.
 	Draining bool
 }
 

@@ -60,7 +60,7 @@ func (s *Service) PredictStream(ctx context.Context, stream *connect.BidiStream[
 					failed = err
 					items.lost(err)
 				}
-				// Whoever takes no answers must not keep it.
+				// Release memory even if the client stops reading answers.
 				body.drop()
 				return
 			}
@@ -122,7 +122,7 @@ func (s *Service) PredictBatch(ctx context.Context, req *inferencev1.PredictBatc
 		indices <- i
 	}
 	close(indices)
-	// Whoever takes no answers must not keep the images.
+	// Release the images even if the client stops reading answers.
 	answers := make(chan *inferencev1.InferResults, len(images))
 	for range min(s.config.Workers, len(images)) {
 		items.work.Go(func() {
@@ -163,7 +163,7 @@ type items struct {
 	had, failed atomic.Int64
 	// held is what the images of a batch have of all requests' bytes, nil on a stream.
 	held *admission.Lease
-	// timer ends the connection of a caller who takes no answers: then idle is set.
+	// timer ends the connection of a client that reads no answers, and sets idle.
 	timer *time.Timer
 	idle  atomic.Bool
 }
@@ -242,7 +242,7 @@ func (s *Service) recovered(ctx context.Context, rq *request, req *inferencev1.I
 	return s.infer(ctx, rq, req, nil)
 }
 
-// send sends an answer. A caller who takes none for long has left.
+// send sends an answer. A client that reads none for StreamIdle has left.
 func (it *items) send(ctx context.Context, send func(*inferencev1.InferResults) error, answer *inferencev1.InferResults) error {
 	idle := it.service.config.StreamIdle
 	it.timer.Reset(idle)
@@ -256,6 +256,6 @@ func (it *items) send(ctx context.Context, send func(*inferencev1.InferResults) 
 	case it.idle.Load():
 		return deadlineError(fmt.Sprintf("no answer was taken for %v", idle))
 	default:
-		return fmt.Errorf("%w: %v", context.Canceled, err) //nolint:errorlint // the connection is gone, however it was told
+		return fmt.Errorf("%w: %v", context.Canceled, err) //nolint:errorlint // the connection is gone, whatever the error says
 	}
 }

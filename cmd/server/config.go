@@ -36,7 +36,7 @@ import (
 // it.
 var cores = runtime.GOMAXPROCS(0)
 
-// version is that of the release; CHANGELOG.md tells what each one brought.
+// version is that of the release; CHANGELOG.md says what each one brought.
 const version = "0.1.0"
 
 const description = `Mien answers one question: where are the faces in this image?
@@ -96,13 +96,13 @@ type config struct {
 }
 
 // parse reads flags and environment, and below root what this process may use. done
-// tells that --help or --version was answered on stdout.
+// is true if --help or --version was answered on stdout.
 func parse(root string, args []string, stdout io.Writer) (cfg *config, done bool, err error) {
 	cfg = &config{}
 	defaults := service.DefaultConfig()
 	cfg.resources, cfg.resourcesErr = readResources(root)
 	cfg.MaxImageBytes = byteSize(defaults.MaxImageBytes)
-	_ = cfg.limit() // what --help tells
+	_ = cfg.limit() // for --help
 	parser, err := kong.New(cfg,
 		kong.Name("mien"),
 		kong.Description(description),
@@ -123,7 +123,7 @@ func parse(root string, args []string, stdout io.Writer) (cfg *config, done bool
 			"timeout":            defaults.Timeout.String(),
 			"default_timeout":    defaults.DefaultTimeout.String(),
 			"drain_timeout":      minDrain.String(),
-			"models":             toldModels(onnx.Available()),
+			"models":             describeModels(onnx.Available()),
 		},
 	)
 	if err != nil {
@@ -146,7 +146,7 @@ func parse(root string, args []string, stdout io.Writer) (cfg *config, done bool
 	}
 	if cfg.Version {
 		_, err := fmt.Fprintf(stdout, "mien %s, models: %s; %s %s/%s\n",
-			version, toldModels(onnx.Available()), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+			version, describeModels(onnx.Available()), runtime.Version(), runtime.GOOS, runtime.GOARCH)
 		return nil, true, err
 	}
 	return cfg, false, nil
@@ -158,8 +158,8 @@ const envPrefix = "MIEN"
 // service named "mien" or "mien-something".
 var injected = regexp.MustCompile(`^MIEN_([A-Z0-9_]+_)?(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)$`)
 
-// unknownVariables refuses variables of ours that mean nothing, for a limit that
-// is misspelt is no limit.
+// unknownVariables refuses unknown MIEN_ variables, so that a misspelled limit is not
+// ignored.
 func unknownVariables(flags []*kong.Flag, environ []string) error {
 	known := map[string]bool{"MIEN_URL": true} // the shell client's
 	for _, f := range flags {
@@ -171,7 +171,7 @@ func unknownVariables(flags []*kong.Flag, environ []string) error {
 	for _, kv := range environ {
 		name, _, _ := strings.Cut(kv, "=")
 		if strings.HasPrefix(name, envPrefix+"_") && !known[name] && !injected.MatchString(name) {
-			errs = append(errs, fmt.Errorf("the environment has %s, which is no variable of this version: correct or remove it", name))
+			errs = append(errs, fmt.Errorf("the environment has %s, which is not a variable of this version: correct or remove it", name))
 		}
 	}
 	return errors.Join(errs...)
@@ -219,9 +219,9 @@ func (c *config) validate() error {
 	proxies, err := parseProxies(c.TrustedProxy)
 	c.proxies = proxies
 	errs = append(errs, err)
-	check((c.TLSCert == "") == (c.TLSKey == ""), "--tls-cert and --tls-key: one is no use without the other")
+	check((c.TLSCert == "") == (c.TLSKey == ""), "--tls-cert and --tls-key: each needs the other")
 	for _, origin := range c.CORSOrigin {
-		check(isOrigin(origin), "--cors-origin: %q is no origin: it is a scheme and a host, and a port where it is not the scheme's own, such as https://app.example.com", origin)
+		check(isOrigin(origin), "--cors-origin: %q is not an origin: that is a scheme and a host, and a port where it is not the scheme's own, such as https://app.example.com", origin)
 	}
 	for _, header := range c.CORSHeader {
 		check(headerName.MatchString(header), "--cors-header: %q is not the name of a header, such as Authorization; name each by a flag of its own", header)
@@ -307,7 +307,7 @@ const maxTime = 365 * 24 * time.Hour
 // minDrain is the shortest time that running calls may take to end by default.
 const minDrain = 35 * time.Second
 
-// checkAddress tells what is wrong with an address to listen on.
+// checkAddress returns what is wrong with an address to listen on.
 func checkAddress(addr string) error {
 	if path, ok := strings.CutPrefix(addr, unixScheme); ok {
 		if path == "" {
@@ -356,9 +356,9 @@ func modelNames() []string {
 	return names
 }
 
-// toldModels is what --help and --version say of the known names. available is what
+// describeModels is what --help and --version say of the known names. available is what
 // keeps this binary from running ONNX models, nil if nothing does.
-func toldModels(available error) string {
+func describeModels(available error) string {
 	names := modelNames()
 	if available == nil {
 		return strings.Join(names, ", ")
@@ -370,7 +370,7 @@ func toldModels(available error) string {
 // store is where known models are fetched from.
 func (c *config) store() *modelstore.Store { return &modelstore.Store{Mirror: c.ModelMirror} }
 
-// unused logs what was set for models that are not there. It is no mistake: one
+// unused logs what was set for models that are not there. That is not an error: one
 // environment may serve several servers.
 func (c *config) unused(log *slog.Logger) {
 	builtIn := func(arg string) bool { return arg == embedded || arg == reference }
@@ -409,7 +409,7 @@ func (c *config) model(ctx context.Context, name, path string, named bool, gate 
 		return pigo.NewReference()
 	}
 	if !named && !slices.Contains(modelNames(), name) {
-		return nil, fmt.Errorf("%q is not known; known are %s; NAME=PATH takes any ONNX file of a kind that this version knows", name, toldModels(onnx.Available()))
+		return nil, fmt.Errorf("%q is not known; known are %s; NAME=PATH takes any ONNX file of a kind that this version knows", name, describeModels(onnx.Available()))
 	}
 	// Told before anything is fetched.
 	if err := onnx.Available(); err != nil {
@@ -448,7 +448,7 @@ func (c *config) logger(w io.Writer, terminal bool) *slog.Logger {
 	return slog.New(traced{slog.NewJSONHandler(w, opts)})
 }
 
-// logLevel is a slog.Level whose error tells the levels that there are.
+// logLevel is a slog.Level whose error lists the levels.
 type logLevel slog.Level
 
 // UnmarshalText implements encoding.TextUnmarshaler.
@@ -466,7 +466,7 @@ type byteSize int64
 func (b *byteSize) UnmarshalText(text []byte) error {
 	n, err := humanize.ParseBytes(string(text))
 	if err != nil || n > math.MaxInt64 {
-		return fmt.Errorf("%q is no size: write it as 16MiB, 16MB or 16777216", text)
+		return fmt.Errorf("%q is not a size: write it as 16MiB, 16MB or 16777216", text)
 	}
 	*b = byteSize(n)
 	return nil

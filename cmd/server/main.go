@@ -127,24 +127,16 @@ func isTerminal(w io.Writer) bool {
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 
-// serve answers calls until ctx ends or a signal comes from terminated, then
-// lets those that run come to their end.
+// serve answers calls until ctx ends or a signal comes from terminated, then lets those
+// that run come to their end.
 func serve(ctx context.Context, terminated <-chan os.Signal, cfg *config, svc *service.Service, obs *observability, tlsConfig *tls.Config, log *slog.Logger) error {
-	// The addresses are taken first, so that a port in use is told at once; calls
+	// The addresses are taken first, so that a port in use is reported at once; calls
 	// that come now wait until the self-test has passed.
-	var listeners []net.Listener
-	defer func() {
-		for _, l := range listeners {
-			_ = l.Close() // closed already when the server has stopped
-		}
-	}()
-	for _, addr := range cfg.Listen {
-		l, err := listen(ctx, addr, cfg.ReusePort)
-		if err != nil {
-			return fmt.Errorf("--listen: %w%s", err, listenRemedy(ctx, addr, err))
-		}
-		listeners = append(listeners, l)
+	listeners, err := cfg.listen(ctx)
+	if err != nil {
+		return err
 	}
+	defer closeAll(listeners)
 	admin, err := cfg.listenAdmin(ctx)
 	if err != nil {
 		return err
@@ -164,13 +156,69 @@ func serve(ctx context.Context, terminated <-chan os.Signal, cfg *config, svc *s
 	}
 	stopping, stopNow := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopNow()
+	server, err := newServer(cfg, routes(stopping, cfg, svc, state, page, obs), tlsConfig, log)
+	if err != nil {
+		return err
+	}
+	failed := make(chan error, len(listeners))
+	for _, l := range listeners {
+		go func() {
+			if tlsConfig != nil {
+				failed <- server.ServeTLS(l, "", "")
+			} else {
+				failed <- server.Serve(l)
+			}
+		}()
+	}
+	state.serving(true)
+	for _, l := range listeners {
+		log.Info("listening", "url", url(l.Addr(), tlsConfig != nil))
+	}
+	if admin != nil {
+		log.Info("admin", "metrics", url(admin.Addr(), false)+"/metrics", "profiles", url(admin.Addr(), false)+"/debug/pprof/")
+	}
+	log.Info("ready", "version", version, "models", svc.Models(), "workers", cfg.limits.workers,
+		"self_test_ms", milliseconds(time.Since(started)))
+
+	if err := waitForStop(ctx, terminated, failed, cfg, state, log); err != nil {
+		return err
+	}
+	// Once the port is closed: clients that get DRAINING, and try again, have to reach
+	// another server.
+	server.RegisterOnShutdown(svc.Drain)
+	server.RegisterOnShutdown(stopNow)
+	return shutdown(ctx, terminated, server, cfg.drainTimeout(), log)
+}
+
+// listen takes the addresses for calls.
+func (c *config) listen(ctx context.Context) ([]net.Listener, error) {
+	var listeners []net.Listener
+	for _, addr := range c.Listen {
+		l, err := listen(ctx, addr, c.ReusePort)
+		if err != nil {
+			closeAll(listeners)
+			return nil, fmt.Errorf("--listen: %w%s", err, listenRemedy(ctx, addr, err))
+		}
+		listeners = append(listeners, l)
+	}
+	return listeners, nil
+}
+
+func closeAll(listeners []net.Listener) {
+	for _, l := range listeners {
+		_ = l.Close() // closed already when the server has stopped
+	}
+}
+
+// newServer returns a server with all limits that protect connections from each other.
+func newServer(cfg *config, handler http.Handler, tlsConfig *tls.Config, log *slog.Logger) (*http.Server, error) {
 	server := &http.Server{
-		Handler:     routes(stopping, cfg, svc, state, page, obs),
+		Handler:     handler,
 		ConnContext: connectionAge(cfg.ConnAge).limit,
 		Protocols:   new(http.Protocols),
 		TLSConfig:   tlsConfig,
 		// A URL may hold an image of 40 KB, and on HTTP/2 an oversized header
-		// costs the connection, neighbours included.
+		// costs the connection, neighbors included.
 		MaxHeaderBytes:    maxHeaderBytes,
 		ReadHeaderTimeout: 10 * time.Second,
 		// A 16 MiB image in base64 over a slow line.
@@ -199,54 +247,33 @@ func serve(ctx context.Context, terminated <-chan os.Signal, cfg *config, svc *s
 	// net/http's own HTTP/2 can be crashed by a peer in Go before 1.26.9
 	// (GO-2026-6617). With that of golang.org/x/net the server is safe whatever Go
 	// 1.26 builds it; from Go 1.27 on this calls net/http's.
-	if err := http2.ConfigureServer(server, nil); err != nil { //nolint:staticcheck // deprecated for code that may rely on the newest Go
-		return err
-	}
+	return server, http2.ConfigureServer(server, nil) //nolint:staticcheck // deprecated for code that may rely on the newest Go
+}
 
-	failed := make(chan error, len(listeners))
-	for _, l := range listeners {
-		go func() {
-			if tlsConfig != nil {
-				failed <- server.ServeTLS(l, "", "")
-			} else {
-				failed <- server.Serve(l)
-			}
-		}()
-	}
-	state.serving(true)
-	for _, l := range listeners {
-		log.Info("listening", "url", url(l.Addr(), tlsConfig != nil))
-	}
-	if admin != nil {
-		log.Info("admin", "metrics", url(admin.Addr(), false)+"/metrics", "profiles", url(admin.Addr(), false)+"/debug/pprof/")
-	}
-	log.Info("ready", "version", version, "models", svc.Models(), "workers", cfg.limits.workers,
-		"self_test_ms", milliseconds(time.Since(started)))
-
+// waitForStop returns when the server has to stop, or why it failed. Before that, after
+// SIGTERM, it lets load balancers see that the server is not ready any more.
+func waitForStop(ctx context.Context, terminated <-chan os.Signal, failed <-chan error, cfg *config, state *health, log *slog.Logger) error {
 	select {
 	case err := <-failed:
 		return err
 	case <-ctx.Done():
 		log.Info("stopping", "because", "interrupt")
 		state.serving(false)
+		return nil
 	case <-terminated:
-		log.Info("stopping", "because", "SIGTERM", "drain_delay", cfg.DrainDelay.String(), "drain_timeout", cfg.drainTimeout().String())
-		// Readiness turns first, and calls are still answered until those who
-		// watch it have seen that; who keeps a connection is told to leave it.
-		state.serving(false)
-		select {
-		case <-time.After(cfg.DrainDelay):
-		case <-terminated:
-			log.Info("hurrying", "because", "SIGTERM")
-		case <-ctx.Done():
-			log.Info("hurrying", "because", "interrupt")
-		}
 	}
-	// Once the port is closed: who is told DRAINING, and tries again, is to be
-	// answered by somebody else.
-	server.RegisterOnShutdown(svc.Drain)
-	server.RegisterOnShutdown(stopNow)
-	return shutdown(ctx, terminated, server, cfg.drainTimeout(), log)
+	log.Info("stopping", "because", "SIGTERM", "drain_delay", cfg.DrainDelay.String(), "drain_timeout", cfg.drainTimeout().String())
+	// Readiness ends first, and calls are still answered until load balancers have seen
+	// that. Clients that keep a connection are asked to close it.
+	state.serving(false)
+	select {
+	case <-time.After(cfg.DrainDelay):
+	case <-terminated:
+		log.Info("hurrying", "because", "SIGTERM")
+	case <-ctx.Done():
+		log.Info("hurrying", "because", "interrupt")
+	}
+	return nil
 }
 
 // shutdown lets the requests in flight end, for at most timeout, and until a
@@ -266,7 +293,7 @@ func shutdown(ctx context.Context, hurry <-chan os.Signal, server *http.Server, 
 		err = <-ended
 	}
 	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
-		_ = server.Close() // nothing more can be done for whoever is left
+		_ = server.Close() // nothing more can be done for the clients that are left
 		return fmt.Errorf("requests were still running when %s, and were cut off", because)
 	}
 	if err != nil {

@@ -33,7 +33,7 @@ type metrics struct {
 
 // The values of labels for what has none of its own.
 const (
-	// otherProcedure is whatever is no call: the page, health, what is not there.
+	// otherProcedure is for requests that are not calls: the page, health, unknown paths.
 	otherProcedure = "other"
 	// unreadable is why Connect itself refuses a call.
 	unreadable = "UNREADABLE"

@@ -183,20 +183,21 @@ func route(r *http.Request) string {
 	return r.Pattern
 }
 
-// shorten keeps what a stranger wrote from filling the log.
+// shorten keeps what clients send from filling the log.
 func shorten(s string) string {
-	const most = 256
-	if len(s) <= most {
+	const limit = 256
+	if len(s) <= limit {
 		return s
 	}
-	return strings.ToValidUTF8(s[:most], "") + "…"
+	return strings.ToValidUTF8(s[:limit], "") + "…"
 }
 
 func milliseconds(d time.Duration) float64 {
 	return float64(d.Round(10*time.Microsecond)) / float64(time.Millisecond)
 }
 
-// isProbe tells requests that come every few seconds and say nothing.
+// isProbe reports whether a request is one of those that come every few seconds and say
+// nothing.
 func isProbe(path string) bool {
 	return path == "/livez" || path == "/readyz" || strings.HasPrefix(path, "/grpc.health.v1.Health/")
 }

@@ -185,10 +185,10 @@ func TestUnusedSettings(t *testing.T) {
 
 // TestToldModels: those that a binary without cgo does not have are told as such.
 func TestToldModels(t *testing.T) {
-	if got, want := toldModels(nil), "pigo, pigo-reference, mtcnn, yunet, yunet-s"; got != want {
+	if got, want := describeModels(nil), "pigo, pigo-reference, mtcnn, yunet, yunet-s"; got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
-	if got, want := toldModels(onnx.ErrUnavailable), "pigo, pigo-reference; not in this binary, which was built without cgo: mtcnn, yunet, yunet-s"; got != want {
+	if got, want := describeModels(onnx.ErrUnavailable), "pigo, pigo-reference; not in this binary, which was built without cgo: mtcnn, yunet, yunet-s"; got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
 }

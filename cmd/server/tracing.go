@@ -54,7 +54,7 @@ func newTracing(ctx context.Context, log *slog.Logger) (*tracing, error) {
 		return &tracing{}, nil
 	}
 	if u, err := neturl.Parse(endpoint); err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
-		return nil, fmt.Errorf("%s: %q is no URL of a collector; write it as http://localhost:4318", name, endpoint)
+		return nil, fmt.Errorf("%s: %q is not the URL of a collector; write it as http://localhost:4318", name, endpoint)
 	}
 	// What they log about themselves goes where the rest goes. Until all is set up
 	// it is about variables that cannot be read, which stop the start.
@@ -63,18 +63,9 @@ func newTracing(ctx context.Context, log *slog.Logger) (*tracing, error) {
 	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) { wrong = append(wrong, err) }))
 	defer otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) { log.Warn("traces", "error", err) }))
 
-	var client otlptrace.Client
-	switch name, protocol := firstSet("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"); protocol {
-	case "", "http/protobuf":
-		client = otlptracehttp.NewClient()
-	case "grpc":
-		client = otlptracegrpc.NewClient()
-	default:
-		return nil, fmt.Errorf("%s: %q is neither http/protobuf nor grpc", name, protocol)
-	}
-	exporter, err := otlptrace.New(ctx, client)
+	exporter, err := newExporter(ctx, name)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
+		return nil, err
 	}
 	// Those of the environment win.
 	about, err := resource.New(ctx,
@@ -89,6 +80,25 @@ func newTracing(ctx context.Context, log *slog.Logger) (*tracing, error) {
 		return nil, fmt.Errorf("OpenTelemetry's variables: %w", errors.Join(wrong...))
 	}
 	return &tracing{provider, provider.Tracer("github.com/mienproject/mien")}, nil
+}
+
+// newExporter returns the exporter for the protocol that the variables name. endpoint is
+// the variable that has the collector's URL.
+func newExporter(ctx context.Context, endpoint string) (*otlptrace.Exporter, error) {
+	var client otlptrace.Client
+	switch name, protocol := firstSet("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"); protocol {
+	case "", "http/protobuf":
+		client = otlptracehttp.NewClient()
+	case "grpc":
+		client = otlptracegrpc.NewClient()
+	default:
+		return nil, fmt.Errorf("%s: %q is neither http/protobuf nor grpc", name, protocol)
+	}
+	exporter, err := otlptrace.New(ctx, client)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", endpoint, err)
+	}
+	return exporter, nil
 }
 
 func firstSet(names ...string) (name, value string) {
@@ -193,7 +203,7 @@ func describe(span trace.Span, record *service.Record) {
 		if record.Reason != "" {
 			span.SetAttributes(attribute.String("mien.reason", record.Reason))
 		}
-		// What the caller has done wrong is no error of this server's.
+		// What the client has done wrong is not an error of this server.
 		switch record.Code {
 		case connect.CodeUnknown, connect.CodeDeadlineExceeded, connect.CodeUnimplemented, connect.CodeInternal, connect.CodeUnavailable, connect.CodeDataLoss:
 			span.SetStatus(codes.Error, record.Reason)
