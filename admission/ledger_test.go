@@ -252,7 +252,7 @@ func TestStreamsWaitInOrder(t *testing.T) {
 			t.Errorf("%v", err)
 		}
 		if !isWaiting(second) || !isWaiting(third) {
-			t.Error("ten bytes are no room for 20")
+			t.Error("20 bytes got the room of ten")
 		}
 		holder.Release(15)
 		if isWaiting(second) || isWaiting(third) || (<-second) != nil || (<-third) != nil {

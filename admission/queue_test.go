@@ -128,7 +128,7 @@ func TestQueueDeadlines(t *testing.T) {
 	})
 }
 
-// TestQueueWithoutWork: a slot in which no work was done is no measurement.
+// TestQueueWithoutWork: the time in a slot without work does not count as a measurement.
 func TestQueueWithoutWork(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := NewQueue(1, 10)

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// TestFiniteValues: what is no number, and what is infinite, fails wherever it is.
+// TestFiniteValues: NaN and infinite values fail in any place.
 func TestFiniteValues(t *testing.T) {
 	nan, inf := math.NaN(), math.Inf(1)
 	if !Finite[float64]() || !Finite(0, -1, math.MaxFloat64, math.SmallestNonzeroFloat64) {

@@ -67,7 +67,7 @@ type config struct {
 	ONNXRuntime string   `group:"Models" name:"onnxruntime" placeholder:"FILE" help:"Shared library of ONNX Runtime, which all models but pigo need. Without it, the server looks beside its binary and in the system's library folders."`
 	ModelMirror string   `group:"Models" name:"model-mirror" placeholder:"URL" help:"Where to fetch known models from, as URL/NAME/FILE, instead of from their publishers."`
 
-	MaxImageBytes    byteSize       `group:"Limits" default:"${max_image_bytes}" placeholder:"SIZE" help:"Largest image, as it comes (default ${max_image_bytes}). Messages may be 5/12 larger, so that base64 with line breaks fits."`
+	MaxImageBytes    byteSize       `group:"Limits" default:"${max_image_bytes}" placeholder:"SIZE" help:"Largest image, in bytes as sent (default ${max_image_bytes}). Messages may be 5/12 larger, so that base64 with line breaks fits."`
 	MaxBatchBytes    *byteSize      `group:"Limits" placeholder:"SIZE" help:"All images of a batch together (default ${max_batch_bytes}), of which there may be 100. Each has to keep to --max-image-bytes as well."`
 	MaxRequests      *int           `group:"Limits" placeholder:"N" help:"Requests in flight, open streams among them (default ${max_requests}). Anything over the limit is refused as OVERLOADED before its body is read, unless a slow caller can make room."`
 	MaxBodyBytes     *byteSize      `group:"Limits" placeholder:"SIZE" help:"The bodies of all requests in flight together (default ${max_body_bytes}), as they come, of which streams and batches have at most half. Anything over the limit is refused as OVERLOADED, unless a slow caller can make room; streams wait."`

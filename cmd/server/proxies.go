@@ -39,11 +39,10 @@ func (p proxies) trusts(addr netip.Addr) bool {
 	return slices.ContainsFunc(p.networks, func(n netip.Prefix) bool { return n.Contains(addr) })
 }
 
-// caller tells whose request r is: the peer, or, when that is a trusted proxy,
-// whom X-Forwarded-For names. Each proxy adds its own peer at the end of that,
-// and what stands further left anybody may have written: so the one that counts
-// is the last one that is no trusted proxy itself. proxy is the peer when it was
-// one.
+// caller returns the address that request r comes from: the peer's, or, if that is a
+// trusted proxy, the last address in X-Forwarded-For that is not a trusted proxy. Each
+// proxy adds its own peer at the end, so addresses further left can be forged. proxy is
+// the peer if it is a trusted proxy.
 func (p proxies) caller(r *http.Request) (caller, proxy string) {
 	caller = r.RemoteAddr
 	if peer, ok := address(r.RemoteAddr); ok {

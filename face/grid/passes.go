@@ -49,11 +49,14 @@ const (
 	smallestSeen = 10
 )
 
+// aspect is that of a common photograph, 3:2.
+const aspect = 1.5
+
 // sideOf returns the longer side of a 3:2 photograph with as many pixels as an image
 // of width × height. Passes are sized by it rather than by the image's own longer side,
 // so that the faces of a screenshot or a panorama are not reduced to nothing.
 func sideOf(width, height int) float64 {
-	return math.Sqrt(1.5 * float64(width) * float64(height))
+	return math.Sqrt(aspect * float64(width) * float64(height))
 }
 
 // passes chooses the passes for an image of width × height pixels, the finest last.
@@ -67,7 +70,7 @@ func (g *Detector) passes(width, height int, minFaceSize float64) []pass {
 	over := func(input int, to, minSize, maxSize float64) pass {
 		// Inputs are padded to 32 pixels. This keeps the padded one of a very narrow image
 		// from having many times the pixels of any other.
-		scale := min(to/side, to*to/1.5/32/float64(max(width, height)))
+		scale := min(to/side, to*to/aspect/32/float64(max(width, height)))
 		return pass{scale, minSize, maxSize, image.Rect(0, 0, width, height), everywhere, input}
 	}
 	fine := float64(fineSide)
