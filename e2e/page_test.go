@@ -81,6 +81,12 @@ func TestPageOpens(t *testing.T) {
 	}
 }
 
+func TestPageEarly(t *testing.T) {
+	t.Parallel()
+	file := peoplePath(t)
+	play(t, start(t), pageTask{Scenario: "early", Files: map[string]string{"people": file}})
+}
+
 func TestPageInputs(t *testing.T) {
 	t.Parallel()
 	file := peoplePath(t)

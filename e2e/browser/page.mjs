@@ -318,6 +318,26 @@ const scenarios = {
     return {};
   },
 
+  // What the user opens while the sample is on its way stays on view.
+  async early() {
+    const page = await opened();
+    let release;
+    const released = new Promise((resolve) => (release = resolve));
+    await page.route("**/page/sample.jpg", (route) => released.then(() => route.continue()));
+    await page.reload({ waitUntil: "domcontentloaded" });
+    await page.setInputFiles("#files", task.files.people);
+    await page.locator("#about", { hasText: "peoples.jpg" }).waitFor();
+    const arrived = page.waitForResponse("**/page/sample.jpg").then((response) => response.finished());
+    release();
+    await arrived;
+    await shows(page, 4, "peoples.jpg");
+    await settled(page);
+    await shows(page, 4, "peoples.jpg");
+    assert.equal(await page.locator("#gallery").isHidden(), true, "the gallery shows more than one image");
+    await checkQuiet(page);
+    return {};
+  },
+
   // All ways to add images, and the gallery.
   async inputs() {
     const page = await opened({ permissions: ["clipboard-read", "clipboard-write"] });

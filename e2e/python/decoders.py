@@ -371,8 +371,10 @@ def main():
     if sys.argv[1] == "make":
         Maker(sys.argv[2], sys.argv[3]).all()
         return
-    with concurrent.futures.ThreadPoolExecutor(2) as pool:
-        for answer in pool.map(read, sys.argv[2:]):
+    # Processes, not threads: where libtiff fails, Pillow closes a file a second time, which by then
+    # may be another thread's pipe.
+    with concurrent.futures.ProcessPoolExecutor(2) as pool:
+        for answer in pool.map(read, sys.argv[2:], chunksize=8):
             print(json.dumps(answer))
 
 

@@ -10,6 +10,9 @@ const THUMBNAIL_WIDTH = 176; // pixels
 
 let lastID = 0;
 
+/** lastAdded returns the id of the image that was added last, or 0. */
+export const lastAdded = () => lastID;
+
 /** addImages adds files and shows the first one. source says where they are from: see state.js. The sample gives way to other images. */
 export function addImages(files, source) {
   const added = [...files].map((file) => newImage(file, source));

@@ -1,6 +1,6 @@
 // The ways to add images: choosing, pasting, dropping, the camera and the sample.
 import { $ } from "./dom.js";
-import { addImages, removeAllImages, selectImage } from "./images.js";
+import { addImages, lastAdded, removeAllImages, selectImage } from "./images.js";
 import { keepFrame, startCamera, stopCamera, switchCamera } from "./live.js";
 import { showPageError } from "./message.js";
 import { whileReading } from "./redraw.js";
@@ -29,17 +29,18 @@ function add(files, source) {
 /** chooseFiles opens the browser's dialog for files. */
 export const chooseFiles = () => $("files").click();
 
-/** openSample shows the sample, and fetches it if it is not among the images. */
+/** openSample shows the sample, and fetches it if it is not among the images. What the user opens meanwhile wins. */
 export async function openSample() {
+  stopCamera();
   const sample = state.images.find((image) => image.source === "sample");
   if (sample) {
-    stopCamera();
     selectImage(sample);
     return;
   }
+  const before = lastAdded();
   try {
     const blob = await whileReading(fetch("/page/sample.jpg").then((response) => response.blob()));
-    add([new File([blob], "sample.jpg", { type: "image/jpeg" })], "sample");
+    if (lastAdded() === before && !state.cameraOn) addImages([new File([blob], "sample.jpg", { type: "image/jpeg" })], "sample");
   } catch {
     showPageError("The sample could not be loaded", "The server cannot be reached. Is it still running?");
   }
