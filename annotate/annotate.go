@@ -46,14 +46,14 @@ const (
 // Draw returns a copy of img, which is taken as upright, with faces drawn on it.
 // The copy has its origin at (0, 0) and takes 4 bytes a pixel; little else is
 // allocated. The faces' coordinates are pixels relative to img.Bounds().Min, as
-// package face has them, and what lies outside the picture is not drawn.
+// package face has them, and what lies outside the image is not drawn.
 //
 // Faces come with the most important first: it is drawn over the others, and
 // gets its label first. A label is left out where it could only be wider than its
 // face, too small to read, or on top of another face or label. The last faces are
-// left out altogether once lines have covered the picture several times over.
+// left out altogether once lines have covered the image several times over.
 //
-// The same picture and faces give the same pixels. Draw is safe for concurrent
+// The same image and faces give the same pixels. Draw is safe for concurrent
 // use, and modifies neither img nor faces.
 func Draw(img image.Image, faces []face.Face) *image.RGBA {
 	b := img.Bounds()
@@ -92,7 +92,7 @@ type mark struct {
 	digits int             // the height of the label's digits
 }
 
-// measure gives each face in the picture its mark, without a label.
+// measure gives each face in the image its mark, without a label.
 func measure(picture image.Rectangle, faces []face.Face) []mark {
 	longer := float64(max(picture.Dx(), picture.Dy()))
 	budget := maxCoverage * picture.Dx() * picture.Dy()

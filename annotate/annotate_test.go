@@ -210,19 +210,19 @@ func luminance(c color.RGBA) float64 {
 	return 0.2126*linear(c.R) + 0.7152*linear(c.G) + 0.0722*linear(c.B)
 }
 
-// TestSizes tells how much of a picture is drawn on: enough, and not too much.
+// TestSizes tells how much of an image is drawn on: enough, and not too much.
 func TestSizes(t *testing.T) {
 	for _, tc := range []struct {
 		name          string
 		width, height int
 		face          face.Face
-		// least and most pixels that change, in the picture and in the face
+		// least and most pixels that change, in the image and in the face
 		least, most, mostInFace int
 	}{
-		{"a tiny picture", 64, 64, at(22, 30, 20, .97), 200, 64 * 64 / 6, 20 * 20 / 5},
-		{"a tiny picture that is all face", 64, 64, at(2, 2, 60, .97), 300, 64 * 64 / 3, 60 * 60 / 4},
+		{"a tiny image", 64, 64, at(22, 30, 20, .97), 200, 64 * 64 / 6, 20 * 20 / 5},
+		{"a tiny image that is all face", 64, 64, at(2, 2, 60, .97), 300, 64 * 64 / 3, 60 * 60 / 4},
 		{"a small face", 1000, 750, at(300, 300, 12, .97), 100, 250, 0},
-		{"a small face in a huge picture", 8000, 100, at(300, 40, 12, .97), 100, 250, 0},
+		{"a small face in a huge image", 8000, 100, at(300, 40, 12, .97), 100, 250, 0},
 		{"a face without landmarks", 1000, 750, bare(at(300, 300, 200, .97)), 3000, 8000, 10},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -246,7 +246,7 @@ func TestSizes(t *testing.T) {
 	}
 }
 
-// TestHuge looks at a huge picture as a screen shows it.
+// TestHuge looks at a huge image as a screen shows it.
 func TestHuge(t *testing.T) {
 	for _, background := range []color.Color{color.Black, color.White, color.Gray{0x80}} {
 		img := annotate.Draw(plain(8000, 640, background), []face.Face{bare(at(1600, 80, 480, .97))})
@@ -309,7 +309,7 @@ func TestEdges(t *testing.T) {
 		})
 	}
 
-	// A line at the picture's edge lies within it, whole.
+	// A line at the image's edge lies within it, whole.
 	f := bare(at(0, 0, 100, .97))
 	out := annotate.Draw(plain(100, 100, color.Black), []face.Face{f})
 	for i := range 40 {
@@ -323,13 +323,13 @@ func TestEdges(t *testing.T) {
 		}
 	}
 
-	// A landmark without a place in the picture is not drawn, however near.
+	// A landmark without a place in the image is not drawn, however near.
 	f = at(40, 20, 40, .97)
 	f.Landmarks.Nose = face.Point{X: -1, Y: 60}
 	f.Landmarks.LeftEye = face.Point{X: nan, Y: -inf}
 	out = annotate.Draw(plain(100, 80, color.Black), []face.Face{f})
 	if c := contrastWithin(out, image.Rect(0, 50, 10, 70)); c != 1 {
-		t.Error("a landmark outside the picture is drawn")
+		t.Error("a landmark outside the image is drawn")
 	}
 }
 
@@ -383,7 +383,7 @@ func TestBounded(t *testing.T) {
 		faces = append(faces, at(220, 220, 60, .8))
 		out := annotate.Draw(plain(500, 500, color.Black), faces)
 		if got := out.RGBAAt(250, 218) != (color.RGBA{A: 0xff}); got != want {
-			t.Errorf("after %d faces of the picture's size: drawn %v, want %v", n, got, want)
+			t.Errorf("after %d faces of the image's size: drawn %v, want %v", n, got, want)
 		}
 	}
 }

@@ -178,7 +178,7 @@ func textWidth(text string) float64 {
 	return width / t.height
 }
 
-// grid counts, for each cell of a picture, the faces and labels that touch it. It
+// grid counts, for each cell of an image, the faces and labels that touch it. It
 // makes the search for a label's place cost as much as the label's own area,
 // however many faces there are and however large.
 type grid struct {

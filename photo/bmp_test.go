@@ -144,9 +144,9 @@ func TestBMPErrors(t *testing.T) {
 		want error
 		text string
 	}{
-		{"half", bmpOf(40, 2, 4, 24, 0, nil, make([]byte, 17)), photo.ErrCorrupt, "BMP: the file ends early: 50 % of the picture is there"},
-		{"half, of runs", bmpOf(40, 20, 4, 8, 1, nil, []byte{20, 0, 0, 0, 20, 1, 0, 0, 5, 0}), photo.ErrCorrupt, "50 % of the picture is there"},
-		{"a run of which the last byte is missing", bmpOf(40, 20, 4, 8, 1, nil, []byte{20, 0, 0, 0, 0, 20, 1, 2}), photo.ErrCorrupt, "25 % of the picture is there"},
+		{"half", bmpOf(40, 2, 4, 24, 0, nil, make([]byte, 17)), photo.ErrCorrupt, "BMP: the file ends early: it contains 50 % of the image"},
+		{"half, of runs", bmpOf(40, 20, 4, 8, 1, nil, []byte{20, 0, 0, 0, 20, 1, 0, 0, 5, 0}), photo.ErrCorrupt, "50 % of the image"},
+		{"a run of which the last byte is missing", bmpOf(40, 20, 4, 8, 1, nil, []byte{20, 0, 0, 0, 0, 20, 1, 2}), photo.ErrCorrupt, "25 % of the image"},
 		{"a header", bmpOf(40, 2, 4, 24, 0, nil, nil)[:30], photo.ErrCorrupt, "BMP: the file ends early"},
 		{"no pixels", bmpOf(40, 0, 4, 24, 0, nil, nil), photo.ErrCorrupt, "0×4 pixels"},
 		{"negative width", bmpOf(40, -2, 4, 24, 0, nil, nil), photo.ErrCorrupt, "-2×4 pixels"},
@@ -155,7 +155,7 @@ func TestBMPErrors(t *testing.T) {
 		{"masks with holes", bmpOf(40, 2, 2, 32, 3, long(0xf0f, 0xf000, 0xff0000), make([]byte, 100)), photo.ErrCorrupt, "color masks"},
 		{"masks out of the pixel", bmpOf(40, 2, 2, 16, 3, long(0xf, 0xf0, 0xff0000), make([]byte, 100)), photo.ErrCorrupt, "color masks"},
 		{"no masks", bmpOf(40, 2, 2, 16, 3, long(0, 0, 0), make([]byte, 100)), photo.ErrCorrupt, "no color masks"},
-		{"JPEG", bmpOf(40, 2, 2, 0, 4, nil, make([]byte, 100)), photo.ErrUnsupportedFormat, "a BMP feature that is not read: compression 4 (JPEG)"},
+		{"JPEG", bmpOf(40, 2, 2, 0, 4, nil, make([]byte, 100)), photo.ErrUnsupportedFormat, "this BMP has an unsupported feature: compression 4 (JPEG)"},
 		{"PNG", bmpOf(40, 2, 2, 0, 5, nil, make([]byte, 100)), photo.ErrUnsupportedFormat, "compression 5 (PNG)"},
 		{"Huffman codes of OS/2", bmpOf(64, 2, 2, 1, 3, nil, make([]byte, 100)), photo.ErrUnsupportedFormat, "compression 3 of OS/2"},
 		{"runs of 24 bits", bmpOf(40, 2, 2, 24, 1, nil, make([]byte, 100)), photo.ErrUnsupportedFormat, "compression 1 of 24 bits a pixel"},
@@ -208,7 +208,7 @@ func asBMP(data []byte) (compared bool, difference string) {
 				}
 			}
 			if a != b {
-				return true, "another picture"
+				return true, "another image"
 			}
 		}
 	}

@@ -47,7 +47,7 @@ func TestCases(t *testing.T) {
 		{"png_xmp_orientation6.png", 200, 160, 164, nil, ""}, // not turned
 		{"tilted_head.png", 393, 437, 160.5, nil, ""},
 		{"gif_frame_larger_than_screen.gif", 160, 200, 164, nil, ""},
-		{"gif_not_enough_data.gif", 0, 0, none, photo.ErrCorrupt, "98 % of the picture is there"},
+		{"gif_not_enough_data.gif", 0, 0, none, photo.ErrCorrupt, "98 % of the image"},
 		{"gif_stray_byte_between_blocks.gif", 160, 200, 164, nil, ""},
 		{"gif_too_much_data.gif", 160, 196, 163.2, nil, ""},
 		{"gif_zero_screen.gif", 160, 200, 164, nil, ""},

@@ -96,7 +96,7 @@ func TestGIFAsInStandardLibrary(t *testing.T) {
 			t.Fatal(name, err)
 		}
 		if got := decode(t, f.bytes()); !reflect.DeepEqual(got, want) {
-			t.Errorf("%s: another picture", name)
+			t.Errorf("%s: another image", name)
 		}
 	}
 }
@@ -131,7 +131,7 @@ func TestMendedGIF(t *testing.T) {
 		broken.extensions, broken.blocks = slices.Clone(f.extensions), slices.Clone(f.blocks)
 		mend(&broken)
 		if got := decode(t, broken.bytes()); !reflect.DeepEqual(got, want) {
-			t.Errorf("%s: another picture", name)
+			t.Errorf("%s: another image", name)
 		}
 	}
 
@@ -166,14 +166,14 @@ func TestBrokenGIF(t *testing.T) {
 		cut    int
 		text   string
 	}{
-		{"eleven rows", func(f *gifFile) { f.blocks = gifBlocks(indices[:11*gifWidth], 8) }, 0, "GIF: the file ends early: 47 % of the picture is there"},
-		{"eleven rows and a half", func(f *gifFile) { f.blocks = gifBlocks(indices[:11*gifWidth+18], 8) }, 0, "47 % of the picture is there"},
-		{"a pixel too little", func(f *gifFile) { f.blocks = gifBlocks(indices[:len(indices)-1], 8) }, 0, "95 % of the picture is there"},
-		{"interlaced", func(f *gifFile) { f.flags, f.blocks = 0x40, gifBlocks(indices[:11*gifWidth], 8) }, 0, "47 % of the picture is there"},
-		{"cut", func(*gifFile) {}, gifFrameAt + 500, "% of the picture is there"},
+		{"eleven rows", func(f *gifFile) { f.blocks = gifBlocks(indices[:11*gifWidth], 8) }, 0, "GIF: the file ends early: it contains 47 % of the image"},
+		{"eleven rows and a half", func(f *gifFile) { f.blocks = gifBlocks(indices[:11*gifWidth+18], 8) }, 0, "47 % of the image"},
+		{"a pixel too little", func(f *gifFile) { f.blocks = gifBlocks(indices[:len(indices)-1], 8) }, 0, "95 % of the image"},
+		{"interlaced", func(f *gifFile) { f.flags, f.blocks = 0x40, gifBlocks(indices[:11*gifWidth], 8) }, 0, "47 % of the image"},
+		{"cut", func(*gifFile) {}, gifFrameAt + 500, "% of the image"},
 		{"cut in the frame's header", func(*gifFile) {}, gifFrameAt + 5, "GIF: the file ends early"},
 		{"cut in the colors", func(*gifFile) {}, 100, "GIF: the file ends early"},
-		{"no frame", func(f *gifFile) { f.extensions = []byte{0x3b} }, 0, "there is no picture in it"},
+		{"no frame", func(f *gifFile) { f.extensions = []byte{0x3b} }, 0, "the file contains no image"},
 		{"no colors", func(f *gifFile) { f.global = nil }, 0, "no color table"},
 		{"a code size of 12", func(f *gifFile) { f.codeSize = 12 }, 0, "a code size of 12 bits"},
 		{"bad codes", func(f *gifFile) { f.blocks = append(append([]byte{200}, bytes.Repeat([]byte{0xff}, 200)...), 0) }, 0, "GIF: invalid code"},
@@ -197,7 +197,7 @@ func TestBrokenGIF(t *testing.T) {
 	}
 }
 
-// A picture that the standard library decodes is the same here.
+// An image that the standard library decodes is the same here.
 func FuzzDecodeGIF(f *testing.F) {
 	noisy, _ := noisyGIF()
 	f.Add(noisy.bytes())

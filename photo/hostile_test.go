@@ -30,18 +30,18 @@ func TestHostileHeaders(t *testing.T) {
 		{"progressive JPEG", jpegOfSize(read(t, "progressive.jpg"), side, side), "the header says"},
 		{"PNG", pngOfSize(read(t, "rgb.png"), side, side), "the header says"},
 		{"GIF", put16(read(t, "picture.gif"), 6, side, 8, side), "the header says"},
-		{"BMP", put16(read(t, "rgb.bmp"), 18, side, 22, side), "less than 1 % of the picture is there"},
+		{"BMP", put16(read(t, "rgb.bmp"), 18, side, 22, side), "less than 1 % of the image"},
 		{"BMP of runs", put16(read(t, "rle.bmp"), 18, side, 22, side), "the header says"},
 		{"lossy WebP", put16(read(t, "lossy.webp"), 26, side, 28, side), "the header says"},
 		{"lossy WebP in a small container", put16(read(t, "exif6.webp"), 44, side, 46, side), "the container says (37,23) pixels"},
 		{"frame outside of the canvas", put16(read(t, "animated.webp"), 52, 3), "leaves the canvas"},
 		{"TIFF", tiffFile(map[uint16][]uint32{256: {side}, 257: {side}, 259: {8}, 278: {side}}, [][]byte{deflated(nil)}), "the header says"},
-		{"TIFF without compression", tiffFile(map[uint16][]uint32{256: {side}, 257: {side}, 259: {1}, 278: {side}}, [][]byte{make([]byte, 3*side)}), "less than 1 % of the picture is there"},
+		{"TIFF without compression", tiffFile(map[uint16][]uint32{256: {side}, 257: {side}, 259: {1}, 278: {side}}, [][]byte{make([]byte, 3*side)}), "less than 1 % of the image"},
 		{"no width", jpegOfSize(read(t, "420.jpg"), 0, 23), "0×23 pixels"},
 		{"no height", jpegOfSize(read(t, "420.jpg"), 37, 0), "37×0 pixels"},
 		{"scans", jpegOfSize(scanBomb(read(t, "progressive.jpg"), 5000), side, side), "more than 64 scans"},
 		{"TIFF strips that share their data", sharedStrips(1000), "strips or tiles of"},
-		{"TIFF tiles larger than the picture", tiffFile(map[uint16][]uint32{
+		{"TIFF tiles larger than the image", tiffFile(map[uint16][]uint32{
 			256: {1 << 16}, 257: {1}, 259: {1}, 322: {8}, 323: {1024},
 		}, make([][]byte, 1<<13)), "tiles of 8×1024 pixels"},
 		{"TIFF of too many strips", tiffFile(map[uint16][]uint32{

@@ -232,7 +232,7 @@ func TestJPEGAsInStandardLibrary(t *testing.T) {
 }
 
 // What is cut short or damaged ends in an error where it does in the standard
-// library, and in the same samples where it does not. A picture of which the half
+// library, and in the same samples where it does not. An image of which the half
 // is missing is none.
 func TestBrokenJPEGAsInStandardLibrary(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
@@ -395,7 +395,7 @@ func checkReduced(t *testing.T, data []byte, reduce int, meanOff float64, mostOf
 			}
 			worstMean, worst = max(worstMean, mean), max(worst, most)
 		}
-		// The corners of the picture are within the image.
+		// The corners of the image are within the image.
 		left, top := q.FullSize(0, 0)
 		right, bottom := q.FullSize(float64(q.Width), float64(q.Height))
 		if r := float64(reduce); left > 0 || left <= -r || top > 0 || top <= -r ||

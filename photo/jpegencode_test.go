@@ -165,7 +165,7 @@ func (j *testJPEG) scan(w *testBits, s testScan) (ends []int) {
 	across, down := j.units()
 	unitsAcross := across
 	alone := len(s.components) == 1
-	if alone { // no more than what the picture reaches into
+	if alone { // no more than what the image reaches into
 		width, height := j.size(s.components[0])
 		across, down = (width+7)/8, (height+7)/8
 	}

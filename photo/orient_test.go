@@ -50,7 +50,7 @@ func TestOrientation(t *testing.T) {
 // the upright image.
 func origin(o int, stored image.Point, x, y int) (int, int) {
 	right, bottom := stored.X-1, stored.Y-1
-	switch o { // where row 0 and column 0 of the stored picture belong:
+	switch o { // where row 0 and column 0 of the stored image belong:
 	case 2: // top, right
 		return right - x, y
 	case 3: // bottom, right

@@ -29,7 +29,7 @@ var samples = []struct {
 	file, format  string
 	width, height int
 	image         image.Image // for its type
-	tolerance     int         // the mean difference from rgb.png, in 1/255; -1: another picture
+	tolerance     int         // the mean difference from rgb.png, in 1/255; -1: another image
 }{
 	{"444.jpg", "jpeg", 37, 23, &image.YCbCr{SubsampleRatio: image.YCbCrSubsampleRatio444}, 12},
 	{"422.jpg", "jpeg", 37, 23, &image.YCbCr{SubsampleRatio: image.YCbCrSubsampleRatio422}, 25},
@@ -119,7 +119,7 @@ func TestAnimatedWebPIsItsFirstFrameOnTheCanvas(t *testing.T) {
 	}
 }
 
-// Some programs set the flag for alpha on pictures without.
+// Some programs set the flag for alpha on images without.
 func TestWebPThatAnnouncesAlpha(t *testing.T) {
 	data := bytes.Clone(read(t, "exif6.webp"))
 	plain := decode(t, data)
@@ -156,7 +156,7 @@ func TestGIFFrameOffset(t *testing.T) {
 		}
 	}
 
-	// Cut off after the first frame, it is the same picture.
+	// Cut off after the first frame, it is the same image.
 	n := bytes.LastIndexByte(buf.Bytes(), 0x2c)
 	if cut := decode(t, buf.Bytes()[:n]); !reflect.DeepEqual(cut, img) {
 		t.Error("the second frame makes a difference")
@@ -176,19 +176,19 @@ func TestErrors(t *testing.T) {
 		{"text", []byte("What is this?"), photo.Limits{}, photo.ErrUnsupportedFormat, "the content is not JPEG, PNG, GIF, WebP, BMP or TIFF"},
 		{"one byte", []byte{0xff}, photo.Limits{}, photo.ErrUnsupportedFormat, "JPEG, PNG"},
 		{"a message that begins with BM", []byte("BMW makes cars in Munich"), photo.Limits{}, photo.ErrUnsupportedFormat, "the content is not"},
-		{"HEIC", []byte("\x00\x00\x00\x18ftypheic\x00\x00\x00\x00"), photo.Limits{}, photo.ErrUnsupportedFormat, "HEIC is not read; send JPEG, PNG, GIF, WebP, BMP or TIFF"},
-		{"AVIF", []byte("\x00\x00\x00\x20ftypavif\x00\x00\x00\x00"), photo.Limits{}, photo.ErrUnsupportedFormat, "AVIF is not read"},
-		{"JPEG XL", []byte("\xff\x0a\x01\x02"), photo.Limits{}, photo.ErrUnsupportedFormat, "JPEG XL is not read"},
-		{"SVG", []byte("<svg xmlns='http://www.w3.org/2000/svg'/>"), photo.Limits{}, photo.ErrUnsupportedFormat, "SVG is not read"},
-		{"PDF", []byte("%PDF-1.7"), photo.Limits{}, photo.ErrUnsupportedFormat, "PDF is not read"},
-		{"base64", []byte("/9j/4AAQSkZJRgABAQ"), photo.Limits{}, photo.ErrUnsupportedFormat, "base64 text is not read"},
-		{"arithmetic JPEG", read(t, "arithmetic.jpg"), photo.Limits{}, photo.ErrUnsupportedFormat, "a JPEG feature"},
+		{"HEIC", []byte("\x00\x00\x00\x18ftypheic\x00\x00\x00\x00"), photo.Limits{}, photo.ErrUnsupportedFormat, "HEIC is not supported; send JPEG, PNG, GIF, WebP, BMP or TIFF"},
+		{"AVIF", []byte("\x00\x00\x00\x20ftypavif\x00\x00\x00\x00"), photo.Limits{}, photo.ErrUnsupportedFormat, "AVIF is not supported"},
+		{"JPEG XL", []byte("\xff\x0a\x01\x02"), photo.Limits{}, photo.ErrUnsupportedFormat, "JPEG XL is not supported"},
+		{"SVG", []byte("<svg xmlns='http://www.w3.org/2000/svg'/>"), photo.Limits{}, photo.ErrUnsupportedFormat, "SVG is not supported"},
+		{"PDF", []byte("%PDF-1.7"), photo.Limits{}, photo.ErrUnsupportedFormat, "PDF is not supported"},
+		{"base64", []byte("/9j/4AAQSkZJRgABAQ"), photo.Limits{}, photo.ErrUnsupportedFormat, "base64 text is not supported"},
+		{"arithmetic JPEG", read(t, "arithmetic.jpg"), photo.Limits{}, photo.ErrUnsupportedFormat, "this JPEG has an unsupported feature"},
 		{"JPEG cut short", read(t, "420.jpg")[:600], photo.Limits{}, photo.ErrCorrupt, "JPEG: "},
 		{"JPEG header cut short", read(t, "420.jpg")[:30], photo.Limits{}, photo.ErrCorrupt, "JPEG: the file ends early"},
-		{"WebP cut short", cut(read(t, "lossy.webp"), .9), photo.Limits{}, photo.ErrCorrupt, "WebP: the file ends early: 89 % of the picture is there"},
-		{"lossless WebP cut short", cut(read(t, "lossless.webp"), .5), photo.Limits{}, photo.ErrCorrupt, "WebP: the file ends early: 45 % of the picture is there"},
-		{"animated WebP cut short", cut(read(t, "animated.webp"), .2), photo.Limits{}, photo.ErrCorrupt, "% of the picture is there"},
-		{"WebP header cut short", read(t, "lossy.webp")[:15], photo.Limits{}, photo.ErrCorrupt, "WebP: the file ends early: less than 1 % of the picture is there"},
+		{"WebP cut short", cut(read(t, "lossy.webp"), .9), photo.Limits{}, photo.ErrCorrupt, "WebP: the file ends early: it contains 89 % of the image"},
+		{"lossless WebP cut short", cut(read(t, "lossless.webp"), .5), photo.Limits{}, photo.ErrCorrupt, "WebP: the file ends early: it contains 45 % of the image"},
+		{"animated WebP cut short", cut(read(t, "animated.webp"), .2), photo.Limits{}, photo.ErrCorrupt, "% of the image"},
+		{"WebP header cut short", read(t, "lossy.webp")[:15], photo.Limits{}, photo.ErrCorrupt, "WebP: the file ends early: it contains less than 1 % of the image"},
 		{"PNG with a wrong checksum", flip(big, bytes.Index(big, []byte("IDAT"))+20), photo.Limits{}, photo.ErrCorrupt, "PNG: the checksum of the pixels is wrong"},
 		{"one pixel too many", big, photo.Limits{MaxPixels: 37*23 - 1}, photo.ErrTooManyPixels, "37×23 = 851 pixels, the limit is 850"},
 		{"a byte too many", big, photo.Limits{MaxBytes: 1000}, photo.ErrTooManyPixels, "the limit is 1000"},
@@ -278,12 +278,12 @@ func TestNamesOfWhatIsNotRead(t *testing.T) {
 		"SIMPLE  =                    T":            "FITS",
 	} {
 		_, err := photo.Open([]byte(content), photo.Limits{})
-		if !errors.Is(err, photo.ErrUnsupportedFormat) || !strings.Contains(err.Error(), name) || !strings.HasSuffix(err.Error(), "is not read; send JPEG, PNG, GIF, WebP, BMP or TIFF") {
+		if !errors.Is(err, photo.ErrUnsupportedFormat) || !strings.Contains(err.Error(), name) || !strings.HasSuffix(err.Error(), "is not supported; send JPEG, PNG, GIF, WebP, BMP or TIFF") {
 			t.Errorf("%.20q: got %v, want %s", content, err, name)
 		}
 	}
 	for _, content := range []string{
-		"Pictures of my cat", "P9\n", "PONG", "BM and other letters", "The quick brown fox", "{\"image\": 1}",
+		"Images of my cat", "P9\n", "PONG", "BM and other letters", "The quick brown fox", "{\"image\": 1}",
 		after(40, ""), after(17, "") + "\x18\x00", "\x0a\x05\x01\x08", "moov", "free beer for all",
 		strings.Repeat("\xff\x00", 100), strings.Repeat("ab", 1000),
 	} {
@@ -294,7 +294,7 @@ func TestNamesOfWhatIsNotRead(t *testing.T) {
 	}
 }
 
-// A file cut off anywhere gives an error that says so, or the picture, if what
+// A file cut off anywhere gives an error that says so, or the image, if what
 // is missing does not matter.
 func TestTruncation(t *testing.T) {
 	for _, s := range samples {
@@ -356,7 +356,7 @@ func TestConcurrentUse(t *testing.T) {
 		for range 8 {
 			wg.Go(func() {
 				if got := decode(t, data); !reflect.DeepEqual(got, want) {
-					t.Errorf("%s: another picture", file)
+					t.Errorf("%s: another image", file)
 				}
 			})
 		}

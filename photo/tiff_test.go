@@ -77,7 +77,7 @@ func tiffWith(data []byte, tags tiffTags) []byte {
 	return append(data, 0, 0, 0, 0)
 }
 
-// tiffKind is how a TIFF stores a picture.
+// tiffKind is how a TIFF stores an image.
 type tiffKind struct {
 	bits, samples, photometric, compression int
 	extra                                   []uint32
@@ -87,7 +87,7 @@ type tiffKind struct {
 
 const tiffWidth, tiffHeight = 37, 23
 
-// tiffOf stores a picture whose samples, 0 to 1<<bits - 1, at tells.
+// tiffOf stores an image whose samples, 0 to 1<<bits - 1, at tells.
 func tiffOf(k tiffKind, at func(x, y, s int) uint16) []byte {
 	width, height := tiffWidth, tiffHeight
 	if k.size != (image.Point{}) {
@@ -394,7 +394,7 @@ func TestTIFFAsInLibrary(t *testing.T) {
 			t.Fatal(file, err)
 		}
 		if got := decode(t, data); !asLibrary(got, want) {
-			t.Errorf("%s: another picture", file)
+			t.Errorf("%s: another image", file)
 		}
 	}
 }
@@ -418,7 +418,7 @@ func TestTIFFFax(t *testing.T) {
 	}
 	reversed = withTag(t, reversed, 266, func(uint32) uint32 { return 2 })
 	if !reflect.DeepEqual(decode(t, reversed), image.Image(usual)) {
-		t.Error("with the lowest bit first it is another picture")
+		t.Error("with the lowest bit first it is another image")
 	}
 }
 
@@ -458,80 +458,113 @@ func withTag(t *testing.T, data []byte, tag uint16, change func(uint32) uint32) 
 	return data
 }
 
-// Y'CbCr whose chroma is stored for several pixels at once, against each pixel's
-// own conversion.
-func TestTIFFYCbCr(t *testing.T) {
-	for _, sub := range [][2]int{{1, 1}, {2, 1}, {2, 2}, {1, 2}, {4, 1}, {4, 2}, {4, 4}, {0, 0}} {
-		for _, tiled := range []bool{false, true} {
-			for _, compression := range []int{1, 8} {
-				subX, subY := max(sub[0], 1), max(sub[1], 1)
-				tags := tiffTags{order: binary.LittleEndian, numbers: map[uint16][]uint32{
-					256: {tiffWidth}, 257: {tiffHeight}, 258: {8, 8, 8}, 259: {uint32(compression)}, 262: {6}, 277: {3},
-				}}
-				if sub[0] == 0 {
-					subX, subY = 2, 2 // where nothing is said
-				} else {
-					tags.numbers[530] = []uint32{uint32(subX), uint32(subY)}
-				}
-				luma := func(x, y int) byte { return byte(16 + 5*x%200 + y) }
-				cb := func(x, _ int) byte { return byte(60 + x/subX*7%100) }
-				cr := func(_, y int) byte { return byte(70 + y/subY*9%100) }
-				width, height := tiffWidth, 8
-				offsets, counts := uint16(273), uint16(279)
-				if tiled {
-					width, height = 16, 16
-					offsets, counts = 324, 325
-					tags.numbers[322], tags.numbers[323] = []uint32{16}, []uint32{16}
-				} else {
-					tags.numbers[278] = []uint32{8}
-				}
-				out := make([]byte, 8)
-				for y0 := 0; y0 < tiffHeight; y0 += height {
-					for x0 := 0; x0 < tiffWidth; x0 += width {
-						rows := height
-						if !tiled {
-							rows = min(rows, tiffHeight-y0)
-						}
-						var block []byte
-						for y := 0; y < rows; y += subY {
-							for x := 0; x < width; x += subX {
-								for dy := range subY {
-									for dx := range subX {
-										block = append(block, luma(x0+x+dx, y0+y+dy))
-									}
-								}
-								block = append(block, cb(x0+x, y0+y), cr(x0+x, y0+y))
-							}
-						}
-						block = tiffCompressed(block, compression)
-						tags.numbers[offsets] = append(tags.numbers[offsets], uint32(len(out)))
-						tags.numbers[counts] = append(tags.numbers[counts], uint32(len(block)))
-						out = append(out, block...)
-					}
-				}
-				name := fmt.Sprintf("%v, tiled %v, compression %d", sub, tiled, compression)
-				check := func(name string, img image.Image, luma, cb, cr func(x, y int) byte) {
-					for y := range tiffHeight {
-						for x := range tiffWidth {
-							r, g, b := color.YCbCrToRGB(luma(x, y), cb(x, y), cr(x, y))
-							if got, want := img.At(x, y), (color.RGBA{r, g, b, 255}); got != want {
-								t.Fatalf("%s: (%d, %d) is %v, want %v", name, x, y, got, want)
-							}
-						}
-					}
-				}
-				check(name, decode(t, tiffWith(bytes.Clone(out), tags)), luma, cb, cr)
-				// The range of video.
-				tags.rationals = map[uint16][]uint32{532: {16, 1, 235, 1, 256, 2, 240, 1, 128, 1, 240, 1}}
-				limited := func(f func(x, y int) byte, black, white, low, span float64) func(x, y int) byte {
-					return func(x, y int) byte {
-						return byte(min(max((float64(f(x, y))-black)*span/(white-black)+low+0.5, 0), 255))
-					}
-				}
-				check(name+", limited", decode(t, tiffWith(bytes.Clone(out), tags)),
-					limited(luma, 16, 235, 0, 255), limited(cb, 128, 240, 128, 127), limited(cr, 128, 240, 128, 127))
+// yCbCrTIFF is a TIFF of Y'CbCr with a gradient in each component.
+type yCbCrTIFF struct {
+	// subX and subY are the pixels that share a chroma sample. If subX is 0, the tag is
+	// missing, which means 2×2.
+	subX, subY  int
+	tiled       bool
+	compression int
+	limited     bool // in the limited range of video
+}
+
+// sub returns the subsampling factors that the file means.
+func (f yCbCrTIFF) sub() (x, y int) {
+	if f.subX == 0 {
+		return 2, 2
+	}
+	return f.subX, f.subY
+}
+
+// pixel returns the stored values of a pixel.
+func (f yCbCrTIFF) pixel(x, y int) (luma, cb, cr byte) {
+	subX, subY := f.sub()
+	return byte(16 + 5*x%200 + y), byte(60 + x/subX*7%100), byte(70 + y/subY*9%100)
+}
+
+func (f yCbCrTIFF) encode() []byte {
+	tags := tiffTags{order: binary.LittleEndian, numbers: map[uint16][]uint32{
+		256: {tiffWidth}, 257: {tiffHeight}, 258: {8, 8, 8}, 259: {uint32(f.compression)}, 262: {6}, 277: {3},
+	}}
+	if f.subX > 0 {
+		tags.numbers[530] = []uint32{uint32(f.subX), uint32(f.subY)}
+	}
+	if f.limited {
+		tags.rationals = map[uint16][]uint32{532: {16, 1, 235, 1, 256, 2, 240, 1, 128, 1, 240, 1}}
+	}
+	width, height := tiffWidth, 8
+	offsets, counts := uint16(273), uint16(279)
+	if f.tiled {
+		width, height = 16, 16
+		offsets, counts = 324, 325
+		tags.numbers[322], tags.numbers[323] = []uint32{16}, []uint32{16}
+	} else {
+		tags.numbers[278] = []uint32{8}
+	}
+	out := make([]byte, 8)
+	for y := 0; y < tiffHeight; y += height {
+		for x := 0; x < tiffWidth; x += width {
+			block := image.Rect(x, y, x+width, y+height)
+			if !f.tiled {
+				block.Max.Y = min(block.Max.Y, tiffHeight)
 			}
+			data := tiffCompressed(f.units(block), f.compression)
+			tags.numbers[offsets] = append(tags.numbers[offsets], uint32(len(out)))
+			tags.numbers[counts] = append(tags.numbers[counts], uint32(len(data)))
+			out = append(out, data...)
 		}
+	}
+	return tiffWith(out, tags)
+}
+
+// units returns the samples of a strip or tile.
+func (f yCbCrTIFF) units(block image.Rectangle) (data []byte) {
+	subX, subY := f.sub()
+	for y := block.Min.Y; y < block.Max.Y; y += subY {
+		for x := block.Min.X; x < block.Max.X; x += subX {
+			for i := range subX * subY {
+				luma, _, _ := f.pixel(x+i%subX, y+i/subX)
+				data = append(data, luma)
+			}
+			_, cb, cr := f.pixel(x, y)
+			data = append(data, cb, cr)
+		}
+	}
+	return data
+}
+
+// want returns the color of a pixel.
+func (f yCbCrTIFF) want(x, y int) color.RGBA {
+	luma, cb, cr := f.pixel(x, y)
+	if f.limited {
+		full := func(v byte, black, white, low, span float64) byte {
+			return byte(min(max((float64(v)-black)*span/(white-black)+low+0.5, 0), 255))
+		}
+		luma, cb, cr = full(luma, 16, 235, 0, 255), full(cb, 128, 240, 128, 127), full(cr, 128, 240, 128, 127)
+	}
+	r, g, b := color.YCbCrToRGB(luma, cb, cr)
+	return color.RGBA{r, g, b, 255}
+}
+
+// TestTIFFYCbCr compares subsampled Y'CbCr with the conversion of each pixel.
+func TestTIFFYCbCr(t *testing.T) {
+	var files []yCbCrTIFF
+	for _, sub := range [][2]int{{1, 1}, {2, 1}, {2, 2}, {1, 2}, {4, 1}, {4, 2}, {4, 4}, {0, 0}} {
+		for i := range 8 {
+			files = append(files, yCbCrTIFF{sub[0], sub[1], i&1 != 0, []int{1, 8}[i>>1&1], i&4 != 0})
+		}
+	}
+	for _, f := range files {
+		t.Run(fmt.Sprintf("%+v", f), func(t *testing.T) {
+			img := decode(t, f.encode())
+			for y := range tiffHeight {
+				for x := range tiffWidth {
+					if got, want := img.At(x, y), f.want(x, y); got != want {
+						t.Fatalf("(%d, %d) is %v, want %v", x, y, got, want)
+					}
+				}
+			}
+		})
 	}
 }
 
@@ -716,17 +749,17 @@ func TestTIFFErrors(t *testing.T) {
 		want error
 		text string
 	}{
-		{"a tenth missing", truncated(k, .9), photo.ErrCorrupt, "TIFF: the file ends early: 78 % of the picture is there"},
-		{"a tenth missing of deflate", truncated(deflate, .9), photo.ErrCorrupt, "% of the picture is there"},
-		{"a tenth missing of LZW", truncated(lzw, .9), photo.ErrCorrupt, "78 % of the picture is there"},
-		{"a tenth missing of PackBits", truncated(packbits, .9), photo.ErrCorrupt, "78 % of the picture is there"},
-		{"a tenth missing of tiles", truncated(tiled, .9), photo.ErrCorrupt, "74 % of the picture is there"},
-		{"a tenth missing of planes", truncated(separate, .9), photo.ErrCorrupt, "86 % of the picture is there"},
+		{"a tenth missing", truncated(k, .9), photo.ErrCorrupt, "TIFF: the file ends early: it contains 78 % of the image"},
+		{"a tenth missing of deflate", truncated(deflate, .9), photo.ErrCorrupt, "% of the image"},
+		{"a tenth missing of LZW", truncated(lzw, .9), photo.ErrCorrupt, "78 % of the image"},
+		{"a tenth missing of PackBits", truncated(packbits, .9), photo.ErrCorrupt, "78 % of the image"},
+		{"a tenth missing of tiles", truncated(tiled, .9), photo.ErrCorrupt, "74 % of the image"},
+		{"a tenth missing of planes", truncated(separate, .9), photo.ErrCorrupt, "86 % of the image"},
 		{"no directory", plain[:len(plain)/2], photo.ErrCorrupt, "TIFF: the file ends early"},
 		{"a header", plain[:6], photo.ErrCorrupt, "TIFF: the file ends early"},
-		{"no samples", change(plain, 277, 2), photo.ErrCorrupt, "2 samples a pixel, where PhotometricInterpretation 2 needs 3"},
+		{"no samples", change(plain, 277, 2), photo.ErrCorrupt, "2 samples per pixel, but PhotometricInterpretation 2 needs 3"},
 		{"BitsPerSample of 0", change(change(tagged(258, 0), 258, 0), 262, 1), photo.ErrCorrupt, "BitsPerSample of 0"},
-		{"12 bits", tagged(258, 12), photo.ErrUnsupportedFormat, "a TIFF feature that is not read: BitsPerSample of 12"},
+		{"12 bits", tagged(258, 12), photo.ErrUnsupportedFormat, "this TIFF has an unsupported feature: BitsPerSample of 12"},
 		{"32 bits", tagged(258, 32), photo.ErrUnsupportedFormat, "BitsPerSample of 32"},
 		{"5, 6 and 5 bits", tagged(258, 5, 6, 5), photo.ErrUnsupportedFormat, "BitsPerSample of 5 and 6"},
 		{"floating point", tagged(339, 3), photo.ErrUnsupportedFormat, "SampleFormat 3 (floating point"},
@@ -774,10 +807,10 @@ func TestCameraRaw(t *testing.T) {
 		data []byte
 		text string
 	}{
-		"DNG":                   {tiffFileWith(with(50706, 0x01040000)), "camera raw (DNG) is not read; send JPEG"},
-		"a preview and SubIFDs": {tiffFileWith(nef), "camera raw is not read"},
-		"a sensor's pixels":     {tiffFileWith(with(262, 32803)), "camera raw is not read"},
-		"linear raw":            {tiffFileWith(with(262, 34892)), "camera raw is not read"},
+		"DNG":                   {tiffFileWith(with(50706, 0x01040000)), "camera raw (DNG) is not supported; send JPEG"},
+		"a preview and SubIFDs": {tiffFileWith(nef), "camera raw is not supported"},
+		"a sensor's pixels":     {tiffFileWith(with(262, 32803)), "camera raw is not supported"},
+		"linear raw":            {tiffFileWith(with(262, 34892)), "camera raw is not supported"},
 		"CR2":                   {append([]byte("II*\x00\x10\x00\x00\x00CR\x02\x00\x00\x00\x00\x00"), tiffFileWith(preview)[:0]...), "camera raw (Canon's CR2)"},
 	} {
 		data := c.data
@@ -789,14 +822,14 @@ func TestCameraRaw(t *testing.T) {
 			t.Errorf("%s: got %v, want %q", name, err, c.text)
 		}
 	}
-	// A picture with smaller copies of itself is none.
+	// An image with smaller copies of itself is none.
 	pyramid := with(330, 8)
 	pyramid[254] = []uint32{0}
 	decode(t, tiffFileWith(pyramid))
 	decode(t, tiffFileWith(with(254, 1)))
 }
 
-// A picture that the library decodes is the same here, but for what the library is
+// An image that the library decodes is the same here, but for what the library is
 // wrong about.
 func FuzzDecodeTIFF(f *testing.F) {
 	for _, file := range []string{"none.tif", "lzw.tif", "deflate.tif", "packbits.tif", "tiled.tif", "paletted.tif", "alpha16.tif", "g4.tif", "jpeg.tif"} {

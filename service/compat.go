@@ -200,5 +200,5 @@ func wrongContentType(r *http.Request) string {
 			"use a generated client, buf curl or grpcurl. For JSON without a prefix, call Predict with one image.\n"
 	}
 	return was + " is not supported here. With curl, send JSON with --json '{\"rawData\": \"…\"}' or -H 'Content-Type: application/json'; " +
-		"application/proto, gRPC and gRPC-Web are taken as well. To send a picture as it is, use /predict: curl -T photo.jpg HOST/predict\n"
+		"application/proto, gRPC and gRPC-Web are taken as well. To send an image as it is, use /predict: curl -T photo.jpg HOST/predict\n"
 }

@@ -390,7 +390,7 @@ func (c jsonCodec) Unmarshal(data []byte, message any) error {
 	if strings.Contains(text, `"data:`) {
 		return errors.New("a field of bytes begins with data: — send the base64 that follows the comma, without the prefix")
 	}
-	// It quotes the value that it cannot read, and that may be a whole picture:
+	// It quotes the value that it cannot read, and that may be a whole image:
 	// too much for a log, and for the headers in which gRPC carries errors.
 	const shown = 200
 	if len(text) > shown {

@@ -74,7 +74,7 @@ func smallPNG(t *testing.T) []byte {
 	return b.Bytes()
 }
 
-// TestBase64 is accepted in each spelling, whatever the picture's length, at each
+// TestBase64 is accepted in each spelling, whatever the image's length, at each
 // door.
 func TestBase64(t *testing.T) {
 	_, server := start(t, one, nil)

@@ -22,7 +22,7 @@ import (
 	"github.com/mienproject/mien/photo"
 )
 
-// TestMemory: all that is allocated while a picture is decoded and its faces are
+// TestMemory: all that is allocated while an image is decoded and its faces are
 // found, garbage included, stays below what the service counts for it, which is not
 // a wild guess either.
 func TestMemory(t *testing.T) {
@@ -116,7 +116,7 @@ func TestMemory(t *testing.T) {
 	}
 }
 
-// opaque64 is a picture of 16 bits that is stored without alpha.
+// opaque64 is an image of 16 bits that is stored without alpha.
 func opaque64(r image.Rectangle) image.Image {
 	img := image.NewRGBA64(r)
 	for i := 6; i < len(img.Pix); i += 8 {

@@ -40,7 +40,7 @@ const ReasonHeader = "Mien-Reason"
 //   - an image as it is, of whatever declared type, and a form with an image, with
 //     options in the query, and answers with honest status codes.
 //
-// The answer is {"message": …, "results": […]}, or the picture with its faces
+// The answer is {"message": …, "results": […]}, or the image with its faces
 // marked when the request's Accept prefers image/jpeg or image/png. It expects a
 // Record in the request's context.
 func (s *Service) PredictHandler() http.Handler {
@@ -173,7 +173,7 @@ func (p *prediction) image(ctx context.Context, data []byte, isForm bool, option
 	return req, readOld(text, req)
 }
 
-// mark answers with the picture, in which the faces are marked.
+// mark answers with the image, in which the faces are marked.
 func (p *prediction) mark(ctx context.Context, req *inferencev1.Image) error {
 	var picture chunks
 	_, err := p.service.infer(ctx, p.request, req, func(img image.Image, faces []face.Face) error {
@@ -183,7 +183,7 @@ func (p *prediction) mark(ctx context.Context, req *inferencev1.Image) error {
 		return err
 	}
 	if limit := p.service.config.MaxBodyBytes; picture.size > limit {
-		return fmt.Errorf("%w: the marked picture has %d bytes, and this server has %d for all requests together; %s", photo.ErrTooManyPixels, picture.size, limit, jsonFits)
+		return fmt.Errorf("%w: the marked image has %d bytes, and this server has %d for all requests together; %s", photo.ErrTooManyPixels, picture.size, limit, jsonFits)
 	}
 	// It may wait long for a slow reader, in place of the image that came.
 	req.Reset()

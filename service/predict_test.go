@@ -152,8 +152,8 @@ func TestPredictPath(t *testing.T) {
 		{name: "old, no image", typed: [2]string{oldJSON, `{"img_id":"a"}`}, status: 200, reason: "EMPTY_IMAGE", message: "inference failed: "},
 		{name: "old, empty image", typed: [2]string{oldJSON, `{"img_id":"a","img_b64":""}`}, status: 200, reason: "EMPTY_IMAGE", message: "inference failed: "},
 		{name: "old, no base64", typed: [2]string{oldJSON, `{"img_id":"a","img_b64":"??"}`}, status: 200, reason: "INVALID_JSON", message: "inference failed: request body is not the expected JSON: img_b64 is not base64"},
-		{name: "old, no picture", typed: [2]string{oldJSON, `{"img_id":"a","img_b64":"aGVsbG8="}`}, status: 200, reason: "UNSUPPORTED_FORMAT", message: "inference failed: "},
-		{name: "old, broken picture", typed: [2]string{oldJSON, `{"img_id":"a","img_b64":"` + b64[:4000] + `"}`}, status: 200, reason: "CORRUPT_IMAGE", message: "inference failed: "},
+		{name: "old, no image", typed: [2]string{oldJSON, `{"img_id":"a","img_b64":"aGVsbG8="}`}, status: 200, reason: "UNSUPPORTED_FORMAT", message: "inference failed: "},
+		{name: "old, broken image", typed: [2]string{oldJSON, `{"img_id":"a","img_b64":"` + b64[:4000] + `"}`}, status: 200, reason: "CORRUPT_IMAGE", message: "inference failed: "},
 		{name: "old, 50 MB", typed: [2]string{oldJSON, `{"img_id":"a","img_b64":"` + strings.Repeat("A", 50_000_000) + `"}`}, status: 200, reason: "TOO_MANY_BYTES", message: "inference failed: "},
 
 		// People with curl.
@@ -389,7 +389,7 @@ func TestPredictPathAnswers(t *testing.T) {
 	})
 }
 
-// TestPredictPathRefuses what the picture is not to blame for, and what is too
+// TestPredictPathRefuses what the image is not to blame for, and what is too
 // large: with its status, and to the old system's clients as that system did.
 func TestPredictPathRefuses(t *testing.T) {
 	photo := sample(t)
@@ -481,7 +481,7 @@ func FuzzPredictPath(f *testing.F) {
 	statuses := []int{200, 400, 404, 413, 415, 499, 503, 504}
 	f.Fuzz(func(t *testing.T, contentType, query, body string) {
 		if len(body) > 1<<16 {
-			return // a picture's decoding is not what this is about
+			return // an image's decoding is not what this is about
 		}
 		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://mien/predict", strings.NewReader(body))
 		if err != nil {

@@ -2,7 +2,7 @@ package service
 
 import (
 	"context"
-	_ "embed" // the picture
+	_ "embed" // the image
 	"fmt"
 	"math"
 	"strings"
@@ -17,24 +17,24 @@ import (
 //go:embed selftest/sample.jpg
 var selfTestPicture []byte
 
-// Where the face of selfTestPicture is, read off the picture.
+// Where the face of selfTestPicture is, read off the image.
 var (
 	selfTestBox   = face.Box{MinX: 60, MinY: 85, MaxX: 254, MaxY: 339}
 	selfTestLeft  = face.Point{X: 115, Y: 184}
 	selfTestRight = face.Point{X: 203, Y: 183}
 )
 
-// SelfTest asks every model for the face in a built-in picture. An error names
+// SelfTest asks every model for the face in a built-in image. An error names
 // the model, and says what it found instead.
 func (s *Service) SelfTest(ctx context.Context) error {
-	// Not under the callers' limits, which may be lower than this picture.
+	// Not under the callers' limits, which may be lower than this image.
 	picture, err := photo.Open(selfTestPicture, photo.Limits{MaxPixels: 1 << 20})
 	if err != nil {
-		return fmt.Errorf("self-test picture: %w", err)
+		return fmt.Errorf("self-test image: %w", err)
 	}
 	img, err := picture.Decode(ctx)
 	if err != nil {
-		return fmt.Errorf("self-test picture: %w", err)
+		return fmt.Errorf("self-test image: %w", err)
 	}
 	for _, m := range s.config.Models {
 		info := m.Detector.Info()
@@ -43,7 +43,7 @@ func (s *Service) SelfTest(ctx context.Context) error {
 			return fmt.Errorf("model %q: self-test: %w", m.Name, err)
 		}
 		if !isSelfTestFace(faces, info.Landmarks) {
-			return fmt.Errorf("model %q: self-test: the built-in picture has one face, at %s; this model finds %s: its file may be damaged, or another network than it looks like",
+			return fmt.Errorf("model %q: self-test: the built-in image has one face, at %s; this model finds %s: its file may be damaged, or another network than it looks like",
 				m.Name, place(face.Face{Box: selfTestBox, Landmarks: &face.Landmarks{LeftEye: selfTestLeft, RightEye: selfTestRight}}), places(faces))
 		}
 	}

@@ -1,5 +1,5 @@
 // Package service answers the calls of the Inference service: it admits them
-// within limits, decodes the picture, asks the model, and turns what happened
+// within limits, decodes the image, asks the model, and turns what happened
 // into an answer or an error of the one table in errors.go.
 //
 // It knows no flag, no environment variable, no concrete model and no metrics
@@ -74,10 +74,10 @@ func (s *Service) Predict(ctx context.Context, req *inferencev1.Image) (*inferen
 	return s.infer(ctx, requestFrom(ctx), req, nil)
 }
 
-// A drawing marks faces in the upright picture img.
+// A drawing marks faces in the upright image img.
 type drawing func(img image.Image, faces []face.Face) error
 
-// infer is Predict for the request rq. If draw is not nil, it gets the picture and its
+// infer is Predict for the request rq. If draw is not nil, it gets the image and its
 // faces as part of the work in the slot.
 func (s *Service) infer(ctx context.Context, rq *request, req *inferencev1.Image, draw drawing) (*inferencev1.InferResults, error) {
 	record := rq.record
@@ -138,16 +138,16 @@ func (s *Service) infer(ctx context.Context, rq *request, req *inferencev1.Image
 	}, nil
 }
 
-// source is the picture of a call, for face.Detect. It is decoded once there is memory
+// source is the image of a call, for face.Detect. It is decoded once there is memory
 // and a worker for as much of it as the model needs.
 type source struct {
 	service *Service
 	request *request
 	picture *photo.Photo
-	draw    bool // faces will be drawn on the whole picture
+	draw    bool // faces will be drawn on the whole image
 
 	leave   func()      // gives back what Decode has taken
-	whole   image.Image // what was decoded, if it is all of the picture
+	whole   image.Image // what was decoded, if it is all of the image
 	decoded time.Time   // when it was, if it was
 }
 
@@ -175,7 +175,7 @@ func (s *source) Decode(ctx context.Context, in face.Input) (face.Decoded, error
 }
 
 // mark draws the faces. They are those that every other door answers, so if they were
-// found in less than the whole picture, that is decoded now.
+// found in less than the whole image, that is decoded now.
 func (s *source) mark(ctx context.Context, faces []face.Face, draw drawing) (err error) {
 	img := s.whole
 	if img == nil {
@@ -209,14 +209,14 @@ func (s *source) admit(ctx context.Context, memory int64) error {
 	return nil
 }
 
-// jsonFits is the remedy for a picture that is too large to be marked.
+// jsonFits is the remedy for an image that is too large to be marked.
 const jsonFits = "it fits when the answer is JSON (Accept: application/json)"
 
 // checkMemory refuses what needs more memory than all images together may take: to
 // wait for it would not help.
 func (s *Service) checkMemory(p *photo.Photo, doing string, memory int64) error {
 	if limit := s.config.MaxInflightBytes; memory > limit {
-		return fmt.Errorf("%w: %s this picture of %d×%d pixels takes up to %d bytes of memory, and this server has %d for all pictures together",
+		return fmt.Errorf("%w: %s this image of %d×%d pixels takes up to %d bytes of memory, and this server has %d for all images together",
 			photo.ErrTooManyPixels, doing, p.Width, p.Height, memory, limit)
 	}
 	return nil
@@ -279,7 +279,7 @@ func (s *Service) open(p *procedure, req *inferencev1.Image) (*photo.Photo, erro
 	return photo.OpenRaw(data, format, int(req.GetWidth()), int(req.GetHeight()), limits)
 }
 
-// memoryOf is what decoding a picture takes at its peak, and a byte a pixel for
+// memoryOf is what decoding an image takes at its peak, and a byte a pixel for
 // the luminance that a model may make of it, with a third of that for the same at a
 // half, a quarter and so on of its size.
 func memoryOf(p *photo.Photo) int64 {

@@ -215,7 +215,7 @@ func TestErrors(t *testing.T) {
 	}{
 		{"no bytes", &inferencev1.Image{}, connect.CodeInvalidArgument, "EMPTY_IMAGE", "empty"},
 		{"no bytes, bare", raw(0, inferencev1.PixelFormat_PIXEL_FORMAT_GRAY8, 4, 4), connect.CodeInvalidArgument, "EMPTY_IMAGE", "empty"},
-		{"text", &inferencev1.Image{RawData: []byte("Hello, world: no picture here.")}, connect.CodeInvalidArgument, "UNSUPPORTED_FORMAT", "JPEG, PNG, GIF, WebP, BMP or TIFF"},
+		{"text", &inferencev1.Image{RawData: []byte("Hello, world: no image here.")}, connect.CodeInvalidArgument, "UNSUPPORTED_FORMAT", "JPEG, PNG, GIF, WebP, BMP or TIFF"},
 		{"truncated", &inferencev1.Image{RawData: jpeg[:len(jpeg)/2]}, connect.CodeInvalidArgument, "CORRUPT_IMAGE", "JPEG"},
 		{"confidence above 1", opts(&inferencev1.DetectOptions{MinConfidence: f(1.5)}), connect.CodeInvalidArgument, "INVALID_OPTIONS", "options.min_confidence is 1.5; allowed is a number from 0 to 1"},
 		{"confidence below 0", opts(&inferencev1.DetectOptions{MinConfidence: f(-.5)}), connect.CodeInvalidArgument, "INVALID_OPTIONS", "-0.5"},
@@ -327,7 +327,7 @@ func TestHTTPStatus(t *testing.T) {
 				reason += d.Debug.Reason
 			}
 			if len(body) > 600 {
-				t.Errorf("%d bytes of error: the picture comes back", len(body))
+				t.Errorf("%d bytes of error: the image comes back", len(body))
 			}
 			if reason != c.reason || told.Code == "" || told.Message == "" {
 				t.Errorf("%s, want reason %q", body, c.reason)

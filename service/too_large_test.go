@@ -48,11 +48,11 @@ func TestPicturesThatNeverFit(t *testing.T) {
 		needs        face.Input
 		text         string // "" when it fits
 	}{
-		{name: "decoding", limits: func(c *service.Config) { c.MaxInflightBytes = 2_000_000 }, text: "this server has 2000000 for all pictures together"},
+		{name: "decoding", limits: func(c *service.Config) { c.MaxInflightBytes = 2_000_000 }, text: "this server has 2000000 for all images together"},
 		{name: "decoding less", limits: func(c *service.Config) { c.MaxInflightBytes = 2_000_000 }, needs: face.Input{Gray: true, Reduce: 8}},
 		{name: "not marking", limits: func(c *service.Config) { c.MaxInflightBytes = 4_000_000 }},
-		{name: "marking", accept: "image/jpeg", limits: func(c *service.Config) { c.MaxInflightBytes = 4_000_000 }, text: "this server has 4000000 for all pictures together; it fits when the answer is JSON"},
-		{name: "the marked picture", accept: "image/png", limits: func(c *service.Config) {
+		{name: "marking", accept: "image/jpeg", limits: func(c *service.Config) { c.MaxInflightBytes = 4_000_000 }, text: "this server has 4000000 for all images together; it fits when the answer is JSON"},
+		{name: "the marked image", accept: "image/png", limits: func(c *service.Config) {
 			c.MaxImageBytes, c.MaxBatchBytes, c.MaxBodyBytes = int64(len(picture)), 1, 17*int64(len(picture))/12+64<<10
 		}, text: "for all requests together; it fits when the answer is JSON"},
 		{name: "pixels", limits: func(c *service.Config) { c.MaxPixels = 999_999 }, text: "the limit is 999999"},
@@ -72,7 +72,7 @@ func TestPicturesThatNeverFit(t *testing.T) {
 	}
 }
 
-// TestPicturesThatAreDone: what is left of pictures that were answered counts until
+// TestPicturesThatAreDone: what is left of images that were answered counts until
 // it has been collected, however late the collector comes.
 func TestPicturesThatAreDone(t *testing.T) {
 	const side, budget = 1000, 13_000_000 // two at once
@@ -105,7 +105,7 @@ func TestPicturesThatAreDone(t *testing.T) {
 	}
 	all.Wait()
 	if used := most.Load() - before.HeapAlloc; used > budget+2_000_000 {
-		t.Errorf("%d bytes were in use, of which pictures may have %d", used, budget)
+		t.Errorf("%d bytes were in use, of which images may have %d", used, budget)
 	}
 	idle(t, svc)
 }
