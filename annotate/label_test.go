@@ -10,9 +10,9 @@ import (
 )
 
 func place(width, height int, faces ...face.Face) []mark {
-	picture := image.Rect(0, 0, width, height)
-	marks := measure(picture, faces)
-	placeLabels(picture, marks)
+	bounds := image.Rect(0, 0, width, height)
+	marks := measure(bounds, faces)
+	placeLabels(bounds, marks)
 	return marks
 }
 
@@ -62,7 +62,7 @@ func TestLabelPlace(t *testing.T) {
 	}
 }
 
-// TestLabelsApart holds the labels of crowds against everything else.
+// TestLabelsApart checks that labels in crowds do not overlap faces or other labels.
 func TestLabelsApart(t *testing.T) {
 	rng := rand.New(rand.NewPCG(5, 6))
 	for _, size := range []image.Point{{64, 64}, {640, 480}, {1000, 300}, {3000, 4000}} {

@@ -11,9 +11,9 @@ import (
 	"github.com/mienproject/mien/photo"
 )
 
-// The JPEGs and WebPs beside the project that went wrong once. Their luminance is
-// what Pillow 13 with libjpeg-turbo 3.2 and libwebp 1.6 makes of them, on average;
-// where files lack their end, by its LOAD_TRUNCATED_IMAGES.
+// TestJPEGAndWebPCases decodes the JPEGs and WebPs of ../shared/cases, files that some
+// decoder got wrong. Their mean luminance is that of Pillow 13 with libjpeg-turbo 3.2
+// and libwebp 1.6, with LOAD_TRUNCATED_IMAGES for files that end early.
 func TestJPEGAndWebPCases(t *testing.T) {
 	dir := filepath.Join("..", "..", "shared", "cases")
 	for _, c := range []struct {
@@ -64,8 +64,9 @@ func TestJPEGAndWebPCases(t *testing.T) {
 						if p.Width != c.width || p.Height != c.height {
 							t.Errorf("%d×%d, want %d×%d", p.Width, p.Height, c.width, c.height)
 						}
-						// The first plane is luminance, with alpha not multiplied into it. The
-						// edge of reduced images may count more than it does in full.
+						// The first plane is luminance, not multiplied by alpha. If the
+						// reduction does not divide the sides, the edge has too much
+						// weight in the mean.
 						whole := c.width%q.Reduction == 0 && c.height%q.Reduction == 0
 						if got := planesOf(img)[0].mean(); whole && math.Abs(got-c.luminance) > 0.5 {
 							t.Errorf("%+v: luminance %.2f, want %.2f", o, got, c.luminance)

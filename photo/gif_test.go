@@ -96,19 +96,19 @@ func TestGIFAsInStandardLibrary(t *testing.T) {
 			t.Fatal(name, err)
 		}
 		if got := decode(t, f.bytes()); !reflect.DeepEqual(got, want) {
-			t.Errorf("%s: another image", name)
+			t.Errorf("%s: the image differs", name)
 		}
 	}
 }
 
-// What other decoders overlook is overlooked.
+// TestMendedGIF checks files with defects that other decoders ignore.
 func TestMendedGIF(t *testing.T) {
 	f, indices := noisyGIF()
 	want := decode(t, f.bytes())
 	for name, mend := range map[string]func(*gifFile){
 		"too much data":          func(f *gifFile) { f.blocks = gifBlocks(append(slices.Clone(indices), indices...), 8) },
 		"a little too much data": func(f *gifFile) { f.blocks = gifBlocks(append(slices.Clone(indices), 1, 2), 8) },
-		"blocks behind the data": func(f *gifFile) { f.blocks = append(f.blocks[:len(f.blocks)-1], "\x03abc\x04more\x00"...) },
+		"blocks after the data":  func(f *gifFile) { f.blocks = append(f.blocks[:len(f.blocks)-1], "\x03abc\x04more\x00"...) },
 		"no end of the blocks":   func(f *gifFile) { f.blocks = f.blocks[:len(f.blocks)-1] },
 		"no end of the compression": func(f *gifFile) {
 			last := 0 // block
@@ -131,11 +131,11 @@ func TestMendedGIF(t *testing.T) {
 		broken.extensions, broken.blocks = slices.Clone(f.extensions), slices.Clone(f.blocks)
 		mend(&broken)
 		if got := decode(t, broken.bytes()); !reflect.DeepEqual(got, want) {
-			t.Errorf("%s: another image", name)
+			t.Errorf("%s: the image differs", name)
 		}
 	}
 
-	// A frame that leaves the screen at an offset.
+	// A frame that extends past the screen.
 	moved := f
 	moved.frame = f.frame.Add(image.Pt(5, 4))
 	got := decode(t, moved.bytes())
@@ -197,7 +197,7 @@ func TestBrokenGIF(t *testing.T) {
 	}
 }
 
-// An image that the standard library decodes is the same here.
+// FuzzDecodeGIF compares with the standard library where that decodes the data.
 func FuzzDecodeGIF(f *testing.F) {
 	noisy, _ := noisyGIF()
 	f.Add(noisy.bytes())

@@ -30,7 +30,7 @@ var testSamplings = [][]int{
 	{0x22, 0x21, 0x21},
 	{0x41, 0x21, 0x21},
 	{0x22, 0x22, 0x22},
-	// The standard library refuses these:
+	// The standard library rejects these:
 	{0x31, 0x11, 0x11},
 	{0x13, 0x11, 0x11},
 	{0x32, 0x11, 0x11},
@@ -64,8 +64,7 @@ func samplingName(sampling []int) string {
 	return strings.Join(names, ",")
 }
 
-// testScripts are the orders in which n components may come, and whether those are
-// progressive.
+// testScripts are scripts of scans for n components, by name.
 func testScripts(n int) map[string][]testScan {
 	scripts := map[string][]testScan{"interleaved": interleaved(n), "progressive": progressive(n)}
 	if n > 1 {
@@ -110,8 +109,8 @@ func forTestJPEGs(t *testing.T, f func(t *testing.T, j *testJPEG)) {
 	}
 }
 
-// want is the image of a testJPEG by the definition: each pixel has the samples
-// that cover it.
+// want returns the image of a testJPEG by definition: each pixel has the samples that
+// cover it.
 func (j *testJPEG) want(t testing.TB) image.Image {
 	var planes []plane
 	for i := range j.sampling {
@@ -149,7 +148,7 @@ func (j *testJPEG) want(t testing.TB) image.Image {
 	return ycc
 }
 
-// samePixels compares images of which YCbCr may have another subsampling.
+// samePixels compares two images, whose chroma subsampling may differ.
 func samePixels(got, want image.Image) error {
 	if got.Bounds() != want.Bounds() || fmt.Sprintf("%T", got) != fmt.Sprintf("%T", want) {
 		return fmt.Errorf("%T of %v, want %T of %v", got, got.Bounds(), want, want.Bounds())
@@ -164,8 +163,8 @@ func samePixels(got, want image.Image) error {
 	return nil
 }
 
-// Each component is as image/jpeg has it alone, whatever the sampling factors, the
-// scans and the restart interval.
+// TestJPEGSampling checks that each component is as image/jpeg decodes it alone,
+// whatever the sampling factors, the scans and the restart interval.
 func TestJPEGSampling(t *testing.T) {
 	forTestJPEGs(t, func(t *testing.T, j *testJPEG) {
 		data, _ := j.encode()
@@ -208,8 +207,9 @@ func TestReducedJPEGSampling(t *testing.T) {
 	})
 }
 
-// What libjpeg refuses, or only some of its builds read, is refused by its name.
-func TestJPEGRefused(t *testing.T) {
+// TestJPEGRejected checks that features which libjpeg rejects, or which only some of
+// its builds support, are rejected with their name.
+func TestJPEGRejected(t *testing.T) {
 	base := &testJPEG{width: 20, height: 20, sampling: []int{0x11, 0x11, 0x11}, script: interleaved(3), adobe: -1}
 	data, _ := base.encode()
 	sof := bytes.Index(data, []byte{0xff, 0xc0})
@@ -256,7 +256,8 @@ func TestJPEGRefused(t *testing.T) {
 	}
 }
 
-// A file that lacks its end marker, or the half of it, is the same image.
+// TestJPEGWithoutEnd checks that a file without its end marker, or with half of it,
+// decodes to the same image.
 func TestJPEGWithoutEnd(t *testing.T) {
 	check := func(name string, data []byte) {
 		want := decode(t, data)
@@ -265,7 +266,7 @@ func TestJPEGWithoutEnd(t *testing.T) {
 				t.Errorf("%s without its last %d bytes: %v", name, n, err)
 			}
 		}
-		// But one that lacks data is not.
+		// Without some of its data it is an error.
 		p, err := photo.Open(data[:len(data)-4], photo.Limits{})
 		if err == nil {
 			_, err = p.Decode(t.Context())
@@ -572,7 +573,7 @@ func TestJPEGMemory(t *testing.T) {
 				if script != "separate" && script != "progressive" {
 					continue
 				}
-				if script == "progressive" { // whose first scan is interleaved
+				if script == "progressive" { // the usual script has an interleaved first scan
 					var one []testScan
 					for i := range sampling {
 						one = append(one, testScan{[]int{i}, 0, 0, 0, 0}, testScan{[]int{i}, 1, 63, 0, 0})
@@ -593,9 +594,9 @@ func TestJPEGMemory(t *testing.T) {
 							if err != nil {
 								t.Fatal(err)
 							}
-							const slack = 64 << 10 // what the test itself makes
+							const slack = 64 << 10 // allocated by the test itself
 							if used > q.MemoryBytes+slack || q.MemoryBytes > used+used/4+300<<10 {
-								t.Errorf("%s, %s, adobe %d, turned by %d, reduced by %d, gray %v: %d bytes, MemoryBytes is %d",
+								t.Errorf("%s, %s, adobe %d, orientation %d, reduced by %d, gray %v: %d bytes, MemoryBytes is %d",
 									samplingName(sampling), script, adobe, orientation, reduce, gray, used, q.MemoryBytes)
 							}
 						}
@@ -606,12 +607,12 @@ func TestJPEGMemory(t *testing.T) {
 	}
 }
 
-// What a header may promise grows where luma is smaller than the image, and not
-// without bound.
+// TestJPEGCapacity checks that the capacity is larger if luma is smaller than the
+// image, but not unlimited.
 func TestJPEGCapacity(t *testing.T) {
 	j := &testJPEG{width: 3000, height: 3000, sampling: []int{0x11, 0x22, 0x22}, script: separate(3), adobe: -1}
 	across, down := j.units()
-	for _, s := range j.sampling { // of one color, which takes least
+	for _, s := range j.sampling { // one color, which makes the smallest file
 		j.blocks = append(j.blocks, make([][64]int, across*down*(s>>4)*(s&15)))
 	}
 	data, _ := j.encode()

@@ -25,7 +25,7 @@ type byteOrder interface {
 	binary.AppendByteOrder
 }
 
-// tiffTags are a directory's numbers, and those that are bytes, or pairs of
+// tiffTags are the entries of a directory, by their type: numbers, bytes, and pairs of
 // numbers.
 type tiffTags struct {
 	order     byteOrder
@@ -34,7 +34,7 @@ type tiffTags struct {
 	rationals map[uint16][]uint32
 }
 
-// tiffWith makes a TIFF of one directory behind data, which begin with 8 bytes for
+// tiffWith makes a TIFF with one directory after data, which starts with 8 bytes for
 // the header.
 func tiffWith(data []byte, tags tiffTags) []byte {
 	o := tags.order
@@ -82,12 +82,12 @@ type tiffKind struct {
 	bits, samples, photometric, compression int
 	extra                                   []uint32
 	separate, tiled, predict, big, reversed bool
-	size                                    image.Point // tiffWidth × tiffHeight if it is 0
+	size                                    image.Point // 0 means tiffWidth × tiffHeight
 }
 
 const tiffWidth, tiffHeight = 37, 23
 
-// tiffOf stores an image whose samples, 0 to 1<<bits - 1, at tells.
+// tiffOf stores an image. at returns its samples, 0 to 1<<bits - 1.
 func tiffOf(k tiffKind, at func(x, y, s int) uint16) []byte {
 	width, height := tiffWidth, tiffHeight
 	if k.size != (image.Point{}) {
@@ -202,13 +202,13 @@ func tiffCompressed(block []byte, compression int) (out []byte) {
 	switch compression {
 	case 8:
 		return deflated(block)
-	case 32773: // literals only, but for one run
+	case 32773: // all literals, except for one run
 		out = []byte{0x80}
 		for part := range slices.Chunk(block, 100) {
 			out = append(append(out, byte(len(part)-1)), part...)
 		}
 		return out
-	case 5: // nine bits each, for the table is cleared in time
+	case 5: // codes of nine bits: the table is cleared before it needs more
 		bits, n := uint32(0), 0
 		put := func(code uint32) {
 			bits, n = bits<<9|code, n+9
@@ -229,7 +229,7 @@ func tiffCompressed(block []byte, compression int) (out []byte) {
 	return block
 }
 
-// Every way of storing every kind of pixel, against the definition.
+// TestTIFF compares every way to store every kind of pixel with the definition.
 func TestTIFF(t *testing.T) {
 	random := rand.New(rand.NewPCG(5, 6))
 	noise := make([]uint16, tiffWidth*tiffHeight*6)
@@ -364,7 +364,8 @@ func TestTIFF(t *testing.T) {
 					}
 				}
 			}
-			// Where the library reads a file, it reads the same.
+			// TestTIFFAsInLibrary compares with golang.org/x/image where that reads the
+			// file.
 			if want, err := tiff.Decode(bytes.NewReader(data)); err == nil && !way.separate && !way.reversed && !asLibrary(img, want) {
 				t.Errorf("%s: not as golang.org/x/image has it", name)
 			}
@@ -394,13 +395,13 @@ func TestTIFFAsInLibrary(t *testing.T) {
 			t.Fatal(file, err)
 		}
 		if got := decode(t, data); !asLibrary(got, want) {
-			t.Errorf("%s: another image", file)
+			t.Errorf("%s: the image differs", file)
 		}
 	}
 }
 
 // White runs of a fax are white with PhotometricInterpretation 0, which nearly all
-// have, and black with 1.
+// files have, and black with 1.
 func TestTIFFFax(t *testing.T) {
 	data := read(t, "g4.tif")
 	usual := decode(t, data).(*image.Gray)
@@ -418,11 +419,11 @@ func TestTIFFFax(t *testing.T) {
 	}
 	reversed = withTag(t, reversed, 266, func(uint32) uint32 { return 2 })
 	if !reflect.DeepEqual(decode(t, reversed), image.Image(usual)) {
-		t.Error("with the lowest bit first it is another image")
+		t.Error("with the lowest bit first, the image differs")
 	}
 }
 
-// testDirectory finds the little-endian entries of a TIFF's first directory.
+// testDirectory has the little-endian entries of the first directory of a TIFF.
 type testDirectory map[uint16][]byte
 
 func newTestDirectory(data []byte) testDirectory {
@@ -568,7 +569,8 @@ func TestTIFFYCbCr(t *testing.T) {
 	}
 }
 
-// JPEGs in strips and tiles, with the tables apart.
+// TestTIFFJPEG decodes JPEGs in strips and tiles, with the tables in a tag of their
+// own.
 func TestTIFFJPEG(t *testing.T) {
 	picture := image.NewRGBA(image.Rect(0, 0, 48, 40))
 	for y := range 40 {
@@ -676,8 +678,8 @@ func TestTIFFJPEG(t *testing.T) {
 			}
 		}
 	}
-	// Components that are red, green and blue as they are: what the JPEG's
-	// encoder took for Y', Cb and Cr.
+	// Components that are RGB without a conversion: the JPEG encoder took them for Y',
+	// Cb and Cr.
 	raw := store(2, 3, false, false, true, whole)
 	img := decode(t, raw).(*image.RGBA)
 	y, cb, cr := color.RGBToYCbCr(picture.RGBAAt(20, 20).R, picture.RGBAAt(20, 20).G, picture.RGBAAt(20, 20).B)
@@ -693,7 +695,7 @@ func TestTIFFJPEG(t *testing.T) {
 
 func diff(a, b uint8) int { return max(int(a)-int(b), int(b)-int(a)) }
 
-// jpegTables takes the tables out of a JPEG.
+// jpegTables removes the tables from a JPEG.
 func jpegTables(data []byte) (tables, rest []byte) {
 	tables, rest = []byte{0xff, 0xd8}, []byte{0xff, 0xd8}
 	for at := 2; ; {
@@ -724,8 +726,8 @@ func TestTIFFErrors(t *testing.T) {
 	tagged := func(tag uint16, values ...uint32) []byte {
 		return tiffFileWith(map[uint16][]uint32{256: {2}, 257: {2}, 258: {8}, 259: {1}, 262: {1}, tag: values})
 	}
-	// Without the last half of the third strip, and what follows: the directory
-	// comes first in such files.
+	// The file without the second half of the third strip and what follows. The
+	// directory comes first in such files.
 	truncated := func(k tiffKind, rows float64) []byte {
 		data := tiffOf(k, at)
 		first := uint32(len(data))
@@ -822,15 +824,15 @@ func TestCameraRaw(t *testing.T) {
 			t.Errorf("%s: got %v, want %q", name, err, c.text)
 		}
 	}
-	// An image with smaller copies of itself is none.
+	// An image with smaller copies of itself is not raw.
 	pyramid := with(330, 8)
 	pyramid[254] = []uint32{0}
 	decode(t, tiffFileWith(pyramid))
 	decode(t, tiffFileWith(with(254, 1)))
 }
 
-// An image that the library decodes is the same here, but for what the library is
-// wrong about.
+// FuzzDecodeTIFF compares with golang.org/x/image where that decodes the data
+// correctly.
 func FuzzDecodeTIFF(f *testing.F) {
 	for _, file := range []string{"none.tif", "lzw.tif", "deflate.tif", "packbits.tif", "tiled.tif", "paletted.tif", "alpha16.tif", "g4.tif", "jpeg.tif"} {
 		f.Add(read(f, file))
