@@ -147,7 +147,7 @@ func TestPredictPath(t *testing.T) {
 		{name: "old, no JSON", typed: [2]string{oldJSON, `hello`}, status: 200, reason: "INVALID_JSON", message: "please post JSON format data", whole: true},
 		{name: "old, an array", typed: [2]string{oldJSON, `[]`}, status: 200, reason: "INVALID_JSON", message: "please post JSON format data", whole: true},
 		{name: "old, half of it", typed: [2]string{oldJSON, `{"img_id":"a","img_b64":"` + b64}, status: 200, reason: "INVALID_JSON", message: "please post JSON format data", whole: true},
-		{name: "old, not UTF-8", typed: [2]string{oldJSON, "{\"img_id\":\"\xff\xfe\",\"img_b64\":\"\"}"}, status: 200, reason: "INVALID_JSON", message: "please post JSON format data: this is not UTF-8"},
+		{name: "old, not UTF-8", typed: [2]string{oldJSON, "{\"img_id\":\"\xff\xfe\",\"img_b64\":\"\"}"}, status: 200, reason: "INVALID_JSON", message: "please post JSON format data: the body is not UTF-8"},
 		{name: "old, id is a number", typed: [2]string{oldJSON, `{"img_id":7,"img_b64":""}`}, status: 200, reason: "INVALID_JSON", message: "inference failed: request body is not the expected JSON: img_id is a number"},
 		{name: "old, no image", typed: [2]string{oldJSON, `{"img_id":"a"}`}, status: 200, reason: "EMPTY_IMAGE", message: "inference failed: "},
 		{name: "old, empty image", typed: [2]string{oldJSON, `{"img_id":"a","img_b64":""}`}, status: 200, reason: "EMPTY_IMAGE", message: "inference failed: "},
@@ -173,20 +173,20 @@ func TestPredictPath(t *testing.T) {
 		{name: "too large for an image", typed: [2]string{"image/jpeg", photo + strings.Repeat("x", 1<<20)}, status: 413, reason: "TOO_MANY_BYTES", message: "too many bytes: the image has "},
 		{name: "too large in a form", typed: multi([3]string{"image", "a", photo + strings.Repeat("x", 3<<20)}), status: 413, reason: "TOO_MANY_BYTES"},
 		{name: "unknown model", query: "?model=yolo", typed: [2]string{"image/jpeg", photo}, status: 404, reason: "UNKNOWN_MODEL", message: `unknown model: model is "yolo"; this server has ["stub" "other"]`},
-		{name: "unknown option", query: "?min_confidenc=1", typed: [2]string{"image/jpeg", photo}, status: 400, reason: "INVALID_OPTIONS", message: `invalid options: "min_confidenc" is none of`},
+		{name: "unknown option", query: "?min_confidenc=1", typed: [2]string{"image/jpeg", photo}, status: 400, reason: "INVALID_OPTIONS", message: `invalid options: "min_confidenc" is unknown`},
 		{name: "option twice", query: "?model=stub&model=other", typed: [2]string{"image/jpeg", photo}, status: 400, reason: "INVALID_OPTIONS", message: "invalid options: model is given 2 times; give it once, in the query or in the form"},
 		{name: "option in query and form", query: "?model=stub", typed: multi([3]string{"model", "", "stub"}, [3]string{"image", "a", photo}), status: 400, reason: "INVALID_OPTIONS"},
 		{name: "option that is no number", query: "?max_results=many", typed: [2]string{"image/jpeg", photo}, status: 400, reason: "INVALID_OPTIONS", message: `invalid options: max_results is "many"; allowed is a whole number from 0 to 2147483647; 0 means all`},
 		{name: "option that is negative", query: "?max_results=-1", typed: [2]string{"image/jpeg", photo}, status: 400, reason: "INVALID_OPTIONS", message: `invalid options: max_results is -1; allowed is a whole number from 0 to 2147483647; 0 means all`},
 		{name: "option that is too large", query: "?max_results=2147483648", typed: [2]string{"image/jpeg", photo}, status: 400, reason: "INVALID_OPTIONS", message: `invalid options: max_results is "2147483648"; allowed is a whole number from 0 to 2147483647; 0 means all`},
-		{name: "option that is no whole number", query: "?min_face_size=20.5", typed: [2]string{"image/jpeg", photo}, status: 400, reason: "INVALID_OPTIONS", message: `invalid options: min_face_size is "20.5"; allowed is a whole number of pixels from 0 to 2147483647; 0 leaves it to the model`},
+		{name: "option that is no whole number", query: "?min_face_size=20.5", typed: [2]string{"image/jpeg", photo}, status: 400, reason: "INVALID_OPTIONS", message: `invalid options: min_face_size is "20.5"; allowed is a whole number of pixels from 0 to 2147483647; 0 lets the model choose`},
 		{name: "face size below 0", query: "?min_face_size=-1", typed: [2]string{"image/jpeg", photo}, status: 400, reason: "INVALID_OPTIONS", message: `invalid options: min_face_size is -1; allowed is a whole number of pixels from 0`},
 		{name: "option that is neither", query: "?skip_landmarks=maybe", typed: [2]string{"image/jpeg", photo}, status: 400, reason: "INVALID_OPTIONS", message: `invalid options: skip_landmarks is "maybe"; allowed is true or false`},
 		{name: "option that is empty", query: "?min_confidence=", typed: [2]string{"image/jpeg", photo}, status: 400, reason: "INVALID_OPTIONS", message: `invalid options: min_confidence is ""; allowed is a number from 0 to 1`},
 		{name: "option that is long", query: "?min_confidence=" + strings.Repeat("9", 1000), typed: [2]string{"image/jpeg", photo}, status: 400, reason: "INVALID_OPTIONS", message: `invalid options: min_confidence is "99999`},
 		{name: "field out of range", typed: multi([3]string{"image", "a", photo}, [3]string{"min_confidence", "", "1.5"}), status: 400, reason: "INVALID_OPTIONS", message: `invalid options: min_confidence is 1.5; allowed is a number from 0 to 1`},
 		{name: "field that is no number", typed: multi([3]string{"image", "a", photo}, [3]string{"min_confidence", "", "high"}), status: 400, reason: "INVALID_OPTIONS", message: `invalid options: min_confidence is "high"; allowed is a number from 0 to 1`},
-		{name: "unknown field", typed: multi([3]string{"image", "a", photo}, [3]string{"minConfidence", "", "1"}), status: 400, reason: "INVALID_OPTIONS", message: `invalid options: "minConfidence" is none of min_confidence,`},
+		{name: "unknown field", typed: multi([3]string{"image", "a", photo}, [3]string{"minConfidence", "", "1"}), status: 400, reason: "INVALID_OPTIONS", message: `invalid options: "minConfidence" is unknown; allowed are min_confidence,`},
 		{name: "unknown model in a field", typed: multi([3]string{"image", "a", photo}, [3]string{"model", "", "yolo"}), status: 404, reason: "UNKNOWN_MODEL", message: `unknown model: model is "yolo"; this server has ["stub" "other"]`},
 		{name: "option out of range", query: "?min_confidence=2", typed: [2]string{"image/jpeg", photo}, status: 400, reason: "INVALID_OPTIONS", message: "invalid options: min_confidence is 2; allowed is a number from 0 to 1"},
 		{name: "option that is not a number", query: "?min_confidence=nan", typed: [2]string{"image/jpeg", photo}, status: 400, reason: "INVALID_OPTIONS"},
@@ -252,7 +252,7 @@ func TestPredictHints(t *testing.T) {
 		contentType, body := form(t, [3]string{name, file, value})
 		return [2]string{contentType, body}
 	}
-	const dataHint, fileHint = "send the file with --data-binary @photo.jpg or -T photo.jpg", "curl sends a file when there is an @ before its name"
+	const dataHint, fileHint = "send the file with --data-binary @photo.jpg or -T photo.jpg", "to send a file with curl, put an @ before its name"
 	for _, c := range []struct {
 		name   string
 		typed  [2]string

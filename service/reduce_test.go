@@ -52,7 +52,7 @@ func TestReduced(t *testing.T) {
 		{"half of it", &inferencev1.Image{RawData: colour}, face.Input{Reduce: 2}, false, image.Pt(321, 241), 15},
 		{"an eighth of the luminance", &inferencev1.Image{RawData: colour}, face.Input{Gray: true, Reduce: 8}, true, image.Pt(81, 61), 3.75},
 		{
-			"bare pixels as they are", &inferencev1.Image{
+			"raw pixels unchanged", &inferencev1.Image{
 				RawData: make([]byte, 3*640*480), Width: 640, Height: 480, PixelFormat: inferencev1.PixelFormat_PIXEL_FORMAT_RGB24,
 			},
 			face.Input{Gray: true, Reduce: 2},

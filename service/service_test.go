@@ -788,10 +788,10 @@ func TestSelfTest(t *testing.T) {
 		{"right, model without landmarks", false, []face.Face{bare}, nil, ""},
 		{"no face", true, nil, nil, "finds none"},
 		{"two faces", true, []face.Face{right, right}, nil, "finds (62, 80) to (250, 340) with eyes at (114, 185) and (205, 183), (62, 80)"},
-		{"many faces", true, []face.Face{right, right, right, right, right}, nil, ", 2 more: "},
+		{"many faces", true, []face.Face{right, right, right, right, right}, nil, ", 2 more; "},
 		{"elsewhere", false, []face.Face{{Box: face.Box{MaxX: 100, MaxY: 100}}}, nil, "at (60, 85) to (254, 339) with eyes at (115, 184) and (203, 183); this model finds (0, 0) to (100, 100)"},
 		{"eyes swapped", true, []face.Face{mirrored}, nil, "eyes at (205, 183) and (114, 185)"},
-		{"landmarks missing", true, []face.Face{bare}, nil, "finds (62, 80) to (250, 340): "},
+		{"landmarks missing", true, []face.Face{bare}, nil, "finds (62, 80) to (250, 340); "},
 		{"broken", true, nil, errors.New("out of order"), "out of order"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

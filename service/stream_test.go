@@ -507,7 +507,7 @@ func TestSilentStreams(t *testing.T) {
 				t.Fatal(err)
 			}
 			_, err = sends.Receive()
-			if _, reason, _ := reasonOf(t, err); reason != "DEADLINE" || !strings.Contains(err.Error(), "no image came for 5s") {
+			if _, reason, _ := reasonOf(t, err); reason != "DEADLINE" || !strings.Contains(err.Error(), "no image was received for 5s") {
 				t.Errorf("who sends nothing more: %v", err)
 			}
 			_ = sends.CloseRequest()

@@ -41,7 +41,7 @@ func jpegOf(t *testing.T, width, height int) []byte {
 // TestPicturesThatNeverFit are refused as too large, whichever limit it is that they
 // exceed, rather than as something to try again later.
 func TestPicturesThatNeverFit(t *testing.T) {
-	picture := jpegOf(t, 1000, 1000)
+	photo := jpegOf(t, 1000, 1000)
 	for _, c := range []struct {
 		name, accept string
 		limits       func(*service.Config)
@@ -51,16 +51,16 @@ func TestPicturesThatNeverFit(t *testing.T) {
 		{name: "decoding", limits: func(c *service.Config) { c.MaxInflightBytes = 2_000_000 }, text: "this server has 2000000 for all images together"},
 		{name: "decoding less", limits: func(c *service.Config) { c.MaxInflightBytes = 2_000_000 }, needs: face.Input{Gray: true, Reduce: 8}},
 		{name: "not marking", limits: func(c *service.Config) { c.MaxInflightBytes = 4_000_000 }},
-		{name: "marking", accept: "image/jpeg", limits: func(c *service.Config) { c.MaxInflightBytes = 4_000_000 }, text: "this server has 4000000 for all images together; it fits when the answer is JSON"},
-		{name: "the marked image", accept: "image/png", limits: func(c *service.Config) {
-			c.MaxImageBytes, c.MaxBatchBytes, c.MaxBodyBytes = int64(len(picture)), 1, 17*int64(len(picture))/12+64<<10
-		}, text: "for all requests together; it fits when the answer is JSON"},
+		{name: "annotating", accept: "image/jpeg", limits: func(c *service.Config) { c.MaxInflightBytes = 4_000_000 }, text: "this server has 4000000 for all images together; a JSON answer (Accept: application/json) takes less"},
+		{name: "the annotated image", accept: "image/png", limits: func(c *service.Config) {
+			c.MaxImageBytes, c.MaxBatchBytes, c.MaxBodyBytes = int64(len(photo)), 1, 17*int64(len(photo))/12+64<<10
+		}, text: "for all requests together; a JSON answer (Accept: application/json) takes less"},
 		{name: "pixels", limits: func(c *service.Config) { c.MaxPixels = 999_999 }, text: "the limit is 999999"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			c.needs.Reduce = max(1, c.needs.Reduce)
 			svc, url := start(t, reducing{needs: c.needs}, c.limits)
-			res, body := sendPredict(t, http.MethodPost, url+"/predict", map[string]string{"Accept": c.accept}, bytes.NewReader(picture))
+			res, body := sendPredict(t, http.MethodPost, url+"/predict", map[string]string{"Accept": c.accept}, bytes.NewReader(photo))
 			switch {
 			case c.text == "" && res.StatusCode != http.StatusOK:
 				t.Errorf("%d %.300q", res.StatusCode, body)

@@ -242,7 +242,7 @@ func TestStalledUploads(t *testing.T) {
 			}
 			all.Go(func() {
 				_, text := upload{url: url + door.path, contentType: door.contentType, body: body, first: len(body) / 2}.do(t.Context(), t, client)
-				if !strings.Contains(text, "no byte of the request body came for 20s") || strings.Contains(text, "deadline passed") {
+				if !strings.Contains(text, "no byte of the request body was received for 20s") || strings.Contains(text, "deadline passed") {
 					t.Errorf("%s, %s: %q", door.name, version, text)
 				}
 			})
@@ -274,7 +274,7 @@ func TestUploadsTooSlow(t *testing.T) {
 			t.Run(door.name+" "+version, func(t *testing.T) {
 				t.Parallel() // they wait
 				_, text := slowly.do(t.Context(), t, client)
-				if !strings.Contains(text, "the request body came too slowly: ") || !strings.Contains(text, "bytes in 1s") {
+				if !strings.Contains(text, "the request body was received too slowly: ") || !strings.Contains(text, "bytes in 1s") {
 					t.Errorf("%q", text)
 				}
 			})
