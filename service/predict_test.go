@@ -27,7 +27,7 @@ import (
 	"github.com/mienproject/mien/service"
 )
 
-// one finds one face.
+// one is a detector that finds one face.
 var one = stub{
 	info: face.Info{MinConfidence: 0.5},
 	detect: func(_ context.Context, _ image.Image, opts face.Options) ([]face.Face, error) {
@@ -42,7 +42,7 @@ var one = stub{
 	},
 }
 
-// predicted is the answer of /predict.
+// predicted is an answer of /predict.
 type predicted struct {
 	Message *string           `json:"message"`
 	Results []json.RawMessage `json:"results"`
@@ -72,7 +72,8 @@ func sendPredict(t *testing.T, method, url string, header map[string]string, bod
 	return res, out
 }
 
-// form returns a form and its type. Each part is a name, a file name and a value.
+// form returns a form and its content type. Each part has a name, a file name and a
+// value.
 func form(t *testing.T, parts ...[3]string) (contentType, body string) {
 	t.Helper()
 	var b bytes.Buffer
@@ -99,14 +100,14 @@ func form(t *testing.T, parts ...[3]string) (contentType, body string) {
 	return w.FormDataContentType(), b.String()
 }
 
-// TestPredictPath goes through what may be posted to /predict.
+// TestPredictPath checks the answers to all kinds of requests to /predict.
 func TestPredictPath(t *testing.T) {
 	_, url := start(t, one, func(c *service.Config) { c.MaxImageBytes = 1 << 20 })
 	photo := string(sample(t))
 	b64 := base64.StdEncoding.EncodeToString(sample(t))
 	const (
 		oldJSON = "application/json"
-		asForm  = "application/x-www-form-urlencoded" // what curl --data-binary says
+		asForm  = "application/x-www-form-urlencoded" // the type that curl --data-binary declares
 	)
 	multi := func(parts ...[3]string) [2]string {
 		contentType, body := form(t, parts...)
@@ -118,15 +119,15 @@ func TestPredictPath(t *testing.T) {
 	}
 	for _, c := range []struct {
 		name    string
-		method  string // POST
+		method  string // POST if empty
 		query   string
-		typed   [2]string // type and body
+		typed   [2]string // content type and body
 		status  int
-		reason  string // none: it succeeds
-		message string // its beginning
-		whole   bool   // the message is that, and nothing more
+		reason  string // empty if the request succeeds
+		message string // the beginning of the message
+		whole   bool   // message is the whole message
 	}{
-		// The old system's clients.
+		// Clients of the old system.
 		{name: "old", typed: [2]string{oldJSON, `{"img_id":"a","img_b64":"` + b64 + `"}`}},
 		{name: "old, data URL", typed: [2]string{oldJSON, `{"img_id":"a","img_b64":"data:image/jpeg;base64,` + b64 + `"}`}},
 		{name: "old, charset", typed: [2]string{"application/json; charset=utf-8", `{"img_id":"a","img_b64":"` + b64 + `"}`}},
@@ -156,7 +157,7 @@ func TestPredictPath(t *testing.T) {
 		{name: "old, broken image", typed: [2]string{oldJSON, `{"img_id":"a","img_b64":"` + b64[:4000] + `"}`}, status: 200, reason: "CORRUPT_IMAGE", message: "inference failed: "},
 		{name: "old, 50 MB", typed: [2]string{oldJSON, `{"img_id":"a","img_b64":"` + strings.Repeat("A", 50_000_000) + `"}`}, status: 200, reason: "TOO_MANY_BYTES", message: "inference failed: "},
 
-		// People with curl.
+		// Users of curl.
 		{name: "image", typed: [2]string{"image/jpeg", photo}},
 		{name: "image, declared as a form", typed: [2]string{asForm, photo}},
 		{name: "image, declared as nothing", typed: [2]string{"", photo}},
@@ -242,11 +243,11 @@ func TestPredictPath(t *testing.T) {
 	})
 }
 
-// TestPredictHints: what curl makes of a file when an option is not quite right.
+// TestPredictHints checks the hints for frequent mistakes with the options of curl.
 func TestPredictHints(t *testing.T) {
 	_, url := start(t, one, nil)
 	const asForm = "application/x-www-form-urlencoded"
-	stripped := strings.NewReplacer("\r", "", "\n", "", "\x00", "").Replace(string(sample(t))) // as curl -d @photo.jpg does
+	stripped := strings.NewReplacer("\r", "", "\n", "", "\x00", "").Replace(string(sample(t))) // like curl -d @photo.jpg
 	png := "\x89PNG\x1a" + strings.Repeat("IHDR", 500)
 	field := func(name, file, value string) [2]string {
 		contentType, body := form(t, [3]string{name, file, value})
@@ -265,7 +266,7 @@ func TestPredictHints(t *testing.T) {
 		{name: "-d image=@photo.jpg", typed: [2]string{asForm, "image=@photo.jpg"}, told: `the body is the text "image=@photo.jpg": ` + fileHint},
 		{name: "-F image=photo.jpg", typed: field("image", "", "photo.jpg"), told: `the form's image is the text "photo.jpg": ` + fileHint + ", as in -F image=@photo.jpg"},
 		{name: "-F image=größe.jpg", typed: field("image", "", "größe.jpg"), told: `the form's image is the text "größe.jpg": ` + fileHint},
-		// Where the cause is another, nothing is guessed.
+		// For other causes there is no hint.
 		{name: "half a file", typed: [2]string{asForm, string(sample(t))[:5000]}, noHint: true},
 		{name: "a file of text in a form", typed: field("image", "notes.txt", "photo.jpg"), noHint: true},
 		{name: "stripped, but not by curl", typed: [2]string{"image/jpeg", stripped}, noHint: true},
@@ -286,8 +287,8 @@ func TestPredictHints(t *testing.T) {
 	}
 }
 
-// TestPredictEncodings: /predict takes what gzip has made of each body, within the same
-// limits, and names what it does not take.
+// TestPredictEncodings checks that /predict accepts every kind of body compressed with
+// gzip, within the same limits, and names unsupported encodings.
 func TestPredictEncodings(t *testing.T) {
 	svc, url := start(t, one, func(c *service.Config) { c.MaxImageBytes, c.MaxBatchBytes = 1<<20, 1<<20 })
 	photo := sample(t)
@@ -351,7 +352,8 @@ func TestPredictEncodings(t *testing.T) {
 	}
 }
 
-// TestPredictPathAnswers in the media type that the caller prefers.
+// TestPredictPathAnswers checks that the answer has the media type that the client
+// prefers.
 func TestPredictPathAnswers(t *testing.T) {
 	_, url := start(t, one, nil)
 	for _, c := range []struct{ accept, want string }{
@@ -389,8 +391,9 @@ func TestPredictPathAnswers(t *testing.T) {
 	})
 }
 
-// TestPredictPathRefuses what the image is not to blame for, and what is too
-// large: with its status, and to the old system's clients as that system did.
+// TestPredictPathRefuses checks failures that do not depend on the image, and images
+// that are too large: with their status, and for clients of the old system as that
+// system answered.
 func TestPredictPathRefuses(t *testing.T) {
 	photo := sample(t)
 	old := []byte(`{"img_id":"a","img_b64":"` + base64.StdEncoding.EncodeToString(photo) + `"}`)
@@ -402,7 +405,7 @@ func TestPredictPathRefuses(t *testing.T) {
 		drain  bool
 		status int
 		reason string
-		again  bool // the time to wait is told
+		again  bool // the answer has Retry-After
 	}{
 		{name: "draining", drain: true, status: 503, reason: "DRAINING", again: true},
 		{name: "overloaded", full: true, status: 503, reason: "OVERLOADED", again: true},
@@ -466,7 +469,7 @@ func TestPredictPathRefuses(t *testing.T) {
 	}
 }
 
-// FuzzPredictPath: whatever is posted gets an answer of the known form.
+// FuzzPredictPath checks that every request gets an answer of a known form.
 func FuzzPredictPath(f *testing.F) {
 	config := service.DefaultConfig()
 	config.Models = []service.Model{{Name: "stub", Detector: one}}
@@ -481,7 +484,7 @@ func FuzzPredictPath(f *testing.F) {
 	statuses := []int{200, 400, 404, 413, 415, 499, 503, 504}
 	f.Fuzz(func(t *testing.T, contentType, query, body string) {
 		if len(body) > 1<<16 {
-			return // an image's decoding is not what this is about
+			return // this test is not about decoding
 		}
 		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://mien/predict", strings.NewReader(body))
 		if err != nil {
@@ -498,7 +501,7 @@ func FuzzPredictPath(f *testing.F) {
 	})
 }
 
-// recorder is a response writer that has deadlines, as the server's has.
+// recorder is a response writer with deadlines, like the server's.
 type recorder struct {
 	header http.Header
 	status int
@@ -512,8 +515,8 @@ func (r *recorder) WriteHeader(status int)          { r.status = status }
 func (r *recorder) Write(p []byte) (int, error)     { return r.body.Write(p) }
 func (r *recorder) SetReadDeadline(time.Time) error { return nil }
 
-// TestBrokenChunks: who sends a body that is broken as HTTP is told so, for he is
-// still there. Who leaves in the middle of one has left.
+// TestBrokenChunks checks that a client which sends malformed HTTP gets an error that
+// says so, and that one which disconnects in the middle counts as canceled.
 func TestBrokenChunks(t *testing.T) {
 	const connectJSON, predict = "application/json", "/inference.v1.Inference/Predict"
 	ways := map[string]struct {

@@ -19,7 +19,7 @@ import (
 	"github.com/mienproject/mien/service"
 )
 
-// jpegOf is a JPEG of that size, with some detail everywhere.
+// jpegOf returns a JPEG of that size, with some detail everywhere.
 func jpegOf(t *testing.T, width, height int) []byte {
 	t.Helper()
 	img := image.NewGray(image.Rect(0, 0, width, height))
@@ -38,15 +38,15 @@ func jpegOf(t *testing.T, width, height int) []byte {
 	return b.Bytes()
 }
 
-// TestPicturesThatNeverFit are refused as too large, whichever limit it is that they
-// exceed, rather than as something to try again later.
-func TestPicturesThatNeverFit(t *testing.T) {
+// TestImagesThatNeverFit checks that images which exceed any limit are rejected as too
+// large, instead of refused with the advice to try again.
+func TestImagesThatNeverFit(t *testing.T) {
 	photo := jpegOf(t, 1000, 1000)
 	for _, c := range []struct {
 		name, accept string
 		limits       func(*service.Config)
 		needs        face.Input
-		text         string // "" when it fits
+		text         string // "" if the image fits
 	}{
 		{name: "decoding", limits: func(c *service.Config) { c.MaxInflightBytes = 2_000_000 }, text: "this server has 2000000 for all images together"},
 		{name: "decoding less", limits: func(c *service.Config) { c.MaxInflightBytes = 2_000_000 }, needs: face.Input{Gray: true, Reduce: 8}},
@@ -72,10 +72,10 @@ func TestPicturesThatNeverFit(t *testing.T) {
 	}
 }
 
-// TestPicturesThatAreDone: what is left of images that were answered counts until
-// it has been collected, however late the collector comes.
-func TestPicturesThatAreDone(t *testing.T) {
-	const side, budget = 1000, 13_000_000 // two at once
+// TestGarbageOfImages checks that the memory of answered images counts until it has
+// been collected, however late the garbage collector runs.
+func TestGarbageOfImages(t *testing.T) {
+	const side, budget = 1000, 13_000_000 // enough for two images
 	defer debug.SetGCPercent(debug.SetGCPercent(-1))
 	defer debug.SetMemoryLimit(debug.SetMemoryLimit(1 << 60))
 	var most atomic.Uint64
@@ -87,7 +87,7 @@ func TestPicturesThatAreDone(t *testing.T) {
 		return nil, nil
 	}}
 	svc, _ := start(t, d, func(c *service.Config) { c.Workers, c.Queue, c.MaxInflightBytes = 3, 100, budget })
-	data := make([]byte, 3*side*side) // of which 4·side·side bytes are made
+	data := make([]byte, 3*side*side) // decoded to 4·side·side bytes
 	runtime.GC()
 	var before runtime.MemStats
 	runtime.ReadMemStats(&before)
