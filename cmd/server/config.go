@@ -21,7 +21,7 @@ import (
 	"github.com/alecthomas/kong"
 	"github.com/dustin/go-humanize"
 
-	coregate "github.com/mienproject/mien/cores"
+	"github.com/mienproject/mien/cores"
 	"github.com/mienproject/mien/engine"
 	"github.com/mienproject/mien/face"
 	"github.com/mienproject/mien/face/networks"
@@ -32,9 +32,9 @@ import (
 	"github.com/mienproject/mien/service"
 )
 
-// cores are those that this process may use: what GOMAXPROCS is before run raises
+// procs is the number of cores that this process may use: GOMAXPROCS before run raises
 // it.
-var cores = runtime.GOMAXPROCS(0)
+var procs = runtime.GOMAXPROCS(0)
 
 // version is that of the release; CHANGELOG.md says what each one brought.
 const version = "0.1.0"
@@ -385,7 +385,7 @@ func (c *config) unused(log *slog.Logger) {
 // models opens what --model names, and fetches what has to be fetched.
 func (c *config) models(ctx context.Context, log *slog.Logger, progress io.Writer) ([]service.Model, error) {
 	var models []service.Model
-	gate := coregate.NewGate(c.limits.workers)
+	gate := cores.NewGate(c.limits.workers)
 	for _, arg := range c.Model {
 		name, path, named := strings.Cut(arg, "=")
 		d, err := c.model(ctx, name, path, named, gate, log, progress)
@@ -398,7 +398,7 @@ func (c *config) models(ctx context.Context, log *slog.Logger, progress io.Write
 	return models, nil
 }
 
-func (c *config) model(ctx context.Context, name, path string, named bool, gate *coregate.Gate, log *slog.Logger, progress io.Writer) (face.Detector, error) {
+func (c *config) model(ctx context.Context, name, path string, named bool, gate *cores.Gate, log *slog.Logger, progress io.Writer) (face.Detector, error) {
 	if named && (name == "" || path == "") {
 		return nil, fmt.Errorf("%q: write it as NAME=PATH", name+"="+path)
 	}
@@ -411,13 +411,13 @@ func (c *config) model(ctx context.Context, name, path string, named bool, gate 
 	if !named && !slices.Contains(modelNames(), name) {
 		return nil, fmt.Errorf("%q is not known; known are %s; NAME=PATH takes any ONNX file of a kind that this version knows", name, describeModels(onnx.Available()))
 	}
-	// Told before anything is fetched.
+	// Check this before anything is fetched.
 	if err := onnx.Available(); err != nil {
-		return nil, err
+		return nil, explainRuntime(err)
 	}
 	library, err := onnx.FindLibrary(c.ONNXRuntime)
 	if err != nil {
-		return nil, err
+		return nil, explainRuntime(err)
 	}
 	if !named {
 		store := c.store()
@@ -426,9 +426,13 @@ func (c *config) model(ctx context.Context, name, path string, named bool, gate 
 			return nil, explainFetch(err, store.Mirror != "")
 		}
 	}
-	return networks.Open(path, func(file string, oneCore bool) (engine.Engine, error) {
+	d, err := networks.Open(path, func(file string, oneCore bool) (engine.Engine, error) {
 		return onnx.Open(file, onnx.Options{Library: library, Gate: gate, OneCore: oneCore})
 	})
+	if err != nil {
+		return nil, explainRuntime(err)
+	}
+	return d, nil
 }
 
 // environment understands the names in any case, as the system that Mien

@@ -94,9 +94,9 @@ func wholeMiB(n int64) int64 { return n >> 20 << 20 }
 // that is too little.
 func (c *config) limit() error {
 	r := c.resources
-	workers := cores
+	workers := procs
 	if !chosenProcs(os.Getenv("GOMAXPROCS")) {
-		workers = r.workers(cores)
+		workers = r.workers(procs)
 	}
 	var left int64
 	if c.limits, left = c.derive(r.memory, workers); c.MaxInflightBytes != nil || left >= minInflight {

@@ -46,7 +46,7 @@ func TestLimitsFollow(t *testing.T) {
 		{memory: 208, quota: "50000", want: limits{workers: 1, requests: 104, batch: 16 * mib, inflight: 25 * mib, pixels: 25 * mib}},
 		{memory: 256, quota: "100000", want: limits{workers: 1, requests: 128, batch: 16 * mib, inflight: 64 * mib, pixels: 64_000_000, heap: 229 * mib}},
 		{memory: 512, quota: "150000", want: limits{workers: 1, requests: 256, batch: 16 * mib, inflight: 226 * mib, heap: 459 * mib}},
-		{memory: 1024, quota: "max", want: limits{workers: cores, requests: 512, batch: 23 * mib, inflight: 472 * mib, heap: 921 * mib}},
+		{memory: 1024, quota: "max", want: limits{workers: procs, requests: 512, batch: 23 * mib, inflight: 472 * mib, heap: 921 * mib}},
 		// There is more than the defaults ask for.
 		{memory: 8192, quota: "max", want: limits{requests: 1024, batch: 64 * mib, body: 512 * mib, inflight: 1024 * mib, pixels: 64_000_000, heap: 3776 * mib}},
 		// What a flag sets, others make room for.
@@ -241,7 +241,7 @@ func TestHelpFollows(t *testing.T) {
 // TestChosenProcs: who sets GOMAXPROCS sets the workers, whatever the quota.
 func TestChosenProcs(t *testing.T) {
 	root := machineOf(t, 512<<20, "50000")
-	for value, want := range map[string]int{"": 1, "abc": 1, "3": cores} {
+	for value, want := range map[string]int{"": 1, "abc": 1, "3": procs} {
 		t.Setenv("GOMAXPROCS", value)
 		cfg, _, err := parse(root, nil, io.Discard)
 		if err != nil {

@@ -82,7 +82,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	// all refusing, which would wait behind them otherwise. docs/performance.md has
 	// what that does under load.
 	if !chosenProcs(os.Getenv("GOMAXPROCS")) {
-		runtime.GOMAXPROCS(max(cores, svcConfig.Workers+max(2, svcConfig.Workers/4)))
+		runtime.GOMAXPROCS(max(procs, svcConfig.Workers+max(2, svcConfig.Workers/4)))
 	}
 	obs := &observability{log: log, proxies: cfg.proxies, metrics: newMetrics()}
 	if obs.tracing, err = newTracing(ctx, log); err != nil {

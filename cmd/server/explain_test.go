@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/mienproject/mien/modelstore"
+	"github.com/mienproject/mien/onnx"
 )
 
 // TestExplainFetch: each cause gets the remedies that can help, and keeps its own
@@ -46,5 +47,29 @@ func TestExplainFetch(t *testing.T) {
 	}
 	if other := errors.New("other"); explainFetch(other, false) != other { //nolint:errorlint // the same one
 		t.Error("another error was changed")
+	}
+}
+
+// TestExplainRuntime checks that each cause gets a remedy, and keeps its own text and
+// identity.
+func TestExplainRuntime(t *testing.T) {
+	_, missing := onnx.FindLibrary("/nowhere.so")
+	for _, c := range []struct {
+		err  error
+		want []string
+	}{
+		{missing, []string{"/nowhere.so does not exist", `"make onnxruntime"`, onnx.MinVersion + " or later", onnx.LibraryName(), "--onnxruntime (or MIEN_ONNXRUNTIME)"}},
+		{fmt.Errorf("model.onnx: %w", onnx.ErrUnavailable), []string{"built without cgo", "CGO_ENABLED=1", "--model pigo"}},
+		{errors.New("other"), []string{"other"}},
+	} {
+		err := explainRuntime(c.err)
+		if !errors.Is(err, c.err) {
+			t.Errorf("the cause is lost: %v", err)
+		}
+		for _, want := range c.want {
+			if !strings.Contains(err.Error(), want) {
+				t.Errorf("%q is missing: %v", want, err)
+			}
+		}
 	}
 }

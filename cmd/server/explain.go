@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/mienproject/mien/modelstore"
+	"github.com/mienproject/mien/onnx"
 )
 
 // explainFetch adds to an error of modelstore what the operator can do about it,
@@ -52,4 +53,17 @@ func cacheVariable() string {
 	default:
 		return "XDG_CACHE_HOME"
 	}
+}
+
+// explainRuntime adds to an error of package onnx what the operator can do about it. It
+// returns other errors unchanged.
+func explainRuntime(err error) error {
+	if errors.Is(err, onnx.ErrUnavailable) {
+		return fmt.Errorf("%w; build it with CGO_ENABLED=1 and a C compiler, or serve --model %s, which needs neither", err, embedded)
+	}
+	if _, ok := errors.AsType[*onnx.LibraryError](err); ok {
+		return fmt.Errorf(`%w; "make onnxruntime" in Mien's repository fetches the library into .bin; or take lib/%s of a release of ONNX Runtime, %s or later, and put it beside the binary, or name it with --onnxruntime (or MIEN_ONNXRUNTIME)`,
+			err, onnx.LibraryName(), onnx.MinVersion)
+	}
+	return err
 }
