@@ -10,16 +10,16 @@ import (
 	"github.com/mienproject/mien/onnx"
 )
 
-// explainFetch adds to an error of modelstore what the operator can do about it,
-// in this command's flags and variables. hasMirror says whether --model-mirror is
-// set. Other errors stay as they are.
+// explainFetch adds to an error of package modelstore what the operator can do about
+// it, in terms of this command's flags and variables. hasMirror says whether
+// --model-mirror is set. It returns other errors unchanged.
 func explainFetch(err error, hasMirror bool) error {
 	failure, ok := errors.AsType[*modelstore.FetchError](err)
 	if !ok {
 		return err
 	}
 	m := failure.Model
-	byHand := fmt.Sprintf("give --model %s=PATH", m.Name)
+	byHand := fmt.Sprintf("use --model %s=PATH", m.Name)
 	if len(m.Files) > 1 {
 		byHand += " with the folder of its files"
 	}
@@ -31,19 +31,19 @@ func explainFetch(err error, hasMirror bool) error {
 	fetching := errors.Is(err, modelstore.ErrUnavailable) || errors.Is(err, modelstore.ErrMismatch)
 	switch {
 	case errors.Is(err, modelstore.ErrCache):
-		return fmt.Errorf("%w; make room, or set %s to a folder that can be written, or %s", err, cacheVariable(), byHand)
+		return fmt.Errorf("%w; free some space, or set %s to a writable folder, or %s", err, cacheVariable(), byHand)
 	case fetching && hasMirror:
-		return fmt.Errorf("%w; the mirror (--model-mirror or MIEN_MODEL_MIRROR) has to serve as %s what the publisher has at %s; or %s",
+		return fmt.Errorf("%w; the mirror (--model-mirror or MIEN_MODEL_MIRROR) must serve %s with the content of %s; or %s",
 			err, onMirror, published, byHand)
 	case fetching:
-		return fmt.Errorf("%w; set --model-mirror (or MIEN_MODEL_MIRROR) to the URL of a server that has %s, or download %s by other means and %s",
+		return fmt.Errorf("%w; set --model-mirror (or MIEN_MODEL_MIRROR) to the URL of a server that has %s, or download %s in another way and %s",
 			err, onMirror, published, byHand)
 	}
 	return err
 }
 
-// cacheVariable returns the name of the environment variable from which
-// os.UserCacheDir, where modelstore keeps its files, derives its path.
+// cacheVariable returns the environment variable that determines os.UserCacheDir, where
+// modelstore stores its files.
 func cacheVariable() string {
 	switch runtime.GOOS {
 	case "windows":

@@ -498,7 +498,7 @@ func TestCrossOriginLogged(t *testing.T) {
 		{"a long one", open.url, "POST", []string{"Origin", "https://" + strings.Repeat("e", 1000)}, `origin "https://` + strings.Repeat("e", 248) + `…" is not among --cors-origin`},
 		{"a header", open.url, "OPTIONS", []string{"Origin", app, "Access-Control-Request-Method", "POST", "Access-Control-Request-Headers", "authorization,content-type,x-evil"}, `header "x-evil" is not allowed; --cors-header allows it`},
 		{"a method", open.url, "OPTIONS", []string{"Origin", app, "Access-Control-Request-Method", "DELETE"}, `method "DELETE" is not allowed`},
-		{"no browser", open.url, "OPTIONS", []string{"Origin", app, "Access-Control-Request-Method", "POST", "Access-Control-Request-Headers", "content-type,authorization"}, "Access-Control-Request-Headers is not as browsers write it"},
+		{"no browser", open.url, "OPTIONS", []string{"Origin", app, "Access-Control-Request-Method", "POST", "Access-Control-Request-Headers", "content-type,authorization"}, "Access-Control-Request-Headers is malformed"},
 	}
 	for _, c := range cases {
 		req, err := http.NewRequestWithContext(t.Context(), c.method, c.url+inferencev1connect.InferenceListModelsProcedure, strings.NewReader("{}"))
