@@ -11,8 +11,8 @@ import (
 	"github.com/mienproject/mien/onnx"
 )
 
-// TestExplainFetch: each cause gets the remedies that can help, and keeps its own
-// text and identity.
+// TestExplainFetch checks that each cause gets the remedies that can help, and keeps
+// its own text and identity.
 func TestExplainFetch(t *testing.T) {
 	one := modelstore.Model{Name: "one", Files: []modelstore.File{{Name: "a.onnx", URL: "https://publisher/a"}}}
 	two := modelstore.Model{Name: "two", Files: append(one.Files, modelstore.File{Name: "b.onnx", URL: "https://publisher/b"})}
@@ -23,9 +23,9 @@ func TestExplainFetch(t *testing.T) {
 		mirror bool
 		want   []string
 	}{
-		{"cache", one, modelstore.ErrCache, false, []string{"make room", cacheVariable() + " to a folder", "--model one=PATH"}},
-		{"cache and mirror", one, modelstore.ErrCache, true, []string{"make room"}},
-		{"unavailable", one, modelstore.ErrUnavailable, false, []string{"set --model-mirror (or MIEN_MODEL_MIRROR)", "one/a.onnx", "https://publisher/a by other means", "--model one=PATH"}},
+		{"cache", one, modelstore.ErrCache, false, []string{"free some space", cacheVariable() + " to a writable folder", "--model one=PATH"}},
+		{"cache and mirror", one, modelstore.ErrCache, true, []string{"free some space"}},
+		{"unavailable", one, modelstore.ErrUnavailable, false, []string{"set --model-mirror (or MIEN_MODEL_MIRROR)", "one/a.onnx", "https://publisher/a in another way", "--model one=PATH"}},
 		{"mismatch", one, modelstore.ErrMismatch, false, []string{"set --model-mirror"}},
 		{"from a mirror", two, modelstore.ErrMismatch, true, []string{"the mirror (--model-mirror", "two/a.onnx, two/b.onnx", "https://publisher/a, https://publisher/b", "--model two=PATH with the folder"}},
 		{"canceled", one, context.Canceled, false, nil},
@@ -41,11 +41,11 @@ func TestExplainFetch(t *testing.T) {
 				}
 			}
 			if c.want == nil && strings.Contains(err.Error(), ";") {
-				t.Errorf("there is no remedy for this: %v", err)
+				t.Errorf("this has no remedy: %v", err)
 			}
 		})
 	}
-	if other := errors.New("other"); explainFetch(other, false) != other { //nolint:errorlint // the same one
+	if other := errors.New("other"); explainFetch(other, false) != other { //nolint:errorlint // it must be the same error
 		t.Error("another error was changed")
 	}
 }
