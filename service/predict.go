@@ -270,25 +270,12 @@ func (p *prediction) content(r *http.Request) (io.Reader, error) {
 			return bytes.NewReader(nil), err
 		}
 		unpacked := &boundedGzip{limit: body.limit}
-		if err := unpacked.Reset(bytes.NewReader(packed)); err != nil {
-			return nil, fmt.Errorf("%w: %v", errGzip, err) //nolint:errorlint // its text only
-		}
-		return gzipContent{unpacked}, nil
+		_ = unpacked.Reset(bytes.NewReader(packed)) // it reads nothing yet
+		return unpacked, nil
 	default:
 		p.w.Header().Set("Accept-Encoding", gzipEncoding)
 		return nil, fmt.Errorf("%w: Content-Encoding is %q; allowed are gzip and identity (no compression)", errEncoding, excerpt(encoding))
 	}
-}
-
-// gzipContent wraps errors of gzip in errGzip.
-type gzipContent struct{ *boundedGzip }
-
-func (c gzipContent) Read(p []byte) (int, error) {
-	n, err := c.boundedGzip.Read(p)
-	if converted := new(connect.Error); err != nil && !errors.Is(err, io.EOF) && !errors.As(err, &converted) {
-		err = fmt.Errorf("%w: %v", errGzip, err) //nolint:errorlint // its text only
-	}
-	return n, err
 }
 
 // readAll reads a body, whose size is bounded; declared is that of the request.
@@ -308,7 +295,7 @@ func readAll(body io.Reader, declared int64) ([]byte, error) {
 // unreadable tells what kept a body from being read: its bounds have told that
 // already, anything else is what.
 func unreadable(err, what error) error {
-	if converted := new(connect.Error); errors.As(err, &converted) || errors.Is(err, errGzip) {
+	if converted := new(connect.Error); errors.As(err, &converted) || errors.Is(err, errGzip) || errors.Is(err, errTooManyBytes) {
 		return err
 	}
 	return fmt.Errorf("%w: it cannot be read: %v", what, err) //nolint:errorlint // its text only

@@ -68,16 +68,17 @@ func (s *Service) Models() []string {
 // goes on, all of a batch too.
 func (s *Service) Drain() { s.drain.Do(func() { close(s.drained) }) }
 
-// Predict finds the faces of one image. It is the one path of every way in: its
-// errors are sentinels, which Handler turns into the table's errors.
+// Predict finds the faces of one image, for Go programs that call the service without
+// HTTP. Its errors are sentinels, which the handlers turn into those of the table.
 func (s *Service) Predict(ctx context.Context, req *inferencev1.Image) (*inferencev1.InferResults, error) {
-	return s.infer(ctx, requestFrom(ctx), req, nil)
+	return s.infer(ctx, &request{procedure: &procedures[0], record: RecordFrom(ctx)}, req, nil)
 }
 
 // A drawing marks faces in the upright picture img.
 type drawing func(img image.Image, faces []face.Face) error
 
-// infer is Predict for the request rq. If draw is not nil, it gets the picture and its
+// infer finds the faces of one image, for the request rq. It is the one path of every way
+// in. If draw is not nil, it gets the picture and its
 // faces as part of the work in the slot.
 func (s *Service) infer(ctx context.Context, rq *request, req *inferencev1.Image, draw drawing) (*inferencev1.InferResults, error) {
 	record := rq.record

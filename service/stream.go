@@ -26,11 +26,11 @@ const (
 	drainTime = time.Second
 )
 
-// PredictStream finds the faces of each image of a stream, in order. At most as
+// predictStream finds the faces of each image of a stream, in order. At most as
 // many images as there are workers are worked on or wait for one, one more may be
 // read, and it reads no further while the caller does not take answers.
-func (s *Service) PredictStream(ctx context.Context, stream *connect.BidiStream[inferencev1.Image, inferencev1.InferResults]) error {
-	ctx, items := s.items(ctx, requestFrom(ctx))
+func (s *Service) predictStream(ctx context.Context, rq *request, stream *connect.BidiStream[inferencev1.Image, inferencev1.InferResults]) error {
+	ctx, items := s.items(ctx, rq)
 	defer items.end()
 	body := items.request.body
 	// Receive heeds nothing but the body.
@@ -98,10 +98,10 @@ func (s *Service) PredictStream(ctx context.Context, stream *connect.BidiStream[
 	return failed
 }
 
-// PredictBatch finds the faces of several images, and answers each when it is
+// predictBatch finds the faces of several images, and answers each when it is
 // done.
-func (s *Service) PredictBatch(ctx context.Context, req *inferencev1.PredictBatchRequest, stream *connect.ServerStream[inferencev1.InferResults]) error {
-	ctx, items := s.items(ctx, requestFrom(ctx))
+func (s *Service) predictBatch(ctx context.Context, rq *request, req *inferencev1.PredictBatchRequest, stream *connect.ServerStream[inferencev1.InferResults]) error {
+	ctx, items := s.items(ctx, rq)
 	defer items.end()
 	images := req.GetImages()
 	size := int64(0)
