@@ -56,7 +56,7 @@ func ExampleError() {
 		log.Fatal(err)
 	}
 
-	_, err = c.PredictBytes(context.Background(), []byte("not a picture"), nil)
+	_, err = c.PredictBytes(context.Background(), []byte("not an image"), nil)
 	if e, ok := errors.AsType[*client.Error](err); ok {
 		switch e.Reason {
 		case client.ReasonUnsupportedFormat, client.ReasonCorruptImage:

@@ -172,7 +172,7 @@ func TestCurlErrors(t *testing.T) {
 		"no format":     {[]byte(`{"rawData": "TWllbg=="}`), 400, "invalid_argument", "UNSUPPORTED_FORMAT"},
 		"wrong option":  {[]byte(`{"rawData": "TWllbg==", "options": {"minConfidence": 2}}`), 400, "invalid_argument", "INVALID_OPTIONS"},
 		"unknown model": {[]byte(`{"rawData": "TWllbg==", "options": {"model": "none"}}`), 404, "not_found", "UNKNOWN_MODEL"},
-		// The picture is over the limit; the message is not.
+		// The image is over the limit; the message is not.
 		"large image": {sample.request(t), 429, "resource_exhausted", "TOO_MANY_BYTES"},
 		// The message is over the limit.
 		"large body": {marshal(t, map[string]any{"rawData": make([]byte, 200_000)}), 429, "resource_exhausted", "TOO_MANY_BYTES"},

@@ -82,9 +82,9 @@ func TestCurlHints(t *testing.T) {
 	}{
 		"-d @photo.jpg":              {[]string{"-d", "@" + jpeg}, 400, "--data-binary @photo.jpg"},
 		"-d @photo.png":              {[]string{"-d", "@" + png}, 415, "--data-binary @photo.jpg"},
-		"-d photo.jpg":               {[]string{"-d", "photo.jpg"}, 415, `the text "photo.jpg": curl sends a file when there is an @ before its name, as in --data-binary @photo.jpg`},
+		"-d photo.jpg":               {[]string{"-d", "photo.jpg"}, 415, `the text "photo.jpg": to send a file with curl, put an @ before its name, as in --data-binary @photo.jpg`},
 		"--data-binary photo.jpg":    {[]string{"--data-binary", "photo.jpg"}, 415, `the text "photo.jpg"`},
-		"-F image=photo.jpg":         {[]string{"-F", "image=photo.jpg"}, 415, `the text "photo.jpg": curl sends a file when there is an @ before its name, as in -F image=@photo.jpg`},
+		"-F image=photo.jpg":         {[]string{"-F", "image=photo.jpg"}, 415, `the text "photo.jpg": to send a file with curl, put an @ before its name, as in -F image=@photo.jpg`},
 		"-F min_confidence=2":        {[]string{"-F", "image=@" + jpeg, "-F", "min_confidence=2"}, 400, "min_confidence is 2; allowed is a number from 0 to 1"},
 		"--data-binary @photo.jpg":   {[]string{"--data-binary", "@" + jpeg}, 200, `"confidence"`},
 		"-T photo.jpg":               {[]string{"-T", jpeg}, 200, `"confidence"`},

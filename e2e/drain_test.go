@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// noise is a square picture of bare grey pixels, without a face, the same every
+// noise is a square image of bare grey pixels, without a face, the same every
 // time. With thousands of pixels a side it takes seconds to look at.
 func noise(side int) []byte {
 	pixels := make([]byte, side*side)

@@ -17,7 +17,7 @@ import (
 	"time"
 )
 
-// A picture is one whose faces are known.
+// An image is one whose faces are known.
 type picture struct {
 	name          string
 	data          func() ([]byte, error)
@@ -79,12 +79,12 @@ func shrink() ([]byte, error) {
 		}
 	}
 	if buf.Len() < 30_000 || buf.Len() >= 40_000 {
-		return nil, fmt.Errorf("the small picture has %d bytes, want 30,000 to 40,000", buf.Len())
+		return nil, fmt.Errorf("the small image has %d bytes, want 30,000 to 40,000", buf.Len())
 	}
 	return buf.Bytes(), nil
 }
 
-// load returns the picture's file, and skips the test when the picture is none
+// load returns the image's file, and skips the test when the image is none
 // of the repository's and not there.
 func (p *picture) load(t testing.TB) []byte {
 	t.Helper()
@@ -98,7 +98,7 @@ func (p *picture) load(t testing.TB) []byte {
 	return data
 }
 
-// present returns those of the pictures that load would not skip.
+// present returns those of the images that load would not skip.
 func present(t testing.TB, pictures []*picture) []*picture {
 	t.Helper()
 	return slices.DeleteFunc(slices.Clone(pictures), func(p *picture) bool {
@@ -120,7 +120,7 @@ func read(t testing.TB, path string) []byte {
 	return data
 }
 
-// request is an Image message in JSON, with the picture's name as image_id.
+// request is an Image message in JSON, with the image's name as image_id.
 func (p *picture) request(t testing.TB) []byte {
 	t.Helper()
 	return marshal(t, map[string]any{"rawData": p.load(t), "imageId": p.name})
@@ -202,7 +202,7 @@ func (p *picture) checkFaces(t testing.TB, faces []face) {
 	for i, f := range faces {
 		a, b := f.Box.UpLeft, f.Box.LowerRight
 		if a.X < 0 || a.Y < 0 || a.X >= b.X || a.Y >= b.Y || b.X > float64(p.width) || b.Y > float64(p.height) {
-			t.Errorf("%s: box %v to %v is not within the picture", p.name, a, b)
+			t.Errorf("%s: box %v to %v is not within the image", p.name, a, b)
 		}
 		at := -1
 		for j, c := range missing {

@@ -87,7 +87,7 @@ func TestOldClients(t *testing.T) {
 	})
 }
 
-// TestPredictByCurl: the ways in which people send a picture, and the ways in
+// TestPredictByCurl: the ways in which people send an image, and the ways in
 // which they may be answered.
 func TestPredictByCurl(t *testing.T) {
 	t.Parallel()
@@ -114,10 +114,10 @@ func TestPredictByCurl(t *testing.T) {
 	t.Run("picture", func(t *testing.T) {
 		r := curl(t, nil, "--header", "Accept: image/jpeg", "--data-binary", "@"+photo, s.url+"/predict").want(t, 200, "image/jpeg")
 		if len(r.body) < 10_000 {
-			t.Errorf("a picture of %d bytes", len(r.body))
+			t.Errorf("an image of %d bytes", len(r.body))
 		}
 	})
-	t.Run("no picture", func(t *testing.T) {
+	t.Run("no image", func(t *testing.T) {
 		curl(t, []byte("hello"), "--data-binary", "@-", s.url+"/predict").want(t, 415, "application/json")
 	})
 }

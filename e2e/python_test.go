@@ -134,7 +134,7 @@ func TestPython(t *testing.T) {
 	})
 }
 
-// tiles is a square picture of the same noise over and over: large as an image,
+// tiles is a square image of the same noise over and over: large as an image,
 // small as a file.
 func tiles(t testing.TB, side int) []byte {
 	t.Helper()

@@ -63,7 +63,7 @@ type Info struct {
 	Landmarks bool
 	// MinConfidence is the default for callers that set none: the lowest confidence at
 	// which the detector shows no more false faces an image than MTCNN does at its own
-	// default, 0.7, on labeled pictures (docs/accuracy.md).
+	// default, 0.7, on labeled images (docs/accuracy.md).
 	MinConfidence float64
 	// MinFaceSize is the longer side in pixels of the smallest face that the
 	// detector can see in an image that it does not enlarge.

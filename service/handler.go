@@ -23,8 +23,8 @@ import (
 	inferencev1connect "github.com/mienproject/mien/gen/inference/v1/inferencev1connect"
 )
 
-// Handler returns the path and the HTTP handler of the Inference service in its
-// four protocols. It expects a Record in the request's context.
+// Handler returns the path and the HTTP handler of the Inference service for all four
+// protocols. It expects a Record in the context of requests.
 func (s *Service) Handler() (path string, handler http.Handler) {
 	return "/" + inferencev1connect.InferenceName + "/", s.serveRPCs(func(c *rpcs) http.Handler {
 		_, h := inferencev1connect.NewInferenceHandler(c, c.options())
@@ -32,8 +32,8 @@ func (s *Service) Handler() (path string, handler http.Handler) {
 	})
 }
 
-// OldHandler returns the same Predict under the name that it had in the system
-// which Mien replaces, whose contract had no package.
+// OldHandler returns a handler of Predict under its name in the system that Mien
+// replaces, whose contract had no package.
 func (s *Service) OldHandler() (path string, handler http.Handler) {
 	return oldProcedure, s.serveRPCs(func(c *rpcs) http.Handler {
 		return connect.NewUnaryHandlerSimple(oldProcedure, c.Predict, connect.WithIdempotency(connect.IdempotencyNoSideEffects), c.options())
@@ -101,12 +101,12 @@ func (c *rpcs) options() connect.HandlerOption {
 	return connect.WithHandlerOptions(
 		connect.WithRequestGate(c.gate),
 		connect.WithInterceptors(errorInterceptor{c}),
-		// Inside the errorInterceptor, which converts the error for the caller.
+		// This is inside of errorInterceptor, which converts the error.
 		connect.WithRecover(func(_ context.Context, _ connect.Spec, _ http.Header, p any) error {
 			return fmt.Errorf("panic: %v\n%s", p, debug.Stack())
 		}),
 		connect.WithConditionalHandlerOptions(func(spec connect.Spec) []connect.HandlerOption {
-			p := procedureAt(spec.Procedure) // New has checked that it is there
+			p := procedureAt(spec.Procedure) // never nil: New has checked this
 			limit := maxMessage(p.imageBytes(c.config))
 			return []connect.HandlerOption{
 				connect.WithCodec(recordingCodec{protoCodec{p.maxItems}, c}),
@@ -117,24 +117,24 @@ func (c *rpcs) options() connect.HandlerOption {
 					func() connect.Compressor { return gzip.NewWriter(io.Discard) }),
 			}
 		}),
-		// Answers are small: an image full of faces is worth compressing, one
-		// face is not.
+		// Most answers are small. Compression is worth it only for an image with many
+		// faces.
 		connect.WithCompressMinBytes(4<<10),
 	)
 }
 
-// Recover keeps a panic of any handler behind it from ending the connection: the
-// caller gets INTERNAL, in its protocol, unless its answer has begun.
+// Recover prevents a panic in next from closing the connection. The client gets
+// INTERNAL in its protocol, unless the answer has begun.
 func (s *Service) Recover(next http.Handler) http.Handler {
 	errorWriter := connect.NewErrorWriter()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		begun := false
+		began := false
 		defer func() {
 			p := recover()
 			if p == nil {
 				return
 			}
-			// How a handler asks net/http to cut the connection.
+			// Handlers panic with this value to make net/http close the connection.
 			if p == http.ErrAbortHandler { //nolint:errorlint // net/http compares so
 				panic(p)
 			}
@@ -144,30 +144,30 @@ func (s *Service) Recover(next http.Handler) http.Handler {
 				slog.String("request_id", record.ID),
 				slog.Any("panic", p),
 				slog.String("stack", string(debug.Stack())))
-			if begun {
+			if began {
 				panic(http.ErrAbortHandler)
 			}
-			_ = errorWriter.Write(w, r, internal.connectError(nil, record.ID)) // the caller may have left
+			_ = errorWriter.Write(w, r, internal.connectError(nil, record.ID)) // the client may have disconnected
 		}()
 		next.ServeHTTP(httpsnoop.Wrap(w, httpsnoop.Hooks{
 			WriteHeader: func(f httpsnoop.WriteHeaderFunc) httpsnoop.WriteHeaderFunc {
-				return func(code int) { begun = true; f(code) }
+				return func(code int) { began = true; f(code) }
 			},
 			Write: func(f httpsnoop.WriteFunc) httpsnoop.WriteFunc {
-				return func(p []byte) (int, error) { begun = true; return f(p) }
+				return func(p []byte) (int, error) { began = true; return f(p) }
 			},
 		}), r)
 	})
 }
 
-// gate runs when the headers are there, before the message is read.
+// gate runs when the headers have been received, before the message is read.
 func (c *rpcs) gate(ctx context.Context, spec connect.Spec, peer connect.Peer, _ http.Header) (context.Context, error) {
 	rq := c.request
 	rq.record.Procedure, rq.record.Protocol = spec.Procedure, peer.Protocol
 	if rq.procedure.kind == noImages {
 		return ctx, nil
 	}
-	rq.body.ctx = ctx // whose deadline, if it has one, bounds the reading too
+	rq.body.ctx = ctx // its deadline also limits the time for reading
 	if err := rq.body.admit(); err != nil {
 		return ctx, c.connectError(ctx, rq.record, err)
 	}
@@ -175,7 +175,8 @@ func (c *rpcs) gate(ctx context.Context, spec connect.Spec, peer connect.Peer, _
 	return ctx, nil
 }
 
-// errorInterceptor bounds a single call's time, and converts the errors of all calls.
+// errorInterceptor limits the time of unary requests, and converts the errors of all
+// requests.
 type errorInterceptor struct{ *rpcs }
 
 // WrapUnary implements connect.Interceptor.
@@ -202,7 +203,7 @@ func (s errorInterceptor) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
 	}
 }
 
-// ignored returns the fields of a message that were ignored, and logs them.
+// ignored returns the list of fields of message that were ignored, and logs it.
 func (s *Service) ignored(ctx context.Context, record *Record, message any) string {
 	ignored := takeIgnored(message)
 	s.logIgnored(ctx, record, ignored)
@@ -229,7 +230,7 @@ func (s errorInterceptor) WrapStreamingHandler(next connect.StreamingHandlerFunc
 	}
 }
 
-// receiver calls received with each message that was received.
+// receiver calls received for each received message.
 type receiver struct {
 	connect.StreamingHandlerConn
 	received func(message any)
@@ -249,8 +250,8 @@ func (s errorInterceptor) WrapStreamingClient(next connect.StreamingClientFunc) 
 	return next
 }
 
-// limit is how long an image may take whose caller's deadline is that of ctx, if
-// it has one.
+// limit returns the maximum time for an image. It depends on whether ctx has a
+// deadline, which comes from the client.
 func (s *Service) limit(ctx context.Context) time.Duration {
 	if _, ok := ctx.Deadline(); ok {
 		return s.config.Timeout
@@ -258,9 +259,9 @@ func (s *Service) limit(ctx context.Context) time.Duration {
 	return s.config.DefaultTimeout
 }
 
-// connectError converts err for the caller, records it, and logs it if it is
-// internal. An error of Connect's own, such as for a message that cannot be read, and
-// one that was converted before, stays as it is.
+// connectError converts err for the client, records it, and logs it if it is internal.
+// It returns errors of Connect, such as for an invalid message, and errors that were
+// converted before, unchanged.
 func (s *Service) connectError(ctx context.Context, record *Record, err error) *connect.Error {
 	if converted := new(connect.Error); errors.As(err, &converted) {
 		if record.Code == 0 {
@@ -279,9 +280,9 @@ func (s *Service) connectError(ctx context.Context, record *Record, err error) *
 	return o.connectError(err, record.ID)
 }
 
-// boundedGzip is a gzip reader that fails once it has produced more than limit
-// bytes, so that a bomb costs no more than an honest message. Connect itself
-// would read it to its end to tell its size. Its errors wrap errTooManyBytes or errGzip.
+// boundedGzip is a gzip reader that fails after limit bytes, so that a decompression
+// bomb costs no more than an allowed message. Connect itself would read the bomb to its
+// end to know its size. Its errors wrap errTooManyBytes or errGzip.
 type boundedGzip struct {
 	gzip.Reader
 	source      io.Reader // whose header is still to be read, or nil
@@ -358,7 +359,7 @@ func (c recordingCodec) Unmarshal(data []byte, message any) error {
 	return err
 }
 
-// protobuf is what Connect gives a codec to read or to write.
+// protobuf returns the message that Connect passes to a codec.
 func protobuf(message any) (proto.Message, error) {
 	m, ok := message.(proto.Message)
 	if !ok {
@@ -367,8 +368,8 @@ func protobuf(message any) (proto.Message, error) {
 	return m, nil
 }
 
-// protoCodec is Connect's own, but that it reads no more of a batch than it takes
-// to see that it has too many images: millions of empty ones fit into little.
+// protoCodec is like Connect's own codec, except that it stops reading a batch as soon
+// as the batch has too many images. Millions of empty images fit into a small message.
 type protoCodec struct{ maxItems int }
 
 // Name implements connect.Codec.
@@ -377,7 +378,7 @@ func (protoCodec) Name() string { return "proto" }
 // Marshal implements connect.Codec.
 func (c protoCodec) Marshal(message any) ([]byte, error) { return c.MarshalAppend(nil, message) }
 
-// MarshalAppend spares Connect a copy.
+// MarshalAppend implements Connect's optional interface, which saves a copy.
 func (protoCodec) MarshalAppend(dst []byte, message any) ([]byte, error) {
 	m, err := protobuf(message)
 	if err != nil {
@@ -398,8 +399,8 @@ func (c protoCodec) Unmarshal(data []byte, message any) error {
 	return proto.UnmarshalOptions{DiscardUnknown: true}.Unmarshal(data, m)
 }
 
-// firstFields returns the first n fields of a message, and all of one that is
-// broken, which is Unmarshal's to tell.
+// firstFields returns the first n fields of a message. If the message is malformed
+// before that, it returns all of it, and Unmarshal reports the error.
 func firstFields(data []byte, n int) []byte {
 	at := 0
 	for range n {
@@ -412,9 +413,8 @@ func firstFields(data []byte, n int) []byte {
 	return data[:at]
 }
 
-// itemsInJSON counts the objects in arrays of the outermost object: of a batch,
-// its images. It need not be right about what is no JSON, and stops when there are
-// more than limit.
+// itemsInJSON counts the objects in arrays of the outermost object, which in a batch
+// are its images. It stops above limit. The result is undefined for malformed JSON.
 func itemsInJSON(data []byte, limit int) (n int) {
 	depth := 0
 	for i := 0; i < len(data) && n <= limit; i++ {
@@ -437,9 +437,9 @@ func itemsInJSON(data []byte, limit int) (n int) {
 	return n
 }
 
-// jsonCodec is Connect's JSON, with fields at their default values spelt out:
-// a browser expects "results": [] and "x": 0. Fields that it does not know are
-// ignored, so that newer clients can talk to older servers.
+// jsonCodec is like Connect's own codec for JSON, except that it writes fields with
+// default values, because browsers expect "results": [] and "x": 0, and that it ignores
+// unknown fields, so that newer clients can call older servers.
 type jsonCodec struct {
 	name     string
 	maxItems int
@@ -456,7 +456,7 @@ func (c jsonCodec) Name() string { return c.name }
 // Marshal implements connect.Codec.
 func (c jsonCodec) Marshal(message any) ([]byte, error) { return c.MarshalAppend(nil, message) }
 
-// MarshalAppend spares Connect a copy.
+// MarshalAppend implements Connect's optional interface, which saves a copy.
 func (c jsonCodec) MarshalAppend(dst []byte, message any) ([]byte, error) {
 	m, err := protobuf(message)
 	if err != nil {
@@ -475,7 +475,7 @@ func (c jsonCodec) Unmarshal(data []byte, message any) error {
 	if len(data) == 0 {
 		return errors.New("an empty body is not a JSON object")
 	}
-	// A few too many the handler refuses, with its reason.
+	// If there are only a few more, the handler rejects the batch with a reason.
 	if limit := 10 * c.maxItems; limit > 0 && itemsInJSON(data, limit) > limit {
 		return fmt.Errorf("a batch has at most %d images", c.maxItems)
 	}
@@ -485,10 +485,10 @@ func (c jsonCodec) Unmarshal(data []byte, message any) error {
 	}
 	text := err.Error()
 	if strings.Contains(text, `"data:`) {
-		return errors.New("a field of bytes begins with data: — send the base64 that follows the comma, without the prefix")
+		return errors.New("a field of bytes begins with data: — send only the base64 after the comma")
 	}
-	// It quotes the value that it cannot read, and that may be a whole picture:
-	// too much for a log, and for the headers in which gRPC carries errors.
+	// The text quotes the invalid value, which may be a whole image. That is too much
+	// for a log, and for the headers in which gRPC sends errors.
 	const shown = 200
 	if len(text) > shown {
 		text = strings.ToValidUTF8(text[:shown], "") + "…"

@@ -21,7 +21,7 @@ import (
 	"github.com/mienproject/mien/service"
 )
 
-// calls keeps what Config.Observe was told.
+// calls stores the records that Config.Observe received.
 type calls struct {
 	mu    sync.Mutex
 	calls []service.Record
@@ -33,8 +33,7 @@ func (c *calls) observe(_ context.Context, call *service.Record) {
 	c.calls = append(c.calls, *call)
 }
 
-// take waits for n calls and returns them: an answer may arrive before its call
-// is over.
+// take waits for n records and returns them. A record may come after its answer.
 func (c *calls) take(t *testing.T, n int) []service.Record {
 	t.Helper()
 	var got []service.Record
@@ -63,8 +62,8 @@ func eventually(t *testing.T, what string, is func() bool) {
 	}
 }
 
-// TestObserve: every call that was about an image is told once, whatever became
-// of it and by whichever way it came.
+// TestObserve checks that every image is observed once, whatever the outcome and the
+// protocol.
 func TestObserve(t *testing.T) {
 	var seen calls
 	d := stub{detect: func(_ context.Context, _ image.Image, opts face.Options) ([]face.Face, error) {
@@ -170,7 +169,7 @@ func TestObserve(t *testing.T) {
 			t.Errorf("%s: %+v", protocol, c)
 		}
 	}
-	if got := seen.take(t, 0); len(got) != 0 { // ListModels is about no image
+	if got := seen.take(t, 0); len(got) != 0 { // ListModels has no image
 		t.Errorf("%+v", got)
 	}
 	eventually(t, "nothing in flight", func() bool { return svc.Stats().RequestsInFlight == 0 })

@@ -155,7 +155,7 @@ func writeFile(t testing.TB, path string, data []byte) {
 	}
 }
 
-// small returns the sample picture at a sixteenth of its size, which is quick
+// small returns the sample image at a sixteenth of its size, which is quick
 // and has no face.
 func small(t testing.TB) image.Image {
 	t.Helper()
@@ -172,7 +172,7 @@ func small(t testing.TB) image.Image {
 	return out
 }
 
-// folder returns one with n small pictures, all of them different.
+// folder returns one with n small images, all of them different.
 func folder(t testing.TB, n int) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -203,7 +203,7 @@ func until(t *testing.T, path string, lines int) {
 	}
 }
 
-// TestKilledAndResumed: a thousand pictures, killed three times in the middle,
+// TestKilledAndResumed: a thousand images, killed three times in the middle,
 // are each answered once.
 func TestKilledAndResumed(t *testing.T) {
 	const n = 1000
@@ -401,7 +401,7 @@ func TestExitCodes(t *testing.T) {
 	}
 }
 
-// TestInputs: every way to name pictures.
+// TestInputs: every way to name images.
 func TestInputs(t *testing.T) {
 	dir := t.TempDir()
 	for _, name := range []string{
@@ -443,7 +443,7 @@ func TestStandardInput(t *testing.T) {
 	}
 }
 
-// TestAnnotate: where the marked pictures go, as what, and never elsewhere.
+// TestAnnotate: where the marked images go, as what, and never elsewhere.
 func TestAnnotate(t *testing.T) {
 	root := t.TempDir()
 	dir := filepath.Join(root, "here")
@@ -485,7 +485,7 @@ func TestAnnotate(t *testing.T) {
 	if bytes.Equal(readFile(t, filepath.Join(dir, "marked/a.jpg")), sample) {
 		t.Error("nothing was drawn")
 	}
-	// Again: the folder's own pictures are not asked about.
+	// Again: the folder's own images are not asked about.
 	if n := len(answers(t, runProgram(t, dir, quick, "--annotate", "marked", ".").stdout)); n != 4 {
 		t.Errorf("%d answers the second time", n)
 	}
@@ -584,7 +584,7 @@ func TestServerAway(t *testing.T) {
 	}
 }
 
-// TestOverloaded: a server with less room than the client has pictures under
+// TestOverloaded: a server with less room than the client has images under
 // way answers them all in the end.
 func TestOverloaded(t *testing.T) {
 	config := service.DefaultConfig()
@@ -601,7 +601,7 @@ func TestOverloaded(t *testing.T) {
 	}
 }
 
-// TestTimeout: a picture that takes too long is told, and asked about again by
+// TestTimeout: an image that takes too long is told, and asked about again by
 // the next run.
 func TestTimeout(t *testing.T) {
 	next := handler(service.DefaultConfig())

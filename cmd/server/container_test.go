@@ -127,7 +127,7 @@ func (g *cgroup) peak(t *testing.T) int64 {
 }
 
 // TestContainer: a default server in the memory cgroup of a small container is not
-// killed, whatever comes: the worst pictures of each format, as large as fit and
+// killed, whatever comes: the worst images of each format, as large as fit and
 // larger, many at once, with large messages beside them. Each is answered or refused
 // with its reason.
 func TestContainer(t *testing.T) {
@@ -169,7 +169,7 @@ func TestContainer(t *testing.T) {
 				c.say(filepath.Base(file), c.send(6, "/predict", nil, readFile(t, file)))
 			}
 			// Compressed messages of the largest size that is allowed take the most for their
-			// size: random bytes do not shrink. Beside them, pictures.
+			// size: random bytes do not shrink. Beside them, images.
 			noise := make([]byte, 16<<20)
 			_, _ = rand.Read(noise)
 			packed := gzipOf(jsonOf(noise))

@@ -33,24 +33,24 @@ const (
 	requestBytes = 160 << 10
 	// bodyFactor is what each byte of a message takes at its peak. A message that is
 	// compressed takes the most: a buffer that may be twice its size as it came, another
-	// one of twice its size unpacked, and the picture. In JSON, where the picture is
+	// one of twice its size unpacked, and the image. In JSON, where the image is
 	// three quarters of the message, the text is there as well; but its size as it came
 	// is at most three quarters too.
 	bodyFactor = 5
 	// bodyPart is the part of the memory for bodies, as one in so many, before
-	// bodyFactor: pictures have a little more than bodies.
+	// bodyFactor: images have a little more than bodies.
 	bodyPart = 12
 	// heapShare is the part of the memory that the heap may have, in percent. What
 	// is left is for the kernel, whose sockets and page tables count as well.
 	heapShare = 90
-	// minInflight is the memory for pictures below which a server is not useful. It is
+	// minInflight is the memory for images below which a server is not useful. It is
 	// enough for a PNG of 4 megapixels, or for any phone's JPEG, of which pigo needs little.
 	minInflight = 24 << 20
 )
 
 // derive returns the limits of a server that may use memory bytes (0: unknown) and has
 // workers workers. Limits that flags set stay as they are. left is the memory that
-// remains for pictures; the limit for them is not above it, unless a flag sets it.
+// remains for images; the limit for them is not above it, unless a flag sets it.
 func (c *config) derive(memory int64, workers int) (l limits, left int64) {
 	defaults := service.DefaultConfig()
 	if memory == 0 {
@@ -70,7 +70,7 @@ func (c *config) derive(memory int64, workers int) (l limits, left int64) {
 	left = heap - fixed - bodyFactor*body
 	l.inflight = or(c.MaxInflightBytes, byteSize(min(defaults.MaxInflightBytes, max(1<<20, wholeMiB(left)))))
 	inflight := clamp(int64(l.inflight), maxSize)
-	// Almost every picture takes a byte or more for each pixel.
+	// Almost every image takes a byte or more for each pixel.
 	l.pixels = or(c.MaxPixels, min(defaults.MaxPixels, max(1, inflight)))
 
 	l.memory = fixed + bodyFactor*body + inflight
@@ -131,7 +131,7 @@ func (c *config) limit() error {
 			remedies = append(remedies, fmt.Sprintf("lower %s from %v", set.flag, set.value))
 		}
 	}
-	return fmt.Errorf("this process may use %v of memory (%s), which leaves too little for pictures: %s",
+	return fmt.Errorf("this process may use %v of memory (%s), which leaves too little for images: %s",
 		byteSize(r.memory), r.memoryFrom, strings.Join(remedies, ", or "))
 }
 

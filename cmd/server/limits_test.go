@@ -203,7 +203,7 @@ func TestOnlyWhatIsWrongIsTold(t *testing.T) {
 			continue
 		}
 		for i, want := range flags {
-			if _, after, _ := strings.Cut(lines[i], "too little for pictures: "); !strings.HasPrefix(lines[i], want+":") && !strings.HasPrefix(after, want) {
+			if _, after, _ := strings.Cut(lines[i], "too little for images: "); !strings.HasPrefix(lines[i], want+":") && !strings.HasPrefix(after, want) {
 				t.Errorf("%s: %q, want %q", arg, lines[i], want)
 			}
 		}

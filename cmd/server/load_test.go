@@ -103,7 +103,7 @@ func TestHostileClients(t *testing.T) {
 		status := post("application/json", "gzip", bomb, "")
 		return status == 429 || status == 503
 	})
-	// Pictures of 64 megapixels in little, more than memory is for.
+	// Images of 64 megapixels in little, more than memory is for.
 	client := inferencev1connect.NewInferenceClient(httpClient(t, 2, nil), s.url, connect.WithGRPC(), connect.WithAcceptCompression("gzip", nil, nil))
 	reason := func(data []byte) string {
 		_, err := client.Predict(ctx, &inferencev1.Image{RawData: data})

@@ -14,7 +14,7 @@ import (
 	inferencev1 "github.com/mienproject/mien/gen/inference/v1"
 )
 
-// TestNaN: a network that turns to NaN on dark pictures costs those an INTERNAL that is
+// TestNaN: a network that turns to NaN on dark images costs those an INTERNAL that is
 // counted, and told in the log alone. Others are answered as before.
 func TestNaN(t *testing.T) {
 	library, models := onnxShelf(t)

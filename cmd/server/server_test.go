@@ -318,7 +318,7 @@ func grpcClient(t *testing.T, url string) inferencev1connect.InferenceClient {
 	return inferencev1connect.NewInferenceClient(httpClient(t, 2, nil), url, connect.WithGRPC())
 }
 
-// fourPeople are those of the old system's picture, read off it from left to
+// fourPeople are those of the old system's image, read off it from left to
 // right.
 var fourPeople = []face.Box{
 	{MinX: 160, MinY: 108, MaxX: 209, MaxY: 168},
@@ -327,7 +327,7 @@ var fourPeople = []face.Box{
 	{MinX: 575, MinY: 75, MaxX: 623, MaxY: 136},
 }
 
-// TestPeople: the four people of the old system's picture, and only they.
+// TestPeople: the four people of the old system's image, and only they.
 func TestPeople(t *testing.T) {
 	s := start(t, patient...)
 	data := readFile(t, facetest.Path(t, "peoples.jpg"))
@@ -387,7 +387,7 @@ func TestOrientations(t *testing.T) {
 	}
 }
 
-// patient are the flags for tests of large pictures, which the race detector slows
+// patient are the flags for tests of large images, which the race detector slows
 // down.
 var patient = []string{"--timeout", "10m", "--default-timeout", "10m"}
 
@@ -405,8 +405,8 @@ func TestPicturesWithoutFaces(t *testing.T) {
 		}
 		n += len(res.GetResults())
 	}
-	if t.Logf("%d false faces in %d pictures", n, len(photos)); n > 3 {
-		t.Errorf("%d false faces in %d pictures, want at most 3", n, len(photos))
+	if t.Logf("%d false faces in %d images", n, len(photos)); n > 3 {
+		t.Errorf("%d false faces in %d images, want at most 3", n, len(photos))
 	}
 }
 
@@ -1120,7 +1120,7 @@ func TestSeveralListeners(t *testing.T) {
 	}
 }
 
-// TestBarePixels: the picture in each of the five formats has the face that its
+// TestBarePixels: the image in each of the five formats has the face that its
 // file has.
 func TestBarePixels(t *testing.T) {
 	s := start(t, patient...)
@@ -1134,7 +1134,7 @@ func TestBarePixels(t *testing.T) {
 
 	img, ok := facetest.Decode(t, samplePath).(*image.YCbCr)
 	if !ok {
-		t.Fatal("the picture is no YCbCr")
+		t.Fatal("the image is no YCbCr")
 	}
 	// An odd size, so that chroma planes are rounded up.
 	img = img.SubImage(image.Rect(0, 0, 319, 399)).(*image.YCbCr)

@@ -57,7 +57,7 @@ func TestSoak(t *testing.T) {
 	}
 }
 
-// TestSoakBombs: pictures of 64 megapixels in a few kilobytes, which are no lie and
+// TestSoakBombs: images of 64 megapixels in a few kilobytes, which are no lie and
 // have to be decoded, are answered a few at a time, within memory, and their
 // neighbours are answered between them.
 func TestSoakBombs(t *testing.T) {

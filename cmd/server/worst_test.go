@@ -17,7 +17,7 @@ import (
 	"github.com/mienproject/mien/photo"
 )
 
-// worst are valid pictures of each format that take the most memory for their pixels,
+// worst are valid images of each format that take the most memory for their pixels,
 // or the most pixels for their bytes: small files of one color, of side × side pixels,
 // where side is a multiple of 64.
 var worst = []struct {
@@ -39,7 +39,7 @@ var worst = []struct {
 	{"JPEG, progressive, CMYK, turned", func(side int) []byte { return jpegOf(side, 0xc2, 4, 6) }},
 }
 
-// memoryOf is what the service reckons with for a picture and pigo.
+// memoryOf is what the service reckons with for an image and pigo.
 func memoryOf(t *testing.T, data []byte) int64 {
 	t.Helper()
 	p, err := photo.Open(data, photo.Limits{})
@@ -55,7 +55,7 @@ func memoryOf(t *testing.T, data []byte) int64 {
 	return looked.MemoryBytes + 4*int64(looked.Width)*int64(looked.Height)/3
 }
 
-// largestWithin is the largest picture that takes no more than budget, give or take a
+// largestWithin is the largest image that takes no more than budget, give or take a
 // few hundredths, of 64 megapixels at most.
 func largestWithin(t *testing.T, picture func(side int) []byte, budget int64) []byte {
 	t.Helper()
@@ -72,7 +72,7 @@ func largestWithin(t *testing.T, picture func(side int) []byte, budget int64) []
 	}
 }
 
-// TestWorst: the pictures are what they are said to be.
+// TestWorst: the images are what they are said to be.
 func TestWorst(t *testing.T) {
 	for _, w := range worst {
 		p, err := photo.Open(w.make(192), photo.Limits{})
@@ -136,7 +136,7 @@ func pngOf(side, depth, colorType, rowBytes int, interlaced bool) []byte {
 	return out
 }
 
-// gifOf has a frame that leaves out the last row, so that it is not the picture.
+// gifOf has a frame that leaves out the last row, so that it is not the image.
 func gifOf(side int) []byte {
 	palette := make(color.Palette, 256)
 	for i := range palette {

@@ -27,18 +27,18 @@ func CheckedShirt(t testing.TB, scale float64) (image.Image, Label) {
 	return img, Label{Box: face.Box{MinX: 165 * scale, MinY: 243 * scale, MaxX: 388 * scale, MaxY: 560 * scale}}
 }
 
-// Checks is the number of pictures that Check draws.
+// Checks is the number of images that Check draws.
 const Checks = 120
 
 // Check draws checked cloth without a face: two sets of stripes that cross, as on
 // a shirt, in two pieces with a seam between them. Detectors that compare the
-// brightness of places take such cloth for faces. The pictures differ in the
+// brightness of places take such cloth for faces. The images differ in the
 // period of the stripes (6 to 60 pixels), their angle and width, in contrast,
 // softness, perspective, folds, shadow and grain.
 //
-// The same i, from 0 to Checks-1, gives the same picture, but for pixels that may
+// The same i, from 0 to Checks-1, gives the same image, but for pixels that may
 // differ by one level between processor architectures.
-// Fit on the pictures whose i is a multiple of 3, and judge by the others, whose
+// Fit on the images whose i is a multiple of 3, and judge by the others, whose
 // periods and angles differ from theirs.
 func Check(i int) *image.Gray {
 	c := newCloth(i)
@@ -55,16 +55,16 @@ func Check(i int) *image.Gray {
 	return img
 }
 
-// cloth is what one picture shows.
+// cloth is what one image shows.
 type cloth struct {
-	periods       float64    // stripes in the height of the picture
+	periods       float64    // stripes in the height of the image
 	angles        [2]float64 // of the two sets of stripes, in radians
 	ratio         float64    // of their periods
 	width         float64    // of the dark stripes, as a part of the period
 	dark, light   float64    // how much a stripe takes from the ground, and the ground's brightness
 	soft          float64    // of the stripes' edges, as a part of the period
 	line          bool       // a thin line between the stripes
-	tilt          float64    // by how much the scale changes over the picture's height
+	tilt          float64    // by how much the scale changes over the image's height
 	fold, wave    float64    // how far folds move the cloth, and their distance, in periods
 	turn          float64    // of the second piece of cloth against the first, in radians
 	seam, slanted float64    // where the second piece begins, and its edge's slant

@@ -90,5 +90,5 @@ func (c Curve) LowestCut(maxFalse float64) float64 {
 }
 
 // DefaultsFrom are the subsets that the models' default confidences are chosen on: those
-// on which every face is labeled by a box that a person drew, and pictures without any.
+// on which every face is labeled by a box that a person drew, and images without any.
 var DefaultsFrom = []string{"wider_val_orig", "wider_val_416", "face_mask", "negatives"}

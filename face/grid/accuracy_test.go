@@ -17,7 +17,7 @@ func TestAccuracy(t *testing.T) {
 		model     string
 		precision map[string][3]float64 // average precision, easy, medium, hard
 		landmarks map[string]float64    // mean error in eye distances
-		mistakes  int                   // faces on pictures without any, at the default confidence
+		mistakes  int                   // faces on images without any, at the default confidence
 	}{
 		{
 			model: "yunet_n_dynamic.onnx",
@@ -83,9 +83,9 @@ func TestAccuracy(t *testing.T) {
 			for _, faces := range found {
 				n += len(faces)
 			}
-			t.Logf("%d false faces in %d pictures without any", n, len(found))
+			t.Logf("%d false faces in %d images without any", n, len(found))
 			if n > c.mistakes {
-				t.Errorf("%d false faces in %d pictures without any, want %d", n, len(found), c.mistakes)
+				t.Errorf("%d false faces in %d images without any, want %d", n, len(found), c.mistakes)
 			}
 		})
 	}

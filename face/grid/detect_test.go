@@ -16,7 +16,7 @@ import (
 
 const sample = "../../service/selftest/sample.jpg"
 
-// TestSample: every family finds the face of the self-test picture.
+// TestSample: every family finds the face of the self-test image.
 func TestSample(t *testing.T) {
 	want := face.Box{MinX: 60, MinY: 85, MaxX: 254, MaxY: 339}
 	img := facetest.Decode(t, sample)

@@ -16,7 +16,7 @@ type plane struct {
 	stride, step  int
 }
 
-// picture is an image as planes that can be resampled: Y, Cb and Cr, whose
+// image is an image as planes that can be resampled: Y, Cb and Cr, whose
 // chroma may be smaller, or R, G and B, or luminance alone.
 type picture struct {
 	planes        [3]plane

@@ -11,7 +11,7 @@ import (
 // odd is an image of a type that this package does not know.
 type odd struct{ image.Image }
 
-// pictures are one of every type, of noise, which begin elsewhere than at the
+// images are one of every type, of noise, which begin elsewhere than at the
 // origin.
 func pictures(size int) []image.Image {
 	random := rand.New(rand.NewPCG(1, 2))

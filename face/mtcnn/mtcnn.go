@@ -682,7 +682,7 @@ func suppress(ctx context.Context, candidates []candidate, overlap func(a, b can
 	}, func(kept, i *int) bool { return overlap(candidates[*kept], candidates[*i]) > limit })
 }
 
-// minConfidence leaves about one false face in ten pictures without any:
+// minConfidence leaves about one false face in ten images without any:
 // what the package finds with its own thresholds is that already.
 const minConfidence = onetMin
 

@@ -122,7 +122,7 @@ func TestMTCNNAccuracy(t *testing.T) {
 	t.Run("false faces", func(t *testing.T) {
 		photos, found := detectAllOf(t, "negatives")
 		all := mtcnnConfidences(found)
-		t.Logf("%d false faces in %d pictures without any: %.3f", len(all), len(photos), all)
+		t.Logf("%d false faces in %d images without any: %.3f", len(all), len(photos), all)
 		for _, floor := range []float64{.7, .75, .8, .85, .9, .95, .99, .999} {
 			var recall [2]float64
 			for k, subset := range []string{"wider_val_orig", "wider_val_416"} {
@@ -132,7 +132,7 @@ func TestMTCNNAccuracy(t *testing.T) {
 			t.Logf("confidence %.2f: %d false faces, recall %.3f and %.3f on wider_val_orig and _416", floor, atLeast(all, floor), recall[0], recall[1])
 		}
 		if n := atLeast(all, d.Info().MinConfidence); n > 1 {
-			t.Errorf("%d false faces in %d pictures without any, want at most one", n, len(photos))
+			t.Errorf("%d false faces in %d images without any, want at most one", n, len(photos))
 		}
 	})
 	t.Run("landmarks", func(t *testing.T) {
@@ -232,7 +232,7 @@ func sameAsMTCNN(t *testing.T, name string, img image.Image, got []face.Face, wa
 var updateMTCNN = flag.Bool("update-mtcnn", false, "write testdata/mtcnn_golden.jsonl anew; needs what TestMTCNNReference needs")
 
 // TestMTCNNGolden compares with what the other implementation has said of a few
-// pictures, given their pixels as the standard library decodes them: another JPEG
+// images, given their pixels as the standard library decodes them: another JPEG
 // decoder moves boxes by a pixel or two.
 func TestMTCNNGolden(t *testing.T) {
 	const golden = "testdata/mtcnn_golden.jsonl"
@@ -374,7 +374,7 @@ func TestMTCNNSizes(t *testing.T) {
 	}
 }
 
-// mtcnnNoise is a picture of chance, always the same: smooth enough to be taken
+// mtcnnNoise is an image of chance, always the same: smooth enough to be taken
 // for something.
 func mtcnnNoise(width, height int) *image.RGBA {
 	img := image.NewRGBA(image.Rect(0, 0, width, height))

@@ -13,7 +13,7 @@ import (
 
 // TestAccuracyOfDefaults holds how each family's default confidence was chosen: it is
 // the lowest at which none of the family's networks shows more false faces an image than
-// MTCNN does at its own, on the pictures of facetest.DefaultsFrom, in whole pixels as the
+// MTCNN does at its own, on the images of facetest.DefaultsFrom, in whole pixels as the
 // service answers.
 func TestAccuracyOfDefaults(t *testing.T) {
 	if testing.Short() {

@@ -142,7 +142,7 @@ func TestSmallestFaceSeen(t *testing.T) {
 }
 
 // TestCheckedShirt: every family finds exactly one face at its default confidence,
-// that of the person in the shirt, whatever the size of the picture.
+// that of the person in the shirt, whatever the size of the image.
 func TestCheckedShirt(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes a minute with the race detector")

@@ -95,9 +95,9 @@ func TestAccuracy(t *testing.T) {
 		slices.Sort(all)
 		t.Logf("highest: %.2f", all[max(0, len(all)-6):])
 		n := len(all) - lowerBound(all, d.Info().MinConfidence)
-		t.Logf("%d false faces in %d pictures without any", n, len(photos))
+		t.Logf("%d false faces in %d images without any", n, len(photos))
 		if n > 3 {
-			t.Errorf("%d false faces in %d pictures without any, want at most 3", n, len(photos))
+			t.Errorf("%d false faces in %d images without any, want at most 3", n, len(photos))
 		}
 	})
 	t.Run("landmarks", func(t *testing.T) {
@@ -136,9 +136,9 @@ func TestAccuracyOnChecks(t *testing.T) {
 			pictures++
 		}
 	}
-	t.Logf("%d false faces in %d pictures of checks", n, pictures)
+	t.Logf("%d false faces in %d images of checks", n, pictures)
 	if n > 12 {
-		t.Errorf("%d false faces in %d pictures of checks, want at most 12", n, pictures)
+		t.Errorf("%d false faces in %d images of checks, want at most 12", n, pictures)
 	}
 	n = 0
 	for _, scale := range []float64{.5, .75, 1, 1.5, 2} {
@@ -181,9 +181,9 @@ func TestAccuracyOfReference(t *testing.T) {
 			for _, faces := range f {
 				n += lowerBound(confidences(faces), 1) - lowerBound(confidences(faces), r.Info().MinConfidence)
 			}
-			t.Logf("%d false faces in %d pictures without any", n, len(p))
+			t.Logf("%d false faces in %d images without any", n, len(p))
 			if n > 2 {
-				t.Errorf("%d false faces in %d pictures without any, want two at most", n, len(p))
+				t.Errorf("%d false faces in %d images without any, want two at most", n, len(p))
 			}
 		}
 		photos, found = append(photos, p...), append(found, f...)

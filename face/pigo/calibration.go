@@ -54,7 +54,7 @@ var weights = evidence{-9.791, 0.895, -0.710, -0.950, -0.645, -8.590}
 
 // defaultMinConfidence is the lowest at which this detector shows no more false faces
 // an image than MTCNN does at its own default (face/networks, TestAccuracyOfDefaults), and
-// 0.04 more: up to 0.38 it would show a fifth face among the four people of the picture
+// 0.04 more: up to 0.38 it would show a fifth face among the four people of the image
 // that the old system's client sends.
 const defaultMinConfidence = 0.4
 

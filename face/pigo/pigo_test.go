@@ -109,7 +109,7 @@ func TestDetectIsDeterministic(t *testing.T) {
 		"YCbCr":             img,
 		"Gray":              luma,
 		"Gray, elsewhere":   shifted,
-		"part of a picture": framed.SubImage(inside),
+		"part of an image": framed.SubImage(inside),
 		"unknown type":      opaque{luma},
 	}
 	for _, m := range []draw.Image{

@@ -50,7 +50,7 @@ type pyramid []luma.Plane
 // A level is scanned for windows from levelWindow to twice that; the first one
 // for smaller windows too. A cascade that compares single pixels is thrown by
 // noise where faces have many: on labeled faces the pyramid finds more than a
-// scan of the image as it is, and what it finds depends less on how the picture
+// scan of the image as it is, and what it finds depends less on how the image
 // was encoded. docs/calibration.md has the figures.
 const levelWindow = 40
 

@@ -9,7 +9,7 @@ type workspace struct {
 	clusters  []cluster
 }
 
-// maxKept is how many bytes a workspace may have to be kept: those of a picture
+// maxKept is how many bytes a workspace may have to be kept: those of an image
 // of 40 megapixels with a luminance plane, or of 12 without.
 const maxKept = 16 << 20
 
