@@ -49,53 +49,67 @@ func installHint() string {
 // inspect returns an error that says what is wrong with a library, as far as its file
 // shows, so that nothing of another kind is loaded. The loader finds the rest.
 func inspect(path string) error {
-	refuse := func(format string, args ...any) error {
-		return fmt.Errorf("ONNX Runtime's library: %s %w: %s", path, fmt.Errorf(format, args...), installHint())
+	err := checkFile(path)
+	if err == nil && runtime.GOOS == "linux" {
+		err = checkELF(path)
 	}
+	if err != nil {
+		return fmt.Errorf("ONNX Runtime's library: %s %w: %s", path, err, installHint())
+	}
+	return nil
+}
+
+// checkFile returns an error, which continues a sentence that begins with the path, unless
+// path is a file.
+func checkFile(path string) error {
 	info, err := os.Stat(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return refuse("does not exist")
+		return errors.New("does not exist")
 	case err != nil:
-		return refuse("cannot be used: %w", err)
+		return fmt.Errorf("cannot be used: %w", err)
 	case info.IsDir():
 		for _, name := range libraryNames() {
 			if _, err := os.Stat(filepath.Join(path, name)); err == nil {
-				return refuse("is a folder; %s is in it, which is the file to name", name)
+				return fmt.Errorf("is a folder; %s is in it, which is the file to name", name)
 			}
 		}
-		return refuse("is a folder without %s", LibraryName())
+		return fmt.Errorf("is a folder without %s", LibraryName())
 	case !info.Mode().IsRegular():
-		return refuse("is not a file")
-	case runtime.GOOS != "linux":
-		return nil
+		return errors.New("is not a file")
 	}
+	return nil
+}
+
+// checkELF returns an error, as checkFile does, unless path is a shared library of ONNX
+// Runtime for this processor, recent enough.
+func checkELF(path string) error {
 	file, err := elf.Open(path)
 	if errors.Is(err, fs.ErrPermission) {
-		return refuse("cannot be read: %w", err)
+		return fmt.Errorf("cannot be read: %w", err)
 	}
 	if err != nil {
-		return refuse("is not a shared library, or not all of one")
+		return errors.New("is not a shared library, or not all of one")
 	}
 	defer file.Close() //nolint:errcheck // only read
 	if file.Type != elf.ET_DYN {
-		return refuse("is a program or a part of one, not a shared library")
+		return errors.New("is a program or a part of one, not a shared library")
 	}
 	if machine, ok := map[string]elf.Machine{"amd64": elf.EM_X86_64, "arm64": elf.EM_AARCH64}[runtime.GOARCH]; ok && file.Machine != machine {
-		return refuse("is for another processor, %v; this binary is for %s", file.Machine, runtime.GOARCH)
+		return fmt.Errorf("is for another processor, %v; this binary is for %s", file.Machine, runtime.GOARCH)
 	}
 	symbols, err := file.DynamicSymbols()
 	if err != nil {
 		return nil // stripped of its symbols
 	}
 	if !slices.ContainsFunc(symbols, func(s elf.Symbol) bool { return s.Name == "OrtGetApiBase" && s.Section != elf.SHN_UNDEF }) {
-		return refuse("is another shared library, or a part of ONNX Runtime that is of no use alone")
+		return errors.New("is another shared library, or a part of ONNX Runtime that is of no use alone")
 	}
 	versions, _ := file.DynamicVersions() // without them the version is not known
 	for _, v := range versions {
 		var major, minor int
 		if n, _ := fmt.Sscanf(v.Name, "VERS_%d.%d", &major, &minor); n == 2 && major == 1 && minor < oldestRuntime {
-			return refuse("is ONNX Runtime %s, and 1.%d or later is needed", strings.TrimPrefix(v.Name, "VERS_"), oldestRuntime)
+			return fmt.Errorf("is ONNX Runtime %s, and 1.%d or later is needed", strings.TrimPrefix(v.Name, "VERS_"), oldestRuntime)
 		}
 	}
 	return nil
