@@ -59,7 +59,7 @@ func TestGolden(t *testing.T) {
 			}
 			g := readFile(t, path)
 			got := golden{
-				File: want.File, Opset: g.Opset, Weights: len(g.Weights), SHA256: fmt.Sprintf("%x", sha256.Sum256([]byte(text(g)))),
+				File: want.File, Opset: g.Opset, Weights: len(g.Weights), SHA256: fmt.Sprintf("%x", sha256.Sum256([]byte(dump(g)))),
 				Inputs: goldenValues(g.Inputs), Outputs: goldenValues(g.Outputs), Ops: map[string]int{},
 			}
 			for _, n := range g.Nodes {
@@ -134,8 +134,8 @@ func goldenValues(values []Value) (all []goldenValue) {
 	return all
 }
 
-// text returns all that there is in g, as testdata/golden.py writes it.
-func text(g *Graph) string {
+// dump returns all that there is in g, as testdata/golden.py writes it.
+func dump(g *Graph) string {
 	var b strings.Builder
 	for _, n := range g.Nodes {
 		fmt.Fprintf(&b, "%s %s %s %s", n.Op, n.Name, "("+strings.Join(n.Inputs, " ")+")", "("+strings.Join(n.Outputs, " ")+")")

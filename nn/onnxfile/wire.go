@@ -3,6 +3,7 @@ package onnxfile
 import (
 	"errors"
 	"fmt"
+	"io"
 	"math"
 	"slices"
 	"strconv"
@@ -29,7 +30,7 @@ func walk(b []byte, visit func(field) error) error {
 		f := field{}
 		var n int
 		if f.number, f.kind, n = protowire.ConsumeTag(b); n < 0 {
-			return fmt.Errorf("damaged message: %w", protowire.ParseError(n))
+			return damaged(n)
 		}
 		b = b[n:]
 		switch f.kind {
@@ -47,7 +48,7 @@ func walk(b []byte, visit func(field) error) error {
 			return fmt.Errorf("field %d is a group, which ONNX does not have", f.number)
 		}
 		if n < 0 {
-			return fmt.Errorf("damaged field %d: %w", f.number, protowire.ParseError(n))
+			return fmt.Errorf("field %d: %w", f.number, damaged(n))
 		}
 		b = b[n:]
 		if err := visit(f); err != nil {
@@ -55,6 +56,14 @@ func walk(b []byte, visit func(field) error) error {
 		}
 	}
 	return nil
+}
+
+// damaged is the error for the negative length that protowire returns.
+func damaged(n int) error {
+	if errors.Is(protowire.ParseError(n), io.ErrUnexpectedEOF) {
+		return errors.New("the data ends in the middle of a value")
+	}
+	return errors.New("the data is damaged, or not in the format of protocol buffers")
 }
 
 // unknown is the error for a field that ONNX did not have when this was written.
@@ -118,7 +127,7 @@ func (r *reader) integers(f field, to *[]int64) error {
 		for b := f.bytes; len(b) > 0; {
 			v, n := protowire.ConsumeVarint(b)
 			if n < 0 {
-				return fmt.Errorf("damaged integers: %w", protowire.ParseError(n))
+				return fmt.Errorf("integers: %w", damaged(n))
 			}
 			b = b[n:]
 			if err := one(v); err != nil {
@@ -155,7 +164,9 @@ func (r *reader) model(b []byte) error {
 	if len(b) == 0 {
 		return errors.New("not an ONNX file: it is empty")
 	}
+	like := false // it has a part that other files hardly have
 	err := walk(b, func(f field) error {
+		like = like || f.kind == protowire.BytesType && (f.number == 7 || f.number == 8)
 		switch f.number {
 		case 1, 2, 3, 4, 5, 6, 14: // versions, the producer, docs, metadata
 			return nil
@@ -179,7 +190,7 @@ func (r *reader) model(b []byte) error {
 		return f.unknown()
 	})
 	switch {
-	case err != nil && !r.hasGraph:
+	case err != nil && !like:
 		return fmt.Errorf("not an ONNX file, or a damaged one: %w", err)
 	case err != nil:
 		return err
@@ -546,7 +557,7 @@ func (r *reader) attribute(f field, to map[string]Attribute) error {
 				return err
 			}
 			if a.Tensor != nil {
-				return errors.New("two tensors")
+				return errors.New("it has two tensors")
 			}
 			_, t, err := r.tensor(b)
 			a.Tensor = &t
