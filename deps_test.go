@@ -37,6 +37,8 @@ var mayImport = map[string][]string{
 	"engine": {},
 	"onnx":   {"cores", "engine"},
 	"cores":  {},
+	// It reads files, and runs nothing.
+	"nn/onnxfile": {},
 
 	"engine/enginetest":                   {"engine", "onnx"},
 	"face/facetest":                       {"face"},
@@ -50,6 +52,7 @@ var mayNotDepend = map[string][]string{
 	"face":          {"connectrpc.com/", "google.golang.org/protobuf", "net/http"},
 	"engine":        {"connectrpc.com/", "google.golang.org/protobuf", "net/http"},
 	"onnx":          {"connectrpc.com/", "google.golang.org/protobuf", "net/http"},
+	"nn/onnxfile":   {"connectrpc.com/", "google.golang.org/protobuf/proto", "google.golang.org/protobuf/reflect", "net/http"},
 	"face/networks": {"connectrpc.com/", "google.golang.org/protobuf", "net/http", "github.com/yalue/onnxruntime_go", "runtime/cgo"},
 	"face/pigo":     {"connectrpc.com/", "google.golang.org/protobuf", "net/http"},
 	"photo":         {"connectrpc.com/", "google.golang.org/protobuf", "net/http"},
