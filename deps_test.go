@@ -38,6 +38,8 @@ var mayImport = map[string][]string{
 	"nn":     {},
 	"onnx":   {"cores", "engine"},
 	"cores":  {},
+	// It reads files, and runs nothing.
+	"nn/onnxfile": {},
 
 	"engine/enginetest":                   {"engine", "onnx"},
 	"face/facetest":                       {"face"},
@@ -52,6 +54,7 @@ var mayNotDepend = map[string][]string{
 	"engine":        {"connectrpc.com/", "google.golang.org/protobuf", "net/http"},
 	"nn":            {"connectrpc.com/", "google.golang.org/protobuf", "net/http", "runtime/cgo"},
 	"onnx":          {"connectrpc.com/", "google.golang.org/protobuf", "net/http"},
+	"nn/onnxfile":   {"connectrpc.com/", "google.golang.org/protobuf/proto", "google.golang.org/protobuf/reflect", "net/http"},
 	"face/networks": {"connectrpc.com/", "google.golang.org/protobuf", "net/http", "github.com/yalue/onnxruntime_go", "runtime/cgo"},
 	"face/pigo":     {"connectrpc.com/", "google.golang.org/protobuf", "net/http"},
 	"photo":         {"connectrpc.com/", "google.golang.org/protobuf", "net/http"},
