@@ -150,11 +150,17 @@ bench: $(BIN)/benchstat onnxruntime ## Measure speed beside the library's, as do
 calibrate: ## Fit the constants of the models' calibration.go again, on ../shared/faces.
 	go test -count=1 -v -run '^TestCalibrate$$' ./face/pigo ./face/grid -calibrate
 
+# The files are committed, and change only with tools/mtcnn.
+.PHONY: mtcnn-weights
+mtcnn-weights: ## Make MTCNN's embedded networks again, from the Python package that has them.
+	python3 tools/mtcnn/convert.py face/mtcnn/weights
+
 .PHONY: lint
 lint: $(BIN)/golangci-lint $(BIN)/buf ## Lint Go and the contract.
 	golangci-lint run --allow-parallel-runners ./...
 	cd e2e && golangci-lint run --allow-parallel-runners ./...
 	cd bench && golangci-lint run --allow-parallel-runners ./... && go mod tidy -diff
+	cd tools/nnkernels && golangci-lint run --allow-parallel-runners ./... && go mod tidy -diff
 	buf lint
 	go mod tidy -diff
 
@@ -177,17 +183,27 @@ vulndb: ## Raise the database of known vulnerabilities to today's, and check aga
 finish_openapi = sed -i.generated -E -e '/^      additionalProperties: false$$/d' \
 	-e 's,x-ref: (.+),$$ref: "\#/components/schemas/\1",' $(1) && rm $(1).generated
 
+# The kernels of nn/, in the folder that is given.
+generate_kernels = cd $(1) && nnkernels -out kernels_amd64.s -stubs kernels_amd64.go -pkg nn
+.PHONY: $(BIN)/nnkernels
+$(BIN)/nnkernels:
+	cd tools/nnkernels && go build -o $(abspath $@) .
+
 .PHONY: generate
-generate: $(BIN)/buf $(BIN)/protoc-gen-connect-openapi ## Generate gen/ and web/openapi.yaml from proto/.
+generate: $(BIN)/buf $(BIN)/protoc-gen-connect-openapi $(BIN)/nnkernels ## Generate gen/ and web/openapi.yaml from proto/, and the assembly of nn/.
 	buf generate
 	$(call finish_openapi,web/openapi.yaml)
+	$(call generate_kernels,nn)
 
 .PHONY: check-generated
-check-generated: $(BIN)/buf $(BIN)/protoc-gen-connect-openapi ## Fail when what was generated is not what the contract generates.
+check-generated: $(BIN)/buf $(BIN)/protoc-gen-connect-openapi $(BIN)/nnkernels ## Fail when what was generated is not what the contract and the generators give.
 	@rm -rf $(BIN)/generated && buf generate -o $(BIN)/generated
 	@$(call finish_openapi,$(BIN)/generated/web/openapi.yaml)
 	@diff -r gen $(BIN)/generated/gen && diff web/openapi.yaml $(BIN)/generated/web/openapi.yaml || \
 		{ echo 'gen/ or web/openapi.yaml is not what proto/ generates: run "make generate"'; exit 1; }
+	@mkdir -p $(BIN)/generated/nn && $(call generate_kernels,$(BIN)/generated/nn)
+	@diff nn/kernels_amd64.s $(BIN)/generated/nn/kernels_amd64.s && diff nn/kernels_amd64.go $(BIN)/generated/nn/kernels_amd64.go || \
+		{ echo 'the assembly of nn/ is not what tools/nnkernels generates: run "make generate"'; exit 1; }
 
 # proto/released.binpb is the contract of the last release: callers depend on it.
 .PHONY: check-contract

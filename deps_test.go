@@ -35,8 +35,11 @@ var mayImport = map[string][]string{
 	"face/networks": {"engine", "face", "face/grid", "face/mtcnn"},
 	// Engines know no face.
 	"engine": {},
+	"nn":     {},
 	"onnx":   {"cores", "engine"},
 	"cores":  {},
+	// It reads files, and runs nothing.
+	"nn/onnxfile": {},
 
 	"engine/enginetest":                   {"engine", "onnx"},
 	"face/facetest":                       {"face"},
@@ -49,7 +52,9 @@ var mayImport = map[string][]string{
 var mayNotDepend = map[string][]string{
 	"face":          {"connectrpc.com/", "google.golang.org/protobuf", "net/http"},
 	"engine":        {"connectrpc.com/", "google.golang.org/protobuf", "net/http"},
+	"nn":            {"connectrpc.com/", "google.golang.org/protobuf", "net/http", "runtime/cgo"},
 	"onnx":          {"connectrpc.com/", "google.golang.org/protobuf", "net/http"},
+	"nn/onnxfile":   {"connectrpc.com/", "google.golang.org/protobuf/proto", "google.golang.org/protobuf/reflect", "net/http"},
 	"face/networks": {"connectrpc.com/", "google.golang.org/protobuf", "net/http", "github.com/yalue/onnxruntime_go", "runtime/cgo"},
 	"face/pigo":     {"connectrpc.com/", "google.golang.org/protobuf", "net/http"},
 	"photo":         {"connectrpc.com/", "google.golang.org/protobuf", "net/http"},

@@ -99,22 +99,8 @@ func evaluate(ctx context.Context, o options, progress func(format string, args 
 		}
 		m.ways = append(m.ways, measured)
 	}
-	for _, subset := range subsets {
-		for i, photo := range m.photos[subset] {
-			progress("%s: %d of %d", subset, i+1, len(m.photos[subset]))
-			p, err := openPicture(photo.Path)
-			if err != nil {
-				return nil, err
-			}
-			if err := m.find(ctx, ways, subset, p); err != nil {
-				return nil, err
-			}
-			if subset == original {
-				if err := m.time(ctx, ways, p); err != nil {
-					return nil, err
-				}
-			}
-		}
+	if err := m.askAll(ctx, ways, progress); err != nil {
+		return nil, err
 	}
 	if opened != nil {
 		progress("turned faces")
@@ -124,6 +110,29 @@ func evaluate(ctx context.Context, o options, progress func(format string, args 
 		}
 	}
 	return m, nil
+}
+
+// askAll asks for the faces of every photograph, and measures the time on the originals.
+func (m *measurement) askAll(ctx context.Context, ways []way, progress func(format string, args ...any)) error {
+	for _, subset := range subsets {
+		for i, photo := range m.photos[subset] {
+			progress("%s: %d of %d", subset, i+1, len(m.photos[subset]))
+			p, err := openPicture(photo.Path)
+			if err != nil {
+				return err
+			}
+			if err := m.find(ctx, ways, subset, p); err != nil {
+				return err
+			}
+			if subset != original {
+				continue
+			}
+			if err := m.time(ctx, ways, p); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // first returns the first n of values, or all when there are fewer.

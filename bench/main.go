@@ -136,6 +136,11 @@ func parse(args []string, stdout io.Writer) (opts options, done bool, err error)
 
 // check tells everything that is wrong, and what to do about it.
 func (o *options) check() error {
+	return errors.Join(o.checkFlags(), o.checkFiles())
+}
+
+// checkFlags tells which flags do not go together.
+func (o *options) checkFlags() error {
 	var errs []error
 	fail := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
 	if o.Limit < 0 {
@@ -147,6 +152,14 @@ func (o *options) check() error {
 	if o.Write && (len(o.Only) > 0 || o.Limit > 0 || o.SkipService || o.SkipInProcess) {
 		fail("--write: the docs hold the whole evaluation: leave out --only, --limit and --skip-...")
 	}
+	return errors.Join(errs...)
+}
+
+// checkFiles tells which files are missing, and makes the path of ONNX Runtime's library
+// absolute.
+func (o *options) checkFiles() error {
+	var errs []error
+	fail := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
 	for _, name := range subsets {
 		if _, err := os.Stat(filepath.Join(o.Faces, name)); err != nil {
 			fail("the labelled photographs are no part of the repository: put them beside it, in ../shared/faces, or name them with --faces: %w", err)

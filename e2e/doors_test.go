@@ -48,24 +48,6 @@ func TestStreamOverHTTP1(t *testing.T) {
 	}
 }
 
-// TestAPICall: the whole JSON call in docs/api.md works as it stands there, and nothing of
-// it is ignored.
-func TestAPICall(t *testing.T) {
-	t.Parallel()
-	blocks, err := markedBlocks(string(read(t, filepath.Join(root, "docs", "api.md"))))
-	if err != nil || blocks["call"] == "" {
-		t.Fatalf("docs/api.md has no call: %v", err)
-	}
-	s := start(t)
-	dir := filepath.Dir(temp(t, sample.name, sample.load(t)))
-	call := strings.NewReplacer("localhost:8080", s.addr, "photo.jpg", sample.name).Replace(blocks["call"]) +
-		" --silent --show-error --dump-header header"
-	sample.check(t, runIn(t, dir, patience, nil, nil, "bash", "-c", call).must(t))
-	if header := string(read(t, filepath.Join(dir, "header"))); strings.Contains(strings.ToLower(header), "mien-ignored-fields") {
-		t.Errorf("a field is ignored: %s", header)
-	}
-}
-
 // TestCurlHints: what curl makes of a file when an option is not quite right is answered
 // with the option that is.
 func TestCurlHints(t *testing.T) {

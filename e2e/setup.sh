@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
 # gcc and libc6-dev are for Go's race detector. protobuf-compiler-grpc is the gRPC plugin of the same release as the library.
-# The protoc in python3-grpc-tools predates proto3's optional fields.
+# The protoc in python3-grpc-tools predates proto3's optional fields. qemu-user runs what is built for arm64.
 debian=(
 	chromium
 	curl
@@ -18,6 +18,7 @@ debian=(
 	python3-grpcio
 	python3-pil
 	python3-protobuf
+	qemu-user
 )
 
 # Any release of these does.

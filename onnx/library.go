@@ -66,53 +66,66 @@ func FindLibrary(explicit string) (string, error) {
 // inspect returns a *LibraryError if the file shows that it is not a library that can be
 // used, so that other files are never loaded. The loader finds all other problems.
 func inspect(path string) error {
-	invalid := func(format string, args ...any) error {
-		return &LibraryError{Path: path, Err: fmt.Errorf(format, args...)}
+	err := checkFile(path)
+	if err == nil && runtime.GOOS == "linux" {
+		err = checkELF(path)
 	}
+	if err != nil {
+		return &LibraryError{Path: path, Err: err}
+	}
+	return nil
+}
+
+// checkFile returns an error for a LibraryError unless path is a file.
+func checkFile(path string) error {
 	info, err := os.Stat(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return invalid("does not exist")
+		return errors.New("does not exist")
 	case err != nil:
-		return invalid("cannot be used: %w", err)
+		return fmt.Errorf("cannot be used: %w", err)
 	case info.IsDir():
 		for _, name := range libraryNames() {
 			if _, err := os.Stat(filepath.Join(path, name)); err == nil {
-				return invalid("is a folder; name the file %s in it", name)
+				return fmt.Errorf("is a folder; name the file %s in it", name)
 			}
 		}
-		return invalid("is a folder without %s", LibraryName())
+		return fmt.Errorf("is a folder without %s", LibraryName())
 	case !info.Mode().IsRegular():
-		return invalid("is not a file")
-	case runtime.GOOS != "linux":
-		return nil
+		return errors.New("is not a file")
 	}
+	return nil
+}
+
+// checkELF returns an error for a LibraryError unless path is the shared library of a
+// recent ONNX Runtime for this processor.
+func checkELF(path string) error {
 	file, err := elf.Open(path)
 	if errors.Is(err, fs.ErrPermission) {
-		return invalid("cannot be read: %w", err)
+		return fmt.Errorf("cannot be read: %w", err)
 	}
 	if err != nil {
-		return invalid("is not a shared library, or is incomplete")
+		return errors.New("is not a shared library, or is incomplete")
 	}
 	defer file.Close() //nolint:errcheck // it was only read
 	if file.Type != elf.ET_DYN {
-		return invalid("is a program or an object file, not a shared library")
+		return errors.New("is a program or an object file, not a shared library")
 	}
 	if machine, ok := map[string]elf.Machine{"amd64": elf.EM_X86_64, "arm64": elf.EM_AARCH64}[runtime.GOARCH]; ok && file.Machine != machine {
-		return invalid("is for another processor, %v; this binary is for %s", file.Machine, runtime.GOARCH)
+		return fmt.Errorf("is for another processor, %v; this binary is for %s", file.Machine, runtime.GOARCH)
 	}
 	symbols, err := file.DynamicSymbols()
 	if err != nil {
 		return nil // its symbols were stripped
 	}
 	if !slices.ContainsFunc(symbols, func(s elf.Symbol) bool { return s.Name == "OrtGetApiBase" && s.Section != elf.SHN_UNDEF }) {
-		return invalid("is another shared library, or a part of ONNX Runtime that does not work on its own")
+		return errors.New("is another shared library, or a part of ONNX Runtime that does not work on its own")
 	}
 	versions, _ := file.DynamicVersions() // if they are missing, the version is unknown
 	for _, v := range versions {
 		var major, minor int
 		if n, _ := fmt.Sscanf(v.Name, "VERS_%d.%d", &major, &minor); n == 2 && major == 1 && minor < minMinor {
-			return invalid("is ONNX Runtime %s; %s or later is required", strings.TrimPrefix(v.Name, "VERS_"), MinVersion)
+			return fmt.Errorf("is ONNX Runtime %s; %s or later is required", strings.TrimPrefix(v.Name, "VERS_"), MinVersion)
 		}
 	}
 	return nil

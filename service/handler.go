@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"runtime/debug"
 	"strings"
+	"sync"
 	"time"
 
 	"connectrpc.com/connect"
@@ -18,41 +19,101 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 
+	inferencev1 "github.com/mienproject/mien/gen/inference/v1"
 	inferencev1connect "github.com/mienproject/mien/gen/inference/v1/inferencev1connect"
 )
 
 // Handler returns the path and the HTTP handler of the Inference service for all four
 // protocols. It expects a Record in the context of requests.
 func (s *Service) Handler() (path string, handler http.Handler) {
-	path, handler = inferencev1connect.NewInferenceHandler(s, s.handlerOptions())
-	return path, s.boundBody(handler)
+	return "/" + inferencev1connect.InferenceName + "/", s.serveRPCs(func(c *rpcs) http.Handler {
+		_, h := inferencev1connect.NewInferenceHandler(c, c.options())
+		return h
+	})
 }
 
 // OldHandler returns a handler of Predict under its name in the system that Mien
 // replaces, whose contract had no package.
 func (s *Service) OldHandler() (path string, handler http.Handler) {
-	path = oldProcedure
-	return path, s.boundBody(connect.NewUnaryHandlerSimple(path, s.Predict,
-		connect.WithIdempotency(connect.IdempotencyNoSideEffects), s.handlerOptions()))
+	return oldProcedure, s.serveRPCs(func(c *rpcs) http.Handler {
+		return connect.NewUnaryHandlerSimple(oldProcedure, c.Predict, connect.WithIdempotency(connect.IdempotencyNoSideEffects), c.options())
+	})
 }
 
-func (s *Service) handlerOptions() connect.HandlerOption {
+// rpcs are handlers of Connect that serve one request at a time. Connect hands its codecs
+// and decompressors neither a context nor a header; those of an rpcs know the request that
+// they work for, and so record what is wrong with its message. They are used again for
+// other requests, since they take longer to make than to run.
+type rpcs struct {
+	*Service
+	request *request
+	handler http.Handler
+}
+
+// serveRPCs serves every request with one of the handlers that open returns, within the
+// limits of its body. Connect passes an error of the body on to the client in its protocol,
+// with its details.
+func (s *Service) serveRPCs(open func(*rpcs) http.Handler) http.Handler {
+	idle := sync.Pool{New: func() any {
+		c := &rpcs{Service: s}
+		c.handler = open(c)
+		return c
+	}}
+	return Compat(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		serve := func(w http.ResponseWriter, r *http.Request, rq *request) {
+			c := idle.Get().(*rpcs)
+			c.request = rq
+			c.handler.ServeHTTP(w, r)
+			c.request = nil
+			idle.Put(c) // not after a panic
+		}
+		p := procedureAt(r.URL.Path)
+		if p == nil { // Connect answers that
+			serve(w, r, nil)
+			return
+		}
+		s.observed(p, func(w http.ResponseWriter, r *http.Request, rq *request) {
+			rq.body = s.bounded(rq, w, r)
+			defer rq.body.end()
+			rq.body.connect(r)
+			r.Body = rq.body
+			serve(w, r, rq)
+		}).ServeHTTP(w, r)
+	}))
+}
+
+// Predict implements inferencev1connect.InferenceHandler.
+func (c *rpcs) Predict(ctx context.Context, req *inferencev1.Image) (*inferencev1.InferResults, error) {
+	return c.infer(ctx, c.request, req, nil)
+}
+
+// PredictStream implements inferencev1connect.InferenceHandler.
+func (c *rpcs) PredictStream(ctx context.Context, stream *connect.BidiStream[inferencev1.Image, inferencev1.InferResults]) error {
+	return c.predictStream(ctx, c.request, stream)
+}
+
+// PredictBatch implements inferencev1connect.InferenceHandler.
+func (c *rpcs) PredictBatch(ctx context.Context, req *inferencev1.PredictBatchRequest, stream *connect.ServerStream[inferencev1.InferResults]) error {
+	return c.predictBatch(ctx, c.request, req, stream)
+}
+
+func (c *rpcs) options() connect.HandlerOption {
 	return connect.WithHandlerOptions(
-		connect.WithRequestGate(s.gate),
-		connect.WithInterceptors(errorInterceptor{s}),
+		connect.WithRequestGate(c.gate),
+		connect.WithInterceptors(errorInterceptor{c}),
 		// This is inside of errorInterceptor, which converts the error.
 		connect.WithRecover(func(_ context.Context, _ connect.Spec, _ http.Header, p any) error {
 			return fmt.Errorf("panic: %v\n%s", p, debug.Stack())
 		}),
 		connect.WithConditionalHandlerOptions(func(spec connect.Spec) []connect.HandlerOption {
 			p := procedureAt(spec.Procedure) // never nil: New has checked this
-			limit := maxMessage(p.imageBytes(s.config))
+			limit := maxMessage(p.imageBytes(c.config))
 			return []connect.HandlerOption{
-				connect.WithCodec(protoCodec{p.maxItems}),
-				connect.WithCodec(jsonCodec{"json", p.maxItems}),
-				connect.WithCodec(jsonCodec{"json; charset=utf-8", p.maxItems}),
+				connect.WithCodec(recordingCodec{protoCodec{p.maxItems}, c}),
+				connect.WithCodec(recordingCodec{jsonCodec{"json", p.maxItems}, c}),
+				connect.WithCodec(recordingCodec{jsonCodec{"json; charset=utf-8", p.maxItems}, c}),
 				connect.WithCompression("gzip",
-					func() connect.Decompressor { return &boundedGzip{limit: limit} },
+					func() connect.Decompressor { return &decompressor{boundedGzip{limit: limit}, c} },
 					func() connect.Compressor { return gzip.NewWriter(io.Discard) }),
 			}
 		}),
@@ -100,15 +161,15 @@ func (s *Service) Recover(next http.Handler) http.Handler {
 }
 
 // gate runs when the headers have been received, before the message is read.
-func (s *Service) gate(ctx context.Context, spec connect.Spec, peer connect.Peer, _ http.Header) (context.Context, error) {
-	rq := requestFrom(ctx)
+func (c *rpcs) gate(ctx context.Context, spec connect.Spec, peer connect.Peer, _ http.Header) (context.Context, error) {
+	rq := c.request
 	rq.record.Procedure, rq.record.Protocol = spec.Procedure, peer.Protocol
 	if rq.procedure.kind == noImages {
 		return ctx, nil
 	}
 	rq.body.ctx = ctx // its deadline also limits the time for reading
 	if err := rq.body.admit(); err != nil {
-		return ctx, s.connectError(ctx, rq.record, err)
+		return ctx, c.connectError(ctx, rq.record, err)
 	}
 	rq.admitted = true
 	return ctx, nil
@@ -116,12 +177,12 @@ func (s *Service) gate(ctx context.Context, spec connect.Spec, peer connect.Peer
 
 // errorInterceptor limits the time of unary requests, and converts the errors of all
 // requests.
-type errorInterceptor struct{ *Service }
+type errorInterceptor struct{ *rpcs }
 
 // WrapUnary implements connect.Interceptor.
 func (s errorInterceptor) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
 	return func(ctx context.Context, req connect.AnyRequest) (connect.AnyResponse, error) {
-		record := requestFrom(ctx).record
+		record := s.request.record
 		record.Handled = true
 		ctx, cancel := context.WithTimeout(ctx, s.limit(ctx))
 		defer cancel()
@@ -161,7 +222,7 @@ func (s *Service) logIgnored(ctx context.Context, record *Record, ignored string
 // WrapStreamingHandler implements connect.Interceptor.
 func (s errorInterceptor) WrapStreamingHandler(next connect.StreamingHandlerFunc) connect.StreamingHandlerFunc {
 	return func(ctx context.Context, conn connect.StreamingHandlerConn) error {
-		record := requestFrom(ctx).record
+		record := s.request.record
 		if err := next(ctx, receiver{conn, func(message any) { s.ignored(ctx, record, message) }}); err != nil {
 			return s.connectError(ctx, record, err)
 		}
@@ -219,47 +280,83 @@ func (s *Service) connectError(ctx context.Context, record *Record, err error) *
 	return o.connectError(err, record.ID)
 }
 
-// boundBody enforces the limits for the bodies of requests. Connect returns their
-// errors to the client in its protocol, with their details.
-func (s *Service) boundBody(next http.Handler) http.Handler {
-	return Compat(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		p := procedureAt(r.URL.Path)
-		if p == nil { // Connect rejects the path
-			next.ServeHTTP(w, r)
-			return
-		}
-		s.observed(p, func(w http.ResponseWriter, r *http.Request, rq *request) {
-			rq.body = s.bounded(rq, w, r)
-			defer rq.body.end()
-			rq.body.connect(r)
-			r = r.WithContext(withRequest(r.Context(), rq))
-			r.Body = rq.body
-			next.ServeHTTP(w, r)
-		}).ServeHTTP(w, r)
-	}))
-}
-
 // boundedGzip is a gzip reader that fails after limit bytes, so that a decompression
 // bomb costs no more than an allowed message. Connect itself would read the bomb to its
-// end to know its size.
+// end to know its size. Its errors wrap errTooManyBytes or errGzip.
 type boundedGzip struct {
 	gzip.Reader
+	source      io.Reader // whose header is still to be read, or nil
 	limit, left int64
 }
 
 // Reset implements connect.Decompressor.
 func (z *boundedGzip) Reset(r io.Reader) error {
-	z.left = z.limit
-	return z.Reader.Reset(r)
+	z.source, z.left = r, z.limit
+	return nil
 }
 
+// Close implements connect.Decompressor. There is nothing to free.
+func (*boundedGzip) Close() error { return nil }
+
 func (z *boundedGzip) Read(p []byte) (int, error) {
-	n, err := z.Reader.Read(p)
-	if z.left -= int64(n); z.left >= 0 {
-		return n, err
+	n, err := z.read(p)
+	if z.left -= int64(n); z.left < 0 {
+		return 0, fmt.Errorf("%w: the request decompresses to more than %d bytes", errTooManyBytes, z.limit)
 	}
-	err = fmt.Errorf("%w: the request decompresses to more than %d bytes", errTooManyBytes, z.limit)
-	return 0, classify(err).connectError(err, "")
+	if err != nil && !errors.Is(err, io.EOF) {
+		err = fmt.Errorf("%w: %v", errGzip, err) //nolint:errorlint // its text only
+	}
+	return n, err
+}
+
+func (z *boundedGzip) read(p []byte) (int, error) {
+	if r := z.source; r != nil {
+		z.source = nil
+		if err := z.Reader.Reset(r); err != nil {
+			return 0, err
+		}
+	}
+	return z.Reader.Read(p)
+}
+
+// decompressor is a boundedGzip that records how the message of a request fails.
+type decompressor struct {
+	boundedGzip
+	rpcs *rpcs
+}
+
+func (d *decompressor) Read(p []byte) (int, error) {
+	n, err := d.boundedGzip.Read(p)
+	rq := d.rpcs.request
+	switch {
+	case errors.Is(err, errTooManyBytes):
+		return 0, d.rpcs.connectError(rq.body.ctx, rq.record, err)
+	case errors.Is(err, errGzip):
+		rq.unreadable()
+	}
+	return n, err
+}
+
+// messageCodec is what the codecs here implement: connect.Codec, and what spares Connect
+// a copy.
+type messageCodec interface {
+	connect.Codec
+	MarshalAppend(dst []byte, message any) ([]byte, error)
+}
+
+// recordingCodec records that the message of a request cannot be read.
+type recordingCodec struct {
+	messageCodec
+	rpcs *rpcs
+}
+
+// Unmarshal implements connect.Codec.
+func (c recordingCodec) Unmarshal(data []byte, message any) error {
+	err := c.messageCodec.Unmarshal(data, message)
+	if err != nil {
+		c.rpcs.request.unreadable()
+	}
+	return err
 }
 
 // protobuf returns the message that Connect passes to a codec.

@@ -45,21 +45,11 @@ const ReasonHeader = "Mien-Reason"
 // Accept prefers image/jpeg or image/png. It expects a Record in the context of
 // requests.
 func (s *Service) PredictHandler() http.Handler {
-	return s.observed(procedureAt(predictPath), func(w http.ResponseWriter, r *http.Request, rq *request) {
-		rq.record.Procedure, rq.record.Protocol, rq.record.Handled = predictPath, "http", true
-		p := prediction{service: s, w: w, request: rq, accept: accepted(r.Header.Values("Accept"))}
-		body := s.bounded(rq, w, r)
-		defer body.end()
-		rq.body, r.Body = body, body
-		if err := p.run(r); err != nil {
-			p.fail(r.Context(), err)
-			if why := rq.record.Reason; why == reason.TooManyBytes || why == reason.UnsupportedEncoding {
-				// Most clients read the answer only after they have sent the whole
-				// body. Meanwhile the request no longer counts as in flight.
-				body.end()
-				body.discard(4 * body.limit)
-			}
-		}
+	return s.doorHandler(predictPath, func(w http.ResponseWriter, r *http.Request, rq *request) door {
+		p := &prediction{service: s, w: w, request: rq, accept: accepted(r.Header.Values("Accept"))}
+		p.mediaType, p.mediaParams, _ = mime.ParseMediaType(r.Header.Get("Content-Type")) // the content decides, whatever the header says
+		p.old = p.mediaType == jsonType
+		return p
 	})
 }
 
@@ -75,6 +65,9 @@ type prediction struct {
 	service *Service
 	w       http.ResponseWriter
 	request *request
+	// mediaType and mediaParams are those of the request's Content-Type.
+	mediaType   string
+	mediaParams map[string]string
 	// old is true if the request uses the JSON of the old system.
 	old bool
 	// accept is the media type of the answer.
@@ -93,76 +86,50 @@ type oldError struct {
 func (e oldError) Error() string { return e.message }
 func (e oldError) Unwrap() error { return e.err }
 
-// run answers the request, or returns the error.
-func (p *prediction) run(r *http.Request) error {
-	mediaType, params, _ := mime.ParseMediaType(r.Header.Get("Content-Type")) // the content decides, whatever the header says
-	p.old = mediaType == "application/json"
-	if err := p.request.body.admit(); err != nil {
-		return err
-	}
-	p.request.admitted = true
+// read reads the request: the image, or the JSON that contains it. Options are in the
+// query, and in the fields of a form.
+func (p *prediction) read(r *http.Request) (*inferencev1.Image, error) {
 	options, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
-		return fmt.Errorf("%w: the query is malformed: %v", errOptions, err) //nolint:errorlint // its text only
+		return nil, fmt.Errorf("%w: the query is malformed: %v", errOptions, err) //nolint:errorlint // its text only
 	}
-	data, err := p.read(r, mediaType, params["boundary"], options)
-	if err != nil {
-		return err
-	}
-	// The time starts when the request has been read, as for the RPCs.
-	ctx, cancel := context.WithTimeout(r.Context(), p.service.limit(r.Context()))
-	defer cancel()
-	req, err := p.image(ctx, data, mediaType == formType, options)
-	if err != nil {
-		return err
-	}
-	if p.accept != jsonType {
-		return p.mark(ctx, req)
-	}
-	res, err := p.service.infer(ctx, p.request, req, nil)
-	if err != nil {
-		return err
-	}
-	p.answer(http.StatusOK, "", res.GetResults())
-	return nil
-}
-
-const formType = "multipart/form-data"
-
-// read reads the body: the image, or the JSON that contains it. It adds the fields of a
-// form to options.
-func (p *prediction) read(r *http.Request, mediaType, boundary string, options url.Values) (data []byte, err error) {
 	content, err := p.content(r)
 	if err != nil {
 		return nil, err
 	}
-	if mediaType == formType {
+	var data []byte
+	if p.mediaType == formType {
 		var fromFile bool
-		data, fromFile, err = readForm(content, boundary, options)
+		data, fromFile, err = readForm(content, p.mediaParams["boundary"], options)
 		if !fromFile {
 			p.hint = textHint(data, "the form's image", "-F image=@")
 		}
 	} else {
 		data, err = readAll(content, r.ContentLength)
-		if mediaType == "application/x-www-form-urlencoded" {
+		if p.mediaType == "application/x-www-form-urlencoded" {
 			p.hint = curlHint(data)
 		}
 	}
 	if err != nil {
 		return nil, err
 	}
-	return data, p.request.body.finish()
+	if err := p.request.body.finish(); err != nil {
+		return nil, err
+	}
+	return p.image(r.Context(), data, options)
 }
 
+const formType = "multipart/form-data"
+
 // image converts what was read to the request message of the RPCs.
-func (p *prediction) image(ctx context.Context, data []byte, isForm bool, options url.Values) (*inferencev1.Image, error) {
+func (p *prediction) image(ctx context.Context, data []byte, options url.Values) (*inferencev1.Image, error) {
 	req := &inferencev1.Image{RawData: data}
 	var err error
 	if req.Options, err = queryOptions(options); err != nil {
 		return nil, err
 	}
 	start := bytes.TrimLeft(bytes.TrimPrefix(data, byteOrderMark), " \t\r\n")
-	p.old = p.old || (!isForm && bytes.HasPrefix(start, []byte("{")))
+	p.old = p.old || (p.mediaType != formType && bytes.HasPrefix(start, []byte("{")))
 	if !p.old {
 		return req, nil
 	}
@@ -172,6 +139,19 @@ func (p *prediction) image(ctx context.Context, data []byte, isForm bool, option
 		p.w.Header().Set(IgnoredFieldsHeader, ignored)
 	}
 	return req, readOld(text, req)
+}
+
+// answer answers in the media type that the client prefers.
+func (p *prediction) answer(ctx context.Context, req *inferencev1.Image) error {
+	if p.accept != jsonType {
+		return p.mark(ctx, req)
+	}
+	res, err := p.service.infer(ctx, p.request, req, nil)
+	if err != nil {
+		return err
+	}
+	p.write(http.StatusOK, "", res.GetResults())
+	return nil
 }
 
 // mark answers with the annotated image.
@@ -226,8 +206,8 @@ func (c *chunks) Write(p []byte) (int, error) {
 	return n, nil
 }
 
-// answer writes {"message", "results"}.
-func (p *prediction) answer(status int, message string, results []*inferencev1.Result) {
+// write writes {"message", "results"}.
+func (p *prediction) write(status int, message string, results []*inferencev1.Result) {
 	body := struct {
 		Message string            `json:"message"`
 		Results []json.RawMessage `json:"results"`
@@ -272,10 +252,10 @@ func (p *prediction) fail(ctx context.Context, err error) {
 		message = oldNoJSON + ", or an image: " + message
 	}
 	if p.old {
-		p.answer(http.StatusOK, message, nil)
+		p.write(http.StatusOK, message, nil)
 		return
 	}
-	p.answer(outcomeOf(p.request.record.Reason).status, message, nil)
+	p.write(outcomeOf(p.request.record.Reason).status, message, nil)
 }
 
 // content returns the body of r without its content coding. A compressed body is first
@@ -292,25 +272,12 @@ func (p *prediction) content(r *http.Request) (io.Reader, error) {
 			return bytes.NewReader(nil), err
 		}
 		unpacked := &boundedGzip{limit: body.limit}
-		if err := unpacked.Reset(bytes.NewReader(packed)); err != nil {
-			return nil, fmt.Errorf("%w: %v", errGzip, err) //nolint:errorlint // its text only
-		}
-		return gzipContent{unpacked}, nil
+		_ = unpacked.Reset(bytes.NewReader(packed)) // it reads nothing yet
+		return unpacked, nil
 	default:
 		p.w.Header().Set("Accept-Encoding", gzipEncoding)
 		return nil, fmt.Errorf("%w: Content-Encoding is %q; allowed are gzip and identity (no compression)", errEncoding, excerpt(encoding))
 	}
-}
-
-// gzipContent wraps errors of gzip in errGzip.
-type gzipContent struct{ *boundedGzip }
-
-func (c gzipContent) Read(p []byte) (int, error) {
-	n, err := c.boundedGzip.Read(p)
-	if converted := new(connect.Error); err != nil && !errors.Is(err, io.EOF) && !errors.As(err, &converted) {
-		err = fmt.Errorf("%w: %v", errGzip, err) //nolint:errorlint // its text only
-	}
-	return n, err
 }
 
 // readAll reads a body, whose size is limited. declared is the Content-Length.
@@ -330,7 +297,7 @@ func readAll(body io.Reader, declared int64) ([]byte, error) {
 // unreadable wraps an error of reading the body in what, unless err already says what
 // was wrong.
 func unreadable(err, what error) error {
-	if converted := new(connect.Error); errors.As(err, &converted) || errors.Is(err, errGzip) {
+	if converted := new(connect.Error); errors.As(err, &converted) || errors.Is(err, errGzip) || errors.Is(err, errTooManyBytes) {
 		return err
 	}
 	return fmt.Errorf("%w: reading it failed: %v", what, err) //nolint:errorlint // its text only

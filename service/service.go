@@ -68,17 +68,19 @@ func (s *Service) Models() []string {
 // batch.
 func (s *Service) Drain() { s.drain.Do(func() { close(s.drained) }) }
 
-// Predict finds the faces in one image. All protocols use this path. Its errors are
-// sentinels, which Handler converts according to the table in errors.go.
+// Predict finds the faces in one image, for Go programs that call the service without
+// HTTP. Its errors are sentinels, which the handlers convert according to the table in
+// errors.go.
 func (s *Service) Predict(ctx context.Context, req *inferencev1.Image) (*inferencev1.InferResults, error) {
-	return s.infer(ctx, requestFrom(ctx), req, nil)
+	return s.infer(ctx, &request{procedure: &procedures[0], record: RecordFrom(ctx)}, req, nil)
 }
 
 // A drawing draws faces on the upright image img.
 type drawing func(img image.Image, faces []face.Face) error
 
-// infer implements Predict for the request rq. If draw is not nil, it is called with
-// the image and its faces while the worker slot is still held.
+// infer finds the faces in one image, for the request rq. All protocols use this path. If
+// draw is not nil, it is called with the image and its faces while the worker slot is
+// still held.
 func (s *Service) infer(ctx context.Context, rq *request, req *inferencev1.Image, draw drawing) (*inferencev1.InferResults, error) {
 	record := rq.record
 	record.Arrived = time.Now()

@@ -26,11 +26,11 @@ const (
 	drainTime = time.Second
 )
 
-// PredictStream finds the faces in each image of a stream, and answers in order. It
+// predictStream finds the faces in each image of a stream, and answers in order. It
 // works on at most as many images at a time as there are workers, and reads at most one
 // more. It stops reading while the client does not read answers.
-func (s *Service) PredictStream(ctx context.Context, stream *connect.BidiStream[inferencev1.Image, inferencev1.InferResults]) error {
-	ctx, items := s.items(ctx, requestFrom(ctx))
+func (s *Service) predictStream(ctx context.Context, rq *request, stream *connect.BidiStream[inferencev1.Image, inferencev1.InferResults]) error {
+	ctx, items := s.items(ctx, rq)
 	defer items.end()
 	body := items.request.body
 	// Receive ignores ctx, so interrupt the reading of the body.
@@ -98,10 +98,10 @@ func (s *Service) PredictStream(ctx context.Context, stream *connect.BidiStream[
 	return failed
 }
 
-// PredictBatch finds the faces in several images, and sends each answer when it is
+// predictBatch finds the faces in several images, and sends each answer when it is
 // ready.
-func (s *Service) PredictBatch(ctx context.Context, req *inferencev1.PredictBatchRequest, stream *connect.ServerStream[inferencev1.InferResults]) error {
-	ctx, items := s.items(ctx, requestFrom(ctx))
+func (s *Service) predictBatch(ctx context.Context, rq *request, req *inferencev1.PredictBatchRequest, stream *connect.ServerStream[inferencev1.InferResults]) error {
+	ctx, items := s.items(ctx, rq)
 	defer items.end()
 	images := req.GetImages()
 	size := int64(0)

@@ -103,42 +103,18 @@ func (g *Detector) Detect(ctx context.Context, img image.Image, opts face.Option
 	if b.Empty() {
 		return nil, ctx.Err()
 	}
-	var work *workspace
-	select {
-	case work = <-g.workspaces:
-	default:
-		work = &workspace{}
-	}
-	defer func() {
-		select {
-		case g.workspaces <- work:
-		default:
-		}
-	}()
+	work := g.takeWorkspace()
+	defer g.keepWorkspace(work)
 	work.source.set(img)
 	defer work.source.release()
 
-	work.candidates = work.candidates[:0]
-	for _, p := range g.passes(b.Dx(), b.Dy(), opts.MinFaceSize) {
-		first := len(work.candidates)
-		if err := g.pass(ctx, work, p, opts.MinConfidence); err != nil {
-			return nil, err
-		}
-		// Most of them are the same few faces.
-		kept, err := suppress(ctx, work.candidates[first:])
-		if err != nil {
-			return nil, err
-		}
-		work.candidates = work.candidates[:first+len(kept)]
+	candidates, err := g.candidates(ctx, work, b.Size(), opts)
+	if err != nil {
+		return nil, err
 	}
-
 	var luminance luma.Plane
 	if g.landmarker != nil && !opts.SkipLandmarks {
 		luminance = luma.Of(img, nil)
-	}
-	candidates, err := suppress(ctx, work.candidates)
-	if err != nil {
-		return nil, err
 	}
 	var faces []face.Face
 	for _, c := range candidates {
@@ -164,6 +140,43 @@ func (g *Detector) Detect(ctx context.Context, img image.Image, opts face.Option
 	// What differs in raw score may have one confidence.
 	slices.SortFunc(faces, face.Compare)
 	return faces, nil
+}
+
+// takeWorkspace returns a workspace that an earlier call has left, or a new one.
+func (g *Detector) takeWorkspace() *workspace {
+	select {
+	case work := <-g.workspaces:
+		return work
+	default:
+		return &workspace{}
+	}
+}
+
+// keepWorkspace leaves work to a later call, unless there are enough.
+func (g *Detector) keepWorkspace(work *workspace) {
+	select {
+	case g.workspaces <- work:
+	default:
+	}
+}
+
+// candidates makes all passes over an image of that size, and returns what they found, the
+// best first. It is in the memory of work.
+func (g *Detector) candidates(ctx context.Context, work *workspace, size image.Point, opts face.Options) ([]detection, error) {
+	work.candidates = work.candidates[:0]
+	for _, p := range g.passes(size.X, size.Y, opts.MinFaceSize) {
+		first := len(work.candidates)
+		if err := g.pass(ctx, work, p, opts.MinConfidence); err != nil {
+			return nil, err
+		}
+		// Most of them are the same few faces.
+		kept, err := suppress(ctx, work.candidates[first:])
+		if err != nil {
+			return nil, err
+		}
+		work.candidates = work.candidates[:first+len(kept)]
+	}
+	return suppress(ctx, work.candidates)
 }
 
 // suppress drops those of the candidates that are in the place of a better one, as

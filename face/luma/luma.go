@@ -40,51 +40,61 @@ func Of(img image.Image, buffer *[]uint8) Plane {
 	g.Pix = *buffer
 	switch img := img.(type) {
 	case *image.RGBA:
-		for y := range g.Height {
-			src := img.Pix[img.PixOffset(b.Min.X, b.Min.Y+y):]
-			dst := g.Pix[y*g.Stride:][:g.Width]
-			for x := range dst {
-				dst[x] = weigh(uint32(src[4*x]), uint32(src[4*x+1]), uint32(src[4*x+2]))
-			}
-		}
+		g.fillRows(img.Pix[img.PixOffset(b.Min.X, b.Min.Y):], img.Stride, rowOfRGBA)
 	case *image.NRGBA:
-		for y := range g.Height {
-			src := img.Pix[img.PixOffset(b.Min.X, b.Min.Y+y):]
-			dst := g.Pix[y*g.Stride:][:g.Width]
-			for x := range dst {
-				v := weigh(uint32(src[4*x]), uint32(src[4*x+1]), uint32(src[4*x+2]))
-				if a := uint32(src[4*x+3]); a != 0xff {
-					v = uint8((uint32(v)*a + 127) / 255)
-				}
-				dst[x] = v
-			}
-		}
+		g.fillRows(img.Pix[img.PixOffset(b.Min.X, b.Min.Y):], img.Stride, rowOfNRGBA)
 	case *image.Paletted:
-		var palette [256]uint8
-		for i, c := range img.Palette {
-			palette[i] = color.GrayModel.Convert(c).(color.Gray).Y
-		}
-		for y := range g.Height {
-			src := img.Pix[img.PixOffset(b.Min.X, b.Min.Y+y):]
-			dst := g.Pix[y*g.Stride:][:g.Width]
-			for x := range dst {
-				dst[x] = palette[src[x]]
+		palette := paletteLuminance(img.Palette)
+		g.fillRows(img.Pix[img.PixOffset(b.Min.X, b.Min.Y):], img.Stride, func(row, pixels []uint8) {
+			for x := range row {
+				row[x] = palette[pixels[x]]
 			}
-		}
+		})
 	case *image.Gray16:
-		for y := range g.Height {
-			src := img.Pix[img.PixOffset(b.Min.X, b.Min.Y+y):]
-			dst := g.Pix[y*g.Stride:][:g.Width]
-			for x := range dst {
-				dst[x] = src[2*x] // the high byte
-			}
-		}
+		g.fillRows(img.Pix[img.PixOffset(b.Min.X, b.Min.Y):], img.Stride, rowOfGray16)
 	case image.RGBA64Image:
 		g.fill(func(x, y int) uint8 { return weigh64(img.RGBA64At(b.Min.X+x, b.Min.Y+y)) })
 	default: // each color becomes garbage
 		g.fill(func(x, y int) uint8 { return color.GrayModel.Convert(img.At(b.Min.X+x, b.Min.Y+y)).(color.Gray).Y })
 	}
 	return g
+}
+
+// fillRows sets each row with convert, from the pixels of an image whose rows are stride
+// bytes apart. The pixels given to convert go on to the end of the image.
+func (g Plane) fillRows(pixels []uint8, stride int, convert func(row, pixels []uint8)) {
+	for y := range g.Height {
+		convert(g.Pix[y*g.Stride:][:g.Width], pixels[y*stride:])
+	}
+}
+
+func rowOfRGBA(row, pixels []uint8) {
+	for x := range row {
+		row[x] = weigh(uint32(pixels[4*x]), uint32(pixels[4*x+1]), uint32(pixels[4*x+2]))
+	}
+}
+
+func rowOfNRGBA(row, pixels []uint8) {
+	for x := range row {
+		v := weigh(uint32(pixels[4*x]), uint32(pixels[4*x+1]), uint32(pixels[4*x+2]))
+		if a := uint32(pixels[4*x+3]); a != 0xff {
+			v = uint8((uint32(v)*a + 127) / 255)
+		}
+		row[x] = v
+	}
+}
+
+func paletteLuminance(palette color.Palette) (luminance [256]uint8) {
+	for i, c := range palette {
+		luminance[i] = color.GrayModel.Convert(c).(color.Gray).Y
+	}
+	return luminance
+}
+
+func rowOfGray16(row, pixels []uint8) {
+	for x := range row {
+		row[x] = pixels[2*x] // the high byte
+	}
 }
 
 // fill sets each pixel.

@@ -27,20 +27,10 @@ import (
 	"github.com/mienproject/mien/face/facetest"
 )
 
+// newMTCNN returns the detector of the embedded networks, on ONNX Runtime.
 func newMTCNN(t testing.TB) *Detector {
 	t.Helper()
-	folder := enginetest.Model(t, "mtcnn")
-	var networks []engine.Engine
-	for _, name := range Files {
-		e := enginetest.Open(t, filepath.Join(folder, name))
-		t.Cleanup(func() {
-			if err := e.Close(); err != nil {
-				t.Error(err)
-			}
-		})
-		networks = append(networks, e)
-	}
-	d, err := New(networks, "")
+	d, err := New(openWeights(t), "")
 	if err != nil {
 		t.Fatal(err)
 	}

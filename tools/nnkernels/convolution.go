@@ -1,0 +1,162 @@
+package main
+
+import (
+	. "github.com/mmcloughlin/avo/build"
+	. "github.com/mmcloughlin/avo/operand"
+	"github.com/mmcloughlin/avo/reg"
+)
+
+// convolution is the kernel of all convolutions but the depthwise ones: a product of
+// matrices. It holds the sums of 6 pixels by 16 output channels in 12 registers.
+type convolution struct {
+	name string
+	// pairs of input values that a tap has.
+	pairs int
+	// toInt gives int16 after an affine function and PReLU, instead of the sums.
+	toInt bool
+}
+
+// tile is how many pixels are computed at once.
+const tile = 6
+
+func (c convolution) generate() {
+	if c.toInt {
+		TEXT(c.name, NOSPLIT, "func(dst, src *int16, taps *int, weights *int16, affine *float32, dstBlock, pixel, pixels, tapCount, blocks int)")
+	} else {
+		TEXT(c.name, NOSPLIT, "func(dst *float32, src *int16, taps *int, weights *int16, bias *int32, dstBlock, pixel, pixels, tapCount, blocks int)")
+	}
+	Pragma("noescape")
+	dst := Load(Param("dst"), GP64())
+	src := Load(Param("src"), GP64())
+	dstBlock := Load(Param("dstBlock"), GP64())
+	pixel := Load(Param("pixel"), GP64()) // bytes
+	SHLQ(Imm(1), pixel)
+	dstShift, dstPixel := uint64(1), 16
+	if !c.toInt {
+		dstShift, dstPixel = 2, 32
+	}
+	SHLQ(Imm(dstShift), dstBlock)
+	left := Load(Param("pixels"), GP64()) // after the tile
+	SUBQ(Imm(tile), left)
+	out, weights, blocks, post := GP64(), GP64(), GP64(), GP64()
+
+	Label("strip")
+	MOVQ(dst, out)
+	Load(Param("weights"), weights)
+	Load(Param("blocks"), blocks)
+	if c.toInt {
+		Load(Param("affine"), post)
+	} else {
+		Load(Param("bias"), post)
+	}
+
+	Label("block")
+	var sums [tile][2]reg.VecVirtual
+	for i := range sums {
+		for half := range sums[i] {
+			sums[i][half] = YMM()
+			if c.toInt {
+				VPXOR(sums[i][half], sums[i][half], sums[i][half])
+			} else {
+				VMOVDQU(Mem{Base: post, Disp: 32 * half}, sums[i][half])
+			}
+		}
+	}
+	c.sum(&sums, src, pixel, weights)
+	if c.toInt {
+		c.finish(&sums, post, out, dstBlock)
+		ADDQ(U8(192), post)
+	} else {
+		for half := range 2 {
+			for i := range sums {
+				VCVTDQ2PS(sums[i][half], sums[i][half])
+				VMOVUPS(sums[i][half], Mem{Base: out, Disp: dstPixel * i})
+			}
+			ADDQ(dstBlock, out)
+		}
+		ADDQ(Imm(64), post)
+	}
+	DECQ(blocks)
+	JNE(LabelRef("block"))
+
+	// The last strip overlaps the one before it.
+	TESTQ(left, left)
+	JLE(LabelRef("done"))
+	step := GP64()
+	MOVQ(U32(tile), step)
+	CMPQ(left, step)
+	CMOVQLT(left, step)
+	SUBQ(step, left)
+	bytes := GP64()
+	MOVQ(step, bytes)
+	IMULQ(pixel, bytes)
+	ADDQ(bytes, src)
+	SHLQ(Imm(dstShift+3), step)
+	ADDQ(step, dst)
+	JMP(LabelRef("strip"))
+	Label("done")
+	VZEROUPPER()
+	RET()
+}
+
+// sum adds the products of all taps to the sums.
+func (c convolution) sum(sums *[tile][2]reg.VecVirtual, src, pixel reg.Register, weights reg.Register) {
+	tap := Load(Param("taps"), GP64())
+	count := Load(Param("tapCount"), GP64())
+	Label("tap")
+	at, third := GP64(), GP64() // the tap's values of pixels 0 and 3
+	MOVQ(Mem{Base: tap}, at)
+	LEAQ(Mem{Base: src, Index: at, Scale: 2}, at)
+	LEAQ(Mem{Base: pixel, Index: pixel, Scale: 2}, third)
+	ADDQ(at, third)
+	ADDQ(Imm(8), tap)
+	lower, upper, x, product := YMM(), YMM(), YMM(), YMM()
+	for pair := range c.pairs {
+		VMOVDQU(Mem{Base: weights, Disp: 64 * pair}, lower)
+		VMOVDQU(Mem{Base: weights, Disp: 64*pair + 32}, upper)
+		for i := range sums {
+			m := Mem{Base: at, Disp: 4 * pair}
+			if i >= 3 {
+				m.Base = third
+			}
+			if i%3 > 0 {
+				m.Index, m.Scale = pixel, uint8(i%3)
+			}
+			VPBROADCASTD(m, x)
+			VPMADDWD(lower, x, product)
+			VPMADDWD(upper, x, x)
+			VPADDD(product, sums[i][0], sums[i][0])
+			VPADDD(x, sums[i][1], sums[i][1])
+		}
+	}
+	ADDQ(U32(uint32(64*c.pairs)), weights)
+	DECQ(count)
+	JNE(LabelRef("tap"))
+}
+
+// finish applies the affine function and PReLU, and stores int16.
+func (c convolution) finish(sums *[tile][2]reg.VecVirtual, affine, out, dstBlock reg.Register) {
+	zero, negative := YMM(), YMM()
+	VPXOR(zero, zero, zero)
+	for half := range 2 {
+		for i := range sums {
+			v := sums[i][half]
+			VCVTDQ2PS(v, v)
+			VMULPS(Mem{Base: affine, Disp: 32 * half}, v, v)
+			VADDPS(Mem{Base: affine, Disp: 64 + 32*half}, v, v)
+			VMINPS(zero, v, negative)
+			VMULPS(Mem{Base: affine, Disp: 128 + 32*half}, negative, negative)
+			VMAXPS(zero, v, v)
+			VADDPS(negative, v, v)
+			VCVTPS2DQ(v, v)
+			if i%2 == 0 {
+				continue
+			}
+			both := sums[i-1][half]
+			VPACKSSDW(v, both, both)
+			VPERMQ(Imm(0xD8), both, both) // pack works on halves of registers
+			VMOVDQU(both, Mem{Base: out, Disp: 16 * (i - 1)})
+		}
+		ADDQ(dstBlock, out)
+	}
+}

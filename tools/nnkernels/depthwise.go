@@ -1,0 +1,180 @@
+package main
+
+import (
+	"fmt"
+
+	. "github.com/mmcloughlin/avo/build"
+	. "github.com/mmcloughlin/avo/operand"
+	"github.com/mmcloughlin/avo/reg"
+)
+
+// depthwise is a depthwise 3×3 convolution of two rows. It holds the nine weights in
+// registers, and computes 2×2 pixels at once, of 8 channels.
+type depthwise struct {
+	name string
+	// full gives the rows themselves, and pooled the maxima of 2×2 pixels, both after ReLU
+	// as int16.
+	full, pooled bool
+	// linear gives the rows as they are.
+	linear bool
+}
+
+func (d depthwise) generate() {
+	element, pointers := "int16", "dst0, dst1"
+	if d.linear {
+		element = "float32"
+	}
+	switch {
+	case d.full && d.pooled:
+		pointers = "dst0, dst1, pool"
+	case d.pooled:
+		pointers = "pool"
+	}
+	blocks := "dstBlock"
+	switch {
+	case d.full && d.pooled:
+		blocks = "dstBlock, poolBlock"
+	case d.pooled:
+		blocks = "poolBlock"
+	}
+	TEXT(d.name, NOSPLIT, fmt.Sprintf("func(%s *%s, r0, r1, r2, r3, weights *float32, %s, srcBlock, tiles, blocks int)", pointers, element, blocks))
+	Pragma("noescape")
+
+	var rows [4]reg.Register
+	for i := range rows {
+		rows[i] = Load(Param(fmt.Sprintf("r%d", i)), GP64())
+	}
+	weights := Load(Param("weights"), GP64())
+	var dst [2]reg.Register
+	if d.full {
+		dst[0], dst[1] = Load(Param("dst0"), GP64()), Load(Param("dst1"), GP64())
+	}
+	var pool reg.Register
+	if d.pooled {
+		pool = Load(Param("pool"), GP64())
+	}
+	count := Load(Param("blocks"), GP64())
+
+	Label("block")
+	var taps [3][3]reg.VecVirtual
+	for y := range taps {
+		for x := range taps[y] {
+			taps[y][x] = YMM()
+			VMOVUPS(Mem{Base: weights, Disp: 32 * (3*y + x)}, taps[y][x])
+		}
+	}
+	at := GP64() // bytes from a row's start to the tile, in a row of int16
+	XORQ(at, at)
+	tiles := Load(Param("tiles"), GP64())
+	Label("tile")
+	var sums [2][2]reg.VecVirtual
+	for y := range sums {
+		for x := range sums[y] {
+			sums[y][x] = YMM()
+			VMOVUPS(Mem{Base: weights, Disp: 288}, sums[y][x])
+		}
+	}
+	// Column by column: every sum takes its taps in the same order.
+	product := YMM()
+	for x := range 4 {
+		for y := range 4 {
+			v := YMM()
+			VMOVUPS(Mem{Base: rows[y], Index: at, Scale: 2, Disp: 32 * x}, v)
+			for oy := range 2 {
+				for ox := range 2 {
+					if ky, kx := y-oy, x-ox; ky >= 0 && ky < 3 && kx >= 0 && kx < 3 {
+						VMULPS(taps[ky][kx], v, product)
+						VADDPS(product, sums[oy][ox], sums[oy][ox])
+					}
+				}
+			}
+		}
+	}
+	d.store(&sums, dst, pool, at)
+	ADDQ(Imm(32), at)
+	DECQ(tiles)
+	JNE(LabelRef("tile"))
+
+	ADDQ(U32(320), weights)
+	advance(&rows, "srcBlock", 4)
+	if d.full {
+		size := 2
+		if d.linear {
+			size = 4
+		}
+		advance(&dst, "dstBlock", size)
+	}
+	if d.pooled {
+		advance(&[1]reg.Register{pool}, "poolBlock", 2)
+	}
+	DECQ(count)
+	JNE(LabelRef("block"))
+	VZEROUPPER()
+	RET()
+}
+
+// advance moves the pointers by as many values of that size as the parameter says.
+func advance[R [1]reg.Register | [2]reg.Register | [4]reg.Register](pointers *R, param string, size int) {
+	n := Load(Param(param), GP64())
+	SHLQ(Imm(map[int]uint64{2: 1, 4: 2}[size]), n)
+	for i := range len(*pointers) {
+		switch p := any(pointers).(type) {
+		case *[1]reg.Register:
+			ADDQ(n, p[i])
+		case *[2]reg.Register:
+			ADDQ(n, p[i])
+		case *[4]reg.Register:
+			ADDQ(n, p[i])
+		}
+	}
+}
+
+// store stores a tile. A negative sum becomes 0, and one beyond int16 its greatest value.
+func (d depthwise) store(sums *[2][2]reg.VecVirtual, dst [2]reg.Register, pool, at reg.Register) {
+	if d.linear {
+		for y := range sums {
+			for x, v := range sums[y] {
+				VMOVUPS(v, Mem{Base: dst[y], Index: at, Scale: 2, Disp: 32 * x})
+			}
+		}
+		return
+	}
+	zero := YMM()
+	VPXOR(zero, zero, zero)
+	var packed [2]reg.VecVirtual
+	if d.full {
+		for y := range sums {
+			packed[y] = YMM()
+			second := YMM()
+			VCVTPS2DQ(sums[y][0], packed[y])
+			VCVTPS2DQ(sums[y][1], second)
+			VPACKSSDW(second, packed[y], packed[y])
+			VPMAXSW(zero, packed[y], packed[y])
+			VPERMQ(Imm(0xD8), packed[y], packed[y]) // pack works on halves of registers
+			VMOVDQU(packed[y], Mem{Base: dst[y], Index: at, Scale: 1})
+		}
+	}
+	if !d.pooled {
+		return
+	}
+	half := GP64()
+	MOVQ(at, half)
+	SHRQ(Imm(1), half)
+	m := Mem{Base: pool, Index: half, Scale: 1}
+	upper := XMM()
+	if d.full {
+		VPMAXSW(packed[0], packed[1], packed[0])
+		VEXTRACTI128(Imm(1), packed[0], upper)
+		VPMAXSW(upper, packed[0].AsX(), upper)
+	} else {
+		first := sums[0][0]
+		VMAXPS(sums[0][1], first, first)
+		VMAXPS(sums[1][0], sums[1][1], sums[1][0])
+		VMAXPS(sums[1][0], first, first)
+		VCVTPS2DQ(first, first)
+		VEXTRACTI128(Imm(1), first, upper)
+		VPACKSSDW(upper, first.AsX(), upper)
+		VPMAXSW(zero.AsX(), upper, upper)
+	}
+	VMOVDQU(upper, m)
+}
