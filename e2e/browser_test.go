@@ -207,7 +207,7 @@ func TestBrowserGRPCWebText(t *testing.T) {
 		Text   struct{ Code, Message any }
 		Binary struct{ Length int }
 	}
-	if err := json.Unmarshal(logged, &got); err != nil || got.Text.Code != 12.0 || !strings.Contains(fmt.Sprint(got.Text.Message), "mode=grpcweb in place of mode=grpcwebtext") {
+	if err := json.Unmarshal(logged, &got); err != nil || got.Text.Code != 12.0 || !strings.Contains(fmt.Sprint(got.Text.Message), "mode=grpcweb instead of mode=grpcwebtext") {
 		t.Errorf("the page got %s (%v)", logged, err)
 	}
 	if got.Binary.Length == 0 {
