@@ -353,20 +353,20 @@ func fixedSize(e engine.Engine) (image.Point, error) {
 	in := input.Shape
 	found := fmt.Sprintf("its input is %s; ", input)
 	if len(in) != 4 || in[1] != 3 {
-		return image.Point{}, errors.New(found + "known is [1×3×height×width]: three planes of one image")
+		return image.Point{}, errors.New(found + "the supported shape is [1×3×height×width]: three planes of one image")
 	}
 	height, width := in[2], in[3]
 	switch {
 	case in[0] != 1 && in[0] >= 0:
-		return image.Point{}, errors.New(found + "Mien gives it one image at a time: export it for a batch of 1 or of any size")
+		return image.Point{}, errors.New(found + "only batches of one image are supported: export it for a batch of 1 or of any size")
 	case height < 0 && width < 0:
 		return image.Point{}, nil
 	case height < 0 || width < 0:
-		return image.Point{}, errors.New(found + "known are networks of any height and width, or of a fixed height and width: export it with both or neither")
+		return image.Point{}, errors.New(found + "height and width must both be fixed, or both have any size: export it in one of these ways")
 	case height%32 != 0 || width%32 != 0 || height == 0 || width == 0:
-		return image.Point{}, errors.New(found + "height and width have to be multiples of 32")
+		return image.Point{}, errors.New(found + "height and width must be multiples of 32")
 	case height > maxFixed/width:
-		return image.Point{}, fmt.Errorf("%sheight times width may be at most %d (%d×%d)", found, maxFixed, maxSide, maxSide)
+		return image.Point{}, fmt.Errorf("%sheight times width must be at most %d (%d×%d)", found, maxFixed, maxSide, maxSide)
 	}
 	return image.Pt(int(width), int(height)), nil
 }

@@ -40,7 +40,7 @@ const (
 	// Faces that fill the image are found best when they are small.
 	tinySide = 256
 	tinyFrom = 0.35
-	// maxSide limits what a client's smallest face can request.
+	// maxSide limits what a caller's smallest face can request.
 	maxSide = 2560
 	// Faces of this size, in pixels of the fine input, are taken from both passes.
 	bandFrom, bandTo = 32, 128

@@ -34,7 +34,7 @@ func NewYuNet(e engine.Engine, version string) (*Detector, error) {
 		for k, kind := range kinds {
 			name := fmt.Sprintf("%s_%d", kind.name, stride)
 			if heads[i][k] = engine.OutputIndex(e, name); heads[i][k] < 0 {
-				return nil, fmt.Errorf("there is no output %s among %s", name, engine.Describe(e.Outputs()))
+				return nil, fmt.Errorf("the output %s is missing; its outputs are %s", name, engine.Describe(e.Outputs()))
 			}
 		}
 	}

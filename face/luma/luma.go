@@ -1,4 +1,4 @@
-// Package luma holds the luminance of images, and what detectors that compare pixels
+// Package luma has the luminance of images, and what detectors that compare pixels
 // share: the conversion of an image, halving, and pairs of pixels.
 package luma
 
@@ -9,16 +9,17 @@ import (
 	"slices"
 )
 
-// Plane is a luminance plane: rows of Stride bytes, of which Width count.
+// Plane is a luminance plane. A row has Stride bytes, of which the first Width are
+// pixels.
 type Plane struct {
 	Pix                   []uint8
 	Width, Height, Stride int
 }
 
-// Of returns the luminance of img, with transparent pixels as black. The Y plane of
-// JPEG and video frames is it already and is shared; everything else is converted by
-// the weights of image/color. The result of that is in buffer, which grows to fit; nil
-// means new memory.
+// Of returns the luminance of img. Transparent pixels are black. The Y plane of JPEG
+// and video frames already is luminance, and is shared; everything else is converted
+// with the weights of image/color. The result of a conversion is in buffer, which grows
+// to fit; nil means new memory.
 func Of(img image.Image, buffer *[]uint8) Plane {
 	if buffer == nil {
 		buffer = new([]uint8)
@@ -54,14 +55,14 @@ func Of(img image.Image, buffer *[]uint8) Plane {
 		g.fillRows(img.Pix[img.PixOffset(b.Min.X, b.Min.Y):], img.Stride, rowOfGray16)
 	case image.RGBA64Image:
 		g.fill(func(x, y int) uint8 { return weigh64(img.RGBA64At(b.Min.X+x, b.Min.Y+y)) })
-	default: // each color becomes garbage
+	default: // this allocates for each color
 		g.fill(func(x, y int) uint8 { return color.GrayModel.Convert(img.At(b.Min.X+x, b.Min.Y+y)).(color.Gray).Y })
 	}
 	return g
 }
 
-// fillRows sets each row with convert, from the pixels of an image whose rows are stride
-// bytes apart. The pixels given to convert go on to the end of the image.
+// fillRows sets each row with convert, from the pixels of an image whose rows are
+// stride bytes apart. convert gets all pixels up to the end of the image.
 func (g Plane) fillRows(pixels []uint8, stride int, convert func(row, pixels []uint8)) {
 	for y := range g.Height {
 		convert(g.Pix[y*g.Stride:][:g.Width], pixels[y*stride:])
@@ -107,19 +108,20 @@ func (g Plane) fill(at func(x, y int) uint8) {
 	}
 }
 
-// weigh64 is color.GrayModel, without an allocation for the color and the result.
+// weigh64 is like color.GrayModel, without allocations for the color and the result.
 func weigh64(c color.RGBA64) uint8 {
 	return uint8((19595*uint32(c.R) + 38470*uint32(c.G) + 7471*uint32(c.B) + 1<<15) >> 24)
 }
 
-// weigh is color.GrayModel for opaque eight-bit colors, to the bit: the JFIF
-// weights 0.299, 0.587 and 0.114 in 1/65536. The factor 257 makes 16 bits of 8.
+// weigh is equal to color.GrayModel for opaque 8-bit colors, bit for bit. It has the
+// JFIF weights 0.299, 0.587 and 0.114 in units of 1/65536. The factor 257 extends 8
+// bits to 16.
 func weigh(r, g, b uint32) uint8 {
 	return uint8((257*(19595*r+38470*g+7471*b) + 1<<15) >> 24)
 }
 
-// Half returns g at half its width and height, each pixel being the mean of four. It is
-// in buffer if it fits.
+// Half returns g at half its width and height, where each pixel is the mean of four.
+// The result is in buffer if it fits.
 func (g Plane) Half(buffer []uint8) Plane {
 	h := Plane{Width: g.Width / 2, Height: g.Height / 2, Stride: g.Width / 2}
 	h.Pix = slices.Grow(buffer[:0], h.Width*h.Height)[:h.Width*h.Height]
@@ -129,7 +131,7 @@ func (g Plane) Half(buffer []uint8) Plane {
 	return h
 }
 
-// HalveRow fills row with the means, rounded, of two by two values of the rows upper and
+// HalveRow fills row with the rounded means of two by two values of the rows upper and
 // lower, which are twice as long.
 func HalveRow(row, upper, lower []uint8) {
 	for len(row) >= 4 {

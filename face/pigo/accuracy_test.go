@@ -34,8 +34,8 @@ func newDetector(t testing.TB) *pigo.Detector {
 	return d
 }
 
-// TestAccuracy holds what docs/calibration.md says of the detector, with a little
-// room: run it with -v to see the figures.
+// TestAccuracy checks what docs/calibration.md says about the detector, with some
+// tolerance. Run it with -v to see the numbers.
 func TestAccuracy(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes a minute, and ten with the race detector: make accuracy runs it")
@@ -112,10 +112,10 @@ func TestAccuracy(t *testing.T) {
 	})
 }
 
-// TestAccuracyOnChecks: at the default confidence checked cloth is hardly ever taken for
-// a face, although the cascade scores it like one, and the person in a checked shirt
-// is found. The confidence is not fitted on the checks that are drawn here, nor on
-// the shirt at .5 and 2 times its size.
+// TestAccuracyOnChecks checks that at the default confidence, checked cloth is hardly
+// ever taken for a face although the cascade gives it such a score, and that the person
+// in a checked shirt is found. The confidence was not fitted on the checks that are
+// drawn here, nor on the shirt at .5 and 2 times its size.
 func TestAccuracyOnChecks(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes half a minute with the race detector: make accuracy runs it")
@@ -155,7 +155,7 @@ func TestAccuracyOnChecks(t *testing.T) {
 	}
 }
 
-// TestAccuracyOfReference: it is to be as good as the library, no better.
+// TestAccuracyOfReference checks that it is as good as the library, and not better.
 func TestAccuracyOfReference(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes a minute, and ten with the race detector: make accuracy runs it")
@@ -193,7 +193,7 @@ func TestAccuracyOfReference(t *testing.T) {
 	}
 }
 
-// confidences returns those of faces, the lowest first.
+// confidences returns the confidences of faces, the lowest first.
 func confidences(faces []face.Face) []float64 {
 	var all []float64
 	for _, f := range faces {
