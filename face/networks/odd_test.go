@@ -146,10 +146,10 @@ func TestOddGrids(t *testing.T) {
 		{"float16 out", in(1, 3, 64, 96), with(yunetOf(96, 64), 11, half), []string{"YuNet", "kps_32[1×6×10] of float16", "float32"}},
 		{"double out", in(1, 3, 64, 96), with(scrfdOf(96, 64, 2), 4, double), []string{"SCRFD", "out_4_16[48×4] of double", "float32"}},
 
-		{"a batch of four", in(4, 3, 64, 96), yunetOf(96, 64), []string{"input[4×3×64×96]", "one image at a time"}},
-		{"a batch of four, any size", in(4, 3, -1, -1), scrfdOf(96, 64, 2), []string{"input[4×3×?×?]", "one image at a time"}},
-		{"any height", in(1, 3, -1, 96), yunetOf(96, 64), []string{"input[1×3×?×96]", "both or neither"}},
-		{"any width", in(1, 3, 64, -1), scrfdOf(96, 64, 2), []string{"input[1×3×64×?]", "both or neither"}},
+		{"a batch of four", in(4, 3, 64, 96), yunetOf(96, 64), []string{"input[4×3×64×96]", "only batches of one image"}},
+		{"a batch of four, any size", in(4, 3, -1, -1), scrfdOf(96, 64, 2), []string{"input[4×3×?×?]", "only batches of one image"}},
+		{"any height", in(1, 3, -1, 96), yunetOf(96, 64), []string{"input[1×3×?×96]", "must both be fixed"}},
+		{"any width", in(1, 3, 64, -1), scrfdOf(96, 64, 2), []string{"input[1×3×64×?]", "must both be fixed"}},
 		{"tiny", in(1, 3, 8, 8), yunetOf(96, 64), []string{"input[1×3×8×8]", "multiples of 32"}},
 		{"no multiple", in(1, 3, 64, 100), scrfdOf(96, 64, 2), []string{"input[1×3×64×100]", "multiples of 32"}},
 		{"huge", in(1, 3, 20000, 20000), yunetOf(96, 64), []string{"input[1×3×20000×20000]", "2560×2560"}},
@@ -158,12 +158,12 @@ func TestOddGrids(t *testing.T) {
 		{"one channel", in(1, 1, 64, 96), yunetOf(96, 64), []string{"input[1×1×64×96]", "three planes"}},
 		{"three axes", in(3, 64, 96), scrfdOf(96, 64, 2), []string{"input[3×64×96]", "three planes"}},
 
-		{"other cells than it has", in(1, 3, 64, 96), yunetOf(96, 96), []string{"YuNet", "for an input of [1×3×64×96] its output cls_8 is [1×144×1]; known is [1×96×1]"}},
-		{"other cells than it says", in(1, 3, 64, 96), with(yunetOf(96, 64), 6, func(v *value) { v.gives = []int64{1, 24, 4} }), []string{"bbox_8 is [1×24×4]; known is [1×96×4]"}},
-		{"any size by its input alone", in(1, 3, -1, -1), yunetOf(640, 640), []string{"for an input of [1×3×64×96] its output cls_8 is [1×6400×1]"}},
-		{"one anchor", in(1, 3, 64, 96), scrfdOf(96, 64, 1), []string{"SCRFD", "out_1_8 is [96×1]; known is [192×1]"}},
+		{"other cells than it has", in(1, 3, 64, 96), yunetOf(96, 96), []string{"YuNet", "for an input of [1×3×64×96], its output cls_8 is [1×144×1] instead of [1×96×1]"}},
+		{"other cells than it says", in(1, 3, 64, 96), with(yunetOf(96, 64), 6, func(v *value) { v.gives = []int64{1, 24, 4} }), []string{"bbox_8 is [1×24×4] instead of [1×96×4]"}},
+		{"any size by its input alone", in(1, 3, -1, -1), yunetOf(640, 640), []string{"for an input of [1×3×64×96], its output cls_8 is [1×6400×1]"}},
+		{"one anchor", in(1, 3, 64, 96), scrfdOf(96, 64, 1), []string{"SCRFD", "out_1_8 is [96×1] instead of [192×1]"}},
 		{"boxes of five values", in(1, 3, 64, 96), with(yunetOf(96, 64), 6, func(v *value) { v.shape = []int64{1, 96, 5} }), []string{"bbox_8 is [1×96×5]"}},
-		{"no points", in(1, 3, 64, 96), scrfdOf(96, 64, 2)[:6], []string{"unknown kind of model", "out_4_32[12×4]", "SCRFD with points"}},
+		{"no points", in(1, 3, 64, 96), scrfdOf(96, 64, 2)[:6], []string{"unknown model family", "out_4_32[12×4]", "SCRFD with points"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "odd.onnx")
@@ -209,15 +209,15 @@ func TestOddMTCNN(t *testing.T) {
 		words []string                                   // in the error; nil if the model is valid
 	}{
 		{"good", nil, nil, nil},
-		{"nothing in it", map[string]string{"pnet": "", "rnet": "", "onet": ""}, nil, []string{"lacks pnet.onnx, rnet.onnx, onet.onnx", "of any other model name the file"}},
-		{"one is missing", map[string]string{"rnet": ""}, nil, []string{"lacks rnet.onnx"}},
+		{"nothing in it", map[string]string{"pnet": "", "rnet": "", "onet": ""}, nil, []string{"does not contain pnet.onnx, rnet.onnx, onet.onnx", "for all other models, name the file"}},
+		{"one is missing", map[string]string{"rnet": ""}, nil, []string{"does not contain rnet.onnx"}},
 		{"P-net and R-net swapped", map[string]string{"pnet": "rnet", "rnet": "pnet"}, nil, []string{"pnet.onnx is not MTCNN's P-net", "[?×24×24×3]", "[?×?×?×3]"}},
 		{"R-net and O-net swapped", map[string]string{"rnet": "onet", "onet": "rnet"}, nil, []string{"rnet.onnx is not MTCNN's R-net", "[?×48×48×3]", "[?×24×24×3]"}},
 		{"YuNet in it", map[string]string{"onet": "../yunet_n_dynamic"}, nil, []string{"onet.onnx is not MTCNN's O-net", "[?×3×?×?]", "[?×48×48×3]"}},
 		{"channels first", nil, map[string]func(*testing.T, string){"pnet": pnet(float32s("in", -1, 3, -1, -1), 1, 7, 3)}, []string{"in[?×3×?×?]", "channels last"}},
 		{"one size", nil, map[string]func(*testing.T, string){"pnet": pnet(float32s("in", 1, 12, 12, 3), 1, 1, 1)}, []string{"in[1×12×12×3]", "[?×?×?×3]"}},
 		{"uint8", nil, map[string]func(*testing.T, string){"pnet": pnet(value{name: "in", kind: ort.TensorElementDataTypeUint8, shape: []int64{-1, -1, -1, 3}}, 1, 7, 3)}, []string{"in[?×?×?×3] of uint8", "float32"}},
-		{"other cells", nil, map[string]func(*testing.T, string){"pnet": pnet(float32s("in", -1, -1, -1, 3), 1, 3, 7)}, []string{"for an input of [1×24×16×3] its output", "[1×3×7×", "known is [1×7×3×"}},
+		{"other cells", nil, map[string]func(*testing.T, string){"pnet": pnet(float32s("in", -1, -1, -1, 3), 1, 3, 7)}, []string{"for an input of [1×24×16×3], its output", "[1×3×7×", "instead of [1×7×3×"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			folder := t.TempDir()
