@@ -180,7 +180,7 @@ func (o *options) checkFiles() error {
 	if needsRuntime {
 		library, err := onnx.FindLibrary(o.ONNXRuntime)
 		if err != nil {
-			fail("--onnxruntime: %w", err)
+			fail("--onnxruntime: %w; \"make onnxruntime\" fetches the library", err)
 		}
 		o.ONNXRuntime = library
 	}

@@ -32,13 +32,13 @@ func TestMemory(t *testing.T) {
 	const width, height = 1600, 1200
 	r := image.Rect(0, 0, width, height)
 	palette := color.Palette{color.Black, color.White, color.Transparent}
-	pictures := map[string][]byte{}
+	images := map[string][]byte{}
 	add := func(name string, encode func(*bytes.Buffer) error) {
 		var buf bytes.Buffer
 		if err := encode(&buf); err != nil {
 			t.Fatal(name, err)
 		}
-		pictures[name] = buf.Bytes()
+		images[name] = buf.Bytes()
 	}
 	for name, img := range map[string]image.Image{
 		"gray": image.NewGray(r), "16-bit gray": image.NewGray16(r), "RGBA": image.NewNRGBA(r),
@@ -68,7 +68,7 @@ func TestMemory(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		pictures[filepath.Base(file)] = data
+		images[filepath.Base(file)] = data
 	}
 
 	d, err := pigo.New(nil)
@@ -87,9 +87,9 @@ func TestMemory(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	predict(pictures["PNG, RGBA"]) // includes work that is done only once
-	predict(pictures["PNG, RGBA"])
-	for name, data := range pictures {
+	predict(images["PNG, RGBA"]) // includes work that is done only once
+	predict(images["PNG, RGBA"])
+	for name, data := range images {
 		p, err := photo.Open(data, photo.Limits{})
 		if err != nil {
 			t.Fatal(name, err)

@@ -109,18 +109,18 @@ func FuzzCanonicalQuery(f *testing.F) {
 // TestPrepareLargeJSON checks strings across the boundaries of the chunks that are
 // searched at once.
 func TestPrepareLargeJSON(t *testing.T) {
-	picture := make([]byte, 100_000)
-	for i := range picture {
-		picture[i] = byte(i * i >> 3)
+	pixels := make([]byte, 100_000)
+	for i := range pixels {
+		pixels[i] = byte(i * i >> 3)
 	}
-	b64 := base64.StdEncoding.EncodeToString(picture)
+	b64 := base64.StdEncoding.EncodeToString(pixels)
 	for at := range len(b64) {
 		if at%9973 > 1 && (at+1)%(16<<10) > 2 && at < len(b64)-4 {
 			continue
 		}
 		text, ignored := prepareJSON([]byte(`{"x":1,"rawData":"`+b64[:at]+`\n`+b64[at:]+`","y":2}`), jsonShapes["inference.v1.Image"])
 		m := &inferencev1.Image{}
-		if err := jsonUnmarshal.Unmarshal(text, m); err != nil || !bytes.Equal(m.GetRawData(), picture) || ignored != "x, y" {
+		if err := jsonUnmarshal.Unmarshal(text, m); err != nil || !bytes.Equal(m.GetRawData(), pixels) || ignored != "x, y" {
 			t.Fatalf("a line break at %d: %v, %d bytes, %q", at, err, len(m.GetRawData()), ignored)
 		}
 	}
@@ -129,11 +129,11 @@ func TestPrepareLargeJSON(t *testing.T) {
 // BenchmarkJSON reads the message of an image of 16 MiB, without and with line breaks.
 // skip is the part of the time that prepareJSON takes.
 func BenchmarkJSON(b *testing.B) {
-	picture := make([]byte, 16<<20)
-	for i := range picture {
-		picture[i] = byte(i * i >> 3)
+	pixels := make([]byte, 16<<20)
+	for i := range pixels {
+		pixels[i] = byte(i * i >> 3)
 	}
-	b64 := base64.StdEncoding.EncodeToString(picture)
+	b64 := base64.StdEncoding.EncodeToString(pixels)
 	var lines strings.Builder
 	for rest := b64; rest != ""; rest = rest[min(76, len(rest)):] {
 		lines.WriteString(rest[:min(76, len(rest))] + `\n`)
@@ -146,7 +146,7 @@ func BenchmarkJSON(b *testing.B) {
 			for b.Loop() {
 				copy(scratch, message)
 				m := &inferencev1.Image{}
-				if err := (jsonCodec{}).Unmarshal(scratch, m); err != nil || len(m.GetRawData()) != len(picture) {
+				if err := (jsonCodec{}).Unmarshal(scratch, m); err != nil || len(m.GetRawData()) != len(pixels) {
 					b.Fatal(err)
 				}
 			}

@@ -95,7 +95,7 @@ func TestObserve(t *testing.T) {
 			code   connect.Code
 			reason string
 		}{
-			{&inferencev1.Image{RawData: []byte("no picture")}, connect.CodeInvalidArgument, "UNSUPPORTED_FORMAT"},
+			{&inferencev1.Image{RawData: []byte("not an image")}, connect.CodeInvalidArgument, "UNSUPPORTED_FORMAT"},
 			{&inferencev1.Image{RawData: make([]byte, 2<<20)}, connect.CodeResourceExhausted, "TOO_MANY_BYTES"},
 			{&inferencev1.Image{RawData: good.GetRawData(), Options: &inferencev1.DetectOptions{MaxResults: 500}}, connect.CodeInternal, "INTERNAL"},
 		} {

@@ -106,11 +106,11 @@ func TestDetectIsDeterministic(t *testing.T) {
 	inside := luma.Rect.Add(image.Pt(20, 10))
 	draw.Draw(framed, inside, luma, luma.Rect.Min, draw.Src)
 	same := map[string]image.Image{
-		"YCbCr":             img,
-		"Gray":              luma,
-		"Gray, elsewhere":   shifted,
+		"YCbCr":            img,
+		"Gray":             luma,
+		"Gray, elsewhere":  shifted,
 		"part of an image": framed.SubImage(inside),
-		"unknown type":      opaque{luma},
+		"unknown type":     opaque{luma},
 	}
 	for _, m := range []draw.Image{
 		image.NewRGBA(luma.Rect), image.NewNRGBA(luma.Rect), image.NewRGBA64(luma.Rect),
