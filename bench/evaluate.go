@@ -18,7 +18,7 @@ import (
 	"github.com/mienproject/mien/face/facetest"
 )
 
-// The subsets of the labelled photographs that are looked at.
+// The subsets of the labeled photographs that are looked at.
 const (
 	original  = "wider_val_orig" // the one that speed is measured on
 	small     = "wider_val_416"
@@ -141,14 +141,14 @@ func first[T any](values []T, n int) []T { return values[:min(n, len(values))] }
 // find asks for everything in p, in the ways side by side.
 func (m *measurement) find(ctx context.Context, ways []way, subset string, p *picture) error {
 	// A crowd's many candidates would spend most of the time on landmarks.
-	labelled := slices.ContainsFunc(m.photos[subset], func(p facetest.Photo) bool {
+	labeled := slices.ContainsFunc(m.photos[subset], func(p facetest.Photo) bool {
 		return slices.ContainsFunc(p.Faces, func(l facetest.Label) bool { return l.Landmarks != nil })
 	})
 	group, ctx := errgroup.WithContext(ctx)
 	for k, w := range ways {
 		group.Go(func() error {
 			for _, d := range m.detectors {
-				a, err := w.ask(ctx, d.name, p, question{everything: true, skipLandmarks: !labelled})
+				a, err := w.ask(ctx, d.name, p, question{everything: true, skipLandmarks: !labeled})
 				if err != nil {
 					return err
 				}

@@ -23,7 +23,7 @@ import (
 // variables and its folder from block to block, and the servers that blocks start.
 type session struct {
 	t testing.TB
-	// folder is where it runs: a copy of the repository, with pictures.
+	// folder is where it runs: a copy of the repository, with images.
 	folder string
 	// private has the scripts, what they print, and the logs of servers, by the lines of the blocks.
 	private string
@@ -46,7 +46,7 @@ type ranBlock struct {
 // serverAddress is where the server listens that a document has if it starts none.
 const serverAddress = "localhost:8080"
 
-// sampleCopies are the pictures in the folder, all of them copies of the sample.
+// sampleCopies are the images in the folder, all of them copies of the sample.
 var sampleCopies = []string{"photo.jpg", "one.jpg", "two.jpg", "photos/a.jpg", "photos/b.jpg", "more/c.jpg"}
 
 // sessionProgram runs the scripts that it is told on file descriptor 3, in one shell. It ends with
@@ -459,7 +459,7 @@ func (e serverLogEntry) began() time.Time {
 }
 
 // wrong reports whether the entry tells of something that no example should bring about. All
-// pictures have a face.
+// images have a face.
 func (e serverLogEntry) wrong() bool {
 	switch {
 	case e.Level == "WARN" || e.Level == "ERROR" || e.Msg == "unknown fields are ignored":

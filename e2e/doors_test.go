@@ -95,10 +95,10 @@ func TestCurlHints(t *testing.T) {
 func TestUnknownCompression(t *testing.T) {
 	t.Parallel()
 	s := start(t)
-	picture := temp(t, sample.name, sample.load(t))
+	file := temp(t, sample.name, sample.load(t))
 	t.Run("Python", func(t *testing.T) {
 		modules := stubs(t)
-		out := predictPy(t, modules, "--compression", "deflate", s.addr, picture, picture)
+		out := predictPy(t, modules, "--compression", "deflate", s.addr, file, file)
 		if len(out) != 2 {
 			t.Fatalf("%d outcomes, want 2", len(out))
 		}
@@ -108,7 +108,7 @@ func TestUnknownCompression(t *testing.T) {
 			}
 			checkUnknownCompression(t, "grpcio", "deflate", o.Error.Code, o.Error.Message)
 		}
-		out = predictPy(t, modules, "--compression", "gzip", s.addr, picture)
+		out = predictPy(t, modules, "--compression", "gzip", s.addr, file)
 		if len(out) != 1 || out[0].Answer == nil {
 			t.Fatalf("gzip: %+v", out)
 		}
@@ -117,7 +117,7 @@ func TestUnknownCompression(t *testing.T) {
 	t.Run("Node.js", func(t *testing.T) {
 		nodeModule(t, "@grpc", "grpc-js")
 		contract := contract(t)
-		out := run(t, nil, "node", filepath.Join(root, "e2e", "node", "compression.mjs"), s.url, contract, picture).must(t)
+		out := run(t, nil, "node", filepath.Join(root, "e2e", "node", "compression.mjs"), s.url, contract, file).must(t)
 		seen := map[string]int{}
 		for line := range bytes.Lines(out) {
 			var call struct {
@@ -131,7 +131,7 @@ func TestUnknownCompression(t *testing.T) {
 			what := call.Client + ", " + call.Procedure
 			if call.Compression != "gzip" {
 				checkUnknownCompression(t, what, call.Compression, call.Code, call.Message)
-			} else if call.Faces == nil || *call.Faces != len(sample.centres) {
+			} else if call.Faces == nil || *call.Faces != len(sample.centers) {
 				t.Errorf("%s, gzip: %s", what, line)
 			}
 		}

@@ -18,7 +18,7 @@ func TestOldClients(t *testing.T) {
 	if len(urls) != 3 || urls[2] != "unix:"+socket {
 		t.Fatalf("listens on %q", urls)
 	}
-	for _, p := range present(t, []*picture{sample, people}) {
+	for _, p := range present(t, []*testImage{sample, people}) {
 		t.Run(p.name, func(t *testing.T) {
 			lines := runPython(t, modules, "old_clients.py", s.addr, urls[1], temp(t, p.name, p.load(t)))
 			if len(lines) != 3 {
@@ -111,7 +111,7 @@ func TestPredictByCurl(t *testing.T) {
 			sample.checkFaces(t, answer.Results)
 		})
 	}
-	t.Run("picture", func(t *testing.T) {
+	t.Run("image", func(t *testing.T) {
 		r := curl(t, nil, "--header", "Accept: image/jpeg", "--data-binary", "@"+photo, s.url+"/predict").want(t, 200, "image/jpeg")
 		if len(r.body) < 10_000 {
 			t.Errorf("an image of %d bytes", len(r.body))

@@ -82,7 +82,7 @@ func TestRunStops(t *testing.T) {
 		t.Errorf("got %v, want %v", err, context.Canceled)
 	}
 	if err := e.Run(ctx, b.Input, b.Outputs); !errors.Is(err, context.Canceled) {
-		t.Errorf("afterwards got %v, want %v", err, context.Canceled)
+		t.Errorf("afterward got %v, want %v", err, context.Canceled)
 	}
 }
 

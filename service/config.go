@@ -69,7 +69,7 @@ type Config struct {
 	// Observe, if not nil, is called once for every image that the service was asked
 	// about, when it has been answered, has failed or was refused. It is called from
 	// many goroutines, with the context of the request, which may have ended. The
-	// service does not use record afterwards; only the code that put it into the
+	// service does not use record afterward; only the code that put it into the
 	// context may.
 	Observe func(ctx context.Context, record *Record)
 }

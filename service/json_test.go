@@ -304,7 +304,7 @@ func TestIgnoredFields(t *testing.T) {
 		{"none", image(`,"imageId":"a","options":{"minConfidence":0.5,"max_results":2,"model":"stub"},"metaData":{"uuid":"x"}`), ""},
 		{"proto's names", strings.Replace(image(`,"image_id":"a","meta_data":{"iso_date":"x"},"options":{"min_confidence":0.5}`), "rawData", "raw_data", 1), ""},
 		{"in the wrong place", image(`,"minConfidence":2`), "minConfidence"},
-		{"misspelt", image(`,"options":{"minConfidenc":2, "maxresults": {"a":[1,{"b":"}"}]}, "maxResults":1},"ImageId":null`), "options.minConfidenc, options.maxresults, ImageId"},
+		{"misspelled", image(`,"options":{"minConfidenc":2, "maxresults": {"a":[1,{"b":"}"}]}, "maxResults":1},"ImageId":null`), "options.minConfidenc, options.maxresults, ImageId"},
 		{"the image's name", `{"image":"` + b64 + `"}`, "image"},
 		{"the old JSON", `{"img_id":"a","img_b64":"` + b64 + `"}`, "img_id, img_b64"},
 		{"name of an enum", image(`,"pixelFormat":"ENCODED","metaData":{"environment":"LIVE"}`), "pixelFormat, metaData.environment"},

@@ -215,7 +215,7 @@ func (p *prediction) write(status int, message string, results []*inferencev1.Re
 	for _, r := range results {
 		b, err := jsonMarshal.Marshal(r)
 		if err != nil {
-			panic(err) // every result can be marshalled
+			panic(err) // every result can be marshaled
 		}
 		body.Results = append(body.Results, b)
 	}

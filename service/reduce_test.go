@@ -37,7 +37,7 @@ func TestReduced(t *testing.T) {
 		}
 		return b.Bytes()
 	}
-	colour := encoded(image.NewRGBA(image.Rect(0, 0, 641, 481)))
+	color := encoded(image.NewRGBA(image.Rect(0, 0, 641, 481)))
 	for _, c := range []struct {
 		name  string
 		image *inferencev1.Image
@@ -47,10 +47,10 @@ func TestReduced(t *testing.T) {
 		size    image.Point
 		minFace float64
 	}{
-		{"all of it", &inferencev1.Image{RawData: colour}, face.Input{Reduce: 1}, false, image.Pt(641, 481), 30},
-		{"luminance", &inferencev1.Image{RawData: colour}, face.Input{Gray: true, Reduce: 1}, true, image.Pt(641, 481), 30},
-		{"half of it", &inferencev1.Image{RawData: colour}, face.Input{Reduce: 2}, false, image.Pt(321, 241), 15},
-		{"an eighth of the luminance", &inferencev1.Image{RawData: colour}, face.Input{Gray: true, Reduce: 8}, true, image.Pt(81, 61), 3.75},
+		{"all of it", &inferencev1.Image{RawData: color}, face.Input{Reduce: 1}, false, image.Pt(641, 481), 30},
+		{"luminance", &inferencev1.Image{RawData: color}, face.Input{Gray: true, Reduce: 1}, true, image.Pt(641, 481), 30},
+		{"half of it", &inferencev1.Image{RawData: color}, face.Input{Reduce: 2}, false, image.Pt(321, 241), 15},
+		{"an eighth of the luminance", &inferencev1.Image{RawData: color}, face.Input{Gray: true, Reduce: 8}, true, image.Pt(81, 61), 3.75},
 		{
 			"raw pixels unchanged", &inferencev1.Image{
 				RawData: make([]byte, 3*640*480), Width: 640, Height: 480, PixelFormat: inferencev1.PixelFormat_PIXEL_FORMAT_RGB24,

@@ -196,7 +196,7 @@ func TestContainer(t *testing.T) {
 
 			sample := c.post("/predict", nil, readFile(t, samplePath))
 			if sample != "200 " {
-				t.Errorf("a neighbor, afterwards: %s", sample)
+				t.Errorf("a neighbor, afterward: %s", sample)
 			}
 		})
 	}

@@ -180,7 +180,7 @@ func TestManyTrailers(t *testing.T) {
 	}
 	_ = res.Body.Close()
 	if res.StatusCode != http.StatusOK {
-		t.Errorf("status %d afterwards", res.StatusCode)
+		t.Errorf("status %d afterward", res.StatusCode)
 	}
 }
 

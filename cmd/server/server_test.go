@@ -944,7 +944,7 @@ func TestMisconfigured(t *testing.T) {
 		{name: "no OTLP protocol", env: map[string]string{"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://localhost:4318", "OTEL_EXPORTER_OTLP_PROTOCOL": "http/json"}, code: 2, want: []string{"OTEL_EXPORTER_OTLP_PROTOCOL", "http/json", "grpc"}},
 		{name: "no sampler", env: map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": "http://localhost:4318", "OTEL_TRACES_SAMPLER": "sometimes"}, code: 2, want: []string{"OpenTelemetry", "sampler", "sometimes"}},
 		{name: "no exporter", env: map[string]string{"OTEL_TRACES_EXPORTER": "zipkin"}, code: 2, want: []string{"OTEL_TRACES_EXPORTER", "zipkin", "none"}},
-		{name: "misspelt variable", env: map[string]string{"MIEN_MAX_PIXEL": "1"}, code: 2, want: []string{"MIEN_MAX_PIXEL"}},
+		{name: "misspelled variable", env: map[string]string{"MIEN_MAX_PIXEL": "1"}, code: 2, want: []string{"MIEN_MAX_PIXEL"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			for k, v := range c.env {

@@ -91,7 +91,7 @@ func TestSoakBombs(t *testing.T) {
 	for left.Load() > 0 {
 		res, err := client.Predict(t.Context(), &inferencev1.Image{RawData: sample})
 		if err != nil || len(res.GetResults()) != 1 {
-			t.Fatalf("a neighbour: %v, %v", res, err)
+			t.Fatalf("a neighbor: %v, %v", res, err)
 		}
 		between++
 		var m runtime.MemStats
@@ -101,14 +101,14 @@ func TestSoakBombs(t *testing.T) {
 	if err := all.Wait(); err != nil {
 		t.Error(err)
 	}
-	t.Logf("%d bombs, %d neighbours between them, at most %d MiB in use", bombs*each, between, most>>20)
+	t.Logf("%d bombs, %d neighbors between them, at most %d MiB in use", bombs*each, between, most>>20)
 	// The server's limits, plus memory for the clients in the same process, and
 	// garbage.
 	if limit := uint64(300<<20 + 96<<20 + 256<<20); most > limit {
 		t.Errorf("%d MiB were in use, want %d", most>>20, limit>>20)
 	}
 	if between == 0 {
-		t.Error("no neighbour was answered")
+		t.Error("no neighbor was answered")
 	}
 }
 
