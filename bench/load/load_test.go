@@ -64,7 +64,7 @@ func TestOpenLoop(t *testing.T) { synctest.Test(t, testOpenLoop) }
 
 func testOpenLoop(t *testing.T) {
 	s := stalling{make(chan error)}
-	p := plan{photos: make([][]byte, 1), rate: 1000, time: 100 * time.Millisecond, constant: true, most: 40}
+	p := plan{photos: make([][]byte, 1), rate: 1000, time: 100 * time.Millisecond, constant: true, maxOpen: 40}
 	go func() {
 		// No call is answered before the last one was due.
 		time.Sleep(300 * time.Millisecond)
