@@ -86,6 +86,9 @@ type Options struct {
 	MinFaceSize float64
 	// SkipLandmarks leaves Face.Landmarks nil.
 	SkipLandmarks bool
+	// AnyOrientation has the function Detect also look for faces that are turned by a
+	// quarter, a half or three quarters. Detectors ignore it.
+	AnyOrientation bool
 }
 
 // Face is one face in an image.
@@ -98,13 +101,13 @@ type Face struct {
 }
 
 // Move brings f from one frame of coordinates to another: at returns where a point
-// of the old frame is in the new one. Both have (0, 0) at the upper left corner of
-// the upper left pixel. The box is cut at width × height, the size of the new
-// frame.
+// of the old frame is in the new one, which may be turned by quarters. Both have (0, 0)
+// at the upper left corner of the upper left pixel. The box is cut at width × height, the
+// size of the new frame.
 func (f *Face) Move(at func(x, y float64) (float64, float64), width, height int) {
-	f.Box.MinX, f.Box.MinY = at(f.Box.MinX, f.Box.MinY)
-	f.Box.MaxX, f.Box.MaxY = at(f.Box.MaxX, f.Box.MaxY)
-	f.Box = f.Box.Clamp(width, height)
+	x0, y0 := at(f.Box.MinX, f.Box.MinY)
+	x1, y1 := at(f.Box.MaxX, f.Box.MaxY)
+	f.Box = Box{MinX: min(x0, x1), MinY: min(y0, y1), MaxX: max(x0, x1), MaxY: max(y0, y1)}.Clamp(width, height)
 	if l := f.Landmarks; l != nil {
 		for _, p := range []*Point{&l.LeftEye, &l.RightEye, &l.Nose, &l.MouthLeft, &l.MouthRight} {
 			// Landmarks count from the center of the first pixel, and at from its corner.
@@ -117,8 +120,8 @@ func (f *Face) Move(at func(x, y float64) (float64, float64), width, height int)
 // Point is a place in an image, in pixels: (0, 0) is the center of the upper left one.
 type Point struct{ X, Y float64 }
 
-// Landmarks are five points of a face. Left and right are the viewer's: in an
-// upright face LeftEye.X < RightEye.X.
+// Landmarks are five points of a face. Left and right are the viewer's, to whom the face
+// is upright: in an upright face LeftEye.X < RightEye.X.
 type Landmarks struct {
 	LeftEye, RightEye, Nose, MouthLeft, MouthRight Point
 }
