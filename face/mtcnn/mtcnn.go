@@ -18,14 +18,14 @@ import (
 )
 
 // Detector is the cascade of Zhang, Zhang, Li and Qiao, "Joint Face Detection and
-// Alignment using Multi-task Cascaded Convolutional Networks" (2016), as version
-// 0.1.1 of the Python package mtcnn runs it: its thresholds, its rounding, its
-// 1-based boxes and its oddities, so that users of the package get the same
+// Alignment using Multi-task Cascaded Convolutional Networks" (2016), as versions
+// 0.1.0 and 0.1.1 of the Python package mtcnn run it: its thresholds, its rounding,
+// its 1-based boxes and its oddities, so that users of the package get the same
 // faces. Nothing here is meant to be better than that package, only bounded:
 // networks see tiles and batches, and the pyramid has a largest level.
 //
-// The package answers whole numbers. It cuts decimals off, and its boxes stay
-// 1-based. Detect answers half a pixel less than the numbers that the package cuts,
+// The package answers whole numbers. It cuts decimals off (0.1.1 from each edge, 0.1.0
+// from a box's width and height), and its boxes stay 1-based. Detect answers half a pixel less than the numbers that the package cuts,
 // so that they round to the package's. For landmarks this is the frame of package
 // face: the package's have the corner of the first pixel at 0. Boxes come out half a
 // pixel smaller on each side than what the networks see, as the package's do in the
@@ -46,7 +46,7 @@ type Detector struct {
 var _ face.Detector = (*Detector)(nil)
 
 // codeVersion changes whenever the same networks may give other faces.
-const codeVersion = "+3"
+const codeVersion = "+4"
 
 // cutOff is how far a number lies, in the mean, above what remains of it when its
 // decimals are cut off.
@@ -277,7 +277,11 @@ func (d *Detector) cascade(ctx context.Context, w *workspace, img image.Image, s
 		}
 	}
 	// Here the package suppresses across levels, above 0.7 of the union. That never
-	// finds anything: boxes of two levels differ by half in area.
+	// finds anything: boxes of two levels differ by half in area. But it leaves the boxes
+	// by falling probability, of equal ones the last first, and that order decides which
+	// of two stays that R-net gives the same probability.
+	slices.Reverse(w.candidates)
+	slices.SortStableFunc(w.candidates, func(a, b candidate) int { return cmp.Compare(b.score, a.score) })
 	if err := d.refine(ctx, w, src); err != nil {
 		return err
 	}
