@@ -13,6 +13,7 @@ import (
 
 	"github.com/mienproject/mien/face"
 	"github.com/mienproject/mien/face/facetest"
+	"github.com/mienproject/mien/photo"
 )
 
 // turns are the angles, in degrees clockwise, by which photographs of one face are
@@ -36,17 +37,26 @@ func findTurned(ctx context.Context, detectors []detector, opened inProcess, pho
 	for _, d := range detectors {
 		results[d.name] = make([]turnedResult, len(turns))
 	}
+<<<<<<< HEAD
 	for _, photo := range photos {
 		p, err := openPhotograph(photo.Path)
+=======
+	for _, labeled := range photos {
+		p, err := openPicture(labeled.Path)
+>>>>>>> main
 		if err != nil {
 			return nil, err
 		}
 		for i, degrees := range turns {
-			img, label := turned(p.img, photo.Faces[0], degrees)
+			img, label := turned(p.img, labeled.Faces[0], degrees)
 			for _, d := range detectors {
+<<<<<<< HEAD
 				faces, err := face.Detect(ctx, opened[d.name], face.Whole(img), face.Options{MinConfidence: opened.minConfidence(d.name)})
+=======
+				faces, err := face.Detect(ctx, opened[d.name], face.Whole(img, photo.Turn), face.Options{MinConfidence: opened.least(d.name)})
+>>>>>>> main
 				if err != nil {
-					return nil, fmt.Errorf("%s turned by %d°: %w", photo.Path, degrees, err)
+					return nil, fmt.Errorf("%s turned by %d°: %w", labeled.Path, degrees, err)
 				}
 				r := &results[d.name][i]
 				r.photos = append(r.photos, facetest.Photo{Faces: []facetest.Label{label}})

@@ -96,7 +96,17 @@ func TestPageInputs(t *testing.T) {
 func TestPageControls(t *testing.T) {
 	t.Parallel()
 	file := peoplePath(t)
-	play(t, start(t, "--model", "pigo", "--model", "pigo-reference"), pageTask{Scenario: "controls", Files: map[string]string{"people": file}})
+	s := start(t, "--model", "pigo", "--model", "pigo-reference")
+	play(t, s, pageTask{Scenario: "controls", Files: map[string]string{"people": file}})
+	turned := 0
+	for _, r := range requests(s.stop(), procedure+"Predict") {
+		if r["any_orientation"] == true && r["code"] == "ok" {
+			turned++
+		}
+	}
+	if turned != 1 {
+		t.Errorf("%d images were searched in any orientation, want 1", turned)
+	}
 }
 
 func TestPageErrors(t *testing.T) {

@@ -285,9 +285,14 @@ type DetectOptions struct {
 	SkipLandmarks bool `protobuf:"varint,4,opt,name=skip_landmarks,json=skipLandmarks,proto3" json:"skip_landmarks,omitempty"`
 	// The name of the model to use. If empty or absent, it is the server's default. A
 	// name that ListModels does not return is rejected with the reason UNKNOWN_MODEL.
-	Model         string `protobuf:"bytes,5,opt,name=model,proto3" json:"model,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Model string `protobuf:"bytes,5,opt,name=model,proto3" json:"model,omitempty"`
+	// Also find faces that lie on their side or stand on their head: the image is
+	// searched in four quarter turns, which takes four times as long, and the faces
+	// are merged. Boxes and landmarks are those of the image as it came; "left" and
+	// "right" are those of the face when it is upright. Off by default.
+	AnyOrientation bool `protobuf:"varint,6,opt,name=any_orientation,json=anyOrientation,proto3" json:"any_orientation,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *DetectOptions) Reset() {
@@ -353,6 +358,13 @@ func (x *DetectOptions) GetModel() string {
 		return x.Model
 	}
 	return ""
+}
+
+func (x *DetectOptions) GetAnyOrientation() bool {
+	if x != nil {
+		return x.AnyOrientation
+	}
+	return false
 }
 
 // MetaData has data about a request or an answer. In an answer, the server sets it.
@@ -1208,14 +1220,15 @@ const file_inference_v1_inference_proto_rawDesc = "" +
 	"\bimage_id\x18\x04 \x01(\tR\aimageId\x123\n" +
 	"\tmeta_data\x18\x05 \x01(\v2\x16.inference.v1.MetaDataR\bmetaData\x125\n" +
 	"\aoptions\x18\x06 \x01(\v2\x1b.inference.v1.DetectOptionsR\aoptions\x12<\n" +
-	"\fpixel_format\x18\a \x01(\x0e2\x19.inference.v1.PixelFormatR\vpixelFormat\"\xd0\x01\n" +
+	"\fpixel_format\x18\a \x01(\x0e2\x19.inference.v1.PixelFormatR\vpixelFormat\"\xf9\x01\n" +
 	"\rDetectOptions\x12*\n" +
 	"\x0emin_confidence\x18\x01 \x01(\x02H\x00R\rminConfidence\x88\x01\x01\x12\x1f\n" +
 	"\vmax_results\x18\x02 \x01(\x05R\n" +
 	"maxResults\x12\"\n" +
 	"\rmin_face_size\x18\x03 \x01(\x05R\vminFaceSize\x12%\n" +
 	"\x0eskip_landmarks\x18\x04 \x01(\bR\rskipLandmarks\x12\x14\n" +
-	"\x05model\x18\x05 \x01(\tR\x05modelB\x11\n" +
+	"\x05model\x18\x05 \x01(\tR\x05model\x12'\n" +
+	"\x0fany_orientation\x18\x06 \x01(\bR\x0eanyOrientationB\x11\n" +
 	"\x0f_min_confidence\"\x94\x01\n" +
 	"\bMetaData\x12\x1c\n" +
 	"\ttimestamp\x18\x01 \x01(\x01R\ttimestamp\x12;\n" +
