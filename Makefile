@@ -78,8 +78,8 @@ page-test: ## Test the page's modules, in Node.js. "make e2e" tests the page in 
 
 # Without the race detector, which allocates on its own account.
 .PHONY: memory
-memory: ## Test that decoding and detecting take no more memory than is counted for them.
-	go test $(PATIENCE) -count=1 -run Memory ./photo ./face/luma ./face/pigo ./service
+memory: ## Test that decoding and detecting take no more memory than is counted for them, and networks none that is new.
+	go test $(PATIENCE) -count=1 -run Memory ./nn ./photo ./face/luma ./face/pigo ./service
 
 # Without the race detector, under which these take minutes.
 .PHONY: accuracy
@@ -149,6 +149,11 @@ bench: $(BIN)/benchstat onnxruntime ## Measure speed beside the library's, as do
 .PHONY: calibrate
 calibrate: ## Fit the constants of the models' calibration.go again, on ../shared/faces.
 	go test -count=1 -v -run '^TestCalibrate$$' ./face/pigo ./face/grid -calibrate
+
+# The files are committed, and change only with tools/mtcnn.
+.PHONY: mtcnn-weights
+mtcnn-weights: ## Make MTCNN's embedded networks again, from the Python package that has them.
+	python3 tools/mtcnn/convert.py face/mtcnn/weights
 
 .PHONY: lint
 lint: $(BIN)/golangci-lint $(BIN)/buf ## Lint Go and the contract.

@@ -43,18 +43,18 @@ const (
 	minLandmarkSide = 20
 )
 
-// Draw returns a copy of img, which is taken as upright, with faces drawn on it.
-// The copy has its origin at (0, 0) and takes 4 bytes a pixel; little else is
-// allocated. The faces' coordinates are pixels relative to img.Bounds().Min, as
-// package face has them, and what lies outside the picture is not drawn.
+// Draw returns a copy of img with faces drawn on it. img must be upright. The copy has
+// its origin at (0, 0) and takes 4 bytes for each pixel; little else is allocated. The
+// coordinates of faces are in pixels relative to img.Bounds().Min, as in package face.
+// What lies outside the image is not drawn.
 //
-// Faces come with the most important first: it is drawn over the others, and
-// gets its label first. A label is left out where it could only be wider than its
-// face, too small to read, or on top of another face or label. The last faces are
-// left out altogether once lines have covered the picture several times over.
+// The most important faces come first: they are drawn over the others, and get their
+// labels first. A label is left out if it would be wider than its face, too small to
+// read, or on top of another face or label. Once lines have covered the image several
+// times over, the remaining faces are left out.
 //
-// The same picture and faces give the same pixels. Draw is safe for concurrent
-// use, and modifies neither img nor faces.
+// The result depends only on img and faces. Draw is safe for concurrent use, and does
+// not modify img or faces.
 func Draw(img image.Image, faces []face.Face) *image.RGBA {
 	b := img.Bounds()
 	out := image.NewRGBA(image.Rectangle{Max: b.Size()})
@@ -75,31 +75,31 @@ func Draw(img image.Image, faces []face.Face) *image.RGBA {
 	return out
 }
 
-// mark is how a face is drawn. Its lengths are pixels.
+// mark describes how a face is drawn. Its lengths are in pixels.
 type mark struct {
 	landmarks *face.Landmarks
 	paint     *image.Uniform
 	dashed    bool
-	// outer is the face's box with the line and its two rims around it.
+	// outer is the face's box, including its line and the two rims of the line.
 	outer image.Rectangle
-	// line is the width of the line, rim that of what is dark on either side.
+	// line is the width of the line, and rim the width of its dark rim on each side.
 	line, rim int
-	// dot is the radius of a landmark without its rim; 0 is for no landmarks.
+	// dot is the radius of a landmark without its rim; 0 means that none are drawn.
 	dot float64
 
 	text   string
-	label  image.Rectangle // with its rim; empty when there is none
-	digits int             // the height of the label's digits
+	label  image.Rectangle // including its rim; empty if there is no label
+	digits int             // height of the digits in the label
 }
 
-// measure gives each face in the picture its mark, without a label.
-func measure(picture image.Rectangle, faces []face.Face) []mark {
-	longer := float64(max(picture.Dx(), picture.Dy()))
-	budget := maxCoverage * picture.Dx() * picture.Dy()
+// measure returns a mark without a label for each face in the image.
+func measure(bounds image.Rectangle, faces []face.Face) []mark {
+	longer := float64(max(bounds.Dx(), bounds.Dy()))
+	budget := maxCoverage * bounds.Dx() * bounds.Dy()
 	var marks []mark
 	for _, f := range faces {
-		b := f.Box.Clamp(picture.Dx(), picture.Dy())
-		if !(b.Area() > 0) { // nor has NaN
+		b := f.Box.Clamp(bounds.Dx(), bounds.Dy())
+		if !(b.Area() > 0) { // also excludes NaN
 			continue
 		}
 		side := max(b.Width(), b.Height())
@@ -112,7 +112,7 @@ func measure(picture image.Rectangle, faces []face.Face) []mark {
 		m.outer = image.Rect(
 			int(math.Floor(b.MinX)), int(math.Floor(b.MinY)),
 			int(math.Ceil(b.MaxX)), int(math.Ceil(b.MaxY)),
-		).Inset(-m.width()).Intersect(picture)
+		).Inset(-m.width()).Intersect(bounds)
 		if f.Landmarks != nil && side >= minLandmarkSide {
 			m.landmarks = f.Landmarks
 			m.dot = max(1, min(side/26, max(1.6, longer/260)))
@@ -127,14 +127,15 @@ func measure(picture image.Rectangle, faces []face.Face) []mark {
 	return marks
 }
 
-// width is that of the line and its two rims.
+// width returns the width of the line with its two rims.
 func (m mark) width() int { return m.line + 2*m.rim }
 
 // canvas draws on dst.
 type canvas struct {
 	dst *image.RGBA
-	// z has the size of what is being filled, and its origin is at at in dst. It
-	// is never as large as a box: its work is the area that it spans.
+	// z rasterizes one shape at a time. Its size is that of the shape, and its origin
+	// is at in dst. It never covers a whole box, because its work depends on the area
+	// that it covers.
 	z  vector.Rasterizer
 	at image.Point
 }
@@ -149,8 +150,8 @@ func (c *canvas) box(m mark) {
 	c.ring(m.outer.Inset(m.rim), radius-m.rim, m.line, m.paint, gap)
 }
 
-// ring draws a line along the inside of r, whose corners are rounded. Unless gap
-// is 0, the sides between the corners are dashed.
+// ring draws a line along the inside of r, with rounded corners. Unless gap is 0, the
+// sides between the corners are dashed.
 func (c *canvas) ring(r image.Rectangle, radius, width int, paint *image.Uniform, gap int) {
 	radius = min(radius, r.Dx()/2, r.Dy()/2)
 	width = min(width, radius)
@@ -161,14 +162,13 @@ func (c *canvas) ring(r image.Rectangle, radius, width int, paint *image.Uniform
 		{image.Pt(r.Min.X, inner.Max.Y), image.Pt(inner.Min.X, r.Max.Y)},
 		{inner.Max, r.Max},
 	} {
-		// The corner is a quarter of the ring around that of inner's corners
-		// which is nearest.
+		// The corner is a quarter of a ring around the nearest corner of inner.
 		x := float64(min(max(corner.Min.X, inner.Min.X), inner.Max.X))
 		y := float64(min(max(corner.Min.Y, inner.Min.Y), inner.Max.Y))
 		c.fill(corner, paint, func() {
 			o, i := float64(radius), float64(radius-width)
 			c.roundRect(x-o, y-o, x+o, y+o, o)
-			c.roundRect(x+i, y-i, x-i, y+i, i) // the other way round, and so a hole
+			c.roundRect(x+i, y-i, x-i, y+i, i) // counterclockwise, which makes a hole
 		})
 	}
 	for _, x := range dashes(inner.Min.X, inner.Max.X, gap) {
@@ -181,9 +181,9 @@ func (c *canvas) ring(r image.Rectangle, radius, width int, paint *image.Uniform
 	}
 }
 
-// dashes cuts a stretch into dashes, the first and the last of which join the
-// corners, with about gap pixels between one and the next, and twice that from
-// gap to gap. With a gap of 0 the stretch stays whole.
+// dashes divides a line into dashes, of which the first and the last touch the corners.
+// Gaps are about gap pixels wide and three times that apart, from start to start. If
+// gap is 0, the line is not divided.
 func dashes(from, to, gap int) [][2]int {
 	length, n := to-from, 0
 	if gap > 0 {
@@ -219,7 +219,7 @@ func (c *canvas) landmarks(m mark) {
 
 func (c *canvas) disc(p face.Point, radius float64, paint *image.Uniform) {
 	size := c.dst.Rect.Max
-	if !(p.X >= 0 && p.Y >= 0 && p.X <= float64(size.X) && p.Y <= float64(size.Y)) { // nor is NaN
+	if !(p.X >= 0 && p.Y >= 0 && p.X <= float64(size.X) && p.Y <= float64(size.Y)) { // also excludes NaN
 		return
 	}
 	x0, y0, x1, y1 := p.X-radius, p.Y-radius, p.X+radius, p.Y+radius
@@ -231,7 +231,7 @@ func (c *canvas) fillRect(r image.Rectangle, paint *image.Uniform) {
 	draw.Draw(c.dst, r, paint, image.Point{}, draw.Over)
 }
 
-// fill paints what path encloses within r.
+// fill paints the area that path encloses within r.
 func (c *canvas) fill(r image.Rectangle, paint *image.Uniform, path func()) {
 	r = r.Intersect(c.dst.Rect)
 	if r.Empty() {
@@ -243,11 +243,11 @@ func (c *canvas) fill(r image.Rectangle, paint *image.Uniform, path func()) {
 	c.z.Draw(c.dst, r, paint, image.Point{})
 }
 
-// roundRect adds a rectangle with rounded corners to the path: clockwise, or the
-// other way round when x1 < x0.
+// roundRect adds a rectangle with rounded corners to the path: clockwise, or
+// counterclockwise if x1 < x0.
 func (c *canvas) roundRect(x0, y0, x1, y1, radius float64) {
-	// A cubic Bézier curve with controls at this part of the way from the corner
-	// is a quarter of a circle to within 0.03 %.
+	// A cubic Bézier curve whose control points are at this fraction of the way from
+	// the corner is a quarter of a circle to within 0.03 %.
 	const k = 1 - 0.5522847498
 	rx, ry := math.Copysign(radius, x1-x0), radius
 	c.moveTo(x0+rx, y0)

@@ -53,8 +53,8 @@ func noise(width, height int) *image.RGBA {
 	return img
 }
 
-// TestRest tells that a copy is what its original is, away from the faces,
-// whatever the original's type and wherever its bounds.
+// TestRest checks that the copy equals the original away from the faces, for every type
+// and for any bounds.
 func TestRest(t *testing.T) {
 	const width, height = 300, 200
 	source := noise(width+30, height+40)
@@ -120,13 +120,13 @@ func copyOf(img image.Image) *image.RGBA {
 	return out
 }
 
-// rect is the pixels that b touches.
+// rect returns the pixels that b touches.
 func rect(b face.Box) image.Rectangle {
 	return image.Rect(int(math.Floor(b.MinX)), int(math.Floor(b.MinY)), int(math.Ceil(b.MaxX)), int(math.Ceil(b.MaxY)))
 }
 
-// TestContrast crosses the box's line at each place of its sides, and looks for
-// the contrast between the brightest and the darkest pixel on the way.
+// TestContrast crosses the line of the box at each position of its sides, and checks
+// the contrast between the brightest and the darkest pixel.
 func TestContrast(t *testing.T) {
 	backgrounds := map[string]func(w, h int) *image.RGBA{
 		"black": func(w, h int) *image.RGBA { return plain(w, h, color.Black) },
@@ -139,9 +139,10 @@ func TestContrast(t *testing.T) {
 	for _, tc := range []struct {
 		width, height int
 		face          face.Face
-		// reach is how far from the box a look goes, within line and rims.
+		// reach is how far from the box pixels are examined, which is within line and
+		// rims.
 		reach int
-		// part of the looks has to see a line.
+		// part is the share of positions at which the line must be visible.
 		part float64
 	}{
 		{64, 64, at(22, 30, 20, .97), 3, 1},
@@ -187,7 +188,7 @@ func TestContrast(t *testing.T) {
 	}
 }
 
-// contrastWithin is WCAG's contrast ratio of the brightest to the darkest pixel.
+// contrastWithin returns the WCAG contrast ratio of the brightest to the darkest pixel.
 func contrastWithin(img *image.RGBA, r image.Rectangle) float64 {
 	lowest, highest := 1.0, 0.0
 	for y := r.Min.Y; y < r.Max.Y; y++ {
@@ -210,19 +211,20 @@ func luminance(c color.RGBA) float64 {
 	return 0.2126*linear(c.R) + 0.7152*linear(c.G) + 0.0722*linear(c.B)
 }
 
-// TestSizes tells how much of a picture is drawn on: enough, and not too much.
+// TestSizes checks how much of an image is drawn on: enough, and not too much.
 func TestSizes(t *testing.T) {
 	for _, tc := range []struct {
 		name          string
 		width, height int
 		face          face.Face
-		// least and most pixels that change, in the picture and in the face
+		// The minimum and the maximum number of pixels that change, in the image and in
+		// the face.
 		least, most, mostInFace int
 	}{
-		{"a tiny picture", 64, 64, at(22, 30, 20, .97), 200, 64 * 64 / 6, 20 * 20 / 5},
-		{"a tiny picture that is all face", 64, 64, at(2, 2, 60, .97), 300, 64 * 64 / 3, 60 * 60 / 4},
+		{"a tiny image", 64, 64, at(22, 30, 20, .97), 200, 64 * 64 / 6, 20 * 20 / 5},
+		{"a tiny image that is all face", 64, 64, at(2, 2, 60, .97), 300, 64 * 64 / 3, 60 * 60 / 4},
 		{"a small face", 1000, 750, at(300, 300, 12, .97), 100, 250, 0},
-		{"a small face in a huge picture", 8000, 100, at(300, 40, 12, .97), 100, 250, 0},
+		{"a small face in a huge image", 8000, 100, at(300, 40, 12, .97), 100, 250, 0},
 		{"a face without landmarks", 1000, 750, bare(at(300, 300, 200, .97)), 3000, 8000, 10},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -246,7 +248,7 @@ func TestSizes(t *testing.T) {
 	}
 }
 
-// TestHuge looks at a huge picture as a screen shows it.
+// TestHuge checks a huge image as a screen shows it.
 func TestHuge(t *testing.T) {
 	for _, background := range []color.Color{color.Black, color.White, color.Gray{0x80}} {
 		img := annotate.Draw(plain(8000, 640, background), []face.Face{bare(at(1600, 80, 480, .97))})
@@ -262,7 +264,7 @@ func TestHuge(t *testing.T) {
 	}
 }
 
-// TestEdges draws faces where there is little room or none.
+// TestEdges draws faces where there is little or no room.
 func TestEdges(t *testing.T) {
 	nan, inf := math.NaN(), math.Inf(1)
 	box := func(x0, y0, x1, y1 float64) face.Face {
@@ -309,7 +311,7 @@ func TestEdges(t *testing.T) {
 		})
 	}
 
-	// A line at the picture's edge lies within it, whole.
+	// The line of a box at the edge is completely within the image.
 	f := bare(at(0, 0, 100, .97))
 	out := annotate.Draw(plain(100, 100, color.Black), []face.Face{f})
 	for i := range 40 {
@@ -323,17 +325,17 @@ func TestEdges(t *testing.T) {
 		}
 	}
 
-	// A landmark without a place in the picture is not drawn, however near.
+	// A landmark outside the image is not drawn, however near it is.
 	f = at(40, 20, 40, .97)
 	f.Landmarks.Nose = face.Point{X: -1, Y: 60}
 	f.Landmarks.LeftEye = face.Point{X: nan, Y: -inf}
 	out = annotate.Draw(plain(100, 80, color.Black), []face.Face{f})
 	if c := contrastWithin(out, image.Rect(0, 50, 10, 70)); c != 1 {
-		t.Error("a landmark outside the picture is drawn")
+		t.Error("a landmark outside the image is drawn")
 	}
 }
 
-// TestOrder tells that of two faces in one place the first is on top.
+// TestOrder checks that the first of two faces in the same place is on top.
 func TestOrder(t *testing.T) {
 	sure, unsure := bare(at(100, 100, 80, .9)), bare(at(100, 100, 80, .1))
 	img := plain(300, 300, color.Black)
@@ -357,7 +359,7 @@ func crowd(width, height, n int) []face.Face {
 	return faces
 }
 
-// TestSame tells that pixels don't depend on when and where they are drawn.
+// TestSame checks that the pixels depend only on the image and the faces.
 func TestSame(t *testing.T) {
 	img, faces := noise(1024, 768), crowd(1024, 768, 1000)
 	given := slices.Clone(faces)
@@ -376,25 +378,25 @@ func TestSame(t *testing.T) {
 	}
 }
 
-// TestBounded tells that faces are drawn only as long as they can be told apart.
+// TestBounded checks that faces are drawn only up to maxCoverage.
 func TestBounded(t *testing.T) {
 	for n, want := range map[int]bool{0: true, 100: true, 10_000: false} {
 		faces := slices.Repeat([]face.Face{bare(at(0, 0, 500, .9))}, n)
 		faces = append(faces, at(220, 220, 60, .8))
 		out := annotate.Draw(plain(500, 500, color.Black), faces)
 		if got := out.RGBAAt(250, 218) != (color.RGBA{A: 0xff}); got != want {
-			t.Errorf("after %d faces of the picture's size: drawn %v, want %v", n, got, want)
+			t.Errorf("after %d faces of the image's size: drawn %v, want %v", n, got, want)
 		}
 	}
 }
 
 func Example() {
-	picture := image.NewGray(image.Rect(0, 0, 320, 240)) // say, what photo.Decode gave
-	faces := []face.Face{{                               // say, what a Detector found
+	photo := image.NewGray(image.Rect(0, 0, 320, 240)) // for example from photo.Decode
+	faces := []face.Face{{                             // for example from a Detector
 		Box:        face.Box{MinX: 100, MinY: 60, MaxX: 200, MaxY: 180},
 		Confidence: 0.97,
 	}}
-	annotated := annotate.Draw(picture, faces)
+	annotated := annotate.Draw(photo, faces)
 	fmt.Println(annotated.Bounds(), annotated.RGBAAt(150, 58))
 	// Output: (0,0)-(320,240) {198 255 0 255}
 }

@@ -16,8 +16,8 @@ const (
 	PNG  Format = "png"
 )
 
-// jpegQuality keeps thin lines sharp. A higher quality hardly looks better and
-// makes larger files.
+// jpegQuality keeps thin lines sharp. A higher quality makes larger files that look
+// nearly the same.
 const jpegQuality = 90
 
 // Encode writes img to w: as a JPEG of quality 90, or as a PNG with fast

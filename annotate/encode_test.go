@@ -9,8 +9,8 @@ import (
 	"github.com/mienproject/mien/annotate"
 )
 
-// TestEncode: image.Decode reads the same format and size, and the same color to
-// within what JPEG loses.
+// TestEncode checks that image.Decode reads the same format and size, and the same
+// color except for the loss of JPEG.
 func TestEncode(t *testing.T) {
 	img := image.NewRGBA(image.Rect(0, 0, 17, 9))
 	for i := range img.Pix {
@@ -39,7 +39,7 @@ func TestEncode(t *testing.T) {
 	}
 }
 
-// TestEncodeTooLarge: JPEG has 16 bits for a side.
+// TestEncodeTooLarge checks the limit of JPEG, which has 16 bits for each side.
 func TestEncodeTooLarge(t *testing.T) {
 	img := image.NewGray(image.Rect(0, 0, 1<<16, 1))
 	if err := annotate.Encode(&bytes.Buffer{}, img, annotate.JPEG); err == nil {

@@ -15,10 +15,10 @@ import (
 // minDigits is the height in pixels of the smallest digits that can be read.
 const minDigits = 6
 
-// placeLabels gives a label to each mark that has room for one.
-func placeLabels(picture image.Rectangle, marks []mark) {
-	occupied := newGrid(picture, marks)
-	maxDigits := max(minDigits, max(picture.Dx(), picture.Dy())/100)
+// placeLabels gives each mark a label if there is room for one.
+func placeLabels(bounds image.Rectangle, marks []mark) {
+	occupied := newGrid(bounds, marks)
+	maxDigits := max(minDigits, max(bounds.Dx(), bounds.Dy())/100)
 	for i := range marks {
 		m := &marks[i]
 		m.digits = min(maxDigits, int(float64(m.outer.Dx()-2*m.rim)/(textWidth(m.text)+2*padX)))
@@ -26,7 +26,7 @@ func placeLabels(picture image.Rectangle, marks []mark) {
 			continue
 		}
 		for _, r := range places(*m) {
-			if r.In(picture) && occupied.free(r, m.outer) {
+			if r.In(bounds) && occupied.free(r, m.outer) {
 				occupied.add(r)
 				m.label = r
 				break
@@ -35,7 +35,7 @@ func placeLabels(picture image.Rectangle, marks []mark) {
 	}
 }
 
-// The room around a label's text, in heights of its digits.
+// The padding around the text of a label, relative to the height of its digits.
 const padX, padY = 0.55, 0.4
 
 // places returns the possible places for a label, the best first. A label is at most
@@ -53,7 +53,7 @@ func places(m mark) []image.Rectangle {
 		at(o.Min.X, above), at(o.Max.X-w, above),
 		at(o.Min.X, below), at(o.Max.X-w, below),
 	}
-	// Inside, it must not be the face that is left without room.
+	// Inside, the label must leave most of the face visible.
 	if in := o.Inset(m.rim + m.line); w <= in.Dx() && 4*h <= in.Dy() {
 		list = append(list, at(in.Min.X, in.Min.Y), at(in.Min.X, in.Max.Y-h))
 	}
@@ -77,7 +77,7 @@ func (c *canvas) label(m mark) {
 
 	scale := float64(m.digits) / goBold().height
 	x := float64(pill.Min.X) + (float64(pill.Dx())-float64(m.digits)*textWidth(m.text))/2
-	y := float64(pill.Max.Y - (pill.Dy()-m.digits)/2) // whole, or the digits' feet would blur
+	y := float64(pill.Max.Y - (pill.Dy()-m.digits)/2) // a whole pixel keeps the bottom of the digits sharp
 	c.fill(pill, black, func() {
 		for _, char := range m.text {
 			g := goBold().glyphs[char]
@@ -87,7 +87,7 @@ func (c *canvas) label(m mark) {
 	})
 }
 
-// outline adds a glyph to the path, its origin at (x, y).
+// outline adds a glyph to the path, with its origin at (x, y).
 func (c *canvas) outline(outline sfnt.Segments, x, y, scale float64) {
 	for _, s := range outline {
 		var p [3]struct{ x, y float64 }
@@ -116,18 +116,18 @@ func percent(confidence float64) string {
 	return strconv.Itoa(int(100*min(confidence, 1)+1e-6)) + "%"
 }
 
-// typeface is what labels are written with. Lengths are in the font's own units.
+// typeface has the glyphs for labels. Its lengths are in font units.
 type typeface struct {
 	height float64 // of a digit
 	glyphs map[rune]glyph
 }
 
 type glyph struct {
-	outline sfnt.Segments // closed, y down, from the baseline's left end
+	outline sfnt.Segments // closed, y pointing down, relative to the left end of the baseline
 	advance float64       // to the next glyph
 }
 
-// goBold is unpacked once and then only read.
+// goBold is unpacked once, and is read-only after that.
 var goBold = sync.OnceValue(func() typeface {
 	t, err := unpack(gobold.TTF)
 	if err != nil {
@@ -141,7 +141,7 @@ func unpack(ttf []byte) (typeface, error) {
 	if err != nil {
 		return typeface{}, err
 	}
-	// At this many pixels to the em, the font's units come back as they are.
+	// With this many pixels per em, lengths are in font units.
 	em := fixed.Int26_6(f.UnitsPerEm())
 	var buf sfnt.Buffer
 	metrics, err := f.Metrics(&buf, em, font.HintingNone)
@@ -162,13 +162,13 @@ func unpack(ttf []byte) (typeface, error) {
 		if err != nil {
 			return typeface{}, err
 		}
-		// The outline is the buffer's, until the next one.
+		// The outline belongs to buf, which the next glyph overwrites.
 		t.glyphs[char] = glyph{slices.Clone(outline), float64(advance)}
 	}
 	return t, nil
 }
 
-// textWidth is in heights of a digit.
+// textWidth returns the width of text relative to the height of a digit.
 func textWidth(text string) float64 {
 	t := goBold()
 	width := 0.0
@@ -178,22 +178,22 @@ func textWidth(text string) float64 {
 	return width / t.height
 }
 
-// grid counts, for each cell of a picture, the faces and labels that touch it. It
-// makes the search for a label's place cost as much as the label's own area,
-// however many faces there are and however large.
+// grid counts the faces and labels that touch each cell of an image. With it, finding a
+// place for a label takes time proportional to the area of the label, whatever the
+// number and the size of the faces.
 type grid struct {
-	side   int // of a cell, in pixels
+	side   int // of a cell in pixels
 	stride int
 	count  []int32
 }
 
-func newGrid(picture image.Rectangle, marks []mark) *grid {
-	g := &grid{side: max(4, max(picture.Dx(), picture.Dy())/256)}
-	size := g.cells(picture).Max.Add(image.Pt(1, 1)) // one more, where differences end
+func newGrid(bounds image.Rectangle, marks []mark) *grid {
+	g := &grid{side: max(4, max(bounds.Dx(), bounds.Dy())/256)}
+	size := g.cells(bounds).Max.Add(image.Pt(1, 1)) // one more for the ends of differences
 	g.stride = size.X
 	g.count = make([]int32, size.X*size.Y)
-	// Each face is four differences, whose running sums over both axes are the
-	// counts.
+	// Each face adds four differences. The counts are their running sums over both
+	// axes.
 	for _, m := range marks {
 		r := g.cells(m.outer)
 		*g.at(r.Min.X, r.Min.Y)++
@@ -216,12 +216,13 @@ func newGrid(picture image.Rectangle, marks []mark) *grid {
 
 func (g *grid) at(x, y int) *int32 { return &g.count[y*g.stride+x] }
 
-// cells are those that r touches.
+// cells returns the cells that r touches.
 func (g *grid) cells(r image.Rectangle) image.Rectangle {
 	return image.Rect(r.Min.X/g.side, r.Min.Y/g.side, (r.Max.X+g.side-1)/g.side, (r.Max.Y+g.side-1)/g.side)
 }
 
-// free reports whether r has nothing in it but the face itself, whose outer is own.
+// free reports whether nothing is in r, except for the label's own face, whose outer
+// box is own.
 func (g *grid) free(r, own image.Rectangle) bool {
 	r, own = g.cells(r), g.cells(own)
 	for y := r.Min.Y; y < r.Max.Y; y++ {

@@ -10,9 +10,9 @@ import (
 )
 
 func place(width, height int, faces ...face.Face) []mark {
-	picture := image.Rect(0, 0, width, height)
-	marks := measure(picture, faces)
-	placeLabels(picture, marks)
+	bounds := image.Rect(0, 0, width, height)
+	marks := measure(bounds, faces)
+	placeLabels(bounds, marks)
 	return marks
 }
 
@@ -31,7 +31,7 @@ func TestLabelPlace(t *testing.T) {
 		{"at the top", 640, 480, []face.Face{at(100, 0, 60)}, "below"},
 		{"at the top right", 640, 480, []face.Face{at(580, 0, 60)}, "below"},
 		{"at the bottom", 640, 480, []face.Face{at(100, 420, 60)}, "above"},
-		{"the whole picture", 640, 480, []face.Face{at(0, 0, 640)}, "inside"},
+		{"the whole image", 640, 480, []face.Face{at(0, 0, 640)}, "inside"},
 		{"a face above", 640, 480, []face.Face{at(100, 100, 60), at(100, 30, 60)}, "below"},
 		{"a face on the left above", 640, 480, []face.Face{at(100, 100, 60), at(50, 30, 60)}, "above"},
 		{"faces above and below", 640, 480, []face.Face{at(100, 100, 60), at(100, 30, 60), at(100, 170, 60)}, "inside"},
@@ -39,9 +39,9 @@ func TestLabelPlace(t *testing.T) {
 		{"within a face", 640, 480, []face.Face{at(200, 200, 60), at(100, 100, 300)}, ""},
 		{"a large face with one within", 640, 480, []face.Face{at(0, 0, 480), at(3, 3, 100)}, "inside"},
 		{"too small", 640, 480, []face.Face{at(100, 100, 12)}, ""},
-		{"too small a picture", 12, 12, []face.Face{at(0, 0, 12)}, ""},
-		{"a tiny picture", 64, 64, []face.Face{at(22, 30, 20)}, "above"},
-		{"a huge picture", 8000, 6000, []face.Face{at(2000, 3000, 500)}, "above"},
+		{"too small an image", 12, 12, []face.Face{at(0, 0, 12)}, ""},
+		{"a tiny image", 64, 64, []face.Face{at(22, 30, 20)}, "above"},
+		{"a huge image", 8000, 6000, []face.Face{at(2000, 3000, 500)}, "above"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			m := place(tc.width, tc.height, tc.faces...)[0]
@@ -62,7 +62,7 @@ func TestLabelPlace(t *testing.T) {
 	}
 }
 
-// TestLabelsApart holds the labels of crowds against everything else.
+// TestLabelsApart checks that labels in crowds do not overlap faces or other labels.
 func TestLabelsApart(t *testing.T) {
 	rng := rand.New(rand.NewPCG(5, 6))
 	for _, size := range []image.Point{{64, 64}, {640, 480}, {1000, 300}, {3000, 4000}} {

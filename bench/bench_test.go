@@ -75,7 +75,7 @@ func TestEvaluate(t *testing.T) {
 	}
 	for _, d := range m.detectors {
 		if !strings.Contains(string(picture), ">"+d.name+"<") {
-			t.Errorf("the picture does not name %s", d.name)
+			t.Errorf("the image does not name %s", d.name)
 		}
 	}
 }

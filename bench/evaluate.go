@@ -18,7 +18,7 @@ import (
 	"github.com/mienproject/mien/face/facetest"
 )
 
-// The subsets of the labelled photographs that are looked at.
+// The subsets of the labeled photographs that are looked at.
 const (
 	original  = "wider_val_orig" // the one that speed is measured on
 	small     = "wider_val_416"
@@ -99,22 +99,8 @@ func evaluate(ctx context.Context, o options, progress func(format string, args 
 		}
 		m.ways = append(m.ways, measured)
 	}
-	for _, subset := range subsets {
-		for i, photo := range m.photos[subset] {
-			progress("%s: %d of %d", subset, i+1, len(m.photos[subset]))
-			p, err := openPicture(photo.Path)
-			if err != nil {
-				return nil, err
-			}
-			if err := m.find(ctx, ways, subset, p); err != nil {
-				return nil, err
-			}
-			if subset == original {
-				if err := m.time(ctx, ways, p); err != nil {
-					return nil, err
-				}
-			}
-		}
+	if err := m.askAll(ctx, ways, progress); err != nil {
+		return nil, err
 	}
 	if opened != nil {
 		progress("turned faces")
@@ -126,20 +112,43 @@ func evaluate(ctx context.Context, o options, progress func(format string, args 
 	return m, nil
 }
 
+// askAll asks for the faces of every photograph, and measures the time on the originals.
+func (m *measurement) askAll(ctx context.Context, ways []way, progress func(format string, args ...any)) error {
+	for _, subset := range subsets {
+		for i, photo := range m.photos[subset] {
+			progress("%s: %d of %d", subset, i+1, len(m.photos[subset]))
+			p, err := openPicture(photo.Path)
+			if err != nil {
+				return err
+			}
+			if err := m.find(ctx, ways, subset, p); err != nil {
+				return err
+			}
+			if subset != original {
+				continue
+			}
+			if err := m.time(ctx, ways, p); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
 // first returns the first n of values, or all when there are fewer.
 func first[T any](values []T, n int) []T { return values[:min(n, len(values))] }
 
 // find asks for everything in p, in the ways side by side.
 func (m *measurement) find(ctx context.Context, ways []way, subset string, p *picture) error {
 	// A crowd's many candidates would spend most of the time on landmarks.
-	labelled := slices.ContainsFunc(m.photos[subset], func(p facetest.Photo) bool {
+	labeled := slices.ContainsFunc(m.photos[subset], func(p facetest.Photo) bool {
 		return slices.ContainsFunc(p.Faces, func(l facetest.Label) bool { return l.Landmarks != nil })
 	})
 	group, ctx := errgroup.WithContext(ctx)
 	for k, w := range ways {
 		group.Go(func() error {
 			for _, d := range m.detectors {
-				a, err := w.ask(ctx, d.name, p, question{everything: true, skipLandmarks: !labelled})
+				a, err := w.ask(ctx, d.name, p, question{everything: true, skipLandmarks: !labeled})
 				if err != nil {
 					return err
 				}

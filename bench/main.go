@@ -1,4 +1,4 @@
-// Command bench measures every detector on the labelled photographs, through the
+// Command bench measures every detector on the labeled photographs, through the
 // service as a caller would and in this process, and prints what
 // docs/accuracy.md holds. "make eval" runs it.
 package main
@@ -28,7 +28,7 @@ import (
 // options is what flags say. The defaults are seen from bench/, where the program
 // runs.
 type options struct {
-	Faces         string   `default:"../../shared/faces" placeholder:"DIR" help:"The labelled photographs (default ${default})."`
+	Faces         string   `default:"../../shared/faces" placeholder:"DIR" help:"The labeled photographs (default ${default})."`
 	Models        string   `default:"../../shared/models" placeholder:"DIR" help:"The models' files (default ${default})."`
 	ONNXRuntime   string   `name:"onnxruntime" default:"../.bin/libonnxruntime.so.1" placeholder:"FILE" help:"Shared library of ONNX Runtime (default ${default})."`
 	Only          []string `enum:"${names}" placeholder:"NAME,..." help:"Only these detectors, of ${names}."`
@@ -45,7 +45,7 @@ type detector struct {
 	// have none.
 	file    string
 	builtIn func() (face.Detector, error)
-	// How its curve is drawn: families share a colour.
+	// How its curve is drawn: families share a color.
 	color  color.RGBA
 	dashed bool
 }
@@ -118,7 +118,7 @@ func parse(args []string, stdout io.Writer) (opts options, done bool, err error)
 	}
 	parser, err := kong.New(&opts,
 		kong.Name("bench"),
-		kong.Description("Measures every detector on the labelled photographs, through the service and in process."),
+		kong.Description("Measures every detector on the labeled photographs, through the service and in process."),
 		kong.ConfigureHelp(kong.HelpOptions{WrapUpperBound: 100}),
 		kong.Writers(stdout, io.Discard),
 		kong.Exit(func(int) { done = true }), // called by --help
@@ -136,6 +136,11 @@ func parse(args []string, stdout io.Writer) (opts options, done bool, err error)
 
 // check tells everything that is wrong, and what to do about it.
 func (o *options) check() error {
+	return errors.Join(o.checkFlags(), o.checkFiles())
+}
+
+// checkFlags tells which flags do not go together.
+func (o *options) checkFlags() error {
 	var errs []error
 	fail := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
 	if o.Limit < 0 {
@@ -147,9 +152,17 @@ func (o *options) check() error {
 	if o.Write && (len(o.Only) > 0 || o.Limit > 0 || o.SkipService || o.SkipInProcess) {
 		fail("--write: the docs hold the whole evaluation: leave out --only, --limit and --skip-...")
 	}
+	return errors.Join(errs...)
+}
+
+// checkFiles tells which files are missing, and makes the path of ONNX Runtime's library
+// absolute.
+func (o *options) checkFiles() error {
+	var errs []error
+	fail := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
 	for _, name := range subsets {
 		if _, err := os.Stat(filepath.Join(o.Faces, name)); err != nil {
-			fail("the labelled photographs are no part of the repository: put them beside it, in ../shared/faces, or name them with --faces: %w", err)
+			fail("the labeled photographs are no part of the repository: put them beside it, in ../shared/faces, or name them with --faces: %w", err)
 			break
 		}
 	}
@@ -167,7 +180,7 @@ func (o *options) check() error {
 	if needsRuntime {
 		library, err := onnx.FindLibrary(o.ONNXRuntime)
 		if err != nil {
-			fail("--onnxruntime: %w", err)
+			fail("--onnxruntime: %w; \"make onnxruntime\" fetches the library", err)
 		}
 		o.ONNXRuntime = library
 	}

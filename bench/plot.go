@@ -16,7 +16,7 @@ import (
 	"github.com/mienproject/mien/face/facetest"
 )
 
-// Colours that stay apart for the colour-blind, of Okabe and Ito.
+// Colors that stay apart for the color-blind, of Okabe and Ito.
 var (
 	blue   = color.RGBA{0x00, 0x72, 0xb2, 0xff}
 	orange = color.RGBA{0xd5, 0x5e, 0x00, 0xff}
@@ -131,7 +131,7 @@ func dotOf(c color.Color) draw.GlyphStyle {
 	return draw.GlyphStyle{Color: c, Radius: 4.5, Shape: draw.CircleGlyph{}}
 }
 
-// ticks are a scale's labelled places.
+// ticks are a scale's labeled places.
 func ticks(values ...float64) plot.ConstantTicks {
 	var t plot.ConstantTicks
 	for _, v := range values {

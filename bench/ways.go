@@ -50,7 +50,7 @@ type answer struct {
 	detect, call time.Duration
 }
 
-// A picture is one photograph, as the service takes it and as a detector does.
+// An image is one photograph, as the service takes it and as a detector does.
 type picture struct {
 	path string
 	data []byte
@@ -59,7 +59,7 @@ type picture struct {
 
 // openPicture decodes with the standard library, which ignores EXIF: no
 // photograph that is evaluated is turned. So the comparison of the two ways also
-// holds the service's decoder, where it decodes all of a picture.
+// holds the service's decoder, where it decodes all of an image.
 func openPicture(path string) (*picture, error) {
 	data, err := os.ReadFile(filepath.Clean(path))
 	if err != nil {
@@ -113,7 +113,7 @@ func (w inProcess) ask(ctx context.Context, name string, p *picture, q question)
 	return answer{faces, took, took}, nil
 }
 
-// source is a picture for face.Detect: reduced as the service reduces it, or all of it as
+// source is an image for face.Detect: reduced as the service reduces it, or all of it as
 // the standard library has decoded it.
 type source struct {
 	*picture

@@ -4,7 +4,7 @@
 //	...
 //	res, err := c.PredictFile(ctx, "photo.jpg", nil)
 //
-// The client speaks Connect, or gRPC with [WithGRPC]. It gives each call a
+// The client uses Connect, or gRPC with [WithGRPC]. It gives each call a
 // deadline. While the server is overloaded or cannot be reached, it retries within
 // a budget. Errors keep the server's reason, see [Error]. The messages are those of
 // package inferencev1, whose comments explain each field.
@@ -44,7 +44,7 @@ const (
 	MaxFileBytes = 64 << 20
 )
 
-// maxAnswerBytes is more than any response has for an image of 64 megapixels.
+// maxAnswerBytes is larger than any response to an image of 64 megapixels.
 const maxAnswerBytes = 64 << 20
 
 // Client calls one server. It is safe for concurrent use. A process needs only
@@ -70,8 +70,8 @@ type config struct {
 // Option configures a client.
 type Option func(*config)
 
-// WithGRPC makes the client speak gRPC instead of Connect. gRPC needs HTTP/2 on
-// the whole way to the server.
+// WithGRPC makes the client use gRPC instead of Connect. gRPC needs HTTP/2 on the whole
+// way to the server.
 func WithGRPC() Option { return func(c *config) { c.grpc = true } }
 
 // WithTimeout sets the deadline, for all attempts together, of calls whose context
@@ -84,10 +84,10 @@ func WithTimeout(d time.Duration) Option { return func(c *config) { c.timeout = 
 // DefaultAttempts; 1 means no retries.
 func WithAttempts(n int) Option { return func(c *config) { c.attempts = n } }
 
-// WithHTTPClient makes the client use h for all calls. With it you can trust your
-// own certificate authority, or add headers. For WithGRPC and PredictStream, h must
-// speak HTTP/2. It cannot be combined with a unix:// URL, because h would not know
-// how to dial the socket.
+// WithHTTPClient makes the client use h for all calls. With it you can trust your own
+// certificate authority, or add headers. For WithGRPC and PredictStream, h must support
+// HTTP/2. It cannot be combined with a unix:// URL, because h would not know how to
+// dial the socket.
 func WithHTTPClient(h connect.HTTPClient) Option { return func(c *config) { c.http = h } }
 
 // New returns a client for the server at address, which is http://HOST:PORT,
@@ -102,10 +102,10 @@ func New(address string, opts ...Option) (*Client, error) {
 	base, socket, err := parseAddress(address)
 	errs := []error{err}
 	if c.timeout <= 0 {
-		errs = append(errs, fmt.Errorf("WithTimeout: %v is not above 0", c.timeout))
+		errs = append(errs, fmt.Errorf("WithTimeout: %v must be above 0", c.timeout))
 	}
 	if c.attempts < 1 {
-		errs = append(errs, fmt.Errorf("WithAttempts: %d is below 1, which means a single attempt", c.attempts))
+		errs = append(errs, fmt.Errorf("WithAttempts: %d must be at least 1, which means a single attempt", c.attempts))
 	}
 	if c.http != nil && socket != "" {
 		errs = append(errs, errors.New("WithHTTPClient cannot be combined with a unix:// URL: omit it, or use an http:// URL and an HTTP client that dials the socket"))
@@ -199,7 +199,7 @@ func newTransport(grpc, secure bool, socket string) *http.Transport {
 			return dialer.DialContext(ctx, "unix", socket)
 		}
 	} else if secure || !grpc {
-		// Proxies do not speak HTTP/2 in cleartext.
+		// Proxies do not support HTTP/2 in cleartext.
 		t.Proxy = http.ProxyFromEnvironment
 	}
 	return t
@@ -234,7 +234,7 @@ func (c *Client) PredictFile(ctx context.Context, path string, opts *inferencev1
 	if err != nil {
 		return nil, err
 	}
-	defer func() { _ = f.Close() }() // only read
+	defer func() { _ = f.Close() }() // it was only read
 	data, err := Read(f)
 	if err != nil {
 		return nil, err

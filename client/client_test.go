@@ -35,7 +35,7 @@ import (
 
 const samplePath = "../service/selftest/sample.jpg"
 
-// serverURL is that of a server with the embedded model, for all tests.
+// serverURL is the URL of a server with the embedded model, for all tests.
 var serverURL string
 
 func TestMain(m *testing.M) {
@@ -52,7 +52,7 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// newServer is the real service behind a listener, not started yet.
+// newServer returns the real service behind a listener, not started yet.
 func newServer() *httptest.Server {
 	detector, err := pigo.New(cores.NewGate(runtime.GOMAXPROCS(0)))
 	if err != nil {
@@ -88,7 +88,8 @@ func newClient(t *testing.T, url string, opts ...client.Option) *client.Client {
 	return c
 }
 
-// TestProtocols asks the same by every way that a client can go.
+// TestProtocols checks that the answers are the same for every configuration of a
+// client.
 func TestProtocols(t *testing.T) {
 	secure := newServer()
 	secure.EnableHTTP2 = true
@@ -145,8 +146,8 @@ func assertAnswers(t *testing.T, c *client.Client) {
 	}
 }
 
-// TestTooLarge: the reason arrives even when the server stops reading, over the
-// limit of an image as over that of a message.
+// TestTooLarge checks that the reason arrives even if the server stops reading, for the
+// limit of an image and for that of a message.
 func TestTooLarge(t *testing.T) {
 	for protocol, opts := range map[string][]client.Option{"connect": nil, "grpc": {client.WithGRPC()}} {
 		c := newClient(t, serverURL, opts...)
@@ -158,7 +159,7 @@ func TestTooLarge(t *testing.T) {
 	}
 }
 
-// TestPredictImage: an image in memory gives the faces that its file gives.
+// TestPredictImage checks that an image in memory gives the same faces as its file.
 func TestPredictImage(t *testing.T) {
 	c := newClient(t, serverURL)
 	f, err := os.Open(samplePath)
@@ -229,8 +230,9 @@ func TestNewErrors(t *testing.T) {
 	}
 }
 
-// TestNobodyThere: what is refused, and what waiting does not mend.
-func TestNobodyThere(t *testing.T) {
+// TestNoServer checks the errors if no server can be reached, or if waiting for one
+// cannot help.
+func TestNoServer(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -267,7 +269,7 @@ func TestNobodyThere(t *testing.T) {
 	}
 }
 
-// resets is a listener whose first connections are reset while they are used.
+// resets is a listener that resets its first connections while they are used.
 type resets struct {
 	net.Listener
 	left atomic.Int32
@@ -285,7 +287,8 @@ func (r *resets) Accept() (net.Conn, error) {
 	}
 }
 
-// TestReset: Connect takes a connection that is reset for the caller's leaving.
+// TestReset checks connections that are reset, which Connect reports as if the client
+// had canceled the call.
 func TestReset(t *testing.T) {
 	server := newServer()
 	listener := &resets{Listener: server.Listener}
@@ -305,8 +308,8 @@ func TestReset(t *testing.T) {
 	}
 }
 
-// generations is a listener whose connections break with the next request that
-// comes on them once there is a new generation.
+// generations is a listener whose connections break with the next request on them once
+// there is a new generation.
 type generations struct {
 	net.Listener
 	now atomic.Int32
@@ -332,8 +335,8 @@ func (c *generationConn) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// TestRestart: a server that went took all connections with it, and the second
-// attempt is not made on another one of them.
+// TestRestart checks that after a restart of the server, which breaks all connections,
+// the second attempt does not use another broken connection.
 func TestRestart(t *testing.T) {
 	server := newServer()
 	listener := &generations{Listener: server.Listener}
@@ -346,7 +349,7 @@ func TestRestart(t *testing.T) {
 	server.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if requests.Add(1) <= callers {
 			together.Done()
-			together.Wait() // each on a connection of its own
+			together.Wait() // each call used a connection of its own
 		}
 		next.ServeHTTP(w, r)
 	})
@@ -369,8 +372,8 @@ func TestRestart(t *testing.T) {
 	}
 }
 
-// TestReasons: package client exports every reason that it can meet. Package
-// reason, which the server uses, is the judge.
+// TestReasons checks that package client exports every reason that it can receive,
+// according to package reason, which the server uses.
 func TestReasons(t *testing.T) {
 	match := func(path, pattern string) (names []string) {
 		t.Helper()
@@ -384,7 +387,7 @@ func TestReasons(t *testing.T) {
 		slices.Sort(names)
 		return names
 	}
-	// Package client does not call /predict, so it does not meet these.
+	// Package client does not call /predict, so it does not receive these.
 	predictOnly := []string{"InvalidForm", "InvalidJSON", "UnsupportedEncoding"}
 	want := slices.DeleteFunc(match("../reason/reason.go", `(\w+) += "[A-Z_]+"`), func(name string) bool {
 		return slices.Contains(predictOnly, name)

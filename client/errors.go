@@ -96,7 +96,7 @@ func newError(err error) *Error {
 	for _, d := range ce.Details() {
 		value, err := d.Value()
 		if err != nil {
-			continue // a kind that this package does not know
+			continue // a type that this package does not know
 		}
 		switch value := value.(type) {
 		case *errdetails.ErrorInfo:
@@ -108,7 +108,7 @@ func newError(err error) *Error {
 	return e
 }
 
-// isPermanent reports whether a retry cannot help: the server does not speak the
+// isPermanent reports whether a retry cannot help: the server does not use the
 // protocol of the URL, or its certificate is not trusted.
 func isPermanent(err error) bool {
 	_, untrusted := errors.AsType[*tls.CertificateVerificationError](err)

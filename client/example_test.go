@@ -16,7 +16,7 @@ import (
 )
 
 func Example() {
-	c, err := client.New(serverURL) // such as http://localhost:8080
+	c, err := client.New(serverURL) // for example http://localhost:8080
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -56,7 +56,7 @@ func ExampleError() {
 		log.Fatal(err)
 	}
 
-	_, err = c.PredictBytes(context.Background(), []byte("not a picture"), nil)
+	_, err = c.PredictBytes(context.Background(), []byte("not an image"), nil)
 	if e, ok := errors.AsType[*client.Error](err); ok {
 		switch e.Reason {
 		case client.ReasonUnsupportedFormat, client.ReasonCorruptImage:
@@ -97,7 +97,7 @@ func ExampleClient_PredictStream() {
 	}
 
 	images := func(yield func(*inferencev1.Image) bool) {
-		for _, path := range []string{samplePath, "example_test.go"} { // or any number of them
+		for _, path := range []string{samplePath, "example_test.go"} { // any number of files
 			data, err := os.ReadFile(path)
 			if err != nil {
 				log.Fatal(err)
@@ -110,7 +110,7 @@ func ExampleClient_PredictStream() {
 	for answer, err := range c.PredictStream(context.Background(), images) {
 		switch {
 		case answer == nil:
-			log.Fatal(err) // of the stream
+			log.Fatal(err) // the stream itself failed
 		case err != nil:
 			fmt.Println(answer.GetImageId(), "failed:", client.Reason(err))
 		default:

@@ -23,7 +23,7 @@ const maxRawBytes = 16 << 20
 // *image.Gray, *image.NRGBA and *image.YCbCr with 4:2:0 subsampling are sent as they
 // are, other types as 24-bit RGB with transparency on black, as the server shows
 // it. An image that has more than 16 MiB in this form (5 megapixels in RGB, 11 in
-// 4:2:0), which a server refuses by default, is sent as a JPEG of quality 95.
+// 4:2:0), which a server rejects by default, is sent as a JPEG of quality 95.
 //
 // The error is an *Error. img must not change before PredictImage returns.
 func (c *Client) PredictImage(ctx context.Context, img image.Image, opts *inferencev1.DetectOptions) (*inferencev1.InferResults, error) {
@@ -71,9 +71,9 @@ func newRequest(img image.Image) (*inferencev1.Image, error) {
 }
 
 // i420 returns the samples of m as planes without gaps, or nil if the format
-// cannot hold them or they are too large. A part that begins within a chroma
-// sample would need other chroma samples. So would one with negative coordinates,
-// which image.YCbCr rounds toward zero.
+// cannot hold them or they are too large. A sub-image that begins within a
+// chroma sample would need other chroma samples. So would one with negative
+// coordinates, which image.YCbCr rounds toward zero.
 func i420(m *image.YCbCr) []byte {
 	b := m.Bounds()
 	w, h := b.Dx(), b.Dy()
@@ -109,8 +109,8 @@ func rgb24(img image.Image) []byte {
 	return data
 }
 
-// packRows returns h packRows of w bytes without what lies between them; pix itself when
-// nothing does.
+// packRows returns h rows of w bytes without the bytes between them. If there are none,
+// it returns a part of pix itself.
 func packRows(pix []byte, offset, stride, w, h int) []byte {
 	if stride == w {
 		return pix[offset : offset+w*h]

@@ -11,7 +11,8 @@ import (
 	"github.com/mienproject/mien/photo"
 )
 
-// TestPixels: the server sees what At tells, with transparency on black.
+// TestPixels checks that the server sees the colors that At returns, with transparency
+// on black.
 func TestPixels(t *testing.T) {
 	noise := rand.NewChaCha8([32]byte{})
 	fill := func(pix []byte) { noise.Read(pix) }
@@ -21,7 +22,7 @@ func TestPixels(t *testing.T) {
 	for _, pix := range [][]byte{gray.Pix, nrgba.Pix, c420.Y, c420.Cb, c420.Cr, c422.Y, c422.Cb, c422.Cr} {
 		fill(pix)
 	}
-	draw.Draw(rgba, r, nrgba, r.Min, draw.Src) // colors multiplied by alpha
+	draw.Draw(rgba, r, nrgba, r.Min, draw.Src) // colors premultiplied by alpha
 	gray16, paletted := image.NewGray16(r), image.NewPaletted(r, color.Palette{color.Black, color.RGBA{200, 30, 10, 255}})
 	fill(gray16.Pix)
 	for i := range paletted.Pix {
@@ -55,7 +56,8 @@ func TestPixels(t *testing.T) {
 	}
 }
 
-// TestNegativeCoordinates: YCbCr rounds them toward zero.
+// TestNegativeCoordinates checks YCbCr images with negative coordinates, which package
+// image rounds toward zero.
 func TestNegativeCoordinates(t *testing.T) {
 	m := image.NewYCbCr(image.Rect(-4, -2, 9, 7), image.YCbCrSubsampleRatio420)
 	for i := range m.Cb {
@@ -96,8 +98,8 @@ func assertPixels(t *testing.T, img image.Image, format inferencev1.PixelFormat)
 	}
 }
 
-// TestLargeImage: what would be over the server's limit as bare pixels goes as a
-// JPEG.
+// TestLargeImage checks that an image which is over the server's limit as raw pixels is
+// sent as a JPEG.
 func TestLargeImage(t *testing.T) {
 	req, err := newRequest(image.NewGray(image.Rect(0, 0, 4097, 4096)))
 	if err != nil || req.GetPixelFormat() != inferencev1.PixelFormat_PIXEL_FORMAT_ENCODED || len(req.GetRawData()) > 1<<20 {
@@ -118,7 +120,7 @@ func FuzzParseAddress(f *testing.F) {
 		if err != nil {
 			return
 		}
-		// What was understood is understood again, as the same.
+		// Decoding and encoding a parsed message again gives the same message.
 		if again, _, err := parseAddress(base); err != nil || again != base {
 			t.Errorf("%q became %q, and that %q, %v", s, base, again, err)
 		}

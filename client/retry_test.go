@@ -24,7 +24,7 @@ import (
 	inferencev1connect "github.com/mienproject/mien/gen/inference/v1/inferencev1connect"
 )
 
-// pipes is a network in memory, which time in a bubble of synctest waits for.
+// pipes is a network in memory, which time in a synctest bubble can wait for.
 type pipes struct {
 	conns  chan net.Conn
 	closed chan struct{}
@@ -57,13 +57,13 @@ func (p *pipes) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 	}
 }
 
-// script is a server that does what each test tells it to.
+// script is a server that calls a function of the test.
 type script struct {
 	inferencev1connect.UnimplementedInferenceHandler
-	// predict is told which request this is, from 1 on.
+	// predict gets the number of the request, from 1 on.
 	predict func(ctx context.Context, n int) error
 	stream  func(ctx context.Context, n int, stream *connect.BidiStream[inferencev1.Image, inferencev1.InferResults]) error
-	// cut cuts the connection that was dialled last.
+	// cut closes the connection that was dialed last.
 	cut func()
 	mu  sync.Mutex
 	n   int
@@ -93,8 +93,8 @@ func (s *script) requests() int {
 	return s.n
 }
 
-// scripted calls test, for both protocols, with a client of a real HTTP server
-// in a bubble where time passes only when all wait for it.
+// scripted calls test for both protocols, with a client of a real HTTP server in a
+// bubble, where time passes only while everything waits for it.
 func scripted(t *testing.T, opts []client.Option, wrap func(http.Handler) http.Handler, test func(t *testing.T, c *client.Client, s *script)) {
 	t.Helper()
 	scriptedOver(t, 1, opts, wrap, test)
@@ -139,7 +139,7 @@ func scriptedOver(t *testing.T, version int, opts []client.Option, wrap func(htt
 	}
 }
 
-// unavailable is what an overloaded server says.
+// unavailable is the error of an overloaded server.
 func unavailable(retryAfter time.Duration) error {
 	err := connect.NewError(connect.CodeUnavailable, errors.New("overloaded"))
 	details := []proto.Message{&errdetails.ErrorInfo{Reason: "OVERLOADED", Domain: "mien"}}
@@ -156,7 +156,8 @@ func unavailable(retryAfter time.Duration) error {
 
 var image1 = &inferencev1.Image{RawData: []byte{1}}
 
-// TestRetry: as often as it takes, and not before the server wants.
+// TestRetry checks that a call is retried until it succeeds, and not before the server
+// allows it.
 func TestRetry(t *testing.T) {
 	for failures := 1; failures <= 3; failures++ {
 		for _, asked := range []time.Duration{0, time.Second} {
@@ -172,7 +173,7 @@ func TestRetry(t *testing.T) {
 				if err != nil || res.GetModel() != "script" || s.requests() != failures+1 {
 					t.Errorf("%v, %v after %d requests", res, err, s.requests())
 				}
-				// Up to 100, 200 and 400 ms on top.
+				// Plus up to 100, 200 and 400 ms.
 				least := time.Duration(failures) * asked
 				if took := time.Since(started); took < least || took > least+700*time.Millisecond {
 					t.Errorf("took %v, want %v or a little more", took, least)
@@ -182,13 +183,14 @@ func TestRetry(t *testing.T) {
 	}
 }
 
-// TestRetryEnds: when attempts, time or sense are at an end.
+// TestRetryEnds checks that retries end when the attempts or the time are used up, or a
+// retry cannot help.
 func TestRetryEnds(t *testing.T) {
 	for _, c := range []struct {
 		name     string
 		opts     []client.Option
 		err      error
-		deadline time.Duration // of the caller; 0: none
+		deadline time.Duration // of the call; 0 for none
 		requests int
 		reason   string
 		most     time.Duration
@@ -236,8 +238,8 @@ func TestRetryAfter(t *testing.T) {
 	})
 }
 
-// TestBudget: a server that fails all the time gets hardly more than one request
-// a call, and second attempts come back with success.
+// TestBudget checks that a server which always fails gets hardly more than one request
+// for each call, and that retries resume after successes.
 func TestBudget(t *testing.T) {
 	scripted(t, nil, nil, func(t *testing.T, c *client.Client, s *script) {
 		failing := true
@@ -252,12 +254,12 @@ func TestBudget(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		// Four of the first call, and one of each other.
+		// Four attempts of the first call, and one of each other call.
 		if s.requests() != 23 {
 			t.Errorf("%d requests", s.requests())
 		}
 		failing = false
-		for range 61 { // to 6.1 tokens
+		for range 61 { // until there are 6.1 tokens
 			if _, err := c.Predict(t.Context(), image1); err != nil {
 				t.Fatal(err)
 			}
@@ -271,7 +273,7 @@ func TestBudget(t *testing.T) {
 	})
 }
 
-// TestConnectionLost: whatever became of the request, it is asked again.
+// TestConnectionLost checks that a call is retried however its connection was lost.
 func TestConnectionLost(t *testing.T) {
 	scripted(t, nil, nil, func(t *testing.T, c *client.Client, s *script) {
 		s.predict = func(_ context.Context, n int) error {
@@ -286,7 +288,7 @@ func TestConnectionLost(t *testing.T) {
 	})
 }
 
-// TestHang: a server that does not answer costs a call its deadline.
+// TestHang checks that a call to a server which does not answer ends at its deadline.
 func TestHang(t *testing.T) {
 	for _, c := range []struct {
 		name string
@@ -310,13 +312,13 @@ func TestHang(t *testing.T) {
 				if took := time.Since(started); took.Round(10*time.Millisecond) != c.want {
 					t.Errorf("took %v, want %v", took, c.want)
 				}
-				time.Sleep(time.Minute) // the server's goroutine ends as well
+				time.Sleep(time.Minute) // until the server's goroutine has ended too
 			})
 		})
 	}
 }
 
-// TestDialTimeout: a host that swallows packets is one that cannot be reached.
+// TestDialTimeout checks that a host which drops packets counts as unreachable.
 func TestDialTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dials := 0
@@ -337,7 +339,7 @@ func TestDialTimeout(t *testing.T) {
 	})
 }
 
-// TestCancel: a caller who leaves does not wait for the next attempt.
+// TestCancel checks that a canceled call does not wait for the next attempt.
 func TestCancel(t *testing.T) {
 	scripted(t, nil, nil, func(t *testing.T, c *client.Client, s *script) {
 		s.predict = func(context.Context, int) error { return unavailable(5 * time.Second) }

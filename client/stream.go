@@ -156,7 +156,8 @@ func (s *stream) takeUnanswered() bool {
 	return true
 }
 
-// checkAnswered is what an orderly checkAnswered of the stream says.
+// checkAnswered returns an error if the server has ended the stream before all images
+// have results.
 func (s *stream) checkAnswered() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

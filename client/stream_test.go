@@ -17,7 +17,7 @@ import (
 	inferencev1 "github.com/mienproject/mien/gen/inference/v1"
 )
 
-// numbered are n images whose ids are their numbers.
+// numbered returns n images whose ids are their numbers.
 func numbered(n int) iter.Seq[*inferencev1.Image] {
 	return func(yield func(*inferencev1.Image) bool) {
 		for i := range n {
@@ -28,8 +28,8 @@ func numbered(n int) iter.Seq[*inferencev1.Image] {
 	}
 }
 
-// TestStream: by each way, every image is answered in its turn, and a broken one
-// ends nothing.
+// TestStream checks that every image is answered in order, whatever the configuration
+// of the client, and that an invalid image does not end the stream.
 func TestStream(t *testing.T) {
 	photo, err := os.ReadFile(samplePath)
 	if err != nil {
@@ -44,7 +44,7 @@ func TestStream(t *testing.T) {
 		"connect":       newClient(t, serverURL),
 		"connect, TLS":  newClient(t, secure.URL, client.WithHTTPClient(secure.Client())),
 		"grpc":          newClient(t, serverURL, client.WithGRPC()),
-		"a short limit": newClient(t, serverURL, client.WithTimeout(time.Nanosecond)), // of calls, not of streams
+		"a short limit": newClient(t, serverURL, client.WithTimeout(time.Nanosecond)), // applies to unary calls, not to streams
 	} {
 		t.Run(name, func(t *testing.T) {
 			images := func(yield func(*inferencev1.Image) bool) {
@@ -54,7 +54,7 @@ func TestStream(t *testing.T) {
 						img.RawData = photo
 					case "7":
 						img.RawData = photo[:1000]
-					default: // a small one without a face
+					default: // a small image without a face
 						img.RawData, img.Width, img.Height = make([]byte, 64*64), 64, 64
 						img.PixelFormat = inferencev1.PixelFormat_PIXEL_FORMAT_GRAY8
 					}
@@ -88,8 +88,8 @@ func TestStream(t *testing.T) {
 	}
 }
 
-// TestStreamLeft: whoever has seen enough leaves the loop, and the images that
-// nobody asks for any more are not read, nor are more of them read than go ahead.
+// TestStreamLeft checks that the consumer can leave the loop, and that few images are
+// read that it does not need.
 func TestStreamLeft(t *testing.T) {
 	for name, c := range map[string]*client.Client{"connect": newClient(t, serverURL), "grpc": newClient(t, serverURL, client.WithGRPC())} {
 		t.Run(name, func(t *testing.T) {
@@ -108,16 +108,16 @@ func TestStreamLeft(t *testing.T) {
 					break
 				}
 			}
-			if !ended || read < seen || read > 1000 { // of which 64 MB are not read ahead
+			if !ended || read < seen || read > 1000 { // far less than 64 MB of them
 				t.Errorf("%d images were read for %d answers, ended: %v", read, seen, ended)
 			}
 		})
 	}
 }
 
-// TestStreamGoesOn: whatever a server does in the middle, each image is answered
-// once, in order.
-func TestStreamGoesOn(t *testing.T) {
+// TestStreamContinues checks that each image is answered once and in order, whatever
+// the server does in the middle.
+func TestStreamContinues(t *testing.T) {
 	const many = 20
 	scriptedOver(t, 2, nil, nil, func(t *testing.T, c *client.Client, s *script) {
 		s.stream = func(_ context.Context, n int, stream *connect.BidiStream[inferencev1.Image, inferencev1.InferResults]) error {
@@ -135,7 +135,7 @@ func TestStreamGoesOn(t *testing.T) {
 				answer := &inferencev1.InferResults{ImageId: img.GetImageId()}
 				if i == 3 {
 					switch n {
-					case 2: // as a server that drains
+					case 2: // like a server that drains
 						answer.Error = &inferencev1.ItemError{Code: int32(connect.CodeUnavailable), Reason: "DRAINING"}
 					case 3:
 						return unavailable(0)
@@ -164,7 +164,8 @@ func TestStreamGoesOn(t *testing.T) {
 	})
 }
 
-// TestStreamEnds: with the reason, after as many attempts as make sense.
+// TestStreamEnds checks that a failing stream ends with the reason, after the maximum
+// number of attempts.
 func TestStreamEnds(t *testing.T) {
 	for name, c := range map[string]struct {
 		err      error
@@ -201,7 +202,7 @@ func TestStreamEnds(t *testing.T) {
 	}
 }
 
-// TestStreamCanceled: whose context ends is not kept by a server that is silent.
+// TestStreamCanceled checks that a canceled stream ends even if the server is silent.
 func TestStreamCanceled(t *testing.T) {
 	scriptedOver(t, 2, nil, nil, func(t *testing.T, c *client.Client, s *script) {
 		s.stream = func(ctx context.Context, _ int, _ *connect.BidiStream[inferencev1.Image, inferencev1.InferResults]) error {

@@ -1,5 +1,5 @@
-// Package cores lets the models of one process share its cores: a call that is alone
-// runs on all of them, and calls beside each other run on one core each.
+// Package cores shares the cores of a process among its models: a call that computes
+// alone uses all of them, and concurrent calls use one core each.
 package cores
 
 import (
@@ -8,14 +8,14 @@ import (
 	"sync/atomic"
 )
 
-// A Gate counts the goroutines that compute, and lets more start while cores are free. All
+// A Gate counts the goroutines that compute, and starts more while cores are free. All
 // models of a process share one. It is safe for concurrent use.
 type Gate struct {
 	cores int64
 	busy  atomic.Int64
 }
 
-// NewGate returns a gate to that many cores, at least 1.
+// NewGate returns a gate for that many cores; fewer than 1 means 1.
 func NewGate(cores int) *Gate { return &Gate{cores: int64(max(1, cores))} }
 
 // Cores returns the number of cores.
@@ -24,24 +24,24 @@ func (g *Gate) Cores() int { return int(g.cores) }
 // Idle returns the number of cores on which nothing computes.
 func (g *Gate) Idle() int { return int(max(0, g.cores-g.busy.Load())) }
 
-// Enter counts the calling goroutine, whether or not a core is free, until Leave.
+// Enter counts the calling goroutine until Leave, whether or not a core is free.
 func (g *Gate) Enter() { g.busy.Add(1) }
 
-// Leave ends what Enter has begun.
+// Leave undoes Enter.
 func (g *Gate) Leave() { g.busy.Add(-1) }
 
-// EnterAlone takes all cores for the calling goroutine, until LeaveAlone, and reports
-// whether it has: it does so only while nothing else computes.
+// EnterAlone takes all cores for the calling goroutine until LeaveAlone, and returns
+// true, if nothing else computes. Otherwise it returns false.
 func (g *Gate) EnterAlone() bool { return g.busy.CompareAndSwap(0, g.cores) }
 
-// LeaveAlone ends what EnterAlone has begun.
+// LeaveAlone undoes EnterAlone.
 func (g *Gate) LeaveAlone() { g.busy.Add(-g.cores) }
 
-// Do calls do with 0 to n-1, until a call fails, and returns its error. It does so on the
-// calling goroutine, which has to have entered, and on helpers while cores are free. The
-// helpers end when others enter, and after each call of do, which should not take much
-// more than a millisecond, they let whatever else waits for a core go first. When a call
-// panics, Do does.
+// Do calls do with each number from 0 to n-1, until a call fails, and returns its
+// error. It uses the calling goroutine, which must have entered, and helper goroutines
+// while cores are free. Helpers end when others enter. After each call of do, which
+// should take about a millisecond at most, a helper lets other goroutines run first. If
+// a call panics, Do panics.
 func (g *Gate) Do(n int, do func(i int) error) (err error) {
 	w := works.Get().(*work)
 	w.gate, w.do, w.n = g, do, int64(n)
@@ -53,7 +53,7 @@ func (g *Gate) Do(n int, do func(i int) error) (err error) {
 		w.gate, w.do, w.err, w.panicked, w.failed = nil, nil, nil, nil, sync.Once{}
 		works.Put(w)
 		if panicked != nil {
-			// The caller may recover.
+			// Panic here, where the caller can recover.
 			panic(panicked)
 		}
 	}()
@@ -68,17 +68,17 @@ func (g *Gate) Do(n int, do func(i int) error) (err error) {
 	return nil
 }
 
-// work is a number of calls that do not depend on each other. It is kept for the
-// next ones, with its helper, so that they allocate nothing.
+// work is a set of independent calls. It is reused together with its helper, so that Do
+// allocates nothing.
 type work struct {
 	gate   *Gate
 	do     func(i int) error
 	n      int64
-	next   atomic.Int64 // call to make
-	helper func()       // help
+	next   atomic.Int64 // the next call
+	helper func()       // the method help
 
 	helpers sync.WaitGroup
-	// failed guards what the first call that failed left.
+	// failed makes err and panicked those of the first failed call.
 	failed   sync.Once
 	err      error
 	panicked any

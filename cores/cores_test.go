@@ -8,15 +8,15 @@ import (
 	"testing"
 )
 
-// onCores runs the test as on a machine with that many cores.
+// onCores runs the test with that many cores.
 func onCores(t *testing.T, cores int) {
 	t.Helper()
 	old := runtime.GOMAXPROCS(cores)
 	t.Cleanup(func() { runtime.GOMAXPROCS(old) })
 }
 
-// newGate returns a gate that as many callers have entered, and checks at the end that
-// no other is left.
+// newGate returns a gate that some callers have entered, and checks at the end that
+// nobody else has.
 func newGate(t *testing.T, cores, callers int) *Gate {
 	t.Helper()
 	g := NewGate(cores)
@@ -31,7 +31,7 @@ func newGate(t *testing.T, cores, callers int) *Gate {
 	return g
 }
 
-// TestEnterAlone takes all cores or none.
+// TestEnterAlone checks that EnterAlone takes all cores or none.
 func TestEnterAlone(t *testing.T) {
 	g := newGate(t, 3, 0)
 	if !g.EnterAlone() {
@@ -45,7 +45,7 @@ func TestEnterAlone(t *testing.T) {
 	if g.EnterAlone() {
 		t.Error("alone beside another")
 	}
-	calls := 0 // unguarded: the race detector would see a second goroutine
+	calls := 0 // not guarded: the race detector would report a second goroutine
 	g.Leave()
 	if !g.EnterAlone() {
 		t.Fatal("not alone once the other has left")
@@ -71,7 +71,7 @@ func TestIdle(t *testing.T) {
 func TestDoUsesIdleCores(t *testing.T) {
 	onCores(t, 3)
 	g := newGate(t, 3, 1)
-	// All three have to be there at the same time.
+	// All three calls must run at the same time.
 	var together sync.WaitGroup
 	together.Add(3)
 	var calls [100]atomic.Int64
@@ -98,7 +98,7 @@ func TestDoUsesIdleCores(t *testing.T) {
 func TestDoLeavesBusyCores(t *testing.T) {
 	onCores(t, 2)
 	g := newGate(t, 2, 2)
-	at := 0 // unguarded: the race detector would see a second goroutine
+	at := 0 // not guarded: the race detector would report a second goroutine
 	err := g.Do(1000, func(i int) error {
 		if i != at {
 			t.Errorf("call %d, want %d", i, at)
@@ -154,7 +154,8 @@ func TestDoNothing(t *testing.T) {
 	}
 }
 
-// TestDoPanics where its caller can recover, whichever goroutine it was.
+// TestDoPanics checks that a panic on any goroutine reaches the caller of Do, which can
+// recover it.
 func TestDoPanics(t *testing.T) {
 	onCores(t, 2)
 	g := newGate(t, 2, 1)

@@ -70,11 +70,11 @@ func checkConsole(t testing.TB, messages []consoleMessage, want ...string) {
 // site serves the pages, from an origin of its own.
 func site(t testing.TB, scripts map[string][]byte) *httptest.Server {
 	t.Helper()
-	pictures := map[string]*picture{"/" + sample.name: sample, "/" + small.name: small, "/" + people.name: people}
+	images := map[string]*testImage{"/" + sample.name: sample, "/" + small.name: small, "/" + people.name: people}
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if script, ok := scripts[r.URL.Path+".js"]; ok {
 			_, _ = fmt.Fprintf(w, `<!doctype html><title>Mien</title><link rel="icon" href="data:,"><script type="module">%s</script>`, script)
-		} else if p, ok := pictures[r.URL.Path]; ok {
+		} else if p, ok := images[r.URL.Path]; ok {
 			data, err := p.data()
 			if err != nil {
 				http.Error(w, err.Error(), http.StatusInternalServerError)
@@ -90,9 +90,9 @@ func site(t testing.TB, scripts map[string][]byte) *httptest.Server {
 }
 
 // pageURL returns the URL of a page of the site that calls the server with the images.
-func pageURL(site *httptest.Server, page string, s *server, protocol string, pictures ...*picture) string {
+func pageURL(site *httptest.Server, page string, s *server, protocol string, images ...*testImage) string {
 	query := url.Values{"server": {s.url}, "protocol": {protocol}}
-	for _, p := range pictures {
+	for _, p := range images {
 		query.Add("image", p.name)
 	}
 	return site.URL + page + "?" + query.Encode()
@@ -108,10 +108,10 @@ func TestBrowserFetch(t *testing.T) {
 	pages := fetchPages(t)
 	s := start(t, "--cors-origin", pages.URL)
 	for _, test := range []struct {
-		picture *picture
-		method  string
+		image  *testImage
+		method string
 	}{{sample, ""}, {people, ""}, {small, "get"}} {
-		p := test.picture
+		p := test.image
 		t.Run(p.name+test.method, func(t *testing.T) {
 			p.load(t) // or skip
 			logged, others := browse(t, pageURL(pages, "/fetch", s, test.method, p), "", 1)
@@ -207,7 +207,7 @@ func TestBrowserGRPCWebText(t *testing.T) {
 		Text   struct{ Code, Message any }
 		Binary struct{ Length int }
 	}
-	if err := json.Unmarshal(logged, &got); err != nil || got.Text.Code != 12.0 || !strings.Contains(fmt.Sprint(got.Text.Message), "mode=grpcweb in place of mode=grpcwebtext") {
+	if err := json.Unmarshal(logged, &got); err != nil || got.Text.Code != 12.0 || !strings.Contains(fmt.Sprint(got.Text.Message), "mode=grpcweb instead of mode=grpcwebtext") {
 		t.Errorf("the page got %s (%v)", logged, err)
 	}
 	if got.Binary.Length == 0 {
@@ -221,21 +221,21 @@ func TestBrowserConnect(t *testing.T) {
 	pages := site(t, map[string][]byte{"/connect.js": bundle(t)})
 	for _, test := range []struct {
 		protocol string
-		pictures []*picture
+		images   []*testImage
 		// what the log says of the calls
 		http, logged string
 		// Chromium reports answers with a status of 400 and more.
 		console []string
 	}{
-		{"connect", []*picture{sample, people}, "POST", "connect", []string{"status of 400"}},
-		{"connect binary", []*picture{sample, people}, "POST", "connect", []string{"status of 400"}},
-		{"connect get", []*picture{small}, "GET", "connect", []string{"status of 400"}},
-		{"grpcweb", []*picture{sample, people}, "POST", "grpcweb", nil},
+		{"connect", []*testImage{sample, people}, "POST", "connect", []string{"status of 400"}},
+		{"connect binary", []*testImage{sample, people}, "POST", "connect", []string{"status of 400"}},
+		{"connect get", []*testImage{small}, "GET", "connect", []string{"status of 400"}},
+		{"grpcweb", []*testImage{sample, people}, "POST", "grpcweb", nil},
 	} {
 		t.Run(test.protocol, func(t *testing.T) {
-			pictures := present(t, test.pictures)
+			images := present(t, test.images)
 			s := start(t, "--cors-origin", pages.URL)
-			logged, others := browse(t, pageURL(pages, "/connect", s, test.protocol, pictures...), "", 1+len(test.console))
+			logged, others := browse(t, pageURL(pages, "/connect", s, test.protocol, images...), "", 1+len(test.console))
 			var got struct {
 				Answers []struct {
 					RequestID string
@@ -251,10 +251,10 @@ func TestBrowserConnect(t *testing.T) {
 			if err := json.Unmarshal(logged, &got); err != nil {
 				t.Fatalf("the page logged %s (%v)", excerpt(logged), err)
 			}
-			if len(got.Answers) != len(pictures) {
-				t.Fatalf("%d answers, want %d", len(got.Answers), len(pictures))
+			if len(got.Answers) != len(images) {
+				t.Fatalf("%d answers, want %d", len(got.Answers), len(images))
 			}
-			for i, p := range pictures {
+			for i, p := range images {
 				if a := p.check(t, got.Answers[i].Body); got.Answers[i].RequestID != a.MetaData.UUID {
 					t.Errorf("x-request-id is %q, meta_data.uuid %q", got.Answers[i].RequestID, a.MetaData.UUID)
 				}
@@ -265,18 +265,18 @@ func TestBrowserConnect(t *testing.T) {
 					Index *int
 					Error *struct{ Reason string }
 				}
-				if err := json.Unmarshal(body, &a); err != nil || a.Index == nil || *a.Index > len(pictures) || seen[*a.Index] {
+				if err := json.Unmarshal(body, &a); err != nil || a.Index == nil || *a.Index > len(images) || seen[*a.Index] {
 					t.Fatalf("%v: %s", err, body)
 				}
 				seen[*a.Index] = true
-				if *a.Index < len(pictures) {
-					pictures[*a.Index].check(t, body)
+				if *a.Index < len(images) {
+					images[*a.Index].check(t, body)
 				} else if a.Error == nil || a.Error.Reason != "CORRUPT_IMAGE" {
 					t.Errorf("the broken image of the batch: %s", body)
 				}
 			}
-			if len(seen) != len(pictures)+1 {
-				t.Errorf("%d answers to a batch of %d", len(seen), len(pictures)+1)
+			if len(seen) != len(images)+1 {
+				t.Errorf("%d answers to a batch of %d", len(seen), len(images)+1)
 			}
 			checkModels(t, got.Models)
 			if e := got.Error; e.Code != "InvalidArgument" || e.Message == "" || !slices.Equal(e.Details, []string{"mien/CORRUPT_IMAGE"}) {
@@ -297,7 +297,7 @@ func TestBrowserConnect(t *testing.T) {
 					t.Errorf("a call came by %v, %v; want %s, %s", r["method"], r["protocol"], test.http, test.logged)
 				}
 			}
-			if want := len(pictures) + 3; calls != want {
+			if want := len(images) + 3; calls != want {
 				t.Errorf("%d calls in the log, want %d", calls, want)
 			}
 		})

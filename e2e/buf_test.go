@@ -19,7 +19,7 @@ func TestBufCurl(t *testing.T) {
 				return bufCurl(t, s, protocol, method, request, "--http2-prior-knowledge")
 			}
 			checkModels(t, call(t, "ListModels", []byte("{}")).must(t))
-			for _, p := range []*picture{sample, people} {
+			for _, p := range []*testImage{sample, people} {
 				t.Run(p.name, func(t *testing.T) {
 					p.check(t, call(t, "Predict", p.request(t)).must(t))
 				})

@@ -58,7 +58,7 @@ var asJSON = []string{"--header", "Content-Type: application/json", "--data-bina
 func TestCurlJSON(t *testing.T) {
 	t.Parallel()
 	s := start(t)
-	for _, p := range []*picture{sample, people} {
+	for _, p := range []*testImage{sample, people} {
 		for http, flag := range map[string]string{"1.1": "--http1.1", "2": "--http2-prior-knowledge"} {
 			t.Run(p.name+" over HTTP "+http, func(t *testing.T) {
 				r := curl(t, p.request(t), append(asJSON, flag, s.url+procedure+"Predict")...)
@@ -84,7 +84,7 @@ func TestCurlJSON(t *testing.T) {
 		r := curl(t, packed.Bytes(), append(asJSON, "--header", "Content-Encoding: gzip", s.url+procedure+"Predict")...)
 		sample.check(t, r.want(t, 200, "application/json").body)
 	})
-	t.Run("defaults are spelt out", func(t *testing.T) {
+	t.Run("defaults are spelled out", func(t *testing.T) {
 		// White, without a face.
 		request := marshal(t, map[string]any{
 			"rawData": bytes.Repeat([]byte{0xff}, 64*64), "width": 64, "height": 64, "pixelFormat": "PIXEL_FORMAT_GRAY8",
@@ -106,7 +106,7 @@ func TestCurlJSON(t *testing.T) {
 func TestCurlProto(t *testing.T) {
 	t.Parallel()
 	s := start(t)
-	for _, p := range []*picture{sample, people} {
+	for _, p := range []*testImage{sample, people} {
 		t.Run(p.name, func(t *testing.T) {
 			request := convert(t, "Image", "json", "binpb", p.request(t))
 			r := curl(t, request, "--header", "Content-Type: application/proto", "--data-binary", "@-", s.url+procedure+"Predict")
@@ -172,7 +172,7 @@ func TestCurlErrors(t *testing.T) {
 		"no format":     {[]byte(`{"rawData": "TWllbg=="}`), 400, "invalid_argument", "UNSUPPORTED_FORMAT"},
 		"wrong option":  {[]byte(`{"rawData": "TWllbg==", "options": {"minConfidence": 2}}`), 400, "invalid_argument", "INVALID_OPTIONS"},
 		"unknown model": {[]byte(`{"rawData": "TWllbg==", "options": {"model": "none"}}`), 404, "not_found", "UNKNOWN_MODEL"},
-		// The picture is over the limit; the message is not.
+		// The image is over the limit; the message is not.
 		"large image": {sample.request(t), 429, "resource_exhausted", "TOO_MANY_BYTES"},
 		// The message is over the limit.
 		"large body": {marshal(t, map[string]any{"rawData": make([]byte, 200_000)}), 429, "resource_exhausted", "TOO_MANY_BYTES"},

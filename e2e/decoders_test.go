@@ -33,10 +33,10 @@ type disagreement struct {
 
 var disagreements = []disagreement{
 	// What Mien refuses, by its name.
-	{"*cut_most.*", "vips", "reads", "% of the picture is there", "libvips fills up what is missing"},
-	{"*cut_half.*", "vips", "reads", "% of the picture is there", "libvips fills up what is missing"},
-	{"gif_not_enough_data.gif", "vips", "reads", "98 % of the picture is there", "libvips fills up what is missing"},
-	{"jpeg_truncated_90.jpg", "vips", "reads", "% of the picture is there", "libvips fills up what is missing"},
+	{"*cut_most.*", "vips", "reads", "% of the image", "libvips fills up what is missing"},
+	{"*cut_half.*", "vips", "reads", "% of the image", "libvips fills up what is missing"},
+	{"gif_not_enough_data.gif", "vips", "reads", "98 % of the image", "libvips fills up what is missing"},
+	{"jpeg_truncated_90.jpg", "vips", "reads", "% of the image", "libvips fills up what is missing"},
 	{"jpeg_prog_truncated_90.jpg", "vips", "reads", "the file ends early", "libvips fills up what is missing"},
 	{"jpeg_arithmetic.jpg", "", "reads", "arithmetic coding", "hardly anybody sends it, and browsers do not read it"},
 	{"tiff_*zstd.tif", "", "reads", "compression 50000 (Zstandard)", "not worth a library"},
@@ -176,7 +176,7 @@ func (r reading) String() string {
 }
 
 // readByMien sends a file to be marked, with no face certain enough for it: the
-// answer is the picture as the server sees it.
+// answer is the image as the server sees it.
 func readByMien(t *testing.T, s *server, file string) reading {
 	t.Helper()
 	r := curl(t, nil, "--data-binary", "@"+file, "--header", "Content-Type: application/octet-stream", "--header", "Accept: image/png", s.url+"/predict?min_confidence=1")

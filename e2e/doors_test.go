@@ -48,24 +48,6 @@ func TestStreamOverHTTP1(t *testing.T) {
 	}
 }
 
-// TestAPICall: the whole JSON call in docs/api.md works as it stands there, and nothing of
-// it is ignored.
-func TestAPICall(t *testing.T) {
-	t.Parallel()
-	blocks, err := markedBlocks(string(read(t, filepath.Join(root, "docs", "api.md"))))
-	if err != nil || blocks["call"] == "" {
-		t.Fatalf("docs/api.md has no call: %v", err)
-	}
-	s := start(t)
-	dir := filepath.Dir(temp(t, sample.name, sample.load(t)))
-	call := strings.NewReplacer("localhost:8080", s.addr, "photo.jpg", sample.name).Replace(blocks["call"]) +
-		" --silent --show-error --dump-header header"
-	sample.check(t, runIn(t, dir, patience, nil, nil, "bash", "-c", call).must(t))
-	if header := string(read(t, filepath.Join(dir, "header"))); strings.Contains(strings.ToLower(header), "mien-ignored-fields") {
-		t.Errorf("a field is ignored: %s", header)
-	}
-}
-
 // TestCurlHints: what curl makes of a file when an option is not quite right is answered
 // with the option that is.
 func TestCurlHints(t *testing.T) {
@@ -82,9 +64,9 @@ func TestCurlHints(t *testing.T) {
 	}{
 		"-d @photo.jpg":              {[]string{"-d", "@" + jpeg}, 400, "--data-binary @photo.jpg"},
 		"-d @photo.png":              {[]string{"-d", "@" + png}, 415, "--data-binary @photo.jpg"},
-		"-d photo.jpg":               {[]string{"-d", "photo.jpg"}, 415, `the text "photo.jpg": curl sends a file when there is an @ before its name, as in --data-binary @photo.jpg`},
+		"-d photo.jpg":               {[]string{"-d", "photo.jpg"}, 415, `the text "photo.jpg": to send a file with curl, put an @ before its name, as in --data-binary @photo.jpg`},
 		"--data-binary photo.jpg":    {[]string{"--data-binary", "photo.jpg"}, 415, `the text "photo.jpg"`},
-		"-F image=photo.jpg":         {[]string{"-F", "image=photo.jpg"}, 415, `the text "photo.jpg": curl sends a file when there is an @ before its name, as in -F image=@photo.jpg`},
+		"-F image=photo.jpg":         {[]string{"-F", "image=photo.jpg"}, 415, `the text "photo.jpg": to send a file with curl, put an @ before its name, as in -F image=@photo.jpg`},
 		"-F min_confidence=2":        {[]string{"-F", "image=@" + jpeg, "-F", "min_confidence=2"}, 400, "min_confidence is 2; allowed is a number from 0 to 1"},
 		"--data-binary @photo.jpg":   {[]string{"--data-binary", "@" + jpeg}, 200, `"confidence"`},
 		"-T photo.jpg":               {[]string{"-T", jpeg}, 200, `"confidence"`},
@@ -113,10 +95,10 @@ func TestCurlHints(t *testing.T) {
 func TestUnknownCompression(t *testing.T) {
 	t.Parallel()
 	s := start(t)
-	picture := temp(t, sample.name, sample.load(t))
+	file := temp(t, sample.name, sample.load(t))
 	t.Run("Python", func(t *testing.T) {
 		modules := stubs(t)
-		out := predictPy(t, modules, "--compression", "deflate", s.addr, picture, picture)
+		out := predictPy(t, modules, "--compression", "deflate", s.addr, file, file)
 		if len(out) != 2 {
 			t.Fatalf("%d outcomes, want 2", len(out))
 		}
@@ -126,7 +108,7 @@ func TestUnknownCompression(t *testing.T) {
 			}
 			checkUnknownCompression(t, "grpcio", "deflate", o.Error.Code, o.Error.Message)
 		}
-		out = predictPy(t, modules, "--compression", "gzip", s.addr, picture)
+		out = predictPy(t, modules, "--compression", "gzip", s.addr, file)
 		if len(out) != 1 || out[0].Answer == nil {
 			t.Fatalf("gzip: %+v", out)
 		}
@@ -135,7 +117,7 @@ func TestUnknownCompression(t *testing.T) {
 	t.Run("Node.js", func(t *testing.T) {
 		nodeModule(t, "@grpc", "grpc-js")
 		contract := contract(t)
-		out := run(t, nil, "node", filepath.Join(root, "e2e", "node", "compression.mjs"), s.url, contract, picture).must(t)
+		out := run(t, nil, "node", filepath.Join(root, "e2e", "node", "compression.mjs"), s.url, contract, file).must(t)
 		seen := map[string]int{}
 		for line := range bytes.Lines(out) {
 			var call struct {
@@ -149,7 +131,7 @@ func TestUnknownCompression(t *testing.T) {
 			what := call.Client + ", " + call.Procedure
 			if call.Compression != "gzip" {
 				checkUnknownCompression(t, what, call.Compression, call.Code, call.Message)
-			} else if call.Faces == nil || *call.Faces != len(sample.centres) {
+			} else if call.Faces == nil || *call.Faces != len(sample.centers) {
 				t.Errorf("%s, gzip: %s", what, line)
 			}
 		}

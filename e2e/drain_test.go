@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// noise is a square picture of bare grey pixels, without a face, the same every
+// noise is a square image of bare gray pixels, without a face, the same every
 // time. With thousands of pixels a side it takes seconds to look at.
 func noise(side int) []byte {
 	pixels := make([]byte, side*side)
@@ -156,7 +156,7 @@ func TestWrongConfiguration(t *testing.T) {
 		{"unknown flag", nil, []string{"--nope"}, 2, []string{"--nope", "--help"}},
 		{"unknown model", nil, []string{"--model", "nope"}, 2, []string{"--model", `"nope"`, "pigo"}},
 		{"two mistakes", nil, []string{"--log-format", "xml", "--tls-cert", "a"}, 2, []string{`"xml"`, "--tls-key"}},
-		{"misspelt variable", []string{"MIEN_WORKER=1"}, nil, 2, []string{"MIEN_WORKER"}},
+		{"misspelled variable", []string{"MIEN_WORKER=1"}, nil, 2, []string{"MIEN_WORKER"}},
 		{"port in use", nil, []string{"--listen", s.addr}, 1, []string{s.addr, "in use"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -17,13 +17,13 @@ import (
 	"time"
 )
 
-// A picture is one whose faces are known.
-type picture struct {
+// An image is one whose faces are known.
+type testImage struct {
 	name          string
 	data          func() ([]byte, error)
 	width, height int
-	// centres of the faces' boxes, and how far off one may be, in pixels
-	centres   []point
+	// centers of the faces' boxes, and how far off one may be, in pixels
+	centers   []point
 	tolerance float64
 
 	// The server promises the same faces for the same bytes, so every client has
@@ -34,23 +34,23 @@ type picture struct {
 
 var (
 	// sample shows one face.
-	sample = &picture{
+	sample = &testImage{
 		name: "sample.jpg", width: 320, height: 400,
-		centres: []point{{157, 212}}, tolerance: 15,
+		centers: []point{{157, 212}}, tolerance: 15,
 		data: func() ([]byte, error) {
 			return os.ReadFile(filepath.Join(root, "service", "selftest", "sample.jpg"))
 		},
 	}
 	// small is sample in fewer bytes than a URL can hold.
-	small = &picture{
+	small = &testImage{
 		name: "small.jpg", width: 320, height: 400,
-		centres: []point{{157, 212}}, tolerance: 15,
+		centers: []point{{157, 212}}, tolerance: 15,
 		data: sync.OnceValues(shrink),
 	}
 	// people shows four people. It lies beside the repository, not in it.
-	people = &picture{
+	people = &testImage{
 		name: "peoples.jpg", width: 840, height: 558,
-		centres: []point{{318, 115}, {185, 138}, {446, 110}, {597, 105}}, tolerance: 12,
+		centers: []point{{318, 115}, {185, 138}, {446, 110}, {597, 105}}, tolerance: 12,
 		data: func() ([]byte, error) {
 			return os.ReadFile(filepath.Join(root, "..", "shared", "faces", "peoples.jpg"))
 		},
@@ -79,18 +79,18 @@ func shrink() ([]byte, error) {
 		}
 	}
 	if buf.Len() < 30_000 || buf.Len() >= 40_000 {
-		return nil, fmt.Errorf("the small picture has %d bytes, want 30,000 to 40,000", buf.Len())
+		return nil, fmt.Errorf("the small image has %d bytes, want 30,000 to 40,000", buf.Len())
 	}
 	return buf.Bytes(), nil
 }
 
-// load returns the picture's file, and skips the test when the picture is none
+// load returns the image's file, and skips the test when the image is none
 // of the repository's and not there.
-func (p *picture) load(t testing.TB) []byte {
+func (p *testImage) load(t testing.TB) []byte {
 	t.Helper()
 	data, err := p.data()
 	if p == people && os.IsNotExist(err) && !inCI() {
-		t.Skipf("no labelled photographs beside the repository: %v", err)
+		t.Skipf("no labeled photographs beside the repository: %v", err)
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -98,14 +98,14 @@ func (p *picture) load(t testing.TB) []byte {
 	return data
 }
 
-// present returns those of the pictures that load would not skip.
-func present(t testing.TB, pictures []*picture) []*picture {
+// present returns those of the images that load would not skip.
+func present(t testing.TB, images []*testImage) []*testImage {
 	t.Helper()
-	return slices.DeleteFunc(slices.Clone(pictures), func(p *picture) bool {
+	return slices.DeleteFunc(slices.Clone(images), func(p *testImage) bool {
 		_, err := p.data()
 		absent := p == people && os.IsNotExist(err) && !inCI()
 		if absent {
-			t.Logf("without %s: no labelled photographs beside the repository: %v", p.name, err)
+			t.Logf("without %s: no labeled photographs beside the repository: %v", p.name, err)
 		}
 		return absent
 	})
@@ -120,8 +120,8 @@ func read(t testing.TB, path string) []byte {
 	return data
 }
 
-// request is an Image message in JSON, with the picture's name as image_id.
-func (p *picture) request(t testing.TB) []byte {
+// request is an Image message in JSON, with the image's name as image_id.
+func (p *testImage) request(t testing.TB) []byte {
 	t.Helper()
 	return marshal(t, map[string]any{"rawData": p.load(t), "imageId": p.name})
 }
@@ -160,7 +160,7 @@ type answer struct {
 }
 
 // check fails the test unless data is the answer for p.
-func (p *picture) check(t testing.TB, data []byte) answer {
+func (p *testImage) check(t testing.TB, data []byte) answer {
 	t.Helper()
 	var a answer
 	if err := json.Unmarshal(data, &a); err != nil {
@@ -193,16 +193,16 @@ func (p *picture) check(t testing.TB, data []byte) answer {
 }
 
 // checkFaces fails the test unless faces are those of p.
-func (p *picture) checkFaces(t testing.TB, faces []face) {
+func (p *testImage) checkFaces(t testing.TB, faces []face) {
 	t.Helper()
-	if len(faces) != len(p.centres) {
-		t.Fatalf("%s: %d faces, want %d: %+v", p.name, len(faces), len(p.centres), faces)
+	if len(faces) != len(p.centers) {
+		t.Fatalf("%s: %d faces, want %d: %+v", p.name, len(faces), len(p.centers), faces)
 	}
-	missing := append([]point(nil), p.centres...)
+	missing := append([]point(nil), p.centers...)
 	for i, f := range faces {
 		a, b := f.Box.UpLeft, f.Box.LowerRight
 		if a.X < 0 || a.Y < 0 || a.X >= b.X || a.Y >= b.Y || b.X > float64(p.width) || b.Y > float64(p.height) {
-			t.Errorf("%s: box %v to %v is not within the picture", p.name, a, b)
+			t.Errorf("%s: box %v to %v is not within the image", p.name, a, b)
 		}
 		at := -1
 		for j, c := range missing {

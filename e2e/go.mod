@@ -8,3 +8,5 @@ require (
 	go.opentelemetry.io/proto/otlp v1.11.0
 	google.golang.org/protobuf v1.36.12
 )
+
+require github.com/yuin/goldmark v1.8.7

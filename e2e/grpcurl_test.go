@@ -36,7 +36,7 @@ func TestGrpcurl(t *testing.T) {
 			}
 		}
 	})
-	for _, p := range []*picture{sample, people} {
+	for _, p := range []*testImage{sample, people} {
 		t.Run(p.name, func(t *testing.T) {
 			p.check(t, grpcurl(t, p.request(t), "-d", "@", s.addr, procedure[1:]+"Predict").must(t))
 		})

@@ -207,22 +207,29 @@ func checkChecks(t *testing.T, name string, before, after [2]image.Image, covere
 	}
 }
 
-// onnxModels returns the server's flags for models on ONNX Runtime, YuNet first. Without the
-// models or the library the test is skipped, or fails in CI.
-func onnxModels(t *testing.T) []string {
+// onnx returns the path of ONNX Runtime's library, and the folder of the models that run on it.
+// Without the library or the models the test is skipped, or fails in CI.
+func onnx(t testing.TB) (library, models string) {
 	t.Helper()
 	refuse := t.Skipf
 	if inCI() {
 		refuse = t.Fatalf
 	}
-	library := filepath.Join(root, ".bin", "libonnxruntime.so.1")
+	library = filepath.Join(root, ".bin", "libonnxruntime.so.1")
 	if _, err := os.Stat(library); err != nil {
 		refuse("needs ONNX Runtime, which \"make onnxruntime\" fetches: %v", err)
 	}
-	models := filepath.Join(root, "..", "shared", "models")
+	models = filepath.Join(root, "..", "shared", "models")
 	if _, err := os.Stat(models); err != nil {
 		refuse("needs the models, which are not part of the repository: %v", err)
 	}
+	return library, models
+}
+
+// onnxModels returns the server's flags for models on ONNX Runtime, YuNet first.
+func onnxModels(t testing.TB) []string {
+	t.Helper()
+	library, models := onnx(t)
 	return []string{
 		"--onnxruntime", library,
 		"--model", "yunet=" + filepath.Join(models, "yunet_n_dynamic.onnx"),

@@ -18,7 +18,7 @@ func TestOldClients(t *testing.T) {
 	if len(urls) != 3 || urls[2] != "unix:"+socket {
 		t.Fatalf("listens on %q", urls)
 	}
-	for _, p := range present(t, []*picture{sample, people}) {
+	for _, p := range present(t, []*testImage{sample, people}) {
 		t.Run(p.name, func(t *testing.T) {
 			lines := runPython(t, modules, "old_clients.py", s.addr, urls[1], temp(t, p.name, p.load(t)))
 			if len(lines) != 3 {
@@ -87,7 +87,7 @@ func TestOldClients(t *testing.T) {
 	})
 }
 
-// TestPredictByCurl: the ways in which people send a picture, and the ways in
+// TestPredictByCurl: the ways in which people send an image, and the ways in
 // which they may be answered.
 func TestPredictByCurl(t *testing.T) {
 	t.Parallel()
@@ -111,13 +111,13 @@ func TestPredictByCurl(t *testing.T) {
 			sample.checkFaces(t, answer.Results)
 		})
 	}
-	t.Run("picture", func(t *testing.T) {
+	t.Run("image", func(t *testing.T) {
 		r := curl(t, nil, "--header", "Accept: image/jpeg", "--data-binary", "@"+photo, s.url+"/predict").want(t, 200, "image/jpeg")
 		if len(r.body) < 10_000 {
-			t.Errorf("a picture of %d bytes", len(r.body))
+			t.Errorf("an image of %d bytes", len(r.body))
 		}
 	})
-	t.Run("no picture", func(t *testing.T) {
+	t.Run("no image", func(t *testing.T) {
 		curl(t, []byte("hello"), "--data-binary", "@-", s.url+"/predict").want(t, 415, "application/json")
 	})
 }

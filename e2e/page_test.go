@@ -134,10 +134,10 @@ func TestPageUnshownFormat(t *testing.T) {
 
 func TestPageCamera(t *testing.T) {
 	t.Parallel()
-	for _, p := range []*picture{sample, people} {
+	for _, p := range []*testImage{sample, people} {
 		t.Run(p.name, func(t *testing.T) {
 			frames := temp(t, "frames.y4m", encodeY4M(t, decode(t, p.load(t)), 3))
-			play(t, start(t), pageTask{Scenario: "camera", Camera: frames, Faces: len(p.centres)})
+			play(t, start(t), pageTask{Scenario: "camera", Camera: frames, Faces: len(p.centers)})
 		})
 	}
 	t.Run("none", func(t *testing.T) {
@@ -148,12 +148,12 @@ func TestPageCamera(t *testing.T) {
 func TestPageExports(t *testing.T) {
 	t.Parallel()
 	s := start(t, "--model", "pigo", "--model", "pigo-reference")
-	images := present(t, []*picture{sample, people})
+	images := present(t, []*testImage{sample, people})
 	task := pageTask{Scenario: "exports", Files: map[string]string{}}
 	var order [][2]any
 	for _, p := range images {
 		task.Files[p.name] = temp(t, p.name, p.load(t))
-		order = append(order, [2]any{p.name, len(p.centres)})
+		order = append(order, [2]any{p.name, len(p.centers)})
 	}
 	task.Images = order
 	if slices.Contains(images, people) {
@@ -341,7 +341,7 @@ func TestPageUpright(t *testing.T) {
 // The code that the page shows runs as it is.
 func TestPageCode(t *testing.T) {
 	t.Parallel()
-	for _, p := range []*picture{sample, people} {
+	for _, p := range []*testImage{sample, people} {
 		t.Run(p.name, func(t *testing.T) {
 			p.load(t) // or skip
 			pages := site(t, map[string][]byte{"/blank.js": nil})
@@ -361,7 +361,7 @@ func TestPageCode(t *testing.T) {
 
 // pasteCode runs the code that the page shows for the sample, and for p with options. fetch runs
 // JavaScript in a browser; without it, that code is not run.
-func pasteCode(t *testing.T, s *server, p *picture, env []string, fetch func(code string) json.RawMessage) {
+func pasteCode(t *testing.T, s *server, p *testImage, env []string, fetch func(code string) json.RawMessage) {
 	t.Helper()
 	// A name with characters that are special in a shell, printf or curl.
 	name := "it's 100% [1] $HOME.jpg"
@@ -378,7 +378,7 @@ func pasteCode(t *testing.T, s *server, p *picture, env []string, fetch func(cod
 		Plain, Options map[string]string
 		Faces          []struct{ X, Y, Width, Height float64 }
 	}
-	out := play(t, s, pageTask{Scenario: "code", Files: map[string]string{"image": file}, Image: "image", Faces: len(p.centres)})
+	out := play(t, s, pageTask{Scenario: "code", Files: map[string]string{"image": file}, Image: "image", Faces: len(p.centers)})
 	if err := json.Unmarshal(out, &shown); err != nil {
 		t.Fatal(err)
 	}

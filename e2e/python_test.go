@@ -62,7 +62,7 @@ func TestPython(t *testing.T) {
 	t.Parallel()
 	modules := stubs(t)
 	s := start(t)
-	for _, p := range []*picture{sample, people} {
+	for _, p := range []*testImage{sample, people} {
 		t.Run(p.name, func(t *testing.T) {
 			out := predictPy(t, modules, s.addr, temp(t, p.name, p.load(t)))
 			if len(out) != 1 || out[0].Answer == nil {
@@ -85,7 +85,7 @@ func TestPython(t *testing.T) {
 	})
 	for _, flag := range []string{"--stream", "--batch"} {
 		t.Run(flag[2:], func(t *testing.T) {
-			pictures := []*picture{sample, small, sample}
+			images := []*testImage{sample, small, sample}
 			bad := temp(t, "broken.jpg", []byte("\xff\xd8\xff\xe0"))
 			out := predictPy(t, modules, flag, s.addr, temp(t, sample.name, sample.load(t)), bad,
 				temp(t, small.name, small.load(t)), temp(t, sample.name, sample.load(t)))
@@ -109,9 +109,9 @@ func TestPython(t *testing.T) {
 						t.Errorf("the broken one: %s", o.Answer)
 					}
 				case 0:
-					pictures[0].check(t, o.Answer)
+					images[0].check(t, o.Answer)
 				default:
-					pictures[i-1].check(t, o.Answer)
+					images[i-1].check(t, o.Answer)
 				}
 			}
 		})
@@ -134,7 +134,7 @@ func TestPython(t *testing.T) {
 	})
 }
 
-// tiles is a square picture of the same noise over and over: large as an image,
+// tiles is a square image of the same noise over and over: large as an image,
 // small as a file.
 func tiles(t testing.TB, side int) []byte {
 	t.Helper()

@@ -1,6 +1,6 @@
-// Package engine is the interface between networks and what runs them. A family of face
-// detectors prepares inputs and reads outputs; an engine runs a network on them. Neither
-// knows the other, and none of this needs cgo.
+// Package engine is the interface between families of face detectors and what runs
+// their networks. A family prepares inputs and interprets outputs, and an engine runs a
+// network. Neither knows the other, and this package does not need cgo.
 package engine
 
 import (
@@ -11,27 +11,27 @@ import (
 	"strings"
 )
 
-// An Engine runs one network of one input. It is safe for concurrent use.
+// An Engine runs one network with one input. It is safe for concurrent use.
 type Engine interface {
-	// Inputs and Outputs describe what the network takes and gives, as its file declares
-	// them. They never change.
+	// Inputs and Outputs describe the inputs and outputs of the network as its file
+	// declares them. They never change.
 	Inputs() []Value
 	Outputs() []Value
-	// Run runs the network on input, and fills outputs, which are in the order of Outputs
-	// and have the shapes that the network gives for this input. When ctx ends it stops
-	// soon, and returns ctx.Err().
+	// Run runs the network on input, and fills outputs, which must be in the order of
+	// Outputs and have the shapes that the network's outputs have for this input. If
+	// ctx ends, Run stops soon and returns ctx.Err().
 	Run(ctx context.Context, input Tensor, outputs []Tensor) error
 	// Probe runs the network on zeros of that shape, and returns the shapes of its
-	// outputs: those that a file declares need not be true.
+	// outputs, because those that a file declares may be wrong.
 	Probe(input Shape) ([]Shape, error)
-	// Close frees the network. No call may be running or follow.
+	// Close frees the network. There must be no running or later calls.
 	Close() error
 }
 
 // Value is an input or an output of a network.
 type Value struct {
 	Name string
-	// Type is Float32, or the name of what the value is instead.
+	// Type is Float32, or the name of another type.
 	Type  string
 	Shape Shape
 }
@@ -47,7 +47,7 @@ func (v Value) String() string {
 	return v.Name + v.Shape.String() + " of " + v.Type
 }
 
-// Describe returns the values in words, for messages.
+// Describe returns a description of values for messages.
 func Describe(values []Value) string {
 	var b []string
 	for _, v := range values {
@@ -56,8 +56,8 @@ func Describe(values []Value) string {
 	return strings.Join(b, ", ")
 }
 
-// Shape is the size of each axis of a tensor, the last of which varies fastest. A negative
-// size means any.
+// Shape has the size of each axis of a tensor. The last axis varies fastest. A negative
+// size means any size.
 type Shape []int64
 
 // Size returns the number of values in a tensor of this shape.
@@ -88,15 +88,15 @@ type Tensor struct {
 	Data  []float32
 }
 
-// Buffers are the input and the outputs of a run, in memory that is used again for the
-// next one. The zero value is ready to use, by one goroutine at a time.
+// Buffers has the input and the outputs of a run, in memory that is reused for the next
+// run. The zero value is ready to use. One goroutine may use it at a time.
 type Buffers struct {
 	Input   Tensor
 	Outputs []Tensor
 }
 
-// Resize makes b fit these shapes, which it keeps. What is in the tensors is undefined
-// afterwards.
+// Resize changes b to these shapes, which it keeps. After that, the contents of the
+// tensors are undefined.
 func (b *Buffers) Resize(input Shape, outputs []Shape) {
 	b.Input.resize(input)
 	if b.Outputs == nil {
@@ -116,32 +116,32 @@ func (t *Tensor) resize(shape Shape) {
 }
 
 // CheckFloat32 returns an error unless all inputs and outputs are tensors of float32,
-// which is all that engines are fed and read by.
+// the only type that engines support.
 func CheckFloat32(e Engine) error {
 	for _, v := range slices.Concat(e.Inputs(), e.Outputs()) {
 		if v.Type != Float32 {
-			return fmt.Errorf("it has %s; known are networks whose inputs and outputs are tensors of float32", v)
+			return fmt.Errorf("it has %s; all inputs and outputs must be tensors of float32", v)
 		}
 	}
 	return nil
 }
 
 // CheckShapes runs the network once, and returns an error unless its outputs have the
-// shapes that are wanted.
+// wanted shapes.
 func CheckShapes(e Engine, input Shape, wanted []Shape) error {
 	shapes, err := e.Probe(input)
 	if err != nil {
-		return fmt.Errorf("it takes %s and cannot be run on %s: %w", Describe(e.Inputs()), input, err)
+		return fmt.Errorf("it has the inputs %s and cannot be run on %s: %w", Describe(e.Inputs()), input, err)
 	}
 	for i, got := range shapes {
 		if !slices.Equal(got, wanted[i]) {
-			return fmt.Errorf("for an input of %s its output %s is %s; known is %s", input, e.Outputs()[i].Name, got, wanted[i])
+			return fmt.Errorf("for an input of %s, its output %s is %s instead of %s", input, e.Outputs()[i].Name, got, wanted[i])
 		}
 	}
 	return nil
 }
 
-// OutputIndex returns the position of the output of that name, or -1.
+// OutputIndex returns the index of the output of that name, or -1 if there is none.
 func OutputIndex(e Engine, name string) int {
 	return slices.IndexFunc(e.Outputs(), func(v Value) bool { return v.Name == name })
 }

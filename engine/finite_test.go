@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// TestFiniteValues: NaN and infinite values fail in any place.
+// TestFiniteValues checks that NaN and infinite values are found at any position.
 func TestFiniteValues(t *testing.T) {
 	nan, inf := math.NaN(), math.Inf(1)
 	if !Finite[float64]() || !Finite(0, -1, math.MaxFloat64, math.SmallestNonzeroFloat64) {

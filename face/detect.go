@@ -9,26 +9,24 @@ import (
 type Source interface {
 	// Size returns the width and height of the whole image, in pixels.
 	Size() image.Point
-	// Decode decodes the image. The result may have less in it than the image, as far
-	// as in allows, and it may have all of it.
+	// Decode decodes the image. The result may leave out what in does not ask for.
 	Decode(ctx context.Context, in Input) (Decoded, error)
 }
 
-// Decoded is what a Source has decoded.
+// Decoded is the result of a Source.
 type Decoded struct {
 	Image image.Image
-	// Reduction is what the sides of the whole image were divided by, 1 or more.
+	// Reduction is the factor by which the sides of the whole image were divided; at
+	// least 1.
 	Reduction int
-	// FullSize returns where a point of Image is in the whole image. Both have (0, 0) at
-	// the upper left corner of the upper left pixel. It is not used for a Reduction of 1.
+	// FullSize converts a point of Image to the whole image. Both have (0, 0) at the
+	// upper left corner of the upper left pixel. It is not called if Reduction is 1.
 	FullSize func(x, y float64) (float64, float64)
 }
 
-// Detect finds the faces of src with d. It has src decoded with no more in it than d
-// makes use of, and returns the faces in pixels of the whole image, as answers have
-// them: see Distinct. The options are for the whole image, too.
-//
-// Errors are those of src and of d.
+// Detect finds the faces of src with d. It decodes only as much of src as d needs, and
+// returns the faces in pixels of the whole image, without those that Distinct drops.
+// opts are also in pixels of the whole image. Errors are those of src and of d.
 func Detect(ctx context.Context, d Detector, src Source, opts Options) ([]Face, error) {
 	size := src.Size()
 	decoded, err := src.Decode(ctx, d.Input(size.X, size.Y, opts))
@@ -48,7 +46,7 @@ func Detect(ctx context.Context, d Detector, src Source, opts Options) ([]Face, 
 	return Distinct(faces, d.Info().MaxIoU), nil
 }
 
-// Whole returns the source of an image that has been decoded.
+// Whole returns the source of an image that is already decoded.
 func Whole(img image.Image) Source { return whole{img} }
 
 type whole struct{ img image.Image }

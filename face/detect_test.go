@@ -10,8 +10,8 @@ import (
 	"github.com/mienproject/mien/face"
 )
 
-// fixed is a detector that answers the same faces for any image, and notes what it was
-// given.
+// fixed is a detector that returns the same faces for any image, and records what it
+// was called with.
 type fixed struct {
 	input face.Input
 	info  face.Info
@@ -35,8 +35,8 @@ func (f *fixed) Input(width, height int, opts face.Options) face.Input {
 
 func (f *fixed) Info() face.Info { return f.info }
 
-// source is an image of 641 × 481 pixels that is reduced as far as it may be, its first
-// column being one pixel outside.
+// source is an image of 641 × 481 pixels that can be reduced as far as wanted. Its
+// first column is one pixel outside of the image.
 type source struct {
 	asked face.Input
 	err   error
@@ -63,8 +63,8 @@ func TestDetect(t *testing.T) {
 	for _, c := range []struct {
 		name  string
 		input face.Input
-		size  image.Point // of the image that the detector gets
-		min   float64     // the smallest face that it is asked for
+		size  image.Point // size of the image that the detector gets
+		min   float64     // MinFaceSize that the detector gets
 		want  face.Face
 	}{
 		{"whole", face.Input{Reduce: 1}, image.Pt(641, 481), 60, found},
@@ -73,7 +73,7 @@ func TestDetect(t *testing.T) {
 			face.Input{Gray: true, Reduce: 4},
 			image.Pt(161, 121), 15,
 			face.Face{
-				// Moved one pixel to the left, and cut by the frame.
+				// Moved one pixel to the left, and clamped to the image.
 				Box: face.Box{MinX: 0, MinY: 40, MaxX: 199, MaxY: 481}, Confidence: 0.9,
 				Landmarks: landmarks(21*4-1-0.5, 31*4-0.5),
 			},
@@ -98,11 +98,12 @@ func TestDetect(t *testing.T) {
 	}
 }
 
-// TestDetectDistinct: boxes that overlap too much in whole pixels are one face.
+// TestDetectDistinct checks that boxes which overlap too much in whole pixels become
+// one face.
 func TestDetectDistinct(t *testing.T) {
 	boxes := []face.Face{
 		{Box: face.Box{MinX: 10, MinY: 10, MaxX: 20, MaxY: 20}, Confidence: 0.9},
-		{Box: face.Box{MinX: 14.4, MinY: 10, MaxX: 23.6, MaxY: 19.6}, Confidence: 0.8}, // an IoU of 0.400, rounded 0.429
+		{Box: face.Box{MinX: 14.4, MinY: 10, MaxX: 23.6, MaxY: 19.6}, Confidence: 0.8}, // an IoU of 0.400, and 0.429 after rounding
 	}
 	img := image.NewGray(image.Rect(0, 0, 60, 60))
 	for maxIoU, want := range map[float64]int{0: 2, 0.41: 1, 0.43: 2} {

@@ -1,13 +1,14 @@
-// Package face holds what every face detector shares: the Detector interface,
-// the types of its answer, and the geometry of boxes.
+// Package face has what all face detectors share: the Detector interface, the types of
+// its results, and the geometry of boxes.
 //
-// Coordinates are pixels of the image that was given, with its top left corner
-// at (0, 0), x to the right and y down. They have fractions. A box covers
-// min <= x < max, so that a whole coordinate of a box is a line between two pixels. The
-// coordinates of a landmark count from the center of the upper left pixel: (0, 0) is half
-// a pixel to the right of the corner, and below it. Both are rounded to the nearest whole
-// number, that is a side of a box to the nearest line between pixels, and a landmark to
-// the pixel that it is in. Detectors do not round; package service does, once.
+// Coordinates are pixels of the image, with its top left corner at (0, 0), x to the
+// right and y down. They may have fractions. A box covers min <= x < max, so a whole
+// coordinate of a box is a line between two pixels. The coordinates of a landmark count
+// from the center of the upper left pixel: (0, 0) is half a pixel to the right of the
+// corner, and half a pixel below it. To round to whole pixels, round both to the
+// nearest whole number: a side of a box to the nearest line between pixels, and a
+// landmark to the pixel that it is in. Detectors do not round; package service rounds
+// once.
 package face
 
 import (
@@ -20,69 +21,66 @@ import (
 
 // A Detector finds faces in images.
 type Detector interface {
-	// Detect finds the faces in img, which is taken as upright. The answer's
-	// coordinates are relative to img.Bounds().Min. Faces come sorted by Compare,
-	// boxes and landmarks lie within the image, and the same pixels and options
-	// give the same faces on every call.
-	//
-	// An image too small to hold a face has none; that is not an error. Detect
-	// returns ctx.Err() soon after ctx ends. It is safe for concurrent use, does
-	// not modify img, and does not keep it.
+	// Detect finds the faces in img, which must be upright. Coordinates of the result
+	// are relative to img.Bounds().Min. Faces are sorted by Compare, boxes and
+	// landmarks are within the image, and the same pixels and options give the same
+	// faces on every call. An image that is too small for a face has none; that is not
+	// an error. Detect returns ctx.Err() soon after ctx ends. It is safe for concurrent
+	// use, does not modify img, and does not keep a reference to it.
 	Detect(ctx context.Context, img image.Image, opts Options) ([]Face, error)
 
-	// Input returns how little of an image of width × height pixels Detect would make
-	// use of, so that the rest need not be decoded. It is cheap. The function Detect
-	// does with it what has to be done.
+	// Input returns how much of an image of width × height pixels Detect needs, so that
+	// the rest need not be decoded. It takes little time. The function Detect calls it.
 	Input(width, height int, opts Options) Input
 
-	// Info describes the detector. It never changes.
+	// Info describes the detector. The result never changes.
 	Info() Info
 }
 
-// Input is what Detect makes use of in an image.
+// Input says how much of an image Detect needs.
 type Input struct {
 	// Gray means that luminance is enough.
 	Gray bool
-	// Reduce is what the image's sides may be divided by, each pixel then being the
-	// mean of Reduce × Reduce: Detect finds the same faces there, give or take the
-	// rounding, with Options.MinFaceSize divided likewise. It is a power of two, at
-	// least 1.
+	// Reduce is the factor by which the sides of the image may be divided, where each
+	// pixel is the mean of Reduce × Reduce pixels. Detect finds the same faces in the
+	// reduced image, except for rounding, if Options.MinFaceSize is divided too. It is
+	// a power of two, at least 1.
 	Reduce int
 }
 
 // Info describes a detector.
 type Info struct {
-	// Family is the kind of detector, such as "pigo".
+	// Family is the family of the detector, such as "pigo".
 	Family string
-	// Version changes whenever the same image may give other faces.
+	// Version changes whenever the same image may give different faces.
 	Version string
 	// InputSize is the size in pixels of the images that the detector's network
-	// takes. Zero means that it takes images of any size.
+	// accepts. Zero means any size.
 	InputSize image.Point
 	// Landmarks reports whether Detect finds landmarks.
 	Landmarks bool
-	// MinConfidence is the default for callers that set none: the lowest confidence at
-	// which the detector shows no more false faces an image than MTCNN does at its own
-	// default, 0.7, on labeled pictures (docs/accuracy.md).
+	// MinConfidence is the default: the lowest confidence at which the detector finds
+	// no more false faces per image than MTCNN does at its own default, 0.7, on labeled
+	// images (docs/accuracy.md).
 	MinConfidence float64
-	// MinFaceSize is the longer side in pixels of the smallest face that the
-	// detector can see in an image that it does not enlarge.
+	// MinFaceSize is the longer side in pixels of the smallest face that the detector
+	// can find without enlarging the image.
 	MinFaceSize int
-	// MaxIoU is the IoU up to which two boxes may overlap and still be two faces. Zero
-	// means that the detector compares boxes in another way.
+	// MaxIoU is the largest IoU of two boxes that still count as two faces. Zero means
+	// that the detector compares boxes in another way.
 	MaxIoU float64
 }
 
 // Options says which faces to return. The zero value returns all that the detector finds.
 type Options struct {
-	// MinConfidence in [0, 1]: less confident faces are left out.
+	// MinConfidence, in [0, 1], leaves out less confident faces.
 	MinConfidence float64
 	// MaxResults keeps the most confident faces; 0 keeps all.
 	MaxResults int
-	// MinFaceSize is the longer side, in pixels, of the smallest face to return;
-	// 0 leaves it to the detector, which chooses by the size of the image. For
-	// Info.MinFaceSize and less it returns all that it can see, except that detectors
-	// that enlarge images go on to smaller faces.
+	// MinFaceSize is the longer side in pixels of the smallest face to return. 0 means
+	// that the detector chooses, by the size of the image. At Info.MinFaceSize and
+	// below, it returns all faces that it can find; detectors that enlarge images find
+	// even smaller ones.
 	MinFaceSize float64
 	// SkipLandmarks leaves Face.Landmarks nil.
 	SkipLandmarks bool
@@ -91,48 +89,49 @@ type Options struct {
 // Face is one face in an image.
 type Face struct {
 	Box Box
-	// Landmarks is nil when they were not asked for or the model has none.
+	// Landmarks is nil if they were not requested or the model has none.
 	Landmarks *Landmarks
 	// Confidence is the probability, in [0, 1], that this is a face.
 	Confidence float64
 }
 
-// Move brings f from one frame of coordinates to another: at returns where a point
-// of the old frame is in the new one. Both have (0, 0) at the upper left corner of
-// the upper left pixel. The box is cut at width × height, the size of the new
-// frame.
+// Move converts f from one coordinate frame to another. at converts a point; both
+// frames have (0, 0) at the upper left corner of the upper left pixel. The box is
+// clamped to width × height, the size of the new frame.
 func (f *Face) Move(at func(x, y float64) (float64, float64), width, height int) {
 	f.Box.MinX, f.Box.MinY = at(f.Box.MinX, f.Box.MinY)
 	f.Box.MaxX, f.Box.MaxY = at(f.Box.MaxX, f.Box.MaxY)
 	f.Box = f.Box.Clamp(width, height)
 	if l := f.Landmarks; l != nil {
 		for _, p := range []*Point{&l.LeftEye, &l.RightEye, &l.Nose, &l.MouthLeft, &l.MouthRight} {
-			// Landmarks count from the center of the first pixel, and at from its corner.
+			// Landmarks count from the center of the first pixel, and at from its
+			// corner.
 			x, y := at(p.X+0.5, p.Y+0.5)
 			p.X, p.Y = x-0.5, y-0.5
 		}
 	}
 }
 
-// Point is a place in an image, in pixels: (0, 0) is the center of the upper left one.
+// Point is a point in an image, in pixels. (0, 0) is the center of the upper left
+// pixel.
 type Point struct{ X, Y float64 }
 
-// Landmarks are five points of a face. Left and right are the viewer's: in an
-// upright face LeftEye.X < RightEye.X.
+// Landmarks are five points of a face. Left and right are those of the viewer: in an
+// upright face, LeftEye.X < RightEye.X.
 type Landmarks struct {
 	LeftEye, RightEye, Nose, MouthLeft, MouthRight Point
 }
 
-// Box is a rectangle with sides parallel to the image's, in pixels.
+// Box is a rectangle in pixels, with sides parallel to those of the image.
 type Box struct{ MinX, MinY, MaxX, MaxY float64 }
 
-// Width is the box's horizontal extent; negative never counts.
+// Width returns the horizontal extent of the box, at least 0.
 func (b Box) Width() float64 { return max(0, b.MaxX-b.MinX) }
 
-// Height is the box's vertical extent; negative never counts.
+// Height returns the vertical extent of the box, at least 0.
 func (b Box) Height() float64 { return max(0, b.MaxY-b.MinY) }
 
-// Area is Width times Height.
+// Area returns Width times Height.
 func (b Box) Area() float64 { return b.Width() * b.Height() }
 
 // Clamp returns the part of b within an image of width × height pixels.
@@ -152,8 +151,8 @@ func Intersect(a, b Box) float64 {
 	}.Area()
 }
 
-// IoU returns the intersection over union of a and b, in [0, 1]. It is 0 when
-// neither has an area.
+// IoU returns the intersection over union of a and b, in [0, 1]. It is 0 if both are
+// empty.
 func IoU(a, b Box) float64 {
 	inter := Intersect(a, b)
 	union := a.Area() + b.Area() - inter
@@ -163,15 +162,15 @@ func IoU(a, b Box) float64 {
 	return inter / union
 }
 
-// IoUAbove reports whether the IoU of a and b is above limit. It is faster than IoU where
-// boxes lie apart, as most do.
+// IoUAbove reports whether the IoU of a and b is above limit. It is faster than IoU for
+// boxes that do not overlap, which is the usual case.
 func IoUAbove(a, b Box, limit float64) bool {
 	return a.MinX < b.MaxX && b.MinX < a.MaxX && a.MinY < b.MaxY && b.MinY < a.MaxY && IoU(a, b) > limit
 }
 
-// Compare orders faces as answers are ordered: by falling confidence, then from
-// the top of the image to the bottom, from left to right, the smaller box first.
-// Two faces that compare as equal have the same confidence and box.
+// Compare orders faces as results are ordered: by decreasing confidence, then from top
+// to bottom, from left to right, and smaller boxes first. Two faces that compare as
+// equal have the same confidence and box.
 func Compare(a, b Face) int {
 	return cmp.Or(
 		cmp.Compare(b.Confidence, a.Confidence),
@@ -182,16 +181,16 @@ func Compare(a, b Face) int {
 	)
 }
 
-// Round returns b in whole pixels, as answers have it: each side moves to the nearest
-// border between two pixels.
+// Round returns b in whole pixels: each side moves to the nearest line between two
+// pixels.
 func (b Box) Round() Box {
 	return Box{MinX: math.Round(b.MinX), MinY: math.Round(b.MinY), MaxX: math.Round(b.MaxX), MaxY: math.Round(b.MaxY)}
 }
 
-// Distinct drops each face whose box in whole pixels overlaps that of a face before it
-// by an IoU of more than maxIoU; 0 drops none. Detectors compare boxes before they are
-// rounded, and rounding moves the IoU of small ones by up to some hundredths. It works in
-// place, and returns the kept part of faces.
+// Distinct drops each face whose box, rounded to whole pixels, overlaps that of an
+// earlier face by an IoU of more than maxIoU; 0 drops none. Detectors compare boxes
+// before rounding, which changes the IoU of small boxes by up to some hundredths.
+// Distinct works in place, and returns the remaining part of faces.
 func Distinct(faces []Face, maxIoU float64) []Face {
 	if maxIoU == 0 {
 		return faces
@@ -207,10 +206,10 @@ func Distinct(faces []Face, maxIoU float64) []Face {
 	return kept
 }
 
-// Suppress is greedy non-maximum suppression: it sorts candidates by compare, the best
-// first, and drops each one of which same reports that it is in the place of one that is
-// kept. It works in place, and returns the kept part of candidates. When ctx ends it
-// returns ctx.Err().
+// Suppress is greedy non-maximum suppression. It sorts candidates by compare, the best
+// first, and drops each one for which same reports that it covers the same face as a
+// better one. It works in place, and returns the remaining part of candidates. If ctx
+// ends, it returns ctx.Err().
 func Suppress[T any](ctx context.Context, candidates []T, compare func(a, b T) int, same func(kept, candidate *T) bool) ([]T, error) {
 	slices.SortFunc(candidates, compare)
 	kept := candidates[:0]

@@ -63,7 +63,7 @@ func TestSuppress(t *testing.T) {
 	at := func(confidence, x float64) face.Face {
 		return face.Face{Confidence: confidence, Box: face.Box{MinX: x, MaxX: x + 10, MaxY: 10}}
 	}
-	// 0 and 2 are the same; 4 overlaps only what was dropped, and stays.
+	// 0 and 2 are the same face. 4 overlaps only a dropped one, and stays.
 	same := func(a, b *face.Face) bool { return face.IoU(a.Box, b.Box) > 0.5 }
 	got, err := face.Suppress(t.Context(), []face.Face{at(.5, 100), at(.7, 2), at(.9, 0), at(.6, 4)}, face.Compare, same)
 	if want := []face.Face{at(.9, 0), at(.6, 4), at(.5, 100)}; err != nil || !slices.Equal(got, want) {
@@ -79,7 +79,7 @@ func TestSuppress(t *testing.T) {
 	}
 }
 
-// TestIoUAbove: it is IoU compared with a limit that is not negative.
+// TestIoUAbove compares it with IoU, for limits that are not negative.
 func TestIoUAbove(t *testing.T) {
 	boxes := []face.Box{{}, {MaxX: 10, MaxY: 10}, {MinX: 5, MaxX: 15, MaxY: 10}, {MinX: 10, MaxX: 20, MaxY: 10}, {MinX: 2, MinY: 2, MaxX: 8, MaxY: 8}, {MinX: 9, MinY: 9, MaxX: 1, MaxY: 1}}
 	for _, a := range boxes {

@@ -15,13 +15,13 @@ import (
 
 func init() {
 	limitFileSize = func(n uint64) error {
-		// Otherwise the write ends the process.
+		// Otherwise the signal ends the process.
 		signal.Ignore(syscall.SIGXFSZ)
 		return syscall.Setrlimit(syscall.RLIMIT_FSIZE, &syscall.Rlimit{Cur: n, Max: n})
 	}
 }
 
-// mount makes dir a file system in memory.
+// mount mounts a file system in memory at dir.
 func mount(t *testing.T, dir string, flags uintptr, options string) {
 	t.Helper()
 	err := syscall.Mount("tmpfs", dir, "tmpfs", flags, options)
@@ -64,7 +64,7 @@ func TestFullDisk(t *testing.T) {
 	check(t, path, content)
 }
 
-// A file that may not grow is what everybody can have; a full disk is not.
+// Every user can limit the size of files, which is not the same as a full disk.
 func TestFileSizeLimit(t *testing.T) {
 	p := publish(t, whole)
 	s := p.store(t)
@@ -83,11 +83,11 @@ func TestFileSizeLimit(t *testing.T) {
 	check(t, path, content)
 }
 
-// readOnly makes dir a folder that cannot be written.
+// readOnly makes dir read-only.
 func readOnly(t *testing.T, dir string) {
 	t.Helper()
 	if os.Getuid() == 0 {
-		// Permissions do not stop root, a read-only file system does.
+		// Permissions do not stop root, but a read-only file system does.
 		mount(t, dir, syscall.MS_REMOUNT|syscall.MS_RDONLY, "")
 		return
 	}

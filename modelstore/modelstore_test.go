@@ -37,7 +37,7 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// content stands for a model's weights.
+// content stands for the weights of a model.
 var content = random(1, 200_000)
 
 func random(seed byte, n int) []byte {
@@ -51,13 +51,13 @@ func pin(name string, content []byte) modelstore.File {
 	return modelstore.File{Name: name, Size: int64(len(content)), SHA256: hex.EncodeToString(sum[:])}
 }
 
-// publisher is a real server. Its nth request gets the nth answer, all further
-// ones the last.
+// publisher is a real server. Its nth request gets the nth answer, and all later ones
+// get the last.
 type publisher struct {
 	*httptest.Server
 	mu      sync.Mutex
 	answers []http.HandlerFunc
-	// requests are the paths asked for, with the Range header.
+	// requests are the requested paths, with the Range header.
 	requests []string
 }
 
@@ -83,7 +83,8 @@ func (p *publisher) asked() []string {
 	return slices.Clone(p.requests)
 }
 
-// store has one model, "small", whose one file p publishes as /small.onnx.
+// store returns a store with one model, "small", whose only file p publishes as
+// /small.onnx.
 func (p *publisher) store(t *testing.T) *modelstore.Store {
 	t.Helper()
 	f := pin("small.onnx", content)
@@ -95,21 +96,21 @@ func (p *publisher) store(t *testing.T) *modelstore.Store {
 	}
 }
 
-// Answers.
+// The answers of a publisher.
 
-// whole gives content, and parts of it.
+// whole answers with content, or with the requested range of it.
 func whole(w http.ResponseWriter, r *http.Request) {
 	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(content))
 }
 
-// rangeless gives content and ignores what part was asked for.
+// rangeless answers with content and ignores the requested range.
 func rangeless(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(content) }
 
 func status(code int) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(code) }
 }
 
-// other gives b, with its length in the header.
+// other answers with b, and its length in the header.
 func other(b []byte) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Length", fmt.Sprint(len(b)))
@@ -117,7 +118,7 @@ func other(b []byte) http.HandlerFunc {
 	}
 }
 
-// lengthless gives b and does not tell its length.
+// lengthless answers with b, without a length in the header.
 func lengthless(b []byte) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
 		_ = http.NewResponseController(w).Flush()
@@ -125,7 +126,7 @@ func lengthless(b []byte) http.HandlerFunc {
 	}
 }
 
-// cut promises content and closes the connection after n bytes of b.
+// cut announces content, and closes the connection after n bytes of b.
 func cut(b []byte, n int) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Length", fmt.Sprint(len(content)))
@@ -135,7 +136,7 @@ func cut(b []byte, n int) http.HandlerFunc {
 	}
 }
 
-// stall promises content, gives n bytes and then nothing until the client goes.
+// stall announces content, sends n bytes and then nothing until the client disconnects.
 func stall(n int) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Length", fmt.Sprint(len(content)))
@@ -145,7 +146,7 @@ func stall(n int) http.HandlerFunc {
 	}
 }
 
-// trickle gives a byte at a time until the client goes.
+// trickle sends a byte at a time until the client disconnects.
 func trickle(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Length", fmt.Sprint(len(content)))
 	for i := range content {
@@ -159,10 +160,10 @@ func trickle(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// silent says nothing at all.
+// silent does not answer.
 func silent(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
 
-// endless never stops.
+// endless never stops sending.
 func endless(w http.ResponseWriter, _ *http.Request) {
 	for {
 		if _, err := w.Write(content); err != nil {
@@ -171,7 +172,7 @@ func endless(w http.ResponseWriter, _ *http.Request) {
 	}
 }
 
-// partial answers 206 with a Content-Range and b.
+// partial answers with status 206, a Content-Range and b.
 func partial(contentRange string, b []byte) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Range", contentRange)
@@ -185,8 +186,8 @@ func TestFetch(t *testing.T) {
 		all  = "/small.onnx"
 		rest = "/small.onnx bytes=50000-"
 
-		// impatient is for servers that are too slow for ever, patient leaves a
-		// good one time on a machine that is busy.
+		// impatient is for servers that are always too slow. patient gives a working
+		// one time on a busy machine.
 		impatient = 30 * time.Millisecond
 		patient   = time.Second
 	)
@@ -197,10 +198,10 @@ func TestFetch(t *testing.T) {
 		name    string
 		answers []http.HandlerFunc
 		asked   []string
-		// err and message are what the error wraps and says; nil means success.
+		// err and message are the expected error; nil means success.
 		err     error
 		message string
-		// window is the RateWindow, 0 the default.
+		// window is the RateWindow; 0 means the default.
 		window time.Duration
 	}{
 		{"ok", []http.HandlerFunc{whole}, []string{all}, nil, "", 0},
@@ -271,7 +272,8 @@ func TestFetch(t *testing.T) {
 					t.Errorf("error %q, want it to match %q", err, want)
 				}
 			}
-			// A program can say what a mirror has to serve.
+			// The error has what a program needs to say which files a mirror must
+			// serve.
 			failure, ok := errors.AsType[*modelstore.FetchError](err)
 			if !ok || failure.Model.Name != "small" || len(failure.Model.Files) != 1 || failure.Model.Files[0].Name != "small.onnx" {
 				t.Errorf("the error is %+v", failure)
@@ -279,7 +281,7 @@ func TestFetch(t *testing.T) {
 			if _, err := os.Stat(filepath.Join(s.Dir, "small", "small.onnx")); !errors.Is(err, fs.ErrNotExist) {
 				t.Errorf("a file was left behind: %v", err)
 			}
-			// Whatever was left behind, a good server cures it.
+			// A working server repairs whatever was left behind.
 			s.RateWindow, s.MinRate = 0, 0
 			p.mu.Lock()
 			p.answers = []http.HandlerFunc{whole}
@@ -293,7 +295,8 @@ func TestFetch(t *testing.T) {
 	}
 }
 
-// check fails unless path is a file with that content, and alone in its folder.
+// check fails the test unless path is a file with that content, and the only one in its
+// folder.
 func check(t *testing.T, path string, content []byte) {
 	t.Helper()
 	got, err := os.ReadFile(path)
@@ -321,7 +324,7 @@ func list(t *testing.T, dir string) []string {
 	return names
 }
 
-// several has a model of three files, on a mirror under /models.
+// several returns a store with a model of three files, on a mirror below /models.
 func several() (modelstore.Model, http.Handler) {
 	contents := map[string][]byte{}
 	m := modelstore.Model{Name: "several"}
@@ -368,8 +371,8 @@ func TestSeveralFilesFromAMirror(t *testing.T) {
 			t.Errorf("%d lines in the log, want one a file:\n%s", lines, &logged)
 		}
 
-		// Only what is missing is fetched, and a damaged file is not touched
-		// until there is another.
+		// Only missing files are downloaded, and a damaged file is not removed until
+		// there is a replacement.
 		if err := os.Remove(filepath.Join(dir, "r.onnx")); err != nil {
 			t.Fatal(err)
 		}
@@ -400,7 +403,7 @@ func TestSeveralFilesFromAMirror(t *testing.T) {
 	}
 }
 
-// A warm cache, copied behind any server, is a mirror.
+// A copy of a complete cache behind any server is a mirror.
 func TestCacheServesAsMirror(t *testing.T) {
 	warm := publish(t, whole).store(t)
 	if _, err := warm.Fetch(t.Context(), "small"); err != nil {
@@ -426,8 +429,9 @@ func TestBadMirror(t *testing.T) {
 	}
 }
 
-// TestSecretsOfAMirror: a token in its URL, as the user or in the query, reaches the
-// mirror and nobody else: no log, no error, no server that it redirects to.
+// TestSecretsOfAMirror checks that a token in the URL of a mirror, as the user or in
+// the query, reaches the mirror and nothing else: no log, no error, and no server that
+// it redirects to.
 func TestSecretsOfAMirror(t *testing.T) {
 	var referer []string
 	elsewhere := publish(t, func(w http.ResponseWriter, r *http.Request) {
@@ -520,7 +524,7 @@ func TestWarmCacheAsksNobody(t *testing.T) {
 func TestOfflineWithAColdCache(t *testing.T) {
 	p := publish(t, whole)
 	s := p.store(t)
-	p.Close() // the port refuses connections now
+	p.Close() // now the port refuses connections
 	_, err := s.Fetch(t.Context(), "small")
 	if !errors.Is(err, modelstore.ErrUnavailable) {
 		t.Fatalf("error %v, want ErrUnavailable", err)
@@ -560,7 +564,7 @@ func TestDamagedCache(t *testing.T) {
 			if n := len(p.asked()); n != 2 {
 				t.Errorf("%d requests, want 2", n)
 			}
-			// And it is no longer used when it cannot be replaced.
+			// A damaged file is not used if it cannot be replaced.
 			if err := os.WriteFile(path, damaged, 0o644); err != nil {
 				t.Fatal(err)
 			}
@@ -635,7 +639,7 @@ func TestKnown(t *testing.T) {
 	}
 }
 
-// The pins are those of the files that everything else is measured with.
+// The pinned hashes are those of the files with which everything else is measured.
 func TestKnownFiles(t *testing.T) {
 	const shared = "../../shared/models"
 	if _, err := os.Stat(shared); err != nil {
@@ -662,7 +666,7 @@ func TestKnownFiles(t *testing.T) {
 func TestRedirects(t *testing.T) {
 	plain := publish(t, whole)
 	secure := httptest.NewUnstartedServer(http.HandlerFunc(whole))
-	secure.Config.ErrorLog = log.New(io.Discard, "", 0) // of a client that does not trust it
+	secure.Config.ErrorLog = log.New(io.Discard, "", 0) // errors of clients that do not trust it
 	secure.StartTLS()
 	t.Cleanup(secure.Close)
 	var to string
@@ -686,7 +690,7 @@ func TestRedirects(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			to = test.to
 			s := plain.store(t)
-			// It trusts the certificate of both.
+			// The client trusts the certificates of both servers.
 			s.Client = secure.Client()
 			s.Mirror = test.from
 			_, err := s.Fetch(t.Context(), "small")
@@ -864,7 +868,7 @@ func TestDefaultFolder(t *testing.T) {
 	}
 }
 
-// What one user has fetched, others can read.
+// Other users can read what one user has downloaded.
 func TestPermissions(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("Windows has others")

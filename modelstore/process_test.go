@@ -20,23 +20,23 @@ import (
 	"github.com/mienproject/mien/modelstore"
 )
 
-// helperVariable makes the test binary a process that fetches a model. Its value
-// is a helper in JSON.
+// helperVariable makes the test binary a process that downloads a model. Its value is a
+// helper in JSON.
 const helperVariable = "MIEN_MODELSTORE_HELPER"
 
 type helper struct {
 	Dir    string
 	Models []modelstore.Model
-	// MaxFileSize limits the files that the process may write, where that can
-	// be.
+	// MaxFileSize limits the size of files that the process may write, on systems that
+	// support this.
 	MaxFileSize uint64
 }
 
 // limitFileSize makes writes beyond max fail.
 var limitFileSize = func(uint64) error { return fmt.Errorf("cannot be limited here") }
 
-// help fetches the first model, prints its path or the error, and logs to
-// standard error.
+// help downloads the first model, prints its path or the error, and logs to standard
+// error.
 func help(config string) int {
 	var h helper
 	if err := json.Unmarshal([]byte(config), &h); err != nil {
@@ -60,7 +60,7 @@ func help(config string) int {
 	return 0
 }
 
-// command is a process that fetches s's model.
+// command returns a command that downloads the model of s.
 func command(t *testing.T, s *modelstore.Store, maxFileSize uint64) *exec.Cmd {
 	t.Helper()
 	config, err := json.Marshal(helper{Dir: s.Dir, Models: s.Models, MaxFileSize: maxFileSize})
@@ -77,8 +77,8 @@ func command(t *testing.T, s *modelstore.Store, maxFileSize uint64) *exec.Cmd {
 }
 
 func TestTwoProcessesAtOnce(t *testing.T) {
-	// The answer stays away until one process waits for the other, or does not
-	// and asks too.
+	// The answer is delayed until one process waits for the other, or sends a request
+	// too.
 	var (
 		waiting = make(chan struct{})
 		once    sync.Once
@@ -167,7 +167,7 @@ func TestKilledInTheMiddle(t *testing.T) {
 	}
 }
 
-// largest is the size of the largest file below dir.
+// largest returns the size of the largest file below dir.
 func largest(dir string) (size int64) {
 	_ = filepath.WalkDir(dir, func(_ string, d os.DirEntry, err error) error {
 		if err == nil && d.Type().IsRegular() {

@@ -69,6 +69,9 @@ func TestRunAsDefined(t *testing.T) {
 	for _, g := range graphs {
 		e := build(t, g.graph(1), Options{})
 		for _, shape := range g.shapes {
+			if testing.Short() && shape.Size() > 50_000 {
+				continue
+			}
 			input := randomInput(1, shape, g.from, g.span)
 			want := expected(e, input)
 			for i, o := range outputs(t, e, input) {
@@ -167,8 +170,11 @@ func TestNetworksDigest(t *testing.T) {
 	}
 }
 
-// TestRunAllocatesNothing once the engine has run.
-func TestRunAllocatesNothing(t *testing.T) {
+// TestMemory: a run allocates nothing once the engine has run.
+func TestMemory(t *testing.T) {
+	if testing.Short() {
+		t.Skip("the race detector, with which short tests are run, allocates on its own account")
+	}
 	for _, g := range graphs {
 		for n := 1; n <= 2; n++ {
 			e := build(t, g.graph(1), Options{Gate: cores.NewGate(n)})

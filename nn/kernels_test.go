@@ -219,8 +219,12 @@ func TestKernelsTwins(t *testing.T) {
 	if !assembly {
 		t.Skip("this build, or this processor, has the pure Go kernels only")
 	}
+	seeds := uint64(500)
+	if testing.Short() {
+		seeds = 50
+	}
 	for name := range kernels {
-		for seed := range uint64(500) {
+		for seed := range seeds {
 			sameBits(t, name, seed)
 		}
 	}

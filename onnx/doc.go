@@ -1,7 +1,7 @@
-// Package onnx runs networks on ONNX Runtime: an engine.Engine for each file.
+// Package onnx runs networks on ONNX Runtime. Open returns an engine.Engine for a file.
 //
-// The runtime is a shared library that is opened at run time, which needs cgo: in
-// a binary without it, Open returns ErrUnavailable.
+// ONNX Runtime is a shared library that is loaded at run time, which needs cgo. In a
+// binary without cgo, Open returns ErrUnavailable.
 package onnx
 
 import (
@@ -11,17 +11,17 @@ import (
 )
 
 // ErrUnavailable means that this binary cannot run ONNX models.
-var ErrUnavailable = errors.New("this binary was built without cgo, which ONNX models need: build it with CGO_ENABLED=1 and a C compiler, or use the embedded model, pigo")
+var ErrUnavailable = errors.New("this binary cannot run ONNX models, because it was built without cgo")
 
 // Options says how to run a network.
 type Options struct {
-	// Library is the path of ONNX Runtime's shared library: see FindLibrary. A process
-	// has one.
+	// Library is the path of ONNX Runtime's shared library; see FindLibrary. All
+	// networks in a process must use the same one.
 	Library string
-	// Gate is shared with whatever else computes in this process. A run that is alone there
-	// goes on all of its cores, and runs beside others on one core each; the outputs are
-	// the same. Nil is a gate to one core.
+	// Gate is shared with everything else that computes in this process. A run that has
+	// the gate to itself uses all of its cores; otherwise each run uses one core. The
+	// outputs are the same. Nil means a gate to one core.
 	Gate *cores.Gate
-	// OneCore keeps a run on one core where it is alone, too.
+	// OneCore limits every run to one core.
 	OneCore bool
 }

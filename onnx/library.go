@@ -12,15 +12,42 @@ import (
 	"strings"
 )
 
-// FindLibrary returns the path of ONNX Runtime's shared library: explicit when it
-// is given, else one beside the running binary, else one in the system's library
-// folders. It never searches the working directory. The error says where it
-// searched, or what is wrong with what it found, and how to get the library.
+// MinVersion is the oldest version of ONNX Runtime that works: it was the first one with
+// the interface that the Go binding uses (ORT_API_VERSION).
+const MinVersion = "1.24"
+
+const minMinor = 24 // of MinVersion
+
+// A LibraryError reports that ONNX Runtime's shared library was not found, or that it
+// cannot be used.
+type LibraryError struct {
+	// Path is the file that cannot be used, or "" if none was found.
+	Path string
+	// Searched has the folders in which none was found.
+	Searched []string
+	// Err says what is wrong with the file at Path. Its text continues a sentence that
+	// starts with the path.
+	Err error
+}
+
+func (e *LibraryError) Error() string {
+	if e.Path == "" {
+		return fmt.Sprintf("ONNX Runtime's library, %s, was not found in any of %s", LibraryName(), strings.Join(e.Searched, ", "))
+	}
+	return fmt.Sprintf("ONNX Runtime's library: %s %v", e.Path, e.Err)
+}
+
+func (e *LibraryError) Unwrap() error { return e.Err }
+
+// FindLibrary returns the path of ONNX Runtime's shared library: explicit if it is not
+// empty, otherwise a file beside the running binary, otherwise a file in the library
+// folders of the system. It never searches the working directory. The error is a
+// *LibraryError.
 func FindLibrary(explicit string) (string, error) {
 	if explicit != "" {
 		path, err := filepath.Abs(explicit)
 		if err != nil {
-			return "", fmt.Errorf("ONNX Runtime's library: %w", err)
+			return "", &LibraryError{Path: explicit, Err: fmt.Errorf("cannot be used: %w", err)}
 		}
 		return path, inspect(path)
 	}
@@ -33,75 +60,78 @@ func FindLibrary(explicit string) (string, error) {
 			}
 		}
 	}
-	return "", fmt.Errorf("ONNX Runtime's library, %s, is in none of %s: %s", LibraryName(), strings.Join(folders, ", "), installHint())
+	return "", &LibraryError{Searched: folders}
 }
 
-// oldestRuntime is the minor version of the first ONNX Runtime 1 that has the
-// interface this is built for: ORT_API_VERSION of the Go binding.
-const oldestRuntime = 24
-
-// installHint says how to get the library.
-func installHint() string {
-	return fmt.Sprintf(`"make onnxruntime" in Mien's repository fetches it into .bin; or take lib/%s of an ONNX Runtime 1.%d release or later and put it beside the binary, or name it with --onnxruntime`,
-		LibraryName(), oldestRuntime)
-}
-
-// inspect returns an error that says what is wrong with a library, as far as its file
-// shows, so that nothing of another kind is loaded. The loader finds the rest.
+// inspect returns a *LibraryError if the file shows that it is not a library that can be
+// used, so that other files are never loaded. The loader finds all other problems.
 func inspect(path string) error {
-	refuse := func(format string, args ...any) error {
-		return fmt.Errorf("ONNX Runtime's library: %s %w: %s", path, fmt.Errorf(format, args...), installHint())
+	err := checkFile(path)
+	if err == nil && runtime.GOOS == "linux" {
+		err = checkELF(path)
 	}
+	if err != nil {
+		return &LibraryError{Path: path, Err: err}
+	}
+	return nil
+}
+
+// checkFile returns an error for a LibraryError unless path is a file.
+func checkFile(path string) error {
 	info, err := os.Stat(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return refuse("does not exist")
+		return errors.New("does not exist")
 	case err != nil:
-		return refuse("cannot be used: %w", err)
+		return fmt.Errorf("cannot be used: %w", err)
 	case info.IsDir():
 		for _, name := range libraryNames() {
 			if _, err := os.Stat(filepath.Join(path, name)); err == nil {
-				return refuse("is a folder; %s is in it, which is the file to name", name)
+				return fmt.Errorf("is a folder; name the file %s in it", name)
 			}
 		}
-		return refuse("is a folder without %s", LibraryName())
+		return fmt.Errorf("is a folder without %s", LibraryName())
 	case !info.Mode().IsRegular():
-		return refuse("is not a file")
-	case runtime.GOOS != "linux":
-		return nil
+		return errors.New("is not a file")
 	}
+	return nil
+}
+
+// checkELF returns an error for a LibraryError unless path is the shared library of a
+// recent ONNX Runtime for this processor.
+func checkELF(path string) error {
 	file, err := elf.Open(path)
 	if errors.Is(err, fs.ErrPermission) {
-		return refuse("cannot be read: %w", err)
+		return fmt.Errorf("cannot be read: %w", err)
 	}
 	if err != nil {
-		return refuse("is not a shared library, or not all of one")
+		return errors.New("is not a shared library, or is incomplete")
 	}
-	defer file.Close() //nolint:errcheck // only read
+	defer file.Close() //nolint:errcheck // it was only read
 	if file.Type != elf.ET_DYN {
-		return refuse("is a program or a part of one, not a shared library")
+		return errors.New("is a program or an object file, not a shared library")
 	}
 	if machine, ok := map[string]elf.Machine{"amd64": elf.EM_X86_64, "arm64": elf.EM_AARCH64}[runtime.GOARCH]; ok && file.Machine != machine {
-		return refuse("is for another processor, %v; this binary is for %s", file.Machine, runtime.GOARCH)
+		return fmt.Errorf("is for another processor, %v; this binary is for %s", file.Machine, runtime.GOARCH)
 	}
 	symbols, err := file.DynamicSymbols()
 	if err != nil {
-		return nil // stripped of its symbols
+		return nil // its symbols were stripped
 	}
 	if !slices.ContainsFunc(symbols, func(s elf.Symbol) bool { return s.Name == "OrtGetApiBase" && s.Section != elf.SHN_UNDEF }) {
-		return refuse("is another shared library, or a part of ONNX Runtime that is of no use alone")
+		return errors.New("is another shared library, or a part of ONNX Runtime that does not work on its own")
 	}
-	versions, _ := file.DynamicVersions() // without them the version is not known
+	versions, _ := file.DynamicVersions() // if they are missing, the version is unknown
 	for _, v := range versions {
 		var major, minor int
-		if n, _ := fmt.Sscanf(v.Name, "VERS_%d.%d", &major, &minor); n == 2 && major == 1 && minor < oldestRuntime {
-			return refuse("is ONNX Runtime %s, and 1.%d or later is needed", strings.TrimPrefix(v.Name, "VERS_"), oldestRuntime)
+		if n, _ := fmt.Sscanf(v.Name, "VERS_%d.%d", &major, &minor); n == 2 && major == 1 && minor < minMinor {
+			return fmt.Errorf("is ONNX Runtime %s; %s or later is required", strings.TrimPrefix(v.Name, "VERS_"), MinVersion)
 		}
 	}
 	return nil
 }
 
-// LibraryName returns what the runtime's shared library is called on this system.
+// LibraryName returns the file name of ONNX Runtime's shared library on this system.
 func LibraryName() string { return libraryNames()[0] }
 
 func libraryNames() []string {
@@ -125,8 +155,8 @@ func libraryFolders() []string {
 	if runtime.GOOS == "windows" {
 		return folders
 	}
-	// An empty or relative entry would mean the working directory, where anyone
-	// may have put a library.
+	// Skip empty and relative entries: they mean the working directory, to which other
+	// users may be able to write.
 	for _, folder := range filepath.SplitList(os.Getenv("LD_LIBRARY_PATH")) {
 		if filepath.IsAbs(folder) {
 			folders = append(folders, folder)

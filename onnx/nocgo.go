@@ -4,8 +4,8 @@ package onnx
 
 import "github.com/mienproject/mien/engine"
 
-// Available returns ErrUnavailable: this binary was built without cgo.
+// Available returns ErrUnavailable, because this binary was built without cgo.
 func Available() error { return ErrUnavailable }
 
-// Open returns ErrUnavailable: this binary was built without cgo.
+// Open returns ErrUnavailable, because this binary was built without cgo.
 func Open(string, Options) (engine.Engine, error) { return nil, ErrUnavailable }

@@ -19,31 +19,31 @@ import (
 	"github.com/mienproject/mien/engine"
 )
 
-// environment is the runtime's: one per process, as the runtime itself has it.
+// environment is the state of the runtime, of which a process has only one.
 var environment struct {
 	sync.Mutex
 	library string
 }
 
-// load opens the runtime's library, once per process.
+// load loads the runtime's library, once per process.
 func load(library string) error {
 	environment.Lock()
 	defer environment.Unlock()
 	if environment.library != "" {
 		if environment.library != library {
-			return fmt.Errorf("the ONNX Runtime is loaded from %s already; a process has one", environment.library)
+			return fmt.Errorf("ONNX Runtime is already loaded from %s; a process can load only one", environment.library)
 		}
 		return nil
 	}
-	// Left to itself, the runtime (1.30 on Linux) keeps an id of the machine and a
-	// database in the user's cache folder, and uploads what it notes there. It reads
-	// this when it is loaded.
+	// By default the runtime (1.30 on Linux) stores an id of the machine and a database
+	// in the user's cache folder, and uploads data from there. It reads this variable
+	// when it is loaded.
 	if err := os.Setenv("ORT_DISABLE_TELEMETRY", "1"); err != nil {
-		return fmt.Errorf("ONNX Runtime: its telemetry cannot be turned off: %w", err)
+		return fmt.Errorf("turning off ONNX Runtime's telemetry: %w", err)
 	}
 	ort.SetSharedLibraryPath(library)
 	if err := ort.InitializeEnvironment(ort.WithLogLevelError()); err != nil {
-		return fmt.Errorf("ONNX Runtime's library: %s cannot be loaded: %w: %s", library, err, installHint())
+		return &LibraryError{Path: library, Err: fmt.Errorf("cannot be loaded: %w", err)}
 	}
 	environment.library = library
 	return nil
@@ -51,11 +51,11 @@ func load(library string) error {
 
 // session runs one network. It is safe for concurrent use.
 type session struct {
-	// single takes one core. Requests run beside each other that way, which answers
-	// more of them than one after the other on all cores.
+	// single runs on one core. Concurrent requests use it, because that answers more of
+	// them than running one after another on all cores.
 	single *ort.DynamicAdvancedSession
-	// parallel takes all cores of the gate, for when nothing else runs. Where it is nil,
-	// single does.
+	// parallel runs on all cores of the gate, while nothing else computes. If it is
+	// nil, single is used.
 	parallel        *ort.DynamicAdvancedSession
 	gate            *cores.Gate
 	inputs, outputs []engine.Value
@@ -63,12 +63,13 @@ type session struct {
 
 var _ engine.Engine = (*session)(nil)
 
-// Available returns nil where this binary can run ONNX models, and ErrUnavailable
-// elsewhere.
+// Available returns nil if this binary can run ONNX models, and ErrUnavailable
+// otherwise.
 func Available() error { return nil }
 
-// Open loads the network in the file at path. A run of it stops in the middle, at the
-// next operator, when its context ends.
+// Open loads the network in the file at path. If the context of a run ends, the run
+// stops at the next operator. If the library cannot be used, the error is a
+// *LibraryError.
 func Open(path string, o Options) (engine.Engine, error) {
 	if _, err := os.Stat(path); err != nil {
 		return nil, err
@@ -78,7 +79,7 @@ func Open(path string, o Options) (engine.Engine, error) {
 	}
 	inputs, outputs, err := ort.GetInputOutputInfo(path)
 	if err != nil {
-		return nil, fmt.Errorf("%s is not an ONNX model that the runtime can load%s: %w", path, wrongFileHint(path), err)
+		return nil, fmt.Errorf("%s is not an ONNX model that ONNX Runtime can load%s: %w", path, wrongFileHint(path), err)
 	}
 	gate := o.Gate
 	if gate == nil {
@@ -96,7 +97,7 @@ func Open(path string, o Options) (engine.Engine, error) {
 	return s, nil
 }
 
-// values translates the runtime's descriptions.
+// values converts the runtime's descriptions.
 func values(infos []ort.InputOutputInfo) []engine.Value {
 	var all []engine.Value
 	for _, i := range infos {
@@ -118,22 +119,23 @@ func (s *session) Inputs() []engine.Value { return s.inputs }
 // Outputs implements engine.Engine.
 func (s *session) Outputs() []engine.Value { return s.outputs }
 
-// wrongFileHint names what is often in the place of a model.
+// wrongFileHint returns a hint if the file is one that is often found in place of a
+// model, and "" otherwise.
 func wrongFileHint(path string) string {
 	file, err := os.Open(filepath.Clean(path))
 	if err != nil {
 		return ""
 	}
-	defer file.Close() //nolint:errcheck // only read
+	defer file.Close() //nolint:errcheck // it was only read
 	start := make([]byte, 512)
-	n, _ := io.ReadFull(file, start) // a file may be shorter
+	n, _ := io.ReadFull(file, start) // the file may be shorter
 	switch start = bytes.TrimSpace(start[:n]); {
 	case len(start) == 0:
 		return " (it is empty)"
 	case bytes.HasPrefix(start, []byte("version https://git-lfs")):
 		return ` (it is a pointer of Git LFS: "git lfs pull" fetches the file itself)`
 	case bytes.HasPrefix(start, []byte("<")):
-		return " (it is a web page, perhaps one about the file)"
+		return " (it is a web page, perhaps about the file)"
 	}
 	return ""
 }
@@ -143,11 +145,11 @@ func (s *session) open(path string, threads int) (*ort.DynamicAdvancedSession, e
 	if err != nil {
 		return nil, err
 	}
-	defer func() { _ = options.Destroy() }() // it only frees
+	defer func() { _ = options.Destroy() }() // it only frees memory
 	if err := errors.Join(
 		options.SetIntraOpNumThreads(threads),
 		options.SetInterOpNumThreads(1),
-		// Threads that wait for work by spinning keep it from others.
+		// Threads that spin while they wait for work would slow down all others.
 		options.AddSessionConfigEntry("session.intra_op.allow_spinning", "0"),
 	); err != nil {
 		return nil, err
@@ -198,16 +200,16 @@ func (s *session) Probe(input engine.Shape) ([]engine.Shape, error) {
 	return shapes, nil
 }
 
-// destroy frees what the runtime holds of the values.
+// destroy frees the runtime's memory for the values.
 func destroy(values ...ort.Value) {
 	for _, v := range values {
 		if v != nil {
-			_ = v.Destroy() // it only frees
+			_ = v.Destroy() // it only frees memory
 		}
 	}
 }
 
-// wrap appends the runtime's view of tensors to values.
+// wrap appends the runtime's views of tensors to values.
 func wrap(values []ort.Value, tensors ...engine.Tensor) ([]ort.Value, error) {
 	for _, t := range tensors {
 		v, err := ort.NewTensor(ort.Shape(t.Shape), t.Data)
@@ -236,11 +238,11 @@ func (s *session) Run(ctx context.Context, input engine.Tensor, outputs []engine
 	if err != nil {
 		return err
 	}
-	defer func() { _ = options.Destroy() }() // it only frees
+	defer func() { _ = options.Destroy() }() // it only frees memory
 	terminated := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		defer close(terminated)
-		_ = options.Terminate() // then the run comes to its own end
+		_ = options.Terminate() // if this fails, the run ends on its own
 	})
 	if s.parallel != nil && s.gate.EnterAlone() {
 		err = s.parallel.RunWithOptions(values[:1], values[1:], options)
@@ -251,7 +253,7 @@ func (s *session) Run(ctx context.Context, input engine.Tensor, outputs []engine
 		s.gate.Leave()
 	}
 	if !stop() {
-		// Not to be destroyed while it is in use.
+		// options must not be destroyed while it is in use.
 		<-terminated
 	}
 	if ctxErr := ctx.Err(); ctxErr != nil && err != nil {

@@ -21,8 +21,8 @@ import (
 	"github.com/mienproject/mien/onnx"
 )
 
-// TestRun: outputs have the shapes that Probe returns, and are the same again, on one core
-// and on several.
+// TestRun checks that outputs have the shapes that Probe returns, and are the same in
+// every run, on one core and on several.
 func TestRun(t *testing.T) {
 	path := enginetest.Model(t, "yunet_n_dynamic.onnx")
 	input := engine.Shape{1, 3, 64, 96}
@@ -50,14 +50,14 @@ func TestRun(t *testing.T) {
 			first = b.Outputs
 		}
 		if !reflect.DeepEqual(b.Outputs, first) {
-			t.Errorf("on %d threads the outputs are others", threads)
+			t.Errorf("the outputs on %d threads are different", threads)
 		}
 		wrong := slices.Clone(shapes)
 		wrong[0] = engine.Shape{1, 2, 3}
 		var w engine.Buffers
 		w.Resize(input, wrong)
 		if err := e.Run(t.Context(), w.Input, w.Outputs); err == nil {
-			t.Error("outputs of a wrong shape were taken")
+			t.Error("outputs of a wrong shape were accepted")
 		}
 		if err := e.Close(); err != nil {
 			t.Error(err)
@@ -65,7 +65,8 @@ func TestRun(t *testing.T) {
 	}
 }
 
-// TestRunStops in the middle of a network.
+// TestRunStops checks that a run stops in the middle of a network when its context
+// ends.
 func TestRunStops(t *testing.T) {
 	e := enginetest.Open(t, enginetest.Model(t, "yunet_n_dynamic.onnx"))
 	input := engine.Shape{1, 3, 3200, 3200}
@@ -81,12 +82,12 @@ func TestRunStops(t *testing.T) {
 		t.Errorf("got %v, want %v", err, context.Canceled)
 	}
 	if err := e.Run(ctx, b.Input, b.Outputs); !errors.Is(err, context.Canceled) {
-		t.Errorf("afterwards got %v, want %v", err, context.Canceled)
+		t.Errorf("afterward got %v, want %v", err, context.Canceled)
 	}
 }
 
-// TestRunEntersTheGate: a run counts at the gate for as long as it takes, beside others
-// and alone, and no longer.
+// TestRunEntersTheGate checks that a run is counted at the gate for as long as it
+// takes, both alone and beside others.
 func TestRunEntersTheGate(t *testing.T) {
 	options := enginetest.Options(t)
 	options.Gate = cores.NewGate(2)
@@ -142,16 +143,17 @@ func TestRunEntersTheGate(t *testing.T) {
 	}
 }
 
-// TestOneRuntime: a process has one.
+// TestOneRuntime checks that a process cannot load a second runtime.
 func TestOneRuntime(t *testing.T) {
 	path := enginetest.Model(t, "yunet_n_dynamic.onnx")
 	enginetest.Open(t, path)
 	if _, err := onnx.Open(path, onnx.Options{Library: "/nowhere/libonnxruntime.so"}); err == nil {
-		t.Error("a second runtime was taken")
+		t.Error("a second runtime was accepted")
 	}
 }
 
-// TestWrongFiles: errors name what people have in place of a model.
+// TestWrongFiles checks that errors name the files that are often found in place of a
+// model.
 func TestWrongFiles(t *testing.T) {
 	known := enginetest.Model(t, "yunet_n_dynamic.onnx")
 	whole, err := os.ReadFile(known)
@@ -180,12 +182,11 @@ func TestWrongFiles(t *testing.T) {
 	}
 }
 
-// TestNoTelemetry: the runtime keeps nothing about the machine, and so has nothing
-// to send.
+// TestNoTelemetry checks that the runtime stores nothing about the machine.
 func TestNoTelemetry(t *testing.T) {
-	enginetest.Options(t) // skips
+	enginetest.Options(t) // skips the test if there is no runtime
 	home := t.TempDir()
-	// In a process of its own, which loads the runtime anew.
+	// A process of its own loads the runtime again.
 	other := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestRun$")
 	other.Env = append(os.Environ(), "HOME="+home, "XDG_CACHE_HOME="+home, "XDG_DATA_HOME="+home, "ORT_DISABLE_TELEMETRY=0")
 	if out, err := other.CombinedOutput(); err != nil {

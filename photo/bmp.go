@@ -14,16 +14,16 @@ import (
 	"slices"
 )
 
-// bmpFile is what the headers of a BMP say. The formats are those of Windows
-// (BITMAPINFOHEADER and its successors) and of OS/2 where it has the same
+// bmpFile has what the headers of a BMP say. The package reads the formats of Windows
+// (BITMAPINFOHEADER and later), and those of OS/2 as far as they have the same
 // features.
 type bmpFile struct {
 	width, height int
-	fromTop       bool
-	bits          int // per pixel
+	fromTop       bool // the first row of the file is the top row
+	bits          int  // per pixel
 	compression   uint32
-	// masks are where red, green, blue and alpha are in a pixel of 16 or 32
-	// bits. Without one for alpha the picture is opaque.
+	// masks are the bits of red, green, blue and alpha in a pixel of 16 or 32 bits. If
+	// the mask of alpha is 0, the image is opaque.
 	masks   [4]uint32
 	palette color.Palette
 	pixels  []byte
@@ -33,10 +33,10 @@ const (
 	bmpFileHeader = 14
 
 	// Sizes of the header that follows.
-	bmpCore    = 12 // of OS/2 1.x
-	bmpOS2     = 64 // of OS/2 2.x
+	bmpCore    = 12 // OS/2 1.x
+	bmpOS2     = 64 // OS/2 2.x
 	bmpInfo    = 40
-	bmpInfo3   = 56  // has the four masks
+	bmpInfo3   = 56  // with four color masks
 	bmpInfoMax = 124 // version 5
 
 	// Compressions.
@@ -47,11 +47,11 @@ const (
 	bmpAlphaBitFields = 6
 )
 
-// bmpCompressions names the compressions that are not read.
+// bmpCompressions maps the unsupported compressions to their names.
 var bmpCompressions = map[uint32]string{4: "JPEG", 5: "PNG", 11: "CMYK", 12: "CMYK", 13: "CMYK"}
 
 func bmpFeature(format string, a ...any) error {
-	return fmt.Errorf("%w: a BMP feature that is not read: %s", ErrUnsupportedFormat, fmt.Sprintf(format, a...))
+	return fmt.Errorf("%w: this BMP has an unsupported feature: %s", ErrUnsupportedFormat, fmt.Sprintf(format, a...))
 }
 
 func openBMP(data []byte) (header, error) {
@@ -62,10 +62,10 @@ func openBMP(data []byte) (header, error) {
 	h := header{width: f.width, height: f.height, capacity: math.MaxInt64}
 	width, height := int64(f.width), int64(f.height)
 	if width*height > math.MaxInt32 {
-		return h, nil // too many whatever the limits
+		return h, nil // Open rejects this size
 	}
 	if f.compression == bmpRLE8 || f.compression == bmpRLE4 {
-		// Two bytes are a run of up to 255 pixels.
+		// Two bytes encode a run of up to 255 pixels.
 		h.capacity = int64(len(f.pixels)) / 2 * 255
 	} else if rows := int64(len(f.pixels)) / f.rowBytes(); rows < height {
 		h.truncated = truncated(rows, height)
@@ -92,7 +92,7 @@ func readBMP(data []byte) (*bmpFile, error) {
 	if int64(len(data)) < bmpFileHeader+size {
 		return nil, io.ErrUnexpectedEOF
 	}
-	// What a short header leaves out is 0.
+	// Fields that a short header does not have are 0.
 	var head [bmpInfoMax]byte
 	copy(head[:], data[bmpFileHeader:bmpFileHeader+size])
 	short := func(at int) int { return int(binary.LittleEndian.Uint16(head[at:])) }
@@ -116,7 +116,7 @@ func readBMP(data []byte) (*bmpFile, error) {
 		return nil, fmt.Errorf("%d×%d pixels", f.width, f.height)
 	}
 	if planes != 1 {
-		return nil, fmt.Errorf("%d planes, where there is always one", planes)
+		return nil, fmt.Errorf("%d planes; a BMP always has 1", planes)
 	}
 	rest, err := f.readMasks(head[:], size, data[bmpFileHeader+size:])
 	if err != nil {
@@ -126,15 +126,15 @@ func readBMP(data []byte) (*bmpFile, error) {
 		rest = f.readPalette(rest, colors, colorBytes)
 	}
 	offset := int64(binary.LittleEndian.Uint32(data[10:]))
-	if offset == 0 { // the pixels follow
+	if offset == 0 { // the pixels follow the headers
 		offset = int64(len(data) - len(rest))
 	}
 	f.pixels = data[min(offset, int64(len(data))):]
 	return f, nil
 }
 
-// readMasks finds out how pixels are stored. Short headers may be followed by
-// masks; it returns what follows those.
+// readMasks reads how pixels are stored. It returns what follows the masks, which come
+// after the header if that is a short one.
 func (f *bmpFile) readMasks(head []byte, size int64, rest []byte) ([]byte, error) {
 	if err := f.checkCompression(size); err != nil {
 		return nil, err
@@ -145,15 +145,15 @@ func (f *bmpFile) readMasks(head []byte, size int64, rest []byte) ([]byte, error
 	case f.bits == 16:
 		f.masks = [4]uint32{0x7c00, 0x3e0, 0x1f}
 	case f.bits == 32:
-		// The fourth byte is reserved, whatever programs write there.
+		// The fourth byte is reserved. Some programs write other values than 0 there.
 		f.masks = [4]uint32{0xff0000, 0xff00, 0xff}
 	}
 	return rest, nil
 }
 
-// checkCompression returns an error unless pixels of that compression and that
-// many bits are read. size is that of the header, which says which program's
-// numbers the compressions are.
+// checkCompression returns an error unless the package reads pixels with that
+// compression and number of bits. size is the size of the header, which tells the
+// compressions of Windows from those of OS/2.
 func (f *bmpFile) checkCompression(size int64) error {
 	if name, ok := bmpCompressions[f.compression]; ok && size != bmpOS2 {
 		return bmpFeature("compression %d (%s)", f.compression, name)
@@ -167,7 +167,7 @@ func (f *bmpFile) checkCompression(size int64) error {
 	return nil
 }
 
-// bmpBits is how many bits a pixel may have with each compression.
+// bmpBits has the supported numbers of bits per pixel for each compression.
 var bmpBits = map[uint32][]int{
 	bmpNone:           {1, 2, 4, 8, 16, 24, 32},
 	bmpRLE8:           {8},
@@ -176,13 +176,13 @@ var bmpBits = map[uint32][]int{
 	bmpAlphaBitFields: {16, 32},
 }
 
-// hasMasks reports whether the file has color masks of its own.
+// hasMasks reports whether the file contains color masks.
 func (f *bmpFile) hasMasks() bool {
 	return f.compression == bmpBitFields || f.compression == bmpAlphaBitFields
 }
 
-// readBitFields reads the color masks, from the header or from what follows it,
-// and returns what follows the masks.
+// readBitFields reads the color masks from the header, or from what follows a short
+// one, and returns what follows the masks.
 func (f *bmpFile) readBitFields(head []byte, size int64, rest []byte) ([]byte, error) {
 	n := 3
 	if size >= bmpInfo3 || f.compression == bmpAlphaBitFields {
@@ -207,7 +207,7 @@ func (f *bmpFile) checkMasks() error {
 	for _, m := range f.masks {
 		contiguous := m>>bits.TrailingZeros32(m)&(m>>bits.TrailingZeros32(m)+1) == 0
 		if !contiguous || m&seen != 0 || uint64(m)>>f.bits != 0 {
-			return fmt.Errorf("color masks %#x", f.masks)
+			return fmt.Errorf("invalid color masks %#x", f.masks)
 		}
 		seen |= m
 	}
@@ -217,8 +217,8 @@ func (f *bmpFile) checkMasks() error {
 	return nil
 }
 
-// readPalette reads as many colors as there are, and returns what follows. Indices
-// without a color are black.
+// readPalette reads the palette, and returns what follows it. Indices without a color
+// are black. colors is their number in the header, and size is the bytes of each.
 func (f *bmpFile) readPalette(data []byte, colors uint32, size int) []byte {
 	maxColors := uint32(1) << f.bits
 	if colors == 0 || colors > maxColors {
@@ -235,7 +235,7 @@ func (f *bmpFile) readPalette(data []byte, colors uint32, size int) []byte {
 	return data[min(int(colors)*size, len(data)):]
 }
 
-// rowBytes is the length of a row without compression.
+// rowBytes returns the length of a row without compression.
 func (f *bmpFile) rowBytes() int64 { return (int64(f.width)*int64(f.bits) + 31) / 32 * 4 }
 
 func (f *bmpFile) decode(ctx context.Context) (image.Image, error) {
@@ -248,7 +248,7 @@ func (f *bmpFile) decode(ctx context.Context) (image.Image, error) {
 		return out, f.eachRow(ctx, func(row []byte, y int) { f.indices(out.Pix[y*out.Stride:][:f.width], row) })
 	}
 	pix, stride := make([]byte, 4*f.width*f.height), 4*f.width
-	seen := byte(0) // of alpha
+	seen := byte(0) // all alpha values, combined by OR
 	decode := f.bgr
 	if f.bits != 24 {
 		decode = f.masked()
@@ -260,13 +260,14 @@ func (f *bmpFile) decode(ctx context.Context) (image.Image, error) {
 	if f.masks[3] == 0 {
 		return &image.RGBA{Pix: pix, Stride: stride, Rect: r}, nil
 	}
-	if seen == 0 { // as programs leave it that know no alpha
+	if seen == 0 { // written by programs that do not support alpha
 		opaque(pix, 4, 1)
 	}
 	return &image.NRGBA{Pix: pix, Stride: stride, Rect: r}, nil
 }
 
-// eachRow calls row with each row's bytes, and its number from the top.
+// eachRow calls row for each row of the file, with its bytes and its number from the
+// top.
 func (f *bmpFile) eachRow(ctx context.Context, row func(row []byte, y int)) error {
 	n := int(f.rowBytes())
 	for i := range f.height {
@@ -278,7 +279,7 @@ func (f *bmpFile) eachRow(ctx context.Context, row func(row []byte, y int)) erro
 	return nil
 }
 
-// line is where the i-th row of the file belongs.
+// line returns the number from the top of the i-th row of the file.
 func (f *bmpFile) line(i int) int {
 	if f.fromTop {
 		return i
@@ -301,8 +302,8 @@ func (f *bmpFile) bgr(out, row []byte) byte {
 	return 0xff
 }
 
-// masked returns a function that decodes a row of pixels of 16 or 32 bits, and
-// returns all alpha that it saw, combined by or.
+// masked returns a function that decodes a row of pixels of 16 or 32 bits, and returns
+// all alpha values, combined by OR.
 func (f *bmpFile) masked() func(out, row []byte) byte {
 	var shift, highest [4]uint32
 	for i, m := range f.masks {
@@ -335,14 +336,14 @@ func (f *bmpFile) masked() func(out, row []byte) byte {
 	}
 }
 
-// decodeRuns decodes RLE8 or RLE4. Pixels that the runs leave out have index 0.
+// decodeRuns decodes RLE8 or RLE4. Pixels that are not in a run have index 0.
 func (f *bmpFile) decodeRuns(ctx context.Context, out *image.Paletted) error {
-	const endOfLine, endOfPicture, delta = 0, 1, 2
+	const endOfLine, endOfBitmap, delta = 0, 1, 2
 	data, x, y := f.pixels, 0, 0
 	for step := 0; y < f.height; step++ {
 		if len(data) < 2 {
 			if x >= f.width {
-				y++ // the end of the last line may be missing
+				y++ // the last end-of-line may be missing
 			}
 			return f.truncated(y)
 		}
@@ -357,7 +358,7 @@ func (f *bmpFile) decodeRuns(ctx context.Context, out *image.Paletted) error {
 			x = f.fillRun(line, x, n, code)
 		case code == endOfLine:
 			x, y = 0, y+1
-		case code == endOfPicture:
+		case code == endOfBitmap:
 			return nil
 		case code == delta:
 			if len(data) < 2 {
@@ -365,7 +366,7 @@ func (f *bmpFile) decodeRuns(ctx context.Context, out *image.Paletted) error {
 			}
 			x, y = x+int(data[0]), y+int(data[1])
 			data = data[2:]
-		default: // literal indices: as many as code says, padded to whole words
+		default: // code literal indices, padded to 16 bits
 			n = int(code)
 			length := (n*f.bits + 7) / 8
 			if len(data) < length {
@@ -378,8 +379,8 @@ func (f *bmpFile) decodeRuns(ctx context.Context, out *image.Paletted) error {
 	return nil
 }
 
-// truncated returns the error for runs that end after y rows, or nil if these are
-// all.
+// truncated returns the error for runs that end after y rows, or nil if no row is
+// missing.
 func (f *bmpFile) truncated(y int) error {
 	if y >= f.height {
 		return nil
@@ -387,8 +388,8 @@ func (f *bmpFile) truncated(y int) error {
 	return truncated(int64(y), int64(f.height))
 }
 
-// fillRun writes n pixels at x, with code's index or its two alternating ones, as
-// far as the line goes. It returns the x after them.
+// fillRun writes a run of n pixels at x, or fewer if the line ends, and returns the x
+// after them. code is one index of 8 bits, or two of 4 bits that alternate.
 func (f *bmpFile) fillRun(line []byte, x, n int, code byte) int {
 	run := [2]byte{code, code}
 	if f.bits == 4 {
@@ -401,8 +402,8 @@ func (f *bmpFile) fillRun(line []byte, x, n int, code byte) int {
 	return x
 }
 
-// copyIndices writes n indices at x, as far as the line goes, and returns the x
-// after them.
+// copyIndices writes n indices at x, or fewer if the line ends, and returns the x after
+// them.
 func (f *bmpFile) copyIndices(line []byte, x int, data []byte, n int) int {
 	for i := 0; i < n && x < len(line); i++ {
 		if f.bits == 8 {

@@ -16,8 +16,8 @@ import (
 	"github.com/mienproject/mien/photo"
 )
 
-// bmpOf makes a BMP with a header of size bytes. What comes between the header and
-// the pixels are masks or colors.
+// bmpOf makes a BMP with a header of size bytes. between is what comes between the
+// header and the pixels: masks or colors.
 func bmpOf(size, w, h, bits, compression int, between, pixels []byte) []byte {
 	le := binary.LittleEndian
 	header := make([]byte, size)
@@ -51,7 +51,7 @@ func long(values ...uint32) (b []byte) {
 	return b
 }
 
-// Two pixels by two, from the bottom up: what each kind of file makes of them.
+// TestBMP checks the four pixels of 2×2 images of every kind.
 func TestBMP(t *testing.T) {
 	red, green, blue, white := color.RGBA{255, 0, 0, 255}, color.RGBA{0, 255, 0, 255}, color.RGBA{0, 0, 255, 255}, color.RGBA{255, 255, 255, 255}
 	black := color.RGBA{0, 0, 0, 255}
@@ -100,7 +100,7 @@ func TestBMP(t *testing.T) {
 		{"32 bits of masks of 10 bits", 40, 2, 2, 32, 3, long(0x3ff00000, 0xffc00, 0x3ff), long(0x3ff00000, 0xffc00, 0x3ff, 0x3fffffff), four},
 		{"32 bits of masks, alpha 0", 124, 2, 2, 32, 3, long(0xff0000, 0xff00, 0xff, 0xff000000), reserved, four},
 		{"32 bits of masks, some alpha", 124, 2, 2, 32, 3, long(0xff0000, 0xff00, 0xff, 0xff000000), long(0xffff0000, 0xff00ff00, 0xff0000ff, 0x00ffffff), []color.RGBA{red, green, blue, {}}},
-		{"32 bits of four masks behind the header", 40, 2, 2, 32, 6, long(0xff0000, 0xff00, 0xff, 0xff000000), long(0xffff0000, 0xff00ff00, 0xff0000ff, 0x00ffffff), []color.RGBA{red, green, blue, {}}},
+		{"32 bits of four masks after the header", 40, 2, 2, 32, 6, long(0xff0000, 0xff00, 0xff, 0xff000000), long(0xffff0000, 0xff00ff00, 0xff0000ff, 0x00ffffff), []color.RGBA{red, green, blue, {}}},
 		{"runs of 8 bits", 40, 2, 2, 8, 1, append(table, make([]byte, 4*252)...), []byte{1, 0, 1, 1, 0, 0, 1, 2, 1, 3, 0, 1}, four},
 		{"runs of 8 bits, as they are", 40, 4, 2, 8, 1, append(table, make([]byte, 4*252)...), []byte{0, 3, 0, 1, 2, 0, 1, 3, 0, 0, 0, 4, 3, 2, 1, 0, 0, 1}, []color.RGBA{red, green, white, blue}},
 		{"runs of 8 bits that leave out pixels", 40, 2, 2, 8, 1, append(table, make([]byte, 4*252)...), []byte{0, 2, 1, 1, 1, 3, 0, 1}, []color.RGBA{red, red, red, white}},
@@ -144,9 +144,9 @@ func TestBMPErrors(t *testing.T) {
 		want error
 		text string
 	}{
-		{"half", bmpOf(40, 2, 4, 24, 0, nil, make([]byte, 17)), photo.ErrCorrupt, "BMP: the file ends early: 50 % of the picture is there"},
-		{"half, of runs", bmpOf(40, 20, 4, 8, 1, nil, []byte{20, 0, 0, 0, 20, 1, 0, 0, 5, 0}), photo.ErrCorrupt, "50 % of the picture is there"},
-		{"a run of which the last byte is missing", bmpOf(40, 20, 4, 8, 1, nil, []byte{20, 0, 0, 0, 0, 20, 1, 2}), photo.ErrCorrupt, "25 % of the picture is there"},
+		{"half", bmpOf(40, 2, 4, 24, 0, nil, make([]byte, 17)), photo.ErrCorrupt, "BMP: the file ends early: it contains 50 % of the image"},
+		{"half, of runs", bmpOf(40, 20, 4, 8, 1, nil, []byte{20, 0, 0, 0, 20, 1, 0, 0, 5, 0}), photo.ErrCorrupt, "50 % of the image"},
+		{"a run of which the last byte is missing", bmpOf(40, 20, 4, 8, 1, nil, []byte{20, 0, 0, 0, 0, 20, 1, 2}), photo.ErrCorrupt, "25 % of the image"},
 		{"a header", bmpOf(40, 2, 4, 24, 0, nil, nil)[:30], photo.ErrCorrupt, "BMP: the file ends early"},
 		{"no pixels", bmpOf(40, 0, 4, 24, 0, nil, nil), photo.ErrCorrupt, "0×4 pixels"},
 		{"negative width", bmpOf(40, -2, 4, 24, 0, nil, nil), photo.ErrCorrupt, "-2×4 pixels"},
@@ -155,7 +155,7 @@ func TestBMPErrors(t *testing.T) {
 		{"masks with holes", bmpOf(40, 2, 2, 32, 3, long(0xf0f, 0xf000, 0xff0000), make([]byte, 100)), photo.ErrCorrupt, "color masks"},
 		{"masks out of the pixel", bmpOf(40, 2, 2, 16, 3, long(0xf, 0xf0, 0xff0000), make([]byte, 100)), photo.ErrCorrupt, "color masks"},
 		{"no masks", bmpOf(40, 2, 2, 16, 3, long(0, 0, 0), make([]byte, 100)), photo.ErrCorrupt, "no color masks"},
-		{"JPEG", bmpOf(40, 2, 2, 0, 4, nil, make([]byte, 100)), photo.ErrUnsupportedFormat, "a BMP feature that is not read: compression 4 (JPEG)"},
+		{"JPEG", bmpOf(40, 2, 2, 0, 4, nil, make([]byte, 100)), photo.ErrUnsupportedFormat, "this BMP has an unsupported feature: compression 4 (JPEG)"},
 		{"PNG", bmpOf(40, 2, 2, 0, 5, nil, make([]byte, 100)), photo.ErrUnsupportedFormat, "compression 5 (PNG)"},
 		{"Huffman codes of OS/2", bmpOf(64, 2, 2, 1, 3, nil, make([]byte, 100)), photo.ErrUnsupportedFormat, "compression 3 of OS/2"},
 		{"runs of 24 bits", bmpOf(40, 2, 2, 24, 1, nil, make([]byte, 100)), photo.ErrUnsupportedFormat, "compression 1 of 24 bits a pixel"},
@@ -173,8 +173,8 @@ func TestBMPErrors(t *testing.T) {
 	}
 }
 
-// asBMP compares with golang.org/x/image, where that reads data. It takes the
-// fourth byte of a pixel for alpha.
+// asBMP compares the result with that of golang.org/x/image, if that can decode data.
+// It reads the fourth byte of a pixel as alpha.
 func asBMP(data []byte) (compared bool, difference string) {
 	cfg, err := bmp.DecodeConfig(bytes.NewReader(data))
 	if err != nil || cfg.Width*cfg.Height == 0 || cfg.Width*cfg.Height > 1<<16 {
@@ -202,13 +202,13 @@ func asBMP(data []byte) (compared bool, difference string) {
 					a, b = got.RGBAAt(x, y), color.RGBA{c.R, c.G, c.B, 255}
 				case *image.NRGBA:
 					if a = got.NRGBAAt(x, y); c.A == 0 && got.NRGBAAt(x, y).A == 255 {
-						c.A = 255 // opaque, for all of it is 0
+						c.A = 255 // opaque, because all alpha is 0
 					}
 					b = c
 				}
 			}
 			if a != b {
-				return true, "another picture"
+				return true, "the image differs"
 			}
 		}
 	}

@@ -11,9 +11,9 @@ import (
 	"github.com/mienproject/mien/photo"
 )
 
-// The JPEGs and WebPs beside the project that went wrong once. Their luminance is
-// what Pillow 13 with libjpeg-turbo 3.2 and libwebp 1.6 makes of them, on average;
-// where files lack their end, by its LOAD_TRUNCATED_IMAGES.
+// TestJPEGAndWebPCases decodes the JPEGs and WebPs of ../shared/cases, files that some
+// decoder got wrong. Their mean luminance is that of Pillow 13 with libjpeg-turbo 3.2
+// and libwebp 1.6, with LOAD_TRUNCATED_IMAGES for files that end early.
 func TestJPEGAndWebPCases(t *testing.T) {
 	dir := filepath.Join("..", "..", "shared", "cases")
 	for _, c := range []struct {
@@ -33,9 +33,9 @@ func TestJPEGAndWebPCases(t *testing.T) {
 		{file: "jpeg_progressive_restart_3.jpg", width: 193, height: 241, luminance: 163.96},
 		{file: "jpeg_scans_restart_3.jpg", width: 193, height: 241, luminance: 163.96},
 		{file: "jpeg_xmp_only6.jpg", width: 200, height: 160, luminance: 163.96},
-		{file: "jpeg_arithmetic.jpg", err: photo.ErrUnsupportedFormat, text: "a JPEG feature that is not read: arithmetic coding (SOF9)"},
-		{file: "jpeg_truncated_90.jpg", err: photo.ErrCorrupt, text: "JPEG: the file ends early: 85 % of the picture is there"},
-		{file: "jpeg_prog_truncated_90.jpg", err: photo.ErrCorrupt, text: "JPEG: the file ends early: all of the picture is there, with 91 % of its detail"},
+		{file: "jpeg_arithmetic.jpg", err: photo.ErrUnsupportedFormat, text: "this JPEG has an unsupported feature: arithmetic coding (SOF9)"},
+		{file: "jpeg_truncated_90.jpg", err: photo.ErrCorrupt, text: "JPEG: the file ends early: it contains 85 % of the image"},
+		{file: "jpeg_prog_truncated_90.jpg", err: photo.ErrCorrupt, text: "JPEG: the file ends early: it contains all of the image, with 91 % of its detail"},
 
 		{file: "webp_grey0.webp", width: 64, height: 64, luminance: 0},
 		{file: "webp_grey128.webp", width: 64, height: 64, luminance: 128},
@@ -64,8 +64,9 @@ func TestJPEGAndWebPCases(t *testing.T) {
 						if p.Width != c.width || p.Height != c.height {
 							t.Errorf("%d×%d, want %d×%d", p.Width, p.Height, c.width, c.height)
 						}
-						// The first plane is luminance, with alpha not multiplied into it. The
-						// edge of reduced pictures may count more than it does in full.
+						// The first plane is luminance, not multiplied by alpha. If the
+						// reduction does not divide the sides, the edge has too much
+						// weight in the mean.
 						whole := c.width%q.Reduction == 0 && c.height%q.Reduction == 0
 						if got := planesOf(img)[0].mean(); whole && math.Abs(got-c.luminance) > 0.5 {
 							t.Errorf("%+v: luminance %.2f, want %.2f", o, got, c.luminance)

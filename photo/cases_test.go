@@ -13,8 +13,8 @@ import (
 	"github.com/mienproject/mien/photo"
 )
 
-// sharedCases returns the folder of small files that went wrong somewhere, whose
-// README says what is right. It is no part of the repository.
+// sharedCases returns the folder of small files that some decoder got wrong. Its README
+// says what is right. It is not part of the repository.
 func sharedCases(t *testing.T) string {
 	t.Helper()
 	dir := filepath.Join("..", "..", "shared", "cases")
@@ -22,15 +22,15 @@ func sharedCases(t *testing.T) string {
 		if os.Getenv("CI") != "" {
 			t.Fatal("CI has to have the shared cases: ", err)
 		}
-		t.Skip("needs ../shared/cases, which is no part of the repository: ", err)
+		t.Skip("needs ../shared/cases, which is not part of the repository: ", err)
 	}
 	return dir
 }
 
-// The PNGs, GIFs, BMPs and TIFFs of the shared cases, each with the right answer.
+// TestCases decodes the PNGs, GIFs, BMPs and TIFFs of the shared cases.
 func TestCases(t *testing.T) {
 	dir := sharedCases(t)
-	const none = -1 // the README tells no mean luminance
+	const none = -1 // the README has no mean luminance
 	listed := map[string]bool{}
 	for _, c := range []struct {
 		file          string
@@ -41,13 +41,13 @@ func TestCases(t *testing.T) {
 	}{
 		{"png_bad_crc_iccp.png", 160, 200, 164, nil, ""},
 		{"png_bad_crc_text.png", 160, 200, 164, nil, ""},
-		{"png_exif6_ztxt_rawprofile.png", 200, 160, 164, nil, ""}, // not turned
+		{"png_exif6_ztxt_rawprofile.png", 200, 160, 164, nil, ""}, // no orientation that counts
 		{"png_no_iend.png", 160, 200, 164, nil, ""},
 		{"png_too_much_data.png", 160, 200, 164, nil, ""},
-		{"png_xmp_orientation6.png", 200, 160, 164, nil, ""}, // not turned
+		{"png_xmp_orientation6.png", 200, 160, 164, nil, ""}, // no orientation that counts
 		{"tilted_head.png", 393, 437, 160.5, nil, ""},
 		{"gif_frame_larger_than_screen.gif", 160, 200, 164, nil, ""},
-		{"gif_not_enough_data.gif", 0, 0, none, photo.ErrCorrupt, "98 % of the picture is there"},
+		{"gif_not_enough_data.gif", 0, 0, none, photo.ErrCorrupt, "98 % of the image"},
 		{"gif_stray_byte_between_blocks.gif", 160, 200, 164, nil, ""},
 		{"gif_too_much_data.gif", 160, 196, 163.2, nil, ""},
 		{"gif_zero_screen.gif", 160, 200, 164, nil, ""},
@@ -109,7 +109,7 @@ func TestCases(t *testing.T) {
 	}
 }
 
-// meanLuminance is from 0 to 255, of colors on black.
+// meanLuminance returns the mean luminance, 0 to 255, on a black background.
 func meanLuminance(img image.Image) float64 {
 	var sum float64
 	b := img.Bounds()
@@ -122,7 +122,7 @@ func meanLuminance(img image.Image) float64 {
 	return sum / 257 / float64(b.Dx()*b.Dy())
 }
 
-// hostile are the shared cases that ask for much.
+// hostile are the shared cases that would take much time or memory.
 var hostile = []struct {
 	file          string
 	width, height int
@@ -146,7 +146,8 @@ var hostile = []struct {
 	{"webp_lossy.webp", 8000, 8000, nil},
 }
 
-// Their headers are read, or refused, in little time and memory.
+// TestHostileCases checks that their headers are read, or rejected, in little time and
+// memory.
 func TestHostileCases(t *testing.T) {
 	dir := filepath.Join(sharedCases(t), "hostile")
 	for _, c := range hostile {
@@ -167,7 +168,7 @@ func TestHostileCases(t *testing.T) {
 	}
 }
 
-// What they take is what is counted for them, and not more.
+// TestHostileMemory checks that decoding them takes no more memory than MemoryBytes.
 func TestHostileMemory(t *testing.T) {
 	if raceDetector {
 		t.Skip("the race detector's build allocates more, and takes minutes: make memory runs it")

@@ -15,7 +15,7 @@ const formatNames = "JPEG, PNG, GIF, WebP, BMP or TIFF"
 
 type format struct {
 	name, title string
-	magic       []string // '?' stands for any byte
+	magic       []string // '?' matches any byte
 	open        func(data []byte) (header, error)
 }
 
@@ -24,8 +24,8 @@ var formats = []format{
 	{"png", "PNG", []string{pngSignature}, openPNG},
 	{"gif", "GIF", []string{"GIF87a", "GIF89a"}, openGIF},
 	{"webp", "WebP", []string{"RIFF????WEBP"}, openWebP},
-	// Two letters are not enough. The reserved words and the offset after them
-	// may be anything, and the size of the second header is one of a few.
+	// Two letters are not enough. The reserved words and the offset that follow may
+	// have any value, but the size of the second header is one of a few.
 	{"bmp", "BMP", []string{
 		"BM????????????\x0c\x00\x00\x00", "BM????????????\x10\x00\x00\x00", "BM????????????\x28\x00\x00\x00",
 		"BM????????????\x34\x00\x00\x00", "BM????????????\x38\x00\x00\x00", "BM????????????\x40\x00\x00\x00",
@@ -34,8 +34,8 @@ var formats = []format{
 	{"tiff", "TIFF", []string{"II*\x00", "MM\x00*"}, openTIFF},
 }
 
-// unsupportedMagic has the first bytes of formats that are not read, and their names
-// for the error message.
+// unsupportedMagic has the first bytes of unsupported formats, and their names for the
+// error message.
 var unsupportedMagic = []struct{ magic, name string }{
 	{"????ftyphei", "HEIC"},
 	{"????ftyphev", "HEIC"},
@@ -114,8 +114,8 @@ var unsupportedMagic = []struct{ magic, name string }{
 	{"UklGR", "base64 text"},
 }
 
-// unsupportedChecks recognizes formats that are not read by more than their first
-// bytes.
+// unsupportedChecks recognizes unsupported formats that need more than a comparison of
+// their first bytes.
 var unsupportedChecks = []struct {
 	is   func(data []byte) bool
 	name string
@@ -142,9 +142,9 @@ func sniff(data []byte) (format, error) {
 	return format{}, fmt.Errorf("%w: the content is not %s", ErrUnsupportedFormat, formatNames)
 }
 
-// unsupported returns the error for content of the format of that name.
+// unsupported returns the error for content in the unsupported format of that name.
 func unsupported(name string) error {
-	return fmt.Errorf("%w: %s is not read; send %s", ErrUnsupportedFormat, name, formatNames)
+	return fmt.Errorf("%w: %s is not supported; send %s", ErrUnsupportedFormat, name, formatNames)
 }
 
 func unsupportedName(data []byte) string {
@@ -173,7 +173,7 @@ func matches(data []byte, magic string) bool {
 	return true
 }
 
-// isCUR recognizes cursors. A TGA may begin with the same bytes.
+// isCUR recognizes cursors. A TGA may start with the same bytes.
 func isCUR(data []byte) bool {
 	return len(data) > 5 && bytes.HasPrefix(data, []byte("\x00\x00\x02\x00")) && data[4] != 0 && data[5] == 0
 }
@@ -199,7 +199,7 @@ func isDICOM(data []byte) bool {
 	return len(data) > preamble && bytes.HasPrefix(data[preamble:], []byte("DICM"))
 }
 
-// isTGA looks for the signature at the end, which old files do not have, or for a
+// isTGA checks for the signature at the end, which old files do not have, or for a
 // plausible header.
 func isTGA(data []byte) bool {
 	const header = 18
@@ -227,7 +227,8 @@ func isTGA(data []byte) bool {
 	return false
 }
 
-// pixelBytes is the size of a pixel in the image that a decoder makes for m.
+// pixelBytes returns the bytes that a pixel takes in the image that a decoder makes for
+// m.
 func pixelBytes(m color.Model) int64 {
 	if _, ok := m.(color.Palette); ok {
 		return 1

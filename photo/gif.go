@@ -11,20 +11,21 @@ import (
 	"io"
 )
 
-// gifFile is what leads to the first frame of a GIF, and the frame. The standard
-// library's decoder refuses what others overlook: bytes between the blocks, more
-// data than pixels, and a frame that is larger than its screen.
+// gifFile is the first frame of a GIF, and what is needed to decode it. The package has
+// its own reader because the standard library's decoder rejects files that other
+// decoders accept: with bytes between the blocks, more data than pixels, or a frame
+// that is larger than its screen.
 type gifFile struct {
 	screen     image.Point
 	frame      image.Rectangle
 	palette    color.Palette
 	interlaced bool
 	codeSize   int
-	data       []byte // blocks of compressed indices
+	data       []byte // sub-blocks of compressed indices
 }
 
 const (
-	gifColorTable    = 0x80 // flag of the screen's and a frame's descriptor
+	gifColorTable    = 0x80 // flag in the descriptors of the screen and of frames
 	gifInterlaced    = 0x40
 	gifTransparent   = 1
 	gifExtension     = 0x21
@@ -49,7 +50,7 @@ func openGIF(data []byte) (header, error) {
 	pixels := int64(f.frame.Dx()) * int64(f.frame.Dy())
 	h := header{
 		width: size.X, height: size.Y,
-		// LZW: 12 bits stand for at most 4096 pixels.
+		// A code of 12 bits in LZW encodes at most 4096 pixels.
 		capacity: int64(len(data)) * 4096 * 8 / 12,
 		memory:   pixels,
 		decode: func(ctx context.Context) (image.Image, error) {
@@ -66,7 +67,7 @@ func openGIF(data []byte) (header, error) {
 	return h, nil
 }
 
-// readGIF reads up to the first frame's pixels.
+// readGIF reads the file up to the pixels of the first frame.
 func readGIF(data []byte) (*gifFile, error) {
 	if len(data) < gifHeaderSize {
 		return nil, io.ErrUnexpectedEOF
@@ -100,14 +101,14 @@ func readGIF(data []byte) (*gifFile, error) {
 		case gifFrame:
 			return f, f.readFrame(rest, global, transparent)
 		case gifTrailer:
-			return nil, errors.New("there is no picture in it")
+			return nil, errors.New("the file contains no image")
 		}
-		// Anything else is no block, and skipped.
+		// Bytes between blocks are skipped.
 	}
 	return nil, io.ErrUnexpectedEOF
 }
 
-// readFrame reads a frame's descriptor, and what is in front of its pixels.
+// readFrame reads the descriptor of a frame and its color table.
 func (f *gifFile) readFrame(data []byte, colors color.Palette, transparent int) error {
 	if len(data) < gifFrameSize {
 		return io.ErrUnexpectedEOF
@@ -131,9 +132,9 @@ func (f *gifFile) readFrame(data []byte, colors color.Palette, transparent int) 
 	}
 	f.codeSize, f.data = int(rest[0]), rest[1:]
 	if f.codeSize < gifMinCodeSize || f.codeSize > gifMaxCodeSize {
-		return fmt.Errorf("a code size of %d bits, where %d to %d are allowed", f.codeSize, gifMinCodeSize, gifMaxCodeSize)
+		return fmt.Errorf("a code size of %d bits; the format allows %d to %d", f.codeSize, gifMinCodeSize, gifMaxCodeSize)
 	}
-	// An index that the table lacks is black.
+	// Indices that the table does not have are black.
 	f.palette = append(make(color.Palette, 0, gifMaxColors), colors...)
 	for len(f.palette) < gifMaxColors {
 		f.palette = append(f.palette, color.RGBA{A: 0xff})
@@ -144,8 +145,8 @@ func (f *gifFile) readFrame(data []byte, colors color.Palette, transparent int) 
 	return nil
 }
 
-// gifColors reads a color table where flags say that there is one, and returns
-// what follows.
+// gifColors reads a color table if flags say that there is one, and returns what
+// follows it.
 func gifColors(flags byte, data []byte) (colors color.Palette, rest []byte, err error) {
 	if flags&gifColorTable == 0 {
 		return nil, data, nil
@@ -160,8 +161,8 @@ func gifColors(flags byte, data []byte) (colors color.Palette, rest []byte, err 
 	return colors, data[3*n:], nil
 }
 
-// gifBlock returns the next block of a sequence, which is empty at its end, and
-// what follows.
+// gifBlock returns the next sub-block of a sequence, and what follows it. The sub-block
+// is empty at the end of the sequence.
 func gifBlock(data []byte) (block, rest []byte) {
 	if len(data) == 0 {
 		return nil, nil
@@ -170,7 +171,7 @@ func gifBlock(data []byte) (block, rest []byte) {
 	return data[1 : 1+n], data[1+n:]
 }
 
-// gifReader reads the bytes in a sequence of blocks.
+// gifReader reads the contents of a sequence of sub-blocks.
 type gifReader struct {
 	block, rest []byte
 }
@@ -186,7 +187,7 @@ func (r *gifReader) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// decode returns the frame, with its upper left corner at the origin.
+// decode returns the frame, whose bounds begin at the origin.
 func (f *gifFile) decode(ctx context.Context) (image.Image, error) {
 	return catchPanics(func() (image.Image, error) {
 		out := image.NewPaletted(image.Rectangle{Max: f.frame.Size()}, f.palette)
@@ -205,7 +206,7 @@ func (f *gifFile) decode(ctx context.Context) (image.Image, error) {
 				done++
 			}
 		}
-		return out, nil // what follows is of no use
+		return out, nil // data after the last row is ignored
 	})
 }
 

@@ -96,19 +96,19 @@ func TestGIFAsInStandardLibrary(t *testing.T) {
 			t.Fatal(name, err)
 		}
 		if got := decode(t, f.bytes()); !reflect.DeepEqual(got, want) {
-			t.Errorf("%s: another picture", name)
+			t.Errorf("%s: the image differs", name)
 		}
 	}
 }
 
-// What other decoders overlook is overlooked.
+// TestMendedGIF checks files with defects that other decoders ignore.
 func TestMendedGIF(t *testing.T) {
 	f, indices := noisyGIF()
 	want := decode(t, f.bytes())
 	for name, mend := range map[string]func(*gifFile){
 		"too much data":          func(f *gifFile) { f.blocks = gifBlocks(append(slices.Clone(indices), indices...), 8) },
 		"a little too much data": func(f *gifFile) { f.blocks = gifBlocks(append(slices.Clone(indices), 1, 2), 8) },
-		"blocks behind the data": func(f *gifFile) { f.blocks = append(f.blocks[:len(f.blocks)-1], "\x03abc\x04more\x00"...) },
+		"blocks after the data":  func(f *gifFile) { f.blocks = append(f.blocks[:len(f.blocks)-1], "\x03abc\x04more\x00"...) },
 		"no end of the blocks":   func(f *gifFile) { f.blocks = f.blocks[:len(f.blocks)-1] },
 		"no end of the compression": func(f *gifFile) {
 			last := 0 // block
@@ -131,11 +131,11 @@ func TestMendedGIF(t *testing.T) {
 		broken.extensions, broken.blocks = slices.Clone(f.extensions), slices.Clone(f.blocks)
 		mend(&broken)
 		if got := decode(t, broken.bytes()); !reflect.DeepEqual(got, want) {
-			t.Errorf("%s: another picture", name)
+			t.Errorf("%s: the image differs", name)
 		}
 	}
 
-	// A frame that leaves the screen at an offset.
+	// A frame that extends past the screen.
 	moved := f
 	moved.frame = f.frame.Add(image.Pt(5, 4))
 	got := decode(t, moved.bytes())
@@ -166,14 +166,14 @@ func TestBrokenGIF(t *testing.T) {
 		cut    int
 		text   string
 	}{
-		{"eleven rows", func(f *gifFile) { f.blocks = gifBlocks(indices[:11*gifWidth], 8) }, 0, "GIF: the file ends early: 47 % of the picture is there"},
-		{"eleven rows and a half", func(f *gifFile) { f.blocks = gifBlocks(indices[:11*gifWidth+18], 8) }, 0, "47 % of the picture is there"},
-		{"a pixel too little", func(f *gifFile) { f.blocks = gifBlocks(indices[:len(indices)-1], 8) }, 0, "95 % of the picture is there"},
-		{"interlaced", func(f *gifFile) { f.flags, f.blocks = 0x40, gifBlocks(indices[:11*gifWidth], 8) }, 0, "47 % of the picture is there"},
-		{"cut", func(*gifFile) {}, gifFrameAt + 500, "% of the picture is there"},
+		{"eleven rows", func(f *gifFile) { f.blocks = gifBlocks(indices[:11*gifWidth], 8) }, 0, "GIF: the file ends early: it contains 47 % of the image"},
+		{"eleven rows and a half", func(f *gifFile) { f.blocks = gifBlocks(indices[:11*gifWidth+18], 8) }, 0, "47 % of the image"},
+		{"a pixel too little", func(f *gifFile) { f.blocks = gifBlocks(indices[:len(indices)-1], 8) }, 0, "95 % of the image"},
+		{"interlaced", func(f *gifFile) { f.flags, f.blocks = 0x40, gifBlocks(indices[:11*gifWidth], 8) }, 0, "47 % of the image"},
+		{"cut", func(*gifFile) {}, gifFrameAt + 500, "% of the image"},
 		{"cut in the frame's header", func(*gifFile) {}, gifFrameAt + 5, "GIF: the file ends early"},
 		{"cut in the colors", func(*gifFile) {}, 100, "GIF: the file ends early"},
-		{"no frame", func(f *gifFile) { f.extensions = []byte{0x3b} }, 0, "there is no picture in it"},
+		{"no frame", func(f *gifFile) { f.extensions = []byte{0x3b} }, 0, "the file contains no image"},
 		{"no colors", func(f *gifFile) { f.global = nil }, 0, "no color table"},
 		{"a code size of 12", func(f *gifFile) { f.codeSize = 12 }, 0, "a code size of 12 bits"},
 		{"bad codes", func(f *gifFile) { f.blocks = append(append([]byte{200}, bytes.Repeat([]byte{0xff}, 200)...), 0) }, 0, "GIF: invalid code"},
@@ -197,7 +197,7 @@ func TestBrokenGIF(t *testing.T) {
 	}
 }
 
-// A picture that the standard library decodes is the same here.
+// FuzzDecodeGIF compares with the standard library where that decodes the data.
 func FuzzDecodeGIF(f *testing.F) {
 	noisy, _ := noisyGIF()
 	f.Add(noisy.bytes())

@@ -17,8 +17,8 @@ import (
 	"github.com/mienproject/mien/photo"
 )
 
-// Small files whose headers claim much, or ask for much work, are refused
-// before they get it.
+// TestHostileHeaders checks that small files whose headers claim a large image, or that
+// would cause much work, are rejected early.
 func TestHostileHeaders(t *testing.T) {
 	const side = 8000
 	for _, c := range []struct {
@@ -30,18 +30,18 @@ func TestHostileHeaders(t *testing.T) {
 		{"progressive JPEG", jpegOfSize(read(t, "progressive.jpg"), side, side), "the header says"},
 		{"PNG", pngOfSize(read(t, "rgb.png"), side, side), "the header says"},
 		{"GIF", put16(read(t, "picture.gif"), 6, side, 8, side), "the header says"},
-		{"BMP", put16(read(t, "rgb.bmp"), 18, side, 22, side), "less than 1 % of the picture is there"},
+		{"BMP", put16(read(t, "rgb.bmp"), 18, side, 22, side), "less than 1 % of the image"},
 		{"BMP of runs", put16(read(t, "rle.bmp"), 18, side, 22, side), "the header says"},
 		{"lossy WebP", put16(read(t, "lossy.webp"), 26, side, 28, side), "the header says"},
 		{"lossy WebP in a small container", put16(read(t, "exif6.webp"), 44, side, 46, side), "the container says (37,23) pixels"},
-		{"frame outside of the canvas", put16(read(t, "animated.webp"), 52, 3), "leaves the canvas"},
+		{"frame outside of the canvas", put16(read(t, "animated.webp"), 52, 3), "is not within the canvas"},
 		{"TIFF", tiffFile(map[uint16][]uint32{256: {side}, 257: {side}, 259: {8}, 278: {side}}, [][]byte{deflated(nil)}), "the header says"},
-		{"TIFF without compression", tiffFile(map[uint16][]uint32{256: {side}, 257: {side}, 259: {1}, 278: {side}}, [][]byte{make([]byte, 3*side)}), "less than 1 % of the picture is there"},
+		{"TIFF without compression", tiffFile(map[uint16][]uint32{256: {side}, 257: {side}, 259: {1}, 278: {side}}, [][]byte{make([]byte, 3*side)}), "less than 1 % of the image"},
 		{"no width", jpegOfSize(read(t, "420.jpg"), 0, 23), "0×23 pixels"},
 		{"no height", jpegOfSize(read(t, "420.jpg"), 37, 0), "37×0 pixels"},
 		{"scans", jpegOfSize(scanBomb(read(t, "progressive.jpg"), 5000), side, side), "more than 64 scans"},
-		{"TIFF strips that share their data", sharedStrips(1000), "strips or tiles of"},
-		{"TIFF tiles larger than the picture", tiffFile(map[uint16][]uint32{
+		{"TIFF strips that share their data", sharedStrips(1000), "have more bytes than the file"},
+		{"TIFF tiles larger than the image", tiffFile(map[uint16][]uint32{
 			256: {1 << 16}, 257: {1}, 259: {1}, 322: {8}, 323: {1024},
 		}, make([][]byte, 1<<13)), "tiles of 8×1024 pixels"},
 		{"TIFF of too many strips", tiffFile(map[uint16][]uint32{
@@ -55,7 +55,7 @@ func TestHostileHeaders(t *testing.T) {
 			if !errors.Is(err, photo.ErrCorrupt) || !strings.Contains(err.Error(), c.text) {
 				t.Errorf("got %v, want ErrCorrupt with %q in it", err, c.text)
 			}
-			// To decode what it promises would take minutes.
+			// Decoding it would take minutes.
 			if d := time.Since(start); d > 20*time.Second {
 				t.Errorf("it took %v to find out", d)
 			}
@@ -66,8 +66,9 @@ func TestHostileHeaders(t *testing.T) {
 	}
 }
 
-// What honest encoders make of one color is the most that a file can hold.
-func TestPlainPicturesAreBelieved(t *testing.T) {
+// TestLargestOfOneColor checks that the capacity check accepts what encoders make of an
+// image of one color, which is the smallest file for its size.
+func TestLargestOfOneColor(t *testing.T) {
 	const side = 4096
 	paper := image.NewPaletted(image.Rect(0, 0, side, side), color.Palette{color.White, color.Black})
 	var asPNG, asGIF bytes.Buffer
@@ -87,7 +88,7 @@ func TestPlainPicturesAreBelieved(t *testing.T) {
 		"PNG": asPNG.Bytes(), "GIF": asGIF.Bytes(),
 		"TIFF, deflate":  bits(8, deflated(make([]byte, side*side/8))),
 		"TIFF, PackBits": bits(32773, packed),
-		"TIFF, fax":      bits(4, bytes.Repeat([]byte{0xff}, side/8)), // a bit a row: as the row above
+		"TIFF, fax":      bits(4, bytes.Repeat([]byte{0xff}, side/8)), // one bit for each row: same as the row above
 	} {
 		p, err := photo.Open(data, photo.Limits{})
 		if err != nil {
@@ -117,7 +118,7 @@ func TestPixelLimitComesFirst(t *testing.T) {
 	}
 }
 
-// A BMP from the top down has a negative height.
+// TestBMPFromTheTop checks the negative height of a BMP whose first row is the top row.
 func TestBMPFromTheTop(t *testing.T) {
 	data := read(t, "rgb.bmp")
 	img := decode(t, data)
@@ -170,7 +171,7 @@ func FuzzDecode(f *testing.F) {
 	})
 }
 
-// scanBomb repeats a progressive JPEG's last scan.
+// scanBomb repeats the last scan of a progressive JPEG.
 func scanBomb(data []byte, n int) []byte {
 	at := bytes.LastIndex(data, []byte{0xff, 0xda})
 	last := data[at : len(data)-2]
@@ -270,8 +271,8 @@ func sharedStrips(n int) []byte {
 	return tiffDirectory(out, tags)
 }
 
-// deflateBomb makes a TIFF of one-bit pixels whose data go on for 64 times
-// what they need.
+// deflateBomb makes a TIFF of one-bit pixels whose data expands to 64 times what it
+// needs.
 func deflateBomb(w, h int) []byte {
 	return tiffFile(map[uint16][]uint32{
 		256: {uint32(w)}, 257: {uint32(h)}, 258: {1}, 259: {8}, 278: {uint32(h)},

@@ -9,10 +9,10 @@ import (
 	"image/jpeg"
 )
 
-// maxScans bounds the passes of a JPEG. A progressive scan of a few dozen bytes
-// makes the decoder visit every block of the picture, so a file of kilobytes
-// could keep it busy for hours. libjpeg writes 10 scans, and encoders that
-// search for the best script stay below 20.
+// maxScans is the maximum number of scans in a JPEG. Each progressive scan makes the
+// decoder visit every block of the image, even if the scan has only a few dozen bytes,
+// so a file of some kilobytes could keep the decoder busy for hours. libjpeg writes 10
+// scans, and encoders that search for the best script stay below 20.
 const maxScans = 64
 
 func openJPEG(data []byte) (header, error) {
@@ -39,7 +39,7 @@ func openJPEG(data []byte) (header, error) {
 				return catchPanics(func() (image.Image, error) { return decodeJPEG(ctx, data, f, o.Gray, shift) })
 			},
 		}
-		h.memory, h.turnMemory = f.memory(o.Gray, shift)
+		h.memory, h.orientMemory = f.memory(o.Gray, shift)
 		return h
 	}
 	h := reduce(Options{})
@@ -49,13 +49,13 @@ func openJPEG(data []byte) (header, error) {
 	return h, nil
 }
 
-// jpegFile is what the markers of a JPEG say.
+// jpegFile has what the segments before the image data say.
 type jpegFile struct {
 	width, height         int
 	baseline, progressive bool
 	components            []jpegComponent
-	h, v                  int // the largest sampling factors
-	across, down          int // minimum coded units of 8h × 8v pixels
+	h, v                  int // the largest sampling factors of all components
+	across, down          int // size in minimum coded units (MCUs) of 8h × 8v pixels
 
 	jfif, adobe    bool
 	adobeTransform byte
@@ -66,7 +66,7 @@ type jpegFile struct {
 type jpegComponent struct {
 	id, quant     byte
 	h, v          int // sampling factors
-	columns, rows int // of blocks, as far as the picture reaches
+	columns, rows int // number of blocks that the image covers
 }
 
 const (
@@ -78,8 +78,8 @@ const (
 	jpegAPP14, jpegAPP15         = 0xee, 0xef
 )
 
-// unsupportedJPEG names the kinds of JPEG that are not read, by their markers. Browsers
-// do not read them either.
+// unsupportedJPEG maps the markers of unsupported kinds of JPEG to their names.
+// Browsers do not support them either.
 var unsupportedJPEG = map[byte]jpeg.UnsupportedError{
 	0xc3: "lossless coding (SOF3)",
 	0xc5: "hierarchical coding (SOF5)",
@@ -96,10 +96,10 @@ var unsupportedJPEG = map[byte]jpeg.UnsupportedError{
 	0xf7: "JPEG-LS (SOF55)",
 }
 
-// readJPEG reads the markers up to the end of the image. It stays in step with
-// the decoder, which also looks for the next marker by its 0xff wherever
-// entropy-coded data, or garbage, end. Where the file is broken behind the frame
-// header it stops, and leaves the complaint to the decoder.
+// readJPEG reads all segments up to the end of the image. Like the decoder, it searches
+// for the next marker by its 0xff after entropy-coded data or garbage, so that both see
+// the same markers. If the file is damaged after the frame header, readJPEG stops there
+// without an error, and the decoder reports the damage.
 func readJPEG(data []byte) (*jpegFile, error) {
 	f := &jpegFile{}
 	b := jpegBits{data: data, pos: 2}
@@ -107,18 +107,18 @@ func readJPEG(data []byte) (*jpegFile, error) {
 		marker, err := b.marker()
 		switch {
 		case err != nil:
-			return f.read(err)
+			return f.result(err)
 		case marker == 0, jpegRST0 <= marker && marker <= jpegRST7:
 			continue // part of entropy-coded data
 		case marker == jpegEOI:
-			return f.read(jpeg.FormatError("missing SOF marker"))
+			return f.result(jpeg.FormatError("missing SOF marker"))
 		}
 		if name, ok := unsupportedJPEG[marker]; ok && f.components == nil {
 			return nil, name
 		}
 		segment, err := b.segment()
 		if err != nil {
-			return f.read(err)
+			return f.result(err)
 		}
 		switch marker {
 		case jpegSOF0, jpegSOF1, jpegSOF2:
@@ -137,8 +137,8 @@ func readJPEG(data []byte) (*jpegFile, error) {
 	return f, nil
 }
 
-// application reads the application segments that matter, by their markers: JFIF,
-// EXIF and Adobe's.
+// application reads the application segments for JFIF, EXIF and Adobe, and ignores all
+// others.
 func (f *jpegFile) application(marker byte, segment []byte) {
 	switch marker {
 	case jpegAPP0:
@@ -156,13 +156,13 @@ func (f *jpegFile) application(marker byte, segment []byte) {
 	}
 }
 
-// read returns f if there was a frame header, and err if there was none.
-func (f *jpegFile) read(err error) (*jpegFile, error) {
+// result returns f if a frame header was read, and err otherwise.
+func (f *jpegFile) result(err error) (*jpegFile, error) {
 	if f.components == nil {
 		return nil, err
 	}
 	if len(f.components) == 4 && !f.adobe {
-		return nil, jpeg.UnsupportedError("four components without an Adobe marker that says which colors they are")
+		return nil, jpeg.UnsupportedError("four components without an Adobe marker, so their colors are unknown")
 	}
 	return f, nil
 }
@@ -202,14 +202,14 @@ func (f *jpegFile) addComponent(p []byte) error {
 	case c.quant > 3:
 		return jpeg.FormatError("bad Tq value")
 	case c.h < 1 || c.h > 4 || c.v < 1 || c.v > 4:
-		return jpeg.FormatError(fmt.Sprintf("sampling factors of %d×%d, where 1 to 4 are allowed", c.h, c.v))
+		return jpeg.FormatError(fmt.Sprintf("sampling factors of %d×%d; the format allows 1 to 4", c.h, c.v))
 	}
 	f.h, f.v = max(f.h, c.h), max(f.v, c.v)
 	f.components = append(f.components, c)
 	return nil
 }
 
-// countBlocks computes how many units and blocks the picture has.
+// countBlocks computes the numbers of MCUs and blocks from the size of the image.
 func (f *jpegFile) countBlocks() error {
 	if len(f.components) == 1 {
 		// A single component is never subsampled.
@@ -220,7 +220,7 @@ func (f *jpegFile) countBlocks() error {
 	for i := range f.components {
 		c := &f.components[i]
 		if f.h%c.h != 0 || f.v%c.v != 0 {
-			return jpeg.UnsupportedError(fmt.Sprintf("sampling factors of %d×%d, which do not divide %d×%d", c.h, c.v, f.h, f.v))
+			return jpeg.UnsupportedError(fmt.Sprintf("sampling factors of %d×%d that do not divide the largest ones, %d×%d", c.h, c.v, f.h, f.v))
 		}
 		c.columns = (f.width*c.h + 8*f.h - 1) / (8 * f.h)
 		c.rows = (f.height*c.v + 8*f.v - 1) / (8 * f.v)
@@ -228,7 +228,7 @@ func (f *jpegFile) countBlocks() error {
 	return nil
 }
 
-// jpegColors is what a JPEG's components are.
+// jpegColors is the color space of a JPEG.
 type jpegColors int
 
 const (
@@ -254,9 +254,9 @@ func (f *jpegFile) colors() jpegColors {
 	return jpegYCbCr
 }
 
-// subsampleRatio returns package image's name for the sampling of Y'CbCr, if it
-// has one. Otherwise chroma, and luma where it is subsampled, become as large as
-// the picture.
+// subsampleRatio returns the chroma subsampling as package image names it. ok is false
+// if package image has no name for it; then all components are scaled to the size of
+// the image.
 func (f *jpegFile) subsampleRatio() (ratio image.YCbCrSubsampleRatio, ok bool) {
 	y, cb, cr := f.components[0], f.components[1], f.components[2]
 	if y.h != f.h || y.v != f.v || cb.h != cr.h || cb.v != cr.v {
@@ -266,35 +266,37 @@ func (f *jpegFile) subsampleRatio() (ratio image.YCbCrSubsampleRatio, ok bool) {
 	return ratio, ok
 }
 
-// subsampleRatios has the ratio by how many luma samples a chroma sample covers.
+// subsampleRatios maps the number of luma samples for each chroma sample, horizontally
+// and vertically, to the ratio.
 var subsampleRatios = map[image.Point]image.YCbCrSubsampleRatio{
 	{X: 1, Y: 1}: image.YCbCrSubsampleRatio444, {X: 1, Y: 2}: image.YCbCrSubsampleRatio440,
 	{X: 2, Y: 1}: image.YCbCrSubsampleRatio422, {X: 2, Y: 2}: image.YCbCrSubsampleRatio420,
 	{X: 4, Y: 1}: image.YCbCrSubsampleRatio411, {X: 4, Y: 2}: image.YCbCrSubsampleRatio410,
 }
 
-// size is that of the image with sides divided by 1<<shift, rounded up.
+// size returns the size of the image with sides divided by 1<<shift, rounded up.
 func (f *jpegFile) size(shift uint) image.Point {
 	round := 1<<shift - 1
 	return image.Pt((f.width+round)>>shift, (f.height+round)>>shift)
 }
 
-// capacity is the most pixels that so many bytes can hold: luma costs at least one
-// bit for each 8×8 block, since its DC coefficient is in no end-of-band run.
+// capacity returns the maximum number of pixels that a file of that many bytes can
+// hold. Each 8×8 block of luma takes at least one bit, because no end-of-band run
+// covers its DC coefficient.
 func (f *jpegFile) capacity(bytes int) int64 {
 	y := f.components[0]
 	return int64(bytes) * 8 * 64 * int64(f.h*f.v) / int64(y.h*y.v)
 }
 
-// needs reports whether component i is decoded to samples.
+// needs reports whether samples of component i are needed for the result.
 func (f *jpegFile) needs(i int, gray bool) bool {
 	return i == 0 || !gray || f.colors() != jpegYCbCr
 }
 
-// componentShift returns how far component i is reduced in decoding when the picture is
-// by shift, and whether the samples that it then has are those of the image. If
-// not, atImageSize makes the image's of them; then the component is reduced as far as
-// whole samples still make up a pixel of the image.
+// componentShift returns by which shift component i is reduced while it is decoded, if
+// the image is reduced by shift. direct reports whether the resulting samples are those
+// of the image. If not, atImageSize averages them, and own is as large as possible
+// while a pixel of the image still covers whole samples.
 func (f *jpegFile) componentShift(i int, shift uint) (own uint, direct bool) {
 	if colors := f.colors(); colors == jpegYCbCr || colors == jpegYCCK && i < 3 {
 		if _, ok := f.subsampleRatio(); ok {
@@ -307,9 +309,9 @@ func (f *jpegFile) componentShift(i int, shift uint) (own uint, direct bool) {
 	return own, across<<own == 1<<shift && down<<own == 1<<shift
 }
 
-// memory returns what decoding takes with sides divided by 1<<shift, and what
-// turning the result adds.
-func (f *jpegFile) memory(gray bool, shift uint) (decode, turned int64) {
+// memory returns upper bounds in bytes: for decoding with sides divided by 1<<shift,
+// and for what applying the orientation adds.
+func (f *jpegFile) memory(gray bool, shift uint) (decode, orient int64) {
 	units := int64(f.across) * int64(f.down)
 	size := f.size(shift)
 	pixels := int64(size.X) * int64(size.Y)
@@ -317,9 +319,9 @@ func (f *jpegFile) memory(gray bool, shift uint) (decode, turned int64) {
 		blocks := units * int64(c.h*c.v)
 		wanted := f.needs(i, gray)
 		if f.progressive {
-			decode += 8 * blocks // which coefficients there are
+			decode += 8 * blocks // jpegPlane.nonzero
 			if wanted {
-				decode += 4 * 64 * blocks // the coefficients, as int32
+				decode += 4 * 64 * blocks // jpegPlane.blocks
 			}
 		}
 		if !wanted {
@@ -348,5 +350,5 @@ func (f *jpegFile) memory(gray bool, shift uint) (decode, turned int64) {
 	return decode + 4*pixels, 4 * pixels // interleaved into RGBA or CMYK
 }
 
-// fullStride is the stride of a plane that is not subsampled.
+// fullStride returns the stride of a plane without subsampling.
 func (f *jpegFile) fullStride(shift uint) int { return 8 * f.h * f.across >> shift }

@@ -37,19 +37,18 @@ func jpegs(t testing.TB) map[string][]byte {
 	return files
 }
 
-// standardKnows says how much the standard library has to say about a JPEG.
+// standardKnows says what can be concluded from the result of the standard library.
 type standardKnows int
 
 const (
-	standardRefuses  standardKnows = iota // rightly
-	standardLacks                         // it is refused for a feature that is read here
-	standardMiscount                      // it is misread: see standardMiscounts
+	standardRejects  standardKnows = iota // it rejects the file, as it should
+	standardLacks                         // it rejects a feature that this package reads
+	standardMiscount                      // it decodes the file wrongly: see standardMiscounts
 	standardReads
 )
 
-// standard decodes data with the standard library. Where that lacks a feature that
-// can be put into the file, it decodes the file with it: with an end marker, with
-// Huffman tables.
+// standard decodes data with the standard library. If the library needs Huffman tables
+// or an end marker that the file does not have, standard adds them.
 func standard(data []byte) (image.Image, standardKnows) {
 	if standardMiscounts(data) {
 		return nil, standardMiscount
@@ -64,8 +63,8 @@ func standardMended(data []byte, ended, tabled bool) (image.Image, standardKnows
 		return img, standardReads
 	case errors.Is(err, io.ErrUnexpectedEOF) && !ended:
 		img, knows := standardMended(slices.Concat(data, []byte{0xff, 0xd9}), true, tabled)
-		if last := bytes.LastIndexByte(data, 0xff); last > 0 && knows == standardRefuses {
-			// The file ends in a marker, or in its segment.
+		if last := bytes.LastIndexByte(data, 0xff); last > 0 && knows == standardRejects {
+			// The file ends within a marker or its segment.
 			img, knows = standardMended(slices.Concat(data[:last], []byte{0xff, 0xd9}), true, tabled)
 		}
 		return img, knows
@@ -74,13 +73,12 @@ func standardMended(data []byte, ended, tabled bool) (image.Image, standardKnows
 	case strings.Contains(err.Error(), "subsampling ratio"), strings.Contains(err.Error(), "bad RST marker"):
 		return nil, standardLacks
 	}
-	return nil, standardRefuses
+	return nil, standardRejects
 }
 
-// standardMiscounts reports whether a JPEG has a scan of one component of several,
-// some of them subsampled, whose blocks or restart intervals the standard library
-// counts by the units of all components, and not by the component's own (T.81,
-// A.2.2).
+// standardMiscounts reports whether a JPEG has a scan of one of several components,
+// some of them subsampled, for which the standard library counts blocks or restart
+// intervals in MCUs. T.81, A.2.2 says that the blocks of the component count.
 func standardMiscounts(data []byte) bool {
 	var sampling map[byte]int
 	width, height, h, v, restart := 0, 0, 0, 0, false
@@ -120,12 +118,13 @@ func standardMiscounts(data []byte) bool {
 	return false
 }
 
-// asStandard wants of data what the standard library has, where that knows better:
-// the same samples, to the bit, or an error.
+// asStandard returns an error unless the result for data is that of the standard
+// library: the same samples, bit for bit, or an error. It allows the differences that
+// standardKnows lists.
 func asStandard(data []byte) error {
 	p, err := photo.Open(data, photo.Limits{MaxPixels: 4 << 20})
 	if err != nil {
-		return nil // refused before any decoder was asked
+		return nil // rejected before any decoder was asked
 	}
 	img, err := p.Decode(context.Background())
 	if !known(err) {
@@ -133,8 +132,8 @@ func asStandard(data []byte) error {
 	}
 	std, knows := standard(data)
 	switch {
-	case err == nil && knows == standardRefuses:
-		return errors.New("the standard library refuses it")
+	case err == nil && knows == standardRejects:
+		return errors.New("the standard library rejects it")
 	case err != nil && knows == standardReads:
 		if _, stdErr := jpeg.Decode(bytes.NewReader(data)); stdErr == nil {
 			return fmt.Errorf("the error is %w, the standard library has none", err)
@@ -149,7 +148,7 @@ func asStandard(data []byte) error {
 		return nil
 	}
 	if p.Orientation != 1 {
-		return nil // another test's business
+		return nil // TestOrientation covers this
 	}
 	planes := planesOf(img)
 	if knows == standardReads {
@@ -182,7 +181,7 @@ type plane struct {
 
 func (p plane) at(x, y int) int { return int(p.pix[y*p.stride+x*p.step]) }
 
-// difference is that of all samples, the mean and the largest.
+// difference returns the mean and the largest difference of all samples.
 func (p plane) difference(q plane) (mean float64, most int) {
 	if p.width != q.width || p.height != q.height {
 		return math.Inf(1), 255
@@ -231,12 +230,12 @@ func TestJPEGAsInStandardLibrary(t *testing.T) {
 	}
 }
 
-// What is cut short or damaged ends in an error where it does in the standard
-// library, and in the same samples where it does not. A picture of which the half
-// is missing is none.
+// TestBrokenJPEGAsInStandardLibrary checks that a file which is cut short or damaged
+// gives an error if it does in the standard library, and the same samples if it does
+// not.
 func TestBrokenJPEGAsInStandardLibrary(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
-	step, refused := 1, 0
+	step, rejected := 1, 0
 	if testing.Short() {
 		step = 5
 	}
@@ -250,7 +249,7 @@ func TestBrokenJPEGAsInStandardLibrary(t *testing.T) {
 			}
 			if p, err := photo.Open(data, photo.Limits{}); err == nil {
 				if _, err = p.Decode(t.Context()); err != nil {
-					refused++
+					rejected++
 				}
 			}
 		}
@@ -264,13 +263,13 @@ func TestBrokenJPEGAsInStandardLibrary(t *testing.T) {
 			check(fmt.Sprintf("with bit %d of byte %d flipped", bit, at), broken)
 		}
 	}
-	if refused < 1000/step {
-		t.Errorf("only %d of the broken files were refused in decoding", refused)
+	if rejected < 1000/step {
+		t.Errorf("only %d of the broken files were rejected in decoding", rejected)
 	}
 }
 
-// sharedJPEGs calls f with every JPEG of the labeled photographs beside the
-// project, or with a part of them in short tests.
+// sharedJPEGs calls f with every JPEG of the labeled photographs in ../shared/faces, or
+// with a tenth of them in short tests.
 func sharedJPEGs(t *testing.T, f func(name string, data []byte)) {
 	root := filepath.Join("..", "..", "shared", "faces")
 	n := 0
@@ -290,9 +289,9 @@ func sharedJPEGs(t *testing.T, f func(name string, data []byte)) {
 	switch {
 	case err == nil && n > 0:
 	case os.Getenv("CI") != "":
-		t.Fatal("CI has to have the labeled photographs: ", err)
+		t.Fatal("CI must have the labeled photographs: ", err)
 	default:
-		t.Skip("needs the labeled photographs, which are no part of the repository: ", err)
+		t.Skip("needs the labeled photographs of ../shared/faces, which are not part of the repository: ", err)
 	}
 }
 
@@ -315,8 +314,8 @@ func TestPhotographsAsInStandardLibrary(t *testing.T) {
 	t.Logf("%d photographs, of which %d were turned, have the standard library's samples", n, turned)
 }
 
-// A pixel of a reduced image is the mean of those that it covers, in any
-// orientation, whether or not the reduction divides the sides.
+// TestReduced checks that a pixel of a reduced image is the mean of the pixels that it
+// covers, in any orientation, whether or not the reduction divides the sides.
 func TestReduced(t *testing.T) {
 	for _, file := range []string{
 		"444.jpg", "422.jpg", "440.jpg", "420.jpg", "411.jpg", "410.jpg", "444_even.jpg", "420_even.jpg",
@@ -333,10 +332,10 @@ func TestReduced(t *testing.T) {
 	}
 }
 
-// checkReduced wants the planes of data, reduced, to be the mean of the full one,
-// off by no more than meanOff on average, and mostOff anywhere: where the full
-// one has reached black or white, its mean is another. It returns how far off it
-// is.
+// checkReduced compares each plane of the reduced image with the mean of the full one.
+// They may differ by meanOff on average, and by mostOff in any sample: where the full
+// image reaches black or white, its mean is different. It returns the largest
+// differences.
 func checkReduced(t *testing.T, data []byte, reduce int, meanOff float64, mostOff int) (worstMean float64, worst int) {
 	t.Helper()
 	p, err := photo.Open(data, photo.Limits{})
@@ -365,14 +364,14 @@ func checkReduced(t *testing.T, data []byte, reduce int, meanOff float64, mostOf
 		}
 		for i, small := range planesOf(img) {
 			if i > 0 && p.Orientation != 1 {
-				break // turned chroma is TestOrientation's
+				break // TestOrientation covers rotated chroma
 			}
 			full, sum, n, most := planes[i], 0, 0, 0
 			for y := range small.height {
 				for x := range small.width {
 					x0, y0 := x*reduce-q.Inset.X, y*reduce-q.Inset.Y
 					if x0 < 0 || y0 < 0 || x0+reduce > full.width || y0+reduce > full.height {
-						continue // partly outside
+						continue // partly outside of the image
 					}
 					total := 0
 					for v := range reduce {
@@ -385,7 +384,7 @@ func checkReduced(t *testing.T, data []byte, reduce int, meanOff float64, mostOf
 					sum, n, most = sum+d, n+1, max(most, d)
 				}
 			}
-			// All that lies inside has been compared.
+			// All samples inside of the image have been compared.
 			if want := (full.width / reduce) * (full.height / reduce); n < want {
 				t.Errorf("%d pixels lie inside, want %d", n, want)
 			}
@@ -395,7 +394,7 @@ func checkReduced(t *testing.T, data []byte, reduce int, meanOff float64, mostOf
 			}
 			worstMean, worst = max(worstMean, mean), max(worst, most)
 		}
-		// The corners of the picture are within the image.
+		// The corners of the image are within the image.
 		left, top := q.FullSize(0, 0)
 		right, bottom := q.FullSize(float64(q.Width), float64(q.Height))
 		if r := float64(reduce); left > 0 || left <= -r || top > 0 || top <= -r ||
@@ -420,7 +419,7 @@ func TestReducedPhotographs(t *testing.T) {
 	}
 }
 
-// What cannot be reduced is what it was.
+// TestReducedOthers checks that images which cannot be reduced are returned unchanged.
 func TestReducedOthers(t *testing.T) {
 	for _, file := range []string{"cmyk.jpg", "rgb.jpg", "rgb.png", "lossy.webp", "picture.gif"} {
 		p, err := photo.Open(read(t, file), photo.Limits{})
@@ -473,7 +472,7 @@ func TestReducedMemory(t *testing.T) {
 					if err != nil {
 						t.Fatal(err)
 					}
-					const slack = 64 << 10 // what the test itself makes
+					const slack = 64 << 10 // allocated by the test itself
 					if used > q.MemoryBytes+slack || q.MemoryBytes > 2*used+512<<10 && q.Reduction > 1 || q.MemoryBytes > p.MemoryBytes {
 						t.Errorf("%s turned by %d, reduced by %d, gray %v: %d bytes, MemoryBytes is %d", name, orientation, reduce, gray, used, q.MemoryBytes)
 					}
@@ -590,19 +589,19 @@ func FuzzJPEGSampling(f *testing.F) {
 	})
 }
 
-// BenchmarkDecodeJPEG compares with the standard library on a photograph, and on
-// 12 megapixels made of it.
+// BenchmarkDecodeJPEG compares with the standard library on a photograph, and on 12
+// megapixels made from it.
 func BenchmarkDecodeJPEG(b *testing.B) {
 	data, err := os.ReadFile(filepath.Join("..", "..", "shared", "faces", "peoples.jpg"))
 	if err != nil {
-		b.Skip("needs the labeled photographs, which are no part of the repository: ", err)
+		b.Skip("needs the labeled photographs of ../shared/faces, which are not part of the repository: ", err)
 	}
 	files := []struct {
 		name string
 		data []byte
 	}{{"840x558", data}, {"4000x3000", enlarged(b, data, 4000, 3000)}}
 	if progressive := os.Getenv("PROGRESSIVE_JPEG"); progressive != "" {
-		// The standard library writes none: cjpeg -progressive does.
+		// The standard library cannot write progressive files; cjpeg -progressive can.
 		data, err := os.ReadFile(progressive)
 		if err != nil {
 			b.Fatal(err)
@@ -643,8 +642,7 @@ func BenchmarkDecodeJPEG(b *testing.B) {
 	}
 }
 
-// enlarged is a photograph at another size, by linear interpolation, with some
-// noise, as cameras have.
+// enlarged scales a photograph by linear interpolation and adds noise, as cameras do.
 func enlarged(b *testing.B, data []byte, width, height int) []byte {
 	img, err := jpeg.Decode(bytes.NewReader(data))
 	if err != nil {

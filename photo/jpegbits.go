@@ -7,8 +7,8 @@ import (
 	"io"
 )
 
-// jpegBits reads entropy-coded data. Its accumulator holds the next bits at its
-// top; bits below the first n are not to be relied upon.
+// jpegBits reads entropy-coded data bit by bit. The next n bits are the highest bits of
+// acc; the bits below them are undefined.
 type jpegBits struct {
 	data  []byte
 	pos   int
@@ -32,7 +32,8 @@ func (b *jpegBits) marker() (byte, error) {
 		}
 		marker := b.data[b.pos]
 		b.pos++
-		// Behind one 0xff, zero is data; behind several, a marker that is none.
+		// After one 0xff, zero means a data byte of 0xff. After several, it is an
+		// unknown marker.
 		if marker != 0 || b.pos-first > 2 {
 			return marker, nil
 		}
@@ -55,10 +56,10 @@ func (b *jpegBits) segment() ([]byte, error) {
 	return rest[2:size], nil
 }
 
-// begin starts a segment of entropy-coded data at pos.
+// begin starts reading an entropy-coded segment at pos.
 func (b *jpegBits) begin() { b.start, b.acc, b.n = b.pos, 0, 0 }
 
-// end puts back the whole bytes that were not used.
+// end moves pos back before the whole bytes that were buffered and not used.
 func (b *jpegBits) end() {
 	for ; b.n >= 8; b.n -= 8 {
 		b.pos--
@@ -69,7 +70,8 @@ func (b *jpegBits) end() {
 	b.acc, b.n = 0, 0
 }
 
-// fill gets at least 56 bits, or all up to the next marker or the end.
+// fill buffers at least 56 bits, or all bits up to the next marker or the end of the
+// data.
 func (b *jpegBits) fill() {
 	if b.pos+8 <= len(b.data) {
 		// Eight bytes at once, if none of them is 0xff.
@@ -91,7 +93,7 @@ func (b *jpegBits) fill() {
 			b.pos++
 		}
 		b.pos++
-		// What was there already, from eight bytes at once, is the same.
+		// Bits that the fast path has already written here have the same values.
 		b.acc |= uint64(v) << (56 - b.n)
 		b.n += 8
 	}
@@ -102,22 +104,23 @@ func (b *jpegBits) drop(n uint) {
 	b.n -= n
 }
 
-// short is the error when data end before they should.
-func (b *jpegBits) short() error {
+// endError returns the error for entropy-coded data that ends too early: at the end of
+// the file, or at a marker.
+func (b *jpegBits) endError() error {
 	if b.pos+1 >= len(b.data) {
 		return io.ErrUnexpectedEOF
 	}
-	return errShort
+	return errEarlyMarker
 }
 
-// errShort is the error when a marker comes before all of the data that it ends.
-const errShort = jpeg.FormatError("missing 0xff00 sequence")
+// errEarlyMarker is returned for a marker inside of entropy-coded data.
+const errEarlyMarker = jpeg.FormatError("missing 0xff00 sequence")
 
 // bits returns the next n ≤ 16 bits.
 func (b *jpegBits) bits(n uint) (uint32, error) {
 	if b.n < n {
 		if b.fill(); b.n < n {
-			return 0, b.short()
+			return 0, b.endError()
 		}
 	}
 	v := uint32(b.acc >> 32 >> (32 - n))
@@ -140,29 +143,30 @@ func extend(v uint32, n uint) int32 {
 }
 
 const (
-	// lutBits is the length of the codes that a symbol's table answers. It is
-	// that of the standard library, so that tables which overlap themselves mean
-	// the same.
+	// lutBits is the maximum length of codes in huffman.lut. It is the same as in the
+	// standard library, so that malformed tables whose codes overlap decode to the same
+	// symbols.
 	lutBits = 8
-	// fastBits is the length of code and value together that the fast table
-	// answers.
+	// fastBits is the maximum length of a code and its value together in huffman.fast.
 	fastBits = 10
 	maxCode  = 16
 )
 
 // huffman is a Huffman table (T.81, annex C).
 type huffman struct {
-	n int // of codes; 0: not defined
-	// lut has, for the next lutBits, the symbol and the length of its code, or 0.
+	n int // number of codes; 0 if the table is not defined
+	// lut maps the next lutBits bits to the symbol and the length of its code, or to 0
+	// if the code is longer.
 	lut     [1 << lutBits]uint16
 	symbols [256]uint8
-	// min and max are the codes of each length, index where their symbols begin.
-	// A max of -1 says that there are none.
+	// min and max are the first and the last code of each length, and index is the
+	// position in symbols of the first one. max is -1 if there are no codes of that
+	// length.
 	min, max, index [maxCode]int32
 
-	// fast has, for the next fastBits, all that is to know when a code and its
-	// value fit in: the value, the run of zeros before it, the length of both;
-	// or 0. It is made for a scan that needs it.
+	// fast maps the next fastBits bits to a value, the run of zeros before it, and the
+	// length of code and value together; or to 0 if they are longer than fastBits.
+	// buildFastTable fills it if it is stale.
 	fast  [1 << fastBits]fastCode
 	stale bool
 }
@@ -170,9 +174,9 @@ type huffman struct {
 // fastCode is value<<16 | run<<8 | length.
 type fastCode int32
 
-const endOfBlock = 64 // as a run
+const endOfBlock = 64 // value of run that stands for the end of a block
 
-// define reads a table's definition, and returns what is behind it.
+// define reads the definition of a table, and returns the rest of p.
 func (h *huffman) define(p []byte) ([]byte, error) {
 	var counts [maxCode]int
 	h.n = 0
@@ -197,7 +201,7 @@ func (h *huffman) define(p []byte) ([]byte, error) {
 	for i := range lutBits {
 		code <<= 1
 		for range counts[i] {
-			// Wraps where there are more codes than fit, as in the standard library.
+			// This wraps if there are more codes than fit, as in the standard library.
 			first := uint8(code << (lutBits - 1 - i))
 			for k := range 1 << (lutBits - 1 - i) {
 				h.lut[first|uint8(k)] = uint16(h.symbols[symbol])<<8 | uint16(i+1)
@@ -219,8 +223,8 @@ func (h *huffman) define(p []byte) ([]byte, error) {
 	return p[h.n:], nil
 }
 
-// findCode returns the symbol of the code, of at most n bits, with which v starts. v
-// has maxCode bits.
+// findCode returns the symbol whose code is a prefix of v, and the length of the code.
+// v has maxCode bits, of which only the first n are valid.
 func (h *huffman) findCode(v uint32, n uint) (symbol uint8, length uint, ok bool) {
 	for i := range min(n, maxCode) {
 		code := int32(v >> (maxCode - 1 - i))
@@ -231,7 +235,8 @@ func (h *huffman) findCode(v uint32, n uint) (symbol uint8, length uint, ok bool
 	return 0, 0, false
 }
 
-// buildFastTable fills h.fast. In a DC table, a symbol is the length of its value.
+// buildFastTable fills h.fast. dc says that h is a DC table, whose symbols are the
+// lengths of values.
 func (h *huffman) buildFastTable(dc bool) {
 	if !h.stale {
 		return
@@ -263,7 +268,7 @@ func (h *huffman) buildFastTable(dc bool) {
 	}
 }
 
-// symbol decodes the next one.
+// symbol decodes the next symbol.
 func (b *jpegBits) symbol(h *huffman) (uint8, error) {
 	if h.n == 0 {
 		return 0, jpeg.FormatError("uninitialized Huffman table")
@@ -283,13 +288,13 @@ func (b *jpegBits) symbol(h *huffman) (uint8, error) {
 		b.drop(length)
 		return symbol, nil
 	case b.n < maxCode:
-		return 0, b.short()
+		return 0, b.endError()
 	}
 	return 0, jpeg.FormatError("bad Huffman code")
 }
 
-// The standard tables for luma and chroma (T.81, K.3.3): how many codes there are of
-// each length, and their symbols, as in a file.
+// The standard tables for luma and chroma (T.81, K.3.3) as they would be in a file: the
+// number of codes of each length, and then the symbols.
 var (
 	standardDC = [2]string{
 		"\x00\x01\x05\x01\x01\x01\x01\x01\x01\x00\x00\x00\x00\x00\x00\x00" +

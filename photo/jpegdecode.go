@@ -12,59 +12,59 @@ import (
 	"math/bits"
 )
 
-// jpegDecoder decodes eight-bit JPEGs, sequential or progressive, Huffman-coded.
-// It follows the standard library's decoder (Copyright 2009 The Go Authors; see
-// LICENSE-go), and its samples are equal to those of that decoder, bit for bit. It is
-// faster, can skip chroma, decodes to a half, a quarter or an eighth of the size
-// directly, and checks its context often. It also reads what libjpeg reads and that
-// decoder does not: any sampling factors, restart intervals in scans of one component,
-// frames without Huffman tables, files without an end marker, and lost restart
-// markers.
+// jpegDecoder decodes 8-bit, Huffman-coded JPEGs, sequential or progressive. It follows
+// the decoder of the standard library (Copyright 2009 The Go Authors; see LICENSE-go),
+// and returns the same samples, bit for bit. It is faster, can skip chroma, can decode
+// directly to a half, a quarter or an eighth of the size, and checks its context often.
+//
+// It also reads files that libjpeg reads and the standard library does not: with any
+// sampling factors, restart intervals in scans of one component, frames without Huffman
+// tables, files without an end marker, and lost restart markers.
 type jpegDecoder struct {
 	*jpegFile
 	ctx  context.Context
 	gray bool
-	// shift is the logarithm of the reduction.
+	// shift is the binary logarithm of the reduction.
 	shift uint
 
 	jpegBits
-	planes    []jpegPlane // of the components; none before the first scan
+	planes    []jpegPlane // one for each component; nil before the first scan
 	seenFrame bool
-	damaged   bool // an interval is lost
-	restart   int
-	endOfBand uint16 // blocks to come without coefficients (T.81, G.1.2.2)
+	damaged   bool   // a restart interval was lost
+	restart   int    // restart interval in MCUs; 0 if there are no restart markers
+	endOfBand uint16 // number of following blocks without coefficients (T.81, G.1.2.2)
 	quant     [4][64]int32
 	dc, ac    [4]huffman
 	block     jpegBlock
 }
 
-// jpegBlock is the coefficients of 8×8 samples, row by row.
+// jpegBlock holds the coefficients of 8×8 samples, row by row.
 type jpegBlock [64]int32
 
-// jpegPlane is a component, and its samples.
+// jpegPlane is a component and its samples.
 type jpegPlane struct {
 	*jpegComponent
 	needed bool
-	shift  uint // of its own reduction: a block becomes 8>>shift wide
+	shift  uint // the reduction of this component: a block becomes 8>>shift samples wide
 	pix    []byte
 	stride int
 	lastDC int32
 
-	// For progressive files: the coefficients of all blocks, if they are wanted,
-	// and which of a block's are not 0, in the file's order. The DC coefficient,
-	// which comes first in that order, is not marked.
+	// For progressive files only: the coefficients of all blocks, if the component is
+	// needed, and a bit for each coefficient of a block that is not 0, in the order of
+	// the file. The DC coefficient, which is the first one in that order, has no bit.
 	blocks  []jpegBlock
 	nonzero []uint64
 
-	// there is how much of the component the file has had so far, of want blocks:
-	// in progressive files, with their constant coefficient.
-	there, want int
-	// passes is, for progressive files, how many passes over each coefficient there
-	// have been, and how many the first one announced.
-	passes [64]struct{ there, want float64 }
+	// decoded is the number of blocks that have been decoded, out of total. In
+	// progressive files, a block counts once its DC coefficient has been decoded.
+	decoded, total int
+	// passes is for progressive files only. It counts the passes over each coefficient:
+	// how many have been decoded, and how many the first pass announced.
+	passes [64]struct{ decoded, total float64 }
 }
 
-// zigzag has the position in a block of each coefficient, in the order of the file.
+// zigzag maps the position of a coefficient in the file to its position in a block.
 var zigzag = [64]uint8{
 	0, 1, 8, 16, 9, 2, 3, 10,
 	17, 24, 32, 25, 18, 11, 4, 5,
@@ -76,13 +76,13 @@ var zigzag = [64]uint8{
 	53, 60, 61, 54, 47, 55, 62, 63,
 }
 
-// decodeJPEG decodes data, of which f has been read. It returns an image of the
-// picture's size divided by 1<<shift, rounded up.
+// decodeJPEG decodes data, whose headers readJPEG has read into f. The sides of the
+// result are those of the image divided by 1<<shift, rounded up.
 func decodeJPEG(ctx context.Context, data []byte, f *jpegFile, gray bool, shift uint) (image.Image, error) {
 	d := &jpegDecoder{ctx: ctx, jpegFile: f, gray: gray, shift: shift, jpegBits: jpegBits{data: data, pos: 2}}
 	err := d.decode()
 	if errors.Is(err, io.ErrUnexpectedEOF) && d.planes != nil {
-		err = d.checkComplete() // the end marker, or more
+		err = d.checkComplete() // perhaps only the end marker is missing
 	}
 	if err != nil {
 		return nil, err
@@ -90,7 +90,7 @@ func decodeJPEG(ctx context.Context, data []byte, f *jpegFile, gray bool, shift 
 	return d.image()
 }
 
-// decode goes through the file up to its end marker.
+// decode reads the file up to its end marker.
 func (d *jpegDecoder) decode() error {
 	for {
 		marker, err := d.marker()
@@ -101,7 +101,7 @@ func (d *jpegDecoder) decode() error {
 		case marker == jpegEOI:
 			return nil
 		case jpegRST0 <= marker && marker <= jpegRST7:
-			continue // one too many at a scan's end
+			continue // an extra marker at the end of a scan
 		}
 		process, err := d.processor(marker)
 		if err != nil {
@@ -117,7 +117,7 @@ func (d *jpegDecoder) decode() error {
 	}
 }
 
-// processor returns the function that reads the segment of a marker.
+// processor returns the function that processes the segment of marker.
 func (d *jpegDecoder) processor(marker byte) (func([]byte) error, error) {
 	skip := func([]byte) error { return nil }
 	switch marker {
@@ -148,29 +148,29 @@ func (d *jpegDecoder) processor(marker byte) (func([]byte) error, error) {
 	return nil, jpeg.UnsupportedError("unknown marker")
 }
 
-// checkComplete returns the error for a file that ends without an end marker, or nil if
-// that marker is all that is missing.
+// checkComplete returns an error if the file ends before the image is complete, and nil
+// if only the end marker is missing.
 func (d *jpegDecoder) checkComplete() error {
-	there, want := 0, 0
-	passes, wantPasses := 0.0, 0.0 // of all blocks' coefficients
+	decoded, total := 0, 0
+	passes, totalPasses := 0.0, 0.0 // over the coefficients of all blocks
 	for i := range d.planes {
 		p := &d.planes[i]
-		there += p.there
-		want += p.want
+		decoded += p.decoded
+		total += p.total
 		for _, c := range p.passes {
 			share := 0.0
-			if c.want > 0 {
-				share = min(c.there/c.want, 1)
+			if c.total > 0 {
+				share = min(c.decoded/c.total, 1)
 			}
-			passes += share * float64(p.want)
-			wantPasses += float64(p.want)
+			passes += share * float64(p.total)
+			totalPasses += float64(p.total)
 		}
 	}
 	switch {
-	case there < want:
-		return truncated(int64(there), int64(want))
-	case d.progressive && passes < wantPasses:
-		return truncatedError{"all of the picture is there, with " + percent(int64(passes), int64(wantPasses)) + " of its detail"}
+	case decoded < total:
+		return truncated(int64(decoded), int64(total))
+	case d.progressive && passes < totalPasses:
+		return truncatedError{"it contains all of the image, with " + percent(int64(passes), int64(totalPasses)) + " of its detail"}
 	}
 	return nil
 }
@@ -184,7 +184,7 @@ func (d *jpegDecoder) quantTables(p []byte) error {
 			return jpeg.FormatError("bad Tq value")
 		case wide > 1:
 			return jpeg.FormatError("bad Pq value")
-		case len(p) == 0: // the standard library lets this pass
+		case len(p) == 0: // the standard library accepts this
 			return nil
 		case len(p) < 64<<wide:
 			return jpeg.FormatError("DQT has wrong length")
@@ -233,22 +233,23 @@ func (d *jpegDecoder) restartInterval(p []byte) error {
 	return nil
 }
 
-// jpegScan is one pass over the picture.
+// jpegScan is one scan over the image.
 type jpegScan struct {
 	components []jpegScanComponent
-	// across and down are its units. That of one component alone is a block of
-	// it, whatever its sampling factors; blocks that are outside of the picture
-	// are in none (T.81, A.2). Restart intervals count these units.
+	// across and down are the size of the scan in units. A unit is an MCU, except in a
+	// scan of one component: there it is a block, whatever the sampling factors, and
+	// blocks outside of the image are left out (T.81, A.2). Restart intervals count
+	// units.
 	across, down int
-	// The coefficients, in the file's order, and their bits, high and low: all
-	// of them but in progressive files.
+	// The range of coefficients, in the order of the file, and of their bits.
+	// Sequential files have all of them in one scan.
 	first, last int
 	high, low   uint
 }
 
 type jpegScanComponent struct {
 	*jpegPlane
-	across, down     int // blocks of it in a unit
+	across, down     int // number of blocks in a unit
 	dcTable, acTable *huffman
 	quantTable       *[64]int32
 }
@@ -276,11 +277,11 @@ func (d *jpegDecoder) scan(p []byte) error {
 	return err
 }
 
-// decodeUnits decodes a scan's units, and returns how many there were.
+// decodeUnits decodes the units of a scan, and returns how many were decoded.
 func (d *jpegDecoder) decodeUnits(s *jpegScan) (n int, err error) {
 	d.begin()
 	d.resetDC()
-	due, lost := byte(jpegRST0), false
+	expected, lost := byte(jpegRST0), false
 	for y := range s.down {
 		if err := d.ctx.Err(); err != nil {
 			return n, err
@@ -288,10 +289,10 @@ func (d *jpegDecoder) decodeUnits(s *jpegScan) (n int, err error) {
 		for x := range s.across {
 			if d.restart > 0 && n > 0 && n%d.restart == 0 {
 				d.end()
-				if lost, err = d.passRestartMarker(due, s.across*s.down-n <= d.restart); err != nil {
+				if lost, err = d.skipRestartMarker(expected, s.across*s.down-n <= d.restart); err != nil {
 					return n, err
 				}
-				due = jpegRST0 + (due-jpegRST0+1)%8
+				expected = jpegRST0 + (expected-jpegRST0+1)%8
 				d.begin()
 				d.resetDC()
 				d.endOfBand = 0
@@ -317,18 +318,18 @@ func (d *jpegDecoder) decodeUnits(s *jpegScan) (n int, err error) {
 	return n, nil
 }
 
-// count notes that n of the scan's units are there.
+// count records that n units of the scan were decoded.
 func (s *jpegScan) count(n int) {
 	for _, c := range s.components {
 		if s.first == 0 && s.high == 0 {
-			c.there, c.want = n*c.across*c.down, s.across*s.down*c.across*c.down
+			c.decoded, c.total = n*c.across*c.down, s.across*s.down*c.across*c.down
 		}
 		for k := s.first; k <= s.last; k++ {
 			pass := &c.passes[k]
 			if s.high == 0 {
-				pass.there, pass.want = 0, float64(s.low)+1
+				pass.decoded, pass.total = 0, float64(s.low)+1
 			}
-			pass.there += float64(n) / float64(s.across*s.down)
+			pass.decoded += float64(n) / float64(s.across*s.down)
 		}
 	}
 }
@@ -371,8 +372,8 @@ func (d *jpegDecoder) scanHeader(p []byte) (s jpegScan, err error) {
 	return s, s.readProgression(p)
 }
 
-// scanComponent returns the component of that identifier, which s does not have
-// yet, with the tables that it uses.
+// scanComponent returns the component with that identifier, and the tables that it
+// uses. It is an error if s already has that component.
 func (d *jpegDecoder) scanComponent(s *jpegScan, id, tables byte) (c jpegScanComponent, err error) {
 	for i := range d.planes {
 		if d.planes[i].id == id {
@@ -396,8 +397,8 @@ func (d *jpegDecoder) scanComponent(s *jpegScan, id, tables byte) (c jpegScanCom
 	return c, nil
 }
 
-// readProgression reads which coefficients, and which of their bits, a scan of a
-// progressive file has.
+// readProgression reads which coefficients, and which of their bits, a progressive scan
+// contains.
 func (s *jpegScan) readProgression(p []byte) error {
 	s.first, s.last, s.high, s.low = int(p[0]), int(p[1]), uint(p[2]>>4), uint(p[2]&15)
 	switch {
@@ -411,8 +412,8 @@ func (s *jpegScan) readProgression(p []byte) error {
 	return nil
 }
 
-// makePlanes makes the planes, with samples for wanted components, of whole
-// minimum coded units.
+// makePlanes makes the planes. Needed components get room for the samples of whole
+// MCUs.
 func (d *jpegDecoder) makePlanes() {
 	if d.planes != nil {
 		return
@@ -421,7 +422,7 @@ func (d *jpegDecoder) makePlanes() {
 	for i := range d.planes {
 		p := &d.planes[i]
 		p.jpegComponent = &d.components[i]
-		p.want = p.columns * p.rows
+		p.total = p.columns * p.rows
 		if p.needed = d.needs(i, d.gray); !p.needed {
 			continue
 		}
@@ -432,8 +433,8 @@ func (d *jpegDecoder) makePlanes() {
 	}
 }
 
-// standardTables defines the tables that the file has left out with those of T.81,
-// K.3.3, as frames of Motion JPEG want.
+// standardTables defines the tables that the file leaves out as in T.81, K.3.3. Frames
+// of Motion JPEG need this.
 func (d *jpegDecoder) standardTables() {
 	for id := range 2 {
 		for _, t := range []struct {
@@ -447,13 +448,14 @@ func (d *jpegDecoder) standardTables() {
 	}
 }
 
-// passRestartMarker goes past a restart marker. In front of it there may be data too many.
+// skipRestartMarker skips the expected restart marker, and surplus data before it. last
+// says that the interval after the marker is the last one.
 //
-// If the marker is lost, so is the interval behind it, whose data cannot be told
-// from those too many, and passRestartMarker stops in front of the marker that follows that
-// interval: one of the next two, as libjpeg has it, or, when the interval is the
-// last, any other.
-func (d *jpegDecoder) passRestartMarker(due byte, last bool) (lost bool, err error) {
+// If the marker is missing, the interval after it is lost too, because its data cannot
+// be distinguished from surplus data. Then skipRestartMarker returns true and stops
+// before the marker that follows the lost interval. As in libjpeg, that is one of the
+// next two restart markers or, if the lost interval is the last one, any other marker.
+func (d *jpegDecoder) skipRestartMarker(expected byte, last bool) (lost bool, err error) {
 	from := d.pos
 	for {
 		n := bytes.IndexByte(d.data[d.pos:], 0xff)
@@ -463,11 +465,11 @@ func (d *jpegDecoder) passRestartMarker(due byte, last bool) (lost bool, err err
 		at := d.pos + n
 		d.pos = at + 1
 		marker := d.data[d.pos]
-		switch ahead := (marker - due) % 8; {
-		case marker == due:
+		switch ahead := (marker - expected) % 8; {
+		case marker == expected:
 			d.pos++
 			return false, nil
-		case marker == 0xff: // the marker may follow this one
+		case marker == 0xff: // a fill byte before a marker
 		case marker == 0:
 			d.pos++
 		case jpegRST0 <= marker && marker <= jpegRST7 && ahead <= 2,
@@ -482,24 +484,24 @@ func (d *jpegDecoder) passRestartMarker(due byte, last bool) (lost bool, err err
 	}
 }
 
-// causedByLoss reports whether err is the consequence of a lost interval: what a later
-// pass of a progressive file says of those blocks cannot be read then, up to the
-// next restart marker.
+// causedByLoss reports whether err may be the consequence of a lost interval. Later
+// scans of a progressive file refine coefficients that were lost, so their data cannot
+// be decoded up to the next restart marker.
 func (d *jpegDecoder) causedByLoss(err error) bool {
 	var broken jpeg.FormatError
 	return d.progressive && d.damaged && errors.As(err, &broken)
 }
 
-// endsEarly returns err, or, where the end marker is what comes too early, the error
-// for a file that ends early.
+// endsEarly returns io.ErrUnexpectedEOF instead of err if the data ends at the end
+// marker of the file.
 func (d *jpegDecoder) endsEarly(err error) error {
-	if errors.Is(err, errShort) && d.data[d.pos+1] == jpegEOI {
+	if errors.Is(err, errEarlyMarker) && d.data[d.pos+1] == jpegEOI {
 		return io.ErrUnexpectedEOF
 	}
 	return err
 }
 
-// fillGray makes a block gray that is lost.
+// fillGray fills a lost block with gray.
 func (d *jpegDecoder) fillGray(p *jpegPlane, x, y int) {
 	if !d.progressive && p.needed {
 		d.block = jpegBlock{}
@@ -542,7 +544,8 @@ func (d *jpegDecoder) decodeBlock(s *jpegScan, c *jpegScanComponent, x, y int) e
 	return nil
 }
 
-// decodeDC decodes a DC coefficient and adds it to the component's last.
+// decodeDC decodes a DC coefficient, which is stored as the difference from the
+// previous one, and updates c.lastDC.
 func (d *jpegDecoder) decodeDC(c *jpegScanComponent) error {
 	if d.n < 32 {
 		d.fill()
@@ -564,8 +567,8 @@ func (d *jpegDecoder) decodeDC(c *jpegScanComponent) error {
 	return err
 }
 
-// sequential decodes a block of a sequential scan into d.block, multiplied by the
-// quantization table, and returns which coefficients it has set, a bit for each.
+// sequential decodes a block of a sequential scan into d.block, and multiplies it by
+// the quantization table. set has a bit for each coefficient that was decoded.
 func (d *jpegDecoder) sequential(c *jpegScanComponent) (set uint64, err error) {
 	if err := d.decodeDC(c); err != nil {
 		return 0, err
@@ -621,7 +624,7 @@ func (d *jpegDecoder) sequential(c *jpegScanComponent) (set uint64, err error) {
 	return set, nil
 }
 
-// readEndOfBand reads how many blocks, from this one on, have no more coefficients.
+// readEndOfBand reads for how many blocks, this one included, the band has ended.
 func (d *jpegDecoder) readEndOfBand(run int) error {
 	d.endOfBand = 1 << run
 	v, err := d.bits(uint(run))
@@ -630,7 +633,8 @@ func (d *jpegDecoder) readEndOfBand(run int) error {
 	return err
 }
 
-// firstPass decodes the first bits of coefficients of a progressive scan.
+// firstPass decodes the first pass over the coefficients of a block in a progressive
+// scan.
 func (d *jpegDecoder) firstPass(s *jpegScan, c *jpegScanComponent, b *jpegBlock, nonzero *uint64) error {
 	if d.endOfBand > 0 {
 		d.endOfBand--
@@ -680,11 +684,11 @@ func (d *jpegDecoder) firstPass(s *jpegScan, c *jpegScanComponent, b *jpegBlock,
 	return nil
 }
 
-// refine decodes one more bit of coefficients of a progressive scan (T.81,
-// G.1.2.3).
+// refine decodes one more bit of each coefficient of a block in a progressive scan
+// (T.81, G.1.2.3).
 func (d *jpegDecoder) refine(s *jpegScan, c *jpegScanComponent, b *jpegBlock, nonzero *uint64) error {
 	k, delta := s.first, int32(1)<<s.low
-	before := *nonzero & (2<<s.last - 1) // those that are refined, once k has come to them
+	before := *nonzero & (2<<s.last - 1) // coefficients that this scan refines
 	if d.endOfBand == 0 {
 		var err error
 		if k, err = d.refineBand(s, c, b, nonzero, before); err != nil {
@@ -702,9 +706,9 @@ func (d *jpegDecoder) refine(s *jpegScan, c *jpegScanComponent, b *jpegBlock, no
 	return err
 }
 
-// refineBand reads the new coefficients of a block, and refines those between
-// them, up to the end of the band. It returns where that is. If d.endOfBand is then
-// above 0, the rest of this block, too, has to be refined.
+// refineBand reads the new coefficients of a block, and refines those between them. It
+// returns the position at which it stopped. If d.endOfBand is then above 0, the rest of
+// the block has yet to be refined.
 func (d *jpegDecoder) refineBand(s *jpegScan, c *jpegScanComponent, b *jpegBlock, nonzero *uint64, before uint64) (int, error) {
 	k, delta := s.first, int32(1)<<s.low
 	for ; k <= s.last; k++ {
@@ -717,7 +721,7 @@ func (d *jpegDecoder) refineBand(s *jpegScan, c *jpegScanComponent, b *jpegBlock
 		case 0:
 			if run < 15 {
 				err := d.readEndOfBand(run)
-				d.endOfBand++ // this block has yet to be refined
+				d.endOfBand++ // the caller refines the rest of this block
 				return k, err
 			}
 		case 1:
@@ -746,8 +750,8 @@ func (d *jpegDecoder) refineBand(s *jpegScan, c *jpegScanComponent, b *jpegBlock
 	return k, nil
 }
 
-// refineNonZero refines the coefficients from k on up to the zero behind zeros
-// others, if there is one, and returns where that is.
+// refineNonZero refines the nonzero coefficients from k on until it has passed the
+// given number of zeros. It returns the position of the next zero.
 func (d *jpegDecoder) refineNonZero(b *jpegBlock, nonzero uint64, k, zeros int, delta int32) (int, error) {
 	for {
 		left := nonzero >> k
@@ -761,7 +765,7 @@ func (d *jpegDecoder) refineNonZero(b *jpegBlock, nonzero uint64, k, zeros int, 
 		k++
 		if d.n == 0 {
 			if d.fill(); d.n == 0 {
-				return 0, d.short()
+				return 0, d.endError()
 			}
 		}
 		bit := d.acc >> 63
@@ -776,8 +780,8 @@ func (d *jpegDecoder) refineNonZero(b *jpegBlock, nonzero uint64, k, zeros int, 
 	}
 }
 
-// reconstruct turns a block's coefficients, of which those may be set whose bits
-// are, into samples. The coefficients are lost.
+// reconstruct converts the coefficients of a block to samples. set has a bit for each
+// coefficient that may not be 0. The coefficients are overwritten.
 func (d *jpegDecoder) reconstruct(c *jpegPlane, b *jpegBlock, set uint64, x, y int) {
 	side := 8 >> c.shift
 	out := c.pix[side*(y*c.stride+x):]
@@ -802,7 +806,7 @@ func (d *jpegDecoder) reconstruct(c *jpegPlane, b *jpegBlock, set uint64, x, y i
 	}
 }
 
-// image returns what has been decoded.
+// image returns the decoded image.
 func (d *jpegDecoder) image() (image.Image, error) {
 	if d.planes == nil {
 		return nil, jpeg.FormatError("missing SOS marker")
@@ -831,9 +835,9 @@ func (d *jpegDecoder) image() (image.Image, error) {
 	}
 }
 
-// ycck converts Y'CbCr and black to CMYK. Adobe stores ink inverted: 255 means no
-// ink. So Y'CbCr converted to RGB is CMY as image.CMYK has it, and only black has
-// to be inverted.
+// ycck converts Y'CbCr and black to CMYK. Adobe stores ink inverted: 255 means no ink.
+// Therefore Y'CbCr converted to RGB is already CMY as image.CMYK has it, and only black
+// has to be inverted.
 func (d *jpegDecoder) ycck() (*image.CMYK, error) {
 	m, err := d.yCbCr()
 	if err != nil {
@@ -850,8 +854,8 @@ func (d *jpegDecoder) ycck() (*image.CMYK, error) {
 	return &image.CMYK{Pix: out.Pix, Stride: out.Stride, Rect: r}, d.interleave(out.Pix, r, []int{3}, 0xff)
 }
 
-// reconstructAll makes samples of a progressive file's coefficients, which are
-// lost.
+// reconstructAll converts the coefficients of a progressive file to samples. The
+// coefficients are overwritten.
 func (d *jpegDecoder) reconstructAll() error {
 	for i := range d.planes {
 		p := &d.planes[i]
@@ -901,8 +905,8 @@ func (d *jpegDecoder) yCbCr() (*image.YCbCr, error) {
 	return m, nil
 }
 
-// interleave writes each of the components, inverted by mask, to its byte of each
-// four of pix.
+// interleave writes each of the components to its byte of every four bytes of pix,
+// XORed with mask.
 func (d *jpegDecoder) interleave(pix []byte, r image.Rectangle, components []int, mask byte) error {
 	stride := d.fullStride(d.shift)
 	for _, i := range components {
@@ -923,9 +927,9 @@ func (d *jpegDecoder) interleave(pix []byte, r image.Rectangle, components []int
 	return nil
 }
 
-// atImageSize returns component i with a sample for each of the image's: the mean of
-// those that its pixels at full size have, each in the sample of the component
-// that covers it.
+// atImageSize returns the samples of component i at the size of the image. Each is the
+// mean over the pixels at full size that it covers, where a subsampled component has
+// the same sample for several pixels.
 func (d *jpegDecoder) atImageSize(i int) ([]byte, error) {
 	p := &d.planes[i]
 	_, direct := d.componentShift(i, d.shift)
@@ -934,10 +938,10 @@ func (d *jpegDecoder) atImageSize(i int) ([]byte, error) {
 	}
 	size, stride := d.size(d.shift), d.fullStride(d.shift)
 	out := make([]byte, stride*size.Y)
-	// A pixel of the image has side × side pixels of the size at which p is, were
-	// it not subsampled.
+	// A pixel of the image covers side × side pixels of the size that p would have
+	// without subsampling.
 	side := 1 << (d.shift - p.shift)
-	from := make([]int, size.X*side) // columns of p
+	from := make([]int, size.X*side) // the column of p for each of those pixels
 	for x := range from {
 		from[x] = x * p.h / d.h
 	}

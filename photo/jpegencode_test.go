@@ -9,29 +9,28 @@ import (
 	"testing"
 )
 
-// testJPEG is a JPEG to be made for a test, with sampling factors, scans and
-// markers that encoders at hand do not write. What its components are, image/jpeg
-// knows: it decodes each of them alone.
+// testJPEG makes a JPEG for a test, with sampling factors, scans and markers that
+// common encoders do not write. The expected samples of each component come from
+// image/jpeg, which decodes each component as a file of its own.
 type testJPEG struct {
 	width, height int
-	sampling      []int // of the components, as in the file: h<<4 | v
+	sampling      []int // of each component, as in the file: h<<4 | v
 	script        []testScan
 	progressive   bool
 	restart       int
-	noTables      bool // leave the Huffman tables out: they are the standard's
-	adobe         int  // the transform in an Adobe marker; -1: no such marker
+	noTables      bool // leave out the Huffman tables, which are the standard ones
+	adobe         int  // the transform in the Adobe marker; -1 for no marker
 
 	blocks [][][64]int // of each component, row by row in whole units, in the file's order
 }
 
-// testScan is a scan of components, and which bits of which of their coefficients
-// it has.
+// testScan is a scan: its components, the range of coefficients, and their bits.
 type testScan struct {
 	components             []int
 	first, last, high, low int
 }
 
-// The scripts of n components.
+// interleaved returns a script with one scan of n components.
 func interleaved(n int) []testScan {
 	s := testScan{last: 63}
 	for i := range n {
@@ -69,14 +68,14 @@ func (j *testJPEG) largest() (h, v int) {
 	return h, v
 }
 
-// units is how many minimum coded units an interleaved scan has.
+// units returns the number of minimum coded units of an interleaved scan.
 func (j *testJPEG) units() (across, down int) {
 	h, v := j.largest()
 	return (j.width + 8*h - 1) / (8 * h), (j.height + 8*v - 1) / (8 * v)
 }
 
-// unitBlocks is how many blocks a unit of a scan has. In one of several components,
-// T.81 allows 10.
+// unitBlocks returns the number of blocks in a unit of a scan. T.81 allows at most 10
+// in a scan of several components.
 func unitBlocks(sampling []int, s testScan) (blocks int) {
 	if len(s.components) == 1 {
 		return 1
@@ -87,13 +86,13 @@ func unitBlocks(sampling []int, s testScan) (blocks int) {
 	return blocks
 }
 
-// size is that of component i in samples.
+// size returns the size of component i in samples.
 func (j *testJPEG) size(i int) (width, height int) {
 	h, v := j.largest()
 	return (j.width*(j.sampling[i]>>4) + h - 1) / h, (j.height*(j.sampling[i]&15) + v - 1) / v
 }
 
-// draw gives each component a gradient with some structure, the same every time.
+// draw fills each component with a gradient and some structure, always the same.
 func (j *testJPEG) draw() {
 	random := rand.New(rand.NewPCG(5, uint64(j.width)))
 	across, down := j.units()
@@ -118,7 +117,7 @@ func (j *testJPEG) draw() {
 	}
 }
 
-// encode returns the file, and where in it each unit of each scan has ended.
+// encode returns the file, and the offset at which each unit of each scan ends.
 func (j *testJPEG) encode() (data []byte, ends [][]int) {
 	if j.blocks == nil {
 		j.draw()
@@ -165,7 +164,7 @@ func (j *testJPEG) scan(w *testBits, s testScan) (ends []int) {
 	across, down := j.units()
 	unitsAcross := across
 	alone := len(s.components) == 1
-	if alone { // no more than what the picture reaches into
+	if alone { // only the blocks that the image covers
 		width, height := j.size(s.components[0])
 		across, down = (width+7)/8, (height+7)/8
 	}
@@ -219,7 +218,7 @@ func (w *testBits) flush() {
 	}
 }
 
-// value writes a symbol, whose lower half is the size of v, and v.
+// value writes a symbol, whose lower half is the size of v, and then v.
 func (w *testBits) value(table map[byte]testCode, run, v int) {
 	size, abs := 0, max(v, -v)
 	for ; abs>>size > 0; size++ {
@@ -274,7 +273,7 @@ func (w *testBits) block(b *[64]int, s testScan, table int, lastDC *int) {
 	}
 }
 
-// shifted divides and rounds toward 0, as AC coefficients are.
+// shifted divides by 1<<low and rounds toward 0, as T.81 says for AC coefficients.
 func shifted(v, low int) int {
 	if v < 0 {
 		return -(-v >> low)
@@ -325,8 +324,8 @@ func (w *testBits) refine(b *[64]int, s testScan, ac map[byte]testCode) {
 
 type testCode struct{ code, length int }
 
-// standardCodes are the codes of the standard tables: of luma DC, luma AC, chroma
-// DC, chroma AC.
+// standardCodes are the codes of the standard tables: luma DC, luma AC, chroma DC,
+// chroma AC.
 var standardCodes = func() (codes []map[byte]testCode) {
 	for _, table := range splitDHT(standardDHT()) {
 		symbols, code := table[17:], 0
@@ -344,8 +343,7 @@ var standardCodes = func() (codes []map[byte]testCode) {
 	return codes
 }()
 
-// standardDHT returns the segments with the standard tables, which are those that
-// image/jpeg writes.
+// standardDHT returns segments with the standard tables, which image/jpeg writes.
 func standardDHT() (segments []byte) {
 	var buf bytes.Buffer
 	if err := jpeg.Encode(&buf, image.NewNRGBA(image.Rect(0, 0, 1, 1)), nil); err != nil {
@@ -361,7 +359,7 @@ func standardDHT() (segments []byte) {
 	return segments
 }
 
-// splitDHT returns the tables: class and number, 16 counts, and the symbols.
+// splitDHT returns each table: class and number, 16 counts, and the symbols.
 func splitDHT(segments []byte) (tables [][]byte) {
 	for len(segments) > 0 {
 		size := 2 + int(binary.BigEndian.Uint16(segments[2:]))
@@ -378,7 +376,7 @@ func splitDHT(segments []byte) (tables [][]byte) {
 	return tables
 }
 
-// component is what image/jpeg makes of component i alone.
+// component returns the samples that image/jpeg decodes from component i alone.
 func (j *testJPEG) component(t testing.TB, i int) plane {
 	t.Helper()
 	width, height := j.size(i)

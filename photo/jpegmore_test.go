@@ -30,7 +30,7 @@ var testSamplings = [][]int{
 	{0x22, 0x21, 0x21},
 	{0x41, 0x21, 0x21},
 	{0x22, 0x22, 0x22},
-	// The standard library refuses these:
+	// The standard library rejects these:
 	{0x31, 0x11, 0x11},
 	{0x13, 0x11, 0x11},
 	{0x32, 0x11, 0x11},
@@ -64,8 +64,7 @@ func samplingName(sampling []int) string {
 	return strings.Join(names, ",")
 }
 
-// testScripts are the orders in which n components may come, and whether those are
-// progressive.
+// testScripts are scripts of scans for n components, by name.
 func testScripts(n int) map[string][]testScan {
 	scripts := map[string][]testScan{"interleaved": interleaved(n), "progressive": progressive(n)}
 	if n > 1 {
@@ -110,8 +109,8 @@ func forTestJPEGs(t *testing.T, f func(t *testing.T, j *testJPEG)) {
 	}
 }
 
-// want is the image of a testJPEG by the definition: each pixel has the samples
-// that cover it.
+// want returns the image of a testJPEG by definition: each pixel has the samples that
+// cover it.
 func (j *testJPEG) want(t testing.TB) image.Image {
 	var planes []plane
 	for i := range j.sampling {
@@ -149,7 +148,7 @@ func (j *testJPEG) want(t testing.TB) image.Image {
 	return ycc
 }
 
-// samePixels compares images of which YCbCr may have another subsampling.
+// samePixels compares two images, whose chroma subsampling may differ.
 func samePixels(got, want image.Image) error {
 	if got.Bounds() != want.Bounds() || fmt.Sprintf("%T", got) != fmt.Sprintf("%T", want) {
 		return fmt.Errorf("%T of %v, want %T of %v", got, got.Bounds(), want, want.Bounds())
@@ -164,8 +163,8 @@ func samePixels(got, want image.Image) error {
 	return nil
 }
 
-// Each component is as image/jpeg has it alone, whatever the sampling factors, the
-// scans and the restart interval.
+// TestJPEGSampling checks that each component is as image/jpeg decodes it alone,
+// whatever the sampling factors, the scans and the restart interval.
 func TestJPEGSampling(t *testing.T) {
 	forTestJPEGs(t, func(t *testing.T, j *testJPEG) {
 		data, _ := j.encode()
@@ -208,8 +207,9 @@ func TestReducedJPEGSampling(t *testing.T) {
 	})
 }
 
-// What libjpeg refuses, or only some of its builds read, is refused by its name.
-func TestJPEGRefused(t *testing.T) {
+// TestJPEGRejected checks that features which libjpeg rejects, or which only some of
+// its builds support, are rejected with their name.
+func TestJPEGRejected(t *testing.T) {
 	base := &testJPEG{width: 20, height: 20, sampling: []int{0x11, 0x11, 0x11}, script: interleaved(3), adobe: -1}
 	data, _ := base.encode()
 	sof := bytes.Index(data, []byte{0xff, 0xc0})
@@ -232,7 +232,7 @@ func TestJPEGRefused(t *testing.T) {
 		{"12 bits", with(4, 12), "12-bit samples"},
 		{"two components", with(9, 2), "2 components"},
 		{"sampling that does not divide", with(11, 0x31), ""},
-		{"fractional sampling", bytes.Replace(with(11, 0x31), []byte{2, 0x11, 0}, []byte{2, 0x21, 0}, 1), "sampling factors of 2×1, which do not divide 3×1"},
+		{"fractional sampling", bytes.Replace(with(11, 0x31), []byte{2, 0x11, 0}, []byte{2, 0x21, 0}, 1), "sampling factors of 2×1 that do not divide the largest ones, 3×1"},
 		{"CMYK or not", func() []byte {
 			j := &testJPEG{width: 20, height: 20, sampling: []int{0x11, 0x11, 0x11, 0x11}, script: interleaved(4), adobe: -1}
 			data, _ := j.encode()
@@ -246,17 +246,18 @@ func TestJPEGRefused(t *testing.T) {
 			}
 			continue
 		}
-		if !errors.Is(err, photo.ErrUnsupportedFormat) || !strings.Contains(err.Error(), "a JPEG feature that is not read: "+c.text) {
+		if !errors.Is(err, photo.ErrUnsupportedFormat) || !strings.Contains(err.Error(), "this JPEG has an unsupported feature: "+c.text) {
 			t.Errorf("%s: %v, want ErrUnsupportedFormat with %q in it", c.name, err, c.text)
 		}
 	}
 	_, err := photo.Open(with(11, 0x51), photo.Limits{})
-	if !errors.Is(err, photo.ErrCorrupt) || !strings.Contains(err.Error(), "sampling factors of 5×1, where 1 to 4 are allowed") {
+	if !errors.Is(err, photo.ErrCorrupt) || !strings.Contains(err.Error(), "sampling factors of 5×1; the format allows 1 to 4") {
 		t.Error(err)
 	}
 }
 
-// A file that lacks its end marker, or the half of it, is the same picture.
+// TestJPEGWithoutEnd checks that a file without its end marker, or with half of it,
+// decodes to the same image.
 func TestJPEGWithoutEnd(t *testing.T) {
 	check := func(name string, data []byte) {
 		want := decode(t, data)
@@ -265,7 +266,7 @@ func TestJPEGWithoutEnd(t *testing.T) {
 				t.Errorf("%s without its last %d bytes: %v", name, n, err)
 			}
 		}
-		// But one that lacks data is not.
+		// Without some of its data it is an error.
 		p, err := photo.Open(data[:len(data)-4], photo.Limits{})
 		if err == nil {
 			_, err = p.Decode(t.Context())
@@ -286,83 +287,108 @@ func TestJPEGWithoutEnd(t *testing.T) {
 	}
 }
 
-// A file that is cut short is an error that says how much is there: the share of
-// blocks, or, when a progressive file has them all, of what it knows about them.
+// TestJPEGCutShort checks that a file which is cut short gives an error that says how
+// much of it is left: the share of its blocks or, if a progressive file has all blocks,
+// the share of their detail.
 func TestJPEGCutShort(t *testing.T) {
 	for _, sampling := range [][]int{{0x11}, {0x22, 0x11, 0x11}, {0x31, 0x11, 0x11}} {
 		for script, scans := range testScripts(len(sampling)) {
-			name := samplingName(sampling) + " " + script
-			j := &testJPEG{width: 97, height: 121, sampling: sampling, script: scans, progressive: script == "progressive", restart: 5, adobe: -1}
-			data, ends := j.encode()
-			inUnit := func(s int) int { return unitBlocks(sampling, scans[s]) }
-			total := 0
-			for s := range scans {
-				if !j.progressive || s == 0 {
-					total += inUnit(s) * len(ends[s])
+			t.Run(samplingName(sampling)+"/"+script, func(t *testing.T) {
+				j := &testJPEG{width: 97, height: 121, sampling: sampling, script: scans, progressive: script == "progressive", restart: 5, adobe: -1}
+				data, cuts := j.cuts()
+				if _, err := decodeError(t, data[:cuts[len(cuts)-1].end]); err != nil {
+					t.Errorf("nothing is missing, but: %v", err)
 				}
-			}
-			there, detail := 0, 0 // blocks, and the last percentage
-			step := 1
-			if testing.Short() {
-				step = 7
-			}
-			for s := range scans {
-				for n, end := range ends[s] {
-					if !j.progressive || s == 0 {
-						there += inUnit(s)
-					}
-					if data[end-1] == 0xff {
-						end++ // the zero that is stuffed
-					}
-					if n%step != 0 && n < len(ends[s])-2 {
-						continue
-					}
-					_, err := decodeError(t, data[:end])
-					if s == len(scans)-1 && n == len(ends[s])-1 {
-						if err != nil {
-							t.Errorf("%s: all is there, and yet: %v", name, err)
-						}
-						continue
-					}
-					if !errors.Is(err, photo.ErrCorrupt) {
-						t.Fatalf("%s, cut behind unit %d of scan %d: %v", name, n, s, err)
-					}
-					if there < total {
-						// The byte at the cut may have the next units, too.
-						got := percentIn(percentThere, err)
-						if least, most := 100*there/total, 100*(there+3*inUnit(s))/total; got < least || got > most {
-							t.Errorf("%s, cut behind unit %d of scan %d: %v, want %d to %d %%", name, n, s, err, least, most)
-						}
-						continue
-					}
-					got := percentIn(percentDetail, err)
-					if got < detail {
-						t.Errorf("%s, cut behind unit %d of scan %d: %v, but less had %d %%", name, n, s, err, detail)
-					}
-					detail = got
+				step := 1
+				if testing.Short() {
+					step = 7
 				}
-			}
-			if j.progressive && detail < 95 {
-				t.Errorf("%s: near the end, it has %d %% of its detail", name, detail)
-			}
+				detail := 0
+				for i := 0; i < len(cuts)-1; i += step {
+					detail = cuts[i].check(t, data, detail)
+				}
+				if j.progressive && detail < 95 {
+					t.Errorf("the cut at %d of %d bytes leaves %d %% of the detail, want 95 or more", cuts[len(cuts)-2].end, len(data), detail)
+				}
+			})
 		}
 	}
-	// An end marker in the middle is the same.
+}
+
+// jpegCut is a cut after a unit of a scan, and what the error must say.
+type jpegCut struct {
+	unit, scan int
+	end        int  // bytes that are left
+	min, max   int  // percentage of the blocks
+	complete   bool // all blocks are left, so the error must say how much of their detail is
+}
+
+// cuts returns the file, and all cuts after a unit. The last one loses nothing but the
+// end marker.
+func (j *testJPEG) cuts() (data []byte, cuts []jpegCut) {
+	data, ends := j.encode()
+	// In progressive files, blocks are counted in the first scan only, which has DC.
+	newBlocks := make([]int, len(j.script)) // in each unit of each scan
+	total := 0
+	for s, scan := range j.script {
+		if s == 0 || !j.progressive {
+			newBlocks[s] = unitBlocks(j.sampling, scan)
+			total += newBlocks[s] * len(ends[s])
+		}
+	}
+	left := 0
+	for s := range j.script {
+		for n, end := range ends[s] {
+			left += newBlocks[s]
+			if data[end-1] == 0xff {
+				end++ // the stuffed zero
+			}
+			// The byte at the cut may contain the next units as well.
+			most := min(left+3*newBlocks[s], total)
+			cuts = append(cuts, jpegCut{n, s, end, 100 * left / total, 100 * most / total, left == total})
+		}
+	}
+	return data, cuts
+}
+
+// check decodes data up to the cut, which must leave at least as much detail as an
+// earlier cut does. It returns the percentage of the detail.
+func (c jpegCut) check(t *testing.T, data []byte, detail int) int {
+	t.Helper()
+	_, err := decodeError(t, data[:c.end])
+	if !errors.Is(err, photo.ErrCorrupt) {
+		t.Fatalf("cut after unit %d of scan %d: %v", c.unit, c.scan, err)
+	}
+	if !c.complete {
+		if got := percentIn(percentOfBlocks, err); got < c.min || got > c.max {
+			t.Errorf("cut after unit %d of scan %d: %v, want %d to %d %%", c.unit, c.scan, err, c.min, c.max)
+		}
+		return detail
+	}
+	got := percentIn(percentOfDetail, err)
+	if got < detail {
+		t.Errorf("cut after unit %d of scan %d: %v, but an earlier cut leaves %d %%", c.unit, c.scan, err, detail)
+	}
+	return got
+}
+
+// TestJPEGEarlyEndMarker checks that an end marker in the middle is a cut as well.
+func TestJPEGEarlyEndMarker(t *testing.T) {
 	j := &testJPEG{width: 97, height: 121, sampling: []int{0x22, 0x11, 0x11}, script: interleaved(3), adobe: -1}
 	data, ends := j.encode()
 	at := ends[0][len(ends[0])/2]
 	_, err := decodeError(t, append(bytes.Clone(data[:at]), 0xff, 0xd9))
-	if !errors.Is(err, photo.ErrCorrupt) || percentIn(percentThere, err) != 51 {
-		t.Errorf("with an end marker behind 29 of 56 units: %v", err)
+	if !errors.Is(err, photo.ErrCorrupt) || percentIn(percentOfBlocks, err) != 51 {
+		t.Errorf("with an end marker after 29 of 56 units: %v", err)
 	}
 }
 
 var (
-	percentThere  = regexp.MustCompile(`JPEG: the file ends early: (less than 1|\d+) % of the picture is there$`)
-	percentDetail = regexp.MustCompile(`JPEG: the file ends early: all of the picture is there, with (less than 1|\d+) % of its detail$`)
+	percentOfBlocks = regexp.MustCompile(`JPEG: the file ends early: it contains (less than 1|\d+) % of the image$`)
+	percentOfDetail = regexp.MustCompile(`JPEG: the file ends early: it contains all of the image, with (less than 1|\d+) % of its detail$`)
 )
 
-// percentIn returns the percentage that err tells, or -1.
+// percentIn returns the percentage in the message of err, or -1 if there is none.
 func percentIn(pattern *regexp.Regexp, err error) int {
 	m := pattern.FindStringSubmatch(err.Error())
 	if m == nil {
@@ -380,93 +406,138 @@ func decodeError(t *testing.T, data []byte) (image.Image, error) {
 	return p.Decode(t.Context())
 }
 
-// Where a restart marker is lost, so are the blocks up to the next: they are gray,
-// and all others are what they were.
-func TestJPEGLostRestartMarker(t *testing.T) {
+// restartJPEG is a JPEG with restart markers, and what it decodes to.
+type restartJPEG struct {
+	*testJPEG
+	data    []byte
+	markers []int // the offsets of the restart markers
+	whole   image.Image
+}
+
+func newRestartJPEG(t *testing.T, sampling []int) *restartJPEG {
+	t.Helper()
+	f := &restartJPEG{testJPEG: &testJPEG{width: 97, height: 121, sampling: sampling, script: interleaved(len(sampling)), restart: 7, adobe: -1}}
+	data, ends := f.encode()
+	f.data, f.whole = data, decode(t, data)
+	for i := ends[0][0]; i < len(data)-2; i++ {
+		if data[i] == 0xff && data[i+1]&0xf8 == 0xd0 {
+			f.markers = append(f.markers, i)
+		}
+	}
+	if want := (len(ends[0]) - 1) / f.restart; len(f.markers) != want {
+		t.Fatalf("%d restart markers, want %d", len(f.markers), want)
+	}
+	return f
+}
+
+// without returns the file without those markers.
+func (f *restartJPEG) without(lost ...int) []byte {
+	out := bytes.Clone(f.data)
+	for _, i := range slices.Backward(lost) {
+		out = slices.Delete(out, f.markers[i], f.markers[i]+2)
+	}
+	return out
+}
+
+// check wants the intervals after the lost markers to be gray in img, and all other
+// pixels to be unchanged.
+func (f *restartJPEG) check(t *testing.T, img image.Image, lost []int) {
+	t.Helper()
+	gray := color.Color(color.YCbCr{128, 128, 128})
+	across, _ := f.units()
+	h, v := f.largest()
+	if len(f.sampling) == 1 {
+		h, v, gray = 1, 1, color.Gray{128}
+	}
+	for y := range f.height {
+		for x := range f.width {
+			interval := (y/(8*v)*across + x/(8*h)) / f.restart
+			want := f.whole.At(x, y)
+			if slices.Contains(lost, interval-1) {
+				want = gray
+			}
+			if got := img.At(x, y); got != want {
+				t.Fatalf("(%d, %d) is %v, want %v", x, y, got, want)
+			}
+		}
+	}
+}
+
+// forRestartJPEGs calls test with files of several samplings.
+func forRestartJPEGs(t *testing.T, test func(t *testing.T, f *restartJPEG)) {
 	for _, sampling := range [][]int{{0x11}, {0x22, 0x11, 0x11}, {0x21, 0x11, 0x11}} {
-		const restart = 7
-		j := &testJPEG{width: 97, height: 121, sampling: sampling, script: interleaved(len(sampling)), restart: restart, adobe: -1}
-		data, ends := j.encode()
-		whole := decode(t, data)
-		var markers []int // where they are
-		for i := ends[0][0]; i < len(data)-2; i++ {
-			if data[i] == 0xff && data[i+1]&0xf8 == 0xd0 {
-				markers = append(markers, i)
+		t.Run(samplingName(sampling), func(t *testing.T) { test(t, newRestartJPEG(t, sampling)) })
+	}
+}
+
+// TestJPEGLostRestartMarker checks that a lost restart marker costs the blocks up to the
+// next one, which become gray, and no others.
+func TestJPEGLostRestartMarker(t *testing.T) {
+	type loss struct {
+		name string
+		data []byte
+		lost []int
+	}
+	forRestartJPEGs(t, func(t *testing.T, f *restartJPEG) {
+		var losses []loss
+		for i, at := range f.markers {
+			damaged := bytes.Clone(f.data)
+			damaged[at+1] = 0 // turns the marker into data
+			losses = append(losses,
+				loss{fmt.Sprintf("marker %d lost", i), f.without(i), []int{i}},
+				loss{fmt.Sprintf("marker %d damaged", i), damaged, []int{i}})
+		}
+		for i := 1; i+1 < len(f.markers); i++ {
+			losses = append(losses, loss{fmt.Sprintf("markers %d and %d lost", i-1, i), f.without(i-1, i), []int{i - 1, i}})
+		}
+		for _, l := range losses {
+			t.Run(l.name, func(t *testing.T) { f.check(t, decode(t, l.data), l.lost) })
+		}
+	})
+}
+
+// TestJPEGThreeLostRestartMarkers checks that three lost markers in a row are an error,
+// as in libjpeg.
+func TestJPEGThreeLostRestartMarkers(t *testing.T) {
+	forRestartJPEGs(t, func(t *testing.T, f *restartJPEG) {
+		for i := 2; i+1 < len(f.markers); i++ {
+			if _, err := decodeError(t, f.without(i-2, i-1, i)); !errors.Is(err, photo.ErrCorrupt) {
+				t.Errorf("markers %d to %d: %v", i-2, i, err)
 			}
 		}
-		if want := (len(ends[0]) - 1) / restart; len(markers) != want {
-			t.Fatalf("%d restart markers, want %d", len(markers), want)
-		}
-		without := func(lost ...int) []byte {
-			out := bytes.Clone(data)
-			for _, i := range slices.Backward(lost) {
-				out = slices.Delete(out, markers[i], markers[i]+2)
-			}
-			return out
-		}
-		check := func(name string, data []byte, lost ...int) {
-			t.Helper()
-			img, err := decodeError(t, data)
-			if err != nil {
-				t.Errorf("%s, %s: %v", samplingName(sampling), name, err)
-				return
-			}
-			across, _ := j.units()
-			h, v := j.largest()
-			if len(sampling) == 1 {
-				h, v = 1, 1
-			}
-			for y := range j.height {
-				for x := range j.width {
-					interval := (y/(8*v)*across + x/(8*h)) / restart
-					want := whole.At(x, y)
-					if slices.Contains(lost, interval-1) {
-						want = color.YCbCr{128, 128, 128}
-						if len(sampling) == 1 {
-							want = color.Gray{128}
-						}
-					}
-					if got := img.At(x, y); got != want {
-						t.Errorf("%s, %s: (%d, %d) is %v, want %v", samplingName(sampling), name, x, y, got, want)
-						return
-					}
-				}
-			}
-		}
-		for i := range markers {
-			check(fmt.Sprintf("marker %d lost", i), without(i), i)
-			damaged := bytes.Clone(data)
-			damaged[markers[i]+1] = 0 // it is data now
-			check(fmt.Sprintf("marker %d damaged", i), damaged, i)
-			if i > 0 && i+1 < len(markers) {
-				check(fmt.Sprintf("markers %d and %d lost", i-1, i), without(i-1, i), i-1, i)
-			}
-			// As many as libjpeg is ready to miss, and no more.
-			if i > 1 && i+1 < len(markers) {
-				if _, err := decodeError(t, without(i-2, i-1, i)); !errors.Is(err, photo.ErrCorrupt) {
-					t.Errorf("%s, three markers lost: %v", samplingName(sampling), err)
-				}
-			}
-		}
-		// That is for reduced pictures, too.
-		q, err := photo.Open(without(2), photo.Limits{})
+	})
+}
+
+func TestReducedJPEGLostRestartMarker(t *testing.T) {
+	forRestartJPEGs(t, func(t *testing.T, f *restartJPEG) {
+		p, err := photo.Open(f.without(2), photo.Limits{})
 		if err != nil {
 			t.Fatal(err)
 		}
 		for _, o := range []photo.Options{{Gray: true}, {Reduce: 2}, {Gray: true, Reduce: 8}} {
-			if _, err := q.Reduced(o).Decode(t.Context()); err != nil {
-				t.Error(err)
+			if _, err := p.Reduced(o).Decode(t.Context()); err != nil {
+				t.Errorf("%+v: %v", o, err)
 			}
 		}
-		// A picture that ends in front of a marker has not lost it.
+	})
+}
+
+// TestJPEGCutBeforeRestartMarker checks that a file which ends before a marker is cut
+// short, and not taken as one that has lost the marker.
+func TestJPEGCutBeforeRestartMarker(t *testing.T) {
+	forRestartJPEGs(t, func(t *testing.T, f *restartJPEG) {
 		for _, end := range []string{"", "\xff\xd9"} {
-			cut := append(bytes.Clone(data[:markers[3]]), end...)
-			if _, err := decodeError(t, cut); !errors.Is(err, photo.ErrCorrupt) || !percentThere.MatchString(err.Error()) {
-				t.Errorf("%s, cut in front of a marker: %v", samplingName(sampling), err)
+			cut := append(bytes.Clone(f.data[:f.markers[3]]), end...)
+			if _, err := decodeError(t, cut); !errors.Is(err, photo.ErrCorrupt) || !percentOfBlocks.MatchString(err.Error()) {
+				t.Errorf("with %q at the end: %v", end, err)
 			}
 		}
-	}
-	// In a progressive file, the other scans still have those blocks.
+	})
+}
+
+// TestProgressiveJPEGLostRestartMarker checks that a marker lost in one scan leaves the
+// rest of the file decodable.
+func TestProgressiveJPEGLostRestartMarker(t *testing.T) {
 	j := &testJPEG{width: 97, height: 121, sampling: []int{0x22, 0x11, 0x11}, script: progressive(3), progressive: true, restart: 7, adobe: -1}
 	data, ends := j.encode()
 	whole := decode(t, data)
@@ -502,7 +573,7 @@ func TestJPEGMemory(t *testing.T) {
 				if script != "separate" && script != "progressive" {
 					continue
 				}
-				if script == "progressive" { // whose first scan is interleaved
+				if script == "progressive" { // the usual script has an interleaved first scan
 					var one []testScan
 					for i := range sampling {
 						one = append(one, testScan{[]int{i}, 0, 0, 0, 0}, testScan{[]int{i}, 1, 63, 0, 0})
@@ -523,9 +594,9 @@ func TestJPEGMemory(t *testing.T) {
 							if err != nil {
 								t.Fatal(err)
 							}
-							const slack = 64 << 10 // what the test itself makes
+							const slack = 64 << 10 // allocated by the test itself
 							if used > q.MemoryBytes+slack || q.MemoryBytes > used+used/4+300<<10 {
-								t.Errorf("%s, %s, adobe %d, turned by %d, reduced by %d, gray %v: %d bytes, MemoryBytes is %d",
+								t.Errorf("%s, %s, adobe %d, orientation %d, reduced by %d, gray %v: %d bytes, MemoryBytes is %d",
 									samplingName(sampling), script, adobe, orientation, reduce, gray, used, q.MemoryBytes)
 							}
 						}
@@ -536,12 +607,12 @@ func TestJPEGMemory(t *testing.T) {
 	}
 }
 
-// What a header may promise grows where luma is smaller than the picture, and not
-// without bound.
+// TestJPEGCapacity checks that the capacity is larger if luma is smaller than the
+// image, but not unlimited.
 func TestJPEGCapacity(t *testing.T) {
 	j := &testJPEG{width: 3000, height: 3000, sampling: []int{0x11, 0x22, 0x22}, script: separate(3), adobe: -1}
 	across, down := j.units()
-	for _, s := range j.sampling { // of one color, which takes least
+	for _, s := range j.sampling { // one color, which makes the smallest file
 		j.blocks = append(j.blocks, make([][64]int, across*down*(s>>4)*(s&15)))
 	}
 	data, _ := j.encode()

@@ -8,8 +8,8 @@ import (
 
 var exifPrefix = []byte("Exif\x00\x00")
 
-// trimEXIF removes the prefix that belongs in JPEG only, and that some
-// programs write in the other formats too.
+// trimEXIF removes the prefix that belongs in JPEGs only, but that some programs write
+// in other formats too.
 func trimEXIF(exif []byte) []byte { return bytes.TrimPrefix(exif, exifPrefix) }
 
 // orientation reads the EXIF orientation, 1 to 8, from a TIFF structure. It returns 1
@@ -28,7 +28,7 @@ func orientation(exif []byte) int {
 	switch d.order.Uint16(entry[2:]) {
 	case tiffShort, tiffSignedShort:
 		value = uint32(d.order.Uint16(entry[8:]))
-	// The wrong types, which some programs write.
+	// Some programs write these types, although the specification has only SHORT.
 	case tiffLong, tiffSignedLong:
 		value = d.order.Uint32(entry[8:])
 	case tiffByte, tiffSignedByte:
@@ -40,8 +40,8 @@ func orientation(exif []byte) int {
 	return int(value)
 }
 
-// upright applies an EXIF orientation to an image at the origin. The result
-// has the type of img.
+// upright applies an EXIF orientation to an image whose bounds begin at the origin. The
+// result has the same type as img.
 func upright(img image.Image, orientation int) image.Image {
 	if orientation == 1 {
 		return img
@@ -92,8 +92,8 @@ func upright(img image.Image, orientation int) image.Image {
 	panic(fmt.Sprintf("photo: no decoder makes images of type %T", img))
 }
 
-// transform is an EXIF orientation, 2 to 8: the way from the stored picture to the
-// upright one.
+// transform is an EXIF orientation, 2 to 8: it maps the stored image to the upright
+// one.
 type transform struct{ orientation int }
 
 func (t transform) transposes() bool { return t.orientation >= 5 }
@@ -105,11 +105,11 @@ func (t transform) size(p image.Point) image.Point {
 	return p
 }
 
-// inset returns how much of the upright image's first column and row lies outside of
-// the picture, if overhang is how much of the stored image's last column and row does.
+// inset returns how much of the first column and row of the upright image is outside of
+// the image, if overhang is how much of the last column and row of the stored image is.
 func (t transform) inset(overhang image.Point) image.Point {
 	p := t.size(overhang)
-	switch t.orientation { // which sides the stored right and lower edge become
+	switch t.orientation { // where the right and the lower edge of the stored image go
 	case 2, 6: // left
 		return image.Pt(p.X, 0)
 	case 3, 7: // left and upper
@@ -120,10 +120,10 @@ func (t transform) inset(overhang image.Point) image.Point {
 	return image.Point{}
 }
 
-// steps returns where the stored origin goes in a plane of the upright picture,
-// whose right and bottom are the offsets of its last column and row, and the
-// steps there for one element to the right and one down in the stored plane.
-// Elements have n bytes.
+// steps returns the offset to which the stored origin goes in a plane of the upright
+// image, and the steps in that plane for one element to the right and one down in the
+// stored plane. right and bottom are the offsets of the last column and row of the
+// upright plane. Elements have n bytes.
 func (t transform) steps(right, bottom, n, stride int) (origin, dx, dy int) {
 	switch t.orientation {
 	case 2: // mirrored
@@ -144,12 +144,12 @@ func (t transform) steps(right, bottom, n, stride int) (origin, dx, dy int) {
 	return 0, n, stride
 }
 
-// plane copies the elements of a plane, whose stored size is given, from src to
-// where they belong in dst. Elements have n bytes.
+// plane copies the elements of a plane, whose stored size is given, from src to their
+// upright positions in dst. Elements have n bytes.
 func (t transform) plane(dst []byte, dstStride int, src []byte, srcStride int, size image.Point, n int) {
 	w, h := size.X, size.Y
 	origin, dx, dy := t.steps((t.size(size).X-1)*n, (t.size(size).Y-1)*dstStride, n, dstStride)
-	// In squares, so that the columns written stay in the cache.
+	// Copying in squares keeps the written columns in the cache.
 	const square = 64
 	for y0 := 0; y0 < h; y0 += square {
 		for x0 := 0; x0 < w; x0 += square {
@@ -161,8 +161,8 @@ func (t transform) plane(dst []byte, dstStride int, src []byte, srcStride int, s
 	}
 }
 
-// copyStrided copies the elements of row, of n bytes each, to dst: the first one
-// to the offset to, each further one step bytes after the one before.
+// copyStrided copies the elements of row, of n bytes each, to dst: the first one to the
+// offset to, each following one step bytes after the previous one.
 func copyStrided(dst []byte, to, step int, row []byte, n int) {
 	switch {
 	case step == n:
@@ -199,9 +199,9 @@ func (t transform) yCbCr(m *image.YCbCr) *image.YCbCr {
 	return out
 }
 
-// transposable returns m, or its like with chroma at full size where the
-// standard library has no ratio for the transposed chroma, and the ratio that
-// it has when transposed.
+// transposable returns an image that can be transposed, and the subsampling ratio that
+// it has after that. If package image has no ratio for the transposed chroma of m, the
+// result is a copy of m with chroma at full size.
 func transposable(m *image.YCbCr) (*image.YCbCr, image.YCbCrSubsampleRatio) {
 	switch m.SubsampleRatio {
 	case image.YCbCrSubsampleRatio444, image.YCbCrSubsampleRatio420:
@@ -226,7 +226,8 @@ func transposable(m *image.YCbCr) (*image.YCbCr, image.YCbCrSubsampleRatio) {
 	return full, image.YCbCrSubsampleRatio444
 }
 
-// chromaSize is the size of the chroma planes of an image at the origin.
+// chromaSize returns the size of the chroma planes of an image whose bounds begin at
+// the origin.
 func chromaSize(luma image.Point, ratio image.YCbCrSubsampleRatio) image.Point {
 	w, h := 1, 1
 	switch ratio {

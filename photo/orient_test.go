@@ -11,8 +11,8 @@ import (
 	"github.com/mienproject/mien/photo"
 )
 
-// Every color model in every orientation, against the definition of the EXIF
-// orientations, pixel by pixel.
+// TestOrientation compares every color model in every orientation with the definition
+// in the EXIF standard, pixel by pixel.
 func TestOrientation(t *testing.T) {
 	for _, s := range samples {
 		data := read(t, s.file)
@@ -46,11 +46,11 @@ func TestOrientation(t *testing.T) {
 	}
 }
 
-// origin is the definition: where the stored pixel is that goes to (x, y) of
-// the upright image.
+// origin is the definition: it returns the stored pixel that goes to (x, y) of the
+// upright image.
 func origin(o int, stored image.Point, x, y int) (int, int) {
 	right, bottom := stored.X-1, stored.Y-1
-	switch o { // where row 0 and column 0 of the stored picture belong:
+	switch o { // the sides to which row 0 and column 0 of the stored image go:
 	case 2: // top, right
 		return right - x, y
 	case 3: // bottom, right
@@ -120,8 +120,8 @@ func yCbCr(img image.Image) (*image.YCbCr, bool) {
 	return nil, false
 }
 
-// chromaNear wants the chroma of a pixel exactly where the stored size is a
-// multiple of the chroma sample's, and elsewhere that of a pixel less than a
+// chromaNear checks the chroma of a pixel. If the stored size is a multiple of the
+// chroma sample's, it must be exact. Otherwise it may be that of a pixel less than one
 // sample away.
 func chromaNear(got *image.YCbCr, x, y int, from *image.YCbCr, sx, sy int) bool {
 	sample := map[image.YCbCrSubsampleRatio]image.Point{
@@ -160,7 +160,7 @@ func TestBrokenOrientationIsIgnored(t *testing.T) {
 		endless = append(endless, 0x87, 0x69, 0, 4, 0, 0, 0, 1, 0, 0, 0, 8)
 		endless = append(endless, 0x01, 0x4a, 0, 4, 0, 0, 0xff, 0xff, 0, 0, 0, 8)
 	}
-	// Other entries in front of the orientation, and behind it.
+	// Other entries before and after the orientation.
 	among := func(entries ...[]byte) []byte {
 		b := []byte("MM\x00*\x00\x00\x00\x08")
 		b = binary.BigEndian.AppendUint16(b, uint16(len(entries)))
@@ -187,7 +187,7 @@ func TestBrokenOrientationIsIgnored(t *testing.T) {
 		{"type 13 in front", among(other(0x10e, 13, 1, 8), right), 6},
 		{"type 65535 in front", among(other(0x10e, 0xffff, 0xffffffff, 0xffffffff), right), 6},
 		{"text that is not there in front", among(other(0x10f, 2, 1000, 0xfffffff0), right), 6},
-		{"the camera's name behind", among(right, other(0x131, 77, 1, 0)), 6},
+		{"the camera's name after", among(right, other(0x131, 77, 1, 0)), 6},
 		{"not sorted", among(other(0x8769, 4, 1, 8), right), 6},
 		{"the first of two", among(right, other(0x112, 3, 1, 3<<16)), 6},
 		{"a signed short", entry(8, 1, 6), 6},
@@ -219,10 +219,10 @@ func TestBrokenOrientationIsIgnored(t *testing.T) {
 	}
 }
 
-// withOrientation returns the file with an EXIF orientation, or nil if it is
-// of a format that has none.
+// withOrientation returns the file with an EXIF orientation, or nil if its format
+// cannot have one.
 func withOrientation(data []byte, o int) []byte {
-	if bytes.HasPrefix(data, []byte("II*\x00")) { // TIFF has the tag itself, among the others
+	if bytes.HasPrefix(data, []byte("II*\x00")) { // TIFF has the tag in its own directory
 		data = bytes.Clone(data)
 		at := int(binary.LittleEndian.Uint32(data[4:]))
 		for n := int(binary.LittleEndian.Uint16(data[at:])); n > 0; n-- {
@@ -257,7 +257,7 @@ func withEXIF(data, exif []byte) []byte {
 	return nil
 }
 
-// insertChunk puts a chunk behind a PNG's header.
+// insertChunk inserts a chunk after the header of a PNG.
 func insertChunk(data []byte, name string, payload []byte) []byte {
 	const header = 8 + 25
 	chunk := binary.BigEndian.AppendUint32(nil, uint32(len(payload)))

@@ -72,56 +72,57 @@ type Photo struct {
 	// Reduction is the factor by which the sides were divided: 1, 2, 4 or 8. Sides
 	// are rounded up. It is 1 unless Reduced returned this Photo.
 	Reduction int
-	// Inset is how far the picture at full size begins inside of the reduced
-	// one, in pixels of full size, from 0 to Reduction-1. Where a side is no
-	// multiple of Reduction, the pixels of one edge cover an area that is partly
-	// outside of the picture. In the file that is the right and the lower edge,
-	// where it does no harm; turned upright it may be the left or the upper one.
+	// Inset is the distance in pixels of full size from the upper left corner of the
+	// reduced image to that of the image at full size, from 0 to Reduction-1. If a side
+	// is not a multiple of Reduction, the pixels at one edge cover an area that is
+	// partly outside of the image. In the file this is the right or the lower edge, so
+	// that Inset is 0; the orientation may make it the left or the upper one.
 	Inset image.Point
-	// MemoryBytes is an upper bound of the memory that Decode holds at any
-	// moment, its result included and the encoded data not. Large buffers
-	// that are garbage by then are counted, for the collector may come late;
-	// small ones, such as the tables of a decompressor for each strip of a
-	// TIFF, are not.
+	// MemoryBytes is an upper bound of the memory that Decode holds at any time,
+	// including its result but not the encoded data. It counts large buffers until they
+	// can be collected, because the garbage collector may run late. It does not count
+	// small ones, such as the tables of a decompressor for each strip of a TIFF.
 	MemoryBytes int64
 
-	title  string // the format's usual spelling
+	title  string // the format as messages spell it
 	header header
 }
 
-// header is what a format's header says, in the file's own orientation.
+// header has what the header of a file says, in the orientation in which the image is
+// stored.
 type header struct {
 	width, height int
-	// capacity is the most pixels that the data can hold, however well they
-	// compress.
+	// capacity is the maximum number of pixels that the data can hold at the best
+	// possible compression.
 	capacity int64
-	// truncated is the error for data that end before the picture does, where the
-	// header tells.
+	// truncated is the error for data that ends before the image does, if the header
+	// shows this.
 	truncated error
-	// memory bounds what decode holds; turnMemory, what the orientation adds.
-	memory, turnMemory int64
-	// reduction is what the sides were divided by, 0 standing for 1, and overhang
-	// how much of the last column and row is outside of the picture.
+	// memory is an upper bound of what decode holds. orientMemory is what applying the
+	// orientation adds.
+	memory, orientMemory int64
+	// reduction is the factor by which the sides were divided; 0 means 1. overhang is
+	// how much of the last column and row is outside of the image, in pixels of full
+	// size.
 	reduction int
 	overhang  image.Point
-	// reduce returns the header of the same picture with less in it. It is nil
-	// where the format has no way to decode less.
+	// reduce returns the header for decoding less of the same image. It is nil if the
+	// format does not support this.
 	reduce func(Options) header
-	// exif is a TIFF structure whose first directory has the orientation.
+	// exif is a TIFF structure whose first directory contains the orientation.
 	exif []byte
-	// decode returns an image of width × height at the origin.
+	// decode returns an image of width × height whose bounds begin at the origin.
 	decode func(context.Context) (image.Image, error)
 }
 
-// overhead covers a decoder's tables and windows, none of which grows with the
-// picture.
+// overhead is the memory for tables and windows of a decoder, which do not grow with
+// the image.
 const overhead = 256 << 10
 
-// Open reads the header of an encoded picture. Its cost grows with the length
-// of data, never with what the header claims.
+// Open reads the header of an encoded image. Its time depends on the length of data,
+// and not on the size that the header claims.
 //
-// The error wraps ErrEmpty, ErrUnsupportedFormat, ErrCorrupt or
-// ErrTooManyPixels.
+// The error wraps ErrEmpty, ErrUnsupportedFormat, ErrCorrupt or ErrTooManyPixels.
 func Open(data []byte, l Limits) (*Photo, error) {
 	if len(data) == 0 {
 		return nil, ErrEmpty
@@ -164,7 +165,7 @@ func (p *Photo) setHeader(h header) {
 	p.Reduction, p.Inset = max(1, h.reduction), t.inset(h.overhang)
 	p.MemoryBytes = h.memory + overhead
 	if p.Orientation != 1 {
-		p.MemoryBytes += h.turnMemory
+		p.MemoryBytes += h.orientMemory
 	}
 }
 
@@ -181,15 +182,15 @@ type Options struct {
 // less time and memory. Width, Height, Reduction, Inset and MemoryBytes of the result
 // describe the image that its Decode returns. p is not modified.
 //
-// This works for JPEGs that are gray or Y'CbCr. With Gray they become an
+// Reduced works for JPEGs that are gray or Y'CbCr. With Gray they become an
 // [*image.Gray], whose pixels are the Y of the color image. A pixel of a reduced image
-// is the mean of Reduction × Reduction pixels, so that pixel (x, y) covers, in
-// pixels of full size, the area from (x, y)·Reduction − Inset to
-// (x+1, y+1)·Reduction − Inset; what of it is outside of the picture is what the
-// file has there, which encoders fill with the likes of the edge. All other
-// pictures are returned as they are, in color and with a Reduction of 1.
+// is the mean of Reduction × Reduction pixels: pixel (x, y) covers, in pixels of full
+// size, the area from (x, y)·Reduction − Inset to (x+1, y+1)·Reduction − Inset. If part
+// of that area is outside of the image, it counts as the file stores it, which encoders
+// fill with copies of the edge. All other images are returned unchanged, in color and
+// with a Reduction of 1.
 //
-// Reduced calls do not add up: they all begin with the picture at full size.
+// Calls do not add up: the result of Reduced always starts from the image at full size.
 func (p *Photo) Reduced(o Options) *Photo {
 	reduced := *p
 	if reduce := p.header.reduce; reduce != nil {
@@ -200,10 +201,9 @@ func (p *Photo) Reduced(o Options) *Photo {
 	return &reduced
 }
 
-// FullSize returns where a point of the image that Decode gives is in the
-// picture at full size. Points are in pixels, (0, 0) being the upper left corner
-// of the upper left pixel. A point at an edge may come to lie up to Reduction−1
-// pixels outside of the picture.
+// FullSize converts a point of the image that Decode returns to the image at full size.
+// Points are in pixels, and (0, 0) is the upper left corner of the upper left pixel. A
+// point at an edge may end up to Reduction−1 pixels outside of the image.
 func (p *Photo) FullSize(x, y float64) (float64, float64) {
 	r := float64(p.Reduction)
 	return x*r - float64(p.Inset.X), y*r - float64(p.Inset.Y)
@@ -218,7 +218,7 @@ func (l Limits) checkPixels(width, height int) error {
 	if limit <= 0 || limit > math.MaxInt32 {
 		limit = math.MaxInt32
 	}
-	// Divided rather than multiplied: a TIFF's product overflows 64 bits.
+	// Divide rather than multiply, because the product for a TIFF can overflow 64 bits.
 	if width > 0 && height > 0 && int64(width) > limit/int64(height) {
 		return fmt.Errorf("%w: %d×%d = %.0f pixels, the limit is %d",
 			ErrTooManyPixels, width, height, float64(width)*float64(height), limit)
@@ -234,17 +234,16 @@ func (l Limits) checkMemory(p *Photo) error {
 	return nil
 }
 
-// Decode returns the upright image, whose bounds are Width × Height at the
-// origin. Its type is one of the standard library's, and it may share memory
-// with the data that the Photo was opened from.
+// Decode returns the upright image, whose bounds are Width × Height at the origin. Its
+// type is one of the standard library's, and it may share memory with the data that the
+// Photo was opened from.
 //
-// When ctx ends, Decode returns ctx.Err() as soon as its decoder asks for more
-// data; that of JPEGs looks after each row of blocks. WebP's decoder asks
-// for all of it first; that work, about a second for 64 megapixels, is then still
-// done.
+// When ctx ends, Decode returns ctx.Err() as soon as its decoder asks for more data;
+// the JPEG decoder checks ctx after each row of blocks. The WebP decoder asks for all
+// data first, so the work of decoding, about a second for 64 megapixels, is still done.
 //
-// Where chroma is subsampled and a side is odd, turning the picture moves its
-// colors, not its brightness, by at most the width of one chroma sample.
+// If chroma is subsampled and a side is odd, applying the orientation moves colors by
+// at most the width of one chroma sample. It does not move luma.
 //
 // Other errors wrap ErrCorrupt or ErrUnsupportedFormat.
 func (p *Photo) Decode(ctx context.Context) (image.Image, error) {
@@ -252,7 +251,7 @@ func (p *Photo) Decode(ctx context.Context) (image.Image, error) {
 		return nil, err
 	}
 	img, err := p.header.decode(ctx)
-	// The decoders hide the reader's error behind their own, or in it.
+	// Decoders replace or wrap the error of their reader.
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -260,14 +259,14 @@ func (p *Photo) Decode(ctx context.Context) (image.Image, error) {
 		return nil, classify(p.title, err)
 	}
 	if want := image.Rect(0, 0, p.header.width, p.header.height); img.Bounds() != want {
-		return nil, fmt.Errorf("%w: %s: the header says %v pixels, the picture has %v",
+		return nil, fmt.Errorf("%w: %s: the header says %v pixels, but the image has %v",
 			ErrCorrupt, p.title, want.Size(), img.Bounds().Size())
 	}
 	return upright(img, p.Orientation), nil
 }
 
-// classify converts a decoder's error to one of this package's, for a reader who
-// knows the image and not the decoder.
+// classify converts the error of a decoder to one of this package, in words for a
+// reader who knows the image and not the decoder.
 func classify(title string, err error) error {
 	if errors.Is(err, ErrUnsupportedFormat) {
 		return err
@@ -287,26 +286,26 @@ func classify(title string, err error) error {
 	case errors.As(err, &truncatedError{}):
 		return fmt.Errorf("%w: %s: %s", ErrCorrupt, title, reason)
 	case errors.As(err, &jpegFeature), errors.As(err, &pngFeature):
-		return fmt.Errorf("%w: a %s feature that is not read: %s", ErrUnsupportedFormat, title, reason)
+		return fmt.Errorf("%w: this %s has an unsupported feature: %s", ErrUnsupportedFormat, title, reason)
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return fmt.Errorf("%w: %s: the file ends early", ErrCorrupt, title)
 	}
 	return fmt.Errorf("%w: %s: %s", ErrCorrupt, title, reason)
 }
 
-// truncatedError reports how much of the picture is in a file that ends before
-// the picture does. It wraps io.ErrUnexpectedEOF.
+// truncatedError reports how much of the image is in a file that ends early. It wraps
+// io.ErrUnexpectedEOF.
 type truncatedError struct {
-	there string // a clause: "90 % of the picture is there"
+	contents string // a clause: "it contains 90 % of the image"
 }
 
-// truncated returns the error for a file that has done of the total parts of its
-// picture: rows, blocks, or whatever the format counts in.
+// truncated returns the error for a file that contains done of the total parts of its
+// image: rows, blocks, or what else the format counts.
 func truncated(done, total int64) error {
-	return truncatedError{percent(done, total) + " of the picture is there"}
+	return truncatedError{"it contains " + percent(done, total) + " of the image"}
 }
 
-// percent says what share done is of total. It is never all of it.
+// percent formats done/total as a percentage, which is at most 99 %.
 func percent(done, total int64) string {
 	p := min(100*done/max(total, 1), 99)
 	if p == 0 {
@@ -315,7 +314,7 @@ func percent(done, total int64) string {
 	return fmt.Sprintf("%d %%", p)
 }
 
-func (e truncatedError) Error() string { return "the file ends early: " + e.there }
+func (e truncatedError) Error() string { return "the file ends early: " + e.contents }
 
 func (e truncatedError) Unwrap() error { return io.ErrUnexpectedEOF }
 
@@ -330,23 +329,21 @@ func catchPanics[T any](decode func() (T, error)) (result T, err error) {
 	return decode()
 }
 
-// decodeConfig reads a header with a decoder's own DecodeConfig, so that what the
-// decoder would refuse is refused before it is asked.
+// decodeConfig reads a header with the decoder's own DecodeConfig, so that what the
+// decoder would reject is rejected before decoding.
 func decodeConfig(data []byte, decode func(io.Reader) (image.Config, error)) (image.Config, error) {
 	return catchPanics(func() (image.Config, error) { return decode(bytes.NewReader(data)) })
 }
 
-// contextReader reads until ctx ends.
-//
-// It deliberately has neither ReadByte nor WriteTo, with which decoders would bypass
-// the check.
+// contextReader reads until ctx ends. It deliberately has neither ReadByte nor WriteTo,
+// because decoders would use them to bypass the check.
 type contextReader struct {
 	ctx context.Context
 	r   io.Reader
 }
 
-// readSize is small because little data can be much work: a progressive JPEG
-// has whole scans in 70 bytes.
+// readSize is small because little data can cause much work: a progressive JPEG can
+// have a whole scan in 70 bytes.
 const readSize = 256
 
 func (r contextReader) Read(p []byte) (int, error) {

@@ -24,12 +24,12 @@ import (
 	"github.com/mienproject/mien/photo"
 )
 
-// samples are the files of testdata that can be decoded, and what they are.
+// samples are the files of testdata that can be decoded, with the expected results.
 var samples = []struct {
 	file, format  string
 	width, height int
-	image         image.Image // for its type
-	tolerance     int         // the mean difference from rgb.png, in 1/255; -1: another picture
+	image         image.Image // of the expected type
+	tolerance     int         // allowed mean difference from rgb.png, in 1/255; -1 if it is a different image
 }{
 	{"444.jpg", "jpeg", 37, 23, &image.YCbCr{SubsampleRatio: image.YCbCrSubsampleRatio444}, 12},
 	{"422.jpg", "jpeg", 37, 23, &image.YCbCr{SubsampleRatio: image.YCbCrSubsampleRatio422}, 25},
@@ -112,14 +112,15 @@ func TestAnimatedWebPIsItsFirstFrameOnTheCanvas(t *testing.T) {
 	if _, _, _, a := whole.At(0, 0).RGBA(); a != 0 {
 		t.Errorf("alpha %d outside the frame, want 0", a)
 	}
-	// The colors lose a little, being stored premultiplied by alpha.
+	// Colors are less precise because they are stored premultiplied by alpha.
 	inside := whole.(*image.RGBA).SubImage(image.Rect(4, 6, 41, 29))
 	if d := difference(inside, frame); d > 1 {
 		t.Errorf("differs by %.2f inside the frame", d)
 	}
 }
 
-// Some programs set the flag for alpha on pictures without.
+// TestWebPThatAnnouncesAlpha checks files that have the flag for alpha but no alpha,
+// which some programs write.
 func TestWebPThatAnnouncesAlpha(t *testing.T) {
 	data := bytes.Clone(read(t, "exif6.webp"))
 	plain := decode(t, data)
@@ -156,7 +157,7 @@ func TestGIFFrameOffset(t *testing.T) {
 		}
 	}
 
-	// Cut off after the first frame, it is the same picture.
+	// Cut off after the first frame, it is the same image.
 	n := bytes.LastIndexByte(buf.Bytes(), 0x2c)
 	if cut := decode(t, buf.Bytes()[:n]); !reflect.DeepEqual(cut, img) {
 		t.Error("the second frame makes a difference")
@@ -176,19 +177,19 @@ func TestErrors(t *testing.T) {
 		{"text", []byte("What is this?"), photo.Limits{}, photo.ErrUnsupportedFormat, "the content is not JPEG, PNG, GIF, WebP, BMP or TIFF"},
 		{"one byte", []byte{0xff}, photo.Limits{}, photo.ErrUnsupportedFormat, "JPEG, PNG"},
 		{"a message that begins with BM", []byte("BMW makes cars in Munich"), photo.Limits{}, photo.ErrUnsupportedFormat, "the content is not"},
-		{"HEIC", []byte("\x00\x00\x00\x18ftypheic\x00\x00\x00\x00"), photo.Limits{}, photo.ErrUnsupportedFormat, "HEIC is not read; send JPEG, PNG, GIF, WebP, BMP or TIFF"},
-		{"AVIF", []byte("\x00\x00\x00\x20ftypavif\x00\x00\x00\x00"), photo.Limits{}, photo.ErrUnsupportedFormat, "AVIF is not read"},
-		{"JPEG XL", []byte("\xff\x0a\x01\x02"), photo.Limits{}, photo.ErrUnsupportedFormat, "JPEG XL is not read"},
-		{"SVG", []byte("<svg xmlns='http://www.w3.org/2000/svg'/>"), photo.Limits{}, photo.ErrUnsupportedFormat, "SVG is not read"},
-		{"PDF", []byte("%PDF-1.7"), photo.Limits{}, photo.ErrUnsupportedFormat, "PDF is not read"},
-		{"base64", []byte("/9j/4AAQSkZJRgABAQ"), photo.Limits{}, photo.ErrUnsupportedFormat, "base64 text is not read"},
-		{"arithmetic JPEG", read(t, "arithmetic.jpg"), photo.Limits{}, photo.ErrUnsupportedFormat, "a JPEG feature"},
+		{"HEIC", []byte("\x00\x00\x00\x18ftypheic\x00\x00\x00\x00"), photo.Limits{}, photo.ErrUnsupportedFormat, "HEIC is not supported; send JPEG, PNG, GIF, WebP, BMP or TIFF"},
+		{"AVIF", []byte("\x00\x00\x00\x20ftypavif\x00\x00\x00\x00"), photo.Limits{}, photo.ErrUnsupportedFormat, "AVIF is not supported"},
+		{"JPEG XL", []byte("\xff\x0a\x01\x02"), photo.Limits{}, photo.ErrUnsupportedFormat, "JPEG XL is not supported"},
+		{"SVG", []byte("<svg xmlns='http://www.w3.org/2000/svg'/>"), photo.Limits{}, photo.ErrUnsupportedFormat, "SVG is not supported"},
+		{"PDF", []byte("%PDF-1.7"), photo.Limits{}, photo.ErrUnsupportedFormat, "PDF is not supported"},
+		{"base64", []byte("/9j/4AAQSkZJRgABAQ"), photo.Limits{}, photo.ErrUnsupportedFormat, "base64 text is not supported"},
+		{"arithmetic JPEG", read(t, "arithmetic.jpg"), photo.Limits{}, photo.ErrUnsupportedFormat, "this JPEG has an unsupported feature"},
 		{"JPEG cut short", read(t, "420.jpg")[:600], photo.Limits{}, photo.ErrCorrupt, "JPEG: "},
 		{"JPEG header cut short", read(t, "420.jpg")[:30], photo.Limits{}, photo.ErrCorrupt, "JPEG: the file ends early"},
-		{"WebP cut short", cut(read(t, "lossy.webp"), .9), photo.Limits{}, photo.ErrCorrupt, "WebP: the file ends early: 89 % of the picture is there"},
-		{"lossless WebP cut short", cut(read(t, "lossless.webp"), .5), photo.Limits{}, photo.ErrCorrupt, "WebP: the file ends early: 45 % of the picture is there"},
-		{"animated WebP cut short", cut(read(t, "animated.webp"), .2), photo.Limits{}, photo.ErrCorrupt, "% of the picture is there"},
-		{"WebP header cut short", read(t, "lossy.webp")[:15], photo.Limits{}, photo.ErrCorrupt, "WebP: the file ends early: less than 1 % of the picture is there"},
+		{"WebP cut short", cut(read(t, "lossy.webp"), .9), photo.Limits{}, photo.ErrCorrupt, "WebP: the file ends early: it contains 89 % of the image"},
+		{"lossless WebP cut short", cut(read(t, "lossless.webp"), .5), photo.Limits{}, photo.ErrCorrupt, "WebP: the file ends early: it contains 45 % of the image"},
+		{"animated WebP cut short", cut(read(t, "animated.webp"), .2), photo.Limits{}, photo.ErrCorrupt, "% of the image"},
+		{"WebP header cut short", read(t, "lossy.webp")[:15], photo.Limits{}, photo.ErrCorrupt, "WebP: the file ends early: it contains less than 1 % of the image"},
 		{"PNG with a wrong checksum", flip(big, bytes.Index(big, []byte("IDAT"))+20), photo.Limits{}, photo.ErrCorrupt, "PNG: the checksum of the pixels is wrong"},
 		{"one pixel too many", big, photo.Limits{MaxPixels: 37*23 - 1}, photo.ErrTooManyPixels, "37×23 = 851 pixels, the limit is 850"},
 		{"a byte too many", big, photo.Limits{MaxBytes: 1000}, photo.ErrTooManyPixels, "the limit is 1000"},
@@ -210,8 +211,8 @@ func TestErrors(t *testing.T) {
 
 func cut(data []byte, share float64) []byte { return data[:int(share*float64(len(data)))] }
 
-// What cannot be read is told by its name.
-func TestNamesOfWhatIsNotRead(t *testing.T) {
+// TestUnsupportedFormatNames checks that the error for an unsupported format names it.
+func TestUnsupportedFormatNames(t *testing.T) {
 	after := func(n int, text string) string { return strings.Repeat("\x00", n) + text }
 	tga := func(colorMap, kind, bits byte) string {
 		h := []byte{0, colorMap, kind, 0, 0, 0, 0, 0, 0, 0, 0, 0, 37, 0, 23, 0, bits, 0x20, 1, 2, 3}
@@ -278,12 +279,12 @@ func TestNamesOfWhatIsNotRead(t *testing.T) {
 		"SIMPLE  =                    T":            "FITS",
 	} {
 		_, err := photo.Open([]byte(content), photo.Limits{})
-		if !errors.Is(err, photo.ErrUnsupportedFormat) || !strings.Contains(err.Error(), name) || !strings.HasSuffix(err.Error(), "is not read; send JPEG, PNG, GIF, WebP, BMP or TIFF") {
+		if !errors.Is(err, photo.ErrUnsupportedFormat) || !strings.Contains(err.Error(), name) || !strings.HasSuffix(err.Error(), "is not supported; send JPEG, PNG, GIF, WebP, BMP or TIFF") {
 			t.Errorf("%.20q: got %v, want %s", content, err, name)
 		}
 	}
 	for _, content := range []string{
-		"Pictures of my cat", "P9\n", "PONG", "BM and other letters", "The quick brown fox", "{\"image\": 1}",
+		"Images of my cat", "P9\n", "PONG", "BM and other letters", "The quick brown fox", "{\"image\": 1}",
 		after(40, ""), after(17, "") + "\x18\x00", "\x0a\x05\x01\x08", "moov", "free beer for all",
 		strings.Repeat("\xff\x00", 100), strings.Repeat("ab", 1000),
 	} {
@@ -294,8 +295,8 @@ func TestNamesOfWhatIsNotRead(t *testing.T) {
 	}
 }
 
-// A file cut off anywhere gives an error that says so, or the picture, if what
-// is missing does not matter.
+// TestTruncation checks that a file which is cut anywhere gives an error that says so,
+// or the image if the missing part is not needed.
 func TestTruncation(t *testing.T) {
 	for _, s := range samples {
 		data := read(t, s.file)
@@ -311,7 +312,7 @@ func TestTruncation(t *testing.T) {
 	}
 }
 
-// after is a context that ends after Err has been asked n times.
+// after is a context that ends after n calls of Err.
 type after struct {
 	context.Context
 	n, asked int
@@ -335,8 +336,7 @@ func TestCancel(t *testing.T) {
 			if _, err := p.Decode(ctx); !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, photo.ErrCorrupt) {
 				t.Errorf("%s, ended after %d: %v, want the context's error", s.file, n, err)
 			}
-			// One more to see that the end is why it failed, and one for a
-			// decoder that asks twice.
+			// One more call to notice the end, and one for a decoder that checks twice.
 			if ctx.asked > n+3 {
 				t.Errorf("%s went on to read %d times after the end", s.file, ctx.asked-n)
 			}
@@ -356,7 +356,7 @@ func TestConcurrentUse(t *testing.T) {
 		for range 8 {
 			wg.Go(func() {
 				if got := decode(t, data); !reflect.DeepEqual(got, want) {
-					t.Errorf("%s: another picture", file)
+					t.Errorf("%s: the image differs", file)
 				}
 			})
 		}
@@ -367,8 +367,8 @@ func TestConcurrentUse(t *testing.T) {
 	}
 }
 
-// All that Decode allocates, garbage included, stays below MemoryBytes, which
-// is no wild guess either.
+// TestMemoryBytes checks that all that Decode allocates, including garbage, stays below
+// MemoryBytes, and that MemoryBytes is not much larger.
 func TestMemoryBytes(t *testing.T) {
 	if raceDetector {
 		t.Skip("the race detector's build allocates twice where bytes.Buffer grows")
@@ -384,7 +384,7 @@ func TestMemoryBytes(t *testing.T) {
 			t.Fatalf("%s: %v", name, err)
 		}
 		t.Logf("%-28s %4d×%-4d %9d of %9d bytes (%.2f)", name, p.Width, p.Height, used, p.MemoryBytes, float64(p.MemoryBytes)/float64(used))
-		slack := int64(64 << 10) // what the test itself makes
+		slack := int64(64 << 10) // allocated by the test itself
 		if used > p.MemoryBytes+slack {
 			t.Errorf("%s: Decode allocated %d bytes, MemoryBytes is %d", name, used, p.MemoryBytes)
 		}
@@ -440,7 +440,7 @@ func TestMemoryBytes(t *testing.T) {
 	} {
 		k.size = image.Pt(1000, 1001)
 		data := tiffOf(k, func(x, _, s int) uint16 { return uint16(x*s) >> (16 - k.bits) })
-		if k.photometric == 6 { // of which two rows of colors are stored as one
+		if k.photometric == 6 { // chroma is stored once for two rows
 			data = withTag(t, data, 257, func(uint32) uint32 { return 2000 })
 			data = withTag(t, data, 278, func(uint32) uint32 { return 2000 })
 		}
@@ -480,7 +480,7 @@ func allocated(f func()) int64 {
 	return int64(after.TotalAlloc - before.TotalAlloc)
 }
 
-// The photographs beside the project, one for each orientation, all of the
+// TestPhotographs decodes the photographs of ../shared, one for each orientation of the
 // same scene.
 func TestPhotographs(t *testing.T) {
 	dir := filepath.Join("..", "..", "shared", "faces", "exif")
@@ -489,7 +489,7 @@ func TestPhotographs(t *testing.T) {
 		if os.Getenv("CI") != "" {
 			t.Fatal(err)
 		}
-		t.Skip("the shared photographs are not here: ", err)
+		t.Skip("needs the photographs of ../shared, which are not part of the repository: ", err)
 	}
 	var first image.Image
 	for line := range bytes.Lines(list) {
@@ -582,8 +582,8 @@ func decode(t testing.TB, data []byte) image.Image {
 	return img
 }
 
-// known says whether err is one that Open and Decode may return for bad data,
-// or nil. A decoder's panic, though caught, is not.
+// known reports whether err is nil or an error that Open and Decode may return for bad
+// data. A panic of a decoder is not, even if it was caught.
 func known(err error) bool {
 	switch {
 	case err == nil:
@@ -599,7 +599,7 @@ func known(err error) bool {
 	return false
 }
 
-// kind is an image's type, with the subsampling if it has one.
+// kind returns the type of an image, with its subsampling if it has one.
 func kind(img image.Image) string {
 	switch m := img.(type) {
 	case *image.YCbCr:
@@ -610,7 +610,7 @@ func kind(img image.Image) string {
 	return fmt.Sprintf("%T", img)
 }
 
-// difference is the mean difference of colors, in 1/255.
+// difference returns the mean difference of colors, in 1/255.
 func difference(a, b image.Image) float64 {
 	if a.Bounds().Size() != b.Bounds().Size() {
 		return math.Inf(1)

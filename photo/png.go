@@ -18,28 +18,29 @@ import (
 
 const (
 	pngSignature = "\x89PNG\r\n\x1a\n"
-	pngChunk     = 12 // a chunk's length, name and checksum
+	pngChunk     = 12 // size of a chunk's length, type and checksum
 
 	pngGray, pngPaletted, pngTrueColor = 0, 3, 2 // color types
 )
 
-// pngFile is what matters of a PNG. The standard library's decoder refuses what
-// libpng overlooks: wrong checksums of chunks that need not be read, a missing
-// end, and more data than the rows need. So it is given a file without them.
+// pngFile has the parts of a PNG that are needed to decode it. The standard library's
+// decoder rejects files that libpng accepts: with wrong checksums in optional chunks,
+// without an end, or with more data than the rows need. Therefore it gets a file that
+// pngReader makes from these parts.
 type pngFile struct {
-	// head is the chunks before the pixels, as they are to be decoded.
+	// head is the signature and the chunks before the pixels.
 	head []byte
-	// pixels is what follows the first IDAT's beginning.
+	// pixels is the rest of the file from the first IDAT chunk on.
 	pixels      []byte
-	total       int64 // bytes of all rows, their filters included
+	total       int64 // bytes of all rows, including their filter types
 	exif        []byte
-	transparent bool // there is a tRNS
+	transparent bool // there is a tRNS chunk
 
-	depth, colorType byte // of IHDR
+	depth, colorType byte // from IHDR
 	hasPalette       bool
 }
 
-// readPNG finds the chunks that matter.
+// readPNG finds the chunks that are needed.
 func readPNG(data []byte) (*pngFile, error) {
 	const header = len(pngSignature) + pngChunk + 13
 	if len(data) < header {
@@ -48,7 +49,7 @@ func readPNG(data []byte) (*pngFile, error) {
 	ihdr := data[len(pngSignature):header]
 	switch name := string(ihdr[4:8]); {
 	case name == "CgBI":
-		return nil, fmt.Errorf("%w: a PNG feature that is not read: Apple's CgBI, which iOS apps contain", ErrUnsupportedFormat)
+		return nil, fmt.Errorf("%w: this PNG has an unsupported feature: Apple's CgBI, which is only used inside of iOS apps", ErrUnsupportedFormat)
 	case name != "IHDR" || binary.BigEndian.Uint32(ihdr) != 13:
 		return nil, errors.New("the file does not begin with an IHDR chunk")
 	}
@@ -74,8 +75,8 @@ func readPNG(data []byte) (*pngFile, error) {
 	return f, nil
 }
 
-// readChunk takes what is needed of a chunk. Like libpng, it leaves out an
-// optional chunk that is broken.
+// readChunk stores what is needed from a chunk. Like libpng, it ignores optional chunks
+// with a wrong checksum.
 func (f *pngFile) readChunk(name string, payload []byte, intact bool) error {
 	beforePixels := f.pixels == nil
 	switch {
@@ -104,7 +105,7 @@ func transparencyFits(colorType byte, size int, hasPalette bool) bool {
 	case pngPaletted:
 		return hasPalette && size <= 256
 	}
-	return false // there is alpha
+	return false // these color types have alpha
 }
 
 func (f *pngFile) addChunk(name string, payload []byte) {
@@ -145,15 +146,16 @@ func openPNG(data []byte) (header, error) {
 	pixels := width * height
 	h := header{
 		width: cfg.Width, height: cfg.Height, exif: f.exif,
-		capacity:   int64(len(data)) * deflateRatio * 8, // deflate of one-bit pixels
-		turnMemory: pixels * each,
-		memory:     pixels*each + 2*rowBytes(width),
+		capacity:     int64(len(data)) * deflateRatio * 8, // pixels of one bit
+		orientMemory: pixels * each,
+		memory:       pixels*each + 2*rowBytes(width),
 	}
 	if data[interlaced] == 0 {
 		f.total = rowBytes(width) * height
 	} else {
-		// The seven passes are pictures of their own, which add up to another
-		// whole one, with 2.75 times the row.
+		// Each of the seven passes of Adam7 is decoded to an image of its own. Together
+		// they take as much memory as the whole image, and their rows 2.75 times as
+		// much as one of its rows.
 		h.memory += pixels*each + 4*rowBytes(width)
 		for _, p := range []struct{ x, y, stepX, stepY int64 }{
 			{0, 0, 8, 8}, {4, 0, 8, 8}, {0, 4, 4, 8}, {2, 0, 4, 4}, {0, 2, 2, 4}, {1, 0, 2, 2}, {0, 1, 1, 2},
@@ -169,17 +171,17 @@ func openPNG(data []byte) (header, error) {
 	return h, nil
 }
 
-// pngReader reads a PNG that the standard library's decoder takes: with the rows
-// as they are, not compressed, and no more of them than there are in the picture.
+// pngReader reads a PNG that the standard library's decoder accepts. Its rows are not
+// compressed, and there are exactly as many of them as the image has.
 type pngReader struct {
 	ctx    context.Context
 	file   *pngFile
 	rows   io.Reader
-	left   int64 // of file.total
-	begun  bool
+	left   int64 // bytes of file.total that are still to be read; -1 after the last chunk
+	begun  bool  // the header of the zlib data has been written
 	sum    hash.Hash32
-	chunk  []byte // the one that is being read
-	unread []byte // of chunk
+	chunk  []byte // the current chunk
+	unread []byte // the rest of chunk
 	err    error
 }
 
@@ -204,8 +206,8 @@ func (r *pngReader) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// next makes the next chunk: an IDAT with a block of deflate that is stored as it
-// is (RFC 1951, section 3.2.4), or the last one and what ends the file.
+// next makes the next chunk: an IDAT with a stored block of deflate (RFC 1951, section
+// 3.2.4), or the last IDAT and the IEND.
 func (r *pngReader) next() error {
 	const (
 		maxBlock    = 16 << 10
@@ -215,9 +217,9 @@ func (r *pngReader) next() error {
 	if r.chunk == nil {
 		r.chunk = make([]byte, 0, maxBlock+pngChunk+len(zlibHeader)+blockHeader)
 		idat := &pngData{rest: r.file.pixels}
-		var head [2]byte // RFC 1950
+		var head [2]byte // the zlib header (RFC 1950)
 		if _, err := io.ReadFull(idat, head[:]); err != nil {
-			return r.short(err)
+			return r.readError(err)
 		}
 		const deflate, dictionary = 8, 0x20
 		if head[0]&0xf != deflate || head[1]&dictionary != 0 || binary.BigEndian.Uint16(head[:])%31 != 0 {
@@ -244,7 +246,7 @@ func (r *pngReader) next() error {
 	got, err := io.ReadFull(r.rows, rows)
 	if err != nil && n > 0 {
 		r.left -= int64(got)
-		return r.short(err)
+		return r.readError(err)
 	}
 	r.left -= n
 	_, _ = r.sum.Write(rows)
@@ -261,16 +263,16 @@ func (r *pngReader) next() error {
 	return nil
 }
 
-// short is the error for rows that could not be read because of err.
-func (r *pngReader) short(err error) error {
+// readError returns the error for rows that could not be read because of err.
+func (r *pngReader) readError(err error) error {
 	if !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
 		return err
 	}
 	return truncated(r.file.total-r.left, r.file.total)
 }
 
-// pngData reads what consecutive IDAT chunks contain. It ends where the file does,
-// though that be in the middle of a chunk.
+// pngData reads the contents of consecutive IDAT chunks. It ends at the end of the
+// file, even in the middle of a chunk.
 type pngData struct {
 	chunk, rest []byte
 }

@@ -31,8 +31,8 @@ func pngOf(chunks ...pngChunk) []byte {
 	return out
 }
 
-// randomPNG returns the chunks of a picture of random bytes and filters, and its
-// rows before they are compressed.
+// randomPNG returns the chunks of an image of random bytes and filters, and its rows
+// before compression.
 func randomPNG(w, h, depth, colorType int, interlaced bool) (chunks []pngChunk, rows []byte) {
 	random := rand.New(rand.NewPCG(uint64(depth), uint64(colorType)))
 	noise := func(n int) []byte {
@@ -66,7 +66,7 @@ func randomPNG(w, h, depth, colorType int, interlaced bool) (chunks []pngChunk, 
 	return chunks, rows
 }
 
-// idats compresses rows, and cuts the result into chunks of n bytes.
+// idats compresses rows, and divides the result into chunks of n bytes.
 func idats(rows []byte, n int) (chunks []pngChunk) {
 	for part := range slices.Chunk(deflated(rows), n) {
 		chunks = append(chunks, pngChunk{"IDAT", part})
@@ -74,8 +74,8 @@ func idats(rows []byte, n int) (chunks []pngChunk) {
 	return append(chunks, pngChunk{"IEND", nil})
 }
 
-// What the standard library reads is the same here, pixel by pixel, in every
-// color type.
+// TestPNGAsInStandardLibrary compares every color type with the standard library, pixel
+// by pixel.
 func TestPNGAsInStandardLibrary(t *testing.T) {
 	n := 0
 	for _, kind := range [][2]int{
@@ -108,7 +108,7 @@ func TestPNGAsInStandardLibrary(t *testing.T) {
 						t.Fatal(err)
 					}
 					if got := decode(t, data); !reflect.DeepEqual(got, want) {
-						t.Errorf("depth %d, color type %d, interlaced %v, %v: another picture", kind[0], kind[1], interlaced, size)
+						t.Errorf("depth %d, color type %d, interlaced %v, %v: the image differs", kind[0], kind[1], interlaced, size)
 					}
 					n++
 				}
@@ -116,11 +116,11 @@ func TestPNGAsInStandardLibrary(t *testing.T) {
 		}
 	}
 	if n != 240 {
-		t.Errorf("%d pictures compared", n)
+		t.Errorf("%d images compared", n)
 	}
 }
 
-// What libpng overlooks is overlooked.
+// TestMendedPNG checks files with defects that libpng ignores.
 func TestMendedPNG(t *testing.T) {
 	for _, interlaced := range []bool{false, true} {
 		for _, colorType := range []int{2, 3} {
@@ -143,7 +143,7 @@ func TestMendedPNG(t *testing.T) {
 			}
 			for name, data := range map[string][]byte{
 				"a wrong checksum of a text": wrong(with(pngChunk{"tEXt", []byte("Comment\x00Hello")}), "tEXt"),
-				"a wrong checksum of a text behind the pixels": wrong(append(whole[:len(whole)-12:len(whole)-12],
+				"a wrong checksum of a text after the pixels": wrong(append(whole[:len(whole)-12:len(whole)-12],
 					pngOf(pngChunk{"tEXt", []byte("Comment\x00Hello")}, pngChunk{"IEND", nil})[8:]...), "tEXt"),
 				"a wrong checksum of a profile":      wrong(with(pngChunk{"iCCP", []byte("sRGB\x00\x00xxx")}), "iCCP"),
 				"a wrong checksum of its own name":   wrong(with(pngChunk{"prVt", bytes.Repeat([]byte{1}, 1000)}), "prVt"),
@@ -152,7 +152,7 @@ func TestMendedPNG(t *testing.T) {
 				"a wrong checksum of the end":        flip(whole, len(whole)-1),
 				"no checksum of the last pixels":     whole[:len(whole)-16],
 				"no checksum in the last pixels":     whole[:len(whole)-20],
-				"garbage behind the end":             append(slices.Clone(whole), "GARBAGE"...),
+				"garbage after the end":              append(slices.Clone(whole), "GARBAGE"...),
 				"too much data":                      more(make([]byte, 50)),
 				"much too much data":                 more(make([]byte, 50_000)),
 				"a second tRNS":                      pngOf(append(append(slices.Clone(chunks), pngChunk{"tRNS", []byte{1}}), idats(rows, 100)...)...),
@@ -160,17 +160,17 @@ func TestMendedPNG(t *testing.T) {
 				"trailing IDATs with wrong checksum": append(whole[:len(whole)-12:len(whole)-12], flip(pngOf(pngChunk{"IDAT", []byte("more")}), 8+12+3)[8:]...),
 			} {
 				if colorType == 2 && name == "a second tRNS" {
-					continue // a first one there, and of a wrong length
+					continue // there it is the first one, and its length is wrong
 				}
 				if got := decode(t, data); !reflect.DeepEqual(got, want) {
-					t.Errorf("color type %d, interlaced %v, %s: another picture", colorType, interlaced, name)
+					t.Errorf("color type %d, interlaced %v, %s: the image differs", colorType, interlaced, name)
 				}
 			}
 		}
 	}
 
-	// A tRNS of a wrong checksum or length is as none, and a PLTE that is not
-	// needed is not looked at.
+	// A tRNS with a wrong checksum or length is ignored, and so is a PLTE that is not
+	// needed.
 	chunks, rows := randomPNG(37, 23, 8, 2, false)
 	whole := pngOf(append(chunks, idats(rows, 1000)...)...)
 	for name, data := range map[string][]byte{
@@ -180,7 +180,7 @@ func TestMendedPNG(t *testing.T) {
 		"wrong eXIf":     flip(withOrientation(whole, 6), 33+8+2),
 	} {
 		if got := decode(t, data); !reflect.DeepEqual(got, decode(t, whole)) {
-			t.Errorf("%s: another picture", name)
+			t.Errorf("%s: the image differs", name)
 		}
 	}
 }
@@ -201,20 +201,20 @@ func TestBrokenPNG(t *testing.T) {
 		want error
 		text string
 	}{
-		{"eleven rows", file(chunks, deflated(rows[:11*rowBytes])), photo.ErrCorrupt, "PNG: the file ends early: 47 % of the picture is there"},
-		{"eleven rows and a half", file(chunks, deflated(rows[:11*rowBytes+50])), photo.ErrCorrupt, "49 % of the picture is there"},
-		{"a byte too little", file(chunks, deflated(rows[:len(rows)-1])), photo.ErrCorrupt, "99 % of the picture is there"},
-		{"half the data", whole[:len(whole)/2], photo.ErrCorrupt, "% of the picture is there"},
-		{"a header", whole[:8+25], photo.ErrCorrupt, "less than 1 % of the picture is there"},
+		{"eleven rows", file(chunks, deflated(rows[:11*rowBytes])), photo.ErrCorrupt, "PNG: the file ends early: it contains 47 % of the image"},
+		{"eleven rows and a half", file(chunks, deflated(rows[:11*rowBytes+50])), photo.ErrCorrupt, "49 % of the image"},
+		{"a byte too little", file(chunks, deflated(rows[:len(rows)-1])), photo.ErrCorrupt, "99 % of the image"},
+		{"half the data", whole[:len(whole)/2], photo.ErrCorrupt, "% of the image"},
+		{"a header", whole[:8+25], photo.ErrCorrupt, "less than 1 % of the image"},
 		{"half a header", whole[:20], photo.ErrCorrupt, "PNG: the file ends early"},
-		{"half an interlaced picture", file(adam7, deflated(adam7Rows[:len(adam7Rows)/2])), photo.ErrCorrupt, "49 % of the picture is there"},
+		{"half an interlaced image", file(adam7, deflated(adam7Rows[:len(adam7Rows)/2])), photo.ErrCorrupt, "49 % of the image"},
 		{"wrong checksum of the header", flip(whole, 8+8+13), photo.ErrCorrupt, "PNG: invalid checksum"},
 		{"wrong checksum of the pixels", flip(whole, len(whole)-13), photo.ErrCorrupt, "PNG: the checksum of the pixels is wrong"},
 		{"wrong checksum of the palette", flip(file(palette, deflated(paletteRows)), 33+8+3*256), photo.ErrCorrupt, "the palette's checksum is wrong"},
 		{"no palette", file(palette[:1], deflated(paletteRows)), photo.ErrCorrupt, "the palette is missing before the pixels"},
 		{"no zlib", file(chunks, rows), photo.ErrCorrupt, "PNG: the pixels are not valid zlib data"},
 		{"bad deflate", file(chunks, append([]byte{0x78, 0x01}, bytes.Repeat([]byte{0xff}, 1000)...)), photo.ErrCorrupt, "PNG: "},
-		{"a chunk between the pixels", pngOf(append(slices.Clone(chunks), pngChunk{"IDAT", pixels[:500]}, pngChunk{"tEXt", []byte("a\x00b")}, pngChunk{"IDAT", pixels[500:]})...), photo.ErrCorrupt, "% of the picture is there"},
+		{"a chunk between the pixels", pngOf(append(slices.Clone(chunks), pngChunk{"IDAT", pixels[:500]}, pngChunk{"tEXt", []byte("a\x00b")}, pngChunk{"IDAT", pixels[500:]})...), photo.ErrCorrupt, "% of the image"},
 		{"unknown filter", file(chunks, deflated(bytes.Repeat([]byte{9}, len(rows)))), photo.ErrCorrupt, "PNG: bad filter type"},
 		{"Apple's", pngOf(append([]pngChunk{{"CgBI", make([]byte, 4)}}, chunks...)...), photo.ErrUnsupportedFormat, "CgBI"},
 	} {
@@ -230,7 +230,7 @@ func TestBrokenPNG(t *testing.T) {
 	}
 }
 
-// A picture that the standard library decodes is the same here.
+// FuzzDecodePNG compares with the standard library where that decodes the data.
 func FuzzDecodePNG(f *testing.F) {
 	for _, colorType := range []int{2, 3} {
 		for _, interlaced := range []bool{false, true} {
@@ -261,7 +261,7 @@ func FuzzDecodePNG(f *testing.F) {
 			t.Fatal(err)
 		}
 		if p.Orientation == 1 && !reflect.DeepEqual(got, want) {
-			t.Fatalf("%T is another picture", got)
+			t.Fatalf("%T differs", got)
 		}
 	})
 }

@@ -11,15 +11,15 @@ import (
 type PixelFormat int
 
 const (
-	// Gray8 is a byte a pixel.
+	// Gray8 is one byte for each pixel.
 	Gray8 PixelFormat = iota + 1
-	// RGB24 is red, green and blue, a byte each.
+	// RGB24 is red, green and blue, one byte each.
 	RGB24
-	// RGBA32 is red, green, blue and alpha, a byte each; colors are not
-	// multiplied by alpha. A canvas's getImageData gives this.
+	// RGBA32 is red, green, blue and alpha, one byte each. Colors are not premultiplied
+	// by alpha. The getImageData of an HTML canvas returns this format.
 	RGBA32
-	// I420 is a plane of full-range Y' (as in JPEG), then one of Cb and one of
-	// Cr, each (width+1)/2 × (height+1)/2.
+	// I420 is a plane of full-range Y' (as in JPEG), then a plane of Cb and one of Cr,
+	// each (width+1)/2 × (height+1)/2.
 	I420
 	// NV12 is I420 with alternating Cb and Cr samples in one plane.
 	NV12
@@ -29,8 +29,8 @@ var pixelFormatNames = map[PixelFormat]string{
 	Gray8: "gray8", RGB24: "rgb24", RGBA32: "rgba32", I420: "i420", NV12: "nv12",
 }
 
-// String returns the name that Photo.Format has: "gray8", "rgb24", "rgba32",
-// "i420" or "nv12".
+// String returns the name that Photo.Format has: "gray8", "rgb24", "rgba32", "i420" or
+// "nv12".
 func (f PixelFormat) String() string {
 	if name, ok := pixelFormatNames[f]; ok {
 		return name
@@ -38,9 +38,9 @@ func (f PixelFormat) String() string {
 	return fmt.Sprintf("PixelFormat(%d)", int(f))
 }
 
-// OpenRaw makes a Photo of raw pixels, whose orientation is upright. All but
-// RGB24, and the colors of NV12, are not copied: the image that Decode returns
-// shares them with data.
+// OpenRaw returns a Photo of raw pixels, which must be upright. The image that Decode
+// returns shares memory with data, except for RGB24 and the chroma of NV12, which are
+// copied.
 //
 // The error wraps ErrEmpty, ErrPixels or ErrTooManyPixels.
 func OpenRaw(data []byte, f PixelFormat, width, height int, l Limits) (*Photo, error) {
@@ -56,7 +56,7 @@ func OpenRaw(data []byte, f PixelFormat, width, height int, l Limits) (*Photo, e
 	if err := l.checkPixels(width, height); err != nil {
 		return nil, err
 	}
-	// No more than 2³¹−1 pixels from here on, so int64 holds all of it.
+	// There are at most 2³¹−1 pixels, so the following products fit in int64.
 	pixels := int64(width) * int64(height)
 	chroma := (int64(width) + 1) / 2 * ((int64(height) + 1) / 2)
 	p := &Photo{Format: f.String(), title: f.String(), Width: width, Height: height, Orientation: 1, Reduction: 1}
@@ -73,7 +73,7 @@ func OpenRaw(data []byte, f PixelFormat, width, height int, l Limits) (*Photo, e
 	case NV12:
 		want, p.MemoryBytes = pixels+2*chroma, 2*chroma
 	}
-	p.MemoryBytes += 1 << 10 // the image's own struct, and room to spare
+	p.MemoryBytes += 1 << 10 // the struct of the image, with a margin
 	if int64(len(data)) != want {
 		return nil, fmt.Errorf("%w: %v of %d×%d pixels is %d bytes, not %d", ErrPixels, f, width, height, want, len(data))
 	}
@@ -86,7 +86,7 @@ func OpenRaw(data []byte, f PixelFormat, width, height int, l Limits) (*Photo, e
 	return p, nil
 }
 
-// rawImage expects data of the right length.
+// rawImage returns the image of data, which must have the right length.
 func rawImage(data []byte, f PixelFormat, width, height int) image.Image {
 	r := image.Rect(0, 0, width, height)
 	switch f {

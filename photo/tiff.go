@@ -62,7 +62,7 @@ const (
 	tiffPackBits   = 32773
 )
 
-// tiffCompressions names the compressions that are not read.
+// tiffCompressions maps the unsupported compressions to their names.
 var tiffCompressions = map[int64]string{
 	2: "CCITT run lengths", 6: "JPEG as in TIFF 6.0", 32766: "NeXT", 32809: "ThunderScan",
 	34661: "JBIG", 34676: "SGI LogLuv", 34677: "SGI LogLuv", 34712: "JPEG 2000", 34887: "LERC",
@@ -77,41 +77,42 @@ const (
 	tiffPalette     = 3
 	tiffCMYK        = 5
 	tiffYCbCr       = 6
-	tiffCFA         = 32803 // what a camera's sensor gives
+	tiffCFA         = 32803 // color filter array: unprocessed data of a camera's sensor
 	tiffLinearRaw   = 34892
 )
 
 var tiffPhotometrics = map[int64]string{4: "a transparency mask", 8: "CIE L*a*b*", 9: "ICC L*a*b*", 10: "ITU L*a*b*", 32844: "SGI LogL", 32845: "SGI LogLuv"}
 
-// maxBlocks bounds the strips or tiles of a TIFF, each of which sets up a
-// decompressor of 50 KB. It leaves room for rows that are strips of their own,
-// and for tiles of 32×32 in 64 megapixels.
+// maxBlocks is the maximum number of strips or tiles in a TIFF, because each of them
+// sets up a decompressor of 50 KB. It allows strips of one row, and tiles of 32×32 in
+// 64 megapixels.
 const maxBlocks = 1 << 16
 
-// tiffFile is what the first directory of a TIFF says of its picture.
+// tiffFile has what the first directory of a TIFF says about its image.
 type tiffFile struct {
 	tiffDirectory
 	width, height            int
 	bits                     int // per sample
 	samples                  int // per pixel
 	compression, photometric int64
-	// separate means that each sample has strips or tiles of its own
-	// (PlanarConfiguration 2).
+	// separate means that each sample has its own strips or tiles (PlanarConfiguration
+	// 2).
 	separate bool
-	// alpha is the sample that is alpha, or 0, and premultiplied says that the
-	// colors are multiplied by it.
+	// alpha is the index of the alpha sample, or 0 if there is none. premultiplied
+	// means that the colors are multiplied by it.
 	alpha         int
 	premultiplied bool
 	predict       bool // horizontal differencing
-	reversed      bool // the lowest bit of a byte comes first
-	// subX and subY are how many luma samples share a chroma sample.
+	reversed      bool // the lowest bit of a byte comes first (FillOrder 2)
+	// subX and subY are the number of luma samples for each chroma sample, horizontally
+	// and vertically.
 	subX, subY int
 	palette    color.Palette
 	jpegTables []byte
 
 	tiled                   bool
 	blockWidth, blockHeight int
-	across, down            int // blocks
+	across, down            int // number of blocks
 	offsets, counts         tiffValues
 }
 
@@ -132,7 +133,7 @@ func openTIFF(data []byte) (header, error) {
 	}
 	h := header{width: f.width, height: f.height, exif: data}
 	if int64(f.width)*int64(f.height) > math.MaxInt32 {
-		return h, nil // too many whatever the limits, and what follows might overflow
+		return h, nil // Open rejects this size, and the code below could overflow
 	}
 	if err := f.readColors(); err != nil {
 		return header{}, err
@@ -149,9 +150,9 @@ func openTIFF(data []byte) (header, error) {
 	return h, nil
 }
 
-// cameraRaw names what the directory is of, if it is a camera's raw file: a
-// TIFF whose first picture is a small preview, and whose real one cannot be
-// shown without being developed.
+// cameraRaw returns the name of the format if the file is a raw file of a camera, and
+// "" otherwise. In such a TIFF the first image is a small preview, and the full image
+// needs raw processing.
 func (d tiffDirectory) cameraRaw() string {
 	const reduced = 1
 	photometric := d.firstNumber(tiffPhotometric)
@@ -168,7 +169,8 @@ func (d tiffDirectory) cameraRaw() string {
 func (f *tiffFile) readSize() error {
 	width, height := f.firstNumber(tiffImageWidth), f.firstNumber(tiffImageLength)
 	if width > math.MaxInt32 || height > math.MaxInt32 {
-		// Clamp to a value that is still too large, and whose square does not overflow.
+		// Clamp to values that are still too large, and whose product does not
+		// overflow.
 		width, height = min(width, math.MaxInt32), min(height, math.MaxInt32)
 	}
 	f.width, f.height = int(width), int(height)
@@ -179,10 +181,10 @@ func (f *tiffFile) readSize() error {
 }
 
 func tiffFeature(format string, a ...any) error {
-	return fmt.Errorf("%w: a TIFF feature that is not read: %s", ErrUnsupportedFormat, fmt.Sprintf(format, a...))
+	return fmt.Errorf("%w: this TIFF has an unsupported feature: %s", ErrUnsupportedFormat, fmt.Sprintf(format, a...))
 }
 
-// readColors reads what the samples are, and how they are compressed.
+// readColors reads what the samples mean and how they are compressed.
 func (f *tiffFile) readColors() error {
 	if err := f.readCompression(); err != nil {
 		return err
@@ -207,13 +209,13 @@ func (f *tiffFile) readColors() error {
 		return tiffFeature("Y'CbCr of %d samples, in separate planes: %v", f.samples, f.separate)
 	}
 	if f.compression == tiffJPEG {
-		return nil // which has it in its own header
+		return nil // the header of the JPEG has the subsampling
 	}
 	return f.readSubsampling()
 }
 
 func (f *tiffFile) readCompression() error {
-	f.compression = max(tiffNone, f.firstNumber(tiffCompression)) // some programs leave it out
+	f.compression = max(tiffNone, f.firstNumber(tiffCompression)) // some programs omit the tag
 	switch f.compression {
 	case tiffNone, tiffGroup3, tiffGroup4, tiffLZW, tiffJPEG, tiffDeflate, tiffDeflateOld, tiffPackBits:
 		return nil
@@ -224,11 +226,12 @@ func (f *tiffFile) readCompression() error {
 	return tiffFeature("compression %d", f.compression)
 }
 
-// readSamples reads how many samples a pixel has, and their bits.
+// readSamples reads the number of samples for each pixel, and the number of bits for
+// each sample.
 func (f *tiffFile) readSamples() error {
 	bits := f.firstNumbers(tiffBitsPerSample, 16)
 	if len(bits) == 0 {
-		bits = []int64{1} // by the specification
+		bits = []int64{1} // the default of the specification
 	}
 	for _, b := range bits {
 		if b != bits[0] {
@@ -251,12 +254,12 @@ func (f *tiffFile) readSamples() error {
 	return nil
 }
 
-// tiffColors says for each PhotometricInterpretation that is read how many samples
-// are colors, and how many bits a sample may have: alone, or else with others in a
-// pixel.
+// tiffColors has, for each supported PhotometricInterpretation, how many samples are
+// colors, and which BitsPerSample are supported: in pixels of one sample, and in pixels
+// of several.
 var tiffColors = map[int64]struct {
 	colors        int
-	alone, others []int
+	single, multi []int
 }{
 	tiffWhiteIsZero: {1, []int{1, 2, 4, 8, 16}, []int{8, 16}},
 	tiffBlackIsZero: {1, []int{1, 2, 4, 8, 16}, []int{8, 16}},
@@ -266,8 +269,8 @@ var tiffColors = map[int64]struct {
 	tiffYCbCr:       {3, nil, []int{8}},
 }
 
-// readPhotometric reads what the samples mean, and returns how many of them are
-// colors; the others are extra samples.
+// readPhotometric reads what the samples mean. colors is the number of samples that are
+// colors; all others are extra samples.
 func (f *tiffFile) readPhotometric() (colors int, err error) {
 	f.photometric = f.firstNumber(tiffPhotometric)
 	f.subX, f.subY = 1, 1
@@ -285,14 +288,14 @@ func (f *tiffFile) readPhotometric() (colors int, err error) {
 	}
 	const maxSamples = 32
 	if f.samples < kind.colors || f.samples > maxSamples {
-		return 0, fmt.Errorf("%d samples a pixel, where PhotometricInterpretation %d needs %d", f.samples, f.photometric, kind.colors)
+		return 0, fmt.Errorf("%d samples per pixel, but PhotometricInterpretation %d needs %d", f.samples, f.photometric, kind.colors)
 	}
 	if f.bits == 0 {
 		return 0, errors.New("BitsPerSample of 0")
 	}
-	allowed := kind.others
+	allowed := kind.multi
 	if f.samples == 1 {
-		allowed = kind.alone
+		allowed = kind.single
 	}
 	if !slices.Contains(allowed, f.bits) {
 		return 0, tiffFeature("BitsPerSample of %d with %d samples of PhotometricInterpretation %d", f.bits, f.samples, f.photometric)
@@ -303,8 +306,8 @@ func (f *tiffFile) readPhotometric() (colors int, err error) {
 	return kind.colors, nil
 }
 
-// readAlpha finds the extra sample that is alpha. One that the file does not
-// describe is not.
+// readAlpha finds the extra sample that is alpha. Extra samples without a description
+// are not.
 func (f *tiffFile) readAlpha(colors int) {
 	for i, kind := range f.firstNumbers(tiffExtraSamples, f.samples-colors) {
 		if kind == 1 || kind == 2 {
@@ -314,7 +317,7 @@ func (f *tiffFile) readAlpha(colors int) {
 	}
 }
 
-// readLayout reads the order of samples and of bits.
+// readLayout reads the order of samples and bits.
 func (f *tiffFile) readLayout() error {
 	switch f.firstNumber(tiffPlanarConfig) {
 	case 0, 1:
@@ -333,11 +336,11 @@ func (f *tiffFile) readLayout() error {
 	return nil
 }
 
-// readCompressionOptions reads what only some compressions have, and finds out
-// whether the compression goes with the samples, colors of which are colors.
+// readCompressionOptions reads the options of the compression, and checks that it
+// supports the samples. colors is the number of samples that are colors.
 func (f *tiffFile) readCompressionOptions(colors int) error {
 	switch f.compression {
-	case tiffLZW, tiffDeflate, tiffDeflateOld: // the others have no predictor
+	case tiffLZW, tiffDeflate, tiffDeflateOld: // only these can have a predictor
 		return f.readPredictor()
 	case tiffGroup3, tiffGroup4:
 		return f.checkFax()
@@ -381,12 +384,12 @@ func (f *tiffFile) checkFax() error {
 
 func (f *tiffFile) readPalette() error {
 	if f.bits > 8 {
-		return nil // refused for that
+		return nil // readPhotometric rejects this
 	}
 	n := 1 << f.bits
 	values := f.firstNumbers(tiffColorMap, 3*n)
 	if len(values) < 3*n {
-		return fmt.Errorf("a ColorMap of %d values, where %d bits need %d", len(values), f.bits, 3*n)
+		return fmt.Errorf("a ColorMap of %d values, but %d bits need %d", len(values), f.bits, 3*n)
 	}
 	f.palette = make(color.Palette, n)
 	for i := range f.palette {
@@ -396,7 +399,7 @@ func (f *tiffFile) readPalette() error {
 }
 
 func (f *tiffFile) readSubsampling() error {
-	f.subX, f.subY = 2, 2 // by the specification
+	f.subX, f.subY = 2, 2 // the default of the specification
 	if sub := f.firstNumbers(tiffYCbCrSubSampling, 2); len(sub) == 2 {
 		f.subX, f.subY = int(min(sub[0], 1<<16)), int(min(sub[1], 1<<16))
 	}
@@ -422,8 +425,8 @@ func (f *tiffFile) readBlocks() error {
 	if blockHeight <= 0 {
 		return errors.New("tiles without a height")
 	}
-	// The tags need not agree with each other, so tiles much larger than the
-	// picture could multiply the work at no cost to the sender.
+	// The tags may contradict each other. Without this limit, tiles much larger than
+	// the image would multiply the work at no cost to the sender.
 	across, down := (width+blockWidth-1)/blockWidth, (height+blockHeight-1)/blockHeight
 	planes := int64(1)
 	if f.separate {
@@ -432,11 +435,12 @@ func (f *tiffFile) readBlocks() error {
 	if across > maxBlocks || down > maxBlocks || across*down*planes > maxBlocks {
 		return fmt.Errorf("%d×%d strips or tiles, the limit is %d", across, down*planes, maxBlocks)
 	}
-	// One tile may cover a small picture, and the last ones jut out.
+	// A single tile may be larger than a small image, and the last tiles extend past
+	// the edges.
 	const maxTile = 1 << 16
 	if blockWidth > max(width, maxTile) || blockHeight > max(height, maxTile) ||
 		across*blockWidth*down*blockHeight > 16*width*height+1<<22 {
-		return fmt.Errorf("tiles of %d×%d pixels for a picture of %d×%d", blockWidth, blockHeight, width, height)
+		return fmt.Errorf("tiles of %d×%d pixels are too large for an image of %d×%d", blockWidth, blockHeight, width, height)
 	}
 	f.blockWidth, f.blockHeight = int(blockWidth), int(blockHeight)
 	f.across, f.down = int(across), int(down)
@@ -449,7 +453,7 @@ func (f *tiffFile) readBlocks() error {
 	return nil
 }
 
-// planes is how many parts the blocks come in, each of which covers the picture.
+// planes returns the number of sets of blocks, each of which covers the image.
 func (f *tiffFile) planes() int {
 	if f.separate {
 		return f.samples
@@ -459,7 +463,7 @@ func (f *tiffFile) planes() int {
 
 func (f *tiffFile) blocks() int { return f.across * f.down * f.planes() }
 
-// rows is how many rows of pixels block i has.
+// rows returns the number of rows of pixels in block i.
 func (f *tiffFile) rows(i int) int {
 	if f.tiled {
 		return f.blockHeight
@@ -467,7 +471,8 @@ func (f *tiffFile) rows(i int) int {
 	return min(f.blockHeight, f.height-i%f.down*f.blockHeight)
 }
 
-// rowBytes is the length of a row in a block, or of what stands for subY rows.
+// rowBytes returns the length of a row of samples in a block. With subsampling it is
+// the length of a row of units, each of which has subY rows of pixels.
 func (f *tiffFile) rowBytes() int64 {
 	if f.subX*f.subY > 1 {
 		return int64(f.blockWidth+f.subX-1) / int64(f.subX) * int64(f.subX*f.subY+2)
@@ -479,12 +484,13 @@ func (f *tiffFile) rowBytes() int64 {
 	return (int64(f.blockWidth)*samples*int64(f.bits) + 7) / 8
 }
 
-// blockBytes is the length of block i without compression.
+// blockBytes returns the length of block i when decompressed.
 func (f *tiffFile) blockBytes(i int) int64 {
 	return f.rowBytes() * int64((f.rows(i)+f.subY-1)/f.subY)
 }
 
-// block returns what the file has of block i, and whether that is all of it.
+// block returns the data of block i as far as the file has it. whole reports whether
+// that is all of it.
 func (f *tiffFile) block(i int) (data []byte, whole bool) {
 	at, size := f.offsets.at(i), int64(len(f.data))
 	switch {
@@ -501,21 +507,21 @@ func (f *tiffFile) block(i int) (data []byte, whole bool) {
 	return data[:size], true
 }
 
-// estimate computes the memory that the picture takes, and whether the file can
-// hold it.
+// estimate computes the memory that decoding takes, and how many pixels the file can
+// hold.
 func (f *tiffFile) estimate(h *header) error {
 	sum, largest, block, err := f.measureBlocks(h)
 	if err != nil {
 		return err
 	}
 	pixels := int64(f.width) * int64(f.height)
-	h.capacity, h.turnMemory = math.MaxInt64, pixels*f.pixelBytes()
+	h.capacity, h.orientMemory = math.MaxInt64, pixels*f.pixelBytes()
 	switch f.compression {
 	case tiffNone:
 		if !f.reversed {
 			block = 0
 		}
-	case tiffGroup3, tiffGroup4: // a bit may stand for a whole row
+	case tiffGroup3, tiffGroup4: // one bit may encode a whole row
 		h.capacity = min(8*sum, int64(f.height)) * int64(f.width)
 		block += 2 * int64(f.blockWidth)
 	case tiffJPEG:
@@ -524,10 +530,10 @@ func (f *tiffFile) estimate(h *header) error {
 			return err
 		}
 		h.capacity = 8 * 64 * sum
-		// Each block is a file and a picture of its own before it becomes samples.
+		// Each block is decoded to an image of its own before its samples are copied.
 		h.memory = (first.memory+int64(len(f.jpegTables)+32))*int64(f.blocks()) + sum
 	default:
-		bits := int64(f.bits * f.samples) // a pixel
+		bits := int64(f.bits * f.samples) // for each pixel
 		if f.subX*f.subY > 1 {
 			bits = 8 * int64(f.subX*f.subY+2) / int64(f.subX*f.subY)
 		}
@@ -538,22 +544,20 @@ func (f *tiffFile) estimate(h *header) error {
 	if f.photometric == tiffYCbCr && f.compression != tiffJPEG {
 		block += 3 * int64(f.blockWidth) * int64(f.blockHeight+f.subY)
 	}
-	h.memory += h.turnMemory + block + 4*int64(f.blockWidth) + 128*int64(f.blocks())
+	h.memory += h.orientMemory + block + 4*int64(f.blockWidth) + 128*int64(f.blocks())
 	return nil
 }
 
-// tiffRatios is, for each compression that has a bound, how many bytes one byte
-// can become.
+// tiffRatios is the maximum number of bytes that one compressed byte can expand to.
 var tiffRatios = map[int64]int64{
-	tiffLZW:        4096 * 8 / 12, // 12 bits stand for at most 4096 bytes
+	tiffLZW:        4096 * 8 / 12, // a code of 12 bits expands to at most 4096 bytes
 	tiffDeflate:    deflateRatio,
 	tiffDeflateOld: deflateRatio,
 	tiffPackBits:   64, // two bytes become up to 128
 }
 
-// measureBlocks returns how many bytes all blocks have in the file, how many the
-// largest has there, and how many a block has at most when it is decompressed. It
-// sets h.truncated.
+// measureBlocks returns the length of all blocks together and of the largest one in the
+// file, and the length of the largest one when decompressed. It sets h.truncated.
 func (f *tiffFile) measureBlocks(h *header) (sum, largest, block int64, err error) {
 	for i := range f.blocks() {
 		data, whole := f.block(i)
@@ -561,33 +565,32 @@ func (f *tiffFile) measureBlocks(h *header) (sum, largest, block int64, err erro
 			h.truncated = f.truncated(i, int64(len(data)))
 		}
 		sum, largest, block = sum+int64(len(data)), max(largest, int64(len(data))), max(block, f.blockBytes(i))
-		// Blocks that share their bytes would multiply the work.
+		// Blocks that overlap in the file would multiply the work.
 		if sum > int64(len(f.data)) {
-			return 0, 0, 0, fmt.Errorf("strips or tiles of more than %d bytes in a file of that length", len(f.data))
+			return 0, 0, 0, fmt.Errorf("the strips or tiles have more bytes than the file, which has %d", len(f.data))
 		}
 	}
 	return sum, largest, block, nil
 }
 
-// pixelBytes is the size of a pixel in the image that decodeTIFF makes.
+// pixelBytes returns the bytes that a pixel takes in the image that decodeTIFF makes.
 func (f *tiffFile) pixelBytes() int64 {
-	wide := int64(1)
+	sampleBytes := int64(1)
 	if f.bits == 16 && f.photometric != tiffCMYK {
-		wide = 2
+		sampleBytes = 2
 	}
 	switch f.photometric {
 	case tiffWhiteIsZero, tiffBlackIsZero:
 		if f.alpha == 0 {
-			return wide
+			return sampleBytes
 		}
 	case tiffPalette:
 		return 1
 	}
-	return 4 * wide
+	return 4 * sampleBytes
 }
 
-// truncated is the error for a file of which block i and all that follow are
-// missing, but for the first n bytes of the block.
+// truncated returns the error for a file that ends after the first n bytes of block i.
 func (f *tiffFile) truncated(i int, n int64) error {
 	done, total := n, int64(0)
 	for b := range f.blocks() {
@@ -603,18 +606,18 @@ func (f *tiffFile) truncated(i int, n int64) error {
 type tiffDirectory struct {
 	data    []byte
 	order   binary.ByteOrder
-	entries []byte // 12 bytes each, as many as there are in the data
+	entries []byte // 12 bytes each
 }
 
-// readTIFFDirectory finds the first directory. Entries that the data lack are
-// left out.
+// readTIFFDirectory finds the first directory. It leaves out entries past the end of
+// the data.
 func readTIFFDirectory(data []byte) (tiffDirectory, error) {
 	d := tiffDirectory{data: data, order: binary.LittleEndian}
 	if len(data) < 8 {
 		return d, io.ErrUnexpectedEOF
 	}
 	switch string(data[:4]) {
-	// The swapped number is wrong, and some programs write it in EXIF.
+	// Some programs write the number with swapped bytes in EXIF.
 	case "II*\x00", "II\x00*":
 	case "MM\x00*", "MM*\x00":
 		d.order = binary.BigEndian
@@ -630,7 +633,7 @@ func readTIFFDirectory(data []byte) (tiffDirectory, error) {
 	return d, nil
 }
 
-// entry returns a tag's 12 bytes, or nil.
+// entry returns the 12 bytes of a tag's entry, or nil if there is none.
 func (d tiffDirectory) entry(tag uint16) []byte {
 	for e := d.entries; len(e) > 0; e = e[12:] {
 		if d.order.Uint16(e) == tag {
@@ -640,9 +643,8 @@ func (d tiffDirectory) entry(tag uint16) []byte {
 	return nil
 }
 
-// values returns a tag's whole numbers as bytes, and the size of each. Both are
-// zero where there is no such tag, or it is of something else. What the file
-// lacks of them is left out.
+// values returns the integers of a tag as bytes, and the size of each. Both are zero if
+// the tag is missing or has another type. Values past the end of the file are left out.
 func (d tiffDirectory) values(tag uint16) (values []byte, size int64) {
 	e := d.entry(tag)
 	if e == nil {
@@ -666,7 +668,7 @@ func (d tiffDirectory) values(tag uint16) (values []byte, size int64) {
 	return values[:min(n, int64(len(values)))], size
 }
 
-// tiffValues is a tag's whole numbers.
+// tiffValues are the integers of a tag.
 type tiffValues struct {
 	bytes []byte
 	size  int64
@@ -696,7 +698,7 @@ func (v tiffValues) at(i int) int64 {
 	return int64(v.order.Uint32(b))
 }
 
-// firstNumbers returns a tag's first numbers, n at most.
+// firstNumbers returns up to n of a tag's first numbers.
 func (d tiffDirectory) firstNumbers(tag uint16, n int) []int64 {
 	values := d.numbers(tag)
 	list := make([]int64, min(n, values.len()))
@@ -706,7 +708,7 @@ func (d tiffDirectory) firstNumbers(tag uint16, n int) []int64 {
 	return list
 }
 
-// firstNumber returns a tag's first number, or 0.
+// firstNumber returns the first number of a tag, or 0 if there is none.
 func (d tiffDirectory) firstNumber(tag uint16) int64 {
 	if v := d.numbers(tag); v.len() > 0 {
 		return v.at(0)

@@ -25,7 +25,7 @@ type byteOrder interface {
 	binary.AppendByteOrder
 }
 
-// tiffTags are a directory's numbers, and those that are bytes, or pairs of
+// tiffTags are the entries of a directory, by their type: numbers, bytes, and pairs of
 // numbers.
 type tiffTags struct {
 	order     byteOrder
@@ -34,7 +34,7 @@ type tiffTags struct {
 	rationals map[uint16][]uint32
 }
 
-// tiffWith makes a TIFF of one directory behind data, which begin with 8 bytes for
+// tiffWith makes a TIFF with one directory after data, which starts with 8 bytes for
 // the header.
 func tiffWith(data []byte, tags tiffTags) []byte {
 	o := tags.order
@@ -77,17 +77,17 @@ func tiffWith(data []byte, tags tiffTags) []byte {
 	return append(data, 0, 0, 0, 0)
 }
 
-// tiffKind is how a TIFF stores a picture.
+// tiffKind is how a TIFF stores an image.
 type tiffKind struct {
 	bits, samples, photometric, compression int
 	extra                                   []uint32
 	separate, tiled, predict, big, reversed bool
-	size                                    image.Point // tiffWidth × tiffHeight if it is 0
+	size                                    image.Point // 0 means tiffWidth × tiffHeight
 }
 
 const tiffWidth, tiffHeight = 37, 23
 
-// tiffOf stores a picture whose samples, 0 to 1<<bits - 1, at tells.
+// tiffOf stores an image. at returns its samples, 0 to 1<<bits - 1.
 func tiffOf(k tiffKind, at func(x, y, s int) uint16) []byte {
 	width, height := tiffWidth, tiffHeight
 	if k.size != (image.Point{}) {
@@ -202,13 +202,13 @@ func tiffCompressed(block []byte, compression int) (out []byte) {
 	switch compression {
 	case 8:
 		return deflated(block)
-	case 32773: // literals only, but for one run
+	case 32773: // all literals, except for one run
 		out = []byte{0x80}
 		for part := range slices.Chunk(block, 100) {
 			out = append(append(out, byte(len(part)-1)), part...)
 		}
 		return out
-	case 5: // nine bits each, for the table is cleared in time
+	case 5: // codes of nine bits: the table is cleared before it needs more
 		bits, n := uint32(0), 0
 		put := func(code uint32) {
 			bits, n = bits<<9|code, n+9
@@ -229,7 +229,7 @@ func tiffCompressed(block []byte, compression int) (out []byte) {
 	return block
 }
 
-// Every way of storing every kind of pixel, against the definition.
+// TestTIFF compares every way to store every kind of pixel with the definition.
 func TestTIFF(t *testing.T) {
 	random := rand.New(rand.NewPCG(5, 6))
 	noise := make([]uint16, tiffWidth*tiffHeight*6)
@@ -364,7 +364,8 @@ func TestTIFF(t *testing.T) {
 					}
 				}
 			}
-			// Where the library reads a file, it reads the same.
+			// TestTIFFAsInLibrary compares with golang.org/x/image where that reads the
+			// file.
 			if want, err := tiff.Decode(bytes.NewReader(data)); err == nil && !way.separate && !way.reversed && !asLibrary(img, want) {
 				t.Errorf("%s: not as golang.org/x/image has it", name)
 			}
@@ -394,13 +395,13 @@ func TestTIFFAsInLibrary(t *testing.T) {
 			t.Fatal(file, err)
 		}
 		if got := decode(t, data); !asLibrary(got, want) {
-			t.Errorf("%s: another picture", file)
+			t.Errorf("%s: the image differs", file)
 		}
 	}
 }
 
 // White runs of a fax are white with PhotometricInterpretation 0, which nearly all
-// have, and black with 1.
+// files have, and black with 1.
 func TestTIFFFax(t *testing.T) {
 	data := read(t, "g4.tif")
 	usual := decode(t, data).(*image.Gray)
@@ -418,11 +419,11 @@ func TestTIFFFax(t *testing.T) {
 	}
 	reversed = withTag(t, reversed, 266, func(uint32) uint32 { return 2 })
 	if !reflect.DeepEqual(decode(t, reversed), image.Image(usual)) {
-		t.Error("with the lowest bit first it is another picture")
+		t.Error("with the lowest bit first, the image differs")
 	}
 }
 
-// testDirectory finds the little-endian entries of a TIFF's first directory.
+// testDirectory has the little-endian entries of the first directory of a TIFF.
 type testDirectory map[uint16][]byte
 
 func newTestDirectory(data []byte) testDirectory {
@@ -458,84 +459,118 @@ func withTag(t *testing.T, data []byte, tag uint16, change func(uint32) uint32) 
 	return data
 }
 
-// Y'CbCr whose chroma is stored for several pixels at once, against each pixel's
-// own conversion.
-func TestTIFFYCbCr(t *testing.T) {
-	for _, sub := range [][2]int{{1, 1}, {2, 1}, {2, 2}, {1, 2}, {4, 1}, {4, 2}, {4, 4}, {0, 0}} {
-		for _, tiled := range []bool{false, true} {
-			for _, compression := range []int{1, 8} {
-				subX, subY := max(sub[0], 1), max(sub[1], 1)
-				tags := tiffTags{order: binary.LittleEndian, numbers: map[uint16][]uint32{
-					256: {tiffWidth}, 257: {tiffHeight}, 258: {8, 8, 8}, 259: {uint32(compression)}, 262: {6}, 277: {3},
-				}}
-				if sub[0] == 0 {
-					subX, subY = 2, 2 // where nothing is said
-				} else {
-					tags.numbers[530] = []uint32{uint32(subX), uint32(subY)}
-				}
-				luma := func(x, y int) byte { return byte(16 + 5*x%200 + y) }
-				cb := func(x, _ int) byte { return byte(60 + x/subX*7%100) }
-				cr := func(_, y int) byte { return byte(70 + y/subY*9%100) }
-				width, height := tiffWidth, 8
-				offsets, counts := uint16(273), uint16(279)
-				if tiled {
-					width, height = 16, 16
-					offsets, counts = 324, 325
-					tags.numbers[322], tags.numbers[323] = []uint32{16}, []uint32{16}
-				} else {
-					tags.numbers[278] = []uint32{8}
-				}
-				out := make([]byte, 8)
-				for y0 := 0; y0 < tiffHeight; y0 += height {
-					for x0 := 0; x0 < tiffWidth; x0 += width {
-						rows := height
-						if !tiled {
-							rows = min(rows, tiffHeight-y0)
-						}
-						var block []byte
-						for y := 0; y < rows; y += subY {
-							for x := 0; x < width; x += subX {
-								for dy := range subY {
-									for dx := range subX {
-										block = append(block, luma(x0+x+dx, y0+y+dy))
-									}
-								}
-								block = append(block, cb(x0+x, y0+y), cr(x0+x, y0+y))
-							}
-						}
-						block = tiffCompressed(block, compression)
-						tags.numbers[offsets] = append(tags.numbers[offsets], uint32(len(out)))
-						tags.numbers[counts] = append(tags.numbers[counts], uint32(len(block)))
-						out = append(out, block...)
-					}
-				}
-				name := fmt.Sprintf("%v, tiled %v, compression %d", sub, tiled, compression)
-				check := func(name string, img image.Image, luma, cb, cr func(x, y int) byte) {
-					for y := range tiffHeight {
-						for x := range tiffWidth {
-							r, g, b := color.YCbCrToRGB(luma(x, y), cb(x, y), cr(x, y))
-							if got, want := img.At(x, y), (color.RGBA{r, g, b, 255}); got != want {
-								t.Fatalf("%s: (%d, %d) is %v, want %v", name, x, y, got, want)
-							}
-						}
-					}
-				}
-				check(name, decode(t, tiffWith(bytes.Clone(out), tags)), luma, cb, cr)
-				// The range of video.
-				tags.rationals = map[uint16][]uint32{532: {16, 1, 235, 1, 256, 2, 240, 1, 128, 1, 240, 1}}
-				limited := func(f func(x, y int) byte, black, white, low, span float64) func(x, y int) byte {
-					return func(x, y int) byte {
-						return byte(min(max((float64(f(x, y))-black)*span/(white-black)+low+0.5, 0), 255))
-					}
-				}
-				check(name+", limited", decode(t, tiffWith(bytes.Clone(out), tags)),
-					limited(luma, 16, 235, 0, 255), limited(cb, 128, 240, 128, 127), limited(cr, 128, 240, 128, 127))
+// yCbCrTIFF is a TIFF of Y'CbCr with a gradient in each component.
+type yCbCrTIFF struct {
+	// subX and subY are the pixels that share a chroma sample. If subX is 0, the tag is
+	// missing, which means 2×2.
+	subX, subY  int
+	tiled       bool
+	compression int
+	limited     bool // in the limited range of video
+}
+
+// sub returns the subsampling factors that the file means.
+func (f yCbCrTIFF) sub() (x, y int) {
+	if f.subX == 0 {
+		return 2, 2
+	}
+	return f.subX, f.subY
+}
+
+// pixel returns the stored values of a pixel.
+func (f yCbCrTIFF) pixel(x, y int) (luma, cb, cr byte) {
+	subX, subY := f.sub()
+	return byte(16 + 5*x%200 + y), byte(60 + x/subX*7%100), byte(70 + y/subY*9%100)
+}
+
+func (f yCbCrTIFF) encode() []byte {
+	tags := tiffTags{order: binary.LittleEndian, numbers: map[uint16][]uint32{
+		256: {tiffWidth}, 257: {tiffHeight}, 258: {8, 8, 8}, 259: {uint32(f.compression)}, 262: {6}, 277: {3},
+	}}
+	if f.subX > 0 {
+		tags.numbers[530] = []uint32{uint32(f.subX), uint32(f.subY)}
+	}
+	if f.limited {
+		tags.rationals = map[uint16][]uint32{532: {16, 1, 235, 1, 256, 2, 240, 1, 128, 1, 240, 1}}
+	}
+	width, height := tiffWidth, 8
+	offsets, counts := uint16(273), uint16(279)
+	if f.tiled {
+		width, height = 16, 16
+		offsets, counts = 324, 325
+		tags.numbers[322], tags.numbers[323] = []uint32{16}, []uint32{16}
+	} else {
+		tags.numbers[278] = []uint32{8}
+	}
+	out := make([]byte, 8)
+	for y := 0; y < tiffHeight; y += height {
+		for x := 0; x < tiffWidth; x += width {
+			block := image.Rect(x, y, x+width, y+height)
+			if !f.tiled {
+				block.Max.Y = min(block.Max.Y, tiffHeight)
 			}
+			data := tiffCompressed(f.units(block), f.compression)
+			tags.numbers[offsets] = append(tags.numbers[offsets], uint32(len(out)))
+			tags.numbers[counts] = append(tags.numbers[counts], uint32(len(data)))
+			out = append(out, data...)
 		}
+	}
+	return tiffWith(out, tags)
+}
+
+// units returns the samples of a strip or tile.
+func (f yCbCrTIFF) units(block image.Rectangle) (data []byte) {
+	subX, subY := f.sub()
+	for y := block.Min.Y; y < block.Max.Y; y += subY {
+		for x := block.Min.X; x < block.Max.X; x += subX {
+			for i := range subX * subY {
+				luma, _, _ := f.pixel(x+i%subX, y+i/subX)
+				data = append(data, luma)
+			}
+			_, cb, cr := f.pixel(x, y)
+			data = append(data, cb, cr)
+		}
+	}
+	return data
+}
+
+// want returns the color of a pixel.
+func (f yCbCrTIFF) want(x, y int) color.RGBA {
+	luma, cb, cr := f.pixel(x, y)
+	if f.limited {
+		full := func(v byte, black, white, low, span float64) byte {
+			return byte(min(max((float64(v)-black)*span/(white-black)+low+0.5, 0), 255))
+		}
+		luma, cb, cr = full(luma, 16, 235, 0, 255), full(cb, 128, 240, 128, 127), full(cr, 128, 240, 128, 127)
+	}
+	r, g, b := color.YCbCrToRGB(luma, cb, cr)
+	return color.RGBA{r, g, b, 255}
+}
+
+// TestTIFFYCbCr compares subsampled Y'CbCr with the conversion of each pixel.
+func TestTIFFYCbCr(t *testing.T) {
+	var files []yCbCrTIFF
+	for _, sub := range [][2]int{{1, 1}, {2, 1}, {2, 2}, {1, 2}, {4, 1}, {4, 2}, {4, 4}, {0, 0}} {
+		for i := range 8 {
+			files = append(files, yCbCrTIFF{sub[0], sub[1], i&1 != 0, []int{1, 8}[i>>1&1], i&4 != 0})
+		}
+	}
+	for _, f := range files {
+		t.Run(fmt.Sprintf("%+v", f), func(t *testing.T) {
+			img := decode(t, f.encode())
+			for y := range tiffHeight {
+				for x := range tiffWidth {
+					if got, want := img.At(x, y), f.want(x, y); got != want {
+						t.Fatalf("(%d, %d) is %v, want %v", x, y, got, want)
+					}
+				}
+			}
+		})
 	}
 }
 
-// JPEGs in strips and tiles, with the tables apart.
+// TestTIFFJPEG decodes JPEGs in strips and tiles, with the tables in a tag of their
+// own.
 func TestTIFFJPEG(t *testing.T) {
 	picture := image.NewRGBA(image.Rect(0, 0, 48, 40))
 	for y := range 40 {
@@ -643,8 +678,8 @@ func TestTIFFJPEG(t *testing.T) {
 			}
 		}
 	}
-	// Components that are red, green and blue as they are: what the JPEG's
-	// encoder took for Y', Cb and Cr.
+	// Components that are RGB without a conversion: the JPEG encoder took them for Y',
+	// Cb and Cr.
 	raw := store(2, 3, false, false, true, whole)
 	img := decode(t, raw).(*image.RGBA)
 	y, cb, cr := color.RGBToYCbCr(picture.RGBAAt(20, 20).R, picture.RGBAAt(20, 20).G, picture.RGBAAt(20, 20).B)
@@ -660,7 +695,7 @@ func TestTIFFJPEG(t *testing.T) {
 
 func diff(a, b uint8) int { return max(int(a)-int(b), int(b)-int(a)) }
 
-// jpegTables takes the tables out of a JPEG.
+// jpegTables removes the tables from a JPEG.
 func jpegTables(data []byte) (tables, rest []byte) {
 	tables, rest = []byte{0xff, 0xd8}, []byte{0xff, 0xd8}
 	for at := 2; ; {
@@ -691,8 +726,8 @@ func TestTIFFErrors(t *testing.T) {
 	tagged := func(tag uint16, values ...uint32) []byte {
 		return tiffFileWith(map[uint16][]uint32{256: {2}, 257: {2}, 258: {8}, 259: {1}, 262: {1}, tag: values})
 	}
-	// Without the last half of the third strip, and what follows: the directory
-	// comes first in such files.
+	// The file without the second half of the third strip and what follows. The
+	// directory comes first in such files.
 	truncated := func(k tiffKind, rows float64) []byte {
 		data := tiffOf(k, at)
 		first := uint32(len(data))
@@ -716,17 +751,17 @@ func TestTIFFErrors(t *testing.T) {
 		want error
 		text string
 	}{
-		{"a tenth missing", truncated(k, .9), photo.ErrCorrupt, "TIFF: the file ends early: 78 % of the picture is there"},
-		{"a tenth missing of deflate", truncated(deflate, .9), photo.ErrCorrupt, "% of the picture is there"},
-		{"a tenth missing of LZW", truncated(lzw, .9), photo.ErrCorrupt, "78 % of the picture is there"},
-		{"a tenth missing of PackBits", truncated(packbits, .9), photo.ErrCorrupt, "78 % of the picture is there"},
-		{"a tenth missing of tiles", truncated(tiled, .9), photo.ErrCorrupt, "74 % of the picture is there"},
-		{"a tenth missing of planes", truncated(separate, .9), photo.ErrCorrupt, "86 % of the picture is there"},
+		{"a tenth missing", truncated(k, .9), photo.ErrCorrupt, "TIFF: the file ends early: it contains 78 % of the image"},
+		{"a tenth missing of deflate", truncated(deflate, .9), photo.ErrCorrupt, "% of the image"},
+		{"a tenth missing of LZW", truncated(lzw, .9), photo.ErrCorrupt, "78 % of the image"},
+		{"a tenth missing of PackBits", truncated(packbits, .9), photo.ErrCorrupt, "78 % of the image"},
+		{"a tenth missing of tiles", truncated(tiled, .9), photo.ErrCorrupt, "74 % of the image"},
+		{"a tenth missing of planes", truncated(separate, .9), photo.ErrCorrupt, "86 % of the image"},
 		{"no directory", plain[:len(plain)/2], photo.ErrCorrupt, "TIFF: the file ends early"},
 		{"a header", plain[:6], photo.ErrCorrupt, "TIFF: the file ends early"},
-		{"no samples", change(plain, 277, 2), photo.ErrCorrupt, "2 samples a pixel, where PhotometricInterpretation 2 needs 3"},
+		{"no samples", change(plain, 277, 2), photo.ErrCorrupt, "2 samples per pixel, but PhotometricInterpretation 2 needs 3"},
 		{"BitsPerSample of 0", change(change(tagged(258, 0), 258, 0), 262, 1), photo.ErrCorrupt, "BitsPerSample of 0"},
-		{"12 bits", tagged(258, 12), photo.ErrUnsupportedFormat, "a TIFF feature that is not read: BitsPerSample of 12"},
+		{"12 bits", tagged(258, 12), photo.ErrUnsupportedFormat, "this TIFF has an unsupported feature: BitsPerSample of 12"},
 		{"32 bits", tagged(258, 32), photo.ErrUnsupportedFormat, "BitsPerSample of 32"},
 		{"5, 6 and 5 bits", tagged(258, 5, 6, 5), photo.ErrUnsupportedFormat, "BitsPerSample of 5 and 6"},
 		{"floating point", tagged(339, 3), photo.ErrUnsupportedFormat, "SampleFormat 3 (floating point"},
@@ -774,10 +809,10 @@ func TestCameraRaw(t *testing.T) {
 		data []byte
 		text string
 	}{
-		"DNG":                   {tiffFileWith(with(50706, 0x01040000)), "camera raw (DNG) is not read; send JPEG"},
-		"a preview and SubIFDs": {tiffFileWith(nef), "camera raw is not read"},
-		"a sensor's pixels":     {tiffFileWith(with(262, 32803)), "camera raw is not read"},
-		"linear raw":            {tiffFileWith(with(262, 34892)), "camera raw is not read"},
+		"DNG":                   {tiffFileWith(with(50706, 0x01040000)), "camera raw (DNG) is not supported; send JPEG"},
+		"a preview and SubIFDs": {tiffFileWith(nef), "camera raw is not supported"},
+		"a sensor's pixels":     {tiffFileWith(with(262, 32803)), "camera raw is not supported"},
+		"linear raw":            {tiffFileWith(with(262, 34892)), "camera raw is not supported"},
 		"CR2":                   {append([]byte("II*\x00\x10\x00\x00\x00CR\x02\x00\x00\x00\x00\x00"), tiffFileWith(preview)[:0]...), "camera raw (Canon's CR2)"},
 	} {
 		data := c.data
@@ -789,15 +824,15 @@ func TestCameraRaw(t *testing.T) {
 			t.Errorf("%s: got %v, want %q", name, err, c.text)
 		}
 	}
-	// A picture with smaller copies of itself is none.
+	// An image with smaller copies of itself is not raw.
 	pyramid := with(330, 8)
 	pyramid[254] = []uint32{0}
 	decode(t, tiffFileWith(pyramid))
 	decode(t, tiffFileWith(with(254, 1)))
 }
 
-// A picture that the library decodes is the same here, but for what the library is
-// wrong about.
+// FuzzDecodeTIFF compares with golang.org/x/image where that decodes the data
+// correctly.
 func FuzzDecodeTIFF(f *testing.F) {
 	for _, file := range []string{"none.tif", "lzw.tif", "deflate.tif", "packbits.tif", "tiled.tif", "paletted.tif", "alpha16.tif", "g4.tif", "jpeg.tif"} {
 		f.Add(read(f, file))

@@ -17,25 +17,25 @@ import (
 	"golang.org/x/image/tiff/lzw"
 )
 
-// tiffDecoder decodes the blocks of a TIFF one after the other into pix.
+// tiffDecoder decodes the blocks of a TIFF one after another into pix.
 type tiffDecoder struct {
 	*tiffFile
 	ctx context.Context
 
 	pix         []byte
 	stride      int
-	pixelStep   int // bytes of a pixel
-	sampleBytes int // bytes of a sample in pix
+	pixelStep   int // bytes for each pixel in pix
+	sampleBytes int // bytes for each sample in pix
 
-	buf    []byte        // a block, decompressed
-	rgb    []byte        // a block of Y'CbCr as RGB
-	row    []byte        // a row of samples of less than a byte, as bytes
-	in     *bufio.Reader // of compressed data
+	buf    []byte        // a decompressed block
+	rgb    []byte        // a block of Y'CbCr, converted to RGB
+	row    []byte        // a row of samples of less than 8 bits, expanded to bytes
+	in     *bufio.Reader // reads compressed data
 	zlib   io.ReadCloser
-	memory int64 // what the first JPEG takes, which no other may exceed
+	memory int64 // memory for the JPEG of the first block, which no other may exceed
 }
 
-// decodeTIFF decodes the picture whose directory openTIFF has read.
+// decodeTIFF decodes the image whose directory openTIFF has read.
 func decodeTIFF(ctx context.Context, f *tiffFile) (image.Image, error) {
 	d := &tiffDecoder{tiffFile: f, ctx: ctx, pixelStep: int(f.pixelBytes()), sampleBytes: 1}
 	if f.bits == 16 && f.photometric != tiffCMYK {
@@ -61,10 +61,11 @@ func decodeTIFF(ctx context.Context, f *tiffFile) (image.Image, error) {
 	return d.image(), nil
 }
 
-// opaque sets the alpha of pixels of step bytes, the last wide of which it is.
-func opaque(pix []byte, step, wide int) {
-	for at := step - wide; at < len(pix); at += step {
-		for i := range wide {
+// opaque sets the alpha of all pixels to its maximum. Pixels have step bytes, and alpha
+// is the last n of them.
+func opaque(pix []byte, step, n int) {
+	for at := step - n; at < len(pix); at += step {
+		for i := range n {
 			pix[at+i] = 0xff
 		}
 	}
@@ -74,7 +75,7 @@ func (d *tiffDecoder) image() image.Image {
 	r := image.Rect(0, 0, d.width, d.height)
 	switch {
 	case d.photometric == tiffPalette:
-		// An index that the palette lacks is black.
+		// Indices that the palette does not have are black.
 		palette := append(make(color.Palette, 0, 256), d.palette...)
 		for len(palette) < 256 {
 			palette = append(palette, color.RGBA64{0, 0, 0, 0xffff})
@@ -96,7 +97,8 @@ func (d *tiffDecoder) image() image.Image {
 	return &image.RGBA64{Pix: d.pix, Stride: d.stride, Rect: r}
 }
 
-// decodeBlock decompresses block i: rows of samples, or of units of Y'CbCr.
+// decodeBlock decompresses block i. The result has rows of samples, or of units of
+// Y'CbCr if chroma is subsampled.
 func (d *tiffDecoder) decodeBlock(i int) ([]byte, error) {
 	data, whole := d.block(i)
 	if d.compression == tiffJPEG {
@@ -107,7 +109,7 @@ func (d *tiffDecoder) decodeBlock(i int) ([]byte, error) {
 	}
 	want := d.blockBytes(i)
 	if d.compression == tiffNone {
-		return data, nil // estimate has seen that it is all there
+		return data, nil // Open has checked that it is complete
 	}
 	possible := want
 	if ratio, ok := tiffRatios[d.compression]; ok {
@@ -126,7 +128,7 @@ func (d *tiffDecoder) decodeBlock(i int) ([]byte, error) {
 	return nil, err
 }
 
-// decompress fills buf, and returns how much of it there was.
+// decompress decompresses data to buf, and returns the number of bytes written.
 func (d *tiffDecoder) decompress(buf, data []byte, rows int) (int, error) {
 	var r io.Reader
 	source := bytes.NewReader(data)
@@ -145,8 +147,8 @@ func (d *tiffDecoder) decompress(buf, data []byte, rows int) (int, error) {
 		if d.reversed {
 			order = ccitt.LSB
 		}
-		// White runs are bits of 0, whatever PhotometricInterpretation makes of
-		// them.
+		// The specification encodes white as 0, whatever PhotometricInterpretation
+		// says.
 		r = ccitt.NewReader(in, order, format, d.blockWidth, rows, &ccitt.Options{Invert: true})
 	case tiffLZW:
 		l := lzw.NewReader(d.in, lzw.MSB, 8)
@@ -168,24 +170,25 @@ func (d *tiffDecoder) decompress(buf, data []byte, rows int) (int, error) {
 	}
 	n, err := io.ReadFull(r, buf)
 	if err != nil && d.compression <= tiffGroup4 && source.Len() == 0 {
-		err = io.ErrUnexpectedEOF // which the fax decoder calls by many names
+		err = io.ErrUnexpectedEOF // the fax decoder has several errors for this
 	}
 	return n, err
 }
 
-// unpackBits fills dst as far as src goes (TIFF 6.0, section 9).
+// unpackBits decompresses src to dst (TIFF 6.0, section 9), and returns the number of
+// bytes written.
 func unpackBits(dst, src []byte) int {
 	n := 0
 	for len(src) >= 2 && n < len(dst) {
 		code := int(int8(src[0]))
 		switch {
-		case code >= 0: // code + 1 bytes as they are
+		case code >= 0: // code + 1 literal bytes
 			literal := src[1:min(code+2, len(src))]
 			n += copy(dst[n:], literal)
 			src = src[1+len(literal):]
-		case code == -128: // nothing
+		case code == -128: // no operation
 			src = src[1:]
-		default: // 1 - code times the same
+		default: // the next byte, repeated 1 - code times
 			run := dst[n:min(n+1-code, len(dst))]
 			for i := range run {
 				run[i] = src[1]
@@ -205,7 +208,7 @@ func reversedBits(data []byte) []byte {
 	return out
 }
 
-// placeBlock puts the samples of block i where they belong.
+// placeBlock copies the samples of block i to their position in the image.
 func (d *tiffDecoder) placeBlock(i int, data []byte) error {
 	blockWidth, rows, rowBytes := d.blockWidth, d.rows(i), int(d.rowBytes())
 	samples, bits := d.samples, d.bits
@@ -244,11 +247,11 @@ func (d *tiffDecoder) placeBlock(i int, data []byte) error {
 	return nil
 }
 
-// copySamples copies one sample of each pixel in row, the s-th of samples, to
-// where sample belongs in out.
+// copySamples copies one sample of each pixel from row to its channels in out. The
+// sample is the s-th of the samples in row, and has the index sample in the file.
 func (d *tiffDecoder) copySamples(out, row []byte, samples, s, sample int) {
 	first, last := d.channels(sample)
-	// In pix the high byte comes first.
+	// In pix, the high byte of a sample comes first.
 	in, high, low := 1, 0, 0
 	if d.bits == 16 {
 		in, low = 2, 1
@@ -271,9 +274,9 @@ func (d *tiffDecoder) copySamples(out, row []byte, samples, s, sample int) {
 	}
 }
 
-// channels returns the first and the last channel of the image that have the
-// values of a sample. The last is below the first for an extra sample, which the
-// image does not have.
+// channels returns the first and the last channel of the image that have the values of
+// a sample. For an extra sample, which the image does not have, last is less than
+// first.
 func (d *tiffDecoder) channels(sample int) (first, last int) {
 	colors := tiffColors[d.photometric].colors
 	switch {
@@ -282,13 +285,12 @@ func (d *tiffDecoder) channels(sample int) (first, last int) {
 	case sample >= colors:
 		return 0, -1
 	case colors == 1 && d.alpha > 0:
-		return 0, 2 // gray is red, green and blue
+		return 0, 2 // gray is copied to red, green and blue
 	}
 	return sample, sample
 }
 
-// undoPrediction adds to each sample that of the pixel before (TIFF 6.0, section
-// 14).
+// undoPrediction adds to each sample that of the previous pixel (TIFF 6.0, section 14).
 func (d *tiffDecoder) undoPrediction(row []byte, samples int) {
 	if d.bits == 8 {
 		for i := samples; i < len(row); i++ {
@@ -301,8 +303,8 @@ func (d *tiffDecoder) undoPrediction(row []byte, samples int) {
 	}
 }
 
-// expandBits returns n samples of less than a byte as bytes: shades from 0 to 255,
-// or indices.
+// expandBits expands n samples of less than 8 bits to bytes: to gray values from 0 to
+// 255, or to palette indices.
 func (d *tiffDecoder) expandBits(row []byte, n int) []byte {
 	if cap(d.row) < n {
 		d.row = make([]byte, n)
@@ -321,8 +323,9 @@ func (d *tiffDecoder) expandBits(row []byte, n int) []byte {
 	return out
 }
 
-// toRGB converts a block of Y'CbCr: for each subX × subY pixels their luma
-// samples, and then one sample each of Cb and Cr (TIFF 6.0, section 21).
+// toRGB converts a block of subsampled Y'CbCr to RGB. The block consists of units of
+// subX × subY pixels: their luma samples, then one sample of Cb and one of Cr (TIFF
+// 6.0, section 21).
 func (d *tiffDecoder) toRGB(data []byte, rows int) []byte {
 	luma, chroma := d.referenceBlackWhite()
 	if need := 3 * d.blockWidth * rows; cap(d.rgb) < need {
@@ -343,8 +346,8 @@ func (d *tiffDecoder) toRGB(data []byte, rows int) []byte {
 	return out
 }
 
-// referenceBlackWhite is what luma and chroma are mapped to by the tag of that
-// name, which video's limited range has.
+// referenceBlackWhite returns tables that map luma and chroma to full range, as the tag
+// ReferenceBlackWhite says. Files with the limited range of video have this tag.
 func (d *tiffDecoder) referenceBlackWhite() (luma [256]byte, chroma [2][256]byte) {
 	reference := [6]float64{0, 255, 128, 255, 128, 255}
 	const rational = 5
@@ -373,8 +376,8 @@ func (d *tiffDecoder) referenceBlackWhite() (luma [256]byte, chroma [2][256]byte
 	return luma, chroma
 }
 
-// jpegStream returns block i as a JPEG of its own: the tables that all blocks
-// share come in front.
+// jpegStream returns block i as a complete JPEG, including the tables that all blocks
+// share.
 func (f *tiffFile) jpegStream(i int) []byte {
 	data, _ := f.block(i)
 	const start, end = "\xff\xd8", "\xff\xd9"
@@ -386,13 +389,13 @@ func (f *tiffFile) jpegStream(i int) []byte {
 	return append(append(stream, tables...), bytes.TrimPrefix(data, []byte(start))...)
 }
 
-// adobeCMYK is the marker without which a JPEG's decoder refuses four samples. It
-// says that they are CMYK, which are not converted.
+// adobeCMYK is the Adobe marker, without which a JPEG decoder rejects four components.
+// It says that they are CMYK, so that they are not converted.
 const adobeCMYK = "\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00\x00"
 
-// openJPEG reads the header of block i, which has to be as large as the block.
+// openJPEG reads the header of the JPEG in block i, and checks its size.
 func (f *tiffFile) openJPEG(i int) (header, error) {
-	const maxTables = 1 << 13 // all that a JPEG may have are less than half of it
+	const maxTables = 1 << 13 // more than twice the size of all tables that a JPEG can have
 	if len(f.jpegTables) > maxTables {
 		return header{}, fmt.Errorf("JPEGTables of %d bytes", len(f.jpegTables))
 	}
@@ -400,7 +403,8 @@ func (f *tiffFile) openJPEG(i int) (header, error) {
 	if err != nil {
 		return header{}, err
 	}
-	// Encoders may fill the last strip up, and leave out what no pixel needs.
+	// Encoders may pad the last strip to the full height, and may leave out what is
+	// outside of the image.
 	if h.width < min(f.blockWidth, f.width) || h.height < min(f.rows(i), f.height) ||
 		h.width > f.blockWidth || h.height > f.blockHeight {
 		return header{}, fmt.Errorf("a JPEG of %d×%d pixels in a strip or tile of %d×%d", h.width, h.height, f.blockWidth, f.rows(i))
@@ -408,7 +412,7 @@ func (f *tiffFile) openJPEG(i int) (header, error) {
 	return h, nil
 }
 
-// decodeJPEGBlock decodes block i to rows of samples.
+// decodeJPEGBlock decodes the JPEG in block i to rows of samples.
 func (d *tiffDecoder) decodeJPEGBlock(i int) ([]byte, error) {
 	h, err := d.openJPEG(i)
 	if err != nil {
@@ -442,8 +446,8 @@ func (d *tiffDecoder) decodeJPEGBlock(i int) ([]byte, error) {
 	return out, nil
 }
 
-// copyRow writes row y of a block's JPEG as samples, of which a pixel has as many
-// as there are channels.
+// copyRow writes row y of the JPEG of a block as samples, with the given number of
+// channels for each pixel.
 func (d *tiffDecoder) copyRow(row []byte, img image.Image, y, channels int) error {
 	width := img.Bounds().Dx()
 	switch m := img.(type) {
@@ -468,7 +472,7 @@ func (d *tiffDecoder) copyRow(row []byte, img image.Image, y, channels int) erro
 		if channels != 4 {
 			return fmt.Errorf("a JPEG of 4 samples for %d", channels)
 		}
-		// The decoder takes them as inverted, as Adobe's are.
+		// decodeJPEG inverts CMYK, because Adobe stores it inverted. TIFF does not.
 		for x, v := range m.Pix[y*m.Stride:][:4*width] {
 			row[x] = ^v
 		}
@@ -478,8 +482,9 @@ func (d *tiffDecoder) copyRow(row []byte, img image.Image, y, channels int) erro
 	return nil
 }
 
-// copyYCbCr writes row y of m, as RGB if the TIFF says that it is Y'CbCr. Otherwise
-// the samples are what the TIFF says, such as RGB without a conversion.
+// copyYCbCr writes row y of m. It converts to RGB if the TIFF says that the samples are
+// Y'CbCr. Otherwise the samples are what the TIFF says, such as RGB, and
+// are copied unchanged.
 func (d *tiffDecoder) copyYCbCr(row []byte, m *image.YCbCr, y int) {
 	for x := range m.Rect.Dx() {
 		c := m.COffset(x, y)

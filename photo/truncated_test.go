@@ -11,14 +11,14 @@ func TestTruncated(t *testing.T) {
 		done, total int64
 		want        string
 	}{
-		{0, 0, "the file ends early: less than 1 % of the picture is there"},
-		{0, 7, "the file ends early: less than 1 % of the picture is there"},
-		{1, 101, "the file ends early: less than 1 % of the picture is there"},
-		{1, 100, "the file ends early: 1 % of the picture is there"},
-		{9, 10, "the file ends early: 90 % of the picture is there"},
-		{999, 1000, "the file ends early: 99 % of the picture is there"},
-		{10, 10, "the file ends early: 99 % of the picture is there"}, // rows, the last of which may be short
-		{29, 100, "the file ends early: 29 % of the picture is there"},
+		{0, 0, "the file ends early: it contains less than 1 % of the image"},
+		{0, 7, "the file ends early: it contains less than 1 % of the image"},
+		{1, 101, "the file ends early: it contains less than 1 % of the image"},
+		{1, 100, "the file ends early: it contains 1 % of the image"},
+		{9, 10, "the file ends early: it contains 90 % of the image"},
+		{999, 1000, "the file ends early: it contains 99 % of the image"},
+		{10, 10, "the file ends early: it contains 99 % of the image"}, // rows, the last of which may be short
+		{29, 100, "the file ends early: it contains 29 % of the image"},
 	} {
 		err := truncated(c.done, c.total)
 		if err.Error() != c.want {

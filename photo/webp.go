@@ -16,40 +16,40 @@ import (
 	"golang.org/x/image/webp"
 )
 
-// webpFile is the chunks of a WebP that matter. golang.org/x/image/webp reads
-// no animation, and refuses still pictures over details that other decoders
-// overlook, so the first frame is found here and given to it as a file of its
-// own.
+// webpFile has the chunks of a WebP that are needed to decode its first frame.
+// golang.org/x/image/webp does not read animations, and rejects still images for
+// details that other decoders ignore. Therefore it gets a file that contains only the
+// first frame.
 type webpFile struct {
 	canvas    image.Point // zero if there is no VP8X chunk
 	animated  bool
-	frame     image.Rectangle // where an animation's first frame belongs on the canvas
-	truncated error           // why the chunks end early, if they do
+	frame     image.Rectangle // position of the first frame on the canvas
+	truncated error           // set if the chunks end early
 
 	alpha, lossy, lossless []byte // chunk payloads
 	exif                   []byte
 }
 
 const (
-	riffHeader = 8  // name and size, of the file and of each chunk
-	webpHeader = 12 // RIFF, size, WEBP
+	riffHeader = 8  // name and size of a chunk
+	webpHeader = 12 // "RIFF", size, "WEBP"
 	vp8xSize   = 10
 	anmfHeader = 16
 )
 
-// read takes in a sequence of chunks, the file's or a frame's.
+// read reads a sequence of chunks: those of the file, or those of a frame.
 func (f *webpFile) read(chunks []byte) {
 	for len(chunks) >= riffHeader {
 		name := string(chunks[:4])
 		size := int64(binary.LittleEndian.Uint32(chunks[4:]))
 		chunks = chunks[riffHeader:]
 		if size > int64(len(chunks)) {
-			there := int64(0)
+			done := int64(0)
 			switch name {
 			case "VP8 ", "VP8L", "ANMF":
-				there = int64(len(chunks))
+				done = int64(len(chunks))
 			}
-			f.truncated = truncated(there, size)
+			f.truncated = truncated(done, size)
 			return
 		}
 		payload := chunks[:size]
@@ -62,7 +62,7 @@ func (f *webpFile) read(chunks []byte) {
 	}
 }
 
-// readChunk takes what is needed of a chunk. The first picture counts.
+// readChunk stores what is needed from a chunk. Only the first image is used.
 func (f *webpFile) readChunk(name string, payload []byte) {
 	switch name {
 	case "VP8X":
@@ -101,7 +101,7 @@ func (f *webpFile) readChunk(name string, payload []byte) {
 func uint24(b []byte) int { return int(b[0]) | int(b[1])<<8 | int(b[2])<<16 }
 
 func openWebP(data []byte) (header, error) {
-	// The size in the file's own header is often wrong and never needed.
+	// The size in the header of the file is often wrong, and it is not needed.
 	var f webpFile
 	f.read(data[webpHeader:])
 	size, err := f.size()
@@ -115,14 +115,15 @@ func openWebP(data []byte) (header, error) {
 		f.frame = image.Rectangle{Max: f.canvas}
 	}
 	if f.frame.Size() != size {
-		return header{}, fmt.Errorf("the container says %v pixels, the picture in it %v", f.frame.Size(), size)
+		return header{}, fmt.Errorf("the container says %v pixels, but the image in it has %v", f.frame.Size(), size)
 	}
 	if !f.frame.In(image.Rectangle{Max: f.canvas}) {
-		return header{}, fmt.Errorf("the first frame, %v, leaves the canvas of %v", f.frame, f.canvas)
+		return header{}, fmt.Errorf("the first frame, %v, is not within the canvas of %v", f.frame, f.canvas)
 	}
-	// Lossy: a macroblock of 256 pixels costs at least two bits for its
-	// prediction modes, whose probabilities a key frame cannot change. Lossless
-	// has codes of no bits, so that any picture of one color takes 20 bytes.
+	// In lossy files, a macroblock of 256 pixels takes at least two bits for its
+	// prediction modes, whose probabilities a key frame cannot change. Lossless files
+	// can have codes of no bits, so an image of one color takes 20 bytes, whatever its
+	// size.
 	if f.lossy != nil && int64(len(f.lossy))*1024 < int64(size.X)*int64(size.Y) {
 		return header{}, tooSmallFor(size.X, size.Y, len(f.lossy))
 	}
@@ -147,16 +148,16 @@ func openWebP(data []byte) (header, error) {
 			return onCanvas(ctx, img, f.frame.Min, f.canvas.X, f.canvas.Y)
 		},
 	}
-	h.memory, h.turnMemory = f.memory()
+	h.memory, h.orientMemory = f.memory()
 	return h, nil
 }
 
-// expandRange converts m in place from the limited range that lossy WebP has, luma
-// of 16 to 235 and chroma of 16 to 240 (ITU-R BT.601), to the full range of JPEG,
-// which is what package image and everything that reads an image.YCbCr expect.
-// The decoder must own m.
+// expandRange converts m in place from limited range, which lossy WebP has, to full
+// range. Limited range is luma of 16 to 235 and chroma of 16 to 240 (ITU-R BT.601).
+// Package image, and all code that reads an image.YCbCr, expect full range, as in JPEG.
+// m must not be shared.
 func expandRange(ctx context.Context, m *image.YCbCr) error {
-	const atOnce = 1 << 20 // samples between two looks at ctx
+	const atOnce = 1 << 20 // samples between two checks of ctx
 	for _, plane := range []struct {
 		samples []uint8
 		table   *[256]uint8
@@ -173,10 +174,10 @@ func expandRange(ctx context.Context, m *image.YCbCr) error {
 	return nil
 }
 
-// fullLuma and fullChroma have the full-range value of each limited-range one.
+// fullLuma and fullChroma map limited-range values to full-range ones.
 var fullLuma, fullChroma = rangeTable(16, 0, 219), rangeTable(128, 128, 224)
 
-// rangeTable maps zero to newZero, and span steps to 255.
+// rangeTable returns a table that maps zero to newZero, and scales span to 255.
 func rangeTable(zero, newZero, span int) (table [256]uint8) {
 	for i := range table {
 		scaled := math.Round(float64(i-zero)*255/float64(span)) + float64(newZero)
@@ -185,7 +186,7 @@ func rangeTable(zero, newZero, span int) (table [256]uint8) {
 	return table
 }
 
-// size is the picture's own, from its bitstream.
+// size returns the size of the image according to its bitstream.
 func (f *webpFile) size() (image.Point, error) {
 	switch {
 	case f.lossy != nil:
@@ -204,53 +205,53 @@ func (f *webpFile) size() (image.Point, error) {
 	case f.truncated != nil:
 		return image.Point{}, f.truncated
 	}
-	return image.Point{}, errors.New("there is no picture in it")
+	return image.Point{}, errors.New("the file contains no image")
 }
 
-// memory says what decoding takes, and what turning the result adds.
-func (f *webpFile) memory() (decode, turned int64) {
+// memory returns upper bounds in bytes: for decoding, and for what applying the
+// orientation adds.
+func (f *webpFile) memory() (decode, orient int64) {
 	w, h := int64(f.frame.Dx()), int64(f.frame.Dy())
 	padded := (w + 15) / 16 * 16 * ((h + 15) / 16 * 16)
 	if f.lossless != nil {
-		decode, turned = losslessMemory(w, h, len(f.lossless)), 4*w*h
+		decode, orient = losslessMemory(w, h, len(f.lossless)), 4*w*h
 	} else {
-		const firstPartition = 1 << 19 // allocated before it is found to be missing
+		const firstPartition = 1 << 19 // allocated before the decoder notices that data is missing
 		decode = padded*3/2 + padded/256*8 + int64(len(f.lossy)) + firstPartition
-		turned = padded * 3 / 2
+		orient = padded * 3 / 2
 	}
 	if len(f.alpha) > 0 {
 		const compressed = 3
 		decode += w * h
-		turned += w * h
+		orient += w * h
 		if f.alpha[0]&compressed != 0 {
 			decode += losslessMemory(w, h, len(f.alpha))
 		}
 	}
 	if f.frame != (image.Rectangle{Max: f.canvas}) {
-		turned = 4 * int64(f.canvas.X) * int64(f.canvas.Y)
-		decode += turned
+		orient = 4 * int64(f.canvas.X) * int64(f.canvas.Y)
 	}
-	return decode, turned
+	return decode, orient
 }
 
-// losslessMemory bounds what the VP8L decoder holds.
+// losslessMemory returns an upper bound of what the VP8L decoder holds, in bytes.
 func losslessMemory(w, h int64, size int) int64 {
 	tiles := (w + 3) / 4 * ((h + 3) / 4)
-	// Packed pixels of half the width, the unpacked ones, and up to four
-	// images of a pixel for each 4×4 tile: two transforms, one that is
-	// refused as the repetition of another, and the map of Huffman groups.
+	// Packed pixels of half the width, the unpacked ones, and up to four images with a
+	// pixel for each 4×4 tile: two transforms, one that is rejected because it is
+	// repeated, and the map of Huffman groups.
 	pixels := 2*(w+2)*h + 4*w*h + 4*4*tiles
-	// Groups of five Huffman trees: the decoder allows 2600, and no more than
-	// there are tiles. A group has tables of 2.7 KB and costs 20 bits at least;
-	// its nodes take up to 50 KB, but no more than 400 bytes for each byte that
-	// describes them.
+	// Groups of five Huffman trees. There are at most 2600, which is the decoder's
+	// limit, and at most one for each tile. A group has tables of 2.7 KB and takes at
+	// least 20 bits; its nodes take up to 50 KB, but at most 400 bytes for each byte of
+	// the data.
 	const maxGroups = 2600
 	n := int64(size)
 	groups := 2720*min(maxGroups, tiles, n*8/20) + min(maxGroups*50<<10, 400*n)
 	return pixels + groups
 }
 
-// file is the first frame as a file of its own.
+// file returns a WebP file that contains only the first frame.
 func (f *webpFile) file() io.Reader {
 	var chunks []io.Reader
 	size := 4

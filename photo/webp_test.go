@@ -14,8 +14,8 @@ import (
 	"github.com/mienproject/mien/photo"
 )
 
-// uniformWebPs are lossy WebPs of 16×16 pixels of one color, made by libwebp 1.6.0
-// at quality 80, and the color that libwebp decodes.
+// uniformWebPs are lossy WebPs of 16×16 pixels of one color, made by libwebp 1.6.0 at
+// quality 80, and the color that libwebp decodes from them.
 var uniformWebPs = []struct {
 	want color.NRGBA
 	data string
@@ -30,8 +30,9 @@ var uniformWebPs = []struct {
 	{color.NRGBA{20, 111, 155, 255}, "UklGRjgAAABXRUJQVlA4ICwAAADQAQCdASoQABAAAUAmJaACdLoB+AADsAD+8Gyv/yU1/jblq/+fmd24v5zAAA=="},
 }
 
-// A lossy WebP has luma of 16 to 235 and chroma of 16 to 240. Decoded, it has the
-// colors that libwebp gives, whatever is around the frame.
+// TestWebPRange checks that lossy WebP, whose range is limited (luma 16 to 235, chroma
+// 16 to 240), is decoded to the same colors as libwebp decodes, in any kind of
+// container.
 func TestWebPRange(t *testing.T) {
 	const side = 16
 	for _, u := range uniformWebPs {
@@ -69,9 +70,9 @@ func TestWebPRange(t *testing.T) {
 				c.data = bytes.ReplaceAll(c.data, []byte{1, 0, 0, 2, 0, 0, side - 1}, []byte{0, 0, 0, 0, 0, 0, side - 1})
 			}
 			img := decode(t, c.data)
-			// Grays are exact, but for being multiplied by alpha. In colors, 8 bits of
-			// full-range chroma cannot tell all that 8 bits of RGB can: the Cb of
-			// blue is 255.5.
+			// Grays are exact, except where they are multiplied by alpha. Other colors
+			// are not: 8 bits of full-range chroma cannot represent all of RGB, and the
+			// Cb of blue is 255.5.
 			limit := 2
 			if c.want.R == c.want.G && c.want.G == c.want.B {
 				limit = int(255-c.want.A) / 155
@@ -101,7 +102,7 @@ func TestWebPRange(t *testing.T) {
 
 func distance(a, b uint8) int { return max(int(a)-int(b), int(b)-int(a)) }
 
-// The judge is libwebp: dwebp made the PNGs.
+// The expected PNGs were made by dwebp of libwebp.
 func TestWebPAsLibwebp(t *testing.T) {
 	for file, golden := range map[string]string{"lossy.webp": "lossy_webp.png", "alpha.webp": "alpha_webp.png"} {
 		want, err := png.Decode(bytes.NewReader(read(t, golden)))
@@ -127,7 +128,7 @@ func TestWebPAsLibwebp(t *testing.T) {
 	}
 }
 
-// A deadline also ends the conversion of what was decoded.
+// TestCancelWebP checks that a deadline also ends the conversion of the range.
 func TestCancelWebP(t *testing.T) {
 	p, err := photo.Open(read(t, "large/lossy.webp"), photo.Limits{})
 	if err != nil {

@@ -1,7 +1,7 @@
-// Package reason has the reasons for which a Mien server does not answer a
-// request. They are part of the contract: a reason keeps its meaning and its
-// spelling, and later servers may add some. docs/api.md explains when the server
-// gives each of them, and what the client can do about it.
+// Package reason has the reasons why a Mien server rejects or refuses a request. They
+// are part of the contract: a reason never changes its meaning or spelling, and later
+// servers may add some. docs/api.md explains when the server sends each of them, and
+// what the client can do about it.
 package reason
 
 // A server sends these in google.rpc.ErrorInfo, in ItemError and, at /predict, in
@@ -24,7 +24,7 @@ const (
 	Internal          = "INTERNAL"
 )
 
-// Only /predict gives these.
+// Only /predict sends these.
 const (
 	InvalidJSON         = "INVALID_JSON"
 	InvalidForm         = "INVALID_FORM"

@@ -7,7 +7,7 @@ import (
 )
 
 func newLedger(c Config) *admission.Ledger {
-	// Half of the bytes is for streams and batches, and for messages that are inflated.
+	// Streams and batches may hold half of the bytes, and so may messages being inflated.
 	part := max(c.MaxBodyBytes/2, c.LargestMessage())
 	return admission.NewLedger(admission.Limits{
 		Requests:     int64(c.MaxRequests),
@@ -18,10 +18,10 @@ func newLedger(c Config) *admission.Ledger {
 	})
 }
 
-// enter waits for a worker slot, and then for n bytes of memory: what waits in the
-// queue holds no memory, and what holds some has the slot that lets it finish. An image
-// of a stream waits where a single call is refused. Without an error, the caller has to
-// call leave once when the work has ended.
+// enter waits for a worker slot, and then for n bytes of memory. In this order,
+// requests in the queue hold no memory, and a request that holds memory has the slot
+// that it needs to finish. Images of streams wait where unary requests are refused. If
+// err is nil, the caller must call leave once when the work has ended.
 func (s *Service) enter(ctx context.Context, n int64, streamed bool) (leave func(), err error) {
 	leaveQueue, err := s.queue.Enter(ctx, streamed)
 	if err != nil {

@@ -20,7 +20,7 @@ import (
 	"github.com/mienproject/mien/service"
 )
 
-// ways are all ways in, by path and content type.
+// ways are all paths and content types for one image.
 var ways = []struct{ path, contentType string }{
 	{inferencev1connect.InferencePredictProcedure, "application/json"},
 	{inferencev1connect.InferencePredictProcedure, "application/proto"},
@@ -35,7 +35,7 @@ var ways = []struct{ path, contentType string }{
 	{inferencev1connect.InferencePredictBatchProcedure, "application/grpc-web"},
 }
 
-// post sends a request with that body; length -1 means that it is not told.
+// post sends a request with that body. If length is -1, the request declares no length.
 func post(t *testing.T, client *http.Client, url, contentType string, body io.Reader, length int64) (*http.Response, error) {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url, body)
@@ -48,7 +48,7 @@ func post(t *testing.T, client *http.Client, url, contentType string, body io.Re
 	return client.Do(req)
 }
 
-// assertOverloaded holds an answer to what callers of a full server are told.
+// assertOverloaded checks the answer of a full server.
 func assertOverloaded(t *testing.T, res *http.Response, contentType string) {
 	t.Helper()
 	body, err := io.ReadAll(res.Body)
@@ -74,7 +74,7 @@ func assertOverloaded(t *testing.T, res *http.Response, contentType string) {
 	case strings.HasPrefix(contentType, "application/connect"):
 		retry = "in the end of the stream"
 	case res.Header.Get(service.ReasonHeader) != "" && contentType == "application/json":
-		// The old system answers 200, always.
+		// The old system always answers 200.
 	default:
 		if res.StatusCode != http.StatusServiceUnavailable {
 			t.Errorf("status %d: %s", res.StatusCode, body)
@@ -85,8 +85,8 @@ func assertOverloaded(t *testing.T, res *http.Response, contentType string) {
 	}
 }
 
-// TestTooManyRequests: what comes beyond --max-requests is refused before its
-// body is sent, by every way in.
+// TestTooManyRequests checks that every endpoint refuses requests over --max-requests
+// before their bodies are sent.
 func TestTooManyRequests(t *testing.T) {
 	g := newGate()
 	var seen calls
@@ -105,7 +105,7 @@ func TestTooManyRequests(t *testing.T) {
 				continue
 			}
 			t.Run(version+way.path+" "+way.contentType, func(t *testing.T) {
-				body, w := io.Pipe() // on which nothing comes
+				body, w := io.Pipe() // nothing is written to it
 				defer w.Close()
 				res, err := post(t, client, url+way.path, way.contentType, body, 1_000_000)
 				if err != nil {
@@ -118,7 +118,7 @@ func TestTooManyRequests(t *testing.T) {
 			})
 		}
 	}
-	// It is about no image, and tells operators which server this is.
+	// ListModels has no image, and shows operators which server this is.
 	if _, err := all["grpc"].ListModels(t.Context(), &inferencev1.ListModelsRequest{}); err != nil {
 		t.Error(err)
 	}
@@ -138,15 +138,16 @@ func http2Client(t *testing.T) *http.Client {
 	return &http.Client{Transport: transport}
 }
 
-// TestTooManyBodyBytes: bodies in flight are bounded together: there has to be room
-// for what is declared, for what comes, and for what a compressed one may become.
+// TestTooManyBodyBytes checks the limit for all bodies in flight together. There must
+// be room for what is declared, for what is received, and for what a compressed body
+// may inflate to.
 func TestTooManyBodyBytes(t *testing.T) {
 	g := newGate()
 	svc, url := start(t, stub{detect: g.only(0)}, func(c *service.Config) {
 		c.Workers, c.MaxImageBytes, c.MaxBatchBytes, c.MaxBodyBytes = 4, 30_000, 30_000, 120_000
 	})
 	h1 := httpClient(t)
-	// Three images of 25,000 bytes are worked on.
+	// Three images of 25,000 bytes are in progress.
 	answered := make(chan error)
 	for range 3 {
 		go func() {
@@ -159,7 +160,7 @@ func TestTooManyBodyBytes(t *testing.T) {
 	}
 	for _, way := range ways {
 		if way.contentType == "application/grpc" || strings.Contains(way.contentType, "connect") {
-			continue // what is told of their lengths is the transport's
+			continue // the transport chooses which lengths it declares
 		}
 		t.Run(way.path+" "+way.contentType, func(t *testing.T) {
 			body, w := io.Pipe()
@@ -171,14 +172,14 @@ func TestTooManyBodyBytes(t *testing.T) {
 			assertOverloaded(t, res, way.contentType)
 		})
 	}
-	// One whose length is not told is refused when there is no more room for it.
+	// A body without a declared length is refused once there is no more room for it.
 	body := `{"rawData": "` + strings.Repeat("A", 80_000) + `"}`
 	res, err := post(t, h1, url+inferencev1connect.InferencePredictProcedure, "application/json", strings.NewReader(body), -1)
 	if err != nil {
 		t.Fatal(err)
 	}
 	assertOverloaded(t, res, "application/json")
-	// And one that is compressed, for it may be a bomb.
+	// So is a compressed body, because it may be a bomb.
 	compressed := compressing(t, url)
 	noise := gray(1)
 	for i := range noise.GetRawData() {
@@ -202,7 +203,7 @@ func TestTooManyBodyBytes(t *testing.T) {
 		t.Fatal(err)
 	}
 	assertOverloaded(t, res, "application/json")
-	// What fits is answered, whatever is held.
+	// Requests that fit are answered, whatever else is held.
 	for protocol, client := range clients(t, url) {
 		if _, err := client.Predict(t.Context(), gray(1)); err != nil {
 			t.Errorf("%s: %v", protocol, err)
@@ -229,9 +230,9 @@ func TestTooManyBodyBytes(t *testing.T) {
 	idle(t, svc)
 }
 
-// TestDeadlinesInTheQueue: who could not be answered in time is refused when it
-// comes, who runs out of time in the queue is not worked on, and neither happens
-// on an idle server.
+// TestDeadlinesInTheQueue checks that a request whose deadline is too short for the
+// queue is refused at once, that no work is done for one whose deadline passes in the
+// queue, and that neither happens on an idle server.
 func TestDeadlinesInTheQueue(t *testing.T) {
 	g := newGate()
 	const takes = 250 * time.Millisecond
@@ -271,7 +272,7 @@ func TestDeadlinesInTheQueue(t *testing.T) {
 		}
 	}
 
-	// Nothing is known yet, so a short deadline may be enough; it is not.
+	// The queue has no times yet, so a short deadline might be enough; it is not.
 	answered := hold()
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
@@ -281,7 +282,7 @@ func TestDeadlinesInTheQueue(t *testing.T) {
 	eventually(t, "it has left the queue", func() bool { return svc.Stats().Queued == 9 })
 	letGo(answered)
 
-	for range 32 { // as many as are remembered
+	for range 32 { // the number of times that the estimate uses
 		if _, err := client.Predict(t.Context(), gray(0)); err != nil {
 			t.Fatal(err)
 		}
@@ -302,9 +303,9 @@ func TestDeadlinesInTheQueue(t *testing.T) {
 	idle(t, svc)
 }
 
-// TestManyCallersLeave, in the middle: nothing is kept, and nothing is done for
-// those who had not yet begun to be worked on.
-func TestManyCallersLeave(t *testing.T) {
+// TestManyClientsDisconnect checks that nothing remains after many clients disconnect,
+// and that no work is done for those whose work had not begun.
+func TestManyClientsDisconnect(t *testing.T) {
 	g := newGate()
 	var seen calls
 	var inVain atomic.Int32
@@ -371,7 +372,7 @@ func TestManyCallersLeave(t *testing.T) {
 	cancel()
 	callers.Wait()
 	idle(t, svc)
-	// Not all who leave at once are seen to leave at once.
+	// The server may notice some of the disconnects later.
 	if n := len(g.arrived); n > 20 || inVain.Load() > 0 {
 		t.Errorf("%d images were worked on, of which two had begun; %d for those who had left", n, inVain.Load())
 	}
@@ -385,9 +386,9 @@ func TestManyCallersLeave(t *testing.T) {
 	}
 }
 
-// BenchmarkCallerLeaves measures from the moment in which a caller leaves to that
-// in which its work is told to stop.
-func BenchmarkCallerLeaves(b *testing.B) {
+// BenchmarkClientDisconnects measures the time from the moment when a client
+// disconnects to the moment when its work is canceled.
+func BenchmarkClientDisconnects(b *testing.B) {
 	began, told := make(chan struct{}), make(chan time.Time, 1)
 	config := service.DefaultConfig()
 	config.Models = []service.Model{{Name: "stub", Detector: stub{detect: func(ctx context.Context, _ image.Image, _ face.Options) ([]face.Face, error) {

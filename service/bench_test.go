@@ -27,7 +27,7 @@ import (
 	"github.com/mienproject/mien/service"
 )
 
-// newPigo serves the embedded model.
+// newPigo returns a service with the embedded model.
 func newPigo(b *testing.B) (*service.Service, *pigo.Detector) {
 	b.Helper()
 	d, err := pigo.New(cores.NewGate(runtime.GOMAXPROCS(0)))
@@ -43,7 +43,7 @@ func newPigo(b *testing.B) (*service.Service, *pigo.Detector) {
 	return s, d
 }
 
-// people are four of them, as the file is.
+// people is the file of a photograph with four people.
 func people(b *testing.B) []byte {
 	b.Helper()
 	data, err := os.ReadFile(facetest.Path(b, "peoples.jpg"))
@@ -53,10 +53,10 @@ func people(b *testing.B) []byte {
 	return data
 }
 
-// BenchmarkRequest is a whole request, from the bytes of a JPEG to the answer: by
-// the service, and by a program that uses the library and the standard decoder as
-// they come, and looks for faces of the same size. The third is the least that any
-// decoder can do: all of the entropy-coded data, and an eighth of the pixels.
+// BenchmarkRequest measures a whole request, from the bytes of a JPEG to the answer: by
+// the service, and by a program that uses the pigo library and the standard decoder
+// without changes and searches for faces of the same size. The third result is a lower
+// bound for any decoder: all of the entropy-coded data, and an eighth of the pixels.
 func BenchmarkRequest(b *testing.B) {
 	s, _ := newPigo(b)
 	byLibrary := newLibraryProgram(b)
@@ -64,7 +64,7 @@ func BenchmarkRequest(b *testing.B) {
 	for _, picture := range []struct {
 		name     string
 		data     []byte
-		smallest int // what the service looks for
+		smallest int // the smallest face that the service searches for
 	}{
 		{"peoples", original, 20},
 		{"1MP", enlarged(b, original, 1155, 866), 20},
@@ -101,7 +101,7 @@ func BenchmarkRequest(b *testing.B) {
 	}
 }
 
-// libraryProgram does what the library's own program does.
+// libraryProgram does what the example program of the library does.
 type libraryProgram struct {
 	faces            *library.Pigo
 	eye, nose, mouth *library.PuplocCascade
@@ -132,8 +132,8 @@ func newLibraryProgram(b *testing.B) *libraryProgram {
 	return &p
 }
 
-// find returns how many faces there are with a score of 5 and more, each with its
-// landmarks.
+// find returns the number of faces with a score of at least 5, and finds the landmarks
+// of each.
 func (p *libraryProgram) find(b *testing.B, data []byte, smallest int) (n int) {
 	img, err := jpeg.Decode(bytes.NewReader(data))
 	if err != nil {
@@ -163,9 +163,9 @@ func (p *libraryProgram) find(b *testing.B, data []byte, smallest int) (n int) {
 	return n
 }
 
-// BenchmarkThroughput is as many callers as there are cores, with what the four
-// people take: through gRPC, the caller's own work on the same cores included, and
-// the same pipeline called in this process.
+// BenchmarkThroughput has as many clients as there are cores, which send the image of
+// four people: over gRPC, with the clients' own work on the same cores, and by calls of
+// the same pipeline in this process.
 func BenchmarkThroughput(b *testing.B) {
 	data := people(b)
 	s, d := newPigo(b)
@@ -220,8 +220,8 @@ func BenchmarkThroughput(b *testing.B) {
 			}
 		})
 		b.StopTimer()
-		// Of one caller's time, what is in no stage: the protocol on both sides, and
-		// the network between them.
+		// The part of one client's time that is in no stage: the protocol on both
+		// sides, and the network between them.
 		const calls = 50
 		var stages time.Duration
 		began := time.Now()
@@ -236,8 +236,8 @@ func BenchmarkThroughput(b *testing.B) {
 	})
 }
 
-// BenchmarkWorkStops is the time from a caller's leaving to the end of the work
-// that was under way for it, at a random moment of it.
+// BenchmarkWorkStops measures the time from a random moment at which a client
+// disconnects to the end of its work.
 func BenchmarkWorkStops(b *testing.B) {
 	s, _ := newPigo(b)
 	random := rand.New(rand.NewPCG(5, 6))
@@ -259,7 +259,7 @@ func BenchmarkWorkStops(b *testing.B) {
 				ctx, cancel := context.WithCancel(b.Context())
 				ended := make(chan time.Time)
 				go func() {
-					_, _ = s.Predict(ctx, req) // it is not to end well
+					_, _ = s.Predict(ctx, req) // it is canceled
 					ended <- time.Now()
 				}()
 				for s.Stats().Busy == 0 {
@@ -277,8 +277,7 @@ func BenchmarkWorkStops(b *testing.B) {
 	}
 }
 
-// enlarged is a photograph at another size, by linear interpolation, with some
-// noise, as cameras have.
+// enlarged scales a photograph by linear interpolation and adds noise, as cameras do.
 func enlarged(b *testing.B, data []byte, width, height int) []byte {
 	b.Helper()
 	decoded, err := jpeg.Decode(bytes.NewReader(data))

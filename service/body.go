@@ -18,57 +18,60 @@ import (
 )
 
 const (
-	// bodyStall is how long a body may pause in the middle of a message.
+	// bodyStall is the maximum pause in the middle of a message.
 	bodyStall = 20 * time.Second
-	// messageTime is how long one message of a stream may take to arrive. The
-	// server's own time-outs bound all others.
+	// messageTime is the maximum time for receiving one message of a stream. For all
+	// other requests, the timeouts of the HTTP server apply.
 	messageTime = time.Minute
-	// refusalPatience is how long a refusal waits for the body that goes with it.
+	// refusalPatience is how long the answer to a refused request waits for the rest of
+	// the body.
 	refusalPatience = 100 * time.Millisecond
-	// maxInflation is how many bytes gzip can make of one.
+	// maxInflation is the maximum number of bytes that one compressed byte inflates to.
 	maxInflation = 1032
 )
 
-// body is a request's body within its limits. Its bytes are reserved as they arrive, so
-// that slow callers hold no more than they have sent. When a limit is reached it fails
-// for good, with an error that Connect passes on to the caller in its protocol. It is
-// not safe for concurrent use, but for its connection.
+// body enforces the limits for the body of a request. Bytes are reserved as they
+// arrive, so a slow client holds no more than it has sent. Once a limit is exceeded,
+// all reads fail with an error that Connect returns to the client in its protocol. Only
+// conn may be used concurrently.
 type body struct {
 	service   *Service
 	procedure *procedure
 	record    *Record
-	ctx       context.Context //nolint:containedctx // of the request; Read has none
+	ctx       context.Context //nolint:containedctx // the context of the request, because Read has no parameter for it
 	source    io.ReadCloser
 	conn      connection
-	// lease is what the request has taken. It is revoked when the body is slow and
-	// others need its room.
+	// lease is what the request has reserved. It is revoked if the body is slow and
+	// other requests need the room.
 	lease *admission.Lease
 
-	// declared is the length of the body, -1 if it is unknown.
+	// declared is the Content-Length, or -1 if it is unknown.
 	declared int64
-	// limit is the size of one message, and images how many bytes of images that holds.
+	// limit is the maximum size of one message. images is the maximum size of the
+	// images in it.
 	limit, images int64
-	// message reads the source within the limit, and frames finds the message's end.
+	// message reads source up to limit, and frames finds the end of the message.
 	message limitedReader
 	frames  frameTracker
-	// whole is true when all of the message has come, and settled when it has been read,
-	// so that it takes no more.
+	// whole is true once all of the message has been received. settled is true once it
+	// has been decoded, so that its lease no longer grows.
 	whole, settled bool
-	// compressed is true if each byte may become many, and query if the message is in the
-	// URL.
+	// compressed is true if messages may be compressed. query is true if the message is
+	// in the URL.
 	compressed, query bool
 	http1             bool
 
-	// streamed is true if messages follow each other; between them it may pause for idle.
+	// streamed is true if several messages follow each other. Between them, the client
+	// may pause for idle.
 	streamed bool
 	idle     time.Duration
-	// opened is when the header had come, and began when the first byte of the message
-	// came, zero before that.
+	// opened is the time when the headers had been received. began is the time of the
+	// first byte of the current message, or zero before that.
 	opened, began time.Time
 	err           error
 }
 
-// bounded returns the body of the request rq within its limits. The caller has to end it.
+// bounded returns the body of the request rq, with limits. The caller must call end.
 func (s *Service) bounded(rq *request, w http.ResponseWriter, r *http.Request) *body {
 	b := &body{
 		service:   s,
@@ -90,15 +93,14 @@ func (s *Service) bounded(rq *request, w http.ResponseWriter, r *http.Request) *
 	if b.streamed {
 		b.idle = s.config.StreamIdle
 	} else if b.declared > b.limit {
-		// Said to be too large: nothing has to be read to refuse it.
+		// The declared length is too large, so there is no need to read anything.
 		_ = b.over()
 	}
 	return b
 }
 
-// connect reads from the headers what Connect will take the body for: whether its
-// messages have prefixes, what
-// is compressed in it, and where it is when it is in the URL.
+// connect reads from the headers how Connect will read the body: whether messages have
+// prefixes, whether they may be compressed, and whether the message is in the URL.
 func (b *body) connect(r *http.Request) {
 	contentType := r.Header.Get("Content-Type")
 	b.frames.enveloped = strings.HasPrefix(contentType, "application/grpc") || strings.HasPrefix(contentType, "application/connect+")
@@ -113,17 +115,17 @@ func (b *body) connect(r *http.Request) {
 	}
 }
 
-// maxMessage returns the size of a message that holds images bytes of images in
-// base64, which may be in lines of 64 letters or more with \r\n in JSON between them,
-// and has 64 KiB for everything else.
+// maxMessage returns the maximum size of a message with that many bytes of images. It
+// allows base64 in lines of 64 or more letters, separated by an escaped \r\n in JSON,
+// and 64 KiB for everything else.
 func maxMessage(images int64) int64 { return images/12*17 + 64<<10 }
 
 // admit admits the request before its body is read, or returns why it is refused.
 func (b *body) admit() error {
 	err := b.reserve()
 	if err != nil {
-		// On HTTP/1.1, net/http reads what is short of the body before it answers, so
-		// that the connection can be used again. It must not wait long for that.
+		// On HTTP/1.1, net/http reads the rest of the body before it answers, so that
+		// the connection can be reused. It must not wait long for that.
 		b.conn.setReadDeadline(time.Now().Add(refusalPatience))
 	}
 	return err
@@ -150,8 +152,8 @@ func (b *body) reserve() error {
 		}
 		return nil
 	}
-	// There has to be room for all of the declared length, but bytes are reserved as
-	// they arrive: a header costs nothing to write.
+	// There must be room for the declared length, but bytes are reserved only as they
+	// arrive, because a header costs nothing to send.
 	if err := b.lease.CheckRoom(max(0, b.declared)); err != nil {
 		return err
 	}
@@ -159,8 +161,8 @@ func (b *body) reserve() error {
 	return nil
 }
 
-// Close implements io.Closer. Closing the body is for net/http, which does it when
-// the answer is on its way: to do it before would be to wait for what was not read.
+// Close implements io.Closer. It does nothing: net/http closes the body when the answer
+// has been written. Closing it earlier would wait for the unread rest.
 func (b *body) Close() error { return nil }
 
 // Read implements io.Reader.
@@ -191,15 +193,15 @@ func (b *body) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// read reads from r, within the time that there is.
+// read reads from r, for at most patience.
 func (b *body) read(r io.Reader, p []byte) (int, error) {
 	b.conn.watch(b.patience())
 	defer b.conn.unwatch()
 	return r.Read(p)
 }
 
-// failure returns why the body cannot be read on, nil if err is not such an error. On
-// HTTP/2, Connect knows what a broken stream means.
+// failure converts err, an error of the connection, or returns nil if it is not one. On
+// HTTP/2, Connect itself handles broken streams.
 func (b *body) failure(err error) error {
 	switch {
 	case err == nil, errors.Is(err, io.EOF):
@@ -213,8 +215,8 @@ func (b *body) failure(err error) error {
 	}
 }
 
-// account takes room for the bytes of the message that have come, with the error that
-// came with them, and ends the reading when it is complete.
+// account reserves room for the bytes p of the message. err is the error that was
+// returned with them. Once the message is complete, it ends the reading.
 func (b *body) account(p []byte, err error) error {
 	b.whole = b.frames.add(p, err)
 	if failed := b.take(b.frames.size); failed != nil || !b.whole {
@@ -234,8 +236,8 @@ func (b *body) account(p []byte, err error) error {
 	return nil
 }
 
-// last waits for EOF after the message of a single call, so that an idle client can be
-// evicted.
+// last waits for EOF after the message of a unary request, so that an idle client can
+// be evicted.
 func (b *body) last() error {
 	n, err := b.read(b.source, make([]byte, 1))
 	switch {
@@ -250,7 +252,7 @@ func (b *body) last() error {
 	return context.Canceled
 }
 
-// patience returns how long the next Read may take.
+// patience returns the maximum time for the next Read.
 func (b *body) patience() time.Duration {
 	wait := b.idle
 	if b.streamed && !b.began.IsZero() {
@@ -262,21 +264,21 @@ func (b *body) patience() time.Duration {
 	return wait
 }
 
-// discard reads at most n bytes and forgets them.
+// discard reads at most n bytes and discards them.
 func (b *body) discard(n int64) {
-	_, _ = io.CopyN(io.Discard, b.source, n) // the caller may have left
+	_, _ = io.CopyN(io.Discard, b.source, n) // the client may have disconnected
 }
 
-// finish says that the message has been read. It returns an error if the lease was
-// revoked.
+// finish tells the lease that the message has been read. It returns an error if the
+// lease was revoked.
 func (b *body) finish() error {
 	_, err := b.lease.StopReading()
 	return err
 }
 
 // inflateReserved waits until a compressed message of size bytes may be inflated, and
-// takes room for what it may become. From then on it waits for nothing: neither for the
-// rest of the message nor for memory.
+// reserves room for the largest possible result. After that, the request waits neither
+// for the network nor for memory.
 func (b *body) inflateReserved(size int64) error {
 	becomes := min(b.limit, size*maxInflation)
 	if b.streamed {
@@ -289,15 +291,15 @@ func (b *body) inflateReserved(size int64) error {
 	defer cancel()
 	if err := b.lease.Inflate(ctx, becomes); err != nil {
 		if b.ctx.Err() == nil {
-			err = fmt.Errorf("%w: too many compressed messages came for %v; try again later, or without compression", admission.ErrOverloaded, limit)
+			err = fmt.Errorf("%w: the server could not decompress this message within %v, because of other compressed messages; try again later, or without compression", admission.ErrOverloaded, limit)
 		}
 		return err
 	}
 	return b.take(becomes)
 }
 
-// take makes the lease hold size bytes if it holds fewer. A single call is refused when
-// there are not enough; a stream waits, and its caller notices.
+// take grows the lease to at least size bytes. If there is no room, a unary request is
+// refused, and a stream waits.
 func (b *body) take(size int64) error {
 	if !b.streamed {
 		return b.lease.Grow(size)
@@ -307,35 +309,36 @@ func (b *body) take(size int64) error {
 	defer cancel()
 	began := time.Now()
 	err := b.lease.GrowWait(ctx, size)
-	b.began = b.began.Add(time.Since(began)) // the caller is not slow meanwhile
+	b.began = b.began.Add(time.Since(began)) // this wait is not the client's fault
 	if errors.Is(err, context.DeadlineExceeded) && b.ctx.Err() == nil {
-		err = fmt.Errorf("%w: no memory for the next image within %v; try again later", admission.ErrOverloaded, timeout)
+		err = fmt.Errorf("%w: no memory was available for the next image within %v; try again later", admission.ErrOverloaded, timeout)
 	}
 	return err
 }
 
-// fail ends the body with err, converted for the caller.
+// fail makes all further reads fail with err, converted for the client.
 func (b *body) fail(err error) error {
 	b.err = b.service.connectError(b.ctx, b.record, err)
 	return b.err
 }
 
-// settle gives back what is held beyond size, when a message has been read.
+// settle releases what is reserved beyond size, after a message has been decoded.
 func (b *body) settle(size int64) {
 	b.settled = true
-	_, _ = b.lease.StopReading() // a lease that was revoked has nothing to give back
+	_, _ = b.lease.StopReading() // a revoked lease has nothing to release
 	b.lease.EndInflate()
 	b.lease.Shrink(size)
 }
 
-// replaceReservation makes what is held that of the answer.
+// replaceReservation replaces the reservation for the request by one for an answer of
+// size bytes.
 func (b *body) replaceReservation(size int64) error {
 	b.settle(size)
 	return b.take(size)
 }
 
-// next begins the next message of a stream. What is held for the last one is the
-// caller's to close.
+// next starts the next message of a stream. It returns the lease of the previous one,
+// which the caller must close.
 func (b *body) next() (held *admission.Lease) {
 	held = b.lease.Detach()
 	b.frames.reset()
@@ -343,22 +346,22 @@ func (b *body) next() (held *admission.Lease) {
 	return held
 }
 
-// drop gives back what is held for a message that was no image.
+// drop releases what is reserved for a message that was not an image.
 func (b *body) drop() {
 	b.settle(0)
 	b.next().Close()
 }
 
-// end gives back all that the request held. It may be called again.
+// end releases all that the request holds. It may be called again.
 func (b *body) end() {
 	b.conn.end()
 	b.lease.Close()
 }
 
-// broken returns why a body breaks off on HTTP/1.1: its client has left, or has sent
-// something that is not HTTP. HTTP/2 ends the stream for both.
+// broken converts the error of a body that breaks off on HTTP/1.1: the client has
+// disconnected, or has sent something that is not HTTP. On HTTP/2 both end the stream.
 func broken(err error) error {
-	// Everything else, broken chunks above all, is only in the texts of net/http.
+	// net/http has no types for other errors, such as broken chunks, only texts.
 	var network net.Error
 	if errors.As(err, &network) || errors.Is(err, io.ErrUnexpectedEOF) || strings.HasSuffix(err.Error(), "EOF reading trailer") {
 		return context.Canceled
@@ -367,11 +370,11 @@ func broken(err error) error {
 }
 
 func (b *body) over() error {
-	return b.fail(fmt.Errorf("%w: the message is larger than %d bytes, which hold %d bytes of images in base64",
+	return b.fail(fmt.Errorf("%w: the message is larger than %d bytes, the limit for %d bytes of images in base64",
 		errTooManyBytes, b.limit, b.images))
 }
 
-// late returns why a Read was interrupted.
+// late returns why a Read timed out or was interrupted.
 func (b *body) late() error {
 	now := time.Now()
 	deadline, limited := b.ctx.Deadline()
@@ -382,18 +385,18 @@ func (b *body) late() error {
 		return errDraining
 	case limited && !now.Before(deadline):
 		return context.DeadlineExceeded
-	case b.streamed && b.ctx.Err() != nil: // on HTTP/1.1, an interrupted Read ends it as well
+	case b.streamed && b.ctx.Err() != nil: // on HTTP/1.1, an interrupted Read also cancels ctx
 		return b.ctx.Err()
 	case b.streamed && b.began.IsZero():
-		return deadlineError(fmt.Sprintf("no image came for %v", b.idle))
+		return deadlineError(fmt.Sprintf("no image was received for %v", b.idle))
 	case now.Sub(b.conn.asked) >= bodyStall:
-		return deadlineError(fmt.Sprintf("no byte of the request body came for %v", bodyStall))
+		return deadlineError(fmt.Sprintf("no byte of the request body was received for %v", bodyStall))
 	default:
-		// The time that the server, or a stream, gives a whole message.
+		// The time for a whole message is over.
 		began := b.opened
 		if b.streamed {
 			began = b.began
 		}
-		return deadlineError(fmt.Sprintf("the request body came too slowly: %d bytes in %v", b.limit-b.message.left, now.Sub(began).Round(time.Second)))
+		return deadlineError(fmt.Sprintf("the request body was received too slowly: %d bytes in %v", b.limit-b.message.left, now.Sub(began).Round(time.Second)))
 	}
 }

@@ -17,31 +17,33 @@ import (
 	inferencev1 "github.com/mienproject/mien/gen/inference/v1"
 )
 
-// The content codings that requests may have. gzipEncoding is also what answers to
-// others name.
+// The supported content codings. The answer to a request with any other names
+// gzipEncoding.
 const (
 	gzipEncoding = "gzip"
 	identity     = "identity"
 )
 
-// Compat makes a handler of Connect's get on with more clients:
+// Compat makes a Connect handler accept requests of more clients:
 //
-//   - gzip may be spelled as HTTP allows it;
-//   - base64 in a URL may have either alphabet, padding, white space and a bare +;
-//   - an answer never has an empty Grpc-Encoding or Connect-Content-Encoding, which
-//     Connect sends when it does not know the request's, and for which gRPC clients
-//     show INTERNAL in place of UNIMPLEMENTED, nor an empty list of what is accepted;
-//   - requests that Connect refuses with a bare status get a text that says what to send.
+//   - The name of gzip may be spelled in every way that HTTP allows.
+//   - Base64 in a URL may have either alphabet, padding, white space and an unescaped
+//     +.
+//   - Headers for the encoding are left out if they are empty. Connect sends an empty
+//     Grpc-Encoding or Connect-Content-Encoding if it does not know the encoding of the
+//     request, and gRPC clients then report INTERNAL instead of UNIMPLEMENTED.
+//   - Requests that Connect rejects with only a status get a text that says what to
+//     send.
 func Compat(next http.Handler) http.Handler {
 	errorWriter := connect.NewErrorWriter()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		mediaType, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type")) // empty when it cannot be read
+		mediaType, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type")) // empty if it cannot be parsed
 		if strings.HasPrefix(mediaType, "application/grpc-web-text") {
-			refuseWebText(w, mediaType)
+			rejectWebText(w, mediaType)
 			return
 		}
 		if kindAt(r.URL.Path) == streaming && r.ProtoMajor < 2 {
-			refuseHTTP1(w, r, mediaType, errorWriter)
+			rejectHTTP1(w, r, mediaType, errorWriter)
 			return
 		}
 		for _, key := range encodingHeaders {
@@ -62,7 +64,7 @@ func Compat(next http.Handler) http.Handler {
 					}
 					w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 					f(code)
-					_, _ = io.WriteString(w, wrongContentType(r)) // the caller may have left
+					_, _ = io.WriteString(w, wrongContentType(r)) // the client may have disconnected
 				}
 			},
 			Write: func(f httpsnoop.WriteFunc) httpsnoop.WriteFunc {
@@ -72,12 +74,12 @@ func Compat(next http.Handler) http.Handler {
 				return func() { dropEmptyEncodings(w.Header()); f() }
 			},
 		}), r)
-		dropEmptyEncodings(w.Header()) // of an answer without a body
+		dropEmptyEncodings(w.Header()) // for answers without a body
 	})
 }
 
-// encodingHeaders say how a message is compressed: HTTP's, that of Connect's streams,
-// and gRPC's.
+// encodingHeaders are the headers that name the compression of messages: in HTTP, in
+// streams of Connect, and in gRPC.
 var encodingHeaders = [...]string{"Content-Encoding", "Connect-Content-Encoding", "Grpc-Encoding"}
 
 func dropEmptyEncodings(header http.Header) {
@@ -88,14 +90,15 @@ func dropEmptyEncodings(header http.Header) {
 	}
 }
 
-// encodingOf returns what a header says of the compression, as canonicalEncoding does.
-// Several lines of it are a list (RFC 9110, section 5.3).
+// encodingOf returns the encoding that a header names, in the form of
+// canonicalEncoding. Several lines of the header are one list (RFC 9110, section 5.3).
 func encodingOf(header http.Header, key string) string {
 	return canonicalEncoding(strings.Join(header.Values(key), ", "))
 }
 
-// canonicalEncoding returns the name of a content coding as Connect knows it. Names
-// have no case, and x-gzip is gzip (RFC 9110, section 8.4.1). Others stay as they are.
+// canonicalEncoding returns the name of a content coding in the spelling that Connect
+// knows. Case does not matter, and x-gzip means gzip (RFC 9110, section 8.4.1). Unknown
+// names are returned unchanged.
 func canonicalEncoding(name string) string {
 	switch strings.ToLower(strings.TrimSpace(name)) {
 	case gzipEncoding, "x-gzip":
@@ -106,10 +109,11 @@ func canonicalEncoding(name string) string {
 	return name
 }
 
-// canonicalQuery returns the query of Connect's GET as Connect reads it.
+// canonicalQuery returns the query of a Connect GET request in the form that Connect
+// reads.
 func canonicalQuery(query string) string {
 	parts := strings.Split(query, "&")
-	at := map[string]int{} // of the first of each parameter, which counts
+	at := map[string]int{} // the position of each parameter; the first one counts
 	values := map[string]string{}
 	for i, part := range parts {
 		name, value, _ := strings.Cut(part, "=")
@@ -140,13 +144,14 @@ func canonicalQuery(query string) string {
 	return strings.Join(parts, "&")
 }
 
-// canonicalMessage returns the message of Connect's GET, which is escaped as in the URL
-// and is base64 or JSON, with the base64 that Connect reads. In base64, a bare + may be
-// the letter: those who build URLs by hand forget to escape it.
+// canonicalMessage returns the message of a Connect GET request with base64 that
+// Connect reads. escaped is the message as in the URL, in base64 or JSON. In base64, an
+// unescaped + may be the letter, because people who build URLs by hand forget to escape
+// it.
 func canonicalMessage(escaped string, isBase64 bool) string {
-	// No JSON and no base64 has this byte.
+	// Neither JSON nor base64 contains this byte.
 	const plus = 0x1f
-	message, _ := url.QueryUnescape(strings.ReplaceAll(escaped, "+", "%1F")) // it has been unescaped before
+	message, _ := url.QueryUnescape(strings.ReplaceAll(escaped, "+", "%1F")) // canonicalQuery has checked the escapes
 	if isBase64 {
 		letter := ""
 		if plusIsLetter([]byte(message)) {
@@ -160,45 +165,45 @@ func canonicalMessage(escaped string, isBase64 bool) string {
 	return string(bytes.ReplaceAll(r.data, []byte{plus}, []byte{' '}))
 }
 
-// refuseWebText answers a client of gRPC-Web's other form, base64 throughout, so that
-// it can read the answer: the status is in the headers.
-func refuseWebText(w http.ResponseWriter, mediaType string) {
+// rejectWebText answers clients that use gRPC-Web's text format, which is base64. The
+// status is in the headers, where such clients can read it.
+func rejectWebText(w http.ResponseWriter, mediaType string) {
 	h := w.Header()
 	h.Set("Content-Type", mediaType)
 	h.Set("Grpc-Status", strconv.Itoa(int(connect.CodeUnimplemented)))
-	h.Set("Grpc-Message", "this server speaks binary gRPC-Web only: generate the client with protoc-gen-grpc-web's mode=grpcweb in place of mode=grpcwebtext, or use Connect")
+	h.Set("Grpc-Message", "this server supports only the binary format of gRPC-Web: generate the client with protoc-gen-grpc-web's mode=grpcweb instead of mode=grpcwebtext, or use Connect")
 	w.WriteHeader(http.StatusOK)
 }
 
-// refuseHTTP1 answers a stream that came over HTTP/1.1, and ends its connection: the
-// client may be waiting for an answer to what it has sent.
-func refuseHTTP1(w http.ResponseWriter, r *http.Request, mediaType string, errorWriter *connect.ErrorWriter) {
+// rejectHTTP1 answers a stream over HTTP/1.1, and closes its connection, because the
+// client may be waiting for an answer before it sends more.
+func rejectHTTP1(w http.ResponseWriter, r *http.Request, mediaType string, errorWriter *connect.ErrorWriter) {
 	err := errors.New("PredictStream needs HTTP/2, but this request came over " + r.Proto +
-		": use HTTP/2 (without TLS: with prior knowledge), check for proxies that speak HTTP/1.1 only, or call PredictBatch, which works over HTTP/1.1")
+		": use HTTP/2 (without TLS: with prior knowledge), check for proxies that support only HTTP/1.1, or call PredictBatch, which works over HTTP/1.1")
 	w.Header().Set("Connection", "close")
 	if strings.HasPrefix(mediaType, "application/grpc") || strings.HasPrefix(mediaType, "application/connect+") {
-		_ = errorWriter.Write(w, r, connect.NewError(connect.CodeUnimplemented, err)) // the caller may have left
+		_ = errorWriter.Write(w, r, connect.NewError(connect.CodeUnimplemented, err)) // the client may have disconnected
 		return
 	}
 	http.Error(w, err.Error(), http.StatusHTTPVersionNotSupported)
 }
 
-// wrongContentType is the answer to a request whose content type no protocol has, or not
-// for that procedure.
+// wrongContentType returns the text for a request whose content type no protocol uses,
+// or none that the procedure supports.
 func wrongContentType(r *http.Request) string {
 	many := kindAt(r.URL.Path).many()
 	if r.Method == http.MethodGet && !many {
-		return "GET needs connect=v1, encoding=json and message=… in the query, and no body. To send more than a URL holds, POST JSON.\n"
+		return "GET needs connect=v1, encoding=json and message=… in the query, and no body. To send more than a URL can hold, send JSON with POST.\n"
 	}
-	was := "no Content-Type"
+	received := "a missing Content-Type"
 	if ct := r.Header.Get("Content-Type"); ct != "" {
 		const shown = 100
-		was = fmt.Sprintf("Content-Type %q", ct[:min(len(ct), shown)])
+		received = fmt.Sprintf("Content-Type %q", ct[:min(len(ct), shown)])
 	}
 	if many {
-		return was + " is not supported for many images. Each message needs a prefix of five bytes, as application/connect+json, application/connect+proto, gRPC and gRPC-Web have it: " +
+		return received + " is not supported for streams and batches. Each message needs a prefix of five bytes, as in application/connect+json, application/connect+proto, gRPC and gRPC-Web: " +
 			"use a generated client, buf curl or grpcurl. For JSON without a prefix, call Predict with one image.\n"
 	}
-	return was + " is not supported here. With curl, send JSON with --json '{\"rawData\": \"…\"}' or -H 'Content-Type: application/json'; " +
-		"application/proto, gRPC and gRPC-Web are taken as well. To send a picture as it is, use /predict: curl -T photo.jpg HOST/predict\n"
+	return received + " is not supported here. With curl, send JSON with --json '{\"rawData\": \"…\"}' or -H 'Content-Type: application/json'; " +
+		"application/proto, gRPC and gRPC-Web are supported too. To send an image file without JSON, use /predict: curl -T photo.jpg HOST/predict\n"
 }

@@ -17,7 +17,7 @@ import (
 
 const predictPath = "/inference.v1.Inference/Predict"
 
-// gzipped returns data, compressed.
+// gzipped compresses data.
 func gzipped(t testing.TB, data []byte) []byte {
 	t.Helper()
 	var b bytes.Buffer
@@ -40,8 +40,8 @@ func h2Client(t *testing.T) *http.Client {
 	return &http.Client{Transport: transport}
 }
 
-// send posts a request and returns the answer with all of its body, after which its
-// trailers are there.
+// send posts a request, and returns the answer with all of its body, so that the
+// trailers can be read.
 func send(t *testing.T, client *http.Client, url string, header map[string]string, body []byte) (*http.Response, []byte) {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url, bytes.NewReader(body))
@@ -63,15 +63,15 @@ func send(t *testing.T, client *http.Client, url string, header map[string]strin
 	return res, out
 }
 
-// enveloped is a message as gRPC and Connect's streams frame it.
+// enveloped adds the prefix of gRPC and Connect's streams to a message.
 func enveloped(flags byte, message []byte) []byte {
 	n := len(message)
 	return append([]byte{flags, byte(n >> 24), byte(n >> 16), byte(n >> 8), byte(n)}, message...)
 }
 
-// TestUnknownEncodings: a request that is compressed with what the server does not
-// know is refused as UNIMPLEMENTED, and no answer has an empty encoding, for which
-// gRPC clients fail with INTERNAL.
+// TestUnknownEncodings checks that a request with an unknown compression is rejected as
+// UNIMPLEMENTED, and that no answer has an empty encoding, which makes gRPC clients
+// report INTERNAL.
 func TestUnknownEncodings(t *testing.T) {
 	_, url := start(t, one, nil)
 	image, err := proto.Marshal(&inferencev1.Image{RawData: sample(t)})
@@ -119,8 +119,8 @@ func TestUnknownEncodings(t *testing.T) {
 	}
 }
 
-// TestGzipByAnyName: names of content codings have no case, and x-gzip is gzip
-// (RFC 9110, section 8.4.1).
+// TestGzipByAnyName checks that the case of content codings does not matter, and that
+// x-gzip means gzip (RFC 9110, section 8.4.1).
 func TestGzipByAnyName(t *testing.T) {
 	_, server := start(t, one, nil)
 	message := &inferencev1.Image{RawData: sample(t), ImageId: "compressed"}
@@ -173,7 +173,8 @@ func fetch(t *testing.T, url string) (*http.Response, []byte) {
 	return res, out
 }
 
-// TestWrongDoor: what no procedure can answer is told what would be answered.
+// TestWrongDoor checks that a request which no procedure can answer gets a text that
+// says what to send.
 func TestWrongDoor(t *testing.T) {
 	_, url := start(t, one, nil)
 	t.Run("gRPC-Web as text", func(t *testing.T) {
@@ -224,7 +225,7 @@ func TestWrongDoor(t *testing.T) {
 	})
 }
 
-// jsonError is an error in Connect's JSON.
+// jsonError is an error in the JSON of Connect.
 type jsonError struct{ Code, Message string }
 
 func readError(t *testing.T, out []byte) (e jsonError) {

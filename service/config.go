@@ -14,61 +14,63 @@ import (
 	inferencev1 "github.com/mienproject/mien/gen/inference/v1"
 )
 
-// Model is a detector under the name that callers use for it.
+// Model is a detector with the name that clients use for it.
 type Model struct {
 	Name     string
 	Detector face.Detector
 }
 
-// Config says what a Service may use. DefaultConfig has every limit; Models is
-// the caller's to set.
+// Config has the models and limits of a Service. DefaultConfig returns all limits, but
+// no Models.
 type Config struct {
-	// Models by name; the first is the default. At least one.
+	// Models are the available models. The first one is the default. At least one is
+	// required.
 	Models []Model
-	// MaxImageBytes bounds raw_data, encoded or bare. Messages may be 5/12 larger, so
-	// that base64 with line breaks fits.
+	// MaxImageBytes is the maximum of raw_data, encoded or raw pixels. Messages may be
+	// 5/12 larger, so that base64 with line breaks fits.
 	MaxImageBytes int64
-	// MaxBatchBytes bounds the raw_data of all images of a batch together, as
-	// MaxImageBytes does that of one. No image may be larger than that allows.
+	// MaxBatchBytes is the maximum of raw_data of all images of a batch together, in
+	// the same way. It is also a limit for each of its images.
 	MaxBatchBytes int64
-	// MaxRequests is how many requests may be in flight, streams among them. Anything over
-	// the limit is refused as OVERLOADED before its body is read.
+	// MaxRequests is the maximum number of requests in flight, including streams.
+	// Requests over the limit are refused as OVERLOADED before their bodies are read.
 	MaxRequests int
-	// MaxBodyBytes bounds what has come of the bodies of all requests in flight. A
-	// call for whose declared length or next bytes there is no room is refused as
-	// OVERLOADED, unless a slower one can make room; streams, which have at most
-	// half or one largest message, wait. A body that is compressed counts as what it
-	// may become while it is unpacked.
+	// MaxBodyBytes is the maximum number of bytes held for the bodies of all requests
+	// in flight. A request whose declared length or next bytes do not fit is refused as
+	// OVERLOADED, unless a slower request can be evicted. Streams, which may hold at
+	// most half of the limit or one largest message, wait instead. While a compressed
+	// body is inflated, it counts as the maximum size that it can inflate to.
 	MaxBodyBytes int64
-	// MaxPixels bounds width times height of one image.
+	// MaxPixels is the maximum of width × height of an image.
 	MaxPixels int64
-	// MaxInflightBytes bounds the memory of all images that are being decoded or
-	// searched for faces, by what decoding them takes at its peak, garbage of images before
-	// them included. An image that needs more than this alone is refused.
+	// MaxInflightBytes is the maximum memory for all images that are being decoded or
+	// searched for faces. Each image counts with the peak of its decoding, including
+	// garbage of earlier images. An image that needs more than this on its own is
+	// rejected.
 	MaxInflightBytes int64
-	// Workers is how many images are decoded or searched at once, each on one
-	// core.
+	// Workers is the number of images that are decoded or searched at the same time,
+	// each on one core.
 	Workers int
-	// Queue is how many more may wait for a worker. Anything over the limit is refused
-	// as OVERLOADED.
+	// Queue is the maximum number of images that wait for a worker. Images over the
+	// limit are refused as OVERLOADED.
 	Queue int
-	// Timeout is the longest time that a call, or an image of a stream or batch, may
-	// take, whatever deadline its caller sets.
+	// Timeout is the maximum time for a unary request, or for each image of a stream or
+	// batch, whatever deadline the client sets.
 	Timeout time.Duration
-	// DefaultTimeout is the deadline of calls that set none.
+	// DefaultTimeout is the deadline of requests that set none.
 	DefaultTimeout time.Duration
-	// StreamIdle is how long a stream may bring no image, or take no answer, before
-	// it is ended.
+	// StreamIdle is how long a stream may send no image, or read no answer, before it
+	// is ended.
 	StreamIdle time.Duration
-	// Environment goes into the meta data of answers.
+	// Environment is returned in the meta_data of answers.
 	Environment inferencev1.Environment
-	// Logger gets what operators have to know: internal errors with their causes.
+	// Logger receives what operators must know: internal errors with their causes.
 	Logger *slog.Logger
-	// Observe, if not nil, is called for every image that the service was asked
-	// about, when that is over: answered, failed, or refused before it was read.
-	// It is called from many goroutines, with the context of the request, which
-	// may have ended; record is not used afterwards, except by the code that put it into
-	// that context.
+	// Observe, if not nil, is called once for every image that the service was asked
+	// about, when it has been answered, has failed or was refused. It is called from
+	// many goroutines, with the context of the request, which may have ended. The
+	// service does not use record afterward; only the code that put it into the
+	// context may.
 	Observe func(ctx context.Context, record *Record)
 }
 
@@ -92,8 +94,7 @@ func DefaultConfig() Config {
 	}
 }
 
-// What no machine has, and no caller waits for. Sums of limits below these do not
-// overflow.
+// Upper bounds for all limits. Sums of values within them do not overflow.
 const (
 	maxWorkers = 1024 // each takes threads and memory
 	maxBytes   = 1 << 50
@@ -102,20 +103,20 @@ const (
 	minInflightBytes = 1 << 20
 )
 
-// A FieldError says what is wrong with one field of a Config.
+// A FieldError describes what is wrong with one field of a Config.
 type FieldError struct {
-	// Field is the name of the field, and problem says what is wrong with it. Names of
-	// other fields stand in braces there.
+	// Field is the name of the field. problem says what is wrong with it, and has the
+	// names of other fields in braces.
 	Field, problem string
 }
 
-// Error calls the fields by the names that they have in Config.
+// Error returns the message with the names of the fields in Config.
 func (e *FieldError) Error() string {
 	return e.Message(func(field string) string { return field })
 }
 
-// Message calls the fields by the names that name returns for those in Config, such as
-// the flags that set them.
+// Message returns the message with each field's name replaced by name(field), for
+// example by the flag that sets it.
 func (e *FieldError) Message(name func(field string) string) string {
 	return name(e.Field) + ": " + fieldInBraces.ReplaceAllStringFunc(e.problem, func(field string) string {
 		return name(strings.Trim(field, "{}"))
@@ -124,7 +125,7 @@ func (e *FieldError) Message(name func(field string) string) string {
 
 var fieldInBraces = regexp.MustCompile(`\{[A-Za-z]+\}`)
 
-// Validate returns everything that is wrong with c, nil if nothing is.
+// Validate returns all problems of c, or nil if there are none.
 func (c Config) Validate() (wrong []*FieldError) {
 	check := func(ok bool, field, format string, args ...any) {
 		if !ok {
@@ -135,40 +136,40 @@ func (c Config) Validate() (wrong []*FieldError) {
 		check(value >= low && value <= high, field, "%d is not between %d and %d", value, low, high)
 	}
 	duration := func(field string, value time.Duration) {
-		check(value > 0 && value <= maxTime, field, "%v is not above 0 and at most %v", value, maxTime)
+		check(value > 0 && value <= maxTime, field, "%v must be above 0 and at most %v", value, maxTime)
 	}
-	check(len(c.Models) > 0, "Models", "at least one is needed")
+	check(len(c.Models) > 0, "Models", "at least one is required")
 	seen := map[string]bool{}
 	for _, m := range c.Models {
-		check(m.Name != "" && m.Detector != nil, "Models", "a model has a name and a detector")
-		check(!seen[m.Name], "Models", "%q is there twice", m.Name)
+		check(m.Name != "" && m.Detector != nil, "Models", "a model must have a name and a detector")
+		check(!seen[m.Name], "Models", "%q occurs twice", m.Name)
 		seen[m.Name] = true
 	}
 	const maxImage = math.MaxInt32 / 2
 	within("MaxImageBytes", c.MaxImageBytes, 1, maxImage)
 	within("MaxBatchBytes", c.MaxBatchBytes, 1, maxImage)
 	within("MaxRequests", int64(c.MaxRequests), 1, math.MaxInt32)
-	if largest := c.LargestMessage(); max(c.MaxImageBytes, c.MaxBatchBytes) <= maxImage { // or it is not this that is wrong
+	if largest := c.LargestMessage(); max(c.MaxImageBytes, c.MaxBatchBytes) <= maxImage { // otherwise that is the problem
 		check(c.MaxBodyBytes >= largest, "MaxBodyBytes", "%d is below %d, the largest message that {MaxImageBytes} and {MaxBatchBytes} allow", c.MaxBodyBytes, largest)
 	}
 	check(c.MaxBodyBytes <= maxBytes, "MaxBodyBytes", "%d is above %d", c.MaxBodyBytes, int64(maxBytes))
 	within("MaxPixels", c.MaxPixels, 1, math.MaxInt32)
-	check(c.MaxInflightBytes >= minInflightBytes, "MaxInflightBytes", "%d is below 1MiB, in which no image can be decoded", c.MaxInflightBytes)
+	check(c.MaxInflightBytes >= minInflightBytes, "MaxInflightBytes", "%d is below 1MiB, which is too little to decode any image", c.MaxInflightBytes)
 	check(c.MaxInflightBytes <= maxBytes, "MaxInflightBytes", "%d is above %d", c.MaxInflightBytes, int64(maxBytes))
 	within("Workers", int64(c.Workers), 1, maxWorkers)
 	within("Queue", int64(c.Queue), 0, math.MaxInt32)
 	duration("Timeout", c.Timeout)
 	check(c.DefaultTimeout > 0, "DefaultTimeout", "%v is not above 0", c.DefaultTimeout)
-	check(c.DefaultTimeout <= c.Timeout || c.Timeout <= 0, "DefaultTimeout", "%v is above {Timeout}, %v, which no call may exceed: lower the one or raise the other", c.DefaultTimeout, c.Timeout)
+	check(c.DefaultTimeout <= c.Timeout || c.Timeout <= 0, "DefaultTimeout", "%v is above {Timeout}, %v, which no request may exceed: lower this or raise {Timeout}", c.DefaultTimeout, c.Timeout)
 	duration("StreamIdle", c.StreamIdle)
-	check(c.Logger != nil, "Logger", "it is needed")
+	check(c.Logger != nil, "Logger", "it is required")
 	return wrong
 }
 
-// LargestMessage is the size of the largest message of any procedure, by
-// MaxImageBytes and MaxBatchBytes. MaxBodyBytes is not below it.
+// LargestMessage returns the size of the largest message of any procedure, which
+// follows from MaxImageBytes and MaxBatchBytes. MaxBodyBytes must be at least this.
 func (c Config) LargestMessage() int64 { return maxMessage(max(c.MaxImageBytes, c.MaxBatchBytes)) }
 
-// LargestBatch is the largest MaxBatchBytes with which LargestMessage is no more than
-// message; not below 0.
+// LargestBatch returns the largest MaxBatchBytes for which LargestMessage is at most
+// message, or 0.
 func LargestBatch(message int64) int64 { return max(0, (message-maxMessage(0))/17*12) }

@@ -9,18 +9,19 @@ import (
 	"github.com/mienproject/mien/photo"
 )
 
-// What options may be.
+// The allowed values of options, for error messages.
 const (
 	allowedConfidence = "a number from 0 to 1"
 	allowedResults    = "a whole number from 0 to 2147483647; 0 means all"
-	allowedFaceSize   = "a whole number of pixels from 0 to 2147483647; 0 leaves it to the model"
+	allowedFaceSize   = "a whole number of pixels from 0 to 2147483647; 0 lets the model choose"
 )
 
-// optionName is what callers of the procedure know an option by: a parameter of the query
-// or field of a form at /predict, a field of a message elsewhere.
+// optionName returns the name of an option as clients of the procedure write it: a
+// parameter of the query or a field of a form at /predict, and a field of a message
+// elsewhere.
 func (p *procedure) optionName(name string) string { return p.options + name }
 
-// detectOptions checks the caller's options and fills in the model's defaults.
+// detectOptions validates the client's options, and fills in the model's defaults.
 func detectOptions(p *procedure, o *inferencev1.DetectOptions, model face.Info) (face.Options, error) {
 	opts := face.Options{
 		MinConfidence: model.MinConfidence,
@@ -30,7 +31,7 @@ func detectOptions(p *procedure, o *inferencev1.DetectOptions, model face.Info) 
 	}
 	if o != nil && o.MinConfidence != nil {
 		c := float64(o.GetMinConfidence())
-		// Written so that NaN fails.
+		// This form of the condition also rejects NaN.
 		if !(c >= 0 && c <= 1) {
 			return opts, fmt.Errorf("%w: %s is %v; allowed is %s", errOptions, p.optionName("min_confidence"), c, allowedConfidence)
 		}
@@ -61,9 +62,9 @@ func pixelFormat(f inferencev1.PixelFormat) (photo.PixelFormat, error) {
 	return 0, fmt.Errorf("%w: pixel_format is %d; allowed are 0 (an encoded file), 1 (GRAY8), 2 (RGB24), 3 (RGBA32), 4 (I420) and 5 (NV12)", photo.ErrPixels, f)
 }
 
-// results rounds faces to whole pixels of a width × height image: each coordinate to
-// the nearest whole number, as package face has it, and back into the image. It is the
-// only place where coordinates are rounded.
+// results converts faces to whole pixels of a width × height image. It rounds each
+// coordinate to the nearest whole number, as package face defines, and clamps it to the
+// image. No other code rounds coordinates.
 func results(faces []face.Face, width, height int) []*inferencev1.Result {
 	out := make([]*inferencev1.Result, 0, len(faces))
 	for _, f := range faces {
@@ -75,7 +76,7 @@ func results(faces []face.Face, width, height int) []*inferencev1.Result {
 			Confidence: f.Confidence,
 		}
 		if l := f.Landmarks; l != nil {
-			// The last pixel, not the edge behind it.
+			// A landmark is within a pixel, so the last pixel is the limit, and not the edge after it.
 			at := func(p face.Point) *inferencev1.Point { return point(p, width-1, height-1) }
 			r.Landmarks = &inferencev1.Landmarks{
 				LeftEye:    at(l.LeftEye),
@@ -90,7 +91,7 @@ func results(faces []face.Face, width, height int) []*inferencev1.Result {
 	return out
 }
 
-// point rounds p, and keeps it within 0 and the largest x and y.
+// point rounds p, and clamps it to the range from 0 to maxX and maxY.
 func point(p face.Point, maxX, maxY int) *inferencev1.Point {
 	return &inferencev1.Point{
 		X: int32(min(max(math.Round(p.X), 0), float64(maxX))),

@@ -6,9 +6,9 @@ import (
 	"io"
 )
 
-// prefixSize is the size of the prefix of each message in gRPC, gRPC-Web and Connect's
-// streams: a byte of flags, of which the lowest bit says that the message is compressed,
-// and the length of the message in four bytes, big-endian.
+// prefixSize is the size of the prefix of each message in gRPC, gRPC-Web and the
+// streams of Connect: a byte of flags, whose lowest bit means that the message is
+// compressed, and the length of the message as four big-endian bytes.
 const prefixSize = 5
 
 // frameTracker finds the end of a message in the bytes of a body.
@@ -16,12 +16,12 @@ type frameTracker struct {
 	// enveloped is true if messages have prefixes. Otherwise the body is one message.
 	enveloped bool
 	prefix    [prefixSize]byte
-	// size is how many bytes of the message have come, its prefix included.
+	// size is the number of bytes of the message received so far, including its prefix.
 	size int64
 }
 
-// add adds bytes that have come, with the error that came with them, and reports whether
-// the message is complete.
+// add records received bytes, and the error that was returned with them. It reports
+// whether the message is complete.
 func (f *frameTracker) add(p []byte, err error) (complete bool) {
 	if f.size < prefixSize {
 		copy(f.prefix[f.size:], p)
@@ -33,18 +33,18 @@ func (f *frameTracker) add(p []byte, err error) (complete bool) {
 	return f.size >= prefixSize && f.size >= prefixSize+int64(binary.BigEndian.Uint32(f.prefix[1:]))
 }
 
-// mayBeCompressed reports whether the message is compressed if its body says that there
-// is compression at all.
+// mayBeCompressed reports whether the message is compressed, provided that the headers
+// name a compression.
 func (f *frameTracker) mayBeCompressed() bool { return !f.enveloped || f.prefix[0]&1 != 0 }
 
-// reset begins the next message.
+// reset starts the next message.
 func (f *frameTracker) reset() { *f = frameTracker{enveloped: f.enveloped} }
 
-// errLimit is what a limitedReader returns at its limit.
+// errLimit is returned by limitedReader at its limit.
 var errLimit = errors.New("over the limit")
 
-// limitedReader returns errLimit instead of more than left bytes. io.LimitedReader
-// returns io.EOF, as if the body had ended.
+// limitedReader reads up to left bytes, and then returns errLimit. io.LimitedReader
+// would return io.EOF, as if the body had ended.
 type limitedReader struct {
 	io.Reader
 	left int64
@@ -52,7 +52,8 @@ type limitedReader struct {
 
 // Read implements io.Reader.
 func (l *limitedReader) Read(p []byte) (int, error) {
-	// One byte more than allowed tells a body that is too large from one that just fits.
+	// Reading one byte more than allowed distinguishes a body that is too large from
+	// one that just fits.
 	if int64(len(p)) > l.left+1 {
 		p = p[:l.left+1]
 	}

@@ -14,10 +14,10 @@ func TestFrameTracker(t *testing.T) {
 	for _, c := range []struct {
 		name      string
 		enveloped bool
-		parts     []string // as they come
-		err       error    // with the last of them
-		complete  int      // the number of parts with which the message is complete; 0: never
-		// mayBeCompressed is asked at the end.
+		parts     []string // in the order in which they are received
+		err       error    // returned with the last part
+		complete  int      // the number of parts after which the message is complete; 0 for never
+		// mayBeCompressed is the expected result at the end.
 		mayBeCompressed bool
 	}{
 		{"a body", false, []string{"abc", "def"}, nil, 0, true},

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"runtime/debug"
 	"strings"
+	"sync"
 	"time"
 
 	"connectrpc.com/connect"
@@ -18,62 +19,122 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 
+	inferencev1 "github.com/mienproject/mien/gen/inference/v1"
 	inferencev1connect "github.com/mienproject/mien/gen/inference/v1/inferencev1connect"
 )
 
-// Handler returns the path and the HTTP handler of the Inference service in its
-// four protocols. It expects a Record in the request's context.
+// Handler returns the path and the HTTP handler of the Inference service for all four
+// protocols. It expects a Record in the context of requests.
 func (s *Service) Handler() (path string, handler http.Handler) {
-	path, handler = inferencev1connect.NewInferenceHandler(s, s.handlerOptions())
-	return path, s.boundBody(handler)
+	return "/" + inferencev1connect.InferenceName + "/", s.serveRPCs(func(c *rpcs) http.Handler {
+		_, h := inferencev1connect.NewInferenceHandler(c, c.options())
+		return h
+	})
 }
 
-// OldHandler returns the same Predict under the name that it had in the system
-// which Mien replaces, whose contract had no package.
+// OldHandler returns a handler of Predict under its name in the system that Mien
+// replaces, whose contract had no package.
 func (s *Service) OldHandler() (path string, handler http.Handler) {
-	path = oldProcedure
-	return path, s.boundBody(connect.NewUnaryHandlerSimple(path, s.Predict,
-		connect.WithIdempotency(connect.IdempotencyNoSideEffects), s.handlerOptions()))
+	return oldProcedure, s.serveRPCs(func(c *rpcs) http.Handler {
+		return connect.NewUnaryHandlerSimple(oldProcedure, c.Predict, connect.WithIdempotency(connect.IdempotencyNoSideEffects), c.options())
+	})
 }
 
-func (s *Service) handlerOptions() connect.HandlerOption {
+// rpcs are handlers of Connect that serve one request at a time. Connect hands its codecs
+// and decompressors neither a context nor a header; those of an rpcs know the request that
+// they work for, and so record what is wrong with its message. They are used again for
+// other requests, since they take longer to make than to run.
+type rpcs struct {
+	*Service
+	request *request
+	handler http.Handler
+}
+
+// serveRPCs serves every request with one of the handlers that open returns, within the
+// limits of its body. Connect passes an error of the body on to the client in its protocol,
+// with its details.
+func (s *Service) serveRPCs(open func(*rpcs) http.Handler) http.Handler {
+	idle := sync.Pool{New: func() any {
+		c := &rpcs{Service: s}
+		c.handler = open(c)
+		return c
+	}}
+	return Compat(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		serve := func(w http.ResponseWriter, r *http.Request, rq *request) {
+			c := idle.Get().(*rpcs)
+			c.request = rq
+			c.handler.ServeHTTP(w, r)
+			c.request = nil
+			idle.Put(c) // not after a panic
+		}
+		p := procedureAt(r.URL.Path)
+		if p == nil { // Connect answers that
+			serve(w, r, nil)
+			return
+		}
+		s.observed(p, func(w http.ResponseWriter, r *http.Request, rq *request) {
+			rq.body = s.bounded(rq, w, r)
+			defer rq.body.end()
+			rq.body.connect(r)
+			r.Body = rq.body
+			serve(w, r, rq)
+		}).ServeHTTP(w, r)
+	}))
+}
+
+// Predict implements inferencev1connect.InferenceHandler.
+func (c *rpcs) Predict(ctx context.Context, req *inferencev1.Image) (*inferencev1.InferResults, error) {
+	return c.infer(ctx, c.request, req, nil)
+}
+
+// PredictStream implements inferencev1connect.InferenceHandler.
+func (c *rpcs) PredictStream(ctx context.Context, stream *connect.BidiStream[inferencev1.Image, inferencev1.InferResults]) error {
+	return c.predictStream(ctx, c.request, stream)
+}
+
+// PredictBatch implements inferencev1connect.InferenceHandler.
+func (c *rpcs) PredictBatch(ctx context.Context, req *inferencev1.PredictBatchRequest, stream *connect.ServerStream[inferencev1.InferResults]) error {
+	return c.predictBatch(ctx, c.request, req, stream)
+}
+
+func (c *rpcs) options() connect.HandlerOption {
 	return connect.WithHandlerOptions(
-		connect.WithRequestGate(s.gate),
-		connect.WithInterceptors(errorInterceptor{s}),
-		// Inside the errorInterceptor, which converts the error for the caller.
+		connect.WithRequestGate(c.gate),
+		connect.WithInterceptors(errorInterceptor{c}),
+		// This is inside of errorInterceptor, which converts the error.
 		connect.WithRecover(func(_ context.Context, _ connect.Spec, _ http.Header, p any) error {
 			return fmt.Errorf("panic: %v\n%s", p, debug.Stack())
 		}),
 		connect.WithConditionalHandlerOptions(func(spec connect.Spec) []connect.HandlerOption {
-			p := procedureAt(spec.Procedure) // New has checked that it is there
-			limit := maxMessage(p.imageBytes(s.config))
+			p := procedureAt(spec.Procedure) // never nil: New has checked this
+			limit := maxMessage(p.imageBytes(c.config))
 			return []connect.HandlerOption{
-				connect.WithCodec(protoCodec{p.maxItems}),
-				connect.WithCodec(jsonCodec{"json", p.maxItems}),
-				connect.WithCodec(jsonCodec{"json; charset=utf-8", p.maxItems}),
+				connect.WithCodec(recordingCodec{protoCodec{p.maxItems}, c}),
+				connect.WithCodec(recordingCodec{jsonCodec{"json", p.maxItems}, c}),
+				connect.WithCodec(recordingCodec{jsonCodec{"json; charset=utf-8", p.maxItems}, c}),
 				connect.WithCompression("gzip",
-					func() connect.Decompressor { return &boundedGzip{limit: limit} },
+					func() connect.Decompressor { return &decompressor{boundedGzip{limit: limit}, c} },
 					func() connect.Compressor { return gzip.NewWriter(io.Discard) }),
 			}
 		}),
-		// Answers are small: an image full of faces is worth compressing, one
-		// face is not.
+		// Most answers are small. Compression is worth it only for an image with many
+		// faces.
 		connect.WithCompressMinBytes(4<<10),
 	)
 }
 
-// Recover keeps a panic of any handler behind it from ending the connection: the
-// caller gets INTERNAL, in its protocol, unless its answer has begun.
+// Recover prevents a panic in next from closing the connection. The client gets
+// INTERNAL in its protocol, unless the answer has begun.
 func (s *Service) Recover(next http.Handler) http.Handler {
 	errorWriter := connect.NewErrorWriter()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		begun := false
+		began := false
 		defer func() {
 			p := recover()
 			if p == nil {
 				return
 			}
-			// How a handler asks net/http to cut the connection.
+			// Handlers panic with this value to make net/http close the connection.
 			if p == http.ErrAbortHandler { //nolint:errorlint // net/http compares so
 				panic(p)
 			}
@@ -83,44 +144,45 @@ func (s *Service) Recover(next http.Handler) http.Handler {
 				slog.String("request_id", record.ID),
 				slog.Any("panic", p),
 				slog.String("stack", string(debug.Stack())))
-			if begun {
+			if began {
 				panic(http.ErrAbortHandler)
 			}
-			_ = errorWriter.Write(w, r, internal.connectError(nil, record.ID)) // the caller may have left
+			_ = errorWriter.Write(w, r, internal.connectError(nil, record.ID)) // the client may have disconnected
 		}()
 		next.ServeHTTP(httpsnoop.Wrap(w, httpsnoop.Hooks{
 			WriteHeader: func(f httpsnoop.WriteHeaderFunc) httpsnoop.WriteHeaderFunc {
-				return func(code int) { begun = true; f(code) }
+				return func(code int) { began = true; f(code) }
 			},
 			Write: func(f httpsnoop.WriteFunc) httpsnoop.WriteFunc {
-				return func(p []byte) (int, error) { begun = true; return f(p) }
+				return func(p []byte) (int, error) { began = true; return f(p) }
 			},
 		}), r)
 	})
 }
 
-// gate runs when the headers are there, before the message is read.
-func (s *Service) gate(ctx context.Context, spec connect.Spec, peer connect.Peer, _ http.Header) (context.Context, error) {
-	rq := requestFrom(ctx)
+// gate runs when the headers have been received, before the message is read.
+func (c *rpcs) gate(ctx context.Context, spec connect.Spec, peer connect.Peer, _ http.Header) (context.Context, error) {
+	rq := c.request
 	rq.record.Procedure, rq.record.Protocol = spec.Procedure, peer.Protocol
 	if rq.procedure.kind == noImages {
 		return ctx, nil
 	}
-	rq.body.ctx = ctx // whose deadline, if it has one, bounds the reading too
+	rq.body.ctx = ctx // its deadline also limits the time for reading
 	if err := rq.body.admit(); err != nil {
-		return ctx, s.connectError(ctx, rq.record, err)
+		return ctx, c.connectError(ctx, rq.record, err)
 	}
 	rq.admitted = true
 	return ctx, nil
 }
 
-// errorInterceptor bounds a single call's time, and converts the errors of all calls.
-type errorInterceptor struct{ *Service }
+// errorInterceptor limits the time of unary requests, and converts the errors of all
+// requests.
+type errorInterceptor struct{ *rpcs }
 
 // WrapUnary implements connect.Interceptor.
 func (s errorInterceptor) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
 	return func(ctx context.Context, req connect.AnyRequest) (connect.AnyResponse, error) {
-		record := requestFrom(ctx).record
+		record := s.request.record
 		record.Handled = true
 		ctx, cancel := context.WithTimeout(ctx, s.limit(ctx))
 		defer cancel()
@@ -141,7 +203,7 @@ func (s errorInterceptor) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
 	}
 }
 
-// ignored returns the fields of a message that were ignored, and logs them.
+// ignored returns the list of fields of message that were ignored, and logs it.
 func (s *Service) ignored(ctx context.Context, record *Record, message any) string {
 	ignored := takeIgnored(message)
 	s.logIgnored(ctx, record, ignored)
@@ -160,7 +222,7 @@ func (s *Service) logIgnored(ctx context.Context, record *Record, ignored string
 // WrapStreamingHandler implements connect.Interceptor.
 func (s errorInterceptor) WrapStreamingHandler(next connect.StreamingHandlerFunc) connect.StreamingHandlerFunc {
 	return func(ctx context.Context, conn connect.StreamingHandlerConn) error {
-		record := requestFrom(ctx).record
+		record := s.request.record
 		if err := next(ctx, receiver{conn, func(message any) { s.ignored(ctx, record, message) }}); err != nil {
 			return s.connectError(ctx, record, err)
 		}
@@ -168,7 +230,7 @@ func (s errorInterceptor) WrapStreamingHandler(next connect.StreamingHandlerFunc
 	}
 }
 
-// receiver calls received with each message that was received.
+// receiver calls received for each received message.
 type receiver struct {
 	connect.StreamingHandlerConn
 	received func(message any)
@@ -188,8 +250,8 @@ func (s errorInterceptor) WrapStreamingClient(next connect.StreamingClientFunc) 
 	return next
 }
 
-// limit is how long an image may take whose caller's deadline is that of ctx, if
-// it has one.
+// limit returns the maximum time for an image. It depends on whether ctx has a
+// deadline, which comes from the client.
 func (s *Service) limit(ctx context.Context) time.Duration {
 	if _, ok := ctx.Deadline(); ok {
 		return s.config.Timeout
@@ -197,9 +259,9 @@ func (s *Service) limit(ctx context.Context) time.Duration {
 	return s.config.DefaultTimeout
 }
 
-// connectError converts err for the caller, records it, and logs it if it is
-// internal. An error of Connect's own, such as for a message that cannot be read, and
-// one that was converted before, stays as it is.
+// connectError converts err for the client, records it, and logs it if it is internal.
+// It returns errors of Connect, such as for an invalid message, and errors that were
+// converted before, unchanged.
 func (s *Service) connectError(ctx context.Context, record *Record, err error) *connect.Error {
 	if converted := new(connect.Error); errors.As(err, &converted) {
 		if record.Code == 0 {
@@ -218,50 +280,86 @@ func (s *Service) connectError(ctx context.Context, record *Record, err error) *
 	return o.connectError(err, record.ID)
 }
 
-// boundBody keeps a request's body within its limits. Connect passes the error on
-// to the caller in its protocol, with its details.
-func (s *Service) boundBody(next http.Handler) http.Handler {
-	return Compat(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		p := procedureAt(r.URL.Path)
-		if p == nil { // Connect answers that
-			next.ServeHTTP(w, r)
-			return
-		}
-		s.observed(p, func(w http.ResponseWriter, r *http.Request, rq *request) {
-			rq.body = s.bounded(rq, w, r)
-			defer rq.body.end()
-			rq.body.connect(r)
-			r = r.WithContext(withRequest(r.Context(), rq))
-			r.Body = rq.body
-			next.ServeHTTP(w, r)
-		}).ServeHTTP(w, r)
-	}))
-}
-
-// boundedGzip is a gzip reader that fails once it has produced more than limit
-// bytes, so that a bomb costs no more than an honest message. Connect itself
-// would read it to its end to tell its size.
+// boundedGzip is a gzip reader that fails after limit bytes, so that a decompression
+// bomb costs no more than an allowed message. Connect itself would read the bomb to its
+// end to know its size. Its errors wrap errTooManyBytes or errGzip.
 type boundedGzip struct {
 	gzip.Reader
+	source      io.Reader // whose header is still to be read, or nil
 	limit, left int64
 }
 
 // Reset implements connect.Decompressor.
 func (z *boundedGzip) Reset(r io.Reader) error {
-	z.left = z.limit
-	return z.Reader.Reset(r)
+	z.source, z.left = r, z.limit
+	return nil
 }
+
+// Close implements connect.Decompressor. There is nothing to free.
+func (*boundedGzip) Close() error { return nil }
 
 func (z *boundedGzip) Read(p []byte) (int, error) {
-	n, err := z.Reader.Read(p)
-	if z.left -= int64(n); z.left >= 0 {
-		return n, err
+	n, err := z.read(p)
+	if z.left -= int64(n); z.left < 0 {
+		return 0, fmt.Errorf("%w: the request decompresses to more than %d bytes", errTooManyBytes, z.limit)
 	}
-	err = fmt.Errorf("%w: the request decompresses to more than %d bytes", errTooManyBytes, z.limit)
-	return 0, classify(err).connectError(err, "")
+	if err != nil && !errors.Is(err, io.EOF) {
+		err = fmt.Errorf("%w: %v", errGzip, err) //nolint:errorlint // its text only
+	}
+	return n, err
 }
 
-// protobuf is what Connect gives a codec to read or to write.
+func (z *boundedGzip) read(p []byte) (int, error) {
+	if r := z.source; r != nil {
+		z.source = nil
+		if err := z.Reader.Reset(r); err != nil {
+			return 0, err
+		}
+	}
+	return z.Reader.Read(p)
+}
+
+// decompressor is a boundedGzip that records how the message of a request fails.
+type decompressor struct {
+	boundedGzip
+	rpcs *rpcs
+}
+
+func (d *decompressor) Read(p []byte) (int, error) {
+	n, err := d.boundedGzip.Read(p)
+	rq := d.rpcs.request
+	switch {
+	case errors.Is(err, errTooManyBytes):
+		return 0, d.rpcs.connectError(rq.body.ctx, rq.record, err)
+	case errors.Is(err, errGzip):
+		rq.unreadable()
+	}
+	return n, err
+}
+
+// messageCodec is what the codecs here implement: connect.Codec, and what spares Connect
+// a copy.
+type messageCodec interface {
+	connect.Codec
+	MarshalAppend(dst []byte, message any) ([]byte, error)
+}
+
+// recordingCodec records that the message of a request cannot be read.
+type recordingCodec struct {
+	messageCodec
+	rpcs *rpcs
+}
+
+// Unmarshal implements connect.Codec.
+func (c recordingCodec) Unmarshal(data []byte, message any) error {
+	err := c.messageCodec.Unmarshal(data, message)
+	if err != nil {
+		c.rpcs.request.unreadable()
+	}
+	return err
+}
+
+// protobuf returns the message that Connect passes to a codec.
 func protobuf(message any) (proto.Message, error) {
 	m, ok := message.(proto.Message)
 	if !ok {
@@ -270,8 +368,8 @@ func protobuf(message any) (proto.Message, error) {
 	return m, nil
 }
 
-// protoCodec is Connect's own, but that it reads no more of a batch than it takes
-// to see that it has too many images: millions of empty ones fit into little.
+// protoCodec is like Connect's own codec, except that it stops reading a batch as soon
+// as the batch has too many images. Millions of empty images fit into a small message.
 type protoCodec struct{ maxItems int }
 
 // Name implements connect.Codec.
@@ -280,7 +378,7 @@ func (protoCodec) Name() string { return "proto" }
 // Marshal implements connect.Codec.
 func (c protoCodec) Marshal(message any) ([]byte, error) { return c.MarshalAppend(nil, message) }
 
-// MarshalAppend spares Connect a copy.
+// MarshalAppend implements Connect's optional interface, which saves a copy.
 func (protoCodec) MarshalAppend(dst []byte, message any) ([]byte, error) {
 	m, err := protobuf(message)
 	if err != nil {
@@ -301,8 +399,8 @@ func (c protoCodec) Unmarshal(data []byte, message any) error {
 	return proto.UnmarshalOptions{DiscardUnknown: true}.Unmarshal(data, m)
 }
 
-// firstFields returns the first n fields of a message, and all of one that is
-// broken, which is Unmarshal's to tell.
+// firstFields returns the first n fields of a message. If the message is malformed
+// before that, it returns all of it, and Unmarshal reports the error.
 func firstFields(data []byte, n int) []byte {
 	at := 0
 	for range n {
@@ -315,9 +413,8 @@ func firstFields(data []byte, n int) []byte {
 	return data[:at]
 }
 
-// itemsInJSON counts the objects in arrays of the outermost object: of a batch,
-// its images. It need not be right about what is no JSON, and stops when there are
-// more than limit.
+// itemsInJSON counts the objects in arrays of the outermost object, which in a batch
+// are its images. It stops above limit. The result is undefined for malformed JSON.
 func itemsInJSON(data []byte, limit int) (n int) {
 	depth := 0
 	for i := 0; i < len(data) && n <= limit; i++ {
@@ -340,9 +437,9 @@ func itemsInJSON(data []byte, limit int) (n int) {
 	return n
 }
 
-// jsonCodec is Connect's JSON, with fields at their default values spelt out:
-// a browser expects "results": [] and "x": 0. Fields that it does not know are
-// ignored, so that newer clients can talk to older servers.
+// jsonCodec is like Connect's own codec for JSON, except that it writes fields with
+// default values, because browsers expect "results": [] and "x": 0, and that it ignores
+// unknown fields, so that newer clients can call older servers.
 type jsonCodec struct {
 	name     string
 	maxItems int
@@ -359,7 +456,7 @@ func (c jsonCodec) Name() string { return c.name }
 // Marshal implements connect.Codec.
 func (c jsonCodec) Marshal(message any) ([]byte, error) { return c.MarshalAppend(nil, message) }
 
-// MarshalAppend spares Connect a copy.
+// MarshalAppend implements Connect's optional interface, which saves a copy.
 func (c jsonCodec) MarshalAppend(dst []byte, message any) ([]byte, error) {
 	m, err := protobuf(message)
 	if err != nil {
@@ -378,7 +475,7 @@ func (c jsonCodec) Unmarshal(data []byte, message any) error {
 	if len(data) == 0 {
 		return errors.New("an empty body is not a JSON object")
 	}
-	// A few too many the handler refuses, with its reason.
+	// If there are only a few more, the handler rejects the batch with a reason.
 	if limit := 10 * c.maxItems; limit > 0 && itemsInJSON(data, limit) > limit {
 		return fmt.Errorf("a batch has at most %d images", c.maxItems)
 	}
@@ -388,10 +485,10 @@ func (c jsonCodec) Unmarshal(data []byte, message any) error {
 	}
 	text := err.Error()
 	if strings.Contains(text, `"data:`) {
-		return errors.New("a field of bytes begins with data: — send the base64 that follows the comma, without the prefix")
+		return errors.New("a field of bytes begins with data: — send only the base64 after the comma")
 	}
-	// It quotes the value that it cannot read, and that may be a whole picture:
-	// too much for a log, and for the headers in which gRPC carries errors.
+	// The text quotes the invalid value, which may be a whole image. That is too much
+	// for a log, and for the headers in which gRPC sends errors.
 	const shown = 200
 	if len(text) > shown {
 		text = strings.ToValidUTF8(text[:shown], "") + "…"

@@ -14,26 +14,27 @@ import (
 	inferencev1 "github.com/mienproject/mien/gen/inference/v1"
 )
 
-// IgnoredFieldsHeader names, in the answer to a JSON call, the fields of the request
-// that the server does not know, and those whose value is an enum name that it does
-// not know. They are ignored.
+// IgnoredFieldsHeader is a header of the answer to a JSON request. It lists the fields
+// of the request that the server ignored: unknown fields, and fields whose value is an
+// unknown enum name.
 const IgnoredFieldsHeader = "Mien-Ignored-Fields"
 
-// jsonShape is what a JSON object may hold.
+// jsonShape describes the fields that a JSON object may have.
 type jsonShape struct {
-	// prefix is the path of the object, with a dot at its end; empty for the outermost.
+	// prefix is the path of the object, ending with a dot; it is empty for the
+	// outermost object.
 	prefix string
 	fields map[string]jsonField
 }
 
-// jsonField is a field, or each element of a repeated one.
+// jsonField describes a field, or each element of a repeated field.
 type jsonField struct {
-	base64 bool                        // it is bytes
-	enum   protoreflect.EnumDescriptor // nil unless it is an enum
-	object *jsonShape                  // nil unless it is a message
+	base64 bool                        // the field has bytes
+	enum   protoreflect.EnumDescriptor // nil unless the field is an enum
+	object *jsonShape                  // nil unless the field is a message
 }
 
-// jsonShapes are the shapes of all requests.
+// jsonShapes has the shapes of all request messages.
 var jsonShapes = func() map[protoreflect.FullName]*jsonShape {
 	shapes := map[protoreflect.FullName]*jsonShape{}
 	for _, m := range []proto.Message{&inferencev1.Image{}, &inferencev1.PredictBatchRequest{}, &inferencev1.ListModelsRequest{}} {
@@ -43,7 +44,7 @@ var jsonShapes = func() map[protoreflect.FullName]*jsonShape {
 	return shapes
 }()
 
-// oldShape is that of the old system's request to /predict.
+// oldShape is the shape of the JSON that clients of the old system send to /predict.
 var oldShape = &jsonShape{fields: map[string]jsonField{"img_id": {}, "img_b64": {base64: true}}}
 
 // shapeOf returns the shape of a message, which must not contain itself.
@@ -58,7 +59,7 @@ func shapeOf(message protoreflect.MessageDescriptor, prefix string) *jsonShape {
 			field.base64 = true
 		case f.Kind() == protoreflect.EnumKind:
 			field.enum = f.Enum()
-		// Those of google.protobuf have a JSON of their own, and keys of maps are not names.
+		// Messages of google.protobuf have a JSON mapping of their own, and the keys of maps are not field names.
 		case f.Message() != nil && !f.IsMap() && f.Message().ParentFile().Package() != "google.protobuf":
 			path := prefix + f.JSONName()
 			if f.IsList() {
@@ -71,31 +72,31 @@ func shapeOf(message protoreflect.MessageDescriptor, prefix string) *jsonShape {
 	return shape
 }
 
-// byteOrderMark is U+FEFF in UTF-8, which some editors and PowerShell write before
+// byteOrderMark is U+FEFF in UTF-8, which PowerShell and some editors write before
 // JSON.
 var byteOrderMark = []byte("\xef\xbb\xbf")
 
-// prepareJSON returns data as protojson and encoding/json read it, and the fields
-// that they ignore, as IgnoredFieldsHeader has them. It removes a byte-order mark,
-// and changes the base64 of fields of bytes in place: they lose white space (even
-// bare line breaks, as in shell scripts), escapes and padding, so that all readers
-// take them alike. Anything that is not JSON stays as it is.
+// prepareJSON returns data in a form that protojson and encoding/json can read, and the
+// fields that they ignore, in the format of IgnoredFieldsHeader. It removes a
+// byte-order mark, and changes the base64 of bytes fields in place: it removes white
+// space (even unescaped line breaks, which shell scripts produce), escapes and padding,
+// so that all decoders accept the result. It does not change text that is not JSON.
 //
-// It skips values rather than parse them: with 16 MiB in base64 it takes a fifteenth of
-// the time that protojson does.
+// It skips over values without parsing them: for 16 MiB in base64 it takes a fifteenth
+// of the time that protojson takes.
 func prepareJSON(data []byte, shape *jsonShape) (text []byte, ignored string) {
 	r := jsonReader{data: bytes.TrimPrefix(data, byteOrderMark)}
 	r.read(shape)
 	return r.data, r.ignored.String()
 }
 
-// jsonReader walks through JSON. Its methods report false at anything that is not
-// JSON, and at the end of the data.
+// jsonReader scans JSON. Its methods return false for anything that is not JSON, and at
+// the end of the data.
 type jsonReader struct {
 	data []byte
 	at   int
-	// plus is a byte that stands for a + of a query, which is a space or a letter of
-	// base64 that was not escaped; 0 when there is none.
+	// plus is a byte that stands for an unescaped + in a query string, which means
+	// either a space or a letter of base64. It is 0 if the JSON is not from a query.
 	plus    byte
 	ignored ignoredFields
 }
@@ -107,7 +108,7 @@ func (r *jsonReader) read(shape *jsonShape) {
 	}
 }
 
-// next skips white space, and returns the byte behind it, 0 at the end.
+// next skips white space, and returns the byte after it, or 0 at the end.
 func (r *jsonReader) next() byte {
 	for ; r.at < len(r.data); r.at++ {
 		switch c := r.data[r.at]; c {
@@ -122,7 +123,7 @@ func (r *jsonReader) next() byte {
 	return 0
 }
 
-// object reads an object, at its brace.
+// object reads an object, starting at its brace.
 func (r *jsonReader) object(shape *jsonShape) bool {
 	r.at++
 	for {
@@ -153,7 +154,7 @@ func (r *jsonReader) object(shape *jsonShape) bool {
 	}
 }
 
-// value reads a value, or the values of a list.
+// value reads a value, or all values of a list.
 func (r *jsonReader) value(field jsonField, prefix, name string) bool {
 	if r.next() != '[' {
 		return r.element(field, prefix, name)
@@ -196,7 +197,8 @@ func (r *jsonReader) element(field jsonField, prefix, name string) bool {
 	}
 }
 
-// quoted reads a string, at its quote, and returns the bounds of what is quoted.
+// quoted reads a string, starting at its quote, and returns the bounds of what is
+// between the quotes.
 func (r *jsonReader) quoted() (start, end int, ok bool) {
 	start = r.at + 1
 	for i := start; ; i++ {
@@ -252,8 +254,8 @@ func (r *jsonReader) skip() bool {
 	}
 }
 
-// base64 rewrites a string of base64 in place: without white space, escapes and
-// padding, and with the bytes that are left over as white space behind its quote.
+// base64 rewrites a base64 string in place: it removes white space, escapes and
+// padding, and fills the freed bytes after the closing quote with spaces.
 func (r *jsonReader) base64(start, end int) {
 	s := r.data[start:end]
 	n := len(s)
@@ -274,7 +276,7 @@ func (r *jsonReader) base64(start, end int) {
 
 // isBare reports whether s has neither white space nor escapes.
 func (r *jsonReader) isBare(s []byte) bool {
-	const chunk = 16 << 10 // stays in the fastest cache from one search to the next
+	const chunk = 16 << 10 // stays in the L1 cache for all searches
 	for len(s) > 0 {
 		part := s[:min(chunk, len(s))]
 		s = s[len(part):]
@@ -310,7 +312,7 @@ func (r *jsonReader) compact(s []byte) int {
 			c, size = unescape(s[i:])
 		}
 		switch {
-		case size == 0: // for the reader of the JSON to tell
+		case size == 0: // left for the JSON decoder to reject
 			size = min(2, len(s)-i)
 			n += copy(s[n:], s[i:i+size])
 		case c == ' ' || c == '\t' || c == '\n' || c == '\r':
@@ -328,12 +330,13 @@ func (r *jsonReader) compact(s []byte) int {
 	return n
 }
 
-// plusIsLetter reports whether the bare + of a query is a letter of the base64 s. It
-// is white space to those who escape that letter, or have another alphabet.
+// plusIsLetter reports whether an unescaped + in the query is a letter of the base64 s.
+// It is white space if the client escapes that letter, or uses the URL-safe alphabet.
 func plusIsLetter(s []byte) bool { return !bytes.ContainsAny(s, "+-_") }
 
-// unescape returns what the escape at the beginning of s stands for, and its length:
-// 0 unless it is white space, or a character that needs no escape.
+// unescape returns the character that the escape at the beginning of s stands for, and
+// the length of the escape. The length is 0 unless the character is white space, or one
+// that needs no escape.
 func unescape(s []byte) (c byte, size int) {
 	if len(s) < 2 {
 		return 0, 0
@@ -359,11 +362,12 @@ func unescape(s []byte) (c byte, size int) {
 	return 0, 0
 }
 
-// maxName is more than any name of the contract has, even with each letter escaped.
+// maxName is longer than any field name of the contract, even with every letter
+// escaped.
 const maxName = 512
 
-// unquote returns what is quoted; of anything longer than names are, what it begins
-// with.
+// unquote returns the string that s stands for, where s is the text between quotes. If
+// s is longer than maxName, it returns the beginning of s.
 func unquote(s []byte) string {
 	if len(s) > maxName {
 		return string(s[:maxName])
@@ -379,23 +383,23 @@ func unquote(s []byte) string {
 }
 
 const (
-	// maxIgnored, maxIgnoredBytes and maxIgnoredPath bound IgnoredFieldsHeader: how
-	// many paths, how many bytes, and how many bytes of one path.
+	// The limits of IgnoredFieldsHeader: the number of paths, the bytes of all paths
+	// together, and the bytes of one path.
 	maxIgnored      = 8
 	maxIgnoredBytes = 256
 	maxIgnoredPath  = 100
 	andMore         = "..."
 )
 
-// ignoredFields are the first paths of fields that were ignored.
+// ignoredFields collects the paths of the first fields that were ignored.
 type ignoredFields struct {
 	paths []string
 	more  bool
 }
 
-// add adds the path of a field in the object at prefix. In its name, all but
-// letters, digits, _ and - are percent-encoded, so that it is ASCII, and dots and
-// commas are those of paths and lists.
+// add adds the path of a field in the object at prefix. It percent-encodes all
+// characters of the name except letters, digits, _ and -, so that the path is ASCII,
+// and dots and commas only occur as separators.
 func (f *ignoredFields) add(prefix, name string) {
 	if len(f.paths) == maxIgnored {
 		f.more = true
@@ -440,20 +444,20 @@ func (f *ignoredFields) String() string {
 	return b.String()
 }
 
-// ignoredTag is a field number that no message may use (19000 to 19999 are
-// protobuf's own): a codec has no other way to hand on what it has ignored than in
-// the message.
+// ignoredTag is a field number that no message may use, because 19000 to 19999 are
+// reserved for protobuf itself. A codec can only return the message, so it returns the
+// ignored fields in an unknown field of that number.
 const ignoredTag = protowire.Number(19000)
 
-// keepIgnored keeps in m what was ignored of it.
+// keepIgnored stores the list of ignored fields in m.
 func keepIgnored(m proto.Message, ignored string) {
 	if ignored != "" {
 		m.ProtoReflect().SetUnknown(protowire.AppendString(protowire.AppendTag(nil, ignoredTag, protowire.BytesType), ignored))
 	}
 }
 
-// takeIgnored takes from message what keepIgnored has kept there. Messages that come
-// in binary never have it: protoCodec discards what it does not know.
+// takeIgnored removes the list that keepIgnored has stored from message, and returns
+// it. Binary messages never have one, because protoCodec discards unknown fields.
 func takeIgnored(message any) string {
 	m, ok := message.(proto.Message)
 	if !ok || len(m.ProtoReflect().GetUnknown()) == 0 {

@@ -19,7 +19,7 @@ import (
 	"github.com/mienproject/mien/service"
 )
 
-// spellings of base64 that all mean the same bytes, each in JSON's quotes.
+// spellings returns strings of JSON in different base64, which all mean the same bytes.
 func spellings(data []byte) map[string]string {
 	std := base64.StdEncoding.EncodeToString(data)
 	wrapped := func(s, with string, every int) string {
@@ -43,7 +43,7 @@ func spellings(data []byte) map[string]string {
 		"one line end":           std + `\n`,
 		"lines, no padding":      wrapped(strings.TrimRight(std, "="), `\n`, 76),
 		"lines, URL-safe":        wrapped(base64.URLEncoding.EncodeToString(data), `\r\n`, 76),
-		"bare lines":             wrapped(std, "\n", 76), // as base64 photo.jpg prints it
+		"bare lines":             wrapped(std, "\n", 76), // the output of base64 photo.jpg
 		"bare lines, \\r\\n":     wrapped(std, "\r\n", 76),
 		"spaces":                 "  " + wrapped(std, " ", 4) + " ",
 		"tabs":                   wrapped(std, "\t", 10) + `\t`,
@@ -60,7 +60,7 @@ func spellings(data []byte) map[string]string {
 	return all
 }
 
-// smallPNG is an image whose base64 has all letters.
+// smallPNG returns an image whose base64 contains every letter.
 func smallPNG(t *testing.T) []byte {
 	t.Helper()
 	img := image.NewGray(image.Rect(0, 0, 32, 32))
@@ -74,11 +74,11 @@ func smallPNG(t *testing.T) []byte {
 	return b.Bytes()
 }
 
-// TestBase64 is accepted in each spelling, whatever the picture's length, at each
-// door.
+// TestBase64 checks that every endpoint accepts every spelling, for all lengths of the
+// image.
 func TestBase64(t *testing.T) {
 	_, server := start(t, one, nil)
-	// Every length of the last group, with all letters of the alphabet.
+	// All lengths of the last group, with all letters of the alphabet.
 	pixels := make([]byte, 24*32)
 	for i := range pixels {
 		pixels[i] = byte(i * 37)
@@ -121,7 +121,7 @@ func TestBase64(t *testing.T) {
 			t.Fatalf("this shows nothing: %s", b64)
 		}
 		for cut := range 3 {
-			photo := append(smallPNG(t), make([]byte, cut)...) // what follows an image is ignored
+			photo := append(smallPNG(t), make([]byte, cut)...) // bytes after an image are ignored
 			for name, value := range spellings(photo) {
 				for _, prefix := range []string{"", "data:image/jpeg;base64,"} {
 					body := `{"img_id": "a", "img_b64": "` + prefix + value[1:] + `}`
@@ -135,12 +135,12 @@ func TestBase64(t *testing.T) {
 	})
 }
 
-// TestLargestImageInLines: an image of the size that is allowed is accepted with line
-// breaks in its base64 too, at each door.
+// TestLargestImageInLines checks that every endpoint accepts an image of the maximum
+// size even if its base64 has line breaks.
 func TestLargestImageInLines(t *testing.T) {
 	const size = 3 << 20
 	_, server := start(t, one, func(c *service.Config) { c.MaxImageBytes, c.MaxBatchBytes = size, size })
-	photo := append(smallPNG(t), make([]byte, size)...)[:size] // what follows an image is ignored
+	photo := append(smallPNG(t), make([]byte, size)...)[:size] // bytes after an image are ignored
 	all := spellings(photo)
 	for name, value := range map[string]string{
 		"as it is": all["as it is"], "MIME": all["lines as in MIME"], "bare": all["bare lines, \\r\\n"],
@@ -164,11 +164,11 @@ func TestLargestImageInLines(t *testing.T) {
 	}
 }
 
-// TestBase64InURL: the parameter message may have either alphabet, padding, white space
-// and a + that its caller did not escape, which forms take for a space.
+// TestBase64InURL checks that the parameter message may have either alphabet, padding,
+// white space and an unescaped +, which means a space in forms.
 func TestBase64InURL(t *testing.T) {
 	_, server := start(t, one, nil)
-	// Base64 with + and / in it, in JSON whose base64 has them too.
+	// Base64 that contains + and /, in JSON whose own base64 contains them too.
 	image := fmt.Sprintf(`{"rawData":%q,"width":4,"height":6,"pixelFormat":"PIXEL_FORMAT_GRAY8","imageId":"þÿ?>~ a+b"}`,
 		base64.StdEncoding.EncodeToString(bytes.Repeat([]byte{0xfb, 0xef, 0xbe, 0xff}, 6)))
 	for i := range 3 {
@@ -192,7 +192,8 @@ func TestBase64InURL(t *testing.T) {
 				t.Errorf("%s, %d: %s: %s", name, i, res.Status, out)
 			}
 		}
-		// As forms and Python encode it, with + for a space; and with the base64's + as it is.
+		// As forms and Python encode it, with + for a space, and with an unescaped + of
+		// the base64.
 		spaced := strings.ReplaceAll(message, `",`, `", `)
 		asForm := url.QueryEscape(spaced)
 		if !strings.Contains(asForm, "+") || !strings.Contains(asForm, "%2B%2B") {
@@ -207,8 +208,8 @@ func TestBase64InURL(t *testing.T) {
 	}
 }
 
-// TestWrongBase64 is refused: only white space, either alphabet and missing padding
-// are let through.
+// TestWrongBase64 checks that only white space, either alphabet and missing padding are
+// accepted.
 func TestWrongBase64(t *testing.T) {
 	_, server := start(t, one, nil)
 	for _, value := range []string{`"AA?A"`, `"AA=A"`, `"A"`, `"AAAAA"`, `"AA\\AA"`, `"AA\"AA"`, `"AA\u0022AA"`, `"AA\x20AA"`, `"AA\u00a0AA"`, `"+-AA"`, "\"AA\x00AA\"", "\"AA\x0bAA\"", `7`, `{}`} {
@@ -224,7 +225,8 @@ func TestWrongBase64(t *testing.T) {
 	}
 }
 
-// TestByteOrderMark: some editors, and PowerShell, write one before JSON.
+// TestByteOrderMark checks JSON with a byte-order mark, which PowerShell and some
+// editors write.
 func TestByteOrderMark(t *testing.T) {
 	_, server := start(t, one, nil)
 	const mark = "\xef\xbb\xbf"
@@ -255,7 +257,7 @@ func TestByteOrderMark(t *testing.T) {
 	if res.StatusCode != http.StatusOK {
 		t.Errorf("ListModels: %s: %s", res.Status, out)
 	}
-	// One is enough, and it is no JSON by itself.
+	// Only one mark is removed, and a mark alone is not JSON.
 	for _, body := range []string{mark, mark + mark + "{}", "{" + mark + "}"} {
 		if res, out := send(t, client, server+predictPath, map[string]string{"Content-Type": "application/json"}, []byte(body)); res.StatusCode != http.StatusBadRequest || readError(t, out).Message == "" {
 			t.Errorf("%q: %s: %s", body, res.Status, out)
@@ -263,7 +265,7 @@ func TestByteOrderMark(t *testing.T) {
 	}
 }
 
-// lockedBuffer is a log that tests read while it is written.
+// lockedBuffer is a log that tests can read while it is written.
 type lockedBuffer struct {
 	mu sync.Mutex
 	b  bytes.Buffer
@@ -286,8 +288,8 @@ func debugLogger(w io.Writer) *slog.Logger {
 	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: slog.LevelDebug}))
 }
 
-// TestIgnoredFields: fields that the server does not know are ignored, as those of
-// newer clients, and the answer says so.
+// TestIgnoredFields checks that unknown fields, as newer clients may send, are ignored
+// and listed in the answer.
 func TestIgnoredFields(t *testing.T) {
 	var log lockedBuffer
 	_, server := start(t, one, func(c *service.Config) { c.Logger = debugLogger(&log) })
@@ -302,7 +304,7 @@ func TestIgnoredFields(t *testing.T) {
 		{"none", image(`,"imageId":"a","options":{"minConfidence":0.5,"max_results":2,"model":"stub"},"metaData":{"uuid":"x"}`), ""},
 		{"proto's names", strings.Replace(image(`,"image_id":"a","meta_data":{"iso_date":"x"},"options":{"min_confidence":0.5}`), "rawData", "raw_data", 1), ""},
 		{"in the wrong place", image(`,"minConfidence":2`), "minConfidence"},
-		{"misspelt", image(`,"options":{"minConfidenc":2, "maxresults": {"a":[1,{"b":"}"}]}, "maxResults":1},"ImageId":null`), "options.minConfidenc, options.maxresults, ImageId"},
+		{"misspelled", image(`,"options":{"minConfidenc":2, "maxresults": {"a":[1,{"b":"}"}]}, "maxResults":1},"ImageId":null`), "options.minConfidenc, options.maxresults, ImageId"},
 		{"the image's name", `{"image":"` + b64 + `"}`, "image"},
 		{"the old JSON", `{"img_id":"a","img_b64":"` + b64 + `"}`, "img_id, img_b64"},
 		{"name of an enum", image(`,"pixelFormat":"ENCODED","metaData":{"environment":"LIVE"}`), "pixelFormat, metaData.environment"},
@@ -331,7 +333,8 @@ func TestIgnoredFields(t *testing.T) {
 				if len(c.want) > 256 {
 					t.Errorf("%d bytes", len(c.want))
 				}
-				// They change nothing: what is missing is what was misspelt.
+				// Ignored fields change nothing: an option whose name is misspelled is
+				// not set.
 				if fails := strings.HasPrefix(c.want, "im"); fails != (res.StatusCode == http.StatusBadRequest) || fails != bytes.Contains(out, []byte("EMPTY_IMAGE")) {
 					t.Errorf("%s: %.300s", res.Status, out)
 				}
@@ -341,7 +344,7 @@ func TestIgnoredFields(t *testing.T) {
 					t.Errorf("log: %.500s", logged)
 				}
 			}
-			// Over gRPC in JSON as well.
+			// gRPC with JSON does the same.
 			res, _ := send(t, h2Client(t), server+predictPath, map[string]string{"Content-Type": "application/grpc+json", "Te": "trailers"}, enveloped(0, []byte(c.body)))
 			if got := res.Header.Get(service.IgnoredFieldsHeader) + res.Trailer.Get(service.IgnoredFieldsHeader); got != c.want {
 				t.Errorf("gRPC: %q, want %q", got, c.want)
@@ -361,7 +364,7 @@ func TestIgnoredFields(t *testing.T) {
 		}
 	})
 	t.Run("streams", func(t *testing.T) {
-		// There is no header that could say it of each message, but the log does.
+		// A stream has no header for each message, but the log lists the fields.
 		for path, body := range map[string]string{
 			"Batch":  `{"images":[{"rawdata":"AAAA"},{"rawdata":"AAAA","options":{"x":1}}],"options":{}}`,
 			"Stream": `{"rawdata":"AAAA","options":{"x":1}}`,
@@ -375,7 +378,7 @@ func TestIgnoredFields(t *testing.T) {
 		}
 	})
 	t.Run("binary", func(t *testing.T) {
-		// A field that no message has is nothing that a caller can put into the answer.
+		// A client cannot forge the list by an unknown field in a binary message.
 		forged := append([]byte{0xc2, 0xa3, 0x09, 5}, "f\r\nor"...) // number 19000
 		res, out := send(t, httpClient(t), server+predictPath, map[string]string{"Content-Type": "application/proto"}, forged)
 		if got, there := res.Header[service.IgnoredFieldsHeader]; there || res.StatusCode != http.StatusBadRequest || readError(t, out).Message != "empty image" {

@@ -22,9 +22,9 @@ import (
 	"github.com/mienproject/mien/photo"
 )
 
-// TestMemory: all that is allocated while a picture is decoded and its faces are
-// found, garbage included, stays below what the service counts for it, which is not
-// a wild guess either.
+// TestMemory checks that all that is allocated while an image is decoded and its faces
+// are found, including garbage, stays below what the service reserves for it, and that
+// the service does not reserve much more.
 func TestMemory(t *testing.T) {
 	if raceDetector {
 		t.Skip("the race detector's build allocates more: make memory runs it")
@@ -32,13 +32,13 @@ func TestMemory(t *testing.T) {
 	const width, height = 1600, 1200
 	r := image.Rect(0, 0, width, height)
 	palette := color.Palette{color.Black, color.White, color.Transparent}
-	pictures := map[string][]byte{}
+	images := map[string][]byte{}
 	add := func(name string, encode func(*bytes.Buffer) error) {
 		var buf bytes.Buffer
 		if err := encode(&buf); err != nil {
 			t.Fatal(name, err)
 		}
-		pictures[name] = buf.Bytes()
+		images[name] = buf.Bytes()
 	}
 	for name, img := range map[string]image.Image{
 		"gray": image.NewGray(r), "16-bit gray": image.NewGray16(r), "RGBA": image.NewNRGBA(r),
@@ -68,7 +68,7 @@ func TestMemory(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		pictures[filepath.Base(file)] = data
+		images[filepath.Base(file)] = data
 	}
 
 	d, err := pigo.New(nil)
@@ -87,21 +87,21 @@ func TestMemory(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	predict(pictures["PNG, RGBA"]) // what is only done once
-	predict(pictures["PNG, RGBA"])
-	for name, data := range pictures {
+	predict(images["PNG, RGBA"]) // includes work that is done only once
+	predict(images["PNG, RGBA"])
+	for name, data := range images {
 		p, err := photo.Open(data, photo.Limits{})
 		if err != nil {
 			t.Fatal(name, err)
 		}
 		needs := d.Input(p.Width, p.Height, face.Options{MinConfidence: d.Info().MinConfidence})
 		want := memoryOf(p.Reduced(photo.Options{Gray: needs.Gray, Reduce: needs.Reduce}))
-		// A collection in the middle makes the detector allocate again what it
-		// would have found in its pools.
+		// A garbage collection in the middle would make the detector allocate what it
+		// would otherwise find in its pools.
 		used := int64(math.MaxInt64)
 		for range 3 {
 			runtime.GC()
-			runtime.GC() // which empties the pools
+			runtime.GC() // empties the pools
 			var before, after runtime.MemStats
 			runtime.ReadMemStats(&before)
 			predict(data)
@@ -116,7 +116,7 @@ func TestMemory(t *testing.T) {
 	}
 }
 
-// opaque64 is a picture of 16 bits that is stored without alpha.
+// opaque64 returns an image of 16 bits that is stored without alpha.
 func opaque64(r image.Rectangle) image.Image {
 	img := image.NewRGBA64(r)
 	for i := 6; i < len(img.Pix); i += 8 {

@@ -29,40 +29,31 @@ import (
 	"github.com/mienproject/mien/reason"
 )
 
-// ReasonHeader has the reason of a failure in answers of PredictHandler: the
-// same as google.rpc.ErrorInfo has in the other protocols.
+// ReasonHeader is a header of answers of PredictHandler. It has the reason of a
+// failure, the same as google.rpc.ErrorInfo in the other protocols.
 const ReasonHeader = "Mien-Reason"
 
-// PredictHandler returns the handler of POST and PUT /predict. It takes
+// PredictHandler returns the handler of POST and PUT /predict. It accepts
 //
 //   - the JSON of the system that Mien replaces, {"img_id": …, "img_b64": …}, and
-//     answers it as that system did: always 200, with failures in "message";
-//   - an image as it is, of whatever declared type, and a form with an image, with
-//     options in the query, and answers with honest status codes.
+//     answers as that system did: always with status 200, and with failures in
+//     "message";
+//   - an image file of any declared type, or a form with an image, with options in the
+//     query, and answers with a status that fits the outcome.
 //
-// The answer is {"message": …, "results": […]}, or the picture with its faces
-// marked when the request's Accept prefers image/jpeg or image/png. It expects a
-// Record in the request's context.
+// The answer is {"message": …, "results": […]}, or the annotated image if the request's
+// Accept prefers image/jpeg or image/png. It expects a Record in the context of
+// requests.
 func (s *Service) PredictHandler() http.Handler {
-	return s.observed(procedureAt(predictPath), func(w http.ResponseWriter, r *http.Request, rq *request) {
-		rq.record.Procedure, rq.record.Protocol, rq.record.Handled = predictPath, "http", true
-		p := prediction{service: s, w: w, request: rq, accept: accepted(r.Header.Values("Accept"))}
-		body := s.bounded(rq, w, r)
-		defer body.end()
-		rq.body, r.Body = body, body
-		if err := p.run(r); err != nil {
-			p.fail(r.Context(), err)
-			if why := rq.record.Reason; why == reason.TooManyBytes || why == reason.UnsupportedEncoding {
-				// Most clients do not look for an answer before they have sent all. It is
-				// no request in flight any more.
-				body.end()
-				body.discard(4 * body.limit)
-			}
-		}
+	return s.doorHandler(predictPath, func(w http.ResponseWriter, r *http.Request, rq *request) door {
+		p := &prediction{service: s, w: w, request: rq, accept: accepted(r.Header.Values("Accept"))}
+		p.mediaType, p.mediaParams, _ = mime.ParseMediaType(r.Header.Get("Content-Type")) // the content decides, whatever the header says
+		p.old = p.mediaType == jsonType
+		return p
 	})
 }
 
-// The texts of the old system, with its quotes.
+// The texts of the old system, including its quotes.
 const (
 	oldNoID   = "'image id not exists.'"
 	oldNoJSON = "please post JSON format data"
@@ -74,16 +65,19 @@ type prediction struct {
 	service *Service
 	w       http.ResponseWriter
 	request *request
-	// old is true if the request is one of the old system's clients.
+	// mediaType and mediaParams are those of the request's Content-Type.
+	mediaType   string
+	mediaParams map[string]string
+	// old is true if the request uses the JSON of the old system.
 	old bool
 	// accept is the media type of the answer.
 	accept string
-	// hint says what may be wrong with an image that cannot be read; empty when
-	// nothing suggests itself.
+	// hint suggests what may be wrong with an image that cannot be read. It may be
+	// empty.
 	hint string
 }
 
-// oldError is a failure whose message is the old system's, word for word.
+// oldError is a failure with the exact message of the old system.
 type oldError struct {
 	message string
 	err     error
@@ -92,76 +86,50 @@ type oldError struct {
 func (e oldError) Error() string { return e.message }
 func (e oldError) Unwrap() error { return e.err }
 
-// run answers the request, or returns why it cannot.
-func (p *prediction) run(r *http.Request) error {
-	mediaType, params, _ := mime.ParseMediaType(r.Header.Get("Content-Type")) // content decides
-	p.old = mediaType == "application/json"
-	if err := p.request.body.admit(); err != nil {
-		return err
-	}
-	p.request.admitted = true
+// read reads the request: the image, or the JSON that contains it. Options are in the
+// query, and in the fields of a form.
+func (p *prediction) read(r *http.Request) (*inferencev1.Image, error) {
 	options, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
-		return fmt.Errorf("%w: the query cannot be read: %v", errOptions, err) //nolint:errorlint // its text only
+		return nil, fmt.Errorf("%w: the query is malformed: %v", errOptions, err) //nolint:errorlint // its text only
 	}
-	data, err := p.read(r, mediaType, params["boundary"], options)
-	if err != nil {
-		return err
-	}
-	// As for the RPCs: from when the request has been read.
-	ctx, cancel := context.WithTimeout(r.Context(), p.service.limit(r.Context()))
-	defer cancel()
-	req, err := p.image(ctx, data, mediaType == formType, options)
-	if err != nil {
-		return err
-	}
-	if p.accept != jsonType {
-		return p.mark(ctx, req)
-	}
-	res, err := p.service.infer(ctx, p.request, req, nil)
-	if err != nil {
-		return err
-	}
-	p.answer(http.StatusOK, "", res.GetResults())
-	return nil
-}
-
-const formType = "multipart/form-data"
-
-// read reads the body: the image, or the JSON that it is in. The fields of a form are
-// added to options.
-func (p *prediction) read(r *http.Request, mediaType, boundary string, options url.Values) (data []byte, err error) {
 	content, err := p.content(r)
 	if err != nil {
 		return nil, err
 	}
-	if mediaType == formType {
+	var data []byte
+	if p.mediaType == formType {
 		var fromFile bool
-		data, fromFile, err = readForm(content, boundary, options)
+		data, fromFile, err = readForm(content, p.mediaParams["boundary"], options)
 		if !fromFile {
 			p.hint = textHint(data, "the form's image", "-F image=@")
 		}
 	} else {
 		data, err = readAll(content, r.ContentLength)
-		if mediaType == "application/x-www-form-urlencoded" {
+		if p.mediaType == "application/x-www-form-urlencoded" {
 			p.hint = curlHint(data)
 		}
 	}
 	if err != nil {
 		return nil, err
 	}
-	return data, p.request.body.finish()
+	if err := p.request.body.finish(); err != nil {
+		return nil, err
+	}
+	return p.image(r.Context(), data, options)
 }
 
-// image returns the request that the RPCs would have for what was read.
-func (p *prediction) image(ctx context.Context, data []byte, isForm bool, options url.Values) (*inferencev1.Image, error) {
+const formType = "multipart/form-data"
+
+// image converts what was read to the request message of the RPCs.
+func (p *prediction) image(ctx context.Context, data []byte, options url.Values) (*inferencev1.Image, error) {
 	req := &inferencev1.Image{RawData: data}
 	var err error
 	if req.Options, err = queryOptions(options); err != nil {
 		return nil, err
 	}
 	start := bytes.TrimLeft(bytes.TrimPrefix(data, byteOrderMark), " \t\r\n")
-	p.old = p.old || (!isForm && bytes.HasPrefix(start, []byte("{")))
+	p.old = p.old || (p.mediaType != formType && bytes.HasPrefix(start, []byte("{")))
 	if !p.old {
 		return req, nil
 	}
@@ -173,32 +141,46 @@ func (p *prediction) image(ctx context.Context, data []byte, isForm bool, option
 	return req, readOld(text, req)
 }
 
-// mark answers with the picture, in which the faces are marked.
+// answer answers in the media type that the client prefers.
+func (p *prediction) answer(ctx context.Context, req *inferencev1.Image) error {
+	if p.accept != jsonType {
+		return p.mark(ctx, req)
+	}
+	res, err := p.service.infer(ctx, p.request, req, nil)
+	if err != nil {
+		return err
+	}
+	p.write(http.StatusOK, "", res.GetResults())
+	return nil
+}
+
+// mark answers with the annotated image.
 func (p *prediction) mark(ctx context.Context, req *inferencev1.Image) error {
-	var picture chunks
+	var encoded chunks
 	_, err := p.service.infer(ctx, p.request, req, func(img image.Image, faces []face.Face) error {
-		return annotate.Encode(&picture, annotate.Draw(img, faces), annotate.Format(strings.TrimPrefix(p.accept, "image/")))
+		return annotate.Encode(&encoded, annotate.Draw(img, faces), annotate.Format(strings.TrimPrefix(p.accept, "image/")))
 	})
 	if err != nil {
 		return err
 	}
-	if limit := p.service.config.MaxBodyBytes; picture.size > limit {
-		return fmt.Errorf("%w: the marked picture has %d bytes, and this server has %d for all requests together; %s", photo.ErrTooManyPixels, picture.size, limit, jsonFits)
+	if limit := p.service.config.MaxBodyBytes; encoded.size > limit {
+		return fmt.Errorf("%w: the annotated image has %d bytes, but this server has %d for all requests together; %s", photo.ErrTooManyPixels, encoded.size, limit, jsonFits)
 	}
-	// It may wait long for a slow reader, in place of the image that came.
+	// The answer may wait long for a slow client, so its reservation replaces that of
+	// the request.
 	req.Reset()
-	if err := p.request.body.replaceReservation(picture.size); err != nil {
+	if err := p.request.body.replaceReservation(encoded.size); err != nil {
 		return err
 	}
 	p.w.Header().Set("Content-Type", p.accept)
-	for _, part := range picture.parts {
-		_, _ = p.w.Write(part) // the caller may have left
+	for _, part := range encoded.parts {
+		_, _ = p.w.Write(part) // the client may have disconnected
 	}
 	return nil
 }
 
-// chunks keeps what is written to it, in parts: one buffer that grows would take
-// three times as much memory while it does.
+// chunks stores what is written to it in parts, because growing a single buffer would
+// take up to three times the memory.
 type chunks struct {
 	parts [][]byte
 	size  int64
@@ -224,8 +206,8 @@ func (c *chunks) Write(p []byte) (int, error) {
 	return n, nil
 }
 
-// answer writes {"message", "results"}.
-func (p *prediction) answer(status int, message string, results []*inferencev1.Result) {
+// write writes {"message", "results"}.
+func (p *prediction) write(status int, message string, results []*inferencev1.Result) {
 	body := struct {
 		Message string            `json:"message"`
 		Results []json.RawMessage `json:"results"`
@@ -233,20 +215,20 @@ func (p *prediction) answer(status int, message string, results []*inferencev1.R
 	for _, r := range results {
 		b, err := jsonMarshal.Marshal(r)
 		if err != nil {
-			panic(err) // results hold nothing that JSON has not
+			panic(err) // every result can be marshaled
 		}
 		body.Results = append(body.Results, b)
 	}
 	out, err := json.Marshal(body)
 	if err != nil {
-		panic(err) // what was just marshalled is JSON
+		panic(err) // the parts are valid JSON
 	}
 	p.w.Header().Set("Content-Type", jsonType)
 	p.w.WriteHeader(status)
-	_, _ = p.w.Write(append(out, '\n')) // the caller may have left
+	_, _ = p.w.Write(append(out, '\n')) // the client may have disconnected
 }
 
-// fail answers with what went wrong.
+// fail answers with the error.
 func (p *prediction) fail(ctx context.Context, err error) {
 	converted := p.service.connectError(ctx, p.request.record, err)
 	header := p.w.Header()
@@ -266,18 +248,18 @@ func (p *prediction) fail(ctx context.Context, err error) {
 	case p.old:
 		message = oldFailed + message
 	case p.request.record.Reason == reason.UnsupportedFormat || p.request.record.Reason == reason.EmptyImage:
-		// Or it was to be the old JSON.
+		// The client may have meant to send the old system's JSON.
 		message = oldNoJSON + ", or an image: " + message
 	}
 	if p.old {
-		p.answer(http.StatusOK, message, nil)
+		p.write(http.StatusOK, message, nil)
 		return
 	}
-	p.answer(outcomeOf(p.request.record.Reason).status, message, nil)
+	p.write(outcomeOf(p.request.record.Reason).status, message, nil)
 }
 
-// content returns the body of r without its content coding. A compressed one is read
-// to its end first and then has its turn to be unpacked, as a compressed RPC has.
+// content returns the body of r without its content coding. A compressed body is first
+// read to its end, and is then inflated in turn with other compressed requests.
 func (p *prediction) content(r *http.Request) (io.Reader, error) {
 	body := p.request.body
 	switch encoding := encodingOf(r.Header, "Content-Encoding"); encoding {
@@ -290,32 +272,19 @@ func (p *prediction) content(r *http.Request) (io.Reader, error) {
 			return bytes.NewReader(nil), err
 		}
 		unpacked := &boundedGzip{limit: body.limit}
-		if err := unpacked.Reset(bytes.NewReader(packed)); err != nil {
-			return nil, fmt.Errorf("%w: %v", errGzip, err) //nolint:errorlint // its text only
-		}
-		return gzipContent{unpacked}, nil
+		_ = unpacked.Reset(bytes.NewReader(packed)) // it reads nothing yet
+		return unpacked, nil
 	default:
 		p.w.Header().Set("Accept-Encoding", gzipEncoding)
 		return nil, fmt.Errorf("%w: Content-Encoding is %q; allowed are gzip and identity (no compression)", errEncoding, excerpt(encoding))
 	}
 }
 
-// gzipContent wraps errors of gzip in errGzip.
-type gzipContent struct{ *boundedGzip }
-
-func (c gzipContent) Read(p []byte) (int, error) {
-	n, err := c.boundedGzip.Read(p)
-	if converted := new(connect.Error); err != nil && !errors.Is(err, io.EOF) && !errors.As(err, &converted) {
-		err = fmt.Errorf("%w: %v", errGzip, err) //nolint:errorlint // its text only
-	}
-	return n, err
-}
-
-// readAll reads a body, whose size is bounded; declared is that of the request.
+// readAll reads a body, whose size is limited. declared is the Content-Length.
 func readAll(body io.Reader, declared int64) ([]byte, error) {
 	var b bytes.Buffer
 	if declared > 0 {
-		// Not more than was sent: a header alone must not cost memory.
+		// Do not allocate much for a header alone.
 		b.Grow(int(min(declared+bytes.MinRead, 1<<20)))
 	}
 	_, err := b.ReadFrom(body)
@@ -325,23 +294,23 @@ func readAll(body io.Reader, declared int64) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// unreadable tells what kept a body from being read: its bounds have told that
-// already, anything else is what.
+// unreadable wraps an error of reading the body in what, unless err already says what
+// was wrong.
 func unreadable(err, what error) error {
-	if converted := new(connect.Error); errors.As(err, &converted) || errors.Is(err, errGzip) {
+	if converted := new(connect.Error); errors.As(err, &converted) || errors.Is(err, errGzip) || errors.Is(err, errTooManyBytes) {
 		return err
 	}
-	return fmt.Errorf("%w: it cannot be read: %v", what, err) //nolint:errorlint // its text only
+	return fmt.Errorf("%w: reading it failed: %v", what, err) //nolint:errorlint // its text only
 }
 
-// readOld reads the old system's JSON, as prepareJSON has left it, into req.
+// readOld reads the old system's JSON, which prepareJSON has prepared, into req.
 func readOld(body []byte, req *inferencev1.Image) error {
 	if !utf8.Valid(body) {
-		return oldError{oldNoJSON + ": this is not UTF-8", errNoJSON}
+		return oldError{oldNoJSON + ": the body is not UTF-8", errNoJSON}
 	}
-	// The old system took these names and no others. Package json would take them in
-	// any case, but of several that differ in case only, it takes the first for what
-	// is none of them.
+	// The old system accepted only these exact names. Package json ignores case, so
+	// OtherID and OtherImage catch the names in other spellings: of several fields that
+	// match a key only without case, json uses the first one.
 	var old struct {
 		OtherID    ignored `json:"IMG_ID"`
 		ID         *string `json:"img_id"`
@@ -349,12 +318,12 @@ func readOld(body []byte, req *inferencev1.Image) error {
 		Image      *string `json:"img_b64"`
 	}
 	if !bytes.HasPrefix(bytes.TrimLeft(body, " \t\r\n"), []byte("{")) {
-		return oldError{oldNoJSON, errNoJSON} // null would do for Go
+		return oldError{oldNoJSON, errNoJSON} // json.Unmarshal would accept null
 	}
 	if err := json.Unmarshal(body, &old); err != nil {
 		var wrong *json.UnmarshalTypeError
 		if errors.As(err, &wrong) && wrong.Field != "" {
-			return fmt.Errorf("%w: %s is a %s; it has to be a string", errNoJSON, wrong.Field, wrong.Value)
+			return fmt.Errorf("%w: %s is a %s; it must be a string", errNoJSON, wrong.Field, wrong.Value)
 		}
 		return oldError{oldNoJSON, errNoJSON}
 	}
@@ -363,7 +332,7 @@ func readOld(body []byte, req *inferencev1.Image) error {
 	}
 	req.ImageId, req.RawData = *old.ID, nil
 	if old.Image == nil {
-		return fmt.Errorf("%w: there is no img_b64", photo.ErrEmpty)
+		return fmt.Errorf("%w: img_b64 is missing", photo.ErrEmpty)
 	}
 	data := *old.Image
 	if prefix, rest, ok := strings.Cut(data, ","); ok && strings.HasPrefix(prefix, "data:") {
@@ -381,7 +350,7 @@ func readOld(body []byte, req *inferencev1.Image) error {
 	return nil
 }
 
-// ignored is any JSON.
+// ignored accepts any JSON.
 type ignored struct{}
 
 // UnmarshalJSON implements json.Unmarshaler.
@@ -392,28 +361,28 @@ const (
 	maxField = 4 << 10
 )
 
-// textHint says what is probably wrong with data, which has come as what and should be
-// an image, when it is a short text: empty when it is not. curl sends a file when the
-// option that is named has its name behind it.
+// textHint returns a hint if data, which should be an image, is a short text: probably
+// curl was told to send the name of the file. what describes where data was found, and
+// option is the curl option that sends the file. Otherwise it returns "".
 func textHint(data []byte, what, option string) string {
 	const longest = 256
 	if len(data) == 0 || len(data) > longest || !utf8.Valid(data) || bytes.ContainsFunc(data, unicode.IsControl) {
 		return ""
 	}
-	return fmt.Sprintf("; %s is the text %q: curl sends a file when there is an @ before its name, as in %sphoto.jpg", what, data, option)
+	return fmt.Sprintf("; %s is the text %q: to send a file with curl, put an @ before its name, as in %sphoto.jpg", what, data, option)
 }
 
-// curlHint says what curl -d makes of an image, when data may be that; empty when it is
-// not. It declares a form, as --data-binary does.
+// curlHint returns a hint if data may be an image that curl -d has damaged, and ""
+// otherwise. Like --data-binary, curl -d declares the body as a form.
 func curlHint(data []byte) string {
-	const enough = 512 // bytes, in which an image has a line break sooner or later
+	const enough = 512 // nearly every image of this many bytes contains a line break
 	if len(data) >= enough && !bytes.ContainsAny(data, "\r\n") {
-		return "; it has no line breaks, which curl -d removes: send the file with --data-binary @photo.jpg or -T photo.jpg"
+		return "; the body has no line breaks, which curl -d removes: send the file with --data-binary @photo.jpg or -T photo.jpg"
 	}
 	return textHint(data, "the body", "--data-binary @")
 }
 
-// readForm returns the image of a form, and puts its other fields into options. fromFile
+// readForm returns the image of a form, and adds its other fields to options. fromFile
 // is true if the image had a file name.
 func readForm(body io.Reader, boundary string, options url.Values) (data []byte, fromFile bool, err error) {
 	if boundary == "" {
@@ -432,12 +401,12 @@ func readForm(body io.Reader, boundary string, options url.Values) (data []byte,
 		name := part.FormName()
 		switch {
 		case n > maxParts:
-			return nil, false, fmt.Errorf("%w: it has more than %d parts; one of them is to be an image, and the others options", errForm, maxParts)
+			return nil, false, fmt.Errorf("%w: it has more than %d parts; send one image, and options", errForm, maxParts)
 		case name == "":
 			return nil, false, fmt.Errorf("%w: part %d has no name; send it as curl -F image=@photo.jpg does", errForm, n)
 		case part.FileName() != "" || name == "image":
 			if found {
-				return nil, false, fmt.Errorf("%w: part %d, %q, is a second image; send one in a request", errForm, n, name)
+				return nil, false, fmt.Errorf("%w: part %d, %q, is a second image; send one image per request", errForm, n, name)
 			}
 			if data, err = io.ReadAll(part); err != nil {
 				return nil, false, unreadable(err, errForm)
@@ -449,7 +418,7 @@ func readForm(body io.Reader, boundary string, options url.Values) (data []byte,
 				return nil, false, unreadable(err, errForm)
 			}
 			if len(value) > maxField {
-				return nil, false, fmt.Errorf("%w: field %q is longer than %d bytes; an image goes into a part named image, or one with a file name", errForm, name, maxField)
+				return nil, false, fmt.Errorf("%w: field %q is longer than %d bytes; send an image in a part named image, or in a part with a file name", errForm, name, maxField)
 			}
 			options.Add(name, string(value))
 		}
@@ -490,7 +459,7 @@ func queryOptions(values url.Values) (*inferencev1.DetectOptions, error) {
 	for name, all := range values {
 		option, known := set[name]
 		if !known {
-			return nil, fmt.Errorf("%w: %q is none of min_confidence, max_results, min_face_size, skip_landmarks and model", errOptions, excerpt(name))
+			return nil, fmt.Errorf("%w: %q is unknown; allowed are min_confidence, max_results, min_face_size, skip_landmarks and model", errOptions, excerpt(name))
 		}
 		if len(all) > 1 {
 			return nil, fmt.Errorf("%w: %s is given %d times; give it once, in the query or in the form", errOptions, name, len(all))
@@ -502,7 +471,7 @@ func queryOptions(values url.Values) (*inferencev1.DetectOptions, error) {
 	return o, nil
 }
 
-// excerpt keeps a message short.
+// excerpt shortens a value for a message.
 func excerpt(s string) string {
 	const limit = 100
 	if len(s) <= limit {
@@ -517,13 +486,13 @@ func parseInt32(v string, into *int32) error {
 	return err
 }
 
-// The media types of answers, the preferred one first.
+// The media types of answers. The preferred one is first.
 const jsonType = "application/json"
 
 var answerTypes = []string{jsonType, "image/jpeg", "image/png"}
 
-// accepted chooses the media type of the answer by a request's Accept headers
-// (RFC 9110, section 12.5.1). Who accepts none of them gets JSON.
+// accepted chooses the media type of the answer by the Accept headers of the request
+// (RFC 9110, section 12.5.1). If none is acceptable, it is JSON.
 func accepted(headers []string) string {
 	best, bestQ := jsonType, 0.0
 	for _, offer := range answerTypes {

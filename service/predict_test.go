@@ -27,7 +27,7 @@ import (
 	"github.com/mienproject/mien/service"
 )
 
-// one finds one face.
+// one is a detector that finds one face.
 var one = stub{
 	info: face.Info{MinConfidence: 0.5},
 	detect: func(_ context.Context, _ image.Image, opts face.Options) ([]face.Face, error) {
@@ -42,7 +42,7 @@ var one = stub{
 	},
 }
 
-// predicted is the answer of /predict.
+// predicted is an answer of /predict.
 type predicted struct {
 	Message *string           `json:"message"`
 	Results []json.RawMessage `json:"results"`
@@ -72,7 +72,8 @@ func sendPredict(t *testing.T, method, url string, header map[string]string, bod
 	return res, out
 }
 
-// form returns a form and its type. Each part is a name, a file name and a value.
+// form returns a form and its content type. Each part has a name, a file name and a
+// value.
 func form(t *testing.T, parts ...[3]string) (contentType, body string) {
 	t.Helper()
 	var b bytes.Buffer
@@ -99,14 +100,14 @@ func form(t *testing.T, parts ...[3]string) (contentType, body string) {
 	return w.FormDataContentType(), b.String()
 }
 
-// TestPredictPath goes through what may be posted to /predict.
+// TestPredictPath checks the answers to all kinds of requests to /predict.
 func TestPredictPath(t *testing.T) {
 	_, url := start(t, one, func(c *service.Config) { c.MaxImageBytes = 1 << 20 })
 	photo := string(sample(t))
 	b64 := base64.StdEncoding.EncodeToString(sample(t))
 	const (
 		oldJSON = "application/json"
-		asForm  = "application/x-www-form-urlencoded" // what curl --data-binary says
+		asForm  = "application/x-www-form-urlencoded" // the type that curl --data-binary declares
 	)
 	multi := func(parts ...[3]string) [2]string {
 		contentType, body := form(t, parts...)
@@ -118,15 +119,15 @@ func TestPredictPath(t *testing.T) {
 	}
 	for _, c := range []struct {
 		name    string
-		method  string // POST
+		method  string // POST if empty
 		query   string
-		typed   [2]string // type and body
+		typed   [2]string // content type and body
 		status  int
-		reason  string // none: it succeeds
-		message string // its beginning
-		whole   bool   // the message is that, and nothing more
+		reason  string // empty if the request succeeds
+		message string // the beginning of the message
+		whole   bool   // message is the whole message
 	}{
-		// The old system's clients.
+		// Clients of the old system.
 		{name: "old", typed: [2]string{oldJSON, `{"img_id":"a","img_b64":"` + b64 + `"}`}},
 		{name: "old, data URL", typed: [2]string{oldJSON, `{"img_id":"a","img_b64":"data:image/jpeg;base64,` + b64 + `"}`}},
 		{name: "old, charset", typed: [2]string{"application/json; charset=utf-8", `{"img_id":"a","img_b64":"` + b64 + `"}`}},
@@ -147,16 +148,16 @@ func TestPredictPath(t *testing.T) {
 		{name: "old, no JSON", typed: [2]string{oldJSON, `hello`}, status: 200, reason: "INVALID_JSON", message: "please post JSON format data", whole: true},
 		{name: "old, an array", typed: [2]string{oldJSON, `[]`}, status: 200, reason: "INVALID_JSON", message: "please post JSON format data", whole: true},
 		{name: "old, half of it", typed: [2]string{oldJSON, `{"img_id":"a","img_b64":"` + b64}, status: 200, reason: "INVALID_JSON", message: "please post JSON format data", whole: true},
-		{name: "old, not UTF-8", typed: [2]string{oldJSON, "{\"img_id\":\"\xff\xfe\",\"img_b64\":\"\"}"}, status: 200, reason: "INVALID_JSON", message: "please post JSON format data: this is not UTF-8"},
+		{name: "old, not UTF-8", typed: [2]string{oldJSON, "{\"img_id\":\"\xff\xfe\",\"img_b64\":\"\"}"}, status: 200, reason: "INVALID_JSON", message: "please post JSON format data: the body is not UTF-8"},
 		{name: "old, id is a number", typed: [2]string{oldJSON, `{"img_id":7,"img_b64":""}`}, status: 200, reason: "INVALID_JSON", message: "inference failed: request body is not the expected JSON: img_id is a number"},
 		{name: "old, no image", typed: [2]string{oldJSON, `{"img_id":"a"}`}, status: 200, reason: "EMPTY_IMAGE", message: "inference failed: "},
 		{name: "old, empty image", typed: [2]string{oldJSON, `{"img_id":"a","img_b64":""}`}, status: 200, reason: "EMPTY_IMAGE", message: "inference failed: "},
 		{name: "old, no base64", typed: [2]string{oldJSON, `{"img_id":"a","img_b64":"??"}`}, status: 200, reason: "INVALID_JSON", message: "inference failed: request body is not the expected JSON: img_b64 is not base64"},
-		{name: "old, no picture", typed: [2]string{oldJSON, `{"img_id":"a","img_b64":"aGVsbG8="}`}, status: 200, reason: "UNSUPPORTED_FORMAT", message: "inference failed: "},
-		{name: "old, broken picture", typed: [2]string{oldJSON, `{"img_id":"a","img_b64":"` + b64[:4000] + `"}`}, status: 200, reason: "CORRUPT_IMAGE", message: "inference failed: "},
+		{name: "old, no image", typed: [2]string{oldJSON, `{"img_id":"a","img_b64":"aGVsbG8="}`}, status: 200, reason: "UNSUPPORTED_FORMAT", message: "inference failed: "},
+		{name: "old, broken image", typed: [2]string{oldJSON, `{"img_id":"a","img_b64":"` + b64[:4000] + `"}`}, status: 200, reason: "CORRUPT_IMAGE", message: "inference failed: "},
 		{name: "old, 50 MB", typed: [2]string{oldJSON, `{"img_id":"a","img_b64":"` + strings.Repeat("A", 50_000_000) + `"}`}, status: 200, reason: "TOO_MANY_BYTES", message: "inference failed: "},
 
-		// People with curl.
+		// Users of curl.
 		{name: "image", typed: [2]string{"image/jpeg", photo}},
 		{name: "image, declared as a form", typed: [2]string{asForm, photo}},
 		{name: "image, declared as nothing", typed: [2]string{"", photo}},
@@ -173,20 +174,20 @@ func TestPredictPath(t *testing.T) {
 		{name: "too large for an image", typed: [2]string{"image/jpeg", photo + strings.Repeat("x", 1<<20)}, status: 413, reason: "TOO_MANY_BYTES", message: "too many bytes: the image has "},
 		{name: "too large in a form", typed: multi([3]string{"image", "a", photo + strings.Repeat("x", 3<<20)}), status: 413, reason: "TOO_MANY_BYTES"},
 		{name: "unknown model", query: "?model=yolo", typed: [2]string{"image/jpeg", photo}, status: 404, reason: "UNKNOWN_MODEL", message: `unknown model: model is "yolo"; this server has ["stub" "other"]`},
-		{name: "unknown option", query: "?min_confidenc=1", typed: [2]string{"image/jpeg", photo}, status: 400, reason: "INVALID_OPTIONS", message: `invalid options: "min_confidenc" is none of`},
+		{name: "unknown option", query: "?min_confidenc=1", typed: [2]string{"image/jpeg", photo}, status: 400, reason: "INVALID_OPTIONS", message: `invalid options: "min_confidenc" is unknown`},
 		{name: "option twice", query: "?model=stub&model=other", typed: [2]string{"image/jpeg", photo}, status: 400, reason: "INVALID_OPTIONS", message: "invalid options: model is given 2 times; give it once, in the query or in the form"},
 		{name: "option in query and form", query: "?model=stub", typed: multi([3]string{"model", "", "stub"}, [3]string{"image", "a", photo}), status: 400, reason: "INVALID_OPTIONS"},
 		{name: "option that is no number", query: "?max_results=many", typed: [2]string{"image/jpeg", photo}, status: 400, reason: "INVALID_OPTIONS", message: `invalid options: max_results is "many"; allowed is a whole number from 0 to 2147483647; 0 means all`},
 		{name: "option that is negative", query: "?max_results=-1", typed: [2]string{"image/jpeg", photo}, status: 400, reason: "INVALID_OPTIONS", message: `invalid options: max_results is -1; allowed is a whole number from 0 to 2147483647; 0 means all`},
 		{name: "option that is too large", query: "?max_results=2147483648", typed: [2]string{"image/jpeg", photo}, status: 400, reason: "INVALID_OPTIONS", message: `invalid options: max_results is "2147483648"; allowed is a whole number from 0 to 2147483647; 0 means all`},
-		{name: "option that is no whole number", query: "?min_face_size=20.5", typed: [2]string{"image/jpeg", photo}, status: 400, reason: "INVALID_OPTIONS", message: `invalid options: min_face_size is "20.5"; allowed is a whole number of pixels from 0 to 2147483647; 0 leaves it to the model`},
+		{name: "option that is no whole number", query: "?min_face_size=20.5", typed: [2]string{"image/jpeg", photo}, status: 400, reason: "INVALID_OPTIONS", message: `invalid options: min_face_size is "20.5"; allowed is a whole number of pixels from 0 to 2147483647; 0 lets the model choose`},
 		{name: "face size below 0", query: "?min_face_size=-1", typed: [2]string{"image/jpeg", photo}, status: 400, reason: "INVALID_OPTIONS", message: `invalid options: min_face_size is -1; allowed is a whole number of pixels from 0`},
 		{name: "option that is neither", query: "?skip_landmarks=maybe", typed: [2]string{"image/jpeg", photo}, status: 400, reason: "INVALID_OPTIONS", message: `invalid options: skip_landmarks is "maybe"; allowed is true or false`},
 		{name: "option that is empty", query: "?min_confidence=", typed: [2]string{"image/jpeg", photo}, status: 400, reason: "INVALID_OPTIONS", message: `invalid options: min_confidence is ""; allowed is a number from 0 to 1`},
 		{name: "option that is long", query: "?min_confidence=" + strings.Repeat("9", 1000), typed: [2]string{"image/jpeg", photo}, status: 400, reason: "INVALID_OPTIONS", message: `invalid options: min_confidence is "99999`},
 		{name: "field out of range", typed: multi([3]string{"image", "a", photo}, [3]string{"min_confidence", "", "1.5"}), status: 400, reason: "INVALID_OPTIONS", message: `invalid options: min_confidence is 1.5; allowed is a number from 0 to 1`},
 		{name: "field that is no number", typed: multi([3]string{"image", "a", photo}, [3]string{"min_confidence", "", "high"}), status: 400, reason: "INVALID_OPTIONS", message: `invalid options: min_confidence is "high"; allowed is a number from 0 to 1`},
-		{name: "unknown field", typed: multi([3]string{"image", "a", photo}, [3]string{"minConfidence", "", "1"}), status: 400, reason: "INVALID_OPTIONS", message: `invalid options: "minConfidence" is none of min_confidence,`},
+		{name: "unknown field", typed: multi([3]string{"image", "a", photo}, [3]string{"minConfidence", "", "1"}), status: 400, reason: "INVALID_OPTIONS", message: `invalid options: "minConfidence" is unknown; allowed are min_confidence,`},
 		{name: "unknown model in a field", typed: multi([3]string{"image", "a", photo}, [3]string{"model", "", "yolo"}), status: 404, reason: "UNKNOWN_MODEL", message: `unknown model: model is "yolo"; this server has ["stub" "other"]`},
 		{name: "option out of range", query: "?min_confidence=2", typed: [2]string{"image/jpeg", photo}, status: 400, reason: "INVALID_OPTIONS", message: "invalid options: min_confidence is 2; allowed is a number from 0 to 1"},
 		{name: "option that is not a number", query: "?min_confidence=nan", typed: [2]string{"image/jpeg", photo}, status: 400, reason: "INVALID_OPTIONS"},
@@ -242,17 +243,17 @@ func TestPredictPath(t *testing.T) {
 	})
 }
 
-// TestPredictHints: what curl makes of a file when an option is not quite right.
+// TestPredictHints checks the hints for frequent mistakes with the options of curl.
 func TestPredictHints(t *testing.T) {
 	_, url := start(t, one, nil)
 	const asForm = "application/x-www-form-urlencoded"
-	stripped := strings.NewReplacer("\r", "", "\n", "", "\x00", "").Replace(string(sample(t))) // as curl -d @photo.jpg does
+	stripped := strings.NewReplacer("\r", "", "\n", "", "\x00", "").Replace(string(sample(t))) // like curl -d @photo.jpg
 	png := "\x89PNG\x1a" + strings.Repeat("IHDR", 500)
 	field := func(name, file, value string) [2]string {
 		contentType, body := form(t, [3]string{name, file, value})
 		return [2]string{contentType, body}
 	}
-	const dataHint, fileHint = "send the file with --data-binary @photo.jpg or -T photo.jpg", "curl sends a file when there is an @ before its name"
+	const dataHint, fileHint = "send the file with --data-binary @photo.jpg or -T photo.jpg", "to send a file with curl, put an @ before its name"
 	for _, c := range []struct {
 		name   string
 		typed  [2]string
@@ -265,7 +266,7 @@ func TestPredictHints(t *testing.T) {
 		{name: "-d image=@photo.jpg", typed: [2]string{asForm, "image=@photo.jpg"}, told: `the body is the text "image=@photo.jpg": ` + fileHint},
 		{name: "-F image=photo.jpg", typed: field("image", "", "photo.jpg"), told: `the form's image is the text "photo.jpg": ` + fileHint + ", as in -F image=@photo.jpg"},
 		{name: "-F image=größe.jpg", typed: field("image", "", "größe.jpg"), told: `the form's image is the text "größe.jpg": ` + fileHint},
-		// Where the cause is another, nothing is guessed.
+		// For other causes there is no hint.
 		{name: "half a file", typed: [2]string{asForm, string(sample(t))[:5000]}, noHint: true},
 		{name: "a file of text in a form", typed: field("image", "notes.txt", "photo.jpg"), noHint: true},
 		{name: "stripped, but not by curl", typed: [2]string{"image/jpeg", stripped}, noHint: true},
@@ -286,8 +287,8 @@ func TestPredictHints(t *testing.T) {
 	}
 }
 
-// TestPredictEncodings: /predict takes what gzip has made of each body, within the same
-// limits, and names what it does not take.
+// TestPredictEncodings checks that /predict accepts every kind of body compressed with
+// gzip, within the same limits, and names unsupported encodings.
 func TestPredictEncodings(t *testing.T) {
 	svc, url := start(t, one, func(c *service.Config) { c.MaxImageBytes, c.MaxBatchBytes = 1<<20, 1<<20 })
 	photo := sample(t)
@@ -351,7 +352,8 @@ func TestPredictEncodings(t *testing.T) {
 	}
 }
 
-// TestPredictPathAnswers in the media type that the caller prefers.
+// TestPredictPathAnswers checks that the answer has the media type that the client
+// prefers.
 func TestPredictPathAnswers(t *testing.T) {
 	_, url := start(t, one, nil)
 	for _, c := range []struct{ accept, want string }{
@@ -389,8 +391,9 @@ func TestPredictPathAnswers(t *testing.T) {
 	})
 }
 
-// TestPredictPathRefuses what the picture is not to blame for, and what is too
-// large: with its status, and to the old system's clients as that system did.
+// TestPredictPathRefuses checks failures that do not depend on the image, and images
+// that are too large: with their status, and for clients of the old system as that
+// system answered.
 func TestPredictPathRefuses(t *testing.T) {
 	photo := sample(t)
 	old := []byte(`{"img_id":"a","img_b64":"` + base64.StdEncoding.EncodeToString(photo) + `"}`)
@@ -402,7 +405,7 @@ func TestPredictPathRefuses(t *testing.T) {
 		drain  bool
 		status int
 		reason string
-		again  bool // the time to wait is told
+		again  bool // the answer has Retry-After
 	}{
 		{name: "draining", drain: true, status: 503, reason: "DRAINING", again: true},
 		{name: "overloaded", full: true, status: 503, reason: "OVERLOADED", again: true},
@@ -466,7 +469,7 @@ func TestPredictPathRefuses(t *testing.T) {
 	}
 }
 
-// FuzzPredictPath: whatever is posted gets an answer of the known form.
+// FuzzPredictPath checks that every request gets an answer of a known form.
 func FuzzPredictPath(f *testing.F) {
 	config := service.DefaultConfig()
 	config.Models = []service.Model{{Name: "stub", Detector: one}}
@@ -481,7 +484,7 @@ func FuzzPredictPath(f *testing.F) {
 	statuses := []int{200, 400, 404, 413, 415, 499, 503, 504}
 	f.Fuzz(func(t *testing.T, contentType, query, body string) {
 		if len(body) > 1<<16 {
-			return // a picture's decoding is not what this is about
+			return // this test is not about decoding
 		}
 		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://mien/predict", strings.NewReader(body))
 		if err != nil {
@@ -498,7 +501,7 @@ func FuzzPredictPath(f *testing.F) {
 	})
 }
 
-// recorder is a response writer that has deadlines, as the server's has.
+// recorder is a response writer with deadlines, like the server's.
 type recorder struct {
 	header http.Header
 	status int
@@ -512,8 +515,8 @@ func (r *recorder) WriteHeader(status int)          { r.status = status }
 func (r *recorder) Write(p []byte) (int, error)     { return r.body.Write(p) }
 func (r *recorder) SetReadDeadline(time.Time) error { return nil }
 
-// TestBrokenChunks: who sends a body that is broken as HTTP is told so, for he is
-// still there. Who leaves in the middle of one has left.
+// TestBrokenChunks checks that a client which sends malformed HTTP gets an error that
+// says so, and that one which disconnects in the middle counts as canceled.
 func TestBrokenChunks(t *testing.T) {
 	const connectJSON, predict = "application/json", "/inference.v1.Inference/Predict"
 	ways := map[string]struct {

@@ -13,9 +13,10 @@ import (
 	inferencev1 "github.com/mienproject/mien/gen/inference/v1"
 )
 
-// FuzzPrepareJSON: what protojson reads means the same when it is prepared; fields are
-// ignored exactly when protojson would refuse to read on because of them; and what was
-// no JSON stays none, but for white space within base64.
+// FuzzPrepareJSON checks that prepared JSON has the same meaning for protojson, that a
+// field is reported as ignored exactly if protojson would reject it without
+// DiscardUnknown, and that text which is not JSON does not become JSON, except for
+// white space in base64.
 func FuzzPrepareJSON(f *testing.F) {
 	for _, seed := range []string{
 		`{}`, `{"rawData":"AAAA","options":{"minConfidence":0.5,"x":[{}]},"y":null}`, `{"images":[{"raw_data":"AA\n=="},{"imageId":"\"}"}]}`,
@@ -54,8 +55,8 @@ func FuzzPrepareJSON(f *testing.F) {
 	})
 }
 
-// FuzzCanonicalQuery: what Connect reads of a query means the same when it is rewritten,
-// and a rewritten one is not rewritten again.
+// FuzzCanonicalQuery checks that a rewritten query has the same meaning for Connect,
+// and that rewriting it again does not change it.
 func FuzzCanonicalQuery(f *testing.F) {
 	for _, seed := range []string{
 		"connect=v1&encoding=json&message=%7B%22rawData%22%3A%22AA%2BA%22,%22imageId%22:%22a+b%22%7D", "message=AA+A&base64=1", "base64=1&message=_-_-%3D%0A",
@@ -73,7 +74,7 @@ func FuzzCanonicalQuery(f *testing.F) {
 		if values.Get("base64") != "1" {
 			return values, []byte(values.Get("message")), true
 		}
-		text, encoding := values.Get("message"), base64.RawURLEncoding // as Connect does it
+		text, encoding := values.Get("message"), base64.RawURLEncoding // like Connect
 		if len(text)%4 == 0 {
 			encoding = base64.URLEncoding
 		}
@@ -105,33 +106,34 @@ func FuzzCanonicalQuery(f *testing.F) {
 	})
 }
 
-// TestPrepareLargeJSON: at the boundaries of what is searched at once, too.
+// TestPrepareLargeJSON checks strings across the boundaries of the chunks that are
+// searched at once.
 func TestPrepareLargeJSON(t *testing.T) {
-	picture := make([]byte, 100_000)
-	for i := range picture {
-		picture[i] = byte(i * i >> 3)
+	pixels := make([]byte, 100_000)
+	for i := range pixels {
+		pixels[i] = byte(i * i >> 3)
 	}
-	b64 := base64.StdEncoding.EncodeToString(picture)
+	b64 := base64.StdEncoding.EncodeToString(pixels)
 	for at := range len(b64) {
 		if at%9973 > 1 && (at+1)%(16<<10) > 2 && at < len(b64)-4 {
 			continue
 		}
 		text, ignored := prepareJSON([]byte(`{"x":1,"rawData":"`+b64[:at]+`\n`+b64[at:]+`","y":2}`), jsonShapes["inference.v1.Image"])
 		m := &inferencev1.Image{}
-		if err := jsonUnmarshal.Unmarshal(text, m); err != nil || !bytes.Equal(m.GetRawData(), picture) || ignored != "x, y" {
+		if err := jsonUnmarshal.Unmarshal(text, m); err != nil || !bytes.Equal(m.GetRawData(), pixels) || ignored != "x, y" {
 			t.Fatalf("a line break at %d: %v, %d bytes, %q", at, err, len(m.GetRawData()), ignored)
 		}
 	}
 }
 
-// BenchmarkJSON reads the message of an image of 16 MiB, as it is and with line breaks;
-// skip is what prepareJSON takes of that.
+// BenchmarkJSON reads the message of an image of 16 MiB, without and with line breaks.
+// skip is the part of the time that prepareJSON takes.
 func BenchmarkJSON(b *testing.B) {
-	picture := make([]byte, 16<<20)
-	for i := range picture {
-		picture[i] = byte(i * i >> 3)
+	pixels := make([]byte, 16<<20)
+	for i := range pixels {
+		pixels[i] = byte(i * i >> 3)
 	}
-	b64 := base64.StdEncoding.EncodeToString(picture)
+	b64 := base64.StdEncoding.EncodeToString(pixels)
 	var lines strings.Builder
 	for rest := b64; rest != ""; rest = rest[min(76, len(rest)):] {
 		lines.WriteString(rest[:min(76, len(rest))] + `\n`)
@@ -144,7 +146,7 @@ func BenchmarkJSON(b *testing.B) {
 			for b.Loop() {
 				copy(scratch, message)
 				m := &inferencev1.Image{}
-				if err := (jsonCodec{}).Unmarshal(scratch, m); err != nil || len(m.GetRawData()) != len(picture) {
+				if err := (jsonCodec{}).Unmarshal(scratch, m); err != nil || len(m.GetRawData()) != len(pixels) {
 					b.Fatal(err)
 				}
 			}

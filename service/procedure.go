@@ -8,51 +8,53 @@ import (
 	inferencev1connect "github.com/mienproject/mien/gen/inference/v1/inferencev1connect"
 )
 
-// A kind is what a request of a procedure brings.
+// A kind says what messages the requests of a procedure have.
 type kind int
 
 const (
 	noImages  kind = iota
 	oneImage       // one message with one image
-	streaming      // messages that follow each other, with an image each
+	streaming      // a sequence of messages with one image each
 	batch          // one message with many images
 )
 
-// many reports whether a request has many images. It counts as a stream then: its
-// images wait where single calls are refused, and it may take half of the requests and
-// of their bytes at most. Config.Observe gets its images one by one.
+// many reports whether a request has many images. Such a request counts as a stream:
+// its images wait where unary requests are refused, and all streams together may take
+// at most half of the requests and of their bytes. Config.Observe is called for each of
+// its images.
 func (k kind) many() bool { return k == streaming || k == batch }
 
-// A procedure is a row of the table of everything that the service can be asked.
+// A procedure is a row in the table of all procedures.
 type procedure struct {
-	// path is that of the URL, and the Procedure of its Records.
+	// path is the path of the URL, and the Procedure of Records.
 	path string
 	kind kind
-	// maxImages returns how many bytes of images one message may have; nil for none.
+	// maxImages returns the maximum bytes of all images in one message; nil means no
+	// images.
 	maxImages func(Config) int64
-	// maxItems is how many images one message may have, 0 if the type of the message
-	// says so already.
+	// maxItems is the maximum number of images in one message. It is 0 if the type of
+	// the message already limits it to one.
 	maxItems int
-	// image and options are the words of the door in error messages: for the image, and
-	// what stands before the name of an option.
+	// image and options are used in error messages: the name of the image, and the
+	// prefix of the names of options.
 	image, options string
 }
 
 func ofImage(c Config) int64 { return c.MaxImageBytes }
 func ofBatch(c Config) int64 { return c.MaxBatchBytes }
 
-// maxItems is how many images a batch may have.
+// maxItems is the maximum number of images in a batch.
 const maxItems = 100
 
 const (
-	// oldProcedure is Predict in the system that Mien replaces, whose contract had no
-	// package.
+	// oldProcedure is the path of Predict in the system that Mien replaces, whose
+	// contract had no package.
 	oldProcedure = "/Inference/Predict"
-	// predictPath is that of PredictHandler.
+	// predictPath is the path of PredictHandler.
 	predictPath = "/predict"
 )
 
-// procedures is the table. What is not in it is not served.
+// procedures is the table. Paths that are not in it are not served.
 var procedures = []procedure{
 	{path: inferencev1connect.InferencePredictProcedure, kind: oneImage, maxImages: ofImage, image: "raw_data", options: "options."},
 	{path: oldProcedure, kind: oneImage, maxImages: ofImage, image: "raw_data", options: "options."},
@@ -62,7 +64,7 @@ var procedures = []procedure{
 	{path: inferencev1connect.InferenceListModelsProcedure, kind: noImages},
 }
 
-// procedureAt returns the row of a path, nil if there is none.
+// procedureAt returns the row for path, or nil if there is none.
 func procedureAt(path string) *procedure {
 	i := slices.IndexFunc(procedures, func(p procedure) bool { return p.path == path })
 	if i < 0 {
@@ -71,7 +73,8 @@ func procedureAt(path string) *procedure {
 	return &procedures[i]
 }
 
-// kindAt returns the kind of what is at a path, noImages if it is not in the table.
+// kindAt returns the kind of the procedure at path, or noImages if path is not in the
+// table.
 func kindAt(path string) kind {
 	if p := procedureAt(path); p != nil {
 		return p.kind
@@ -79,7 +82,7 @@ func kindAt(path string) kind {
 	return noImages
 }
 
-// imageBytes returns how many bytes of images one message may have.
+// imageBytes returns the maximum bytes of all images in one message.
 func (p *procedure) imageBytes(c Config) int64 {
 	if p.maxImages == nil {
 		return 0

@@ -17,8 +17,8 @@ func (noModel) Detect(context.Context, image.Image, face.Options) ([]face.Face, 
 	return nil, nil
 }
 
-// TestProcedureMissing: a service whose table lacks a procedure of the contract does
-// not start.
+// TestProcedureMissing checks that a service does not start if a procedure of the
+// contract is not in its table.
 func TestProcedureMissing(t *testing.T) {
 	config := DefaultConfig()
 	config.Models = []Model{{Name: "none", Detector: noModel{}}}
@@ -35,8 +35,8 @@ func TestProcedureMissing(t *testing.T) {
 	}
 }
 
-// TestOutcomes: each reason is in the table once for each error, with statuses that
-// belong together.
+// TestOutcomes checks that each error occurs once in the table, with a code and a
+// status that belong together.
 func TestOutcomes(t *testing.T) {
 	for _, o := range append(slices.Clone(outcomes), internal) {
 		if o.reason != strings.ToUpper(o.reason) || o.code == 0 || o.status < 400 || o.status > 599 {

@@ -1,16 +1,13 @@
 package service
 
 import (
-	"bytes"
 	"context"
 	"net/http"
-	"regexp"
 	"strconv"
 	"time"
 
 	"connectrpc.com/connect"
 	"github.com/felixge/httpsnoop"
-	"github.com/mienproject/mien/reason"
 )
 
 // Record is what one request was and how it went, for the access log, for metrics and
@@ -86,21 +83,11 @@ type request struct {
 	admitted bool
 }
 
-type requestKey struct{}
-
-// withRequest returns a context that carries rq through Connect, which hands on nothing
-// else.
-func withRequest(ctx context.Context, rq *request) context.Context {
-	return context.WithValue(ctx, requestKey{}, rq)
-}
-
-// requestFrom returns the request that ctx carries, or that of a Go program which calls
-// the service directly.
-func requestFrom(ctx context.Context) *request {
-	if rq, ok := ctx.Value(requestKey{}).(*request); ok {
-		return rq
+// unreadable records that the message could not be read, as Connect tells the client.
+func (rq *request) unreadable() {
+	if rq.record.Code == 0 {
+		rq.record.Code = connect.CodeInvalidArgument
 	}
-	return &request{procedure: &procedures[0], record: RecordFrom(ctx)}
 }
 
 // image returns the request of one image of a stream or batch.
@@ -121,13 +108,13 @@ type handler func(w http.ResponseWriter, r *http.Request, rq *request)
 func (s *Service) observed(p *procedure, next handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		rq := &request{procedure: p, record: RecordFrom(r.Context())}
-		var start []byte // of the answer
+		status := http.StatusOK
 		defer func() {
 			p := recover()
 			if p != nil && rq.record.Code == 0 { // Recover answers later
 				rq.record.fail(internal)
 			}
-			rq.recordRefusal(w.Header(), start)
+			rq.recordRefusal(w.Header(), status)
 			if rq.isObserved() {
 				s.observe(r.Context(), rq.record)
 			}
@@ -136,13 +123,8 @@ func (s *Service) observed(p *procedure, next handler) http.Handler {
 			}
 		}()
 		next(httpsnoop.Wrap(w, httpsnoop.Hooks{
-			Write: func(f httpsnoop.WriteFunc) httpsnoop.WriteFunc {
-				return func(p []byte) (int, error) {
-					if start == nil {
-						start = bytes.Clone(p[:min(len(p), 64)])
-					}
-					return f(p)
-				}
+			WriteHeader: func(f httpsnoop.WriteHeaderFunc) httpsnoop.WriteHeaderFunc {
+				return func(code int) { status = code; f(code) }
 			},
 		}), r, rq)
 	})
@@ -159,15 +141,30 @@ func (rq *request) isObserved() bool {
 	return k == oneImage || (k.many() && !rq.record.Handled)
 }
 
-// recordRefusal records that Connect itself has refused a request whose message it could
-// not read.
-func (rq *request) recordRefusal(header http.Header, start []byte) {
+// recordRefusal records that Connect itself has refused a request before anything here saw
+// its message: the envelope was broken, or there were several messages or none. Connect
+// reports that nowhere but in the answer: the status of gRPC, or that of HTTP.
+func (rq *request) recordRefusal(header http.Header, status int) {
 	record := rq.record
 	if record.Procedure == "" || record.Handled || record.Code != 0 {
 		return
 	}
-	if record.Code = refusal(header, start); record.Code == connect.CodeResourceExhausted {
-		record.Reason = reason.TooManyBytes // by boundedGzip, which knows no request
+	// As a header, or as a trailer that was not announced.
+	for _, key := range []string{"Grpc-Status", http.TrailerPrefix + "Grpc-Status"} {
+		if n, err := strconv.ParseUint(header.Get(key), 10, 32); err == nil {
+			record.Code = connect.Code(n)
+			return
+		}
+	}
+	switch status {
+	case http.StatusBadRequest:
+		record.Code = connect.CodeInvalidArgument
+	case http.StatusNotImplemented:
+		record.Code = connect.CodeUnimplemented
+	case http.StatusInternalServerError:
+		record.Code = connect.CodeInternal
+	default:
+		record.Code = connect.CodeUnknown
 	}
 }
 
@@ -175,25 +172,4 @@ func (s *Service) observe(ctx context.Context, record *Record) {
 	if s.config.Observe != nil {
 		s.config.Observe(ctx, record)
 	}
-}
-
-// errorStart is how the JSON of Connect's errors begins.
-var errorStart = regexp.MustCompile(`^\{"code":"([a-z_]+)"`)
-
-// refusal reads, from the answer, the code with which Connect has refused a request whose
-// message it could not read: Connect reports it nowhere else.
-func refusal(header http.Header, start []byte) connect.Code {
-	if m := errorStart.FindSubmatch(start); m != nil {
-		var code connect.Code
-		if code.UnmarshalText(m[1]) == nil {
-			return code
-		}
-	}
-	// As a header, or as a trailer that was not announced.
-	for _, key := range []string{"Grpc-Status", http.TrailerPrefix + "Grpc-Status"} {
-		if n, err := strconv.ParseUint(header.Get(key), 10, 32); err == nil {
-			return connect.Code(n)
-		}
-	}
-	return connect.CodeUnknown
 }

@@ -21,7 +21,7 @@ import (
 	"github.com/mienproject/mien/service"
 )
 
-// calls keeps what Config.Observe was told.
+// calls stores the records that Config.Observe received.
 type calls struct {
 	mu    sync.Mutex
 	calls []service.Record
@@ -33,8 +33,7 @@ func (c *calls) observe(_ context.Context, call *service.Record) {
 	c.calls = append(c.calls, *call)
 }
 
-// take waits for n calls and returns them: an answer may arrive before its call
-// is over.
+// take waits for n records and returns them. A record may come after its answer.
 func (c *calls) take(t *testing.T, n int) []service.Record {
 	t.Helper()
 	var got []service.Record
@@ -63,8 +62,8 @@ func eventually(t *testing.T, what string, is func() bool) {
 	}
 }
 
-// TestObserve: every call that was about an image is told once, whatever became
-// of it and by whichever way it came.
+// TestObserve checks that every image is observed once, whatever the outcome and the
+// protocol.
 func TestObserve(t *testing.T) {
 	var seen calls
 	d := stub{detect: func(_ context.Context, _ image.Image, opts face.Options) ([]face.Face, error) {
@@ -96,7 +95,7 @@ func TestObserve(t *testing.T) {
 			code   connect.Code
 			reason string
 		}{
-			{&inferencev1.Image{RawData: []byte("no picture")}, connect.CodeInvalidArgument, "UNSUPPORTED_FORMAT"},
+			{&inferencev1.Image{RawData: []byte("not an image")}, connect.CodeInvalidArgument, "UNSUPPORTED_FORMAT"},
 			{&inferencev1.Image{RawData: make([]byte, 2<<20)}, connect.CodeResourceExhausted, "TOO_MANY_BYTES"},
 			{&inferencev1.Image{RawData: good.GetRawData(), Options: &inferencev1.DetectOptions{MaxResults: 500}}, connect.CodeInternal, "INTERNAL"},
 		} {
@@ -111,26 +110,54 @@ func TestObserve(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	post := func(path, contentType string, body []byte) {
+	post := func(path, contentType, encoding string, body []byte) {
 		t.Helper()
-		res, err := http.Post(url+path, contentType, bytes.NewReader(body))
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url+path, bytes.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Content-Type", contentType)
+		for _, name := range []string{"Content-Encoding", "Connect-Content-Encoding", "Grpc-Encoding"} {
+			if encoding != "" {
+				req.Header.Set(name, encoding)
+			}
+		}
+		res, err := http.DefaultClient.Do(req)
 		if err != nil {
 			t.Fatal(err)
 		}
 		_ = res.Body.Close()
 	}
 	t.Cleanup(http.DefaultClient.CloseIdleConnections)
-	post("/predict", "image/jpeg", good.GetRawData())
+	post("/predict", "image/jpeg", "", good.GetRawData())
 	if c := seen.take(t, 1)[0]; c.Procedure != "/predict" || c.Protocol != "http" || c.Code != 0 || c.Faces != 1 {
 		t.Errorf("%+v", c)
 	}
-	// What Connect cannot read it refuses itself, and tells nobody but the caller.
-	for contentType, body := range map[string]string{
-		"application/json": "{", "application/proto": "\xff", "application/grpc-web+json": "\x00\x00\x00\x00\x01{",
+	// What cannot be read is refused before the handler is called.
+	const predict, batch = inferencev1connect.InferencePredictProcedure, inferencev1connect.InferencePredictBatchProcedure
+	broken := []byte("\x1f\x8bnot gzip")
+	for _, c := range []struct {
+		procedure, contentType, encoding string
+		body                             []byte
+		code                             connect.Code
+		reason                           string
+	}{
+		{predict, "application/json", "", []byte("{"), connect.CodeInvalidArgument, ""},
+		{predict, "application/proto", "", []byte("\xff"), connect.CodeInvalidArgument, ""},
+		{predict, "application/grpc-web+json", "", []byte("\x00\x00\x00\x00\x01{"), connect.CodeInvalidArgument, ""},
+		{batch, "application/connect+json", "", enveloped(0, []byte("{")), connect.CodeInvalidArgument, ""},
+		{predict, "application/proto", "gzip", broken, connect.CodeInvalidArgument, ""},
+		{predict, "application/grpc-web+proto", "gzip", enveloped(1, broken), connect.CodeInvalidArgument, ""},
+		{predict, "application/proto", "gzip", gzipped(t, make([]byte, 4<<20)), connect.CodeResourceExhausted, "TOO_MANY_BYTES"},
+		{batch, "application/connect+proto", "gzip", enveloped(1, gzipped(t, make([]byte, 200<<20))), connect.CodeResourceExhausted, "TOO_MANY_BYTES"},
+		// These Connect itself refuses: no message, two of them, one that ends early.
+		{predict, "application/grpc-web+proto", "", nil, connect.CodeUnimplemented, ""},
+		{predict, "application/grpc-web+proto", "", slices.Concat(enveloped(0, nil), enveloped(0, nil)), connect.CodeUnimplemented, ""},
+		{predict, "application/grpc-web+proto", "", []byte("\x00\x00\x00\x00\x09{"), connect.CodeInternal, ""},
 	} {
-		post(inferencev1connect.InferencePredictProcedure, contentType, []byte(body))
-		if c := seen.take(t, 1)[0]; c.Handled || c.Code != connect.CodeInvalidArgument || c.Reason != "" || !c.Arrived.IsZero() {
-			t.Errorf("%s: %+v", contentType, c)
+		post(c.procedure, c.contentType, c.encoding, c.body)
+		if r := seen.take(t, 1)[0]; r.Handled || r.Code != c.code || r.Reason != c.reason || !r.Arrived.IsZero() {
+			t.Errorf("%s, %s, %s, %.20q: %+v, want %v, %q", c.procedure, c.contentType, c.encoding, c.body, r, c.code, c.reason)
 		}
 	}
 	svc.Drain()
@@ -142,7 +169,7 @@ func TestObserve(t *testing.T) {
 			t.Errorf("%s: %+v", protocol, c)
 		}
 	}
-	if got := seen.take(t, 0); len(got) != 0 { // ListModels is about no image
+	if got := seen.take(t, 0); len(got) != 0 { // ListModels has no image
 		t.Errorf("%+v", got)
 	}
 	eventually(t, "nothing in flight", func() bool { return svc.Stats().RequestsInFlight == 0 })

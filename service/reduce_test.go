@@ -19,7 +19,7 @@ import (
 	"github.com/mienproject/mien/service"
 )
 
-// reducing is a stub that can do with less than the image.
+// reducing is a stub that needs less than the whole image.
 type reducing struct {
 	stub
 	needs face.Input
@@ -27,8 +27,8 @@ type reducing struct {
 
 func (r reducing) Input(int, int, face.Options) face.Input { return r.needs }
 
-// A detector gets what it needs of an image and no more, and the answer is that of
-// the whole image all the same.
+// TestReduced checks that a detector gets only as much of an image as
+// it needs, and that the answer is still in the coordinates of the whole image.
 func TestReduced(t *testing.T) {
 	encoded := func(img image.Image) []byte {
 		var b bytes.Buffer
@@ -37,22 +37,22 @@ func TestReduced(t *testing.T) {
 		}
 		return b.Bytes()
 	}
-	colour := encoded(image.NewRGBA(image.Rect(0, 0, 641, 481)))
+	color := encoded(image.NewRGBA(image.Rect(0, 0, 641, 481)))
 	for _, c := range []struct {
 		name  string
 		image *inferencev1.Image
 		needs face.Input
-		// What the detector gets.
+		// The image that the detector gets.
 		gray    bool
 		size    image.Point
 		minFace float64
 	}{
-		{"all of it", &inferencev1.Image{RawData: colour}, face.Input{Reduce: 1}, false, image.Pt(641, 481), 30},
-		{"luminance", &inferencev1.Image{RawData: colour}, face.Input{Gray: true, Reduce: 1}, true, image.Pt(641, 481), 30},
-		{"half of it", &inferencev1.Image{RawData: colour}, face.Input{Reduce: 2}, false, image.Pt(321, 241), 15},
-		{"an eighth of the luminance", &inferencev1.Image{RawData: colour}, face.Input{Gray: true, Reduce: 8}, true, image.Pt(81, 61), 3.75},
+		{"all of it", &inferencev1.Image{RawData: color}, face.Input{Reduce: 1}, false, image.Pt(641, 481), 30},
+		{"luminance", &inferencev1.Image{RawData: color}, face.Input{Gray: true, Reduce: 1}, true, image.Pt(641, 481), 30},
+		{"half of it", &inferencev1.Image{RawData: color}, face.Input{Reduce: 2}, false, image.Pt(321, 241), 15},
+		{"an eighth of the luminance", &inferencev1.Image{RawData: color}, face.Input{Gray: true, Reduce: 8}, true, image.Pt(81, 61), 3.75},
 		{
-			"bare pixels as they are", &inferencev1.Image{
+			"raw pixels unchanged", &inferencev1.Image{
 				RawData: make([]byte, 3*640*480), Width: 640, Height: 480, PixelFormat: inferencev1.PixelFormat_PIXEL_FORMAT_RGB24,
 			},
 			face.Input{Gray: true, Reduce: 2},
@@ -65,7 +65,7 @@ func TestReduced(t *testing.T) {
 				if _, gray := img.(*image.Gray); gray != c.gray || img.Bounds().Size() != c.size || opts.MinFaceSize != c.minFace {
 					t.Errorf("the detector gets a %T of %v and faces from %v on", img, img.Bounds().Size(), opts.MinFaceSize)
 				}
-				// A quarter of the image, with an eye in the middle of it.
+				// A box of a quarter of the image, with an eye in its middle.
 				w, h := float64(c.size.X), float64(c.size.Y)
 				eye := face.Point{X: w / 2, Y: h / 2}
 				return []face.Face{{
@@ -93,7 +93,7 @@ func TestReduced(t *testing.T) {
 				t.Errorf("the box ends at %v, want %d, %d", at, width, height)
 			}
 			near := func(p *inferencev1.Point) bool {
-				const away = 8 // pixels of full size in one that was looked at
+				const away = 8 // pixels of full size for each pixel that the detector sees
 				return max(p.GetX()-width/2, width/2-p.GetX(), p.GetY()-height/2, height/2-p.GetY()) <= away
 			}
 			if !near(r.GetBox().GetUpLeft()) || !near(r.GetLandmarks().GetNose()) {
@@ -103,8 +103,8 @@ func TestReduced(t *testing.T) {
 	}
 }
 
-// Of a large photograph the service decodes less than there is, and that costs no
-// face and hardly any precision.
+// TestAccuracyReduced checks that reducing a large photograph loses no face and
+// hardly any precision.
 func TestAccuracyReduced(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes long with the race detector: make accuracy runs it")
@@ -167,7 +167,7 @@ func TestAccuracyReduced(t *testing.T) {
 	}
 }
 
-// facesOf is an answer in the words of package face.
+// facesOf converts an answer to package face.
 func facesOf(res *inferencev1.InferResults) []face.Face {
 	at := func(p *inferencev1.Point) face.Point { return face.Point{X: float64(p.GetX()), Y: float64(p.GetY())} }
 	var faces []face.Face
@@ -185,10 +185,10 @@ func facesOf(res *inferencev1.InferResults) []face.Face {
 	return faces
 }
 
-// TestDistinct: boxes that overlap by more than the model's limit only once they are
-// rounded are one face, and nothing else is.
+// TestDistinct checks that boxes which overlap by more than the model's limit only
+// after rounding become one face, and no others.
 func TestDistinct(t *testing.T) {
-	// The first two overlap by .400 as they are, and by .429 in whole pixels.
+	// The first two overlap by .400 before rounding, and by .429 in whole pixels.
 	boxes := []face.Box{
 		{MinX: 10, MinY: 10, MaxX: 20, MaxY: 20},
 		{MinX: 14.4, MinY: 10, MaxX: 23.6, MaxY: 19.6},

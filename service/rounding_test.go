@@ -10,8 +10,8 @@ import (
 	inferencev1 "github.com/mienproject/mien/gen/inference/v1"
 )
 
-// Rounding moves coordinates by no more than half a pixel, and in the mean by nothing:
-// of boxes as of landmarks, and of either axis.
+// TestRounding checks that rounding moves coordinates by at most half a pixel, and by
+// nothing on average, for boxes and landmarks and on both axes.
 func TestRounding(t *testing.T) {
 	const count, width, height = 5000, 400, 300
 	var faces []face.Face

@@ -2,7 +2,7 @@ package service
 
 import (
 	"context"
-	_ "embed" // the picture
+	_ "embed" // for the image
 	"fmt"
 	"math"
 	"strings"
@@ -11,30 +11,30 @@ import (
 	"github.com/mienproject/mien/photo"
 )
 
-// selfTestPicture is testdata/sample.jpg of github.com/esimov/pigo v1.4.6, MIT
+// selfTestImage is testdata/sample.jpg of github.com/esimov/pigo v1.4.6, MIT
 // licensed; see selftest/LICENSE. It shows one face.
 //
 //go:embed selftest/sample.jpg
-var selfTestPicture []byte
+var selfTestImage []byte
 
-// Where the face of selfTestPicture is, read off the picture.
+// The position of the face in selfTestImage, measured by hand.
 var (
 	selfTestBox   = face.Box{MinX: 60, MinY: 85, MaxX: 254, MaxY: 339}
 	selfTestLeft  = face.Point{X: 115, Y: 184}
 	selfTestRight = face.Point{X: 203, Y: 183}
 )
 
-// SelfTest asks every model for the face in a built-in picture. An error names
-// the model, and says what it found instead.
+// SelfTest runs every model on a built-in image with one face. An error names the
+// model, and says what it found instead.
 func (s *Service) SelfTest(ctx context.Context) error {
-	// Not under the callers' limits, which may be lower than this picture.
-	picture, err := photo.Open(selfTestPicture, photo.Limits{MaxPixels: 1 << 20})
+	// This does not use the limits for clients, which may be lower.
+	opened, err := photo.Open(selfTestImage, photo.Limits{MaxPixels: 1 << 20})
 	if err != nil {
-		return fmt.Errorf("self-test picture: %w", err)
+		return fmt.Errorf("self-test image: %w", err)
 	}
-	img, err := picture.Decode(ctx)
+	img, err := opened.Decode(ctx)
 	if err != nil {
-		return fmt.Errorf("self-test picture: %w", err)
+		return fmt.Errorf("self-test image: %w", err)
 	}
 	for _, m := range s.config.Models {
 		info := m.Detector.Info()
@@ -43,14 +43,14 @@ func (s *Service) SelfTest(ctx context.Context) error {
 			return fmt.Errorf("model %q: self-test: %w", m.Name, err)
 		}
 		if !isSelfTestFace(faces, info.Landmarks) {
-			return fmt.Errorf("model %q: self-test: the built-in picture has one face, at %s; this model finds %s: its file may be damaged, or another network than it looks like",
+			return fmt.Errorf("model %q: self-test: the built-in image has one face, at %s; this model finds %s; its file may be damaged, or may contain another network than expected",
 				m.Name, place(face.Face{Box: selfTestBox, Landmarks: &face.Landmarks{LeftEye: selfTestLeft, RightEye: selfTestRight}}), places(faces))
 		}
 	}
 	return nil
 }
 
-// places describes where the first few faces are.
+// places describes the positions of the first few faces.
 func places(faces []face.Face) string {
 	if len(faces) == 0 {
 		return "none"
@@ -75,7 +75,7 @@ func place(f face.Face) string {
 }
 
 func isSelfTestFace(faces []face.Face, landmarks bool) bool {
-	// Models draw their boxes somewhat differently.
+	// Boxes of different models differ somewhat.
 	if len(faces) != 1 || face.IoU(faces[0].Box, selfTestBox) < 0.6 {
 		return false
 	}

@@ -1,9 +1,9 @@
-// Package service answers the calls of the Inference service: it admits them
-// within limits, decodes the picture, asks the model, and turns what happened
-// into an answer or an error of the one table in errors.go.
+// Package service implements the Inference service. It admits requests within limits,
+// decodes the image, runs the model, and returns the result, or an error from the table
+// in errors.go.
 //
-// It knows no flag, no environment variable, no concrete model and no metrics
-// exporter: cmd/server hands those in.
+// It knows no flags, no environment variables, no concrete models and no metrics
+// exporter: cmd/server passes those in.
 package service
 
 import (
@@ -22,7 +22,7 @@ import (
 	"github.com/mienproject/mien/photo"
 )
 
-// Service answers the Inference service's calls. It is safe for concurrent use.
+// Service implements the Inference service. It is safe for concurrent use.
 type Service struct {
 	config Config
 	ledger *admission.Ledger
@@ -33,7 +33,7 @@ type Service struct {
 	drain   sync.Once
 }
 
-// New returns a service, or all that is wrong with c.
+// New returns a service. If c is invalid, the error lists every problem.
 func New(c Config) (*Service, error) {
 	if wrong := c.Validate(); len(wrong) > 0 {
 		var errs []error
@@ -54,7 +54,7 @@ func New(c Config) (*Service, error) {
 	}, nil
 }
 
-// Models returns the names of the models, the default one first.
+// Models returns the names of the models. The first one is the default.
 func (s *Service) Models() []string {
 	var names []string
 	for _, m := range s.config.Models {
@@ -63,22 +63,24 @@ func (s *Service) Models() []string {
 	return names
 }
 
-// Drain makes the service refuse new work as DRAINING: requests that come now, and
-// images that come by open streams, which end soon after. Work that was admitted
-// goes on, all of a batch too.
+// Drain makes the service refuse new requests with DRAINING, and new images on open
+// streams, which end soon after. Admitted work continues, including all images of a
+// batch.
 func (s *Service) Drain() { s.drain.Do(func() { close(s.drained) }) }
 
-// Predict finds the faces of one image. It is the one path of every way in: its
-// errors are sentinels, which Handler turns into the table's errors.
+// Predict finds the faces in one image, for Go programs that call the service without
+// HTTP. Its errors are sentinels, which the handlers convert according to the table in
+// errors.go.
 func (s *Service) Predict(ctx context.Context, req *inferencev1.Image) (*inferencev1.InferResults, error) {
-	return s.infer(ctx, requestFrom(ctx), req, nil)
+	return s.infer(ctx, &request{procedure: &procedures[0], record: RecordFrom(ctx)}, req, nil)
 }
 
-// A drawing marks faces in the upright picture img.
+// A drawing draws faces on the upright image img.
 type drawing func(img image.Image, faces []face.Face) error
 
-// infer is Predict for the request rq. If draw is not nil, it gets the picture and its
-// faces as part of the work in the slot.
+// infer finds the faces in one image, for the request rq. All protocols use this path. If
+// draw is not nil, it is called with the image and its faces while the worker slot is
+// still held.
 func (s *Service) infer(ctx context.Context, rq *request, req *inferencev1.Image, draw drawing) (*inferencev1.InferResults, error) {
 	record := rq.record
 	record.Arrived = time.Now()
@@ -90,7 +92,7 @@ func (s *Service) infer(ctx context.Context, rq *request, req *inferencev1.Image
 		return nil, errDraining
 	}
 
-	// What is wrong with the request itself is reported before it waits for anything.
+	// Report an invalid request before it waits for anything.
 	model, err := s.model(rq.procedure, req.GetOptions().GetModel())
 	if err != nil {
 		return nil, err
@@ -100,15 +102,15 @@ func (s *Service) infer(ctx context.Context, rq *request, req *inferencev1.Image
 	if err != nil {
 		return nil, err
 	}
-	picture, err := s.open(rq.procedure, req)
+	opened, err := s.open(rq.procedure, req)
 	if err != nil {
 		return nil, err
 	}
-	record.Width, record.Height = picture.Width, picture.Height
+	record.Width, record.Height = opened.Width, opened.Height
 
-	src := &source{service: s, request: rq, picture: picture, draw: draw != nil, leave: func() {}}
-	// The slot is given back when the work has ended, which is not when the client has
-	// left.
+	src := &source{service: s, request: rq, photo: opened, draw: draw != nil, leave: func() {}}
+	// The slot is released when the work has ended, even if the client has disconnected
+	// before.
 	defer func() { src.leave() }()
 	faces, err := face.Detect(ctx, model.Detector, src, opts)
 	if !src.decoded.IsZero() {
@@ -126,9 +128,9 @@ func (s *Service) infer(ctx context.Context, rq *request, req *inferencev1.Image
 	return &inferencev1.InferResults{
 		ImageId:  req.GetImageId(),
 		MetaData: s.metaData(record.ID),
-		Results:  results(faces, picture.Width, picture.Height),
-		Width:    int32(picture.Width),
-		Height:   int32(picture.Height),
+		Results:  results(faces, opened.Width, opened.Height),
+		Width:    int32(opened.Width),
+		Height:   int32(opened.Height),
 		Model:    model.Name,
 		Timing: &inferencev1.Timing{
 			Queue:  durationpb.New(record.Queue),
@@ -138,25 +140,25 @@ func (s *Service) infer(ctx context.Context, rq *request, req *inferencev1.Image
 	}, nil
 }
 
-// source is the picture of a call, for face.Detect. It is decoded once there is memory
-// and a worker for as much of it as the model needs.
+// source is the image of a request, for face.Detect. It is decoded, as far as the model
+// needs, once there is memory and a worker for it.
 type source struct {
 	service *Service
 	request *request
-	picture *photo.Photo
-	draw    bool // faces will be drawn on the whole picture
+	photo   *photo.Photo
+	draw    bool // whether faces will be drawn on the whole image
 
-	leave   func()      // gives back what Decode has taken
-	whole   image.Image // what was decoded, if it is all of the picture
-	decoded time.Time   // when it was, if it was
+	leave   func()      // releases what Decode has taken
+	whole   image.Image // the decoded image if nothing was left out, or nil
+	decoded time.Time   // when decoding ended, or zero
 }
 
 // Size implements face.Source.
-func (s *source) Size() image.Point { return image.Pt(s.picture.Width, s.picture.Height) }
+func (s *source) Size() image.Point { return image.Pt(s.photo.Width, s.photo.Height) }
 
 // Decode implements face.Source.
 func (s *source) Decode(ctx context.Context, in face.Input) (face.Decoded, error) {
-	reduced := s.picture.Reduced(photo.Options{Gray: in.Gray, Reduce: in.Reduce})
+	reduced := s.photo.Reduced(photo.Options{Gray: in.Gray, Reduce: in.Reduce})
 	if err := s.admit(ctx, memoryOf(reduced)); err != nil {
 		return face.Decoded{}, err
 	}
@@ -174,12 +176,12 @@ func (s *source) Decode(ctx context.Context, in face.Input) (face.Decoded, error
 	return face.Decoded{Image: img, Reduction: reduced.Reduction, FullSize: reduced.FullSize}, nil
 }
 
-// mark draws the faces. They are those that every other door answers, so if they were
-// found in less than the whole picture, that is decoded now.
+// mark draws the faces on the whole image. The faces are the same as in all other
+// answers, so if they were found in a reduced image, the whole image is decoded now.
 func (s *source) mark(ctx context.Context, faces []face.Face, draw drawing) (err error) {
 	img := s.whole
 	if img == nil {
-		img, err = s.picture.Decode(ctx)
+		img, err = s.photo.Decode(ctx)
 	}
 	if err == nil {
 		err = draw(img, faces)
@@ -187,16 +189,15 @@ func (s *source) mark(ctx context.Context, faces []face.Face, draw drawing) (err
 	return errors.Join(ctx.Err(), err)
 }
 
-// admit waits for a worker, and for the memory that decoding takes and that drawing
-// will take.
+// admit waits for a worker, and for the memory that decoding and drawing take.
 func (s *source) admit(ctx context.Context, memory int64) error {
-	if err := s.service.checkMemory(s.picture, "decoding", memory); err != nil {
+	if err := s.service.checkMemory(s.photo, "decoding", memory); err != nil {
 		return err
 	}
 	if s.draw {
-		// All of it once more, in RGBA, and encoded.
-		memory += s.picture.MemoryBytes + 8*int64(s.picture.Width)*int64(s.picture.Height)
-		if err := s.service.checkMemory(s.picture, "decoding and marking", memory); err != nil {
+		// The whole image, a copy in RGBA, and the encoded result.
+		memory += s.photo.MemoryBytes + 8*int64(s.photo.Width)*int64(s.photo.Height)
+		if err := s.service.checkMemory(s.photo, "decoding and annotating", memory); err != nil {
 			return fmt.Errorf("%w; %s", err, jsonFits)
 		}
 	}
@@ -209,20 +210,20 @@ func (s *source) admit(ctx context.Context, memory int64) error {
 	return nil
 }
 
-// jsonFits is the remedy for a picture that is too large to be marked.
-const jsonFits = "it fits when the answer is JSON (Accept: application/json)"
+// jsonFits is the remedy for an image that is too large to be annotated.
+const jsonFits = "a JSON answer (Accept: application/json) takes less memory"
 
-// checkMemory refuses what needs more memory than all images together may take: to
-// wait for it would not help.
+// checkMemory rejects an image that needs more memory than all images together may
+// take, because waiting would not help.
 func (s *Service) checkMemory(p *photo.Photo, doing string, memory int64) error {
 	if limit := s.config.MaxInflightBytes; memory > limit {
-		return fmt.Errorf("%w: %s this picture of %d×%d pixels takes up to %d bytes of memory, and this server has %d for all pictures together",
+		return fmt.Errorf("%w: %s this image of %d×%d pixels takes up to %d bytes of memory, but this server has %d for all images together",
 			photo.ErrTooManyPixels, doing, p.Width, p.Height, memory, limit)
 	}
 	return nil
 }
 
-// ListModels returns the models, the default one first.
+// ListModels returns the models. The first one is the default.
 func (s *Service) ListModels(context.Context, *inferencev1.ListModelsRequest) (*inferencev1.ListModelsResponse, error) {
 	res := &inferencev1.ListModelsResponse{}
 	for i, m := range s.config.Models {
@@ -242,7 +243,7 @@ func (s *Service) ListModels(context.Context, *inferencev1.ListModelsRequest) (*
 	return res, nil
 }
 
-// model returns the model of that name, the default one for none.
+// model returns the model with that name, or the default model if name is empty.
 func (s *Service) model(p *procedure, name string) (Model, error) {
 	if name == "" {
 		return s.config.Models[0], nil
@@ -259,16 +260,16 @@ func (s *Service) model(p *procedure, name string) (Model, error) {
 func (s *Service) open(p *procedure, req *inferencev1.Image) (*photo.Photo, error) {
 	data := req.GetRawData()
 	if n := int64(len(data)); n > s.config.MaxImageBytes {
-		return nil, fmt.Errorf("%w: %s has %d bytes, this server takes %d", errTooManyBytes, p.image, n, s.config.MaxImageBytes)
+		return nil, fmt.Errorf("%w: %s has %d bytes; the limit of this server is %d", errTooManyBytes, p.image, n, s.config.MaxImageBytes)
 	}
-	// The memory that it takes depends on how much of it the model needs: infer looks
-	// at that.
+	// Memory is not limited here, because it depends on how much of the image the model
+	// needs. infer checks it.
 	limits := photo.Limits{MaxPixels: s.config.MaxPixels}
 	if req.GetPixelFormat() == inferencev1.PixelFormat_PIXEL_FORMAT_ENCODED {
 		p, err := photo.Open(data, limits)
 		if errors.Is(err, photo.ErrUnsupportedFormat) && req.GetWidth() > 0 && req.GetHeight() > 0 {
-			// In JSON, a format by a wrong name is ignored as an unknown field is.
-			err = fmt.Errorf("%w; if these are bare pixels, pixel_format has to tell, as PIXEL_FORMAT_RGB24 does", err)
+			// In JSON, an unknown name of a format is ignored like an unknown field.
+			err = fmt.Errorf("%w; if these are raw pixels, set pixel_format, for example to PIXEL_FORMAT_RGB24", err)
 		}
 		return p, err
 	}
@@ -279,15 +280,15 @@ func (s *Service) open(p *procedure, req *inferencev1.Image) (*photo.Photo, erro
 	return photo.OpenRaw(data, format, int(req.GetWidth()), int(req.GetHeight()), limits)
 }
 
-// memoryOf is what decoding a picture takes at its peak, and a byte a pixel for
-// the luminance that a model may make of it, with a third of that for the same at a
-// half, a quarter and so on of its size.
+// memoryOf returns the memory that decoding p and detecting take at their peak: one
+// byte per pixel for luminance that a model may make, and a third of that for its
+// copies at a half, a quarter and so on.
 func memoryOf(p *photo.Photo) int64 {
 	return p.MemoryBytes + 4*int64(p.Width)*int64(p.Height)/3
 }
 
-// isoDate is RFC 3339 as Python writes it: its versions before 3.11 read nothing else
-// with datetime.fromisoformat.
+// isoDate is RFC 3339 as Python writes it. Before Python 3.11, datetime.fromisoformat
+// reads nothing else.
 const isoDate = "2006-01-02T15:04:05.000000-07:00"
 
 func (s *Service) metaData(id string) *inferencev1.MetaData {

@@ -34,7 +34,7 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// stub is a detector that does what a test tells it to.
+// stub is a detector that calls a function of the test.
 type stub struct {
 	info   face.Info
 	detect func(context.Context, image.Image, face.Options) ([]face.Face, error)
@@ -51,7 +51,7 @@ func (s stub) Detect(ctx context.Context, img image.Image, opts face.Options) ([
 	return s.detect(ctx, img, opts)
 }
 
-// start serves a service over a real listener, in HTTP/1.1 and cleartext HTTP/2.
+// start serves a service on a real listener, over HTTP/1.1 and HTTP/2 in cleartext.
 func start(t *testing.T, d face.Detector, change func(*service.Config)) (*service.Service, string) {
 	t.Helper()
 	config := service.DefaultConfig()
@@ -66,7 +66,7 @@ func start(t *testing.T, d face.Detector, change func(*service.Config)) (*servic
 	return svc, serveService(t, svc)
 }
 
-// serve serves a service of that configuration.
+// serve serves a service with that configuration.
 func serve(t testing.TB, config service.Config) (url string) {
 	t.Helper()
 	svc, err := service.New(config)
@@ -81,7 +81,8 @@ func serveService(t testing.TB, svc *service.Service) (url string) {
 	return serveWithin(t, svc, 0)
 }
 
-// serveWithin serves a service whose server gives a request that much time to arrive.
+// serveWithin serves a service whose HTTP server limits the time for receiving a
+// request.
 func serveWithin(t testing.TB, svc *service.Service, read time.Duration) (url string) {
 	t.Helper()
 	mux := http.NewServeMux()
@@ -112,7 +113,7 @@ func clients(t *testing.T, url string) map[string]inferencev1connect.InferenceCl
 	return clientsWith(t, url)
 }
 
-// compressing is clients that compress what they send.
+// compressing returns clients that compress their requests.
 func compressing(t *testing.T, url string) map[string]inferencev1connect.InferenceClient {
 	t.Helper()
 	return clientsWith(t, url, connect.WithSendGzip())
@@ -137,7 +138,7 @@ func clientsWith(t *testing.T, url string, opts ...connect.ClientOption) map[str
 	return all
 }
 
-// httpClient speaks HTTP/1.1.
+// httpClient uses HTTP/1.1.
 func httpClient(t *testing.T) *http.Client {
 	t.Helper()
 	transport := &http.Transport{}
@@ -156,7 +157,8 @@ func sample(t *testing.T) []byte {
 	return data
 }
 
-// reasonOf returns the ErrorInfo reason of an error, and its RetryInfo delay.
+// reasonOf returns the reason of the ErrorInfo of an error, and the delay of its
+// RetryInfo.
 func reasonOf(t *testing.T, err error) (code connect.Code, reason string, retry time.Duration) {
 	t.Helper()
 	var ce *connect.Error
@@ -181,7 +183,7 @@ func reasonOf(t *testing.T, err error) (code connect.Code, reason string, retry 
 	return ce.Code(), reason, retry
 }
 
-// TestErrors holds the one table to the world, over every protocol.
+// TestErrors checks the table of errors over every protocol.
 func TestErrors(t *testing.T) {
 	d := stub{detect: func(_ context.Context, _ image.Image, opts face.Options) ([]face.Face, error) {
 		switch opts.MaxResults {
@@ -211,11 +213,11 @@ func TestErrors(t *testing.T) {
 		req    *inferencev1.Image
 		code   connect.Code
 		reason string
-		text   string // the remedy
+		text   string // part of the message
 	}{
 		{"no bytes", &inferencev1.Image{}, connect.CodeInvalidArgument, "EMPTY_IMAGE", "empty"},
 		{"no bytes, bare", raw(0, inferencev1.PixelFormat_PIXEL_FORMAT_GRAY8, 4, 4), connect.CodeInvalidArgument, "EMPTY_IMAGE", "empty"},
-		{"text", &inferencev1.Image{RawData: []byte("Hello, world: no picture here.")}, connect.CodeInvalidArgument, "UNSUPPORTED_FORMAT", "JPEG, PNG, GIF, WebP, BMP or TIFF"},
+		{"text", &inferencev1.Image{RawData: []byte("Hello, world: no image here.")}, connect.CodeInvalidArgument, "UNSUPPORTED_FORMAT", "JPEG, PNG, GIF, WebP, BMP or TIFF"},
 		{"truncated", &inferencev1.Image{RawData: jpeg[:len(jpeg)/2]}, connect.CodeInvalidArgument, "CORRUPT_IMAGE", "JPEG"},
 		{"confidence above 1", opts(&inferencev1.DetectOptions{MinConfidence: f(1.5)}), connect.CodeInvalidArgument, "INVALID_OPTIONS", "options.min_confidence is 1.5; allowed is a number from 0 to 1"},
 		{"confidence below 0", opts(&inferencev1.DetectOptions{MinConfidence: f(-.5)}), connect.CodeInvalidArgument, "INVALID_OPTIONS", "-0.5"},
@@ -252,7 +254,7 @@ func TestErrors(t *testing.T) {
 				if logged := strings.Contains(log.String(), "secret"); logged != (c.code == connect.CodeInternal) {
 					t.Errorf("log: %q", log.String())
 				}
-				// And nothing is lost.
+				// Nothing stays reserved.
 				if _, err := client.Predict(t.Context(), &inferencev1.Image{RawData: jpeg}); err != nil {
 					t.Errorf("the next good request: %v", err)
 				}
@@ -261,7 +263,7 @@ func TestErrors(t *testing.T) {
 	}
 }
 
-// TestHTTPStatus: what a browser sees.
+// TestHTTPStatus checks the statuses that browsers see.
 func TestHTTPStatus(t *testing.T) {
 	_, url := start(t, stub{}, func(c *service.Config) { c.MaxImageBytes = 1000 })
 	post := func(body string, header ...string) *http.Response {
@@ -285,7 +287,7 @@ func TestHTTPStatus(t *testing.T) {
 		name, body string
 		header     []string
 		status     int
-		reason     string // empty: Connect's own error
+		reason     string // empty for Connect's own errors
 	}{
 		{name: "empty image", body: `{}`, status: 400, reason: "EMPTY_IMAGE"},
 		{name: "charset", body: `{}`, header: []string{"Content-Type", "application/json; charset=utf-8"}, status: 400, reason: "EMPTY_IMAGE"},
@@ -310,33 +312,33 @@ func TestHTTPStatus(t *testing.T) {
 			if res.StatusCode != c.status {
 				t.Errorf("status %d, want %d: %s", res.StatusCode, c.status, body)
 			}
-			var told struct {
+			var message struct {
 				Code, Message string
 				Details       []struct {
 					Debug struct{ Reason, Domain string }
 				}
 			}
 			if c.status == 415 {
-				return // not Connect: it has no body
+				return // this answer has no body
 			}
-			if err := json.Unmarshal(body, &told); err != nil {
+			if err := json.Unmarshal(body, &message); err != nil {
 				t.Fatalf("%v: %s", err, body)
 			}
 			reason := ""
-			for _, d := range told.Details {
+			for _, d := range message.Details {
 				reason += d.Debug.Reason
 			}
 			if len(body) > 600 {
-				t.Errorf("%d bytes of error: the picture comes back", len(body))
+				t.Errorf("%d bytes of error: the image comes back", len(body))
 			}
-			if reason != c.reason || told.Code == "" || told.Message == "" {
+			if reason != c.reason || message.Code == "" || message.Message == "" {
 				t.Errorf("%s, want reason %q", body, c.reason)
 			}
 		})
 	}
 }
 
-// bomb is 100 MB of spaces, compressed.
+// bomb returns 100 MB of spaces, compressed.
 func bomb(t *testing.T) string {
 	t.Helper()
 	var b bytes.Buffer
@@ -352,11 +354,13 @@ func bomb(t *testing.T) string {
 	return b.String()
 }
 
-// pythonDate is what datetime.isoformat writes of a time in UTC with microseconds, and
-// all that datetime.fromisoformat reads of such before Python 3.11.
+// pythonDate matches what Python's datetime.isoformat writes for a time in UTC with
+// microseconds. Before Python 3.11, datetime.fromisoformat reads nothing else for such
+// times.
 var pythonDate = regexp.MustCompile(`^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}\+00:00$`)
 
-// TestOptionsReachTheModel, and what the model answers reaches the caller.
+// TestOptionsReachTheModel checks that options reach the model, and that its results
+// reach the client.
 func TestOptionsReachTheModel(t *testing.T) {
 	var asked face.Options
 	d := stub{
@@ -388,7 +392,7 @@ func TestOptionsReachTheModel(t *testing.T) {
 			explicit := float32(0)
 			before := time.Now()
 			res, err := client.Predict(t.Context(), &inferencev1.Image{
-				RawData: jpeg, ImageId: "ünïque", Width: -3, Height: 9, // a hint that nothing depends on
+				RawData: jpeg, ImageId: "ünïque", Width: -3, Height: 9, // ignored for encoded images
 				MetaData: &inferencev1.MetaData{Uuid: "the caller's"},
 				Options: &inferencev1.DetectOptions{
 					MinConfidence: &explicit, MaxResults: 3, MinFaceSize: 40, SkipLandmarks: true, Model: "stub",
@@ -430,8 +434,8 @@ func TestOptionsReachTheModel(t *testing.T) {
 	}
 }
 
-// TestJSON is what a browser programmer expects: no field is missing because its
-// value is zero, and what is absent is absent rather than null.
+// TestJSON checks the JSON that browser programmers expect: fields with zero values are
+// present, and optional fields without a value are absent instead of null.
 func TestJSON(t *testing.T) {
 	faces := []face.Face{}
 	d := stub{detect: func(context.Context, image.Image, face.Options) ([]face.Face, error) { return faces, nil }}
@@ -473,7 +477,7 @@ func TestJSON(t *testing.T) {
 	}
 }
 
-// TestGet: Predict has no side effects, so browsers and caches may GET it.
+// TestGet checks that Predict can be called with GET, because it has no side effects.
 func TestGet(t *testing.T) {
 	_, url := start(t, stub{}, nil)
 	h := &http.Client{Transport: &http.Transport{}}
@@ -523,8 +527,8 @@ func TestListModels(t *testing.T) {
 	}
 }
 
-// TestOverload fills the workers and the queue; what comes beyond is refused at
-// once, and what was admitted is answered.
+// TestOverload fills the workers and the queue, and checks that requests over the limit
+// are refused at once, and that admitted ones are answered.
 func TestOverload(t *testing.T) {
 	release := make(chan struct{})
 	var running atomic.Int32
@@ -554,7 +558,7 @@ func TestOverload(t *testing.T) {
 			}()
 		}
 	}
-	// Nothing ends before the release, so whatever is answered now was refused.
+	// No request ends before the release, so all answers until then are refusals.
 	for range 15 {
 		a := <-answers
 		code, reason, retry := reasonOf(t, a.err)
@@ -580,8 +584,9 @@ func TestOverload(t *testing.T) {
 	}
 }
 
-// TestMemoryIsBounded: two images that fit alone and not together are decoded
-// one after the other; one that does not fit at all is refused.
+// TestMemoryIsBounded checks that two images which do not fit into memory together are
+// decoded one after the other, and that an image which does not fit on its own is
+// rejected.
 func TestMemoryIsBounded(t *testing.T) {
 	var running, most atomic.Int32
 	d := stub{detect: func(context.Context, image.Image, face.Options) ([]face.Face, error) {
@@ -650,13 +655,13 @@ func TestDeadlines(t *testing.T) {
 				if connect.CodeOf(err) != connect.CodeDeadlineExceeded {
 					t.Fatalf("%v", err)
 				}
-				// How soon is not for a test to say on a busy machine.
-				// The protocols carry whole milliseconds, rounded down.
+				// The test does not check how soon, because the machine may be busy.
+				// The protocols send whole milliseconds, rounded down.
 				if took := time.Since(began); took < c.at-5*time.Millisecond {
 					t.Errorf("after %v, want %v", took, c.at)
 				}
 				if c.name == "shorter" {
-					return // the caller's own clock may have been first
+					return // the client's own deadline may have passed first
 				}
 				if _, reason, _ := reasonOf(t, err); reason != "DEADLINE" {
 					t.Errorf("reason %q", reason)
@@ -666,9 +671,9 @@ func TestDeadlines(t *testing.T) {
 	}
 }
 
-// TestCallersLeave: work stops when its caller leaves, and the slot is free
-// again, and not before.
-func TestCallersLeave(t *testing.T) {
+// TestClientsDisconnect checks that work stops when its client disconnects, and that
+// the slot is free after that and not before.
+func TestClientsDisconnect(t *testing.T) {
 	began, ended := make(chan struct{}, 10), make(chan struct{}, 10)
 	d := stub{detect: func(ctx context.Context, _ image.Image, opts face.Options) ([]face.Face, error) {
 		if opts.MaxResults == 0 {
@@ -694,7 +699,7 @@ func TestCallersLeave(t *testing.T) {
 			if err := <-left; connect.CodeOf(err) != connect.CodeCanceled {
 				t.Errorf("%v", err)
 			}
-			// The only worker is given back a moment after Detect has returned.
+			// The only slot is released a moment after Detect has returned.
 			for deadline := time.Now().Add(10 * time.Second); ; {
 				_, err := client.Predict(t.Context(), &inferencev1.Image{RawData: sample(t)})
 				if err == nil {
@@ -736,7 +741,7 @@ func TestDrain(t *testing.T) {
 	}
 }
 
-// TestRecover: a panic outside of the service's own handlers.
+// TestRecover checks panics outside of the service's own handlers.
 func TestRecover(t *testing.T) {
 	svc, _ := start(t, stub{}, nil)
 	mux := http.NewServeMux()
@@ -758,7 +763,7 @@ func TestRecover(t *testing.T) {
 	if res.StatusCode != http.StatusInternalServerError || strings.Contains(string(body), "secret") || !strings.Contains(string(body), "request id") {
 		t.Errorf("status %d: %s", res.StatusCode, body)
 	}
-	// Half an answer is not to be taken for a whole one.
+	// A client must not take half an answer for a complete one.
 	res, err = http.Get(server.URL + "/after")
 	if err == nil {
 		defer res.Body.Close()
@@ -782,16 +787,16 @@ func TestSelfTest(t *testing.T) {
 		landmarks bool
 		faces     []face.Face
 		err       error
-		told      string // nothing: it passes
+		message   string // empty if the test passes
 	}{
 		{"right", true, []face.Face{right}, nil, ""},
 		{"right, model without landmarks", false, []face.Face{bare}, nil, ""},
 		{"no face", true, nil, nil, "finds none"},
 		{"two faces", true, []face.Face{right, right}, nil, "finds (62, 80) to (250, 340) with eyes at (114, 185) and (205, 183), (62, 80)"},
-		{"many faces", true, []face.Face{right, right, right, right, right}, nil, ", 2 more: "},
+		{"many faces", true, []face.Face{right, right, right, right, right}, nil, ", 2 more; "},
 		{"elsewhere", false, []face.Face{{Box: face.Box{MaxX: 100, MaxY: 100}}}, nil, "at (60, 85) to (254, 339) with eyes at (115, 184) and (203, 183); this model finds (0, 0) to (100, 100)"},
 		{"eyes swapped", true, []face.Face{mirrored}, nil, "eyes at (205, 183) and (114, 185)"},
-		{"landmarks missing", true, []face.Face{bare}, nil, "finds (62, 80) to (250, 340): "},
+		{"landmarks missing", true, []face.Face{bare}, nil, "finds (62, 80) to (250, 340); "},
 		{"broken", true, nil, errors.New("out of order"), "out of order"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -799,11 +804,11 @@ func TestSelfTest(t *testing.T) {
 				return c.faces, c.err
 			}}, func(c *service.Config) { c.Models = c.Models[:1]; c.MaxPixels = 10 })
 			err := svc.SelfTest(t.Context())
-			if (err == nil) != (c.told == "") {
+			if (err == nil) != (c.message == "") {
 				t.Errorf("%v", err)
 			}
-			if err != nil && (!strings.Contains(err.Error(), `"stub"`) || !strings.Contains(err.Error(), c.told)) {
-				t.Errorf("%v does not tell the model, or %q", err, c.told)
+			if err != nil && (!strings.Contains(err.Error(), `"stub"`) || !strings.Contains(err.Error(), c.message)) {
+				t.Errorf("%v does not name the model, or %q", err, c.message)
 			}
 		})
 	}
@@ -815,13 +820,13 @@ func TestConfigIsValidated(t *testing.T) {
 	if _, err := service.New(good); err != nil {
 		t.Fatal(err)
 	}
-	for told, spoil := range map[string]func(*service.Config){
+	for message, spoil := range map[string]func(*service.Config){
 		"Models: ":           func(c *service.Config) { c.Models = nil },
 		"\"stub\" is there":  func(c *service.Config) { c.Models = append(c.Models, c.Models[0]) },
 		"MaxImageBytes: ":    func(c *service.Config) { c.MaxImageBytes = 0 },
 		"MaxBatchBytes: ":    func(c *service.Config) { c.MaxBatchBytes = 0 },
 		"MaxRequests: ":      func(c *service.Config) { c.MaxRequests = 0 },
-		"MaxBodyBytes: ":     func(c *service.Config) { c.MaxBodyBytes = 64 << 20 }, // less than a batch
+		"MaxBodyBytes: ":     func(c *service.Config) { c.MaxBodyBytes = 64 << 20 }, // smaller than the largest batch
 		"StreamIdle: ":       func(c *service.Config) { c.StreamIdle = 0 },
 		"MaxPixels: ":        func(c *service.Config) { c.MaxPixels = -1 },
 		"MaxInflightBytes: ": func(c *service.Config) { c.MaxInflightBytes = 0 },
@@ -829,7 +834,7 @@ func TestConfigIsValidated(t *testing.T) {
 		"Queue: ":            func(c *service.Config) { c.Queue = -1 },
 		"Timeout: ":          func(c *service.Config) { c.Timeout = 0 },
 		"DefaultTimeout: ":   func(c *service.Config) { c.DefaultTimeout = c.Timeout + 1 },
-		// Sums of these would overflow.
+		// Sums of these values would overflow.
 		"MaxImageBytes: 9223372036854775807":    func(c *service.Config) { c.MaxImageBytes = math.MaxInt64 },
 		"MaxBatchBytes: 9223372036854775807":    func(c *service.Config) { c.MaxBatchBytes = math.MaxInt64 },
 		"MaxBodyBytes: 9223372036854775807":     func(c *service.Config) { c.MaxBodyBytes = math.MaxInt64 },
@@ -844,15 +849,15 @@ func TestConfigIsValidated(t *testing.T) {
 	} {
 		bad := good
 		spoil(&bad)
-		if _, err := service.New(bad); err == nil || !strings.Contains(err.Error(), told) {
-			t.Errorf("%s: %v", told, err)
+		if _, err := service.New(bad); err == nil || !strings.Contains(err.Error(), message) {
+			t.Errorf("%s: %v", message, err)
 		}
 	}
-	// All at once, not one after the other.
+	// All problems are reported together.
 	if _, err := service.New(service.Config{}); err == nil || strings.Count(err.Error(), "\n") < 6 {
 		t.Errorf("the zero value: %v", err)
 	}
-	// Callers may have other names for the fields.
+	// Callers may use other names for the fields.
 	bad := good
 	bad.MaxBodyBytes = 1
 	if wrong := bad.Validate(); len(wrong) != 1 || wrong[0].Field != "MaxBodyBytes" ||

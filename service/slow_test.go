@@ -21,18 +21,17 @@ import (
 	"github.com/mienproject/mien/service"
 )
 
-// A slowCaller sends a little at once, and then a byte now and then.
-type slowCaller struct {
+// A slowClient sends some bytes at once, and then a byte now and then.
+type slowClient struct {
 	path, contentType string
 	header            map[string]string
-	declares          int64 // -1: nothing
+	declares          int64 // -1 for no length
 	sends             []byte
-	silent            bool // afterwards
+	silent            bool // sends nothing after the first bytes
 }
 
-// call calls, and returns what was answered when it was, or else when the test
-// ends.
-func (c slowCaller) call(ctx context.Context, t *testing.T, client *http.Client, url string) (text string) {
+// call sends the request, and returns the answer when it arrives or when the test ends.
+func (c slowClient) call(ctx context.Context, t *testing.T, client *http.Client, url string) (text string) {
 	t.Helper()
 	body, w := io.Pipe()
 	var trickle sync.WaitGroup
@@ -72,8 +71,8 @@ func (c slowCaller) call(ctx context.Context, t *testing.T, client *http.Client,
 	return string(answer) + res.Trailer.Get("Grpc-Message") + res.Header.Get("Grpc-Message")
 }
 
-// prefixed is the beginning of a message of gRPC and of streams: its flags, its
-// length, and n bytes of it.
+// prefixed returns the beginning of a message of gRPC or of streams: its flags, its
+// length, and n of its bytes.
 func prefixed(flags byte, length uint32, n int) []byte {
 	b := make([]byte, 5+n)
 	b[0] = flags
@@ -81,7 +80,7 @@ func prefixed(flags byte, length uint32, n int) []byte {
 	return b
 }
 
-// message is a whole one.
+// message returns a complete message.
 func message(flags byte, data []byte) []byte {
 	return append(prefixed(flags, uint32(len(data)), 0), data...)
 }
@@ -95,9 +94,9 @@ func marshal(t *testing.T, m proto.Message) []byte {
 	return data
 }
 
-// TestSlowCallers: those whose requests come slowly hold no more than they have
-// sent, and when that is in the way of others they have to go.
-func TestSlowCallers(t *testing.T) {
+// TestSlowClients checks that slow requests hold no more than what they have sent, and
+// are evicted if others need the room.
+func TestSlowClients(t *testing.T) {
 	packedBody := map[string]string{"Content-Encoding": "gzip"}
 	plain, packed := map[string]string{"Te": "trailers"}, map[string]string{"Te": "trailers", "Grpc-Encoding": "gzip"}
 	const predict, stream = inferencev1connect.InferencePredictProcedure, inferencev1connect.InferencePredictStreamProcedure
@@ -111,16 +110,16 @@ func TestSlowCallers(t *testing.T) {
 	}
 	for _, c := range []struct {
 		name   string
-		slow   []slowCaller
-		each   int // of them
+		slow   []slowClient
+		each   int // bytes at a time
 		limits func(*service.Config)
-		// full, if not nil, tells that there is no room for others, so some of them
-		// have to go.
+		// full, if not nil, reports whether there is no room for others, so that slow
+		// requests must be evicted.
 		full func(service.Stats) bool
 	}{
 		{
 			name: "who declare much", each: 10,
-			slow: []slowCaller{
+			slow: []slowClient{
 				{path: "/predict", contentType: "image/jpeg", declares: 100_000, sends: []byte("\xff\xd8")},
 				{path: predict, contentType: "application/json", declares: 100_000, sends: []byte(`{"rawData": "`)},
 				{path: predict, contentType: "application/grpc", header: plain, declares: -1, sends: prefixed(0, 100_000, 1)},
@@ -128,7 +127,7 @@ func TestSlowCallers(t *testing.T) {
 		},
 		{
 			name: "who compress", each: 10,
-			slow: []slowCaller{
+			slow: []slowClient{
 				{path: predict, contentType: "application/json", header: packedBody, declares: 100_000, sends: []byte("\x1f\x8b")},
 				{path: predict, contentType: "application/proto", header: packedBody, declares: -1, sends: []byte("\x1f\x8b")},
 				{path: predict, contentType: "application/grpc", header: packed, declares: -1, sends: prefixed(1, 100_000, 1)},
@@ -137,11 +136,11 @@ func TestSlowCallers(t *testing.T) {
 		},
 		{
 			name: "who compress, and do not end", each: 10,
-			slow: []slowCaller{{path: predict, contentType: "application/grpc", header: packed, declares: -1, sends: message(1, packedImage.Bytes()), silent: true}},
+			slow: []slowClient{{path: predict, contentType: "application/grpc", header: packed, declares: -1, sends: message(1, packedImage.Bytes()), silent: true}},
 		},
 		{
 			name: "who have sent much", each: 2, full: func(s service.Stats) bool { return s.BodyBytesInFlight > 180_000 },
-			slow: []slowCaller{
+			slow: []slowClient{
 				{path: "/predict", contentType: "image/jpeg", declares: 100_000, sends: bytes.Repeat([]byte("x"), 70_000)},
 				{path: predict, contentType: "application/json", declares: 100_000, sends: bytes.Repeat([]byte(" "), 70_000)},
 				{path: predict, contentType: "application/grpc", header: plain, declares: -1, sends: prefixed(0, 100_000, 70_000)},
@@ -151,7 +150,7 @@ func TestSlowCallers(t *testing.T) {
 		{
 			name: "who have all places", each: 4, full: func(s service.Stats) bool { return s.RequestsInFlight == 8 },
 			limits: func(c *service.Config) { c.MaxRequests = 8 },
-			slow: []slowCaller{
+			slow: []slowClient{
 				{path: "/predict", contentType: "image/jpeg", declares: 1000, sends: []byte("\xff\xd8")},
 				{path: predict, contentType: "application/grpc", header: plain, declares: -1, sends: prefixed(0, 1000, 1)},
 			},
@@ -159,7 +158,7 @@ func TestSlowCallers(t *testing.T) {
 		{
 			name: "who have all places and do not end", each: 8, full: func(s service.Stats) bool { return s.RequestsInFlight == 8 },
 			limits: func(c *service.Config) { c.MaxRequests = 8 },
-			slow:   []slowCaller{{path: predict, contentType: "application/grpc", header: plain, declares: -1, sends: message(0, nil), silent: true}},
+			slow:   []slowClient{{path: predict, contentType: "application/grpc", header: plain, declares: -1, sends: message(0, nil), silent: true}},
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -212,7 +211,7 @@ func TestSlowCallers(t *testing.T) {
 						_, err = bidi.Receive()
 						_ = bidi.CloseResponse()
 					}
-					if err != nil && c.limits == nil { // or it may be refused
+					if err != nil && c.limits == nil { // otherwise it may be refused
 						t.Errorf("%s %s: %v", protocol, name, err)
 					}
 				}
@@ -249,7 +248,8 @@ func TestSlowCallers(t *testing.T) {
 	}
 }
 
-// TestStreamsLeaveRoom: what streams have sent is never in the way of single calls.
+// TestStreamsLeaveRoom checks that what streams have sent never prevents unary
+// requests.
 func TestStreamsLeaveRoom(t *testing.T) {
 	g := newGate()
 	svc, url := start(t, stub{detect: g.only(1)}, func(c *service.Config) {
@@ -260,7 +260,7 @@ func TestStreamsLeaveRoom(t *testing.T) {
 	large := gray(1)
 	large.Width, large.Height, large.RawData = 600, 500, make([]byte, 300_000)
 	var streams sync.WaitGroup
-	for range 4 { // of which one fits
+	for range 4 { // only one of them fits
 		stream, err := client.PredictStream(ctx)
 		if err != nil {
 			t.Fatal(err)
@@ -272,7 +272,7 @@ func TestStreamsLeaveRoom(t *testing.T) {
 		})
 	}
 	<-g.arrived
-	time.Sleep(100 * time.Millisecond) // let the others wait
+	time.Sleep(100 * time.Millisecond) // until the others wait
 	for range 5 {
 		large := gray(2)
 		large.Width, large.Height, large.RawData = 600, 500, make([]byte, 300_000)
@@ -287,8 +287,8 @@ func TestStreamsLeaveRoom(t *testing.T) {
 	idle(t, svc)
 }
 
-// TestWaitingStreamsLeaveRoom: a stream for which there is no room waits for it, and
-// single calls have what is free meanwhile.
+// TestWaitingStreamsLeaveRoom checks that a stream without room waits, while unary
+// requests use what is free.
 func TestWaitingStreamsLeaveRoom(t *testing.T) {
 	g := newGate()
 	svc, url := start(t, stub{detect: g.only(1)}, func(c *service.Config) {
@@ -333,7 +333,7 @@ func TestWaitingStreamsLeaveRoom(t *testing.T) {
 	idle(t, svc)
 }
 
-// TestOneMessage: a single call has one, and ends.
+// TestOneMessage checks that a unary request has exactly one message.
 func TestOneMessage(t *testing.T) {
 	svc, url := start(t, stub{}, nil)
 	for _, contentType := range []string{"application/grpc", "application/grpc-web"} {
@@ -352,15 +352,15 @@ func TestOneMessage(t *testing.T) {
 	idle(t, svc)
 }
 
-// TestAnswersNotTaken: who takes no answers keeps nothing that others need, but his
-// place.
-func TestAnswersNotTaken(t *testing.T) {
+// TestUnreadAnswers checks that clients which do not read their answers hold nothing
+// that others need, except for their place among the requests.
+func TestUnreadAnswers(t *testing.T) {
 	svc, url := start(t, stub{}, func(c *service.Config) {
 		c.MaxImageBytes, c.MaxBatchBytes, c.MaxBodyBytes, c.StreamIdle = 30_000, 30_000, 250_000, time.Hour
 	})
 	h2 := new(http.Protocols)
 	h2.SetUnencryptedHTTP2(true)
-	// Of whose answers one byte comes, until it is read.
+	// This client receives one byte of its answer before it stops reading.
 	transport := &http.Transport{Protocols: h2, HTTP2: &http.HTTP2Config{MaxReceiveBufferPerStream: 1}}
 	t.Cleanup(transport.CloseIdleConnections)
 	client := &http.Client{Transport: transport}
@@ -416,8 +416,9 @@ func TestAnswersNotTaken(t *testing.T) {
 	idle(t, svc)
 }
 
-// TestNobodyGoesInVain: when the slow have not what somebody needs, they stay.
-func TestNobodyGoesInVain(t *testing.T) {
+// TestNoUselessEviction checks that slow requests are not evicted if that would not
+// make enough room.
+func TestNoUselessEviction(t *testing.T) {
 	g := newGate()
 	svc, url := start(t, stub{detect: g.detect}, func(c *service.Config) {
 		c.Workers, c.MaxImageBytes, c.MaxBatchBytes, c.MaxBodyBytes = 8, 30_000, 30_000, 250_000
@@ -436,17 +437,17 @@ func TestNobodyGoesInVain(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	for range 5 {
 		slow.Go(func() {
-			slowCaller{path: "/predict", contentType: "image/jpeg", declares: 1000, sends: []byte("\xff\xd8")}.call(ctx, t, httpClient(t), url)
+			slowClient{path: "/predict", contentType: "image/jpeg", declares: 1000, sends: []byte("\xff\xd8")}.call(ctx, t, httpClient(t), url)
 		})
 	}
 	eventually(t, "they are there", func() bool { return svc.Stats().RequestsInFlight == 12 })
-	time.Sleep(1500 * time.Millisecond) // then they are slow
+	time.Sleep(1500 * time.Millisecond) // after this, they count as slow
 	res, err := post(t, httpClient(t), url+"/predict", "image/jpeg", bytes.NewReader(make([]byte, 90_000)), 90_000)
 	if err != nil {
 		t.Fatal(err)
 	}
 	assertOverloaded(t, res, "image/jpeg")
-	// Who has to go has no place any more at once.
+	// An evicted request frees its place at once.
 	if n := svc.Stats().RequestsInFlight; n < 12 {
 		t.Errorf("%d requests are in flight of 12: slow callers who have two bytes had to go", n)
 	}

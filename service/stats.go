@@ -1,29 +1,28 @@
 package service
 
-// Stats is what a service is doing at one moment, and what it may do at most.
+// Stats describes what a service is doing, and its limits.
 type Stats struct {
-	// Busy is how many of the Workers are taken.
+	// Busy is the number of busy workers, of Workers.
 	Busy, Workers int
-	// Queued is how many calls wait for a worker, of at most QueueLimit; Waiting
-	// is how many images of streams and batches do, which have no place in the
-	// queue.
+	// Queued is the number of unary requests that wait for a worker; at most QueueLimit
+	// may. Waiting is the number of images of streams and batches that wait, which does
+	// not count toward QueueLimit.
 	Queued, QueueLimit, Waiting int
-	// RequestsInFlight is how many requests are being read, worked on or
-	// answered, streams and batches among them.
+	// RequestsInFlight is the number of requests that are being read, processed or
+	// answered, including streams and batches.
 	RequestsInFlight, RequestsLimit int
-	// BodyBytesInFlight is what the bodies of the requests in flight take, as
-	// declared or as read.
+	// BodyBytesInFlight is the bytes reserved for the bodies of the requests in flight.
 	BodyBytesInFlight, BodyBytesLimit int64
-	// DecodedBytesInFlight is what decoding and detecting takes, all images
-	// together.
+	// DecodedBytesInFlight is the memory reserved for decoding and detecting, for all
+	// images together.
 	DecodedBytesInFlight, DecodedBytesLimit int64
-	// Streams is how many calls of PredictStream and PredictBatch are open.
+	// Streams is the number of open calls of PredictStream and PredictBatch.
 	Streams int
-	// Draining is true if new work is refused.
+	// Draining is true if the service refuses new work.
 	Draining bool
 }
 
-// Stats returns what the service is doing now.
+// Stats returns the current state of the service.
 func (s *Service) Stats() Stats {
 	ledger, queue := s.ledger.Stats(), s.queue.Stats()
 	return Stats{

@@ -17,24 +17,24 @@ import (
 )
 
 const (
-	// streamWindow is how many answers of a stream may be under way or wait for
-	// their turn, for each worker: while a large image holds up those behind it,
-	// others go on.
+	// streamWindow is the maximum number of unsent answers of a stream for each worker,
+	// in progress or waiting to be sent in order. While a large image delays the
+	// answers after it, work on those images continues.
 	streamWindow = 4
-	// drainTime is how long a stream goes on reading when the server drains, so
-	// that images which were under way are answered, with DRAINING.
+	// drainTime is how long a stream continues to read when the server drains, so that
+	// images that were already sent get an answer, with DRAINING.
 	drainTime = time.Second
 )
 
-// PredictStream finds the faces of each image of a stream, in order. At most as
-// many images as there are workers are worked on or wait for one, one more may be
-// read, and it reads no further while the caller does not take answers.
-func (s *Service) PredictStream(ctx context.Context, stream *connect.BidiStream[inferencev1.Image, inferencev1.InferResults]) error {
-	ctx, items := s.items(ctx, requestFrom(ctx))
+// predictStream finds the faces in each image of a stream, and answers in order. It
+// works on at most as many images at a time as there are workers, and reads at most one
+// more. It stops reading while the client does not read answers.
+func (s *Service) predictStream(ctx context.Context, rq *request, stream *connect.BidiStream[inferencev1.Image, inferencev1.InferResults]) error {
+	ctx, items := s.items(ctx, rq)
 	defer items.end()
 	body := items.request.body
-	// Receive heeds nothing but the body.
-	heed := context.AfterFunc(ctx, body.conn.interrupt)
+	// Receive ignores ctx, so interrupt the reading of the body.
+	stopInterrupt := context.AfterFunc(ctx, body.conn.interrupt)
 	items.work.Go(func() {
 		select {
 		case <-s.drained:
@@ -49,7 +49,7 @@ func (s *Service) PredictStream(ctx context.Context, stream *connect.BidiStream[
 	})
 
 	pending := make(chan (<-chan *inferencev1.InferResults), streamWindow*s.config.Workers)
-	var failed error // why Receive ended, nil at the end of the stream
+	var failed error // the error of Receive; nil at the end of the stream
 	items.work.Go(func() {
 		defer close(pending)
 		slots := make(chan struct{}, s.config.Workers)
@@ -91,17 +91,17 @@ func (s *Service) PredictStream(ctx context.Context, stream *connect.BidiStream[
 			return err
 		}
 	}
-	heed() // there is nothing left to interrupt
+	stopInterrupt()
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
 	return failed
 }
 
-// PredictBatch finds the faces of several images, and answers each when it is
-// done.
-func (s *Service) PredictBatch(ctx context.Context, req *inferencev1.PredictBatchRequest, stream *connect.ServerStream[inferencev1.InferResults]) error {
-	ctx, items := s.items(ctx, requestFrom(ctx))
+// predictBatch finds the faces in several images, and sends each answer when it is
+// ready.
+func (s *Service) predictBatch(ctx context.Context, rq *request, req *inferencev1.PredictBatchRequest, stream *connect.ServerStream[inferencev1.InferResults]) error {
+	ctx, items := s.items(ctx, rq)
 	defer items.end()
 	images := req.GetImages()
 	size := int64(0)
@@ -114,7 +114,7 @@ func (s *Service) PredictBatch(ctx context.Context, req *inferencev1.PredictBatc
 		return fmt.Errorf("%w: at most %d are allowed in a batch", errTooManyItems, maxItems)
 	}
 	if size > s.config.MaxBatchBytes {
-		return fmt.Errorf("%w: the images have %d bytes, this server takes %d in a batch", errTooManyBytes, size, s.config.MaxBatchBytes)
+		return fmt.Errorf("%w: the images have %d bytes together; the limit of this server for a batch is %d", errTooManyBytes, size, s.config.MaxBatchBytes)
 	}
 
 	indices := make(chan int, len(images))
@@ -153,27 +153,29 @@ func (s *Service) PredictBatch(ctx context.Context, req *inferencev1.PredictBatc
 // items are the images of one stream or batch.
 type items struct {
 	service *Service
-	// request is that of all of them, ctx its context.
+	// request is the request that all images belong to, and ctx is its context.
 	request *request
-	ctx     context.Context //nolint:containedctx // for Observe, whatever becomes of the work
-	// stop ends the work, which is whatever the call has started.
+	ctx     context.Context //nolint:containedctx // for Observe, which is called even after the work is canceled
+	// stop cancels everything in work.
 	stop context.CancelFunc
 	work sync.WaitGroup
-	// had and failed count images.
+	// had and failed count all images, and those with an error.
 	had, failed atomic.Int64
-	// held is what the images of a batch have of all requests' bytes, nil on a stream.
+	// held is the lease for the images of a batch; it is nil on a stream.
 	held *admission.Lease
-	// timer ends the connection of a client that reads no answers, and sets idle.
+	// timer closes the connection of a client that does not read answers, and sets
+	// idle.
 	timer *time.Timer
 	idle  atomic.Bool
 }
 
-// items begins a stream or batch, whose work is to be done under the context that
-// it returns. The caller has to end it.
+// items starts a stream or batch. Its work must use the returned context, and the
+// caller must call end.
 func (s *Service) items(ctx context.Context, rq *request) (context.Context, *items) {
 	it := &items{service: s, request: rq, ctx: ctx}
 	rq.record.Handled = true
-	// The server's time-outs are for single calls. Here they are for each image.
+	// The server's timeouts are for unary requests. Streams and batches have timeouts
+	// for each image.
 	it.request.body.conn.setReadDeadline(time.Time{})
 	it.request.body.conn.setWriteDeadline(time.Time{})
 	it.timer = time.AfterFunc(time.Hour, func() {
@@ -197,7 +199,7 @@ func (it *items) end() {
 	it.request.record.Images, it.request.record.Failures = int(it.had.Load()), int(it.failed.Load())
 }
 
-// lost observes the image in the middle of which a stream broke off.
+// lost observes the image that was being received when a stream broke off.
 func (it *items) lost(err error) {
 	converted := new(connect.Error)
 	if it.request.body.began.IsZero() || !errors.As(err, &converted) {
@@ -208,8 +210,8 @@ func (it *items) lost(err error) {
 	it.service.observe(it.ctx, record)
 }
 
-// predict answers one image. One that was admitted is not refused when the server
-// drains.
+// predict returns the answer for one image. An admitted image is not refused when the
+// server drains.
 func (it *items) predict(ctx context.Context, req *inferencev1.Image, index int32, admitted bool) *inferencev1.InferResults {
 	s := it.service
 	rq := it.request.image(admitted)
@@ -231,8 +233,8 @@ func (it *items) predict(ctx context.Context, req *inferencev1.Image, index int3
 	return answer
 }
 
-// recovered is infer, whose panics are errors: there is no handler around it that would
-// catch them.
+// recovered calls infer, and returns a panic as an error, because no handler would
+// recover it in this goroutine.
 func (s *Service) recovered(ctx context.Context, rq *request, req *inferencev1.Image) (res *inferencev1.InferResults, err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -242,7 +244,7 @@ func (s *Service) recovered(ctx context.Context, rq *request, req *inferencev1.I
 	return s.infer(ctx, rq, req, nil)
 }
 
-// send sends an answer. A client that reads none for StreamIdle has left.
+// send sends an answer. It returns an error if the client reads none for StreamIdle.
 func (it *items) send(ctx context.Context, send func(*inferencev1.InferResults) error, answer *inferencev1.InferResults) error {
 	idle := it.service.config.StreamIdle
 	it.timer.Reset(idle)
@@ -254,7 +256,7 @@ func (it *items) send(ctx context.Context, send func(*inferencev1.InferResults) 
 	case ctx.Err() != nil:
 		return ctx.Err()
 	case it.idle.Load():
-		return deadlineError(fmt.Sprintf("no answer was taken for %v", idle))
+		return deadlineError(fmt.Sprintf("the client read no answer for %v", idle))
 	default:
 		return fmt.Errorf("%w: %v", context.Canceled, err) //nolint:errorlint // the connection is gone, whatever the error says
 	}

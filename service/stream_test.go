@@ -21,7 +21,7 @@ import (
 	"github.com/mienproject/mien/service"
 )
 
-// gray is a small image of which the detector of a test knows the option n.
+// gray returns a small image. The detectors of the tests recognize it by the option n.
 func gray(n int32) *inferencev1.Image {
 	return &inferencev1.Image{
 		RawData: make([]byte, 8*8), Width: 8, Height: 8, PixelFormat: inferencev1.PixelFormat_PIXEL_FORMAT_GRAY8,
@@ -29,9 +29,9 @@ func gray(n int32) *inferencev1.Image {
 	}
 }
 
-// gate is a detector that holds each image until it is let through.
+// gate is a detector that blocks on each image until the test lets it continue.
 type gate struct {
-	arrived chan int // an image's MaxResults
+	arrived chan int // the MaxResults of images
 	open    chan struct{}
 	running atomic.Int32
 	most    atomic.Int32
@@ -53,7 +53,7 @@ func (g *gate) detect(ctx context.Context, _ image.Image, opts face.Options) ([]
 	}
 }
 
-// only is a detector that holds the images of that MaxResults, and no others.
+// only is a detector that blocks on images with that MaxResults, and no others.
 func (g *gate) only(n int) func(context.Context, image.Image, face.Options) ([]face.Face, error) {
 	return func(ctx context.Context, img image.Image, opts face.Options) ([]face.Face, error) {
 		if opts.MaxResults != n {
@@ -63,8 +63,9 @@ func (g *gate) only(n int) func(context.Context, image.Image, face.Options) ([]f
 	}
 }
 
-// TestStream: answers come in order, several images are in work at once and no
-// more than there are workers, and those that fail are answered as such.
+// TestStream checks that answers come in order, that several images are processed at
+// the same time but no more than there are workers, and that failed images are answered
+// with an error.
 func TestStream(t *testing.T) {
 	var running, most atomic.Int32
 	var log strings.Builder
@@ -76,7 +77,8 @@ func TestStream(t *testing.T) {
 		if opts.MaxResults == 50 {
 			panic("secret")
 		}
-		// The later, the faster: out of order unless somebody puts them back.
+		// Later images are faster, so that results are out of order before they are
+		// sorted.
 		time.Sleep(time.Duration(3-opts.MaxResults%3) * 2 * time.Millisecond)
 		return make([]face.Face, opts.MaxResults%5), nil
 	}}
@@ -152,7 +154,7 @@ func TestStream(t *testing.T) {
 	idle(t, svc)
 }
 
-// idle waits until nothing is held by anybody.
+// idle waits until nothing is reserved.
 func idle(t *testing.T, svc *service.Service) {
 	t.Helper()
 	var s service.Stats
@@ -168,12 +170,13 @@ func idle(t *testing.T, svc *service.Service) {
 	})
 }
 
-// TestBatch: each answer comes when it is done, and tells which it is.
+// TestBatch checks that each answer is sent when it is ready, with the index of its
+// image.
 func TestBatch(t *testing.T) {
 	g := newGate()
 	svc, url := start(t, stub{detect: g.only(0)}, func(c *service.Config) { c.Workers, c.MaxImageBytes, c.MaxBatchBytes = 2, 1<<20, 10_000 })
 	all := clients(t, url)
-	// Browsers have HTTP/1.1 as well.
+	// Browsers may use HTTP/1.1.
 	all["connect, HTTP/1.1"] = inferencev1connect.NewInferenceClient(httpClient(t), url)
 	all["grpc-web, HTTP/1.1"] = inferencev1connect.NewInferenceClient(httpClient(t), url, connect.WithGRPCWeb())
 	for protocol, client := range all {
@@ -196,7 +199,7 @@ func TestBatch(t *testing.T) {
 				}
 				got[res.GetIndex()] = true
 				if len(got) == 99 {
-					g.open <- struct{}{} // the first one, which all others overtook
+					g.open <- struct{}{} // for the first image, which all others overtook
 				}
 			}
 			if err := stream.Err(); err != nil || len(got) != 100 {
@@ -212,7 +215,7 @@ func TestBatch(t *testing.T) {
 				for range c.images {
 					req.Images = append(req.Images, &inferencev1.Image{RawData: make([]byte, c.bytes)})
 				}
-				err := refusedBatch(t, client, req)
+				err := rejectedBatch(t, client, req)
 				if _, reason, _ := reasonOf(t, err); reason != c.reason {
 					t.Errorf("%d images of %d bytes: %v", c.images, c.bytes, err)
 				}
@@ -230,15 +233,15 @@ func TestBatch(t *testing.T) {
 	idle(t, svc)
 }
 
-// longID makes images large and their answers as well, which are not compressed
-// for callers who take them uncompressed.
+// longID makes requests and answers large. The answers are not compressed, because the
+// clients do not accept compression.
 var (
 	longID       = strings.Repeat("x", 100_000)
 	uncompressed = connect.WithAcceptCompression("gzip", nil, nil)
 )
 
-// TestStreamFeelsBackpressure: while a caller takes no answers, nothing is read
-// beyond a few images, however many it sends.
+// TestStreamFeelsBackpressure checks that the server reads only a few more images while
+// the client does not read answers.
 func TestStreamFeelsBackpressure(t *testing.T) {
 	var worked atomic.Int32
 	svc, url := start(t, stub{detect: func(context.Context, image.Image, face.Options) ([]face.Face, error) {
@@ -272,7 +275,7 @@ func TestStreamFeelsBackpressure(t *testing.T) {
 					break sending
 				}
 			}
-			// They fill the caller's window, of 4 MB, and the server's.
+			// They fill the client's window of 4 MB, and the server's.
 			if w := worked.Load(); w > 100 || n > 200 {
 				t.Errorf("%d sent and %d worked on without an answer being taken", n, w)
 			}
@@ -280,8 +283,8 @@ func TestStreamFeelsBackpressure(t *testing.T) {
 				t.Errorf("%d bytes in flight", s.BodyBytesInFlight)
 			}
 			cancel()
-			// Or net/http's client, which waits for the server to take more of the
-			// request, would not see that it is cancelled.
+			// Otherwise net/http's client, which waits for the server to read more of
+			// the request, would not notice the cancellation.
 			_ = stream.CloseResponse()
 			for range sent {
 			}
@@ -290,7 +293,7 @@ func TestStreamFeelsBackpressure(t *testing.T) {
 	}
 }
 
-// TestStreamsWait: where single calls are refused, images of streams wait.
+// TestStreamsWait checks that images of streams wait where unary requests are refused.
 func TestStreamsWait(t *testing.T) {
 	g := newGate()
 	svc, url := start(t, stub{detect: g.detect}, func(c *service.Config) { c.Workers, c.Queue = 1, 1 })
@@ -318,7 +321,7 @@ func TestStreamsWait(t *testing.T) {
 	if err := stream.CloseRequest(); err != nil {
 		t.Fatal(err)
 	}
-	// One image waits, for there is one worker.
+	// One image waits, because there is one worker.
 	eventually(t, "the stream waits", func() bool { s := svc.Stats(); return s.Waiting == 1 && s.Streams == 1 && s.RequestsInFlight == 3 })
 	for range 5 {
 		g.open <- struct{}{}
@@ -337,8 +340,8 @@ func TestStreamsWait(t *testing.T) {
 	idle(t, svc)
 }
 
-// TestStreamsAreFair: while streams of a thousand images are served, a single call
-// is behind one image of theirs for each that is before it, not behind them all.
+// TestStreamsAreFair checks that a unary request does not wait for all images of open
+// streams: the queues alternate.
 func TestStreamsAreFair(t *testing.T) {
 	g := newGate()
 	svc, url := start(t, stub{detect: g.detect}, func(c *service.Config) { c.Workers, c.Queue = 1, 4 })
@@ -387,7 +390,7 @@ func TestStreamsAreFair(t *testing.T) {
 		if n == 2 {
 			singles++
 		}
-		// Every second one, whoever was first.
+		// Every second request is unary, whichever was first.
 		if singles < i/2 {
 			t.Errorf("order %v: 2 is a single call", order)
 			break
@@ -412,9 +415,9 @@ func TestStreamsAreFair(t *testing.T) {
 	idle(t, svc)
 }
 
-// TestDrainStreams: an image that came before is answered, one that comes after is
-// answered as DRAINING, and then the stream ends, whether its caller closes it
-// or not. A batch that was taken on is answered to its end.
+// TestDrainStreams checks that an image sent before draining is answered, that one sent
+// later is answered with DRAINING, and that the stream then ends, whether or not the
+// client closes it. All images of an admitted batch are answered.
 func TestDrainStreams(t *testing.T) {
 	for _, protocol := range []string{"connect", "grpc", "grpc-web", "json"} {
 		for _, closes := range []bool{true, false} {
@@ -488,12 +491,12 @@ func TestDrainStreams(t *testing.T) {
 	}
 }
 
-// TestSilentStreams: who neither sends nor takes anything is let go, and a stream
-// that works is not, however long it lasts.
+// TestSilentStreams checks that a stream on which the client neither sends nor reads is
+// ended, and that an active stream is not, however long it lasts.
 func TestSilentStreams(t *testing.T) {
 	for protocol := range clients(t, "") {
 		t.Run(protocol, func(t *testing.T) {
-			t.Parallel() // they wait
+			t.Parallel() // the cases wait
 			svc, url := start(t, stub{}, func(c *service.Config) { c.StreamIdle = 5 * time.Second })
 			client := clientsWith(t, url, uncompressed)[protocol]
 			sends, err := client.PredictStream(t.Context())
@@ -507,7 +510,7 @@ func TestSilentStreams(t *testing.T) {
 				t.Fatal(err)
 			}
 			_, err = sends.Receive()
-			if _, reason, _ := reasonOf(t, err); reason != "DEADLINE" || !strings.Contains(err.Error(), "no image came for 5s") {
+			if _, reason, _ := reasonOf(t, err); reason != "DEADLINE" || !strings.Contains(err.Error(), "no image was received for 5s") {
 				t.Errorf("who sends nothing more: %v", err)
 			}
 			_ = sends.CloseRequest()
@@ -520,18 +523,19 @@ func TestSilentStreams(t *testing.T) {
 			req := gray(1)
 			req.ImageId = longID
 			for takes.Send(req) == nil {
-			} // until the server has had enough
+			} // until the server stops reading
 			_ = takes.CloseResponse()
 			idle(t, svc)
 		})
 	}
 }
 
-// TestStreamDeadlines are for each image, and the caller's for the stream.
+// TestStreamDeadlines checks that the server's deadline applies to each image, and the
+// client's to the whole stream.
 func TestStreamDeadlines(t *testing.T) {
 	for protocol := range clients(t, "") {
 		t.Run(protocol, func(t *testing.T) {
-			t.Parallel() // they wait
+			t.Parallel() // the cases wait
 			svc, url := start(t, stub{detect: func(ctx context.Context, _ image.Image, opts face.Options) ([]face.Face, error) {
 				if opts.MaxResults == 1 {
 					<-ctx.Done()
@@ -543,7 +547,7 @@ func TestStreamDeadlines(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			for i := range int32(4) { // each second one to its end: longer than one image may take
+			for i := range int32(4) { // together they take longer than one image may
 				if err := stream.Send(gray(i % 2)); err != nil {
 					t.Fatal(err)
 				}
@@ -568,9 +572,9 @@ func TestStreamDeadlines(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			_ = stream.Send(gray(1)) // what is wrong, Receive tells
+			_ = stream.Send(gray(1)) // Receive returns the error
 			res, err := stream.Receive()
-			if err == nil && res.GetError().GetReason() == "DEADLINE" { // the image's answer was faster
+			if err == nil && res.GetError().GetReason() == "DEADLINE" { // the answer for the image arrived first
 				_, err = stream.Receive()
 			}
 			if connect.CodeOf(err) != connect.CodeDeadlineExceeded {
@@ -583,8 +587,8 @@ func TestStreamDeadlines(t *testing.T) {
 	}
 }
 
-// TestStreamMessageTooLarge ends the stream, and tells why. One that is only too
-// large an image does not.
+// TestStreamMessageTooLarge checks that a message which is too large ends the stream
+// with an error. An image that is too large in a message that is not does not end it.
 func TestStreamMessageTooLarge(t *testing.T) {
 	svc, url := start(t, stub{}, func(c *service.Config) { c.MaxImageBytes = 10_000 })
 	for protocol, client := range clients(t, url) {
@@ -608,7 +612,7 @@ func TestStreamMessageTooLarge(t *testing.T) {
 						t.Errorf("%d bytes: %v, %v", c.bytes, res, err)
 					}
 				}
-				_ = stream.Send(&inferencev1.Image{RawData: make([]byte, 200_000)}) // it may be refused before it was sent
+				_ = stream.Send(&inferencev1.Image{RawData: make([]byte, 200_000)}) // it may be rejected before all of it is sent
 				_, err = stream.Receive()
 				if _, reason, _ := reasonOf(t, err); reason != "TOO_MANY_BYTES" {
 					t.Errorf("a message over the limit: %v", err)
@@ -621,8 +625,8 @@ func TestStreamMessageTooLarge(t *testing.T) {
 	}
 }
 
-// refusedBatch returns the error of a batch that gets no answer.
-func refusedBatch(t *testing.T, client inferencev1connect.InferenceClient, req *inferencev1.PredictBatchRequest) error {
+// rejectedBatch returns the error of a batch that gets no answers.
+func rejectedBatch(t *testing.T, client inferencev1connect.InferenceClient, req *inferencev1.PredictBatchRequest) error {
 	t.Helper()
 	stream, err := client.PredictBatch(t.Context(), req)
 	if err != nil {
@@ -636,8 +640,7 @@ func refusedBatch(t *testing.T, client inferencev1connect.InferenceClient, req *
 	return err
 }
 
-// A batch of very many images that hold nothing is refused before they are
-// unpacked.
+// A batch of very many empty images is rejected before it is decoded.
 func TestBatchOfNothing(t *testing.T) {
 	_, url := start(t, stub{}, nil)
 	req := &inferencev1.PredictBatchRequest{Images: make([]*inferencev1.Image, 200_000)}
@@ -646,7 +649,7 @@ func TestBatchOfNothing(t *testing.T) {
 	}
 	for protocol, client := range clients(t, url) {
 		t.Run(protocol, func(t *testing.T) {
-			err := refusedBatch(t, client, req)
+			err := rejectedBatch(t, client, req)
 			if connect.CodeOf(err) != connect.CodeInvalidArgument || !strings.Contains(err.Error(), "at most 100") {
 				t.Errorf("got %v", err)
 			}

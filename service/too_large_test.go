@@ -19,7 +19,7 @@ import (
 	"github.com/mienproject/mien/service"
 )
 
-// jpegOf is a JPEG of that size, with some detail everywhere.
+// jpegOf returns a JPEG of that size, with some detail everywhere.
 func jpegOf(t *testing.T, width, height int) []byte {
 	t.Helper()
 	img := image.NewGray(image.Rect(0, 0, width, height))
@@ -38,29 +38,29 @@ func jpegOf(t *testing.T, width, height int) []byte {
 	return b.Bytes()
 }
 
-// TestPicturesThatNeverFit are refused as too large, whichever limit it is that they
-// exceed, rather than as something to try again later.
-func TestPicturesThatNeverFit(t *testing.T) {
-	picture := jpegOf(t, 1000, 1000)
+// TestImagesThatNeverFit checks that images which exceed any limit are rejected as too
+// large, instead of refused with the advice to try again.
+func TestImagesThatNeverFit(t *testing.T) {
+	photo := jpegOf(t, 1000, 1000)
 	for _, c := range []struct {
 		name, accept string
 		limits       func(*service.Config)
 		needs        face.Input
-		text         string // "" when it fits
+		text         string // "" if the image fits
 	}{
-		{name: "decoding", limits: func(c *service.Config) { c.MaxInflightBytes = 2_000_000 }, text: "this server has 2000000 for all pictures together"},
+		{name: "decoding", limits: func(c *service.Config) { c.MaxInflightBytes = 2_000_000 }, text: "this server has 2000000 for all images together"},
 		{name: "decoding less", limits: func(c *service.Config) { c.MaxInflightBytes = 2_000_000 }, needs: face.Input{Gray: true, Reduce: 8}},
 		{name: "not marking", limits: func(c *service.Config) { c.MaxInflightBytes = 4_000_000 }},
-		{name: "marking", accept: "image/jpeg", limits: func(c *service.Config) { c.MaxInflightBytes = 4_000_000 }, text: "this server has 4000000 for all pictures together; it fits when the answer is JSON"},
-		{name: "the marked picture", accept: "image/png", limits: func(c *service.Config) {
-			c.MaxImageBytes, c.MaxBatchBytes, c.MaxBodyBytes = int64(len(picture)), 1, 17*int64(len(picture))/12+64<<10
-		}, text: "for all requests together; it fits when the answer is JSON"},
+		{name: "annotating", accept: "image/jpeg", limits: func(c *service.Config) { c.MaxInflightBytes = 4_000_000 }, text: "this server has 4000000 for all images together; a JSON answer (Accept: application/json) takes less"},
+		{name: "the annotated image", accept: "image/png", limits: func(c *service.Config) {
+			c.MaxImageBytes, c.MaxBatchBytes, c.MaxBodyBytes = int64(len(photo)), 1, 17*int64(len(photo))/12+64<<10
+		}, text: "for all requests together; a JSON answer (Accept: application/json) takes less"},
 		{name: "pixels", limits: func(c *service.Config) { c.MaxPixels = 999_999 }, text: "the limit is 999999"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			c.needs.Reduce = max(1, c.needs.Reduce)
 			svc, url := start(t, reducing{needs: c.needs}, c.limits)
-			res, body := sendPredict(t, http.MethodPost, url+"/predict", map[string]string{"Accept": c.accept}, bytes.NewReader(picture))
+			res, body := sendPredict(t, http.MethodPost, url+"/predict", map[string]string{"Accept": c.accept}, bytes.NewReader(photo))
 			switch {
 			case c.text == "" && res.StatusCode != http.StatusOK:
 				t.Errorf("%d %.300q", res.StatusCode, body)
@@ -72,10 +72,10 @@ func TestPicturesThatNeverFit(t *testing.T) {
 	}
 }
 
-// TestPicturesThatAreDone: what is left of pictures that were answered counts until
-// it has been collected, however late the collector comes.
-func TestPicturesThatAreDone(t *testing.T) {
-	const side, budget = 1000, 13_000_000 // two at once
+// TestGarbageOfImages checks that the memory of answered images counts until it has
+// been collected, however late the garbage collector runs.
+func TestGarbageOfImages(t *testing.T) {
+	const side, budget = 1000, 13_000_000 // enough for two images
 	defer debug.SetGCPercent(debug.SetGCPercent(-1))
 	defer debug.SetMemoryLimit(debug.SetMemoryLimit(1 << 60))
 	var most atomic.Uint64
@@ -87,7 +87,7 @@ func TestPicturesThatAreDone(t *testing.T) {
 		return nil, nil
 	}}
 	svc, _ := start(t, d, func(c *service.Config) { c.Workers, c.Queue, c.MaxInflightBytes = 3, 100, budget })
-	data := make([]byte, 3*side*side) // of which 4·side·side bytes are made
+	data := make([]byte, 3*side*side) // decoded to 4·side·side bytes
 	runtime.GC()
 	var before runtime.MemStats
 	runtime.ReadMemStats(&before)
@@ -105,7 +105,7 @@ func TestPicturesThatAreDone(t *testing.T) {
 	}
 	all.Wait()
 	if used := most.Load() - before.HeapAlloc; used > budget+2_000_000 {
-		t.Errorf("%d bytes were in use, of which pictures may have %d", used, budget)
+		t.Errorf("%d bytes were in use, of which images may have %d", used, budget)
 	}
 	idle(t, svc)
 }

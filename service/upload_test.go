@@ -15,17 +15,17 @@ import (
 	"github.com/mienproject/mien/service"
 )
 
-// An upload is a request whose body takes its time.
+// An upload is a request whose body is sent slowly.
 type upload struct {
 	url, contentType string
 	header           map[string]string
 	body             []byte
-	// first is how many bytes come at once. Of the others, each come every 50 ms;
-	// none come when each is 0.
+	// first is the number of bytes sent at once. After that, each bytes are sent every
+	// 50 ms, or none if each is 0.
 	first, each int
 }
 
-// do sends the request and returns what was answered before ctx ended.
+// do sends the request, and returns what was answered before ctx ended.
 func (u upload) do(ctx context.Context, t *testing.T, client *http.Client) (status int, text string) {
 	t.Helper()
 	r, w := io.Pipe()
@@ -68,8 +68,8 @@ func (u upload) do(ctx context.Context, t *testing.T, client *http.Client) (stat
 	return res.StatusCode, string(answer) + res.Trailer.Get("Grpc-Message") + res.Header.Get("Grpc-Message")
 }
 
-// TestUploadsOfBatchesLeaveRoom: batches that are being uploaded, none of them
-// slowly, leave single calls half of the requests and half of the bytes.
+// TestUploadsOfBatchesLeaveRoom checks that batches being uploaded, none of them
+// slowly, leave half of the requests and half of the bytes to unary requests.
 func TestUploadsOfBatchesLeaveRoom(t *testing.T) {
 	large := gray(1)
 	large.ImageId = strings.Repeat("x", 60_000)
@@ -77,7 +77,7 @@ func TestUploadsOfBatchesLeaveRoom(t *testing.T) {
 		name   string
 		first  int
 		limits func(*service.Config)
-		most   int // batches at once
+		max    int // batches at the same time
 	}{
 		{"bytes", 200_000, func(c *service.Config) { c.MaxBodyBytes = 1_000_000 }, 10},
 		{"requests", 1000, func(c *service.Config) { c.MaxRequests = 8 }, 4},
@@ -103,7 +103,7 @@ func TestUploadsOfBatchesLeaveRoom(t *testing.T) {
 					})
 				}
 				eventually(t, "a batch is refused", func() bool { return len(refused) > 0 })
-				if s := svc.Stats(); s.Streams == 0 || s.Streams > c.most {
+				if s := svc.Stats(); s.Streams == 0 || s.Streams > c.max {
 					t.Errorf("%d batches count as streams", s.Streams)
 				}
 				for range 3 {
@@ -124,11 +124,12 @@ func TestUploadsOfBatchesLeaveRoom(t *testing.T) {
 	}
 }
 
-// doors are all ways in for one image.
+// doors are all endpoints for one image.
 var doors = []struct {
 	name, path, contentType string
 	body                    func(*testing.T) []byte
-	// deadline is how a caller sets one of a second, nil where there is no way.
+	// deadline sets the client's deadline to one second; it is nil if the protocol has
+	// no deadline.
 	deadline map[string]string
 }{
 	{
@@ -184,9 +185,9 @@ var doors = []struct {
 	},
 }
 
-// TestUploadsAndDeadlines: at every door a caller's deadline begins with the
-// request, so that the upload counts, and the server's own limits begin when the
-// request has been read.
+// TestUploadsAndDeadlines checks that at every endpoint the client's deadline begins
+// with the request, so that it includes the upload, and that the server's own limits
+// begin when the request has been read.
 func TestUploadsAndDeadlines(t *testing.T) {
 	for _, door := range doors {
 		t.Run(door.name, func(t *testing.T) {
@@ -202,7 +203,7 @@ func TestUploadsAndDeadlines(t *testing.T) {
 				return
 			}
 			slowly.header = door.deadline
-			for _, each := range []int{slowly.each, 0} { // and one that stalls
+			for _, each := range []int{slowly.each, 0} { // the second one stalls
 				slowly.each = each
 				began := time.Now()
 				_, text = slowly.do(t.Context(), t, http2Client(t))
@@ -218,8 +219,8 @@ func TestUploadsAndDeadlines(t *testing.T) {
 	}
 }
 
-// TestStalledUploads: a caller whose body stops in the middle is told that, and not
-// that a deadline passed, which nobody has set.
+// TestStalledUploads checks that a client whose body stalls gets an error that says so,
+// and not one about a deadline that it did not set.
 func TestStalledUploads(t *testing.T) {
 	var (
 		seen calls
@@ -242,7 +243,7 @@ func TestStalledUploads(t *testing.T) {
 			}
 			all.Go(func() {
 				_, text := upload{url: url + door.path, contentType: door.contentType, body: body, first: len(body) / 2}.do(t.Context(), t, client)
-				if !strings.Contains(text, "no byte of the request body came for 20s") || strings.Contains(text, "deadline passed") {
+				if !strings.Contains(text, "no byte of the request body was received for 20s") || strings.Contains(text, "deadline passed") {
 					t.Errorf("%s, %s: %q", door.name, version, text)
 				}
 			})
@@ -259,8 +260,8 @@ func TestStalledUploads(t *testing.T) {
 	idle(t, svc)
 }
 
-// TestUploadsTooSlow: where the server's own time for a request is over, its caller is
-// told that, and how much has come.
+// TestUploadsTooSlow checks that the error after the server's own time for a request
+// says so, and how many bytes were received.
 func TestUploadsTooSlow(t *testing.T) {
 	svc, _ := start(t, stub{}, nil)
 	url := serveWithin(t, svc, time.Second)
@@ -274,7 +275,7 @@ func TestUploadsTooSlow(t *testing.T) {
 			t.Run(door.name+" "+version, func(t *testing.T) {
 				t.Parallel() // they wait
 				_, text := slowly.do(t.Context(), t, client)
-				if !strings.Contains(text, "the request body came too slowly: ") || !strings.Contains(text, "bytes in 1s") {
+				if !strings.Contains(text, "the request body was received too slowly: ") || !strings.Contains(text, "bytes in 1s") {
 					t.Errorf("%q", text)
 				}
 			})

@@ -116,7 +116,7 @@ func (c *rpc) close() {
 	}
 }
 
-// ready is a codec of messages that were marshalled already.
+// ready is a codec of messages that were marshaled already.
 type ready struct{ name string }
 
 // Name implements connect.Codec.

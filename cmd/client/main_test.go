@@ -34,15 +34,15 @@ import (
 	"github.com/mienproject/mien/service"
 )
 
-// quick asks for faces as large as the sample's only.
+// quick makes the server search only for faces as large as the one in the sample.
 const quick = "--min-face-size=150"
 
 const samplePath = "../../service/selftest/sample.jpg"
 
-// programVariable makes the test binary the program itself.
+// programVariable makes the test binary run as the program.
 const programVariable = "MIEN_CLIENT_TEST_PROGRAM"
 
-// serverURL is that of a server with the embedded model, for all tests.
+// serverURL is the URL of a server with the embedded model, for all tests.
 var serverURL string
 
 func TestMain(m *testing.M) {
@@ -58,7 +58,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// handler is the real service.
+// handler returns the real service.
 func handler(config service.Config) http.Handler {
 	detector, err := pigo.New(cores.NewGate(runtime.GOMAXPROCS(0)))
 	if err != nil {
@@ -75,7 +75,7 @@ func handler(config service.Config) http.Handler {
 	return mux
 }
 
-// program is the program with args, to be run in dir.
+// program returns a command that runs the program with args in dir.
 func program(t *testing.T, dir string, args ...string) *exec.Cmd {
 	t.Helper()
 	self, err := os.Executable()
@@ -88,7 +88,7 @@ func program(t *testing.T, dir string, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// result is what the program said.
+// result is the output and the exit code of the program.
 type result struct {
 	code           int
 	stdout, stderr string
@@ -104,7 +104,7 @@ func wait(t *testing.T, cmd *exec.Cmd) result {
 	return begin(t, cmd)()
 }
 
-// begin starts cmd and returns what waits for it.
+// begin starts cmd, and returns a function that waits for its result.
 func begin(t *testing.T, cmd *exec.Cmd) func() result {
 	t.Helper()
 	var stdout, stderr bytes.Buffer
@@ -121,8 +121,8 @@ func begin(t *testing.T, cmd *exec.Cmd) func() result {
 	}
 }
 
-// answers are the lines of an output by file. More than one line for a file
-// fails the test.
+// answers returns the lines of an output by file. More than one line for a file fails
+// the test.
 func answers(t *testing.T, output string) map[string]line {
 	t.Helper()
 	all := map[string]line{}
@@ -155,7 +155,7 @@ func writeFile(t testing.TB, path string, data []byte) {
 	}
 }
 
-// small returns the sample picture at a sixteenth of its size, which is quick
+// small returns the sample image at a sixteenth of its size, which is fast to process
 // and has no face.
 func small(t testing.TB) image.Image {
 	t.Helper()
@@ -172,15 +172,15 @@ func small(t testing.TB) image.Image {
 	return out
 }
 
-// folder returns one with n small pictures, all of them different.
+// folder returns a folder with n small images, all different.
 func folder(t testing.TB, n int) string {
 	t.Helper()
 	dir := t.TempDir()
-	picture := small(t).(*image.RGBA)
+	img := small(t).(*image.RGBA)
 	for i := range n {
-		draw.Draw(picture, image.Rect(0, 0, 4, 4), image.NewUniform(color.Gray16{uint16(64 * i)}), image.Point{}, draw.Src)
+		draw.Draw(img, image.Rect(0, 0, 4, 4), image.NewUniform(color.Gray16{uint16(64 * i)}), image.Point{}, draw.Src)
 		var b bytes.Buffer
-		if err := jpeg.Encode(&b, picture, nil); err != nil {
+		if err := jpeg.Encode(&b, img, nil); err != nil {
 			t.Fatal(err)
 		}
 		writeFile(t, filepath.Join(dir, "photos", fmt.Sprintf("%c", 'a'+i%7), fmt.Sprintf("%04d.jpg", i)), b.Bytes())
@@ -188,7 +188,7 @@ func folder(t testing.TB, n int) string {
 	return dir
 }
 
-// until waits for the output to have so many lines.
+// until waits until the output has that many lines.
 func until(t *testing.T, path string, lines int) {
 	t.Helper()
 	for {
@@ -203,8 +203,8 @@ func until(t *testing.T, path string, lines int) {
 	}
 }
 
-// TestKilledAndResumed: a thousand pictures, killed three times in the middle,
-// are each answered once.
+// TestKilledAndResumed checks that each of a thousand images gets one answer although
+// the program is killed three times.
 func TestKilledAndResumed(t *testing.T) {
 	const n = 1000
 	dir := folder(t, n)
@@ -224,7 +224,7 @@ func TestKilledAndResumed(t *testing.T) {
 		if got := bytes.Count(data, []byte("\n")); got < lines || got >= n {
 			t.Fatalf("killed after %d lines", got)
 		}
-		// As if it had been killed amid a write.
+		// As if it had been killed in the middle of a write.
 		writeFile(t, output, append(data, `{"file":"photos/a/0000.jpg","width":6`...))
 	}
 	r := runProgram(t, dir, args...)
@@ -241,7 +241,7 @@ func TestKilledAndResumed(t *testing.T) {
 			t.Errorf("%s: %+v", name, l)
 		}
 	}
-	// There is nothing left to do, even without a server.
+	// Nothing is left to do, so no server is needed.
 	before := readFile(t, output)
 	r = runProgram(t, dir, append(args, "--url", "localhost:1")...)
 	if r.code != exitOK || !bytes.Equal(before, readFile(t, output)) {
@@ -249,7 +249,8 @@ func TestKilledAndResumed(t *testing.T) {
 	}
 }
 
-// TestInterrupted: what is in flight finishes, and a second run does the rest.
+// TestInterrupted checks that requests in flight finish, and that a second run does the
+// rest.
 func TestInterrupted(t *testing.T) {
 	const n = 300
 	dir := folder(t, n)
@@ -274,8 +275,8 @@ func TestInterrupted(t *testing.T) {
 	}
 }
 
-// TestBadFiles: they are told, the rest goes on, and those that may mend are
-// asked about again.
+// TestBadFiles checks that files with errors are reported, that the others are
+// answered, and that files which may succeed later are tried again.
 func TestBadFiles(t *testing.T) {
 	dir := t.TempDir()
 	sample := readFile(t, samplePath)
@@ -287,7 +288,7 @@ func TestBadFiles(t *testing.T) {
 	large := filepath.Join(dir, "large.tiff")
 	writeFile(t, large, nil)
 	if err := os.Truncate(large, 1<<40); err != nil {
-		os.Remove(large) // not every file system can
+		os.Remove(large) // some file systems do not support such files
 	}
 	if err := os.Symlink("nowhere", filepath.Join(dir, "broken.jpg")); err != nil {
 		t.Fatal(err)
@@ -330,13 +331,13 @@ func TestBadFiles(t *testing.T) {
 			t.Errorf("%s is told on standard error: %v\n%s", name, told, r.stderr)
 		}
 	}
-	// The same again: three are tried again, and nothing is there twice.
+	// Run again: three files are tried again, and no file occurs twice.
 	r = runProgram(t, dir, args...)
 	check()
 	if !strings.Contains(r.stderr, "6 of 9 have results from earlier runs, 4 of them errors") {
 		t.Error(r.stderr)
 	}
-	// And one that can be read now.
+	// Now one of the files can be read.
 	writeFile(t, filepath.Join(dir, "missing.jpg"), sample)
 	want["missing.jpg"] = ""
 	r = runProgram(t, dir, args...)
@@ -346,7 +347,7 @@ func TestBadFiles(t *testing.T) {
 	}
 }
 
-// TestExitCodes: each, and what is said along with it.
+// TestExitCodes checks each exit code, and the messages that go with it.
 func TestExitCodes(t *testing.T) {
 	dir := t.TempDir()
 	writeFile(t, filepath.Join(dir, "a.jpg"), readFile(t, samplePath))
@@ -401,7 +402,7 @@ func TestExitCodes(t *testing.T) {
 	}
 }
 
-// TestInputs: every way to name pictures.
+// TestInputs checks every way to name images.
 func TestInputs(t *testing.T) {
 	dir := t.TempDir()
 	for _, name := range []string{
@@ -443,7 +444,8 @@ func TestStandardInput(t *testing.T) {
 	}
 }
 
-// TestAnnotate: where the marked pictures go, as what, and never elsewhere.
+// TestAnnotate checks where annotated images are written, in which format, and that
+// nothing is written elsewhere.
 func TestAnnotate(t *testing.T) {
 	root := t.TempDir()
 	dir := filepath.Join(root, "here")
@@ -485,12 +487,12 @@ func TestAnnotate(t *testing.T) {
 	if bytes.Equal(readFile(t, filepath.Join(dir, "marked/a.jpg")), sample) {
 		t.Error("nothing was drawn")
 	}
-	// Again: the folder's own pictures are not asked about.
+	// Run again: annotated images in the folder itself are not inputs.
 	if n := len(answers(t, runProgram(t, dir, quick, "--annotate", "marked", ".").stdout)); n != 4 {
 		t.Errorf("%d answers the second time", n)
 	}
 
-	// Never over its source, and not through a link that leads out.
+	// Never over the source, and not through a link that leads out of the folder.
 	r = runProgram(t, dir, quick, "--annotate", ".", "a.jpg")
 	if got := answers(t, r.stdout)["a.jpg"]; r.code != exitSomeFailed || got.Error == nil || got.Error.Reason != reasonNotAnnotated ||
 		!bytes.Equal(readFile(t, filepath.Join(dir, "a.jpg")), sample) {
@@ -505,7 +507,7 @@ func TestAnnotate(t *testing.T) {
 	}
 }
 
-// TestTwoProcesses: an output has one writer.
+// TestTwoProcesses checks that an output has only one writer.
 func TestTwoProcesses(t *testing.T) {
 	release := make(chan struct{})
 	next := handler(service.DefaultConfig())
@@ -538,8 +540,8 @@ func TestTwoProcesses(t *testing.T) {
 	}
 }
 
-// TestServerAway: one that comes back is waited for, one that does not ends the
-// run, and the next run does the rest.
+// TestServerAway checks that the program waits for a server that comes back, that a
+// server which does not come back ends the run, and that the next run does the rest.
 func TestServerAway(t *testing.T) {
 	const n = 60
 	dir := folder(t, n)
@@ -584,8 +586,8 @@ func TestServerAway(t *testing.T) {
 	}
 }
 
-// TestOverloaded: a server with less room than the client has pictures under
-// way answers them all in the end.
+// TestOverloaded checks that a server which admits fewer images than the client sends
+// answers all of them in the end.
 func TestOverloaded(t *testing.T) {
 	config := service.DefaultConfig()
 	config.Workers, config.Queue = 1, 0
@@ -601,13 +603,13 @@ func TestOverloaded(t *testing.T) {
 	}
 }
 
-// TestTimeout: a picture that takes too long is told, and asked about again by
-// the next run.
+// TestTimeout checks that an image which takes too long is reported, and is tried again
+// by the next run.
 func TestTimeout(t *testing.T) {
 	next := handler(service.DefaultConfig())
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == inferencev1connect.InferencePredictProcedure {
-			_, _ = io.Copy(io.Discard, r.Body) // or the caller's leaving goes unnoticed
+			_, _ = io.Copy(io.Discard, r.Body) // otherwise the server does not notice that the client disconnects
 			<-r.Context().Done()
 			return
 		}
@@ -644,9 +646,8 @@ func TestMarkedName(t *testing.T) {
 	}
 }
 
-// FuzzReadAnswered: whatever an output file holds, what is kept of it reads as
-// the same again, and nothing of it is cut that is not the last line or an error
-// worth another try.
+// FuzzReadAnswered checks that what is kept of an output file reads the same again, and
+// that only an incomplete last line and errors that a retry may fix are removed.
 func FuzzReadAnswered(f *testing.F) {
 	f.Add([]byte(`{"file":"a.jpg","width":1,"height":1,"model":"pigo","results":[]}` + "\n" + `{"file":"b.jpg","wid`))
 	f.Add([]byte(`{"file":"a","error":{"code":"invalid_argument","reason":"CORRUPT_IMAGE"}}` + "\n" + `{"file":"b","error":{"code":"unavailable"}}` + "\n"))
@@ -672,8 +673,8 @@ func FuzzReadAnswered(f *testing.F) {
 	})
 }
 
-// TestLabel: names that are no text can be told apart, and those that are stay
-// as they are.
+// TestLabel checks that names which are not valid text stay distinct, and that all
+// others are not changed.
 func TestLabel(t *testing.T) {
 	for name, want := range map[string]string{"a b é.jpg": "a b é.jpg", "a\xff\xfe": `a\xff\xfe`, "\ufffd": "\ufffd", "": ""} {
 		if got := label(name); got != want {
@@ -682,7 +683,7 @@ func TestLabel(t *testing.T) {
 	}
 }
 
-// TestPause: an interrupt does not wait for the server's recovery.
+// TestPause checks that an interrupt does not wait for the server's recovery.
 func TestPause(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()

@@ -14,8 +14,9 @@ import (
 	"github.com/mienproject/mien/service"
 )
 
-// onTerminal runs the program with standard error, and standard output if it is
-// to be shared, on a terminal. It returns what that showed, and the output.
+// onTerminal runs the program with standard error on a terminal, and with standard
+// output on it too if shared is true. It returns what the terminal showed, and the
+// output.
 func onTerminal(t *testing.T, shared bool, dir string, args ...string) (shown, stdout string) {
 	t.Helper()
 	screen, tty := terminaltest.Open(t)
@@ -46,7 +47,7 @@ func onTerminal(t *testing.T, shared bool, dir string, args ...string) (shown, s
 	return shown, out.String()
 }
 
-// barPattern is a bar with count, rate and times.
+// barPattern matches a bar with count, rate and times.
 var barPattern = regexp.MustCompile(`[1-9]\d?% \[=+>.*\] \(\d+/40, [\d.]+ images/s\) \[\d+s:\d+s\]`)
 
 func TestTerminal(t *testing.T) {
@@ -82,7 +83,8 @@ func TestTerminal(t *testing.T) {
 	}
 }
 
-// TestPipe: nothing but lines, and nothing but errors on standard error.
+// TestPipe checks that without a terminal, standard output has only lines, and standard
+// error only errors.
 func TestPipe(t *testing.T) {
 	r := runProgram(t, folder(t, 40), "photos")
 	if r.code != exitOK || len(answers(t, r.stdout)) != 40 || r.stderr != "" {

@@ -16,16 +16,16 @@ import (
 
 const (
 	adminDefault = "127.0.0.1:9464"
-	// adminOff turns the listener off where an empty value means one that is not
-	// set, as in variables.
+	// adminOff disables the listener. In environment variables an empty value means not
+	// set, so another value is needed.
 	adminOff = "off"
 )
 
-// adminAddress is where operators look, empty when they do not.
+// adminAddress returns the address for operators, or "" if it is disabled.
 func (c *config) adminAddress() string {
 	switch {
 	case c.AdminListen == nil && c.ReusePort:
-		return "" // the others have the address, or will want it
+		return "" // another process has the address, or will need it
 	case c.AdminListen == nil:
 		return adminDefault
 	case *c.AdminListen == adminOff:
@@ -34,7 +34,7 @@ func (c *config) adminAddress() string {
 	return *c.AdminListen
 }
 
-// listenAdmin takes the address for operators. Without one it returns nil.
+// listenAdmin opens the listener for operators, or returns nil if it is disabled.
 func (c *config) listenAdmin(ctx context.Context) (net.Listener, error) {
 	addr := c.adminAddress()
 	if addr == "" {
@@ -42,7 +42,7 @@ func (c *config) listenAdmin(ctx context.Context) (net.Listener, error) {
 	}
 	l, err := listen(ctx, addr, false)
 	if errors.Is(err, syscall.EADDRINUSE) {
-		return nil, fmt.Errorf("--admin-listen: %w; name another address for metrics and profiles, such as --admin-listen 127.0.0.1:0, which picks a free port, or turn them off with --admin-listen %s", err, adminOff)
+		return nil, fmt.Errorf("--admin-listen: %w; use another address for metrics and profiles, such as --admin-listen 127.0.0.1:0, which picks a free port, or disable them with --admin-listen %s", err, adminOff)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("--admin-listen: %w", err)
@@ -50,15 +50,15 @@ func (c *config) listenAdmin(ctx context.Context) (net.Listener, error) {
 	return l, nil
 }
 
-// serveAdmin answers operators on l until stop is called: to the end of a drain,
-// which they may want to watch.
+// serveAdmin serves operators on l until stop is called, which is after draining, so
+// that they can watch it.
 func serveAdmin(l net.Listener, m *metrics, log *slog.Logger) (stop func()) {
 	server := &http.Server{
 		Handler:           adminRoutes(m, log),
 		MaxHeaderBytes:    maxHeaderBytes,
 		ReadHeaderTimeout: 10 * time.Second,
 		ReadTimeout:       10 * time.Second,
-		// No WriteTimeout: a profile takes as long as its caller asks for.
+		// No WriteTimeout, because a profile takes as long as the client asks for.
 		IdleTimeout: 2 * time.Minute,
 		ErrorLog:    slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
@@ -70,7 +70,7 @@ func serveAdmin(l net.Listener, m *metrics, log *slog.Logger) (stop func()) {
 		}
 	}()
 	return func() {
-		_ = server.Close() // nothing that anybody waits for
+		_ = server.Close() // nobody waits for the answers
 		<-ended
 	}
 }

@@ -16,9 +16,9 @@ import (
 	inferencev1 "github.com/mienproject/mien/gen/inference/v1"
 )
 
-// TestBrokenFiles sends what no photograph is: truncated at every byte where a
-// part of the file ends, with headers that lie or belong to another format,
-// bombs, and noise. Each gets its reason, and the next good request its answer.
+// TestBrokenFiles sends malformed files: truncated at every byte where a part of the
+// file ends, with wrong headers or the header of another format, bombs, and noise. Each
+// gets its reason, and the next valid request gets its answer.
 func TestBrokenFiles(t *testing.T) {
 	s := start(t, patient...)
 	client := grpcClient(t, s.url)
@@ -93,10 +93,10 @@ func brokenFiles(t *testing.T) []brokenFile {
 		}
 	}
 
-	// Headers that promise more than anybody has.
+	// Headers that claim sizes which no data can have.
 	for _, side := range []uint32{8000, 16_000, 65_535} {
 		reason := "TOO_MANY_PIXELS"
-		if side == 8000 { // just within the limit: then the bytes cannot hold it
+		if side == 8000 { // just within the limit, but too large for the bytes
 			reason = "CORRUPT_IMAGE"
 		}
 		add(fmt.Sprintf("PNG of %d pixels a side in 60 bytes", side), hugePNG(side), reason)
@@ -107,13 +107,13 @@ func brokenFiles(t *testing.T) []brokenFile {
 	return files
 }
 
-// cuts are the places where a file may end: a few bytes in, in the middle, just
-// before the end, and wherever one of its parts begins.
+// cuts returns the lengths to which a file is cut: a few bytes, the middle, just before
+// the end, and wherever a part of the file begins.
 func cuts(data []byte) []int {
 	at := []int{12, 20, 30, len(data) / 3, len(data) / 2, len(data) * 9 / 10}
 	switch {
 	case bytes.HasPrefix(data, []byte{0xff, 0xd8}):
-		at = append(at, len(data)-4) // without the end marker alone, it is read
+		at = append(at, len(data)-4) // without only the end marker, the file is valid
 		for i := 2; i+4 < len(data) && data[i] == 0xff && data[i+1] != 0xda; i += 2 + int(binary.BigEndian.Uint16(data[i+2:])) {
 			at = append(at, i+2)
 		}
@@ -121,7 +121,7 @@ func cuts(data []byte) []int {
 		for i := 8; i+12 <= len(data); i += 12 + int(binary.BigEndian.Uint32(data[i:])) {
 			at = append(at, i+6)
 			if string(data[i+4:i+8]) == "IDAT" {
-				// What comes behind the pixels is not missed.
+				// Data after the pixels is not needed.
 				last := i + 8 + int(binary.BigEndian.Uint32(data[i:]))*9/10
 				at = slices.DeleteFunc(append(at, last), func(n int) bool { return n > last })
 				break

@@ -13,9 +13,9 @@ import (
 	"github.com/mienproject/mien/service"
 )
 
-// TestCases: a default server answers each of the shared cases, small files that went
-// wrong somewhere, as their README says is right: its size and its face, or the reason
-// of its refusal.
+// TestCases checks that a default server answers each of the shared cases, small files
+// that some decoder got wrong, as their README says: with its size and its face, or
+// with the reason of an error.
 func TestCases(t *testing.T) {
 	dir := filepath.Join("..", "..", "..", "shared", "cases")
 	files, err := filepath.Glob(filepath.Join(dir, "*.*"))
@@ -32,7 +32,7 @@ func TestCases(t *testing.T) {
 		width, height, faces int
 		reason               string
 	}
-	one := answer{160, 200, 1, ""} // the sample picture
+	one := answer{160, 200, 1, ""} // the sample image
 	turned := answer{200, 160, 0, ""}
 	broken, unsupported := answer{reason: "CORRUPT_IMAGE"}, answer{reason: "UNSUPPORTED_FORMAT"}
 	want := map[string]answer{
@@ -78,7 +78,7 @@ func TestCases(t *testing.T) {
 		"tiff_jpeg.tif":                    one,
 		"tiff_planar_strip.tif":            one,
 		"tiff_planar_tiled_16.tif":         one,
-		"tiff_planar_tiled_16_garbage.tif": {100, 40, 0, ""}, // a strip of it
+		"tiff_planar_tiled_16_garbage.tif": {100, 40, 0, ""}, // a part of the image
 		"tiff_planar_tiled_8.tif":          one,
 		"tiff_rgb_extra_unspecified.tif":   one,
 		"tiff_zstd.tif":                    unsupported,
@@ -92,7 +92,7 @@ func TestCases(t *testing.T) {
 		"webp_lossy.webp":     one,
 		"webp_trailing.webp":  one,
 	}
-	// Of these, what models find is right or wrong.
+	// For these files, the number of faces is checked too.
 	ofModels := []string{"checked_shirt.jpeg", "tall600x11928.jpg", "tilted_head.png", "README.md"}
 
 	s := start(t)

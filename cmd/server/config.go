@@ -21,7 +21,7 @@ import (
 	"github.com/alecthomas/kong"
 	"github.com/dustin/go-humanize"
 
-	coregate "github.com/mienproject/mien/cores"
+	"github.com/mienproject/mien/cores"
 	"github.com/mienproject/mien/engine"
 	"github.com/mienproject/mien/face"
 	"github.com/mienproject/mien/face/networks"
@@ -32,71 +32,71 @@ import (
 	"github.com/mienproject/mien/service"
 )
 
-// cores are those that this process may use: what GOMAXPROCS is before run raises
+// procs is the number of cores that this process may use: GOMAXPROCS before run raises
 // it.
-var cores = runtime.GOMAXPROCS(0)
+var procs = runtime.GOMAXPROCS(0)
 
-// version is that of the release; CHANGELOG.md says what each one brought.
+// version is the version of the release. CHANGELOG.md describes each one.
 const version = "0.1.0"
 
-const description = `Mien answers one question: where are the faces in this image?
+const description = `Mien finds the faces in images.
 
-It speaks gRPC, gRPC-Web, Connect and plain HTTP/JSON on one port:
+It serves gRPC, gRPC-Web, Connect and HTTP/JSON on one port:
 
     curl -s localhost:8080/inference.v1.Inference/Predict \
       --json '{"rawData": "<base64 of a JPEG, PNG, GIF, WebP, BMP or TIFF>"}'
 
-Open http://localhost:8080/ in a browser to try it, and see /openapi.yaml for the JSON interface.
+To try it in a browser, open http://localhost:8080/. For a description of the JSON interface, get /openapi.yaml.
 
-Every flag has an environment variable, named beside it; a flag wins. Repeatable flags take a list with commas there. Sizes may be written as 16MiB, durations as 1m30s. The defaults of limits are those that fit into the memory and the CPU quota of this process's container, or else of this machine. Traces are exported by OTLP where OpenTelemetry's variables say so, OTEL_EXPORTER_OTLP_ENDPOINT above all.`
+Each flag can also be set by the environment variable named beside it. If both are set, the flag is used. In a variable, a repeatable flag is a list separated by commas. Write sizes as 16MiB, and durations as 1m30s. The defaults of limits depend on the memory and the CPU quota of this process's container, or on those of this machine. To export traces by OTLP, set OpenTelemetry's variables, such as OTEL_EXPORTER_OTLP_ENDPOINT.`
 
-// config is what flags and environment say.
+// config has the values of flags and environment variables.
 type config struct {
-	Listen       []string `group:"Network" default:":8080" placeholder:"ADDR" help:"Address to listen on, host:port (default :8080; port 0 picks a free one) or unix:PATH. Repeatable."`
-	AdminListen  *string  `group:"Network" placeholder:"ADDR" help:"Address for operators, with /metrics and /debug/pprof/ (default ${admin_listen}; none with --reuse-port). Empty or off: none. Whoever reaches it can profile the process."`
-	ReusePort    bool     `group:"Network" help:"Let other processes listen on the same ports (SO_REUSEPORT): the system spreads connections over them."`
-	TLSCert      string   `group:"Network" placeholder:"FILE" help:"Certificate chain, PEM. With it and --tls-key, TLS only."`
-	TLSKey       string   `group:"Network" placeholder:"FILE" help:"Private key of the certificate, PEM."`
-	CORSOrigin   []string `group:"Network" name:"cors-origin" placeholder:"ORIGIN" help:"Origin whose pages may call from a browser, such as https://app.example.com; https://*.example.com for all below, * for all. Repeatable. Without it only pages of this server's own origin may."`
-	CORSHeader   []string `group:"Network" name:"cors-header" placeholder:"NAME" help:"Header that those pages may send beside the protocols' own, such as Authorization. Repeatable."`
-	TrustedProxy []string `group:"Network" placeholder:"CIDR" help:"Network or address of a proxy in front, or unix for those that come by a socket: of its callers, the log has the address that it tells in X-Forwarded-For. Repeatable."`
+	Listen       []string `group:"Network" default:":8080" placeholder:"ADDR" help:"Address to listen on: host:port (default :8080; port 0 picks a free one) or unix:PATH. Repeatable."`
+	AdminListen  *string  `group:"Network" placeholder:"ADDR" help:"Address for operators, which serves /metrics and /debug/pprof/ (default ${admin_listen}; none with --reuse-port). Empty or off disables it. Everyone who can connect to it can profile the process."`
+	ReusePort    bool     `group:"Network" help:"Let other processes listen on the same ports (SO_REUSEPORT). The system distributes connections among them."`
+	TLSCert      string   `group:"Network" placeholder:"FILE" help:"Certificate chain in PEM. With it and --tls-key, the server accepts only TLS."`
+	TLSKey       string   `group:"Network" placeholder:"FILE" help:"Private key of the certificate in PEM."`
+	CORSOrigin   []string `group:"Network" name:"cors-origin" placeholder:"ORIGIN" help:"Origin whose web pages may call this server, such as https://app.example.com, https://*.example.com for all its subdomains, or * for all origins. Repeatable. Pages of this server's own origin are always allowed."`
+	CORSHeader   []string `group:"Network" name:"cors-header" placeholder:"NAME" help:"Header that these pages may send in addition to those of the protocols, such as Authorization. Repeatable."`
+	TrustedProxy []string `group:"Network" placeholder:"CIDR" help:"Network or address of a reverse proxy, or unix for proxies that connect through a Unix socket. For their requests, the log has the client's address from X-Forwarded-For. Repeatable."`
 
-	NoPage bool `group:"Network" help:"Serve no page at /. Everything else stays as it is, /openapi.yaml among it."`
+	NoPage bool `group:"Network" help:"Do not serve the page at /. Everything else, including /openapi.yaml, is still served."`
 
-	Model       []string `group:"Models" default:"pigo" placeholder:"NAME" help:"Model to serve (default pigo, which is built in): a known name (${models}), which is fetched once unless it is built in, or NAME=PATH of an ONNX file. Repeatable; the first answers when a caller names none."`
-	ONNXRuntime string   `group:"Models" name:"onnxruntime" placeholder:"FILE" help:"Shared library of ONNX Runtime, which all models but pigo need. Without it, the server looks beside its binary and in the system's library folders."`
-	ModelMirror string   `group:"Models" name:"model-mirror" placeholder:"URL" help:"Where to fetch known models from, as URL/NAME/FILE, instead of from their publishers."`
+	Model       []string `group:"Models" default:"pigo" placeholder:"NAME" help:"Model to serve (default pigo, which is built in): a known name (${models}), or NAME=PATH of an ONNX file. A known model that is not built in is downloaded once. Repeatable. The first model answers requests that name none."`
+	ONNXRuntime string   `group:"Models" name:"onnxruntime" placeholder:"FILE" help:"Shared library of ONNX Runtime, which all models except pigo need. By default, the server searches for it beside its binary and in the system's library folders."`
+	ModelMirror string   `group:"Models" name:"model-mirror" placeholder:"URL" help:"URL of a mirror from which known models are downloaded, as URL/NAME/FILE, instead of from their publishers."`
 
-	MaxImageBytes    byteSize       `group:"Limits" default:"${max_image_bytes}" placeholder:"SIZE" help:"Largest image, in bytes as sent (default ${max_image_bytes}). Messages may be 5/12 larger, so that base64 with line breaks fits."`
-	MaxBatchBytes    *byteSize      `group:"Limits" placeholder:"SIZE" help:"All images of a batch together (default ${max_batch_bytes}), of which there may be 100. Each has to keep to --max-image-bytes as well."`
-	MaxRequests      *int           `group:"Limits" placeholder:"N" help:"Requests in flight, open streams among them (default ${max_requests}). Anything over the limit is refused as OVERLOADED before its body is read, unless a slow caller can make room."`
-	MaxBodyBytes     *byteSize      `group:"Limits" placeholder:"SIZE" help:"The bodies of all requests in flight together (default ${max_body_bytes}), as they come, of which streams and batches have at most half. Anything over the limit is refused as OVERLOADED, unless a slow caller can make room; streams wait."`
-	MaxPixels        *int64         `group:"Limits" placeholder:"N" help:"Maximum pixels of one image, width times height (default ${max_pixels})."`
-	MaxInflightBytes *byteSize      `group:"Limits" placeholder:"SIZE" help:"Memory for all images that are being decoded and searched for faces (default ${max_inflight_bytes}). Others wait. An image that needs more than this alone is refused as TOO_MANY_PIXELS, whatever --max-pixels allows."`
-	Workers          *int           `group:"Limits" placeholder:"N" help:"Images worked on at once (default: the number of cores, or of whole ones in a container's quota, here ${workers})."`
-	Queue            *int           `group:"Limits" placeholder:"N" help:"Images that may wait for a worker (default: 4 for each worker). Anything over the limit is refused as OVERLOADED."`
-	Timeout          time.Duration  `group:"Limits" default:"${timeout}" placeholder:"DURATION" help:"Maximum time for a call once it has been read, or for an image of a stream or batch, whatever deadline its caller sets (default ${timeout})."`
-	DefaultTimeout   *time.Duration `group:"Limits" placeholder:"DURATION" help:"The same for callers who set no deadline; at most --timeout (default ${default_timeout}, or --timeout if that is less)."`
-	StreamIdle       *time.Duration `group:"Limits" name:"stream-idle-timeout" placeholder:"DURATION" help:"How long a stream may bring no image, or take no answer, before it is ended (default ${stream_idle}, or --timeout if that is more: callers may wait for one answer before they send the next image)."`
+	MaxImageBytes    byteSize       `group:"Limits" default:"${max_image_bytes}" placeholder:"SIZE" help:"Maximum size of an image as sent (default ${max_image_bytes}). Messages may be 5/12 larger, so that base64 with line breaks fits."`
+	MaxBatchBytes    *byteSize      `group:"Limits" placeholder:"SIZE" help:"Maximum size of all images of a batch together (default ${max_batch_bytes}). A batch may have 100 images, each within --max-image-bytes."`
+	MaxRequests      *int           `group:"Limits" placeholder:"N" help:"Maximum number of requests in flight, including open streams (default ${max_requests}). Requests over the limit are refused as OVERLOADED before their bodies are read, unless a slow request can be evicted."`
+	MaxBodyBytes     *byteSize      `group:"Limits" placeholder:"SIZE" help:"Maximum size of the received bodies of all requests in flight together (default ${max_body_bytes}). Streams and batches may hold at most half of it. Requests over the limit are refused as OVERLOADED, unless a slow request can be evicted; streams wait."`
+	MaxPixels        *int64         `group:"Limits" placeholder:"N" help:"Maximum number of pixels of an image, width times height (default ${max_pixels})."`
+	MaxInflightBytes *byteSize      `group:"Limits" placeholder:"SIZE" help:"Maximum memory for all images that are being decoded and searched for faces (default ${max_inflight_bytes}). Other images wait. An image that needs more than this on its own is rejected as TOO_MANY_PIXELS, even if --max-pixels allows it."`
+	Workers          *int           `group:"Limits" placeholder:"N" help:"Number of images that are processed at the same time (default: the number of cores, or of whole cores in the container's quota; here ${workers})."`
+	Queue            *int           `group:"Limits" placeholder:"N" help:"Maximum number of images that wait for a worker (default: 4 for each worker). Images over the limit are refused as OVERLOADED."`
+	Timeout          time.Duration  `group:"Limits" default:"${timeout}" placeholder:"DURATION" help:"Maximum time for a request after it has been read, or for each image of a stream or batch, whatever deadline the client sets (default ${timeout})."`
+	DefaultTimeout   *time.Duration `group:"Limits" placeholder:"DURATION" help:"Deadline for requests that set none; at most --timeout (default ${default_timeout}, or --timeout if that is less)."`
+	StreamIdle       *time.Duration `group:"Limits" name:"stream-idle-timeout" placeholder:"DURATION" help:"How long a client may send no image on a stream, or read no answer, before the stream is ended (default ${stream_idle}, or --timeout if that is more, because clients may wait for an answer before they send the next image)."`
 
-	DrainDelay   time.Duration  `group:"Operation" default:"2s" placeholder:"DURATION" help:"After SIGTERM, go on taking calls for so long (default 2s) while /readyz already says no, so that load balancers see it. An interrupt (Ctrl-C) or a second SIGTERM skips it."`
-	DrainTimeout *time.Duration `group:"Operation" placeholder:"DURATION" help:"Then let running calls end for at most so long (default ${drain_timeout}, or 5s more than --timeout if that is more). Another SIGTERM cuts them off."`
-	ConnAge      time.Duration  `group:"Operation" name:"max-connection-age" default:"0s" placeholder:"DURATION" help:"Ask clients to reconnect, with their next call, when a connection is older than this, give or take a tenth (default 0s: never). Behind a balancer that spreads connections and not calls, 5m brings new replicas into use."`
-	Environment  string         `group:"Operation" default:"production" env:"MIEN_ENVIRONMENT,RUN_ENV" placeholder:"NAME" help:"What answers say in meta_data.environment: production, staging or development (default production)."`
-	LogFormat    string         `group:"Operation" default:"auto" placeholder:"FORMAT" help:"text, json, or auto (default): text on a terminal, JSON otherwise. Logs go to standard error."`
-	LogLevel     logLevel       `group:"Operation" default:"info" placeholder:"LEVEL" help:"debug, info (default), warn or error. Probes of health are logged at debug."`
+	DrainDelay   time.Duration  `group:"Operation" default:"2s" placeholder:"DURATION" help:"How long to continue accepting requests after SIGTERM (default 2s), while /readyz already fails, so that load balancers notice. An interrupt (Ctrl-C) or a second SIGTERM skips this."`
+	DrainTimeout *time.Duration `group:"Operation" placeholder:"DURATION" help:"Maximum time after that for requests in flight to end (default ${drain_timeout}, or 5s more than --timeout if that is more). Another SIGTERM ends them at once."`
+	ConnAge      time.Duration  `group:"Operation" name:"max-connection-age" default:"0s" placeholder:"DURATION" help:"Close a connection with the next request when it is older than this, plus or minus a tenth, so that the client reconnects (default 0s: never). If a load balancer distributes connections instead of requests, use 5m so that clients also use new replicas."`
+	Environment  string         `group:"Operation" default:"production" env:"MIEN_ENVIRONMENT,RUN_ENV" placeholder:"NAME" help:"Value of meta_data.environment in answers: production, staging or development (default production)."`
+	LogFormat    string         `group:"Operation" default:"auto" placeholder:"FORMAT" help:"Format of the log on standard error: text, json, or auto (default), which is text on a terminal and JSON otherwise."`
+	LogLevel     logLevel       `group:"Operation" default:"info" placeholder:"LEVEL" help:"Minimum level of the log: debug, info (default), warn or error. Health probes are logged at debug."`
 
-	Version bool `env:"-" help:"Print the version and the models, and exit."`
+	Version bool `env:"-" help:"Print the version and the known models, and exit."`
 
-	proxies proxies // of TrustedProxy
+	proxies proxies // parsed from TrustedProxy
 
 	resources    resources
-	resourcesErr error  // why some of them may be missing
-	limits       limits // what the flags say, and for the others what fits
+	resourcesErr error  // why some resources may be unknown
+	limits       limits // set by flags, or derived from resources
 }
 
-// parse reads flags and environment, and below root what this process may use. done
-// is true if --help or --version was answered on stdout.
+// parse reads flags and environment variables, and the resources of this process from
+// the file system at root. done is true if --help or --version was printed to stdout.
 func parse(root string, args []string, stdout io.Writer) (cfg *config, done bool, err error) {
 	cfg = &config{}
 	defaults := service.DefaultConfig()
@@ -109,7 +109,7 @@ func parse(root string, args []string, stdout io.Writer) (cfg *config, done bool
 		kong.DefaultEnvars(envPrefix),
 		kong.ConfigureHelp(kong.HelpOptions{WrapUpperBound: 100}),
 		kong.Writers(stdout, io.Discard),
-		kong.Exit(func(int) { done = true }), // called by --help
+		kong.Exit(func(int) { done = true }), // called after --help
 		kong.Vars{
 			"admin_listen":       adminDefault,
 			"max_image_bytes":    byteSize(defaults.MaxImageBytes).String(),
@@ -129,7 +129,7 @@ func parse(root string, args []string, stdout io.Writer) (cfg *config, done bool
 	if err != nil {
 		return nil, false, err
 	}
-	// An empty variable is one that is not set: compose files and charts set many.
+	// An empty variable counts as not set, because compose files and charts set many.
 	for _, f := range parser.Model.Flags {
 		for _, env := range f.Envs {
 			if v, ok := os.LookupEnv(env); ok && v == "" {
@@ -154,14 +154,14 @@ func parse(root string, args []string, stdout io.Writer) (cfg *config, done bool
 
 const envPrefix = "MIEN"
 
-// injected matches the variables that Kubernetes sets in every container for a
-// service named "mien" or "mien-something".
+// injected matches the variables that Kubernetes sets in every container for a service
+// named "mien" or "mien-something".
 var injected = regexp.MustCompile(`^MIEN_([A-Z0-9_]+_)?(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)$`)
 
-// unknownVariables refuses unknown MIEN_ variables, so that a misspelled limit is not
+// unknownVariables rejects unknown MIEN_ variables, so that a misspelled limit is not
 // ignored.
 func unknownVariables(flags []*kong.Flag, environ []string) error {
-	known := map[string]bool{"MIEN_URL": true} // the shell client's
+	known := map[string]bool{"MIEN_URL": true} // used by cmd/client
 	for _, f := range flags {
 		for _, env := range f.Envs {
 			known[env] = true
@@ -171,19 +171,19 @@ func unknownVariables(flags []*kong.Flag, environ []string) error {
 	for _, kv := range environ {
 		name, _, _ := strings.Cut(kv, "=")
 		if strings.HasPrefix(name, envPrefix+"_") && !known[name] && !injected.MatchString(name) {
-			errs = append(errs, fmt.Errorf("the environment has %s, which is not a variable of this version: correct or remove it", name))
+			errs = append(errs, fmt.Errorf("the environment variable %s is unknown to this version: correct or remove it", name))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// service returns the configuration of the service, with its models open, or everything
-// that is wrong with the flags.
+// service returns the configuration of the service, including its opened models. The
+// error lists all problems.
 func (c *config) service(ctx context.Context, log *slog.Logger, progress io.Writer) (service.Config, error) {
 	environment, err := c.environment()
 	errs := []error{c.validate(), err, c.limit()}
-	// An invalid mirror is an error even if nothing has to be fetched: the next model may
-	// have to be.
+	// An invalid mirror is an error even if nothing must be downloaded now, because the
+	// next model may need it.
 	var models []service.Model
 	if err = c.store().Validate(); err != nil {
 		err = fmt.Errorf("--model-mirror (or MIEN_MODEL_MIRROR): it %w", err)
@@ -192,14 +192,14 @@ func (c *config) service(ctx context.Context, log *slog.Logger, progress io.Writ
 	}
 	errs = append(errs, err)
 	s := c.build(models, environment, log)
-	if err == nil { // or there are no models to validate
+	if err == nil { // otherwise models are missing for another reason
 		errs = append(errs, flagErrors(s.Validate()))
 	}
 	return s, errors.Join(errs...)
 }
 
-// validate returns everything that is wrong with the flags which are this program's own.
-// The service validates those that are its limits.
+// validate returns all problems of the flags, except for the limits of the service,
+// which service.Config validates.
 func (c *config) validate() error {
 	var errs []error
 	check := func(ok bool, format string, args ...any) {
@@ -207,36 +207,36 @@ func (c *config) validate() error {
 			errs = append(errs, fmt.Errorf(format, args...))
 		}
 	}
-	check(len(c.Listen) > 0, "--listen: at least one address is needed, such as :8080")
+	check(len(c.Listen) > 0, "--listen: at least one address is required, such as :8080")
 	for _, addr := range c.Listen {
 		err := checkAddress(addr)
 		check(err == nil, "--listen: %w", err)
 	}
 	if addr := c.adminAddress(); addr != "" {
 		err := checkAddress(addr)
-		check(err == nil, "--admin-listen: %w; %s means none", err, adminOff)
+		check(err == nil, "--admin-listen: %w; %s disables it", err, adminOff)
 	}
 	proxies, err := parseProxies(c.TrustedProxy)
 	c.proxies = proxies
 	errs = append(errs, err)
-	check((c.TLSCert == "") == (c.TLSKey == ""), "--tls-cert and --tls-key: each needs the other")
+	check((c.TLSCert == "") == (c.TLSKey == ""), "--tls-cert and --tls-key: set both or neither")
 	for _, origin := range c.CORSOrigin {
-		check(isOrigin(origin), "--cors-origin: %q is not an origin: that is a scheme and a host, and a port where it is not the scheme's own, such as https://app.example.com", origin)
+		check(isOrigin(origin), "--cors-origin: %q is not an origin, which is a scheme, a host and, unless it is the scheme's default, a port, such as https://app.example.com", origin)
 	}
 	for _, header := range c.CORSHeader {
-		check(headerName.MatchString(header), "--cors-header: %q is not the name of a header, such as Authorization; name each by a flag of its own", header)
+		check(headerName.MatchString(header), "--cors-header: %q is not the name of a header, such as Authorization; set the flag once for each header", header)
 	}
-	check(len(c.CORSHeader) == 0 || len(c.CORSOrigin) > 0, "--cors-header: it has no effect without --cors-origin, which allows pages to call at all")
-	check(c.DrainDelay >= 0 && c.DrainDelay <= maxTime, "--drain-delay: %v is not between 0 and %v; 0s goes without", c.DrainDelay, maxTime)
+	check(len(c.CORSHeader) == 0 || len(c.CORSOrigin) > 0, "--cors-header: it has no effect without --cors-origin, which allows pages to call this server")
+	check(c.DrainDelay >= 0 && c.DrainDelay <= maxTime, "--drain-delay: %v is not between 0 and %v; 0s means no delay", c.DrainDelay, maxTime)
 	drain := or(c.DrainTimeout, minDrain)
-	check(drain > 0 && drain <= maxTime, "--drain-timeout: %v is not above 0 and at most %v", drain, maxTime)
+	check(drain > 0 && drain <= maxTime, "--drain-timeout: %v must be above 0 and at most %v", drain, maxTime)
 	check(c.ConnAge >= 0 && c.ConnAge <= maxTime, "--max-connection-age: %v is not between 0 and %v; 0 leaves connections open", c.ConnAge, maxTime)
-	check(slices.Contains([]string{"auto", "text", "json"}, c.LogFormat), "--log-format: %q is none of text, json and auto", c.LogFormat)
+	check(slices.Contains([]string{"auto", "text", "json"}, c.LogFormat), "--log-format: %q is unknown; allowed are text, json and auto", c.LogFormat)
 	return errors.Join(errs...)
 }
 
-// build returns the configuration of a service with these models. What no flag sets
-// follows from what others set; if that is wrong, only the others are reported.
+// build returns the configuration of a service with these models. Limits without a flag
+// are derived from others. If that makes them invalid, only the others are reported.
 func (c *config) build(models []service.Model, environment inferencev1.Environment, log *slog.Logger) service.Config {
 	defaults := service.DefaultConfig()
 	s := service.Config{
@@ -261,7 +261,7 @@ func (c *config) build(models []service.Model, environment inferencev1.Environme
 	return s
 }
 
-// flagOf is the flag that sets a field of service.Config.
+// flagOf maps the fields of service.Config to the flags that set them.
 var flagOf = map[string]string{
 	"Models":           "--model",
 	"MaxImageBytes":    "--max-image-bytes",
@@ -277,8 +277,7 @@ var flagOf = map[string]string{
 	"StreamIdle":       "--stream-idle-timeout",
 }
 
-// flagErrors reports what is wrong with the configuration of the service by the names of
-// the flags.
+// flagErrors converts the problems of a service.Config to errors that name flags.
 func flagErrors(wrong []*service.FieldError) error {
 	var errs []error
 	for _, w := range wrong {
@@ -287,7 +286,7 @@ func flagErrors(wrong []*service.FieldError) error {
 	return errors.Join(errs...)
 }
 
-// or returns what a flag says, or else when it was not given.
+// or returns the value of a flag, or otherwise if the flag was not set.
 func or[T any](flag *T, otherwise T) T {
 	if flag != nil {
 		return *flag
@@ -295,19 +294,19 @@ func or[T any](flag *T, otherwise T) T {
 	return otherwise
 }
 
-// drainTimeout is how long running calls may take to end: each has its time, and
-// a little to be answered, unless the flag says otherwise.
+// drainTimeout returns the maximum time for requests in flight to end. Its default is
+// the time for a request and a little more.
 func (c *config) drainTimeout() time.Duration {
 	return or(c.DrainTimeout, max(minDrain, c.Timeout+5*time.Second))
 }
 
-// maxTime is a year: anything longer is a mistake, and may overflow.
+// maxTime is a year. Longer times are mistakes, and could overflow.
 const maxTime = 365 * 24 * time.Hour
 
-// minDrain is the shortest time that running calls may take to end by default.
+// minDrain is the smallest default of drainTimeout.
 const minDrain = 35 * time.Second
 
-// checkAddress returns what is wrong with an address to listen on.
+// checkAddress returns an error if addr is not an address to listen on.
 func checkAddress(addr string) error {
 	if path, ok := strings.CutPrefix(addr, unixScheme); ok {
 		if path == "" {
@@ -325,8 +324,8 @@ func checkAddress(addr string) error {
 	return nil
 }
 
-// headerName matches the names of headers that exist. HTTP allows more, * among them,
-// which browsers do not take for Authorization.
+// headerName matches the names of all headers in use. HTTP allows more characters,
+// among them *, which does not include Authorization in browsers.
 var headerName = regexp.MustCompile(`^[A-Za-z0-9_-]+$`)
 
 func isOrigin(s string) bool {
@@ -337,12 +336,12 @@ func isOrigin(s string) bool {
 	if err != nil || u.Scheme == "" || u.Host == "" || s != strings.ToLower(s) || strings.Contains(u.Host, "*") {
 		return false
 	}
-	// Browsers leave out the scheme's own port.
+	// Browsers omit the default port of the scheme.
 	ownPort := (u.Scheme == "http" && u.Port() == "80") || (u.Scheme == "https" && u.Port() == "443")
 	return !ownPort && u.User == nil && u.Path == "" && u.RawQuery == "" && !u.ForceQuery && u.Fragment == ""
 }
 
-// The models that need nothing but this binary.
+// The models that are built in.
 const (
 	embedded  = "pigo"
 	reference = "pigo-reference"
@@ -356,36 +355,36 @@ func modelNames() []string {
 	return names
 }
 
-// describeModels is what --help and --version say of the known names. available is what
-// keeps this binary from running ONNX models, nil if nothing does.
+// describeModels returns the list of known models for --help and --version. available
+// is the reason why this binary cannot run ONNX models, or nil if it can.
 func describeModels(available error) string {
 	names := modelNames()
 	if available == nil {
 		return strings.Join(names, ", ")
 	}
-	inside := slices.Index(names, reference) + 1
-	return fmt.Sprintf("%s; not in this binary, which was built without cgo: %s", strings.Join(names[:inside], ", "), strings.Join(names[inside:], ", "))
+	builtIn := slices.Index(names, reference) + 1
+	return fmt.Sprintf("%s; not in this binary, which was built without cgo: %s", strings.Join(names[:builtIn], ", "), strings.Join(names[builtIn:], ", "))
 }
 
-// store is where known models are fetched from.
+// store returns the store that downloads known models.
 func (c *config) store() *modelstore.Store { return &modelstore.Store{Mirror: c.ModelMirror} }
 
-// unused logs what was set for models that are not there. That is not an error: one
-// environment may serve several servers.
+// unused warns about settings that no model uses. That is not an error, because several
+// servers may share an environment.
 func (c *config) unused(log *slog.Logger) {
 	builtIn := func(arg string) bool { return arg == embedded || arg == reference }
 	if c.ONNXRuntime != "" && !slices.ContainsFunc(c.Model, func(arg string) bool { return !builtIn(arg) }) {
 		log.Warn("--onnxruntime (or MIEN_ONNXRUNTIME) has no effect: no model runs on ONNX Runtime", "onnxruntime", c.ONNXRuntime, "models", c.Model)
 	}
 	if c.ModelMirror != "" && !slices.ContainsFunc(c.Model, func(arg string) bool { return !builtIn(arg) && !strings.Contains(arg, "=") }) {
-		log.Warn("--model-mirror (or MIEN_MODEL_MIRROR) has no effect: no model has to be fetched", "models", c.Model)
+		log.Warn("--model-mirror (or MIEN_MODEL_MIRROR) has no effect: no model needs to be downloaded", "models", c.Model)
 	}
 }
 
-// models opens what --model names, and fetches what has to be fetched.
+// models opens the models of --model, and downloads them if necessary.
 func (c *config) models(ctx context.Context, log *slog.Logger, progress io.Writer) ([]service.Model, error) {
 	var models []service.Model
-	gate := coregate.NewGate(c.limits.workers)
+	gate := cores.NewGate(c.limits.workers)
 	for _, arg := range c.Model {
 		name, path, named := strings.Cut(arg, "=")
 		d, err := c.model(ctx, name, path, named, gate, log, progress)
@@ -398,7 +397,7 @@ func (c *config) models(ctx context.Context, log *slog.Logger, progress io.Write
 	return models, nil
 }
 
-func (c *config) model(ctx context.Context, name, path string, named bool, gate *coregate.Gate, log *slog.Logger, progress io.Writer) (face.Detector, error) {
+func (c *config) model(ctx context.Context, name, path string, named bool, gate *cores.Gate, log *slog.Logger, progress io.Writer) (face.Detector, error) {
 	if named && (name == "" || path == "") {
 		return nil, fmt.Errorf("%q: write it as NAME=PATH", name+"="+path)
 	}
@@ -409,15 +408,15 @@ func (c *config) model(ctx context.Context, name, path string, named bool, gate 
 		return pigo.NewReference()
 	}
 	if !named && !slices.Contains(modelNames(), name) {
-		return nil, fmt.Errorf("%q is not known; known are %s; NAME=PATH takes any ONNX file of a kind that this version knows", name, describeModels(onnx.Available()))
+		return nil, fmt.Errorf("%q is unknown; known models are %s; to serve an ONNX file of a known family, use NAME=PATH", name, describeModels(onnx.Available()))
 	}
-	// Told before anything is fetched.
+	// Check this before anything is fetched.
 	if err := onnx.Available(); err != nil {
-		return nil, err
+		return nil, explainRuntime(err)
 	}
 	library, err := onnx.FindLibrary(c.ONNXRuntime)
 	if err != nil {
-		return nil, err
+		return nil, explainRuntime(err)
 	}
 	if !named {
 		store := c.store()
@@ -426,18 +425,22 @@ func (c *config) model(ctx context.Context, name, path string, named bool, gate 
 			return nil, explainFetch(err, store.Mirror != "")
 		}
 	}
-	return networks.Open(path, func(file string, oneCore bool) (engine.Engine, error) {
+	d, err := networks.Open(path, func(file string, oneCore bool) (engine.Engine, error) {
 		return onnx.Open(file, onnx.Options{Library: library, Gate: gate, OneCore: oneCore})
 	})
+	if err != nil {
+		return nil, explainRuntime(err)
+	}
+	return d, nil
 }
 
-// environment understands the names in any case, as the system that Mien
-// replaces set them in RUN_ENV.
+// environment returns the value of --environment. Case does not matter, because the
+// system that Mien replaces set RUN_ENV in any case.
 func (c *config) environment() (inferencev1.Environment, error) {
 	if e, ok := inferencev1.Environment_value["ENVIRONMENT_"+strings.ToUpper(c.Environment)]; ok && e != 0 {
 		return inferencev1.Environment(e), nil
 	}
-	return 0, fmt.Errorf("--environment (or MIEN_ENVIRONMENT, or RUN_ENV): %q is none of production, staging and development", c.Environment)
+	return 0, fmt.Errorf("--environment (or MIEN_ENVIRONMENT, or RUN_ENV): %q is unknown; allowed are production, staging and development", c.Environment)
 }
 
 func (c *config) logger(w io.Writer, terminal bool) *slog.Logger {
@@ -454,7 +457,7 @@ type logLevel slog.Level
 // UnmarshalText implements encoding.TextUnmarshaler.
 func (l *logLevel) UnmarshalText(text []byte) error {
 	if (*slog.Level)(l).UnmarshalText(text) != nil {
-		return fmt.Errorf("%q is none of debug, info, warn and error", text)
+		return fmt.Errorf("%q is unknown; allowed are debug, info, warn and error", text)
 	}
 	return nil
 }

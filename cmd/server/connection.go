@@ -10,30 +10,30 @@ import (
 
 type connectionKey struct{}
 
-// connectionAge asks clients to reconnect when their connection is older than this, so
-// that long-lived ones spread over new replicas; 0 never does. Each connection has a
-// limit of its own, up to a tenth to either side, or all that were opened together would
-// come back together.
+// connectionAge closes connections that are older than this with their next answer, so
+// that clients reconnect and use new replicas too; 0 means never. Each connection has a
+// limit of its own, up to a tenth lower or higher. Otherwise all connections that were
+// opened together would reconnect together.
 type connectionAge time.Duration
 
-// limit is for http.Server's ConnContext: it gives a connection its limit.
+// limit sets the limit of a connection. It is used as http.Server's ConnContext.
 func (age connectionAge) limit(ctx context.Context, _ net.Conn) context.Context {
 	if age == 0 {
 		return ctx
 	}
-	after := time.Duration((0.9 + 0.2*rand.Float64()) * float64(age)) //nolint:gosec // nobody gains by guessing it
+	after := time.Duration((0.9 + 0.2*rand.Float64()) * float64(age)) //nolint:gosec // it need not be unpredictable
 	return context.WithValue(ctx, connectionKey{}, time.Now().Add(after))
 }
 
-// handler ends connections that are over their limit with their next answer.
+// handler closes connections that are older than their limit.
 func (age connectionAge) handler(next http.Handler) http.Handler {
 	if age == 0 {
 		return next
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if old, ok := r.Context().Value(connectionKey{}).(time.Time); ok && time.Now().After(old) {
-			// On HTTP/2, net/http turns this into a GOAWAY: what is in flight ends as
-			// it would have.
+			// On HTTP/2, net/http converts this to a GOAWAY, and requests in flight are
+			// still answered.
 			w.Header().Set("Connection", "close")
 		}
 		next.ServeHTTP(w, r)

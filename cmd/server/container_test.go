@@ -26,17 +26,18 @@ import (
 	"github.com/mienproject/mien/service"
 )
 
-// requireCgroup makes tests fail that cannot make a cgroup, instead of skipping them.
+// requireCgroup makes tests fail instead of being skipped if they cannot create a
+// cgroup.
 const requireCgroup = "TEST_REQUIRE_CGROUP"
 
-// cgroup is a memory cgroup of a test.
+// cgroup is a memory cgroup for a test.
 type cgroup struct {
 	dir     string
 	version int
 }
 
-// newCgroup makes a cgroup that may have that many bytes. The test is skipped where
-// there can be none.
+// newCgroup creates a cgroup with that memory limit in bytes. It skips the test if
+// cgroups cannot be created.
 func newCgroup(t *testing.T, memory int64) *cgroup {
 	t.Helper()
 	g, err := makeCgroup(memory)
@@ -72,19 +73,19 @@ func makeCgroup(memory int64) (*cgroup, error) {
 	}
 	for _, file := range limits {
 		err := os.WriteFile(filepath.Join(g.dir, file), []byte(strconv.FormatInt(memory, 10)), 0)
-		if err != nil && !strings.Contains(file, "memsw") { // not every kernel counts swap
+		if err != nil && !strings.Contains(file, "memsw") { // some kernels do not count swap
 			return nil, errors.Join(err, os.Remove(g.dir))
 		}
 	}
 	return g, nil
 }
 
-// command is this program, in the cgroup, with args.
+// command returns a command that runs this program in the cgroup, with args.
 func (g *cgroup) command(args ...string) []string {
 	return append([]string{"sh", "-c", `echo $$ > "$0"/cgroup.procs && exec "$@"`, g.dir, os.Args[0]}, args...)
 }
 
-// kills is how many processes of the cgroup the kernel has killed.
+// kills returns how many processes of the cgroup the kernel has killed.
 func (g *cgroup) kills(t *testing.T) int {
 	t.Helper()
 	file := map[int]string{1: "memory.oom_control", 2: "memory.events"}[g.version]
@@ -102,8 +103,8 @@ func (g *cgroup) kills(t *testing.T) int {
 	return 0
 }
 
-// peak is the most that the cgroup has had since the last call, or ever where the
-// kernel does not forget.
+// peak returns the peak memory of the cgroup since the last call, or since its creation
+// on kernels that cannot reset it.
 func (g *cgroup) peak(t *testing.T) int64 {
 	t.Helper()
 	file := filepath.Join(g.dir, map[int]string{1: "memory.max_usage_in_bytes", 2: "memory.peak"}[g.version])
@@ -126,10 +127,10 @@ func (g *cgroup) peak(t *testing.T) int64 {
 	return n
 }
 
-// TestContainer: a default server in the memory cgroup of a small container is not
-// killed, whatever comes: the worst pictures of each format, as large as fit and
-// larger, many at once, with large messages beside them. Each is answered or refused
-// with its reason.
+// TestContainer checks that a default server in the memory cgroup of a small container
+// is not killed, whatever it receives: the worst images of each format, as large as
+// possible and larger, many at the same time, with large messages beside them. Each
+// request is answered, or refused with its reason.
 func TestContainer(t *testing.T) {
 	if raceDetector || testing.Short() {
 		t.Skip("the race detector takes several times as much memory: make container-test runs it")
@@ -141,8 +142,8 @@ func TestContainer(t *testing.T) {
 	for _, mib := range []int64{256, 512, 1024} {
 		t.Run(fmt.Sprint(mib, "MiB"), func(t *testing.T) {
 			g := newCgroup(t, mib<<20)
-			// None of the limits of memory is set; of those of time, so that a slow machine
-			// answers what it takes on.
+			// The limits of memory have their defaults. Those of time are raised, so
+			// that a slow machine answers what it admits.
 			p := startCommand(t, g.command("--admin-listen", "", "--timeout", "10m", "--default-timeout", "10m")...)
 			said := func(key string) string { return fmt.Sprint(p.limits[key]) }
 			if said("memory") != byteSize(mib<<20).String() || !strings.HasPrefix(said("memory_from"), "cgroup ") {
@@ -168,17 +169,17 @@ func TestContainer(t *testing.T) {
 			for _, file := range hostile(t) {
 				c.say(filepath.Base(file), c.send(6, "/predict", nil, readFile(t, file)))
 			}
-			// Compressed messages of the largest size that is allowed take the most for their
-			// size: random bytes do not shrink. Beside them, pictures.
+			// Compressed messages of the maximum size take the most memory for their
+			// size: random bytes do not shrink. Images are sent at the same time.
 			noise := make([]byte, 16<<20)
 			_, _ = rand.Read(noise)
 			packed := gzipOf(jsonOf(noise))
-			for _, n := range []int{1, 1, 2} { // of more, each may keep the room that the others need
+			for _, n := range []int{1, 1, 2} { // more could block each other
 				c.say("compressed messages",
 					c.send(n, "/inference.v1.Inference/Predict", gzipHeader(jsonHeader), packed),
 					c.send(4, "/predict", nil, largest["PNG, RGBA of 8 bits"]))
 			}
-			// All of it together, and messages of the largest size that is allowed.
+			// Everything together, and messages of the maximum size.
 			var all []func()
 			for _, data := range largest {
 				all = append(all, c.send(2, "/predict", nil, data), c.send(2, "/inference.v1.Inference/Predict", jsonHeader, jsonOf(data)))
@@ -195,13 +196,14 @@ func TestContainer(t *testing.T) {
 
 			sample := c.post("/predict", nil, readFile(t, samplePath))
 			if sample != "200 " {
-				t.Errorf("a neighbor, afterwards: %s", sample)
+				t.Errorf("a neighbor, afterward: %s", sample)
 			}
 		})
 	}
 }
 
-// TestContainerTooSmall: a default server does not start where it could only be killed.
+// TestContainerTooSmall checks that a default server does not start in a container in
+// which it would be killed.
 func TestContainerTooSmall(t *testing.T) {
 	if raceDetector {
 		t.Skip("the race detector takes several times as much memory: make container-test runs it")
@@ -210,13 +212,13 @@ func TestContainerTooSmall(t *testing.T) {
 	args := g.command("--listen", "127.0.0.1:0", "--admin-listen", "")
 	cmd := exec.CommandContext(t.Context(), args[0], args[1:]...)
 	cmd.Env = append(os.Environ(), asProgram+"=1")
-	out, _ := cmd.CombinedOutput() // the exit code tells
-	if code := cmd.ProcessState.ExitCode(); code != 2 || !strings.Contains(string(out), "64MiB of memory (cgroup ") || !strings.Contains(string(out), "allow it 208MiB") {
+	out, _ := cmd.CombinedOutput() // the exit code is checked below
+	if code := cmd.ProcessState.ExitCode(); code != 2 || !strings.Contains(string(out), "64MiB of memory (cgroup ") || !strings.Contains(string(out), "allow it to use 208MiB") {
 		t.Errorf("exit code %d: %s", code, out)
 	}
 }
 
-// crowd sends much at once to a server in a cgroup.
+// crowd sends many requests to a server in a cgroup at the same time.
 type crowd struct {
 	t      *testing.T
 	p      *process
@@ -224,7 +226,7 @@ type crowd struct {
 	client *http.Client
 
 	mu  sync.Mutex
-	got map[string]int // of the last call of say: statuses and reasons
+	got map[string]int // how often the last call of say got each status and reason
 }
 
 var jsonHeader = map[string]string{"Content-Type": "application/json"}
@@ -247,7 +249,7 @@ func jsonOf(data []byte) []byte {
 	return []byte(`{"rawData": "` + base64.StdEncoding.EncodeToString(data) + `"}`)
 }
 
-// send returns a function that posts the same body n times at once.
+// send returns a function that posts the same body n times at the same time.
 func (c *crowd) send(n int, path string, header map[string]string, body []byte) func() {
 	return func() {
 		var all sync.WaitGroup
@@ -263,7 +265,7 @@ func (c *crowd) send(n int, path string, header map[string]string, body []byte) 
 	}
 }
 
-// post returns the status and the reason, if there is one.
+// post returns the status, and the reason if there is one.
 func (c *crowd) post(path string, header map[string]string, body []byte) string {
 	req, err := http.NewRequestWithContext(c.t.Context(), http.MethodPost, c.p.url+path, bytes.NewReader(body))
 	if err != nil {
@@ -282,18 +284,18 @@ func (c *crowd) post(path string, header map[string]string, body []byte) string 
 		return err.Error()
 	}
 	reason := res.Header.Get(service.ReasonHeader)
-	var told struct {
+	var failure struct {
 		Details []struct {
 			Debug struct{ Reason string }
 		}
 	}
-	if json.Unmarshal(answer, &told) == nil && len(told.Details) > 0 {
-		reason = told.Details[0].Debug.Reason
+	if json.Unmarshal(answer, &failure) == nil && len(failure.Details) > 0 {
+		reason = failure.Details[0].Debug.Reason
 	}
 	return fmt.Sprint(res.StatusCode, " ", reason)
 }
 
-// say does all at once, and says what came of it.
+// say runs all functions at the same time, and logs the results.
 func (c *crowd) say(what string, all ...func()) {
 	c.t.Helper()
 	c.got = map[string]int{}
@@ -321,7 +323,7 @@ func (c *crowd) say(what string, all ...func()) {
 	}
 }
 
-// hostile are other people's worst, where they are there.
+// hostile are files made to harm decoders, if they are available.
 func hostile(t *testing.T) []string {
 	t.Helper()
 	files, err := filepath.Glob("../../../shared/cases/hostile/*.*")

@@ -17,7 +17,7 @@ import (
 	"golang.org/x/net/http2/hpack"
 )
 
-// rawHTTP2 is a client's end of one cleartext HTTP/2 connection, frame by frame.
+// rawHTTP2 is the client side of a cleartext HTTP/2 connection, frame by frame.
 type rawHTTP2 struct {
 	*http2.Framer
 	conn   net.Conn
@@ -43,7 +43,8 @@ func dialHTTP2(t *testing.T, url string) *rawHTTP2 {
 	return c
 }
 
-// request sends a request's header; fields are name, value, name, value, …
+// request sends the header of a request; fields are name, value, name, value, and so
+// on.
 func (c *rawHTTP2) request(stream uint32, end bool, fields ...string) error {
 	c.header.Reset()
 	for i := 0; i < len(fields); i += 2 {
@@ -66,9 +67,9 @@ func (c *rawHTTP2) request(stream uint32, end bool, fields ...string) error {
 	return err
 }
 
-// TestSettingsChangeUnderRequests: a connection that changes the size of the header
-// table between requests gets its answers, and the server lives (GO-2026-6617: with
-// the HTTP/2 of Go 1.26.8 the process ended within a second).
+// TestSettingsChangeUnderRequests checks that a connection which changes the size of
+// the header table between requests gets its answers, and that the server survives
+// (GO-2026-6617: with the HTTP/2 of Go 1.26.8 the process ended within a second).
 func TestSettingsChangeUnderRequests(t *testing.T) {
 	p := startProcess(t, "--admin-listen", "")
 	const requests, window = 20_000, 100
@@ -125,8 +126,9 @@ func TestSettingsChangeUnderRequests(t *testing.T) {
 	}
 }
 
-// TestManyTrailers: requests that announce 27 MB of trailers together, on two
-// connections, cost the server less than 100 MB (GO-2026-6603: 1.2 GB with Go 1.26.8).
+// TestManyTrailers checks that requests which announce 27 MB of trailers together, on
+// two connections, cost the server less than 100 MB (GO-2026-6603: 1.2 GB with Go
+// 1.26.8).
 func TestManyTrailers(t *testing.T) {
 	p := startProcess(t, "--admin-listen", "")
 	status := fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid)
@@ -144,14 +146,14 @@ func TestManyTrailers(t *testing.T) {
 		c := dialHTTP2(t, p.url)
 		all = append(all, c)
 		for i := range uint32(streams) {
-			// A body that never comes keeps the request open.
+			// A body that never arrives keeps the request open.
 			if err := c.request(2*i+1, false, ":method", "POST", ":scheme", "http", ":path", "/predict", ":authority", "mien",
 				"trailer", names.String()); err != nil {
 				t.Fatal(err)
 			}
 		}
 	}
-	// A ping is answered when all that came before it has been read.
+	// A ping is answered when everything sent before it has been read.
 	for _, c := range all {
 		if err := c.WritePing(false, [8]byte{1}); err != nil {
 			t.Fatal(err)
@@ -178,7 +180,7 @@ func TestManyTrailers(t *testing.T) {
 	}
 	_ = res.Body.Close()
 	if res.StatusCode != http.StatusOK {
-		t.Errorf("status %d afterwards", res.StatusCode)
+		t.Errorf("status %d afterward", res.StatusCode)
 	}
 }
 

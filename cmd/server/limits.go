@@ -13,44 +13,47 @@ import (
 	"github.com/mienproject/mien/service"
 )
 
-// limits are the limits whose defaults depend on what the process may use.
+// limits has the limits whose defaults depend on the resources of the process.
 type limits struct {
 	batch, body, inflight byteSize
 	pixels                int64
 	requests, workers     int
-	// memory is what the process takes, in bytes, when it reaches all of them at once.
+	// memory is what the process takes in bytes if all limits are reached at once.
 	memory int64
 	// heap is the limit for the garbage collector, in bytes: GOMEMLIMIT.
 	heap int64
 }
 
-// What a server takes, as measured on Linux. docs/operations.md explains the sum.
+// What a server takes, measured on Linux. docs/operations.md explains the sum.
 const (
-	// processBytes is for an idle server, which takes 16 MiB, and for as much garbage.
+	// processBytes is for the server itself: 16 MiB when idle, and the same amount of
+	// garbage.
 	processBytes = 32 << 20
-	// requestBytes is for what a request takes beside its message: 20 to 30 KiB, and
-	// 256 KiB for an HTTP/2 stream that has to wait, as half of them may.
+	// requestBytes is what a request takes in addition to its message: 20 to 30 KiB,
+	// and 256 KiB for an HTTP/2 stream that must wait, which half of them may do.
 	requestBytes = 160 << 10
-	// bodyFactor is what each byte of a message takes at its peak. A message that is
-	// compressed takes the most: a buffer that may be twice its size as it came, another
-	// one of twice its size unpacked, and the picture. In JSON, where the picture is
-	// three quarters of the message, the text is there as well; but its size as it came
-	// is at most three quarters too.
+	// bodyFactor is the maximum memory for each byte of a message. A compressed message
+	// takes most: a buffer of up to twice its size for the compressed bytes, another
+	// one of up to twice its size for the inflated ones, and the image. In JSON the
+	// text is in memory too, but then the image and the compressed bytes have at most
+	// three quarters of its size.
 	bodyFactor = 5
-	// bodyPart is the part of the memory for bodies, as one in so many, before
-	// bodyFactor: pictures have a little more than bodies.
+	// bodyPart is the divisor for the share of the memory that bodies get, before
+	// bodyFactor. Images get a little more than bodies.
 	bodyPart = 12
-	// heapShare is the part of the memory that the heap may have, in percent. What
-	// is left is for the kernel, whose sockets and page tables count as well.
+	// heapShare is the share of the memory for the heap, in percent. The rest is for
+	// the kernel, whose sockets and page tables count as well.
 	heapShare = 90
-	// minInflight is the memory for pictures below which a server is not useful. It is
-	// enough for a PNG of 4 megapixels, or for any phone's JPEG, of which pigo needs little.
+	// minInflight is the minimum memory for images with which a server is useful. It is
+	// enough for a PNG of 4 megapixels, or for the JPEG of any phone, of which pigo
+	// needs only a part.
 	minInflight = 24 << 20
 )
 
-// derive returns the limits of a server that may use memory bytes (0: unknown) and has
-// workers workers. Limits that flags set stay as they are. left is the memory that
-// remains for pictures; the limit for them is not above it, unless a flag sets it.
+// derive returns the limits of a server that may use that many bytes of memory (0 if
+// unknown) and has that many workers. Limits set by flags are not changed. left is the
+// memory that remains for images. The limit for images is at most left, unless a flag
+// sets it.
 func (c *config) derive(memory int64, workers int) (l limits, left int64) {
 	defaults := service.DefaultConfig()
 	if memory == 0 {
@@ -61,16 +64,16 @@ func (c *config) derive(memory int64, workers int) (l limits, left int64) {
 	l.requests = or(c.MaxRequests, int(min(int64(defaults.MaxRequests), max(64, memory/(2<<20)))))
 	fixed := processBytes + requestBytes*int64(clamp(l.requests, math.MaxInt32))
 
-	// No less than the largest message.
+	// At least the size of the largest message.
 	images := service.Config{MaxImageBytes: clamp(int64(c.MaxImageBytes), maxImageSize), MaxBatchBytes: clamp(int64(or(c.MaxBatchBytes, 1)), maxImageSize)}
 	l.body = or(c.MaxBodyBytes, byteSize(min(defaults.MaxBodyBytes, max(images.LargestMessage(), (heap-fixed)/bodyPart))))
 	body := clamp(int64(l.body), maxSize)
-	// A batch leaves half of that to single calls, unless one image is more.
+	// A batch leaves half of that to unary requests, unless one image needs more.
 	l.batch = or(c.MaxBatchBytes, byteSize(max(images.MaxImageBytes, min(defaults.MaxBatchBytes, wholeMiB(service.LargestBatch(body/2))))))
 	left = heap - fixed - bodyFactor*body
 	l.inflight = or(c.MaxInflightBytes, byteSize(min(defaults.MaxInflightBytes, max(1<<20, wholeMiB(left)))))
 	inflight := clamp(int64(l.inflight), maxSize)
-	// Almost every picture takes a byte or more for each pixel.
+	// Almost every image takes at least one byte per pixel.
 	l.pixels = or(c.MaxPixels, min(defaults.MaxPixels, max(1, inflight)))
 
 	l.memory = fixed + bodyFactor*body + inflight
@@ -79,10 +82,10 @@ func (c *config) derive(memory int64, workers int) (l limits, left int64) {
 }
 
 const (
-	// maxImageSize is the size of the largest image, and of the largest batch, that flags allow.
+	// maxImageSize is the maximum size of an image, and of a batch, that flags allow.
 	maxImageSize = math.MaxInt32 / 2
-	// maxSize is above what any flag allows, which is checked later, and small enough
-	// for sums of it.
+	// maxSize is larger than any flag allows, which is checked later, and small enough
+	// that sums of it do not overflow.
 	maxSize = 1 << 55
 )
 
@@ -90,13 +93,13 @@ func clamp[T int | int64](n, limit T) T { return max(0, min(n, limit)) }
 
 func wholeMiB(n int64) int64 { return n >> 20 << 20 }
 
-// limit derives the limits from what this process may use, or says what to do when
-// that is too little.
+// limit derives the limits from the resources of this process. If these are too small,
+// the error says what to do.
 func (c *config) limit() error {
 	r := c.resources
-	workers := cores
+	workers := procs
 	if !chosenProcs(os.Getenv("GOMAXPROCS")) {
-		workers = r.workers(cores)
+		workers = r.workers(procs)
 	}
 	var left int64
 	if c.limits, left = c.derive(r.memory, workers); c.MaxInflightBytes != nil || left >= minInflight {
@@ -108,8 +111,8 @@ func (c *config) limit() error {
 		return left >= minInflight
 	})
 	var remedies []string
-	if needs <= maxSteps { // or a flag is out of its bounds
-		remedies = append(remedies, fmt.Sprintf("allow it %v", byteSize(step*int64(needs))))
+	if needs <= maxSteps { // otherwise a flag has an invalid value
+		remedies = append(remedies, fmt.Sprintf("allow it to use %v", byteSize(step*int64(needs))))
 	}
 	smaller := *c
 	for smaller.MaxImageBytes = byteSize(wholeMiB(int64(c.MaxImageBytes) - 1)); smaller.MaxImageBytes > 0; smaller.MaxImageBytes -= 1 << 20 {
@@ -131,15 +134,15 @@ func (c *config) limit() error {
 			remedies = append(remedies, fmt.Sprintf("lower %s from %v", set.flag, set.value))
 		}
 	}
-	return fmt.Errorf("this process may use %v of memory (%s), which leaves too little for pictures: %s",
+	return fmt.Errorf("this process may use %v of memory (%s), which leaves too little for images: %s",
 		byteSize(r.memory), r.memoryFrom, strings.Join(remedies, ", or "))
 }
 
-// logLimits logs the limits, and what their defaults were derived from.
+// logLimits logs the limits, and the resources from which their defaults were derived.
 func (c *config) logLimits(log *slog.Logger) {
 	r, l := c.resources, c.limits
-	if c.resourcesErr != nil && runtime.GOOS == "linux" { // others have no cgroups
-		log.Warn("the limits of this process's cgroups cannot be read: the defaults may be too large for its container", "error", c.resourcesErr)
+	if c.resourcesErr != nil && runtime.GOOS == "linux" { // other systems have no cgroups
+		log.Warn("the limits of this process's cgroups cannot be read, so the defaults may be too large for its container", "error", c.resourcesErr)
 	}
 	attrs := []any{"memory", "unknown"}
 	if r.memory > 0 {
@@ -158,7 +161,7 @@ func (c *config) logLimits(log *slog.Logger) {
 		"max_requests", l.requests,
 		"gomemlimit", byteSize(debug.SetMemoryLimit(-1)).String())...)
 	if r.memory > 0 && l.memory > r.memory/100*heapShare {
-		log.Warn("the limits that flags set can together exceed the memory that this process may use: it may be killed",
+		log.Warn("the limits set by flags add up to more memory than this process may use, so it may be killed",
 			"needed", byteSize(l.memory*100/heapShare).String(), "memory", byteSize(r.memory).String(), "memory_from", r.memoryFrom)
 	}
 }

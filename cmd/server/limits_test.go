@@ -14,7 +14,7 @@ import (
 	"github.com/mienproject/mien/service"
 )
 
-// machineOf is the root of the files of a container with that much memory and that
+// machineOf returns the root of the files of a container with that much memory and that
 // quota.
 func machineOf(t *testing.T, memory int64, quota string) (root string) {
 	t.Helper()
@@ -24,15 +24,15 @@ func machineOf(t *testing.T, memory int64, quota string) (root string) {
 			t.Fatal(err)
 		}
 	}
-	// More than any of the tests gives a container.
+	// More than any container in these tests has.
 	if err := os.WriteFile(filepath.Join(root, "proc/meminfo"), []byte("MemTotal: 67108864 kB\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	return root
 }
 
-// TestLimitsFollow: the defaults are what fits into what the process may use, and
-// what flags say stays.
+// TestLimitsFollow checks that the defaults fit into the resources of the process, and
+// that flags are not changed.
 func TestLimitsFollow(t *testing.T) {
 	t.Setenv("GOMAXPROCS", "")
 	const mib = 1 << 20
@@ -46,16 +46,16 @@ func TestLimitsFollow(t *testing.T) {
 		{memory: 208, quota: "50000", want: limits{workers: 1, requests: 104, batch: 16 * mib, inflight: 25 * mib, pixels: 25 * mib}},
 		{memory: 256, quota: "100000", want: limits{workers: 1, requests: 128, batch: 16 * mib, inflight: 64 * mib, pixels: 64_000_000, heap: 229 * mib}},
 		{memory: 512, quota: "150000", want: limits{workers: 1, requests: 256, batch: 16 * mib, inflight: 226 * mib, heap: 459 * mib}},
-		{memory: 1024, quota: "max", want: limits{workers: cores, requests: 512, batch: 23 * mib, inflight: 472 * mib, heap: 921 * mib}},
-		// There is more than the defaults ask for.
+		{memory: 1024, quota: "max", want: limits{workers: procs, requests: 512, batch: 23 * mib, inflight: 472 * mib, heap: 921 * mib}},
+		// More resources than the defaults need.
 		{memory: 8192, quota: "max", want: limits{requests: 1024, batch: 64 * mib, body: 512 * mib, inflight: 1024 * mib, pixels: 64_000_000, heap: 3776 * mib}},
-		// What a flag sets, others make room for.
+		// Other limits make room for those set by flags.
 		{memory: 512, quota: "max", args: []string{"--max-inflight-bytes=100MiB"}, want: limits{inflight: 100 * mib, batch: 16 * mib}},
 		{memory: 512, quota: "max", args: []string{"--max-body-bytes=60MiB"}, want: limits{body: 60 * mib, batch: 21 * mib, inflight: 88 * mib}},
 		{memory: 512, quota: "max", args: []string{"--max-batch-bytes=40MiB"}, want: limits{batch: 40 * mib, inflight: 105 * mib}},
 		{memory: 512, quota: "max", args: []string{"--max-image-bytes=40MiB"}, want: limits{batch: 40 * mib, inflight: 105 * mib}},
 		{memory: 512, quota: "max", args: []string{"--max-pixels=100000000", "--max-requests=10", "--workers=7"}, want: limits{pixels: 100_000_000, requests: 10, workers: 7}},
-		// Flags win, and together they may be too much.
+		// Flags are used even if they add up to too much.
 		{
 			memory: 512, quota: "max", args: []string{"--max-inflight-bytes=1GiB", "--max-body-bytes=512MiB"},
 			want: limits{inflight: 1024 * mib, body: 512 * mib, batch: 64 * mib, heap: 460 * mib}, warn: true,
@@ -67,8 +67,8 @@ func TestLimitsFollow(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			var told bytes.Buffer
-			log := slog.New(slog.NewTextHandler(&told, nil))
+			var logged bytes.Buffer
+			log := slog.New(slog.NewTextHandler(&logged, nil))
 			got, err := cfg.service(t.Context(), log, nil)
 			if err != nil {
 				t.Fatal(err)
@@ -92,19 +92,19 @@ func TestLimitsFollow(t *testing.T) {
 			}
 			cfg.logLimits(log)
 			for _, text := range []string{"msg=limits", fmt.Sprintf("memory=%dMiB", c.memory), `memory_from="cgroup memory.max"`, "max_inflight_bytes=" + l.inflight.String()} {
-				if c.memory < 1024 && !strings.Contains(told.String(), text) {
-					t.Errorf("the log does not tell %q: %s", text, told.String())
+				if c.memory < 1024 && !strings.Contains(logged.String(), text) {
+					t.Errorf("the log does not have %q: %s", text, logged.String())
 				}
 			}
-			if warned := strings.Contains(told.String(), "it may be killed"); warned != c.warn {
-				t.Errorf("warned: %v, want %v: %s", warned, c.warn, told.String())
+			if warned := strings.Contains(logged.String(), "it may be killed"); warned != c.warn {
+				t.Errorf("warned: %v, want %v: %s", warned, c.warn, logged.String())
 			}
 		})
 	}
 }
 
-// TestLimitsFit: whatever the memory, all limits together keep to it, or the start
-// is refused.
+// TestLimitsFit checks that for any memory, all limits together fit into it, or the
+// server does not start.
 func TestLimitsFit(t *testing.T) {
 	cfg := &config{MaxImageBytes: 16 << 20}
 	for memory := int64(1); memory < 1<<50; memory += 1 + memory/7 {
@@ -113,11 +113,11 @@ func TestLimitsFit(t *testing.T) {
 			t.Errorf("%d bytes: %+v", memory, l)
 		}
 	}
-	// Nobody knows how much there is.
+	// The memory is unknown.
 	if l, _ := cfg.derive(0, 4); int64(l.inflight) != service.DefaultConfig().MaxInflightBytes || l.heap != l.memory {
 		t.Errorf("%+v", l)
 	}
-	// No sum overflows, whatever flags say, which is refused a little later.
+	// No sum overflows for any flags; invalid ones are rejected later.
 	for _, n := range []int64{math.MinInt64, -1, 0, math.MaxInt64} {
 		size, requests, workers := byteSize(n), int(n), int(n)
 		cfg := &config{MaxImageBytes: size, MaxBatchBytes: &size, MaxBodyBytes: &size, MaxInflightBytes: &size, MaxRequests: &requests, Workers: &workers}
@@ -127,17 +127,17 @@ func TestLimitsFit(t *testing.T) {
 	}
 }
 
-// TestTooLittleMemory stops the start, and says what helps.
+// TestTooLittleMemory checks that too little memory stops the start, with a remedy.
 func TestTooLittleMemory(t *testing.T) {
 	for _, c := range []struct {
-		memory int64 // MiB
-		args   []string
-		told   []string
+		memory   int64 // MiB
+		args     []string
+		remedies []string
 	}{
-		{40, nil, []string{"40MiB of memory (cgroup memory.max)", "allow it 208MiB"}},
-		{128, nil, []string{"allow it 208MiB, or lower --max-image-bytes from 16MiB to 6MiB"}},
-		{512, []string{"--max-body-bytes=150MiB"}, []string{"allow it 984MiB", "lower --max-body-bytes from 150MiB"}},
-		{512, []string{"--max-batch-bytes=100MiB"}, []string{"allow it 936MiB", "lower --max-batch-bytes from 100MiB"}},
+		{40, nil, []string{"40MiB of memory (cgroup memory.max)", "allow it to use 208MiB"}},
+		{128, nil, []string{"allow it to use 208MiB, or lower --max-image-bytes from 16MiB to 6MiB"}},
+		{512, []string{"--max-body-bytes=150MiB"}, []string{"allow it to use 984MiB", "lower --max-body-bytes from 150MiB"}},
+		{512, []string{"--max-batch-bytes=100MiB"}, []string{"allow it to use 936MiB", "lower --max-batch-bytes from 100MiB"}},
 		{256, []string{"--max-requests=1024"}, []string{"allow it", "lower --max-requests from 1024"}},
 	} {
 		root := machineOf(t, c.memory<<20, "max")
@@ -150,14 +150,14 @@ func TestTooLittleMemory(t *testing.T) {
 			t.Errorf("%d MiB %v: %+v", c.memory, c.args, cfg.limits)
 			continue
 		}
-		for _, text := range c.told {
+		for _, text := range c.remedies {
 			if !strings.Contains(err.Error(), text) {
-				t.Errorf("%d MiB %v: %q does not tell %q", c.memory, c.args, err, text)
+				t.Errorf("%d MiB %v: %q does not have %q", c.memory, c.args, err, text)
 			}
 		}
-		// What it says helps.
+		// The remedy works.
 		var helps int64
-		_, after, _ := strings.Cut(err.Error(), "allow it ")
+		_, after, _ := strings.Cut(err.Error(), "allow it to use ")
 		if _, err := fmt.Sscanf(after, "%dMiB", &helps); err != nil {
 			t.Fatal(err)
 		}
@@ -174,17 +174,17 @@ func TestTooLittleMemory(t *testing.T) {
 	}
 }
 
-// TestOnlyWhatIsWrongIsTold: a flag that is out of its bounds does not make limits
-// wrong that were not given, nor does it ask for memory that would not help.
-func TestOnlyWhatIsWrongIsTold(t *testing.T) {
+// TestOnlyInvalidFlagsAreReported checks that a flag with an invalid value does not
+// cause errors about limits that were not set, or about memory that would not help.
+func TestOnlyInvalidFlagsAreReported(t *testing.T) {
 	for arg, flags := range map[string][]string{
 		"--max-inflight-bytes=0":                   {"--max-inflight-bytes"},
 		"--max-inflight-bytes=9223372036854775807": {"--max-inflight-bytes"},
 		"--max-image-bytes=9223372036854775807":    {"--max-image-bytes"},
 		"--max-batch-bytes=9223372036854775807":    {"--max-batch-bytes"},
 		"--max-body-bytes=9223372036854775807":     {"lower --max-body-bytes", "--max-body-bytes"},
-		"--max-requests=9223372036854775807":       {"allow it 356TiB, or lower --max-requests", "--max-requests"},
-		"--max-requests=2147483647":                {"allow it 356TiB, or lower --max-requests"},
+		"--max-requests=9223372036854775807":       {"allow it to use 356TiB, or lower --max-requests", "--max-requests"},
+		"--max-requests=2147483647":                {"allow it to use 356TiB, or lower --max-requests"},
 		"--workers=9223372036854775807":            {"--workers"},
 		"--timeout=9999h":                          {"--timeout"},
 	} {
@@ -203,14 +203,15 @@ func TestOnlyWhatIsWrongIsTold(t *testing.T) {
 			continue
 		}
 		for i, want := range flags {
-			if _, after, _ := strings.Cut(lines[i], "too little for pictures: "); !strings.HasPrefix(lines[i], want+":") && !strings.HasPrefix(after, want) {
+			if _, after, _ := strings.Cut(lines[i], "too little for images: "); !strings.HasPrefix(lines[i], want+":") && !strings.HasPrefix(after, want) {
 				t.Errorf("%s: %q, want %q", arg, lines[i], want)
 			}
 		}
 	}
 }
 
-// TestUnknownMemory is logged as such, and leaves the defaults as they are.
+// TestUnknownMemory checks that unknown memory is logged as such, and does not change
+// the defaults.
 func TestUnknownMemory(t *testing.T) {
 	cfg := &config{MaxImageBytes: 16 << 20}
 	if err := cfg.limit(); err != nil || int64(cfg.limits.inflight) != service.DefaultConfig().MaxInflightBytes {
@@ -223,7 +224,7 @@ func TestUnknownMemory(t *testing.T) {
 	}
 }
 
-// TestHelpFollows: --help tells the defaults that hold here.
+// TestHelpFollows checks that --help shows the defaults for this machine.
 func TestHelpFollows(t *testing.T) {
 	t.Setenv("GOMAXPROCS", "")
 	var help bytes.Buffer
@@ -238,10 +239,11 @@ func TestHelpFollows(t *testing.T) {
 	}
 }
 
-// TestChosenProcs: who sets GOMAXPROCS sets the workers, whatever the quota.
+// TestChosenProcs checks that GOMAXPROCS sets the number of workers, whatever the quota
+// is.
 func TestChosenProcs(t *testing.T) {
 	root := machineOf(t, 512<<20, "50000")
-	for value, want := range map[string]int{"": 1, "abc": 1, "3": cores} {
+	for value, want := range map[string]int{"": 1, "abc": 1, "3": procs} {
 		t.Setenv("GOMAXPROCS", value)
 		cfg, _, err := parse(root, nil, io.Discard)
 		if err != nil {

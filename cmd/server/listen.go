@@ -12,11 +12,11 @@ import (
 	"syscall"
 )
 
-// unixScheme begins addresses that are paths of sockets.
+// unixScheme is the prefix of addresses that are paths of Unix sockets.
 const unixScheme = "unix:"
 
-// listen listens on host:port, or unix:PATH. With reusePort other processes may
-// listen on the same port.
+// listen listens on host:port or unix:PATH. With reusePort, other processes may listen
+// on the same port.
 func listen(ctx context.Context, addr string, reusePort bool) (net.Listener, error) {
 	var config net.ListenConfig
 	path, isUnix := strings.CutPrefix(addr, unixScheme)
@@ -30,11 +30,11 @@ func listen(ctx context.Context, addr string, reusePort bool) (net.Listener, err
 	if !errors.Is(err, syscall.EADDRINUSE) {
 		return l, err
 	}
-	// A process that was killed leaves its socket behind; one that lives answers.
+	// A killed process leaves its socket file behind. A running process accepts connections.
 	conn, dialErr := (&net.Dialer{}).DialContext(ctx, "unix", path)
 	if dialErr == nil {
-		_ = conn.Close() // nothing was said on it
-		return nil, fmt.Errorf("%w: another process listens there", err)
+		_ = conn.Close() // nothing was sent on it
+		return nil, fmt.Errorf("%w: another process is listening there", err)
 	}
 	if info, statErr := os.Lstat(path); statErr != nil || info.Mode().Type() != os.ModeSocket || !errors.Is(dialErr, syscall.ECONNREFUSED) {
 		return nil, err
@@ -45,7 +45,8 @@ func listen(ctx context.Context, addr string, reusePort bool) (net.Listener, err
 	return config.Listen(ctx, "unix", path)
 }
 
-// listenRemedy says what to do about err of listen; empty when that says it.
+// listenRemedy returns what to do about an error of listen, or "" if the error already
+// says it.
 func listenRemedy(ctx context.Context, addr string, err error) string {
 	host, port, splitErr := net.SplitHostPort(addr)
 	if splitErr != nil || strings.HasPrefix(addr, unixScheme) {
@@ -53,23 +54,23 @@ func listenRemedy(ctx context.Context, addr string, err error) string {
 	}
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
-		return "; stop the program that listens there, or listen on another port: --listen " + freeAddress(ctx, host, port)
+		return "; stop the program that is listening there, or use another port: --listen " + freeAddress(ctx, host, port)
 	case errors.Is(err, syscall.EACCES):
-		return "; this port is for privileged users: listen on one above 1023, such as --listen " + net.JoinHostPort(host, "8080")
+		return "; only privileged users may use this port: use one above 1023, such as --listen " + net.JoinHostPort(host, "8080")
 	case errors.Is(err, syscall.EADDRNOTAVAIL):
-		return fmt.Sprintf("; this machine does not have that address: --listen :%s listens on all that it has", port)
+		return fmt.Sprintf("; this machine does not have that address: to listen on all of its addresses, use --listen :%s", port)
 	}
 	return ""
 }
 
-// freeAddress returns an address with one of the ports behind port that is free now, or
-// with port 0, for which the system picks one.
+// freeAddress returns host with a port after port that is free now, or with port 0, for
+// which the system picks a free port.
 func freeAddress(ctx context.Context, host, port string) string {
-	n, _ := strconv.ParseUint(port, 10, 16) // 0 for a name, whose number does not matter
+	n, _ := strconv.ParseUint(port, 10, 16) // 0 for the name of a service
 	for next := n + 1; n > 0 && next <= n+20 && next <= math.MaxUint16; next++ {
 		addr := net.JoinHostPort(host, strconv.FormatUint(next, 10))
 		if l, err := listen(ctx, addr, false); err == nil {
-			_ = l.Close() // it was only asked for
+			_ = l.Close() // only whether it is free matters
 			return addr
 		}
 	}

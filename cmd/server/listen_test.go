@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// TestListenUnix: a socket that a crash left behind is taken over; one that is in
-// use, and a file that is something else, are not touched.
+// TestListenUnix checks that a socket file left by a crash is replaced, and that a
+// socket in use and other files are not touched.
 func TestListenUnix(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s")
 	first, err := listen(t.Context(), unixScheme+path, false)
@@ -21,7 +21,7 @@ func TestListenUnix(t *testing.T) {
 		_ = l.Close()
 		t.Error("took a socket that is in use")
 	}
-	first.(*net.UnixListener).SetUnlinkOnClose(false) //nolint:forcetypeassert // it is one
+	first.(*net.UnixListener).SetUnlinkOnClose(false) //nolint:forcetypeassert // listen was called with a Unix address
 	if err := first.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -52,7 +52,7 @@ func TestListenUnix(t *testing.T) {
 	}
 }
 
-// TestListenReusePort: two share a port when both say so.
+// TestListenReusePort checks that two listeners share a port if both use SO_REUSEPORT.
 func TestListenReusePort(t *testing.T) {
 	first, err := listen(t.Context(), "127.0.0.1:0", true)
 	if err != nil {
@@ -70,7 +70,7 @@ func TestListenReusePort(t *testing.T) {
 	}
 }
 
-// TestListenRemedy: the address that is suggested can be listened on.
+// TestListenRemedy checks that the suggested address can be used.
 func TestListenRemedy(t *testing.T) {
 	taken, err := listen(t.Context(), "127.0.0.1:0", false)
 	if err != nil {
@@ -82,18 +82,18 @@ func TestListenRemedy(t *testing.T) {
 	if err == nil {
 		t.Fatal("a port that is in use was taken")
 	}
-	told := listenRemedy(t.Context(), addr, err)
-	_, suggested, ok := strings.Cut(told, "--listen ")
+	remedy := listenRemedy(t.Context(), addr, err)
+	_, suggested, ok := strings.Cut(remedy, "--listen ")
 	if !ok || suggested == addr || !strings.HasPrefix(suggested, "127.0.0.1:") {
-		t.Fatalf("%q suggests no other port", told)
+		t.Fatalf("%q suggests no other port", remedy)
 	}
 	l, err := listen(t.Context(), suggested, false)
 	if err != nil {
-		t.Fatalf("%q suggests what cannot be had: %v", told, err)
+		t.Fatalf("%q suggests what cannot be had: %v", remedy, err)
 	}
 	_ = l.Close()
 	for _, c := range []struct {
-		addr, told string
+		addr, want string
 		err        error
 	}{
 		{"127.0.0.1:80", "--listen 127.0.0.1:8080", syscall.EACCES},
@@ -103,8 +103,8 @@ func TestListenRemedy(t *testing.T) {
 		{"unix:/run/mien.sock", "", syscall.EADDRINUSE},
 		{":8080", "", syscall.EINVAL},
 	} {
-		if told := listenRemedy(t.Context(), c.addr, &net.OpError{Err: c.err}); !strings.HasSuffix(told, c.told) && !strings.Contains(told, c.told+" ") || (told == "") != (c.told == "") {
-			t.Errorf("%s, %v: %q, want %q", c.addr, c.err, told, c.told)
+		if remedy := listenRemedy(t.Context(), c.addr, &net.OpError{Err: c.err}); !strings.HasSuffix(remedy, c.want) && !strings.Contains(remedy, c.want+" ") || (remedy == "") != (c.want == "") {
+			t.Errorf("%s, %v: %q, want %q", c.addr, c.err, remedy, c.want)
 		}
 	}
 }

@@ -23,8 +23,8 @@ import (
 	inferencev1connect "github.com/mienproject/mien/gen/inference/v1/inferencev1connect"
 )
 
-// TestHostileClients does many bad things at once, and asks all the while as an
-// honest client would, who has to be answered as always.
+// TestHostileClients attacks the server in many ways at the same time, and checks that
+// an ordinary client still gets its answers.
 func TestHostileClients(t *testing.T) {
 	const inflight = 64 << 20
 	s := start(t, append(patient, "--max-inflight-bytes", "64MiB", "--max-body-bytes", "128MiB", "--queue", "64", "--workers", "2")...)
@@ -34,7 +34,7 @@ func TestHostileClients(t *testing.T) {
 	var attackers sync.WaitGroup
 	defer attackers.Wait()
 	defer cancel()
-	var reached [6]atomic.Int32 // by each kind of attack
+	var reached [6]atomic.Int32 // how often each kind of attack reached the server
 	attack := func(kind, n int, what func() bool) {
 		for range n {
 			attackers.Go(func() {
@@ -42,12 +42,12 @@ func TestHostileClients(t *testing.T) {
 					if what() {
 						reached[kind].Add(1)
 					}
-					time.Sleep(20 * time.Millisecond) // it is to be many clients, not one core's worth of work
+					time.Sleep(20 * time.Millisecond) // many clients, but not a whole core of work
 				}
 			})
 		}
 	}
-	// dial sends the beginning of a request, and holds the connection for a while.
+	// dial sends the beginning of a request, and keeps the connection open for a while.
 	dial := func(begin string) bool {
 		conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", addr)
 		if err != nil {
@@ -61,7 +61,7 @@ func TestHostileClients(t *testing.T) {
 		}
 		return err == nil
 	}
-	// Slow bodies: the header comes, and a little of the body.
+	// Slow bodies: the header and a little of the body.
 	attack(0, 30, func() bool {
 		return dial("POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: image/jpeg\r\nContent-Length: 1000000\r\n\r\nlittle")
 	})
@@ -97,13 +97,13 @@ func TestHostileClients(t *testing.T) {
 	bomb := gzipped(t, 100<<20)
 	bombers, asks := 10, 5
 	if raceDetector {
-		bombers, asks = 1, 2 // under which inflating takes all there is
+		bombers, asks = 1, 2 // with the race detector, more would take all CPU time
 	}
 	attack(3, bombers, func() bool {
 		status := post("application/json", "gzip", bomb, "")
 		return status == 429 || status == 503
 	})
-	// Pictures of 64 megapixels in little, more than memory is for.
+	// Small files with images of 64 megapixels, more than fit into memory.
 	client := inferencev1connect.NewInferenceClient(httpClient(t, 2, nil), s.url, connect.WithGRPC(), connect.WithAcceptCompression("gzip", nil, nil))
 	reason := func(data []byte) string {
 		_, err := client.Predict(ctx, &inferencev1.Image{RawData: data})
@@ -117,7 +117,7 @@ func TestHostileClients(t *testing.T) {
 		r := reason(hugePNG(8000))
 		return r == "TOO_MANY_PIXELS" || r == "CORRUPT_IMAGE" || r == "OVERLOADED"
 	})
-	// Readers who take nothing of their answers: streams with long ones.
+	// Clients that do not read their answers, on streams with long answers.
 	attack(5, 5, func() bool {
 		ctx, cancel := context.WithTimeout(ctx, time.Second)
 		defer cancel()
@@ -163,7 +163,8 @@ func TestHostileClients(t *testing.T) {
 			t.Errorf("attack %d never got anywhere", kind)
 		}
 	}
-	// What is collected has been in use, and the attackers have some as well.
+	// Garbage counts as in use until it is collected, and the attackers in this process
+	// use memory too.
 	if most > 4*(inflight+128<<20) {
 		t.Errorf("%d MiB were in use", most>>20)
 	}
@@ -175,7 +176,7 @@ func TestHostileClients(t *testing.T) {
 	}
 }
 
-// gzipped is n spaces.
+// gzipped returns n spaces, compressed.
 func gzipped(t *testing.T, n int) []byte {
 	t.Helper()
 	var b bytes.Buffer
@@ -198,8 +199,8 @@ func (endless) Read(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// TestConnectionAge: connections that are older than they may be are replaced,
-// and neither calls nor streams on them are harmed.
+// TestConnectionAge checks that old connections are replaced, and that unary requests
+// and streams on them are not harmed.
 func TestConnectionAge(t *testing.T) {
 	s := start(t, append(patient, "--max-connection-age", "300ms")...)
 	gray := &inferencev1.Image{RawData: make([]byte, 64*64), Width: 64, Height: 64, PixelFormat: inferencev1.PixelFormat_PIXEL_FORMAT_GRAY8}
@@ -222,7 +223,7 @@ func TestConnectionAge(t *testing.T) {
 					t.Fatal(err)
 				}
 				go func() {
-					for i := range int32(15) { // for much longer than a connection may last
+					for i := range int32(15) { // much longer than a connection may last
 						if err := stream.Send(gray); err != nil {
 							streamed <- err
 							return
@@ -263,18 +264,18 @@ func TestConnectionAge(t *testing.T) {
 	}
 }
 
-// TestStalledStreamsHoldUpNobody: streams whose callers take no answers, and which
-// are not read therefore, leave the other calls of their connection alone. With
-// Go's own buffer for a connection, or for a stream, they would take all of it.
-func TestStalledStreamsHoldUpNobody(t *testing.T) {
+// TestStalledStreamsDoNotBlock checks that streams whose clients read no answers do not
+// block other requests on the same connection. With Go's default buffers for a
+// connection or a stream, they would fill all of its buffer.
+func TestStalledStreamsDoNotBlock(t *testing.T) {
 	s := start(t, append(patient, "--workers", "2")...)
 	h2 := httpClient(t, 2, nil)
-	// Which few answers fill.
+	// A few answers fill this window.
 	h2.Transport.(*http.Transport).HTTP2 = &http.HTTP2Config{MaxReceiveBufferPerStream: 64 << 10}
-	// Compressed, the answers would take the caller too long to be full of.
+	// Compressed answers would take too long to fill the window.
 	client := inferencev1connect.NewInferenceClient(h2, s.url, connect.WithGRPC(), connect.WithAcceptCompression("gzip", nil, nil))
 	ctx, cancel := context.WithCancel(t.Context())
-	// Or each of the first calls would have a connection of its own.
+	// Otherwise each of the first requests would open its own connection.
 	if _, err := client.ListModels(ctx, &inferencev1.ListModelsRequest{}); err != nil {
 		t.Fatal(err)
 	}
@@ -288,8 +289,8 @@ func TestStalledStreamsHoldUpNobody(t *testing.T) {
 		}
 		var sent atomic.Int64
 		streams.Go(func() {
-			// What is read while the answers wait has to be less than the buffer holds,
-			// for Go tells of what has been read when the answers have gone.
+			// While the answers wait, the server must read less than the buffer holds,
+			// because Go reports what has been read only after the answers are sent.
 			for stream.Send(&inferencev1.Image{ImageId: strings.Repeat("x", 20_000)}) == nil {
 				sent.Add(1)
 			}

@@ -1,5 +1,5 @@
-// Command server is Mien: it finds faces in images, over gRPC, gRPC-Web, Connect
-// and plain HTTP/JSON on one port. Run it with --help.
+// Command server is Mien, a server that finds faces in images, over gRPC, gRPC-Web,
+// Connect and HTTP/JSON on one port. Run it with --help.
 package main
 
 import (
@@ -37,8 +37,8 @@ func main() {
 	os.Exit(run(context.Background(), os.Args[1:], os.Stdout, os.Stderr))
 }
 
-// run is the whole program: it returns the exit code, 0 after an orderly stop, 1
-// when something failed, 2 when the configuration is wrong.
+// run is the whole program. It returns the exit code: 0 after a graceful stop, 1 after
+// a failure, and 2 if the configuration is wrong.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	cfg, done, err := parse("/", args, stdout)
 	if done {
@@ -47,21 +47,21 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if err != nil {
 		return misconfigured(stderr, err)
 	}
-	// SIGTERM is how an orchestrator stops a server, and gives it time; an
-	// interrupt is a person, who has none.
+	// An interrupt comes from a person and stops the server at once. SIGTERM comes from
+	// an orchestrator, and is handled below.
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt)
 	defer stop()
 	// A second interrupt ends the process at once.
 	context.AfterFunc(ctx, stop)
 
 	log := cfg.logger(stderr, isTerminal(stderr))
-	var progress io.Writer // only a person wants to see it
+	var progress io.Writer // only on a terminal
 	if isTerminal(stderr) {
 		progress = stderr
 	}
 	svcConfig, err := cfg.service(ctx, log, progress)
 	if err != nil && ctx.Err() != nil {
-		// Nothing is wrong with the configuration: somebody did not want to wait.
+		// An interrupt while models are fetched does not mean that the configuration is wrong.
 		fmt.Fprintf(stderr, "mien: %v\n", err)
 		return 1
 	}
@@ -72,17 +72,16 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if err != nil {
 		return misconfigured(stderr, err)
 	}
-	// Or the collector would let the heap grow to twice what is in use.
+	// Without a limit, the garbage collector lets the heap grow to twice what is in use.
 	if os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(cfg.limits.heap)
 	}
 	cfg.logLimits(log)
-	// Workers keep their cores busy for milliseconds on end. With threads beyond
-	// theirs the system lets what is short go first: reading, answering, and above
-	// all refusing, which would wait behind them otherwise. docs/performance.md has
-	// what that does under load.
+	// Workers keep their cores busy for milliseconds at a time. With additional threads
+	// the operating system can run short tasks in between: reading, answering and,
+	// above all, refusing requests. docs/performance.md shows the effect under load.
 	if !chosenProcs(os.Getenv("GOMAXPROCS")) {
-		runtime.GOMAXPROCS(max(cores, svcConfig.Workers+max(2, svcConfig.Workers/4)))
+		runtime.GOMAXPROCS(max(procs, svcConfig.Workers+max(2, svcConfig.Workers/4)))
 	}
 	obs := &observability{log: log, proxies: cfg.proxies, metrics: newMetrics()}
 	if obs.tracing, err = newTracing(ctx, log); err != nil {
@@ -95,7 +94,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return misconfigured(stderr, err)
 	}
 	obs.metrics.watch(svc)
-	// Until here SIGTERM just ends the process: there is nothing to drain.
+	// Before this point SIGTERM ends the process, because there is nothing to drain.
 	terminated := make(chan os.Signal, 1)
 	signal.Notify(terminated, syscall.SIGTERM)
 	defer signal.Stop(terminated)
@@ -106,14 +105,14 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	return 0
 }
 
-// chosenProcs reports whether Go's runtime uses that value of GOMAXPROCS: it silently
+// chosenProcs reports whether Go's runtime uses this value of GOMAXPROCS. It silently
 // ignores anything that is not a number above 0.
 func chosenProcs(value string) bool {
 	n, err := strconv.ParseInt(value, 10, 32)
 	return err == nil && n > 0
 }
 
-// misconfigured prints each thing that is wrong on a line of its own.
+// misconfigured prints each problem on a line of its own, and returns the exit code.
 func misconfigured(stderr io.Writer, err error) int {
 	for line := range strings.Lines(err.Error()) {
 		fmt.Fprintf(stderr, "mien: %s\n", strings.TrimSpace(line))
@@ -127,11 +126,11 @@ func isTerminal(w io.Writer) bool {
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 
-// serve answers calls until ctx ends or a signal comes from terminated, then lets those
-// that run come to their end.
+// serve serves requests until ctx ends or a signal comes from terminated, and then
+// drains the server.
 func serve(ctx context.Context, terminated <-chan os.Signal, cfg *config, svc *service.Service, obs *observability, tlsConfig *tls.Config, log *slog.Logger) error {
-	// The addresses are taken first, so that a port in use is reported at once; calls
-	// that come now wait until the self-test has passed.
+	// Listen before the self-test, so that a port in use is reported at once. Clients
+	// that connect now wait until the self-test has passed.
 	listeners, err := cfg.listen(ctx)
 	if err != nil {
 		return err
@@ -183,14 +182,14 @@ func serve(ctx context.Context, terminated <-chan os.Signal, cfg *config, svc *s
 	if err := waitForStop(ctx, terminated, failed, cfg, state, log); err != nil {
 		return err
 	}
-	// Once the port is closed: clients that get DRAINING, and try again, have to reach
-	// another server.
+	// This happens after the ports are closed, so that clients which get DRAINING and
+	// try again reach another server.
 	server.RegisterOnShutdown(svc.Drain)
 	server.RegisterOnShutdown(stopNow)
 	return shutdown(ctx, terminated, server, cfg.drainTimeout(), log)
 }
 
-// listen takes the addresses for calls.
+// listen opens the listeners for clients.
 func (c *config) listen(ctx context.Context) ([]net.Listener, error) {
 	var listeners []net.Listener
 	for _, addr := range c.Listen {
@@ -206,34 +205,35 @@ func (c *config) listen(ctx context.Context) ([]net.Listener, error) {
 
 func closeAll(listeners []net.Listener) {
 	for _, l := range listeners {
-		_ = l.Close() // closed already when the server has stopped
+		_ = l.Close() // the server may have closed it already
 	}
 }
 
-// newServer returns a server with all limits that protect connections from each other.
+// newServer returns an HTTP server with the limits that protect connections from each
+// other.
 func newServer(cfg *config, handler http.Handler, tlsConfig *tls.Config, log *slog.Logger) (*http.Server, error) {
 	server := &http.Server{
 		Handler:     handler,
 		ConnContext: connectionAge(cfg.ConnAge).limit,
 		Protocols:   new(http.Protocols),
 		TLSConfig:   tlsConfig,
-		// A URL may hold an image of 40 KB, and on HTTP/2 an oversized header
-		// costs the connection, neighbors included.
+		// A URL may contain an image of 40 KB, and on HTTP/2 a header that is too large
+		// closes the connection with all of its requests.
 		MaxHeaderBytes:    maxHeaderBytes,
 		ReadHeaderTimeout: 10 * time.Second,
-		// A 16 MiB image in base64 over a slow line.
+		// Enough for an image of 16 MiB in base64 over a slow connection.
 		ReadTimeout: bodyTimeout,
-		// From the end of the header to the end of the answer.
+		// Counted from the end of the header to the end of the answer.
 		WriteTimeout: bodyTimeout + cfg.Timeout + 10*time.Second,
 		IdleTimeout:  2 * time.Minute,
 		HTTP2: &http.HTTP2Config{
 			MaxConcurrentStreams: 250,
-			// What a stream has sent and the server not yet read is held back here, so
-			// that one which has to wait does not hold up the others of its connection.
+			// This limits what a stream has sent and the server has not read yet, so
+			// that a stream that must wait does not block the others of its connection.
 			MaxReceiveBufferPerStream:     256 << 10,
 			MaxReceiveBufferPerConnection: 16 << 20,
-			// The smallest that the protocol allows: h2spec expects larger frames
-			// to be refused.
+			// The smallest size that the protocol allows. h2spec expects larger frames
+			// to be rejected.
 			MaxReadFrameSize: 16 << 10,
 			SendPingTimeout:  30 * time.Second,
 			PingTimeout:      15 * time.Second,
@@ -244,14 +244,15 @@ func newServer(cfg *config, handler http.Handler, tlsConfig *tls.Config, log *sl
 	server.Protocols.SetHTTP1(true)
 	server.Protocols.SetHTTP2(true)
 	server.Protocols.SetUnencryptedHTTP2(true)
-	// net/http's own HTTP/2 can be crashed by a peer in Go before 1.26.9
-	// (GO-2026-6617). With that of golang.org/x/net the server is safe whatever Go
-	// 1.26 builds it; from Go 1.27 on this calls net/http's.
-	return server, http2.ConfigureServer(server, nil) //nolint:staticcheck // deprecated for code that may rely on the newest Go
+	// Before Go 1.26.9, a peer can crash net/http's own HTTP/2 (GO-2026-6617). The
+	// implementation in golang.org/x/net is safe with every Go 1.26. From Go 1.27 on,
+	// it calls net/http's.
+	return server, http2.ConfigureServer(server, nil) //nolint:staticcheck // deprecated only for code that requires a newer Go
 }
 
-// waitForStop returns when the server has to stop, or why it failed. Before that, after
-// SIGTERM, it lets load balancers see that the server is not ready any more.
+// waitForStop returns nil when the server must stop, or the error with which it failed.
+// After SIGTERM it first waits for load balancers to notice that the server is no
+// longer ready.
 func waitForStop(ctx context.Context, terminated <-chan os.Signal, failed <-chan error, cfg *config, state *health, log *slog.Logger) error {
 	select {
 	case err := <-failed:
@@ -263,8 +264,8 @@ func waitForStop(ctx context.Context, terminated <-chan os.Signal, failed <-chan
 	case <-terminated:
 	}
 	log.Info("stopping", "because", "SIGTERM", "drain_delay", cfg.DrainDelay.String(), "drain_timeout", cfg.drainTimeout().String())
-	// Readiness ends first, and calls are still answered until load balancers have seen
-	// that. Clients that keep a connection are asked to close it.
+	// Readiness ends first, and requests are still answered until load balancers have
+	// noticed. Clients with open connections are asked to close them.
 	state.serving(false)
 	select {
 	case <-time.After(cfg.DrainDelay):
@@ -276,24 +277,24 @@ func waitForStop(ctx context.Context, terminated <-chan os.Signal, failed <-chan
 	return nil
 }
 
-// shutdown lets the requests in flight end, for at most timeout, and until a
-// signal comes from hurry.
+// shutdown waits until the requests in flight have ended, for at most timeout, or until
+// a signal comes from hurry.
 func shutdown(ctx context.Context, hurry <-chan os.Signal, server *http.Server, timeout time.Duration, log *slog.Logger) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), timeout)
 	defer cancel()
 	ended := make(chan error, 1)
 	go func() { ended <- server.Shutdown(ctx) }()
-	because := fmt.Sprintf("--drain-timeout, %v, was over", timeout)
+	because := fmt.Sprintf("--drain-timeout, %v, ended", timeout)
 	var err error
 	select {
 	case err = <-ended:
 	case <-hurry:
-		because = "another SIGTERM came"
+		because = "another SIGTERM was received"
 		cancel()
 		err = <-ended
 	}
 	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
-		_ = server.Close() // nothing more can be done for the clients that are left
+		_ = server.Close() // the error below is more important
 		return fmt.Errorf("requests were still running when %s, and were cut off", because)
 	}
 	if err != nil {
@@ -308,8 +309,8 @@ const (
 	bodyTimeout    = time.Minute
 )
 
-// routes is the whole surface, and the order in which a request passes through
-// it.
+// routes returns the handler of all URLs. The middleware is listed in the order in
+// which a request passes through it.
 func routes(stop context.Context, cfg *config, svc *service.Service, state *health, page http.Handler, obs *observability) http.Handler {
 	mux := http.NewServeMux()
 	handle := func(path string, h http.Handler) { mux.Handle(path, bounded(stop, service.Compat(h))) }
@@ -335,13 +336,13 @@ func routes(stop context.Context, cfg *config, svc *service.Service, state *heal
 	return chain(mux,
 		connectionAge(cfg.ConnAge).handler, // ends old connections
 		state.leaving,                      // ends all connections before the server stops
-		obs.handler,                        // request id, access log, metrics, trace
+		obs.handler,                        // request id, access log, metrics, traces
 		svc.Recover,                        // turns panics into errors
-		obs.crossOrigin.handler,            // lets pages of other origins call
+		obs.crossOrigin.handler,            // lets pages of other origins call the server
 	)
 }
 
-// chain returns h with middleware around it, the first of which sees a request first.
+// chain returns h wrapped in middleware. The first one sees a request first.
 func chain(h http.Handler, middleware ...func(http.Handler) http.Handler) http.Handler {
 	for _, m := range slices.Backward(middleware) {
 		h = m(h)
@@ -349,9 +350,9 @@ func chain(h http.Handler, middleware ...func(http.Handler) http.Handler) http.H
 	return h
 }
 
-// leaving ends each connection with its next answer (on HTTP/2, with a GOAWAY) while the
-// server is about to stop. A connection that is closed because the server stops may have
-// a request on its way, which is lost then.
+// leaving closes each connection with its next answer (on HTTP/2, with a GOAWAY) while
+// the server is about to stop. Otherwise a request could be on its way when the server
+// closes the connection, and would be lost.
 func (h *health) leaving(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !h.isReady.Load() {
@@ -361,18 +362,17 @@ func (h *health) leaving(next http.Handler) http.Handler {
 	})
 }
 
-// smallMessage is more than any message of health and reflection has.
+// smallMessage is larger than any message of health checks and reflection.
 const smallMessage = 64 << 10
 
-// bounded keeps handlers that take no images from reading much, and ends their
-// streams when stop does: a reflection stream that idles must not hold up an
-// orderly stop.
+// bounded limits the bodies of handlers that take no images. It also ends their streams
+// when stop ends, because an idle reflection stream must not delay a graceful stop.
 func bounded(stop context.Context, next http.Handler) http.Handler {
 	next = http.MaxBytesHandler(next, 16*smallMessage)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body := http.NewResponseController(w)
 		defer context.AfterFunc(stop, func() {
-			_ = body.SetReadDeadline(time.Now()) // it may have ended by itself
+			_ = body.SetReadDeadline(time.Now()) // the stream may have ended already
 		})()
 		next.ServeHTTP(w, r)
 	})
@@ -382,7 +382,7 @@ func reflector() *grpcreflect.Reflector {
 	return grpcreflect.NewStaticReflector(inferencev1connect.InferenceName, grpchealth.HealthV1ServiceName)
 }
 
-// health answers probes: gRPC's, and Kubernetes's two.
+// health answers probes: those of gRPC, and the two of Kubernetes.
 type health struct {
 	*grpchealth.StaticChecker
 	isReady atomic.Bool
@@ -407,8 +407,8 @@ func (h *health) serving(yes bool) {
 // live reports that the process is alive.
 func (h *health) live(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, "ok\n") }
 
-// ready reports whether the models are loaded and have passed their self-test, and the
-// server is not about to stop.
+// ready reports whether the models are loaded, the self-test has passed, and the server
+// is not about to stop.
 func (h *health) ready(w http.ResponseWriter, _ *http.Request) {
 	if !h.isReady.Load() {
 		answer(w, http.StatusServiceUnavailable, "stopping\n")
@@ -421,10 +421,10 @@ func answer(w http.ResponseWriter, status int, text string) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(status)
-	_, _ = io.WriteString(w, text) // the prober may have left
+	_, _ = io.WriteString(w, text) // the client may have disconnected
 }
 
-// url is what a person on this machine would open.
+// url returns the URL that a person on this machine can open.
 func url(addr net.Addr, secure bool) string {
 	if addr.Network() == "unix" {
 		return unixScheme + addr.String()
@@ -443,7 +443,7 @@ func url(addr net.Addr, secure bool) string {
 	return scheme + "://" + net.JoinHostPort(host, port)
 }
 
-// tls returns nil when no certificate is configured.
+// tls returns nil if no certificate is configured.
 func (c *config) tls() (*tls.Config, error) {
 	if c.TLSCert == "" {
 		return nil, nil

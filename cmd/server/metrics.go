@@ -14,9 +14,9 @@ import (
 	"github.com/mienproject/mien/service"
 )
 
-// metrics are the figures that operators see. docs/operations.md explains each;
-// a test holds it to that. Labels only have values that this program knows
-// beforehand, so that no caller makes series.
+// metrics are the metrics for operators. docs/operations.md explains each of them,
+// which a test checks. Labels only have values that this program knows beforehand, so
+// that clients cannot create series.
 type metrics struct {
 	registry *prometheus.Registry
 
@@ -31,22 +31,23 @@ type metrics struct {
 	faces          *prometheus.CounterVec
 }
 
-// The values of labels for what has none of its own.
+// Values of labels for requests that have none of their own.
 const (
-	// otherProcedure is for requests that are not calls: the page, health, unknown paths.
+	// otherProcedure is for requests that are not calls: the page, health probes,
+	// unknown paths.
 	otherProcedure = "other"
-	// unreadable is why Connect itself refuses a call.
+	// unreadable is the reason for requests that Connect itself rejects.
 	unreadable = "UNREADABLE"
 )
 
 var (
-	// From an idle server to the longest timeout, the default of which is 30 s.
+	// From the time on an idle server to the default of --timeout, 30 s.
 	secondBuckets = []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30}
-	// From a thumbnail to the largest that is taken by default.
+	// From a thumbnail to the default limit.
 	pixelBuckets = []float64{10e3, 50e3, 100e3, 300e3, 1e6, 2e6, 4e6, 8e6, 16e6, 32e6, 64e6}
 	byteBuckets  = []float64{4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20, 4 << 20, 16 << 20}
-	// alerting are the reasons that have a series before they happen: an increase
-	// from nothing is none.
+	// alerting are reasons that have a series from the start, because Prometheus does
+	// not see the first increase of a new series.
 	alerting = []string{reason.Overloaded, reason.Draining, reason.Deadline, reason.Internal}
 )
 
@@ -77,22 +78,22 @@ func newMetrics() *metrics {
 	}
 	m := &metrics{
 		registry:       registry,
-		requests:       counters("mien_requests_total", "Requests answered or refused, by procedure, protocol and gRPC code.", "procedure", "protocol", "code"),
-		requestSeconds: histograms("mien_request_seconds", "Time from a request's header to the end of its answer.", secondBuckets, "procedure"),
-		images:         counters("mien_images_total", "Images asked about, those of streams and batches one by one, by model and gRPC code.", "model", "code"),
-		refusals:       counters("mien_refusals_total", "Images not answered, by reason.", "reason"),
+		requests:       counters("mien_requests_total", "Requests that have ended, by procedure, protocol and gRPC code.", "procedure", "protocol", "code"),
+		requestSeconds: histograms("mien_request_seconds", "Time from the header of a request to the end of its answer.", secondBuckets, "procedure"),
+		images:         counters("mien_images_total", "Images received, including each image of streams and batches, by model and gRPC code.", "model", "code"),
+		refusals:       counters("mien_refusals_total", "Images that failed or were refused, by reason.", "reason"),
 		queueSeconds:   one("mien_queue_seconds", "Time that images waited for a worker and for memory.", secondBuckets),
-		decodeSeconds:  one("mien_decode_seconds", "Time that decoding took.", secondBuckets),
-		detectSeconds:  histograms("mien_detect_seconds", "Time that the model took.", secondBuckets, "model"),
-		pixels:         one("mien_image_pixels", "Width times height of images.", pixelBuckets),
-		bytes:          one("mien_image_bytes", "Size of images as they came.", byteBuckets),
+		decodeSeconds:  one("mien_decode_seconds", "Time for decoding an image.", secondBuckets),
+		detectSeconds:  histograms("mien_detect_seconds", "Time for detecting the faces in an image.", secondBuckets, "model"),
+		pixels:         one("mien_image_pixels", "Pixels of an image, width times height.", pixelBuckets),
+		bytes:          one("mien_image_bytes", "Size of an image as sent.", byteBuckets),
 		faces:          counters("mien_faces_total", "Faces found.", "model"),
 	}
 	for _, why := range alerting {
 		m.refusals.WithLabelValues(why)
 	}
 	info := prometheus.NewGauge(prometheus.GaugeOpts{
-		Name: "mien_build_info", Help: "1; its labels tell what is running.",
+		Name: "mien_build_info", Help: "Always 1; the labels describe the running binary.",
 		ConstLabels: prometheus.Labels{"version": version, "revision": revision(), "go": runtime.Version()},
 	})
 	info.Set(1)
@@ -100,7 +101,7 @@ func newMetrics() *metrics {
 	return m
 }
 
-// revision is the commit that the binary was built from, where the build knew.
+// revision returns the commit that the binary was built from, if the build recorded it.
 func revision() string {
 	if info, ok := debug.ReadBuildInfo(); ok {
 		for _, s := range info.Settings {
@@ -112,7 +113,8 @@ func revision() string {
 	return ""
 }
 
-// watch adds what svc serves and what it is doing, asked when somebody looks.
+// watch adds metrics for the models of svc, and for its state, which is read when
+// metrics are collected.
 func (m *metrics) watch(svc *service.Service) {
 	list, _ := svc.ListModels(context.Background(), nil) // never fails
 	for _, model := range list.GetModels() {
@@ -125,14 +127,14 @@ func (m *metrics) watch(svc *service.Service) {
 		})
 		info.Set(1)
 		m.registry.MustRegister(info)
-		// A model that was never asked has found nothing.
+		// Series for models that have not been used yet.
 		m.faces.WithLabelValues(model.GetName())
 		m.detectSeconds.WithLabelValues(model.GetName())
 	}
 	m.registry.MustRegister(&state{stats: svc.Stats})
 }
 
-// observe counts one image that is over.
+// observe counts one image that has been answered, has failed or was refused.
 func (m *metrics) observe(record *service.Record) {
 	m.images.WithLabelValues(record.Model, code(record)).Inc()
 	if record.Code != 0 {
@@ -160,13 +162,13 @@ func (m *metrics) observe(record *service.Record) {
 	}
 }
 
-// request counts one request that is over.
+// request counts one request that has ended.
 func (m *metrics) request(procedure, protocol, code string, took time.Duration) {
 	m.requests.WithLabelValues(procedure, protocol, code).Inc()
 	m.requestSeconds.WithLabelValues(procedure).Observe(took.Seconds())
 }
 
-// code is how a call ended, as logs and metrics call it.
+// code returns the gRPC code of a request as logs and metrics name it.
 func code(record *service.Record) string {
 	if record.Code == 0 {
 		return "ok"
@@ -174,8 +176,7 @@ func code(record *service.Record) string {
 	return record.Code.String()
 }
 
-// state is a collector of what a service is doing at the moment, all of one
-// snapshot.
+// state collects the state of a service, all from one snapshot.
 type state struct{ stats func() service.Stats }
 
 type gauge struct {
@@ -188,19 +189,19 @@ func newGauge(name, help string, value func(service.Stats) float64) gauge {
 }
 
 var gauges = []gauge{
-	newGauge("mien_workers", "Images that can be worked on at once.", func(s service.Stats) float64 { return float64(s.Workers) }),
-	newGauge("mien_workers_busy", "Images being worked on.", func(s service.Stats) float64 { return float64(s.Busy) }),
+	newGauge("mien_workers", "Maximum number of images processed at the same time.", func(s service.Stats) float64 { return float64(s.Workers) }),
+	newGauge("mien_workers_busy", "Images being processed.", func(s service.Stats) float64 { return float64(s.Busy) }),
 	newGauge("mien_queue_length", "Images that wait for a worker.", func(s service.Stats) float64 { return float64(s.Queued) }),
-	newGauge("mien_queue_limit", "Images that may wait for a worker.", func(s service.Stats) float64 { return float64(s.QueueLimit) }),
+	newGauge("mien_queue_limit", "Maximum number of images that wait for a worker.", func(s service.Stats) float64 { return float64(s.QueueLimit) }),
 	newGauge("mien_stream_images_waiting", "Images of streams and batches that wait outside of the queue.", func(s service.Stats) float64 { return float64(s.Waiting) }),
-	newGauge("mien_streams", "Streams and batches that are open.", func(s service.Stats) float64 { return float64(s.Streams) }),
-	newGauge("mien_inflight_requests", "Requests being read, worked on or answered.", func(s service.Stats) float64 { return float64(s.RequestsInFlight) }),
-	newGauge("mien_inflight_requests_limit", "Requests that may be in flight.", func(s service.Stats) float64 { return float64(s.RequestsLimit) }),
-	newGauge("mien_inflight_body_bytes", "Bodies of the requests in flight.", func(s service.Stats) float64 { return float64(s.BodyBytesInFlight) }),
-	newGauge("mien_inflight_body_limit_bytes", "Bodies that may be in flight.", func(s service.Stats) float64 { return float64(s.BodyBytesLimit) }),
-	newGauge("mien_inflight_decoded_bytes", "Memory taken for decoding and looking at images.", func(s service.Stats) float64 { return float64(s.DecodedBytesInFlight) }),
-	newGauge("mien_inflight_decoded_limit_bytes", "Memory that may be taken for decoding and looking at images.", func(s service.Stats) float64 { return float64(s.DecodedBytesLimit) }),
-	newGauge("mien_draining", "1 when new work is refused because the server is about to stop.", func(s service.Stats) float64 {
+	newGauge("mien_streams", "Open streams and batches.", func(s service.Stats) float64 { return float64(s.Streams) }),
+	newGauge("mien_inflight_requests", "Requests being read, processed or answered.", func(s service.Stats) float64 { return float64(s.RequestsInFlight) }),
+	newGauge("mien_inflight_requests_limit", "Maximum number of requests in flight.", func(s service.Stats) float64 { return float64(s.RequestsLimit) }),
+	newGauge("mien_inflight_body_bytes", "Bytes held for the bodies of requests in flight.", func(s service.Stats) float64 { return float64(s.BodyBytesInFlight) }),
+	newGauge("mien_inflight_body_limit_bytes", "Maximum bytes held for the bodies of requests in flight.", func(s service.Stats) float64 { return float64(s.BodyBytesLimit) }),
+	newGauge("mien_inflight_decoded_bytes", "Memory for images being decoded and searched for faces.", func(s service.Stats) float64 { return float64(s.DecodedBytesInFlight) }),
+	newGauge("mien_inflight_decoded_limit_bytes", "Maximum memory for images being decoded and searched for faces.", func(s service.Stats) float64 { return float64(s.DecodedBytesLimit) }),
+	newGauge("mien_draining", "1 if new work is refused because the server is about to stop.", func(s service.Stats) float64 {
 		if s.Draining {
 			return 1
 		}

@@ -18,32 +18,34 @@ import (
 	"github.com/mienproject/mien/service"
 )
 
-// requestIDHeader carries the request's id: in the answer always, and in the
-// request when a proxy in front has given it one already.
+// requestIDHeader has the id of the request: in every answer, and in a request to which
+// a proxy has given an id.
 const requestIDHeader = "X-Request-Id"
 
-// observability is around everything else: it gives each request its id, and writes its
-// line of the access log, its metrics and its trace when it has ended. The query of a URL
-// is left out of all of them, for it may hold an image.
+// observability is the outermost middleware. It gives each request an id, and when the
+// request has ended, it writes the access log, the metrics and the trace. It leaves out
+// the query of the URL, which may contain an image.
 type observability struct {
 	log     *slog.Logger
 	proxies proxies
 	metrics *metrics
 	tracing *tracing
-	// crossOrigin says what browsers keep from pages; nil if there is none.
+	// crossOrigin says which answers browsers withhold from pages. It may be nil.
 	crossOrigin *crossOrigin
 }
 
-// An entry is what is known of a request that has ended.
+// An entry describes a request that has ended.
 type entry struct {
 	record *service.Record
-	// caller is the client's address, and proxy that of the trusted proxy which named it.
+	// caller is the address of the client, and proxy that of the trusted proxy that
+	// reported it.
 	caller, proxy string
-	// path is that of the URL, and route the pattern that it matched.
+	// path is the path of the URL, and route the pattern that it matched.
 	path, route string
 	status      int
 	took        time.Duration
-	// corsRefusal is why a browser keeps the answer from a page; empty when it does not.
+	// corsRefusal is the reason why browsers withhold the answer from a page, or "" if
+	// they do not.
 	corsRefusal string
 }
 
@@ -56,7 +58,7 @@ func (o *observability) handler(next http.Handler) http.Handler {
 		ctx, span := o.tracing.start(r)
 		r = r.WithContext(service.WithRecord(ctx, e.record))
 		m := httpsnoop.Metrics{}
-		// A panic that passes through here, to cut the connection, is logged as well.
+		// A panic that is used to close the connection is logged too.
 		defer func() {
 			p := recover()
 			e.route, e.status, e.took = route(r), m.Code, time.Since(began)
@@ -68,7 +70,7 @@ func (o *observability) handler(next http.Handler) http.Handler {
 				panic(p)
 			}
 		}()
-		// httpsnoop keeps what the writer can do, Flush among it.
+		// httpsnoop preserves the optional methods of the writer, such as Flush.
 		m = httpsnoop.CaptureMetrics(next, w, r)
 	})
 }
@@ -88,12 +90,12 @@ func (o *observability) count(r *http.Request, e entry) {
 	o.metrics.request(procedure, protocol, result, e.took)
 }
 
-// observe counts and traces one image, of a stream or by itself, and logs those of
-// streams at debug level.
+// observe counts and traces one image. It logs images of streams and batches at debug
+// level.
 func (o *observability) observe(ctx context.Context, record *service.Record) {
 	o.metrics.observe(record)
 	o.tracing.image(ctx, record)
-	// That of a single one is in the line of its request.
+	// The line of the request already describes the image of a unary request.
 	if record == service.RecordFrom(ctx) || !o.log.Enabled(ctx, slog.LevelDebug) {
 		return
 	}
@@ -101,7 +103,7 @@ func (o *observability) observe(ctx context.Context, record *service.Record) {
 	o.log.LogAttrs(ctx, slog.LevelDebug, "image", attrs...)
 }
 
-// write writes the line of one request.
+// write writes the line of a request to the access log.
 func (o *observability) write(ctx context.Context, r *http.Request, e entry) {
 	level := slog.LevelInfo
 	if isProbe(r.URL.Path) {
@@ -129,7 +131,7 @@ func (o *observability) write(ctx context.Context, r *http.Request, e entry) {
 	o.log.LogAttrs(ctx, level, "request", attrs...)
 }
 
-// recordAttrs returns what the log says of a call or an image.
+// recordAttrs returns the attributes of a request or an image for the log.
 func recordAttrs(record *service.Record) []slog.Attr {
 	attrs := []slog.Attr{
 		slog.String("protocol", record.Protocol),
@@ -157,8 +159,8 @@ func recordAttrs(record *service.Record) []slog.Attr {
 	return attrs
 }
 
-// traced adds to each line the trace that it belongs to, where there is one: to
-// the service's lines too, which knows nothing of traces.
+// traced adds the trace id to each line of the log, including those of the service,
+// which knows nothing about traces.
 type traced struct{ slog.Handler }
 
 // Handle implements slog.Handler.
@@ -175,7 +177,7 @@ func (h traced) WithAttrs(attrs []slog.Attr) slog.Handler { return traced{h.Hand
 // WithGroup implements slog.Handler.
 func (h traced) WithGroup(name string) slog.Handler { return traced{h.Handler.WithGroup(name)} }
 
-// route is the path of the pattern that r matched.
+// route returns the path of the pattern that r matched.
 func route(r *http.Request) string {
 	if _, path, ok := strings.Cut(r.Pattern, " "); ok {
 		return path
@@ -183,7 +185,7 @@ func route(r *http.Request) string {
 	return r.Pattern
 }
 
-// shorten keeps what clients send from filling the log.
+// shorten limits the length of values from clients in the log.
 func shorten(s string) string {
 	const limit = 256
 	if len(s) <= limit {
@@ -196,14 +198,14 @@ func milliseconds(d time.Duration) float64 {
 	return float64(d.Round(10*time.Microsecond)) / float64(time.Millisecond)
 }
 
-// isProbe reports whether a request is one of those that come every few seconds and say
-// nothing.
+// isProbe reports whether path is used by probes, which come every few seconds and are
+// not interesting.
 func isProbe(path string) bool {
 	return path == "/livez" || path == "/readyz" || strings.HasPrefix(path, "/grpc.health.v1.Health/")
 }
 
-// requestID takes over the id that the request brings, when it is one that can
-// stand in a log and a header, and makes one otherwise.
+// requestID returns the id in the request if it is valid in logs and headers, and a new
+// one otherwise.
 func requestID(r *http.Request) string {
 	id := r.Header.Get(requestIDHeader)
 	if id == "" || len(id) > 64 || strings.ContainsFunc(id, func(c rune) bool {
@@ -214,11 +216,11 @@ func requestID(r *http.Request) string {
 	return id
 }
 
-// crossOrigin lets pages of the given origins call every protocol. Without origins
-// there is nothing to allow: browsers then refuse other origins' pages.
+// crossOrigin lets pages of the given origins use every protocol. Without origins,
+// browsers allow only pages of the server's own origin.
 type crossOrigin struct {
-	cors *cors.Cors // nil without origins
-	// methods and headers are those that pages may use, headers in lower case.
+	cors *cors.Cors // nil if there are no origins
+	// methods and headers are those that pages may use. Headers are in lower case.
 	methods, headers []string
 }
 
@@ -237,7 +239,7 @@ func newCrossOrigin(origins, headers []string) *crossOrigin {
 		AllowedMethods: c.methods,
 		AllowedHeaders: headers,
 		ExposedHeaders: append(connectcors.ExposedHeaders(), requestIDHeader, service.ReasonHeader, service.IgnoredFieldsHeader, "Retry-After"),
-		MaxAge:         7200, // seconds; browsers cap it at two hours
+		MaxAge:         7200, // seconds; some browsers limit it to two hours
 	})
 	return c
 }
@@ -249,8 +251,9 @@ func (c *crossOrigin) handler(next http.Handler) http.Handler {
 	return c.cors.Handler(next)
 }
 
-// refusal returns why a browser keeps the answer to r, with these headers, from the page
-// that wants it; empty when it does not, and when no page of another origin has asked.
+// refusal returns the reason why browsers withhold the answer to r from the page that
+// sent it. answer has the headers of the answer. It returns "" if they do not, or if r
+// was not sent by a page of another origin.
 func (c *crossOrigin) refusal(r *http.Request, answer http.Header) string {
 	origin := r.Header.Get("Origin")
 	if c == nil || origin == "" || answer.Get("Access-Control-Allow-Origin") != "" || isSameOrigin(r, origin) {
@@ -271,14 +274,14 @@ func (c *crossOrigin) refusal(r *http.Request, answer http.Header) string {
 	}
 	for _, header := range strings.Split(strings.Join(r.Header.Values("Access-Control-Request-Headers"), ","), ",") {
 		if header = strings.ToLower(strings.TrimSpace(header)); header != "" && !slices.Contains(c.headers, header) {
-			return fmt.Sprintf("header %q is not allowed; --cors-header allows it", shorten(header))
+			return fmt.Sprintf("header %q is not allowed; to allow it, use --cors-header", shorten(header))
 		}
 	}
-	return "Access-Control-Request-Headers is not as browsers write it"
+	return "Access-Control-Request-Headers is malformed"
 }
 
-// isSameOrigin reports whether a page of this server has sent r. The scheme may be
-// another where TLS ends before this server.
+// isSameOrigin reports whether a page of this server sent r. It ignores the scheme,
+// which differs if a proxy terminates TLS.
 func isSameOrigin(r *http.Request, origin string) bool {
 	if r.Header.Get("Sec-Fetch-Site") == "same-origin" {
 		return true

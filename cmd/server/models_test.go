@@ -19,8 +19,8 @@ import (
 	"github.com/mienproject/mien/onnx"
 )
 
-// onnxShelf returns ONNX Runtime's library and the folder of the models. Without
-// either the test is skipped, or fails where CI is set.
+// onnxShelf returns the path of ONNX Runtime's library and the folder of the models. If
+// one is missing, the test is skipped, or fails if CI is set.
 func onnxShelf(t *testing.T) (library, models string) {
 	t.Helper()
 	refuse := t.Skipf
@@ -37,8 +37,8 @@ func onnxShelf(t *testing.T) (library, models string) {
 	return library, models
 }
 
-// TestModels serves a known model from a mirror, one by its path, MTCNN's folder
-// and the embedded one, and asks each for the four people.
+// TestModels serves a known model from a mirror, one by its path, MTCNN's folder and
+// the embedded model, and checks that each finds the four people.
 func TestModels(t *testing.T) {
 	library, models := onnxShelf(t)
 	t.Setenv("XDG_CACHE_HOME", t.TempDir())
@@ -96,15 +96,16 @@ func TestModels(t *testing.T) {
 		})
 	}
 
-	// Offline, with what was fetched.
+	// Offline, with the downloaded models.
 	if code, log := s.stop(); code != 0 {
 		t.Fatalf("exit code %d:\n%s", code, log)
 	}
 	start(t, args...)
 }
 
-// TestModelsRefused before anything is served, with the remedy.
-func TestModelsRefused(t *testing.T) {
+// TestModelsRejected checks that a model which cannot be served stops the start, with a
+// remedy.
+func TestModelsRejected(t *testing.T) {
 	library, models := onnxShelf(t)
 	t.Setenv("XDG_CACHE_HOME", t.TempDir())
 	nowhere := httptest.NewServer(http.NotFoundHandler())
@@ -112,7 +113,7 @@ func TestModelsRefused(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		args []string
-		told []string
+		want []string
 	}{
 		{"no path", []string{"--model", "mine="}, []string{"NAME=PATH"}},
 		{"nothing there", []string{"--model", "mine=/nowhere.onnx", "--onnxruntime", library}, []string{"/nowhere.onnx", "no such file"}},
@@ -128,7 +129,7 @@ func TestModelsRefused(t *testing.T) {
 			if code := run(ctx, append([]string{"--listen", "127.0.0.1:0"}, c.args...), io.Discard, &stderr); code != 2 || ctx.Err() != nil {
 				t.Errorf("exit code %d", code)
 			}
-			for _, text := range c.told {
+			for _, text := range c.want {
 				if !strings.Contains(strings.ToLower(stderr.String()), strings.ToLower(text)) {
 					t.Errorf("%q does not tell %q", stderr.String(), text)
 				}
@@ -137,8 +138,8 @@ func TestModelsRefused(t *testing.T) {
 	}
 }
 
-// TestUnusedSettings of models that are not served: what cannot be right is refused,
-// what may be right is logged.
+// TestUnusedSettings checks settings for models that are not served: invalid ones are
+// errors, others are logged.
 func TestUnusedSettings(t *testing.T) {
 	t.Run("a mirror that is no URL", func(t *testing.T) {
 		for _, mirror := range []string{"models.example.com/mien", "https://me:secret@example.com:port/"} {
@@ -147,15 +148,15 @@ func TestUnusedSettings(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()
 			code := run(ctx, []string{"--listen", "127.0.0.1:0", "--admin-listen", "off"}, io.Discard, &stderr)
-			if told := stderr.String(); code != 2 || !strings.Contains(told, "MIEN_MODEL_MIRROR") || !strings.Contains(told, "https://") || strings.Contains(told, "secret") {
-				t.Errorf("exit code %d: %s", code, told)
+			if text := stderr.String(); code != 2 || !strings.Contains(text, "MIEN_MODEL_MIRROR") || !strings.Contains(text, "https://") || strings.Contains(text, "secret") {
+				t.Errorf("exit code %d: %s", code, text)
 			}
 		}
 	})
 	for _, c := range []struct {
 		name string
 		args []string
-		told []string // nothing: nothing is unused
+		want []string // words of the warning; none if nothing is unused
 	}{
 		{"nothing", nil, nil},
 		{"runtime", []string{"--onnxruntime", "/nowhere.so"}, []string{"MIEN_ONNXRUNTIME", "has no effect", "/nowhere.so"}},
@@ -164,10 +165,10 @@ func TestUnusedSettings(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			s := start(t, c.args...)
 			code, log := s.stop()
-			if code != 0 || strings.Contains(log, "has no effect") != (c.told != nil) || strings.Contains(log, "secret") {
+			if code != 0 || strings.Contains(log, "has no effect") != (c.want != nil) || strings.Contains(log, "secret") {
 				t.Errorf("exit code %d:\n%s", code, log)
 			}
-			for _, text := range c.told {
+			for _, text := range c.want {
 				if !strings.Contains(log, text) {
 					t.Errorf("it does not log %q:\n%s", text, log)
 				}
@@ -183,8 +184,9 @@ func TestUnusedSettings(t *testing.T) {
 	})
 }
 
-// TestToldModels: those that a binary without cgo does not have are told as such.
-func TestToldModels(t *testing.T) {
+// TestDescribeModels checks that a binary without cgo says which models it does not
+// have.
+func TestDescribeModels(t *testing.T) {
 	if got, want := describeModels(nil), "pigo, pigo-reference, mtcnn, yunet, yunet-s"; got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
@@ -193,7 +195,8 @@ func TestToldModels(t *testing.T) {
 	}
 }
 
-// TestInterruptedFetch ends at once, and blames no setting.
+// TestInterruptedFetch checks that an interrupted download ends at once, without
+// blaming a setting.
 func TestInterruptedFetch(t *testing.T) {
 	library, _ := onnxShelf(t)
 	t.Setenv("XDG_CACHE_HOME", t.TempDir())
@@ -206,7 +209,7 @@ func TestInterruptedFetch(t *testing.T) {
 	defer silent.Close()
 	var stderr bytes.Buffer
 	code := run(ctx, []string{"--listen", "127.0.0.1:0", "--onnxruntime", library, "--model-mirror", silent.URL, "--model", "yunet"}, io.Discard, &stderr)
-	if told := stderr.String(); code != 1 || !strings.Contains(told, "canceled") || strings.Contains(told, "--help") {
-		t.Errorf("exit code %d: %s", code, told)
+	if text := stderr.String(); code != 1 || !strings.Contains(text, "canceled") || strings.Contains(text, "--help") {
+		t.Errorf("exit code %d: %s", code, text)
 	}
 }

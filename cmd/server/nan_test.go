@@ -14,8 +14,9 @@ import (
 	inferencev1 "github.com/mienproject/mien/gen/inference/v1"
 )
 
-// TestNaN: a network that turns to NaN on dark pictures costs those an INTERNAL that is
-// counted, and told in the log alone. Others are answered as before.
+// TestNaN checks that a network which returns NaN for dark images makes those fail with
+// INTERNAL, which is counted, and logged with its cause. Other images are answered as
+// before.
 func TestNaN(t *testing.T) {
 	library, models := onnxShelf(t)
 	sick := filepath.Join(t.TempDir(), "sick.onnx")

@@ -8,14 +8,14 @@ import (
 	"strings"
 )
 
-// proxies are those in front of this server whose word on their callers counts.
+// proxies are the trusted reverse proxies: those whose X-Forwarded-For is believed.
 type proxies struct {
 	networks []netip.Prefix
-	// unix: whoever comes by a Unix socket, which has no address.
+	// unix means that all peers on Unix sockets, which have no address, are trusted.
 	unix bool
 }
 
-// parseProxies reads networks, single addresses, and the word unix.
+// parseProxies parses networks, addresses, and the word unix.
 func parseProxies(list []string) (p proxies, err error) {
 	for _, s := range list {
 		if s == "unix" {
@@ -51,7 +51,7 @@ func (p proxies) caller(r *http.Request) (caller, proxy string) {
 			return caller, ""
 		}
 	} else {
-		// That of a Unix socket's peer is empty, or a name.
+		// The address of a peer on a Unix socket is empty or a name.
 		if caller == "" || caller == "@" {
 			caller = "unix"
 		}
@@ -64,7 +64,7 @@ func (p proxies) caller(r *http.Request) (caller, proxy string) {
 	for _, hop := range slices.Backward(hops) {
 		addr, ok := address(strings.TrimSpace(hop))
 		if !ok {
-			break // who wrote this cannot be believed, so the one before is the last that is known
+			break // entries that are not addresses cannot be trusted
 		}
 		caller = addr.String()
 		if !p.trusts(addr) {
@@ -77,8 +77,8 @@ func (p proxies) caller(r *http.Request) (caller, proxy string) {
 	return caller, peer
 }
 
-// address reads an address with or without a port. An IPv4 address that came in
-// an IPv6 one is that IPv4 address, and a zone is dropped.
+// address parses an address with or without a port. It converts IPv4-mapped IPv6
+// addresses to IPv4, and removes zones.
 func address(s string) (netip.Addr, bool) {
 	if ap, err := netip.ParseAddrPort(s); err == nil {
 		return ap.Addr().Unmap().WithZone(""), true

@@ -49,8 +49,8 @@ func TestCaller(t *testing.T) {
 	}
 }
 
-// FuzzCaller: whatever stands in the header, the caller is an address, and
-// without trust it is the peer.
+// FuzzCaller checks that for any header, the caller is an address, and that without
+// trust it is the peer.
 func FuzzCaller(f *testing.F) {
 	f.Add("198.51.100.1, 10.0.0.2", "10.0.0.1:80")
 	f.Add("[2001:db8::1%eth0]:80,::ffff:10.0.0.1", "[::1]:80")

@@ -16,22 +16,23 @@ import (
 
 // resources is what this process may use of its machine.
 type resources struct {
-	// memory is in bytes, 0 when it is not known. memoryFrom says what sets it.
+	// memory is in bytes, or 0 if it is unknown. memoryFrom says what limits it.
 	memory     int64
 	memoryFrom string
-	// cpus is a quota in cores, 0 when there is none. cpusFrom says what sets it.
+	// cpus is a quota in cores, or 0 if there is none. cpusFrom says what sets it.
 	cpus     float64
 	cpusFrom string
 }
 
-// readResources reads the limits of this process's cgroups (version 1, 2 or both). If
-// the machine has less memory than they allow, that counts. root is the folder with
-// /proc and /sys, which is not "/" in tests only. With an error, it returns what it
-// could read.
+// readResources reads the limits of this process's cgroups (version 1, 2 or both), or
+// the memory of the machine if that is less. root is the directory that contains /proc
+// and /sys; it differs from "/" only in tests. If there is an error, the result has
+// what could be read.
 //
-// The limits of the cgroups around the process's own count too, if they are mounted.
-// https://docs.kernel.org/admin-guide/cgroup-v2.html describes the files, and
-// admin-guide/cgroup-v1/memory.html and scheduler/sched-bwc.html the old ones.
+// The limits of parent cgroups count too, if those are mounted.
+// https://docs.kernel.org/admin-guide/cgroup-v2.html describes the files of version 2;
+// admin-guide/cgroup-v1/memory.html and scheduler/sched-bwc.html describe those of
+// version 1.
 func readResources(root string) (resources, error) {
 	var r resources
 	proc, err := procfs.NewFS(filepath.Join(root, "proc"))
@@ -66,7 +67,8 @@ func readResources(root string) (resources, error) {
 			}
 			errs = append(errs, err)
 		}
-		// Version 1 reports the lowest limit here, also of cgroups that are not mounted.
+		// Version 1 reports the lowest limit here, including those of cgroups that are
+		// not mounted.
 		limit, err := hierarchicalLimit(dir)
 		errs = append(errs, err)
 		r.setMemory(limit, "cgroup hierarchical_memory_limit")
@@ -84,14 +86,15 @@ func readResources(root string) (resources, error) {
 	return r, errors.Join(errs...)
 }
 
-// setMemory keeps limit if it is the lowest so far.
+// setMemory stores limit if it is the lowest so far.
 func (r *resources) setMemory(limit uint64, from string) {
 	if limit > 0 && limit < math.MaxInt64 && (r.memory == 0 || int64(limit) < r.memory) {
 		r.memory, r.memoryFrom = int64(limit), from
 	}
 }
 
-// setCPUs keeps the quota that fields have, quota and period, if it is the lowest so far.
+// setCPUs stores the quota if it is the lowest so far. fields are the quota and its
+// period.
 func (r *resources) setCPUs(fields []string, from string) error {
 	if len(fields) < 2 || fields[0] == "max" || fields[0] == "-1" {
 		return nil
@@ -110,8 +113,9 @@ func (r *resources) setCPUs(fields []string, from string) error {
 	return nil
 }
 
-// workers returns the number of workers for procs cores. It is not above the number of
-// whole cores in the quota: a worker on a part of a core would slow down the others.
+// workers returns the number of workers for procs cores. It is at most the number of
+// whole cores in the quota, because a worker on a part of a core would slow down the
+// others.
 func (r resources) workers(procs int) int {
 	if r.cpus == 0 {
 		return procs
@@ -120,13 +124,14 @@ func (r resources) workers(procs int) int {
 }
 
 // cgroupsAround returns the directories of the process's cgroup for controller, and of
-// the cgroups around it, that are mounted. If none of them is, it returns the mount
-// points: in a container, they often have the cgroup's own files, whatever its path is.
+// its parents, that are mounted. If none is mounted, it returns the mount points,
+// because in a container these often have the files of the process's own cgroup,
+// whatever its path is.
 func cgroupsAround(root, controller string, groups []procfs.Cgroup, mounts []*procfs.MountInfo) []string {
 	var path string
 	isMount := func(m *procfs.MountInfo) bool { return m.FSType == "cgroup2" }
 	for _, g := range groups {
-		if slices.Contains(g.Controllers, controller) { // in version 1, also of a system that has both
+		if slices.Contains(g.Controllers, controller) { // version 1, which wins on systems with both
 			path = g.Path
 			isMount = func(m *procfs.MountInfo) bool {
 				_, ok := m.SuperOptions[controller]
@@ -161,7 +166,7 @@ func cgroupsAround(root, controller string, groups []procfs.Cgroup, mounts []*pr
 	return dirs
 }
 
-// firstLine returns the first line of a file, empty if the file does not exist.
+// firstLine returns the first line of a file, or "" if the file does not exist.
 func firstLine(dir, file string) (string, error) {
 	data, err := fs.ReadFile(os.DirFS(dir), file)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -171,7 +176,8 @@ func firstLine(dir, file string) (string, error) {
 	return strings.TrimSpace(line), err
 }
 
-// hierarchicalLimit returns hierarchical_memory_limit of memory.stat, 0 if it is not there.
+// hierarchicalLimit returns hierarchical_memory_limit from memory.stat, or 0 if it is
+// missing.
 func hierarchicalLimit(dir string) (uint64, error) {
 	data, err := fs.ReadFile(os.DirFS(dir), "memory.stat")
 	if errors.Is(err, fs.ErrNotExist) {

@@ -6,10 +6,10 @@ import (
 	"testing"
 )
 
-// TestResources: the limits of cgroups are read as kernels present them. testdata has
-// what Linux 6.1 presented to a process in the cgroup of a container, of a pod whose
-// limits are the pod's, and of none: with the cgroup's own files at the mount point,
-// as in a container, or with those of the host.
+// TestResources checks that the limits of cgroups are read from files as kernels
+// present them. testdata has the files of Linux 6.1 for a process in the cgroup of a
+// container, of a pod that has the limits, and without limits: with the cgroup's own
+// files at the mount point, as in a container, or with those of the host.
 func TestResources(t *testing.T) {
 	const machine = 1_473_588 << 10
 	for _, c := range []struct {
@@ -17,7 +17,7 @@ func TestResources(t *testing.T) {
 		want resources
 	}{
 		{"v1-docker", resources{512 << 20, "cgroup memory.limit_in_bytes", .5, "cgroup cpu.cfs_quota_us"}},
-		// What is around a container of version 1 can be seen of memory alone.
+		// Parents of a container's cgroup in version 1 are visible only for memory.
 		{"v1-pod", resources{256 << 20, "cgroup hierarchical_memory_limit", 0, ""}},
 		{"v1-pod-host", resources{256 << 20, "cgroup hierarchical_memory_limit", 1.5, "cgroup cpu.cfs_quota_us"}},
 		{"v1-none", resources{machine, "machine", 0, ""}},
@@ -35,7 +35,8 @@ func TestResources(t *testing.T) {
 	}
 }
 
-// recorded is a copy of the files in testdata/cgroup, with the link that /proc has.
+// recorded returns a copy of the files in testdata/cgroup, with the link that /proc
+// has.
 func recorded(t *testing.T, name string) (root string) {
 	t.Helper()
 	root = filepath.Join(t.TempDir(), "root")
@@ -48,8 +49,9 @@ func recorded(t *testing.T, name string) (root string) {
 	return root
 }
 
-// TestResourcesThatCannotBeRead: what is there counts, and the rest is an error.
-func TestResourcesThatCannotBeRead(t *testing.T) {
+// TestUnreadableResources checks that readable limits are used, and that the others are
+// reported as errors.
+func TestUnreadableResources(t *testing.T) {
 	for name, spoil := range map[string]func(root string) error{
 		"no /proc":   func(root string) error { return os.RemoveAll(filepath.Join(root, "proc")) },
 		"no process": func(root string) error { return os.RemoveAll(filepath.Join(root, "proc/1")) },
@@ -77,7 +79,7 @@ func TestResourcesThatCannotBeRead(t *testing.T) {
 			t.Errorf("%s: %+v without an error", name, r)
 		}
 	}
-	// Controllers that are not enabled have no files, and a period of 0 is no quota.
+	// Controllers that are not enabled have no files, and a period of 0 means no quota.
 	root := recorded(t, "v2-docker")
 	for file, content := range map[string]string{"memory.max": "", "memory.high": "", "cpu.max": "50000 0\n"} {
 		path := filepath.Join(root, "sys/fs/cgroup", file)
@@ -105,7 +107,7 @@ func TestWorkersOfAQuota(t *testing.T) {
 	}
 }
 
-// FuzzResources: no content of the files stops the start.
+// FuzzResources checks that no content of the files makes readResources panic.
 func FuzzResources(f *testing.F) {
 	f.Add("0::/\n", "28 27 0:21 / /sys/fs/cgroup ro - cgroup2 cgroup rw\n", "max\n", "50000 100000\n", "hierarchical_memory_limit 1\n")
 	f.Add("2:cpu,cpuacct:/a\n1:memory:/../b\n", "36 31 0:23 /a /sys/fs/cgroup rw - cgroup cgroup rw,memory,cpu\n", "18446744073709551615\n", "-1", "x")

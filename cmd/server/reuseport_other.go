@@ -8,5 +8,5 @@ import (
 )
 
 func setReusePort(_, _ string, _ syscall.RawConn) error {
-	return errors.New("--reuse-port: this system has no such thing")
+	return errors.New("--reuse-port: not supported on this platform")
 }

@@ -56,13 +56,14 @@ func TestMain(m *testing.M) {
 
 // server is the whole program, running.
 type server struct {
-	// url is its first address; admin is that for operators, empty without one.
+	// url is the first address. admin is the address for operators, or "" if there is
+	// none.
 	url, admin string
-	// stop interrupts it, and returns its exit code and log.
+	// stop interrupts the program, and returns its exit code and log.
 	stop func() (int, string)
 }
 
-// start runs the program with args on a free port, and stops it with the test.
+// start runs the program with args on a free port, and stops it at the end of the test.
 func start(t *testing.T, args ...string) server {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -118,7 +119,7 @@ func start(t *testing.T, args ...string) server {
 	}
 }
 
-// certificate writes a key pair for 127.0.0.1, and returns the files and what
+// certificate writes a key pair for 127.0.0.1, and returns the files and a pool that
 // trusts them.
 func certificate(t *testing.T) (cert, key string, pool *x509.CertPool) {
 	t.Helper()
@@ -156,7 +157,7 @@ func certificate(t *testing.T) (cert, key string, pool *x509.CertPool) {
 	return write("cert.pem", "CERTIFICATE", der), write("key.pem", "PRIVATE KEY", keyDER), pool
 }
 
-// httpClient speaks one version of HTTP, and only that.
+// httpClient returns a client that uses only one version of HTTP.
 func httpClient(t *testing.T, version int, pool *x509.CertPool) *http.Client {
 	t.Helper()
 	p := new(http.Protocols)
@@ -184,8 +185,8 @@ func readFile(t testing.TB, path string) []byte {
 	return data
 }
 
-// TestProtocols asks the same of every way in: protocol × codec × compression ×
-// HTTP version × TLS.
+// TestProtocols checks that the answer is the same over every protocol × codec ×
+// compression × HTTP version × TLS.
 func TestProtocols(t *testing.T) {
 	cert, key, pool := certificate(t)
 	plain, secure := start(t, patient...), start(t, append(patient, "--tls-cert", cert, "--tls-key", key)...)
@@ -193,12 +194,12 @@ func TestProtocols(t *testing.T) {
 		t.Fatalf("%s, %s", plain.url, secure.url)
 	}
 	sample := readFile(t, samplePath)
-	var want string // the answer, which has to be the same by every way
+	var want string // the answer, which must be the same for all
 
 	for _, c := range []struct {
 		name string
 		opts []connect.ClientOption
-		http int // the only version it can speak; 0: any
+		http int // the only HTTP version that it supports; 0 for all
 	}{
 		{"connect", nil, 0},
 		{"grpc", []connect.ClientOption{connect.WithGRPC()}, 2},
@@ -242,8 +243,8 @@ func TestProtocols(t *testing.T) {
 	}
 }
 
-// assertProtocol holds one client to all that a client may expect, and returns
-// the faces that it got.
+// assertProtocol checks everything that a client may expect, and returns the faces that
+// it received.
 func assertProtocol(t *testing.T, client inferencev1connect.InferenceClient, sample []byte) string {
 	t.Helper()
 	ctx, info := connect.NewClientContext(t.Context())
@@ -269,7 +270,7 @@ func assertProtocol(t *testing.T, client inferencev1connect.InferenceClient, sam
 		t.Errorf("request id %q in the header, %q in the meta data", id, res.GetMetaData().GetUuid())
 	}
 
-	// An image without a face is no error.
+	// An image without faces is not an error.
 	res, err = client.Predict(t.Context(), &inferencev1.Image{
 		RawData: make([]byte, 100*80), Width: 100, Height: 80, PixelFormat: inferencev1.PixelFormat_PIXEL_FORMAT_GRAY8,
 	})
@@ -318,8 +319,8 @@ func grpcClient(t *testing.T, url string) inferencev1connect.InferenceClient {
 	return inferencev1connect.NewInferenceClient(httpClient(t, 2, nil), url, connect.WithGRPC())
 }
 
-// fourPeople are those of the old system's picture, read off it from left to
-// right.
+// fourPeople has the faces in the image of the old system, measured by hand, from left
+// to right.
 var fourPeople = []face.Box{
 	{MinX: 160, MinY: 108, MaxX: 209, MaxY: 168},
 	{MinX: 294, MinY: 84, MaxX: 343, MaxY: 146},
@@ -327,7 +328,8 @@ var fourPeople = []face.Box{
 	{MinX: 575, MinY: 75, MaxX: 623, MaxY: 136},
 }
 
-// TestPeople: the four people of the old system's picture, and only they.
+// TestPeople checks that the four people in the image of the old system are found, and
+// nothing else.
 func TestPeople(t *testing.T) {
 	s := start(t, patient...)
 	data := readFile(t, facetest.Path(t, "peoples.jpg"))
@@ -343,7 +345,7 @@ func TestPeople(t *testing.T) {
 	}
 }
 
-// assertFaces: as many faces as are wanted, each where one is wanted.
+// assertFaces checks that there is a face at each expected position, and no other face.
 func assertFaces(t testing.TB, res *inferencev1.InferResults, want []face.Box, least float64) {
 	t.Helper()
 	if len(res.GetResults()) != len(want) {
@@ -360,8 +362,8 @@ func assertFaces(t testing.TB, res *inferencev1.InferResults, want []face.Box, l
 	}
 }
 
-// TestOrientations: one photograph in the eight EXIF orientations has the same
-// faces, in upright coordinates.
+// TestOrientations checks that a photograph in the eight EXIF orientations has the same
+// faces in upright coordinates.
 func TestOrientations(t *testing.T) {
 	s := start(t, patient...)
 	client := grpcClient(t, s.url)
@@ -387,13 +389,12 @@ func TestOrientations(t *testing.T) {
 	}
 }
 
-// patient are the flags for tests of large pictures, which the race detector slows
-// down.
+// patient are flags for tests of large images, which the race detector makes slow.
 var patient = []string{"--timeout", "10m", "--default-timeout", "10m"}
 
-// TestPicturesWithoutFaces holds the number of false faces on all of them at the
-// default confidence.
-func TestPicturesWithoutFaces(t *testing.T) {
+// TestImagesWithoutFaces checks the number of false faces in all of them at the default
+// confidence.
+func TestImagesWithoutFaces(t *testing.T) {
 	s := start(t, patient...)
 	client := grpcClient(t, s.url)
 	n := 0
@@ -405,12 +406,12 @@ func TestPicturesWithoutFaces(t *testing.T) {
 		}
 		n += len(res.GetResults())
 	}
-	if t.Logf("%d false faces in %d pictures", n, len(photos)); n > 3 {
-		t.Errorf("%d false faces in %d pictures, want at most 3", n, len(photos))
+	if t.Logf("%d false faces in %d images", n, len(photos)); n > 3 {
+		t.Errorf("%d false faces in %d images, want at most 3", n, len(photos))
 	}
 }
 
-// TestCrossOrigin: which pages a browser lets read the answers.
+// TestCrossOrigin checks which pages may read the answers in a browser.
 func TestCrossOrigin(t *testing.T) {
 	open := start(t, "--cors-origin", "https://app.example.com", "--cors-origin", "https://*.example.org")
 	more := start(t, "--cors-origin", "https://app.example.com", "--cors-header", "Authorization", "--cors-header", "x-tenant")
@@ -418,7 +419,7 @@ func TestCrossOrigin(t *testing.T) {
 	client := httpClient(t, 1, nil)
 	for _, c := range []struct {
 		name, url, origin string
-		header            string // which the page wants to send
+		header            string // header that the page sends
 		allowed           bool
 	}{
 		{"JSON", open.url, "https://app.example.com", "content-type", true},
@@ -473,7 +474,8 @@ func TestCrossOrigin(t *testing.T) {
 	}
 }
 
-// TestCrossOriginLogged: the log says what browsers keep from pages, and why.
+// TestCrossOriginLogged checks that the log says which answers browsers withhold from
+// pages, and why.
 func TestCrossOriginLogged(t *testing.T) {
 	open := start(t, "--cors-origin", "https://app.example.com", "--cors-header", "authorization")
 	closed := start(t)
@@ -482,7 +484,7 @@ func TestCrossOriginLogged(t *testing.T) {
 	cases := []struct {
 		name, url, method string
 		header            []string
-		want              string // empty: nothing was refused
+		want              string // empty if the answer is not withheld
 	}{
 		{"no flag", closed.url, "OPTIONS", []string{"Origin", app, "Access-Control-Request-Method", "POST", "Access-Control-Request-Headers", "content-type"}, "no --cors-origin is set"},
 		{"no flag, nothing asked before", closed.url, "POST", []string{"Origin", app}, "no --cors-origin is set"},
@@ -496,9 +498,9 @@ func TestCrossOriginLogged(t *testing.T) {
 		{"another origin", open.url, "OPTIONS", []string{"Origin", "https://evil.example", "Access-Control-Request-Method", "POST"}, `origin "https://evil.example" is not among --cors-origin`},
 		{"another origin, the call", open.url, "POST", []string{"Origin", "https://evil.example"}, `origin "https://evil.example" is not among --cors-origin`},
 		{"a long one", open.url, "POST", []string{"Origin", "https://" + strings.Repeat("e", 1000)}, `origin "https://` + strings.Repeat("e", 248) + `…" is not among --cors-origin`},
-		{"a header", open.url, "OPTIONS", []string{"Origin", app, "Access-Control-Request-Method", "POST", "Access-Control-Request-Headers", "authorization,content-type,x-evil"}, `header "x-evil" is not allowed; --cors-header allows it`},
+		{"a header", open.url, "OPTIONS", []string{"Origin", app, "Access-Control-Request-Method", "POST", "Access-Control-Request-Headers", "authorization,content-type,x-evil"}, `header "x-evil" is not allowed; to allow it, use --cors-header`},
 		{"a method", open.url, "OPTIONS", []string{"Origin", app, "Access-Control-Request-Method", "DELETE"}, `method "DELETE" is not allowed`},
-		{"no browser", open.url, "OPTIONS", []string{"Origin", app, "Access-Control-Request-Method", "POST", "Access-Control-Request-Headers", "content-type,authorization"}, "Access-Control-Request-Headers is not as browsers write it"},
+		{"no browser", open.url, "OPTIONS", []string{"Origin", app, "Access-Control-Request-Method", "POST", "Access-Control-Request-Headers", "content-type,authorization"}, "Access-Control-Request-Headers is malformed"},
 	}
 	for _, c := range cases {
 		req, err := http.NewRequestWithContext(t.Context(), c.method, c.url+inferencev1connect.InferenceListModelsProcedure, strings.NewReader("{}"))
@@ -537,8 +539,8 @@ func TestCrossOriginLogged(t *testing.T) {
 	}
 }
 
-// TestSmallHandlersEncodings: health and reflection take nothing compressed, and say so
-// without an empty encoding, or an empty list of them.
+// TestSmallHandlersEncodings checks that health checks and reflection reject compressed
+// requests without an empty encoding, or an empty list of encodings, in their answer.
 func TestSmallHandlersEncodings(t *testing.T) {
 	s := start(t)
 	for version, client := range map[int]*http.Client{1: httpClient(t, 1, nil), 2: httpClient(t, 2, nil)} {
@@ -605,8 +607,8 @@ func TestRequestIDs(t *testing.T) {
 	}
 }
 
-// TestAccessLog: one line a request, with what an operator asks for, and never
-// what a URL holds.
+// TestAccessLog checks that the log has one line for each request, with what an
+// operator needs, and never the query of a URL.
 func TestAccessLog(t *testing.T) {
 	s := start(t, patient...)
 	client := grpcClient(t, s.url)
@@ -642,7 +644,7 @@ func TestAccessLog(t *testing.T) {
 			lines = append(lines, m)
 		}
 	}
-	if len(lines) != 4 { // the probe is at debug level
+	if len(lines) != 4 { // the probe is logged at debug level
 		t.Fatalf("%d lines:\n%s", len(lines), log)
 	}
 	if strings.Contains(log, "secret") {
@@ -668,11 +670,11 @@ func TestAccessLog(t *testing.T) {
 	has(lines[3], map[string]any{"path": "/inference.v1.Inference/Predict", "method": "GET", "status": 400.0, "protocol": "connect"})
 }
 
-// TestAccessLogTellsRefusals: what Connect cannot read never reaches a handler,
-// and is logged with the code that the caller got all the same.
-func TestAccessLogTellsRefusals(t *testing.T) {
+// TestAccessLogOfUnreadable checks that a request which Connect rejects before any
+// handler sees it is logged with the code that the client got.
+func TestAccessLogOfUnreadable(t *testing.T) {
 	s := start(t)
-	broken := "\x00\x00\x00\x00\x02\xff\xff" // a gRPC message that is no protobuf
+	broken := "\x00\x00\x00\x00\x02\xff\xff" // a gRPC message that is not valid protobuf
 	client := httpClient(t, 2, nil)
 	for _, c := range [][2]string{
 		{"application/json", `{"rawData":`},
@@ -706,8 +708,8 @@ func TestAccessLogTellsRefusals(t *testing.T) {
 	}
 }
 
-// TestSmallHandlersReadLittle: health and reflection take names, and neither a
-// long message nor a bomb.
+// TestSmallHandlersReadLittle checks that health checks and reflection reject long
+// messages and bombs.
 func TestSmallHandlersReadLittle(t *testing.T) {
 	s := start(t)
 	client := httpClient(t, 1, nil)
@@ -731,7 +733,7 @@ func TestSmallHandlersReadLittle(t *testing.T) {
 			req.Header.Set("Content-Encoding", c.encoding)
 			res, err := client.Do(req)
 			if err != nil {
-				continue // cut off while it was sending
+				continue // the server closed the stream while the client was sending
 			}
 			_ = res.Body.Close()
 			if res.StatusCode == http.StatusOK {
@@ -741,8 +743,7 @@ func TestSmallHandlersReadLittle(t *testing.T) {
 	}
 }
 
-// TestStopWithIdleReflection: a stream that nobody uses does not hold up an
-// orderly stop.
+// TestStopWithIdleReflection checks that an idle stream does not delay a graceful stop.
 func TestStopWithIdleReflection(t *testing.T) {
 	s := start(t)
 	stream := grpcreflect.NewClient(httpClient(t, 2, nil), s.url, connect.WithGRPC()).NewStream(t.Context())
@@ -755,8 +756,8 @@ func TestStopWithIdleReflection(t *testing.T) {
 	_, _ = stream.Close() // the server has ended it
 }
 
-// TestLeaving: a server that is about to stop ends each connection with an
-// answer, so that it has none to cut off.
+// TestLeaving checks that a server which is about to stop closes each connection with
+// an answer, so that no request is lost.
 func TestLeaving(t *testing.T) {
 	state := newHealth()
 	server := httptest.NewUnstartedServer(state.leaving(http.HandlerFunc(state.live)))
@@ -794,7 +795,7 @@ func TestLeaving(t *testing.T) {
 			if !reused() {
 				t.Error("a connection is not kept until the server is about to stop")
 			}
-			// A GOAWAY comes after the answer.
+			// The GOAWAY follows the answer.
 			for began := time.Now(); reused(); time.Sleep(time.Millisecond) {
 				if version == 1 || time.Since(began) > 10*time.Second {
 					t.Fatal("a connection is kept though the server is about to stop")
@@ -804,7 +805,7 @@ func TestLeaving(t *testing.T) {
 	}
 }
 
-// TestStalledBody: a caller's deadline holds while its body does not come.
+// TestStalledBody checks that the client's deadline applies while its body stalls.
 func TestStalledBody(t *testing.T) {
 	s := start(t)
 	read, write := io.Pipe()
@@ -856,7 +857,8 @@ func ask(t *testing.T, client *http.Client, method, url string) (res *http.Respo
 	return res, string(data)
 }
 
-// TestPage: the page is at /, and nowhere else; without it all else is there.
+// TestPage checks that the page is served at / and nowhere else, and that without it
+// everything else is still served.
 func TestPage(t *testing.T) {
 	for name, test := range map[string]struct {
 		args []string
@@ -883,8 +885,8 @@ func TestPage(t *testing.T) {
 	}
 }
 
-// TestMisconfigured: whatever is wrong is told before anything is served, all of
-// it, with the remedy.
+// TestMisconfigured checks that all problems of the configuration are reported before
+// anything is served, with their remedies.
 func TestMisconfigured(t *testing.T) {
 	taken, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
@@ -896,53 +898,53 @@ func TestMisconfigured(t *testing.T) {
 		args []string
 		env  map[string]string
 		code int
-		told []string
-		most int // lines of what is wrong; 0: any number
+		want []string
+		max  int // number of reported problems; 0 for any
 	}{
-		{name: "unknown flag", args: []string{"--lisen", ":1"}, code: 2, told: []string{"--lisen", "--help"}},
-		{name: "argument", args: []string{"photo.jpg"}, code: 2, told: []string{"photo.jpg"}},
-		{name: "no number", args: []string{"--workers", "many"}, code: 2, told: []string{"--workers", "many"}},
-		{name: "no address", args: []string{"--listen", "8080"}, code: 2, told: []string{"--listen", `"8080"`, ":8080"}},
-		{name: "port in use", args: []string{"--listen", taken.Addr().String()}, code: 1, told: []string{"--listen", "in use", "another port: --listen 127.0.0.1:"}},
-		{name: "unknown model", args: []string{"--model", "yolo"}, code: 2, told: []string{"--model", `"yolo"`, "pigo"}},
-		{name: "model twice", args: []string{"--model", "pigo", "--model", "pigo"}, code: 2, told: []string{"--model", "twice"}},
-		{name: "no size", args: []string{"--max-image-bytes", "big"}, code: 2, told: []string{"--max-image-bytes", "16MiB"}},
-		{name: "limits, all at once", args: []string{"--workers", "0", "--timeout", "0s", "--max-pixels", "0"}, code: 2, told: []string{"--workers", "--timeout", "--max-pixels"}},
-		{name: "certificate without key", args: []string{"--tls-cert", "x.pem"}, code: 2, told: []string{"--tls-key"}},
-		{name: "certificate that is none", args: []string{"--tls-cert", "main.go", "--tls-key", "main.go"}, code: 2, told: []string{"--tls-cert"}},
-		{name: "origin with a path", args: []string{"--cors-origin", "https://example.com/app"}, code: 2, told: []string{"--cors-origin", "https://app.example.com"}},
-		{name: "origin with the scheme's own port", args: []string{"--cors-origin", "https://app.example.com:443"}, code: 2, told: []string{"--cors-origin"}},
-		{name: "no port", args: []string{"--listen", "127.0.0.1:99999"}, code: 2, told: []string{"--listen", "99999"}},
-		{name: "age", args: []string{"--max-connection-age=-1s"}, code: 2, told: []string{"--max-connection-age", "0"}},
-		{name: "no room for bodies", args: []string{"--max-body-bytes", "1MiB"}, code: 2, told: []string{"--max-body-bytes", "--max-batch-bytes"}},
-		{name: "no memory", args: []string{"--max-inflight-bytes", "1"}, code: 2, told: []string{"--max-inflight-bytes", "1MiB"}},
-		{name: "fewer than no workers", args: []string{"--workers=-1"}, code: 2, told: []string{"--workers", "1024"}, most: 1},
-		{name: "workers without end", args: []string{"--workers=4611686018427387904"}, code: 2, told: []string{"--workers", "1024"}, most: 1},
-		{name: "no time", args: []string{"--timeout=-1s"}, code: 2, told: []string{"--timeout"}, most: 1},
-		{name: "default time above the longest", args: []string{"--timeout=5s", "--default-timeout=6s"}, code: 2, told: []string{"--default-timeout: 6s", "--timeout, 5s", "lower", "raise"}, most: 1},
-		{name: "default time above the usual longest", env: map[string]string{"MIEN_DEFAULT_TIMEOUT": "1m"}, code: 2, told: []string{"--default-timeout: 1m0s", "--timeout, 30s"}, most: 1},
-		{name: "no default time", args: []string{"--default-timeout=0s"}, code: 2, told: []string{"--default-timeout"}, most: 1},
-		{name: "a batch of terabytes", args: []string{"--max-batch-bytes=1TiB"}, code: 2, told: []string{"--max-batch-bytes"}, most: 1},
-		{name: "no room for the image", args: []string{"--max-image-bytes=500MiB"}, code: 2, told: []string{"--max-body-bytes", "--max-image-bytes"}, most: 1},
-		{name: "no time to drain", args: []string{"--drain-timeout=0s"}, code: 2, told: []string{"--drain-timeout"}, most: 1},
-		{name: "less than no delay", args: []string{"--drain-delay=-1s"}, code: 2, told: []string{"--drain-delay", "0s"}, most: 1},
-		{name: "origin without a scheme", args: []string{"--cors-origin", "example.com"}, code: 2, told: []string{"--cors-origin"}},
-		{name: "origin in capitals", args: []string{"--cors-origin", "https://App.example.com"}, code: 2, told: []string{"--cors-origin"}},
-		{name: "no header", args: []string{"--cors-origin", "*", "--cors-header", "Authorization: Bearer"}, code: 2, told: []string{"--cors-header", `"Authorization: Bearer"`}, most: 1},
-		{name: "all headers", args: []string{"--cors-origin", "*", "--cors-header", "*"}, code: 2, told: []string{"--cors-header", `"*"`, "Authorization"}, most: 1},
-		{name: "a header and no origin", args: []string{"--cors-header", "Authorization"}, code: 2, told: []string{"--cors-header", "--cors-origin"}, most: 1},
-		{name: "log format", args: []string{"--log-format", "xml"}, code: 2, told: []string{"--log-format", "json"}},
-		{name: "log level", args: []string{"--log-level", "loud"}, code: 2, told: []string{"--log-level", "loud", "debug"}},
-		{name: "environment", env: map[string]string{"RUN_ENV": "prod"}, code: 2, told: []string{"prod", "production"}},
-		{name: "variable", env: map[string]string{"MIEN_QUEUE": "long"}, code: 2, told: []string{"MIEN_QUEUE", "long"}},
-		{name: "no admin address", args: []string{"--admin-listen", "9464"}, code: 2, told: []string{"--admin-listen", `"9464"`, "off"}},
-		{name: "admin port in use", args: []string{"--admin-listen", taken.Addr().String()}, code: 1, told: []string{"--admin-listen", "in use", "--admin-listen off"}},
-		{name: "no network", args: []string{"--trusted-proxy", "10.0.0.0/33"}, code: 2, told: []string{"--trusted-proxy", `"10.0.0.0/33"`, "10.0.0.0/8"}},
-		{name: "no collector", env: map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": "localhost:4317"}, code: 2, told: []string{"OTEL_EXPORTER_OTLP_ENDPOINT", `"localhost:4317"`, "http://"}},
-		{name: "no OTLP protocol", env: map[string]string{"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://localhost:4318", "OTEL_EXPORTER_OTLP_PROTOCOL": "http/json"}, code: 2, told: []string{"OTEL_EXPORTER_OTLP_PROTOCOL", "http/json", "grpc"}},
-		{name: "no sampler", env: map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": "http://localhost:4318", "OTEL_TRACES_SAMPLER": "sometimes"}, code: 2, told: []string{"OpenTelemetry", "sampler", "sometimes"}},
-		{name: "no exporter", env: map[string]string{"OTEL_TRACES_EXPORTER": "zipkin"}, code: 2, told: []string{"OTEL_TRACES_EXPORTER", "zipkin", "none"}},
-		{name: "misspelt variable", env: map[string]string{"MIEN_MAX_PIXEL": "1"}, code: 2, told: []string{"MIEN_MAX_PIXEL"}},
+		{name: "unknown flag", args: []string{"--lisen", ":1"}, code: 2, want: []string{"--lisen", "--help"}},
+		{name: "argument", args: []string{"photo.jpg"}, code: 2, want: []string{"photo.jpg"}},
+		{name: "no number", args: []string{"--workers", "many"}, code: 2, want: []string{"--workers", "many"}},
+		{name: "no address", args: []string{"--listen", "8080"}, code: 2, want: []string{"--listen", `"8080"`, ":8080"}},
+		{name: "port in use", args: []string{"--listen", taken.Addr().String()}, code: 1, want: []string{"--listen", "in use", "another port: --listen 127.0.0.1:"}},
+		{name: "unknown model", args: []string{"--model", "yolo"}, code: 2, want: []string{"--model", `"yolo"`, "pigo"}},
+		{name: "model twice", args: []string{"--model", "pigo", "--model", "pigo"}, code: 2, want: []string{"--model", "twice"}},
+		{name: "no size", args: []string{"--max-image-bytes", "big"}, code: 2, want: []string{"--max-image-bytes", "16MiB"}},
+		{name: "limits, all at once", args: []string{"--workers", "0", "--timeout", "0s", "--max-pixels", "0"}, code: 2, want: []string{"--workers", "--timeout", "--max-pixels"}},
+		{name: "certificate without key", args: []string{"--tls-cert", "x.pem"}, code: 2, want: []string{"--tls-key"}},
+		{name: "certificate that is none", args: []string{"--tls-cert", "main.go", "--tls-key", "main.go"}, code: 2, want: []string{"--tls-cert"}},
+		{name: "origin with a path", args: []string{"--cors-origin", "https://example.com/app"}, code: 2, want: []string{"--cors-origin", "https://app.example.com"}},
+		{name: "origin with the scheme's own port", args: []string{"--cors-origin", "https://app.example.com:443"}, code: 2, want: []string{"--cors-origin"}},
+		{name: "no port", args: []string{"--listen", "127.0.0.1:99999"}, code: 2, want: []string{"--listen", "99999"}},
+		{name: "age", args: []string{"--max-connection-age=-1s"}, code: 2, want: []string{"--max-connection-age", "0"}},
+		{name: "no room for bodies", args: []string{"--max-body-bytes", "1MiB"}, code: 2, want: []string{"--max-body-bytes", "--max-batch-bytes"}},
+		{name: "no memory", args: []string{"--max-inflight-bytes", "1"}, code: 2, want: []string{"--max-inflight-bytes", "1MiB"}},
+		{name: "fewer than no workers", args: []string{"--workers=-1"}, code: 2, want: []string{"--workers", "1024"}, max: 1},
+		{name: "workers without end", args: []string{"--workers=4611686018427387904"}, code: 2, want: []string{"--workers", "1024"}, max: 1},
+		{name: "no time", args: []string{"--timeout=-1s"}, code: 2, want: []string{"--timeout"}, max: 1},
+		{name: "default time above the longest", args: []string{"--timeout=5s", "--default-timeout=6s"}, code: 2, want: []string{"--default-timeout: 6s", "--timeout, 5s", "lower", "raise"}, max: 1},
+		{name: "default time above the usual longest", env: map[string]string{"MIEN_DEFAULT_TIMEOUT": "1m"}, code: 2, want: []string{"--default-timeout: 1m0s", "--timeout, 30s"}, max: 1},
+		{name: "no default time", args: []string{"--default-timeout=0s"}, code: 2, want: []string{"--default-timeout"}, max: 1},
+		{name: "a batch of terabytes", args: []string{"--max-batch-bytes=1TiB"}, code: 2, want: []string{"--max-batch-bytes"}, max: 1},
+		{name: "no room for the image", args: []string{"--max-image-bytes=500MiB"}, code: 2, want: []string{"--max-body-bytes", "--max-image-bytes"}, max: 1},
+		{name: "no time to drain", args: []string{"--drain-timeout=0s"}, code: 2, want: []string{"--drain-timeout"}, max: 1},
+		{name: "less than no delay", args: []string{"--drain-delay=-1s"}, code: 2, want: []string{"--drain-delay", "0s"}, max: 1},
+		{name: "origin without a scheme", args: []string{"--cors-origin", "example.com"}, code: 2, want: []string{"--cors-origin"}},
+		{name: "origin in capitals", args: []string{"--cors-origin", "https://App.example.com"}, code: 2, want: []string{"--cors-origin"}},
+		{name: "no header", args: []string{"--cors-origin", "*", "--cors-header", "Authorization: Bearer"}, code: 2, want: []string{"--cors-header", `"Authorization: Bearer"`}, max: 1},
+		{name: "all headers", args: []string{"--cors-origin", "*", "--cors-header", "*"}, code: 2, want: []string{"--cors-header", `"*"`, "Authorization"}, max: 1},
+		{name: "a header and no origin", args: []string{"--cors-header", "Authorization"}, code: 2, want: []string{"--cors-header", "--cors-origin"}, max: 1},
+		{name: "log format", args: []string{"--log-format", "xml"}, code: 2, want: []string{"--log-format", "json"}},
+		{name: "log level", args: []string{"--log-level", "loud"}, code: 2, want: []string{"--log-level", "loud", "debug"}},
+		{name: "environment", env: map[string]string{"RUN_ENV": "prod"}, code: 2, want: []string{"prod", "production"}},
+		{name: "variable", env: map[string]string{"MIEN_QUEUE": "long"}, code: 2, want: []string{"MIEN_QUEUE", "long"}},
+		{name: "no admin address", args: []string{"--admin-listen", "9464"}, code: 2, want: []string{"--admin-listen", `"9464"`, "off"}},
+		{name: "admin port in use", args: []string{"--admin-listen", taken.Addr().String()}, code: 1, want: []string{"--admin-listen", "in use", "--admin-listen off"}},
+		{name: "no network", args: []string{"--trusted-proxy", "10.0.0.0/33"}, code: 2, want: []string{"--trusted-proxy", `"10.0.0.0/33"`, "10.0.0.0/8"}},
+		{name: "no collector", env: map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": "localhost:4317"}, code: 2, want: []string{"OTEL_EXPORTER_OTLP_ENDPOINT", `"localhost:4317"`, "http://"}},
+		{name: "no OTLP protocol", env: map[string]string{"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://localhost:4318", "OTEL_EXPORTER_OTLP_PROTOCOL": "http/json"}, code: 2, want: []string{"OTEL_EXPORTER_OTLP_PROTOCOL", "http/json", "grpc"}},
+		{name: "no sampler", env: map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": "http://localhost:4318", "OTEL_TRACES_SAMPLER": "sometimes"}, code: 2, want: []string{"OpenTelemetry", "sampler", "sometimes"}},
+		{name: "no exporter", env: map[string]string{"OTEL_TRACES_EXPORTER": "zipkin"}, code: 2, want: []string{"OTEL_TRACES_EXPORTER", "zipkin", "none"}},
+		{name: "misspelled variable", env: map[string]string{"MIEN_MAX_PIXEL": "1"}, code: 2, want: []string{"MIEN_MAX_PIXEL"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			for k, v := range c.env {
@@ -955,10 +957,10 @@ func TestMisconfigured(t *testing.T) {
 			if code != c.code || ctx.Err() != nil {
 				t.Errorf("exit code %d, want %d: %s", code, c.code, stderr.String())
 			}
-			if n := strings.Count(stderr.String(), "\n") - 1; c.most > 0 && n > c.most { // the last one is of --help
-				t.Errorf("%d lines tell what is wrong, want %d: %s", n, c.most, stderr.String())
+			if n := strings.Count(stderr.String(), "\n") - 1; c.max > 0 && n > c.max { // the last line is about --help
+				t.Errorf("%d problems are reported, want %d: %s", n, c.max, stderr.String())
 			}
-			for _, text := range c.told {
+			for _, text := range c.want {
 				if !strings.Contains(stderr.String(), text) {
 					t.Errorf("%q does not tell %q", stderr.String(), text)
 				}
@@ -967,8 +969,8 @@ func TestMisconfigured(t *testing.T) {
 	}
 }
 
-// TestFlagsOfFields: the service knows no flag; what is wrong with its configuration is
-// reported by the names of flags that exist.
+// TestFlagsOfFields checks that problems of the service's configuration are reported
+// with the names of flags that exist, because the service knows no flags.
 func TestFlagsOfFields(t *testing.T) {
 	flags := strings.Split(string(readFile(t, "testdata/surface/flags.txt")), "\n")
 	for field, flag := range flagOf {
@@ -982,7 +984,7 @@ func TestFlagsOfFields(t *testing.T) {
 	}
 	for _, path := range sources {
 		for _, flag := range flags {
-			// curl's is in a hint.
+			// This one is an option of curl, in a hint.
 			if flag != "--json" && strings.HasPrefix(flag, "--") && !strings.HasSuffix(path, "_test.go") && bytes.Contains(readFile(t, path), []byte(flag)) {
 				t.Errorf("%s knows %s", path, flag)
 			}
@@ -999,8 +1001,8 @@ func TestFlagsOfFields(t *testing.T) {
 	}
 }
 
-// TestEnvironment: every flag has its variable, a flag wins, and Kubernetes'
-// variables for a service named mien do no harm.
+// TestEnvironment checks that every flag has its variable, that a flag overrides it,
+// and that Kubernetes' variables for a service named mien do no harm.
 func TestEnvironment(t *testing.T) {
 	for k, v := range map[string]string{
 		"MIEN_MAX_IMAGE_BYTES": "2KiB", "MIEN_WORKERS": "3", "MIEN_QUEUE": "0", "MIEN_CORS_ORIGIN": "https://a.example,https://b.example",
@@ -1025,7 +1027,8 @@ func TestEnvironment(t *testing.T) {
 	}
 }
 
-// TestTimesFollow: what is not said follows from --timeout, and what is said counts.
+// TestTimesFollow checks that times without a flag depend on --timeout, and that those
+// with a flag do not.
 func TestTimesFollow(t *testing.T) {
 	for _, c := range []struct {
 		args                     []string
@@ -1047,13 +1050,13 @@ func TestTimesFollow(t *testing.T) {
 	}
 }
 
-// TestThreads: Go has threads beyond the workers', unless the environment sets
-// their number. What Go takes for no number sets nothing.
+// TestThreads checks that Go has more threads than there are workers, unless the
+// environment sets their number to a value that Go accepts.
 func TestThreads(t *testing.T) {
 	const variable = "GOMAXPROCS"
 	for _, c := range []struct {
 		value   string
-		threads float64 // 0: more than there are workers
+		threads float64 // 0 for more than there are workers
 	}{{"", 0}, {"0", 0}, {"-1", 0}, {"abc", 0}, {"3 ", 0}, {"99999999999", 0}, {"3", 3}} {
 		t.Setenv(variable, c.value)
 		p := startProcess(t, "--admin-listen", "127.0.0.1:0")
@@ -1072,7 +1075,7 @@ func TestThreads(t *testing.T) {
 }
 
 func TestHelp(t *testing.T) {
-	for flag, told := range map[string][]string{
+	for flag, texts := range map[string][]string{
 		"--help":    {"--listen", "$MIEN_LISTEN", "16MiB", "64000000", "grpc", "Limits"},
 		"--version": {version, "pigo", "go1."},
 	} {
@@ -1080,7 +1083,7 @@ func TestHelp(t *testing.T) {
 		if code := run(t.Context(), []string{flag}, &stdout, &stderr); code != 0 || stderr.Len() > 0 {
 			t.Errorf("%s: exit code %d, %s", flag, code, stderr.String())
 		}
-		for _, text := range told {
+		for _, text := range texts {
 			if !strings.Contains(strings.ToLower(stdout.String()), strings.ToLower(text)) {
 				t.Errorf("%s does not tell %q:\n%s", flag, text, stdout.String())
 			}
@@ -1102,7 +1105,8 @@ func TestLogFormat(t *testing.T) {
 	}
 }
 
-// TestSeveralListeners: old clients know :50051 and :5000.
+// TestSeveralListeners checks several --listen, because old clients use :50051 and
+// :5000.
 func TestSeveralListeners(t *testing.T) {
 	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
@@ -1120,9 +1124,9 @@ func TestSeveralListeners(t *testing.T) {
 	}
 }
 
-// TestBarePixels: the picture in each of the five formats has the face that its
-// file has.
-func TestBarePixels(t *testing.T) {
+// TestRawPixels checks that an image in each of the five pixel formats has the same
+// face as its file.
+func TestRawPixels(t *testing.T) {
 	s := start(t, patient...)
 	client := grpcClient(t, s.url)
 	file := readFile(t, samplePath)
@@ -1134,9 +1138,9 @@ func TestBarePixels(t *testing.T) {
 
 	img, ok := facetest.Decode(t, samplePath).(*image.YCbCr)
 	if !ok {
-		t.Fatal("the picture is no YCbCr")
+		t.Fatal("the image is not an *image.YCbCr")
 	}
-	// An odd size, so that chroma planes are rounded up.
+	// An odd size, so that the sizes of chroma planes are rounded up.
 	img = img.SubImage(image.Rect(0, 0, 319, 399)).(*image.YCbCr)
 	var gray, rgb, rgba, u, v, uv []byte
 	for y := range 399 {
@@ -1171,7 +1175,8 @@ func TestBarePixels(t *testing.T) {
 	}
 }
 
-// TestSameAnswerInAnyConcurrency: many calls at once, each answered as one alone.
+// TestSameAnswerInAnyConcurrency checks that many concurrent requests get the same
+// answers as single ones.
 func TestSameAnswerInAnyConcurrency(t *testing.T) {
 	s := start(t, append(patient, "--workers", "4", "--queue", "100")...)
 	client := grpcClient(t, s.url)

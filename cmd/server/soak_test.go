@@ -22,15 +22,15 @@ import (
 
 var soak = flag.Bool("soak", false, "send 100,000 images through one stream, and as many in batches, rather than a tenth of that")
 
-// TestSoak: very many small images go through one stream, and in batches, in
-// order, each bad one answered as such, and memory stays what it was.
+// TestSoak sends very many small images through one stream and in batches. They are
+// answered in order, each invalid image with an error, and memory does not grow.
 func TestSoak(t *testing.T) {
 	images := 10_000
 	switch {
 	case *soak:
 		images = 100_000
 	case raceDetector:
-		images = 500 // under which all takes ten times as long
+		images = 500 // the race detector makes everything ten times slower
 	}
 	s := start(t, patient...)
 	for _, way := range []struct {
@@ -41,7 +41,7 @@ func TestSoak(t *testing.T) {
 			var first, last uint64
 			began := time.Now()
 			way.send(t, s.url, images, func(done int) {
-				// Once all pools are filled, and then ten times more.
+				// First until all pools are filled, and then ten times as many.
 				if done%(images/10) == 0 {
 					last = inUse()
 					if first == 0 {
@@ -57,9 +57,9 @@ func TestSoak(t *testing.T) {
 	}
 }
 
-// TestSoakBombs: pictures of 64 megapixels in a few kilobytes, which are no lie and
-// have to be decoded, are answered a few at a time, within memory, and their
-// neighbours are answered between them.
+// TestSoakBombs checks that images of 64 megapixels in a few kilobytes, which are valid
+// and must be decoded, are answered a few at a time within the memory limit, and that
+// the images between them are answered too.
 func TestSoakBombs(t *testing.T) {
 	if raceDetector {
 		t.Skip("takes minutes with the race detector: make soak-test runs it")
@@ -91,7 +91,7 @@ func TestSoakBombs(t *testing.T) {
 	for left.Load() > 0 {
 		res, err := client.Predict(t.Context(), &inferencev1.Image{RawData: sample})
 		if err != nil || len(res.GetResults()) != 1 {
-			t.Fatalf("a neighbour: %v, %v", res, err)
+			t.Fatalf("a neighbor: %v, %v", res, err)
 		}
 		between++
 		var m runtime.MemStats
@@ -101,27 +101,28 @@ func TestSoakBombs(t *testing.T) {
 	if err := all.Wait(); err != nil {
 		t.Error(err)
 	}
-	t.Logf("%d bombs, %d neighbours between them, at most %d MiB in use", bombs*each, between, most>>20)
-	// Its budgets, and for the callers, who are in the same process, and garbage.
+	t.Logf("%d bombs, %d neighbors between them, at most %d MiB in use", bombs*each, between, most>>20)
+	// The server's limits, plus memory for the clients in the same process, and
+	// garbage.
 	if limit := uint64(300<<20 + 96<<20 + 256<<20); most > limit {
 		t.Errorf("%d MiB were in use, want %d", most>>20, limit>>20)
 	}
 	if between == 0 {
-		t.Error("no neighbour was answered")
+		t.Error("no neighbor was answered")
 	}
 }
 
-// inUse is the memory that is in use, of clients and server together.
+// inUse returns the memory in use by clients and server together.
 func inUse() uint64 {
 	runtime.GC()
-	runtime.GC() // pools keep what they have for one more round
+	runtime.GC() // pools keep their contents for one more collection
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
 	return m.HeapAlloc + m.StackInuse
 }
 
-// soakImage is a small image, a little different from its neighbours; one in a
-// hundred is bad.
+// soakImage returns a small image, a little different from its neighbors. One in a
+// hundred is invalid.
 func soakImage(i int) *inferencev1.Image {
 	req := &inferencev1.Image{
 		RawData: make([]byte, 64*64), Width: 64, Height: 64, PixelFormat: inferencev1.PixelFormat_PIXEL_FORMAT_GRAY8,

@@ -60,7 +60,7 @@ func TestSurface(t *testing.T) {
 			"--max-image-bytes", "128KiB", "--max-batch-bytes", "128KiB", "--max-pixels", "200000", "--cors-origin", "https://page.example")...)
 		requests := surfaceRequests(t)
 		out := recordSurface(t, s, requests)
-		out += leaveInTheMiddle(t, s) + breakChunks(t, s)
+		out += disconnectEarly(t, s) + breakChunks(t, s)
 		metrics := recordMetrics(t, s, len(requests)+2)
 		_, log := s.stop()
 		compareGolden(t, "requests.txt", out+"\n"+logKeys(t, log))
@@ -138,10 +138,10 @@ func compareGolden(t *testing.T, name, text string) {
 	}
 }
 
-// A surfaceRequest is one request of the fixed list.
+// A surfaceRequest is a request of the fixed list.
 type surfaceRequest struct {
 	name         string
-	http         int // version
+	http         int // major version
 	method, path string
 	header       http.Header
 	body         []byte
@@ -149,7 +149,7 @@ type surfaceRequest struct {
 	answer proto.Message
 }
 
-// envelope puts the prefix of gRPC and of Connect's streams before a message.
+// envelope adds the prefix of gRPC and of Connect's streams to a message.
 func envelope(flags byte, message []byte) []byte {
 	return append(binary.BigEndian.AppendUint32([]byte{flags}, uint32(len(message))), message...)
 }
@@ -176,13 +176,13 @@ func zip(data []byte) []byte {
 	return b.Bytes()
 }
 
-// doorTypes are the Content-Types of the doors for one message, and for many.
+// doorTypes are the content types of the protocols, for one image and for many.
 var (
 	singleTypes   = []string{"application/grpc", "application/grpc+json", "application/grpc-web+proto", "application/proto", "application/json"}
 	envelopeTypes = []string{"application/grpc", "application/grpc-web+json", "application/connect+proto", "application/connect+json"}
 )
 
-// rpc is a call of procedure with messages, as the protocol with that Content-Type has it.
+// rpc returns a call of procedure with messages, in the protocol of that content type.
 func rpc(name, procedure, mediaType string, messages ...proto.Message) surfaceRequest {
 	r := surfaceRequest{
 		name: name + ", " + mediaType + " " + procedure, http: 2, method: http.MethodPost, path: procedure,
@@ -204,7 +204,7 @@ func rpc(name, procedure, mediaType string, messages ...proto.Message) surfaceRe
 	return r
 }
 
-// predict is a request to /predict.
+// predict returns a request to /predict.
 func predict(name, contentType, query string, body []byte, header ...string) surfaceRequest {
 	r := surfaceRequest{name: name + ", /predict" + query, http: 1, method: http.MethodPost, path: "/predict" + query, header: http.Header{}, body: body}
 	if contentType != "" {
@@ -216,7 +216,7 @@ func predict(name, contentType, query string, body []byte, header ...string) sur
 	return r
 }
 
-// everyDoor asks the same of every door.
+// everyDoor returns the same request for every protocol.
 func everyDoor(name string, img *inferencev1.Image) (all []surfaceRequest) {
 	for _, mediaType := range singleTypes {
 		all = append(all, rpc(name, inferencev1connect.InferencePredictProcedure, mediaType, img))
@@ -246,7 +246,8 @@ func everyDoor(name string, img *inferencev1.Image) (all []surfaceRequest) {
 	return all
 }
 
-// surfaceRequests is the fixed list: each reason that a request can provoke, at each door.
+// surfaceRequests is the fixed list: each reason that a request can cause, in each
+// protocol.
 func surfaceRequests(t *testing.T) (all []surfaceRequest) {
 	sample := readFile(t, samplePath)
 	confidence := func(f float32) *inferencev1.DetectOptions { return &inferencev1.DetectOptions{MinConfidence: &f} }
@@ -363,14 +364,14 @@ func surfaceRequests(t *testing.T) (all []surfaceRequest) {
 	return all
 }
 
-// gifHeader is the header of an image of that size.
+// gifHeader returns the header of a GIF of that size.
 func gifHeader(width, height uint16) []byte {
 	data := binary.LittleEndian.AppendUint16([]byte("GIF89a"), width)
 	data = binary.LittleEndian.AppendUint16(data, height)
 	return append(data, 0, 0, 0, 0x2c, 0, 0, 0, 0, byte(width), byte(width>>8), byte(height), byte(height>>8), 0, 2, 0, 0x3b)
 }
 
-// recordSurface sends the requests, one after the other, and describes the answers.
+// recordSurface sends the requests one after another, and describes the answers.
 func recordSurface(t *testing.T, s server, requests []surfaceRequest) string {
 	t.Helper()
 	var out strings.Builder
@@ -379,7 +380,7 @@ func recordSurface(t *testing.T, s server, requests []surfaceRequest) string {
 		c.Transport.(*http.Transport).DisableCompression = true
 	}
 	for i, r := range requests {
-		id := fmt.Sprintf("r%03d", i) // to find its line in the log
+		id := fmt.Sprintf("r%03d", i) // identifies its line in the log
 		req, err := http.NewRequestWithContext(t.Context(), r.method, s.url+r.path, bytes.NewReader(r.body))
 		if err != nil {
 			t.Fatal(err)
@@ -398,14 +399,14 @@ func recordSurface(t *testing.T, s server, requests []surfaceRequest) string {
 	return out.String()
 }
 
-// freeHeaders have values that may change; their names may not.
+// freeHeaders are headers whose values may change, but not their names.
 var freeHeaders = []string{"Date", "Content-Length", "X-Request-Id", "Grpc-Message", "Etag"}
 
 func describeHeader(kind string, h http.Header) string {
 	var out strings.Builder
 	for _, key := range slices.Sorted(maps.Keys(h)) {
 		switch name := http.CanonicalHeaderKey(key); {
-		case key == "Content-Length", key == "Date": // net/http's own
+		case key == "Content-Length", key == "Date": // set by net/http
 		case name == "Grpc-Status-Details-Bin":
 			data, err := base64.RawStdEncoding.DecodeString(h[key][0])
 			var status rpcstatus.Status
@@ -428,7 +429,7 @@ func describeHeader(kind string, h http.Header) string {
 	return out.String()
 }
 
-// describeDetail is what a detail of an error has.
+// describeDetail describes a detail of an error.
 func describeDetail(url string, value []byte) string {
 	_, name, _ := strings.Cut(url, "/")
 	if name == "" {
@@ -473,8 +474,8 @@ func describeAnswer(t *testing.T, res *http.Response, answer proto.Message) stri
 	return out.String()
 }
 
-// describeFrames describes the messages of a stream or of gRPC. Those of a batch come
-// in any order, so that they are sorted.
+// describeFrames describes the messages of a stream or of gRPC. Those of a batch are
+// sorted, because they come in any order.
 func describeFrames(body []byte, contentType string, answer proto.Message) string {
 	var lines []string
 	for len(body) > 0 {
@@ -491,14 +492,14 @@ func describeFrames(body []byte, contentType string, answer proto.Message) strin
 			}
 		}
 		switch {
-		case flags&0x80 != 0: // gRPC-Web's trailers
+		case flags&0x80 != 0: // the trailers of gRPC-Web
 			trailer := http.Header{}
 			for line := range strings.Lines(string(data)) {
 				key, value, _ := strings.Cut(strings.TrimSpace(line), ":")
 				trailer.Add(key, strings.TrimSpace(value))
 			}
 			lines = append(lines, describeHeader("web trailer", trailer))
-		case flags&2 != 0: // the end of a stream of Connect's
+		case flags&2 != 0: // the end of a stream in Connect
 			lines = append(lines, fmt.Sprintf("end %s\n", describeJSON(data)))
 		case strings.HasSuffix(contentType, "json"):
 			lines = append(lines, fmt.Sprintf("message %s\n", describeJSON(data)))
@@ -521,13 +522,14 @@ func describeMessage(data []byte, answer proto.Message) string {
 	return "proto " + describeJSON(text)
 }
 
-// oldTexts are those of the system that Mien replaces, which its clients may compare.
+// oldTexts are the texts of the system that Mien replaces, which its clients may
+// compare.
 var oldTexts = []string{"'image id not exists.'", "please post JSON format data", "inference failed: "}
 
-// toldKeys are the keys of JSON whose values are part of the contract.
-var toldKeys = []string{"code", "reason", "domain", "type", "retryDelay", "environment", "imageId", "image_id", "model", "name", "family", "default", "index"}
+// contractKeys are the JSON keys whose values are part of the contract.
+var contractKeys = []string{"code", "reason", "domain", "type", "retryDelay", "environment", "imageId", "image_id", "model", "name", "family", "default", "index"}
 
-// describeJSON lists the paths that JSON has, and the values of those in toldKeys.
+// describeJSON lists the paths that JSON has, and the values of those in contractKeys.
 func describeJSON(data []byte) string {
 	var value any
 	if err := json.Unmarshal(data, &value); err != nil {
@@ -562,7 +564,7 @@ func describeJSON(data []byte) string {
 			key := path[strings.LastIndex(path, ".")+1:]
 			text, isText := v.(string)
 			switch {
-			case slices.Contains(toldKeys, key):
+			case slices.Contains(contractKeys, key):
 				seen[fmt.Sprintf("%s=%v", path, v)] = true
 			case key == "message" && isText && slices.ContainsFunc(oldTexts, func(old string) bool { return strings.HasPrefix(text, old) }):
 				for _, old := range oldTexts {
@@ -585,8 +587,8 @@ func describeJSON(data []byte) string {
 	return strings.Join(slices.Sorted(maps.Keys(seen)), ", ")
 }
 
-// leaveInTheMiddle is a client that closes its connection before all of its body is sent.
-func leaveInTheMiddle(t *testing.T, s server) string {
+// disconnectEarly closes the connection before the whole body is sent.
+func disconnectEarly(t *testing.T, s server) string {
 	t.Helper()
 	conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", strings.TrimPrefix(s.url, "http://"))
 	if err != nil {
@@ -597,7 +599,7 @@ func leaveInTheMiddle(t *testing.T, s server) string {
 	return ""
 }
 
-// breakChunks sends a body that is not HTTP.
+// breakChunks sends a body that is malformed HTTP.
 func breakChunks(t *testing.T, s server) string {
 	t.Helper()
 	conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", strings.TrimPrefix(s.url, "http://"))
@@ -614,8 +616,8 @@ func breakChunks(t *testing.T, s server) string {
 	return "# broken chunks\n" + describeAnswer(t, res, nil)
 }
 
-// openStream opens a stream that sends nothing, and waits until the server has it. end
-// describes the answer when that has ended, and ends the stream before if it is asked to.
+// openStream opens a stream that sends nothing, and waits until the server has received
+// it. end describes the answer when the stream has ended; it can end the stream itself.
 func openStream(t *testing.T, s server) (end func(closing bool) string) {
 	t.Helper()
 	read, write := io.Pipe()
@@ -645,8 +647,8 @@ func openStream(t *testing.T, s server) (end func(closing bool) string) {
 	}
 }
 
-// recordMetrics describes the metrics of a server that has answered n requests of which
-// none was a probe.
+// recordMetrics describes the metrics of a server that has answered n requests, not
+// counting probes.
 func recordMetrics(t *testing.T, s server, n int) string {
 	t.Helper()
 	probes := 2
@@ -695,7 +697,8 @@ func cutLast(s, separator string) (before, after string, found bool) {
 	return s[:i], s[i+len(separator):], true
 }
 
-// logKeys lists the keys of the log's lines by their messages. The messages are texts.
+// logKeys lists the keys of the lines in the log by their messages. The messages
+// themselves are texts.
 func logKeys(t *testing.T, log string) string {
 	t.Helper()
 	keys := map[string]map[string]bool{}
@@ -706,7 +709,7 @@ func logKeys(t *testing.T, log string) string {
 		}
 		msg, ok := line["msg"].(string)
 		if !ok || strings.HasPrefix(msg, "http") {
-			continue // net/http's
+			continue // logged by net/http
 		}
 		if keys[msg] == nil {
 			keys[msg] = map[string]bool{}
@@ -717,7 +720,7 @@ func logKeys(t *testing.T, log string) string {
 	}
 	var lines []string
 	for _, k := range keys {
-		// What the machine sets.
+		// Values that depend on the machine.
 		for _, key := range []string{"memory_from", "cpus", "cpus_from"} {
 			delete(k, key)
 		}
@@ -727,8 +730,8 @@ func logKeys(t *testing.T, log string) string {
 	return strings.Join(lines, "\n") + "\n"
 }
 
-// requestLog lists the lines of the log about requests and images: what was told of
-// each, and which keys it has.
+// requestLog lists the lines of the log about requests and images: their outcomes, and
+// their keys.
 func requestLog(t *testing.T, log string) string {
 	t.Helper()
 	var lines []string

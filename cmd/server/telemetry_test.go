@@ -31,7 +31,7 @@ import (
 	"github.com/mienproject/mien/service"
 )
 
-// get returns the status and the body of a GET.
+// get sends a GET request, and returns the status and the body.
 func get(t *testing.T, url string) (int, []byte) {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
@@ -50,8 +50,8 @@ func get(t *testing.T, url string) (int, []byte) {
 	return res.StatusCode, body
 }
 
-// scrape reads the metrics: each series by its name and labels as they are
-// written, histograms by their counts.
+// scrape reads the metrics: each series by its name and labels, histograms by their
+// counts.
 func scrape(t *testing.T, s server) map[string]float64 {
 	t.Helper()
 	status, text := get(t, s.admin+"/metrics")
@@ -80,8 +80,8 @@ func scrape(t *testing.T, s server) map[string]float64 {
 	return series
 }
 
-// eventually asks again until the server has counted what it has answered: it
-// counts when the answer has gone out.
+// eventually repeats a check until the server has counted what it has answered, because
+// it counts after it has sent the answer.
 func eventually(t *testing.T, s server, want map[string]float64) map[string]float64 {
 	t.Helper()
 	for began := time.Now(); ; time.Sleep(10 * time.Millisecond) {
@@ -102,8 +102,8 @@ func eventually(t *testing.T, s server, want map[string]float64) map[string]floa
 	}
 }
 
-// TestMetrics: what was asked is counted by what is known of it, and strangers'
-// words make no series.
+// TestMetrics checks that requests are counted by known labels, and that values from
+// clients make no series.
 func TestMetrics(t *testing.T) {
 	s := start(t, append(patient, "--admin-listen", "127.0.0.1:0")...)
 	sample := readFile(t, samplePath)
@@ -114,7 +114,7 @@ func TestMetrics(t *testing.T) {
 		{},
 		{RawData: sample, Options: &inferencev1.DetectOptions{Model: "nobody-knows"}},
 	} {
-		_, _ = client.Predict(t.Context(), req) // counted, whatever becomes of it
+		_, _ = client.Predict(t.Context(), req) // counted, whatever the outcome
 	}
 	post := func(path, mediaType, body string) {
 		t.Helper()
@@ -182,8 +182,8 @@ func pigoVersion(t *testing.T) string {
 	return d.Info().Version
 }
 
-// TestAdmin: profiles and metrics have an address of their own, and the calls'
-// has neither.
+// TestAdmin checks that profiles and metrics are served only on the admin address, and
+// nothing else is.
 func TestAdmin(t *testing.T) {
 	s := start(t, "--admin-listen", "127.0.0.1:0")
 	for path, want := range map[string]string{
@@ -235,10 +235,10 @@ func TestAdminAddress(t *testing.T) {
 	}
 }
 
-// TestMetricsDocumented: docs/operations.md explains each metric, under its name
-// and with its labels, and none that there is not.
+// TestMetricsDocumented checks that docs/operations.md explains each metric with its
+// name and labels, and no others.
 func TestMetricsDocumented(t *testing.T) {
-	documented := map[string]string{} // labels by name
+	documented := map[string]string{} // the labels of each metric
 	for line := range strings.Lines(string(readFile(t, "../../docs/operations.md"))) {
 		if row := regexp.MustCompile("^\\| `(mien_[a-z_]+)` \\|([^|]*)\\| [^|]{10,} \\|").FindStringSubmatch(line); row != nil {
 			documented[row[1]] = row[2]
@@ -256,7 +256,7 @@ func TestMetricsDocumented(t *testing.T) {
 	}
 	m := newMetrics()
 	m.watch(svc)
-	// Those with labels show when they have a value.
+	// Metrics with labels appear only once they have a value.
 	m.observe(&service.Record{Model: "pigo", Code: connect.CodeInternal, Reason: "INTERNAL"})
 	m.request("/predict", "http", "ok", time.Second)
 	families, err := m.registry.Gather()
@@ -267,7 +267,7 @@ func TestMetricsDocumented(t *testing.T) {
 	for _, family := range families {
 		name := family.GetName()
 		if strings.HasPrefix(name, "go_") || strings.HasPrefix(name, "process_") {
-			continue // Prometheus's own, which the page names together
+			continue // metrics of the client library, which the page does not list
 		}
 		seen++
 		var labels []string
@@ -280,10 +280,10 @@ func TestMetricsDocumented(t *testing.T) {
 			continue
 		}
 		delete(documented, name)
-		told := regexp.MustCompile("`[a-z]+`").FindAllString(want, -1)
-		slices.Sort(told)
-		if !slices.Equal(told, labels) {
-			t.Errorf("docs/operations.md gives %s the labels %v; it has %v", name, told, labels)
+		listed := regexp.MustCompile("`[a-z]+`").FindAllString(want, -1)
+		slices.Sort(listed)
+		if !slices.Equal(listed, labels) {
+			t.Errorf("docs/operations.md gives %s the labels %v; it has %v", name, listed, labels)
 		}
 	}
 	for name := range documented {
@@ -294,8 +294,8 @@ func TestMetricsDocumented(t *testing.T) {
 	}
 }
 
-// TestForwardedCaller: the log tells whose call it was, as far as that can be
-// believed, and the trace that it belongs to.
+// TestForwardedCaller checks that the log has the address of the client, as far as it
+// can be trusted, and the id of the trace.
 func TestForwardedCaller(t *testing.T) {
 	for _, c := range []struct {
 		name   string
@@ -335,9 +335,9 @@ func TestForwardedCaller(t *testing.T) {
 	}
 }
 
-// TestStreamTold: a stream is one request, whose line counts its images, and
-// each of these is counted and has a line at debug level.
-func TestStreamTold(t *testing.T) {
+// TestStreamLogged checks that a stream is one request, whose line counts its images,
+// and that each image is counted and has a line at debug level.
+func TestStreamLogged(t *testing.T) {
 	s := start(t, append(patient, "--admin-listen", "127.0.0.1:0", "--log-level", "debug")...)
 	stream, err := grpcClient(t, s.url).PredictStream(t.Context())
 	if err != nil {
@@ -403,9 +403,9 @@ func (broken) Detect(context.Context, image.Image, face.Options) ([]face.Face, e
 	return nil, errors.New("the disk is on fire")
 }
 
-// TestFailuresToldWithTrace: the lines that tell why a request failed are found by
-// its trace, as its own is.
-func TestFailuresToldWithTrace(t *testing.T) {
+// TestFailuresLoggedWithTrace checks that the log lines with the cause of a failed
+// request have the id of its trace, like the line of the request.
+func TestFailuresLoggedWithTrace(t *testing.T) {
 	var log bytes.Buffer
 	logger := (&config{LogFormat: "json"}).logger(&log, false)
 	made := service.DefaultConfig()
@@ -419,7 +419,7 @@ func TestFailuresToldWithTrace(t *testing.T) {
 	mux.HandleFunc("POST /panic", func(http.ResponseWriter, *http.Request) { panic("secret") })
 	in := &observability{log: logger, metrics: newMetrics(), tracing: &tracing{}}
 	const id = "0af7651916cd43dd8448eb211c80319c"
-	for path, told := range map[string]string{"/predict": "internal error", "/panic": "panic"} {
+	for path, message := range map[string]string{"/predict": "internal error", "/panic": "panic"} {
 		for _, parent := range []string{"00-" + id + "-b7ad6b7169203331-01", ""} {
 			log.Reset()
 			server := httptest.NewServer(in.handler(svc.Recover(mux)))
@@ -435,9 +435,9 @@ func TestFailuresToldWithTrace(t *testing.T) {
 				t.Fatal(err)
 			}
 			_ = res.Body.Close()
-			server.Close() // waits for the line of the request, which comes after the answer
+			server.Close() // waits for the line of the request, which is written after the answer
 			lines := strings.Split(strings.TrimSpace(log.String()), "\n")
-			if res.StatusCode != http.StatusInternalServerError || len(lines) != 2 || !strings.Contains(lines[0], `"msg":"`+told+`"`) {
+			if res.StatusCode != http.StatusInternalServerError || len(lines) != 2 || !strings.Contains(lines[0], `"msg":"`+message+`"`) {
 				t.Errorf("%s: %s, %s", path, res.Status, log.String())
 			}
 			for _, line := range lines {
@@ -449,7 +449,7 @@ func TestFailuresToldWithTrace(t *testing.T) {
 	}
 }
 
-// TestImagesOfStreams: each image of a stream has a line at debug level, and
+// TestImagesOfStreams checks that each image of a stream has a line at debug level, and
 // spans of its own below that of the stream.
 func TestImagesOfStreams(t *testing.T) {
 	exported := tracetest.NewInMemoryExporter()

@@ -27,17 +27,17 @@ import (
 	"github.com/mienproject/mien/service"
 )
 
-// asProgram makes this test binary the server itself, so that a test can send
-// signals to a process.
+// asProgram makes this test binary run as the server, so that a test can send signals
+// to a process.
 const asProgram = "TEST_AS_PROGRAM"
 
-// process is the server in a process of its own.
+// process is a server in a process of its own.
 type process struct {
 	url    string
-	admin  string         // its metrics, if it has any
-	limits map[string]any // the line that tells them
+	admin  string         // the admin address, if there is one
+	limits map[string]any // the attributes of the log line "limits"
 	cmd    *exec.Cmd
-	// ended is closed when it has ended; then log is what it wrote.
+	// ended is closed when the process has ended. After that, log is its whole output.
 	ended chan struct{}
 	log   []map[string]any
 }
@@ -47,8 +47,8 @@ func startProcess(t *testing.T, args ...string) *process {
 	return startCommand(t, append([]string{os.Args[0]}, args...)...)
 }
 
-// startCommand starts the server by a command that ends with its name, and
-// arguments for it.
+// startCommand starts the server with a command that ends with the name of the program,
+// and with arguments.
 func startCommand(t *testing.T, command ...string) *process {
 	t.Helper()
 	p := &process{ended: make(chan struct{})}
@@ -84,10 +84,10 @@ func startCommand(t *testing.T, command ...string) *process {
 				p.admin = strings.TrimSuffix(u, "/metrics")
 			}
 		}
-		_ = p.cmd.Wait() // the exit code tells
+		_ = p.cmd.Wait() // the exit code is checked by the tests
 	}()
 	t.Cleanup(func() {
-		_ = p.cmd.Process.Kill() // it has ended already, as a rule
+		_ = p.cmd.Process.Kill() // usually it has already ended
 		<-p.ended
 	})
 	select {
@@ -116,9 +116,9 @@ func (p *process) wait(t *testing.T) (code int) {
 	return p.cmd.ProcessState.ExitCode()
 }
 
-// TestTerminateUnderLoad: a server that is told to stop while it is called in all
-// ways answers each request that it has taken on, and tells the others to try
-// elsewhere.
+// TestTerminateUnderLoad checks that a server which gets SIGTERM under load, over all
+// protocols, answers each request that it has admitted, and refuses the others with a
+// reason.
 func TestTerminateUnderLoad(t *testing.T) {
 	p := startProcess(t, append(patient, "--drain-delay", "500ms", "--drain-timeout", "60s", "--queue", "64")...)
 	sample := &inferencev1.Image{RawData: make([]byte, 200*200), Width: 200, Height: 200, PixelFormat: inferencev1.PixelFormat_PIXEL_FORMAT_GRAY8}
@@ -135,7 +135,7 @@ func TestTerminateUnderLoad(t *testing.T) {
 		answered[id] = true
 		count.Add(1)
 	}
-	// Whether a call that failed did so as it may. A connection that was not yet
+	// Whether the failure of a request is acceptable. A connection that was not yet
 	// accepted when the server closed its listener is reset.
 	gone := atomic.Bool{}
 	mayFail := func(err error) bool {
@@ -246,8 +246,8 @@ func TestTerminateUnderLoad(t *testing.T) {
 		t.Errorf("exit code %d", code)
 	}
 
-	// What the server thinks to have answered has arrived, and it has failed no call
-	// that it had taken on.
+	// Clients have received all answers that the server counted, and no admitted
+	// request has failed.
 	served, refused := 0, 0
 	for _, line := range p.log {
 		if line["msg"] != "request" {
@@ -272,8 +272,8 @@ func TestTerminateUnderLoad(t *testing.T) {
 	t.Logf("%d answered, %d refused", served, refused)
 }
 
-// streamUntilDrained streams images until one is answered as DRAINING: each has to
-// have an answer.
+// streamUntilDrained streams images until one is answered with DRAINING. Each image
+// must get an answer.
 func streamUntilDrained(ctx context.Context, t *testing.T, client inferencev1connect.InferenceClient, id string, img *inferencev1.Image) error {
 	stream, err := client.PredictStream(ctx)
 	if err != nil {
@@ -321,12 +321,12 @@ func streamUntilDrained(ctx context.Context, t *testing.T, client inferencev1con
 	}
 }
 
-// TestSecondSignal: a second SIGTERM skips the delay, and a third cuts off what
-// still runs.
+// TestSecondSignal checks that a second SIGTERM skips the delay, and that a third ends
+// requests in flight.
 func TestSecondSignal(t *testing.T) {
 	p := startProcess(t, append(patient, "--drain-delay", "10m", "--drain-timeout", "10m", "--workers", "1", "--queue", "0")...)
 	client := grpcClient(t, p.url)
-	// Noise of many pixels, looked at closely, takes long.
+	// Searching a large image of noise for small faces takes long.
 	failed := make(chan error, 1)
 	began := time.Now()
 	go func() {
@@ -384,7 +384,7 @@ func waitFor(t *testing.T, what string, is func() bool) {
 	}
 }
 
-// status is that of a GET, 0 without an answer.
+// status returns the status of a GET request, or 0 if there is no answer.
 func status(t *testing.T, url string) int {
 	t.Helper()
 	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}

@@ -27,20 +27,20 @@ import (
 	"github.com/mienproject/mien/service"
 )
 
-// tracing makes a span of each request, below the caller's, and spans of what
-// was done for each image below that. The zero value makes none, and still takes
-// over the caller's trace, for the log.
+// tracing makes a span for each request, as a child of the client's span, and child
+// spans for the stages of each image. The zero value makes no spans, but still extracts
+// the client's trace for the log.
 type tracing struct {
 	provider *sdktrace.TracerProvider
 	tracer   trace.Tracer
 }
 
-// flushTimeout is how long the last spans may take to be handed over.
+// flushTimeout is the maximum time for exporting the last spans.
 const flushTimeout = 5 * time.Second
 
-// newTracing sets up the export that OpenTelemetry's own variables ask for: the
-// exporter and the SDK read the rest of them (headers, certificates, sampler,
-// resource) themselves.
+// newTracing sets up the export that OpenTelemetry's environment variables configure.
+// The exporter and the SDK read most of these variables (headers, certificates,
+// sampler, resource) themselves.
 func newTracing(ctx context.Context, log *slog.Logger) (*tracing, error) {
 	name, endpoint := firstSet("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 	switch exporter := os.Getenv("OTEL_TRACES_EXPORTER"); exporter {
@@ -56,8 +56,8 @@ func newTracing(ctx context.Context, log *slog.Logger) (*tracing, error) {
 	if u, err := neturl.Parse(endpoint); err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
 		return nil, fmt.Errorf("%s: %q is not the URL of a collector; write it as http://localhost:4318", name, endpoint)
 	}
-	// What they log about themselves goes where the rest goes. Until all is set up
-	// it is about variables that cannot be read, which stop the start.
+	// Their own log messages go to log. During setup, errors are about invalid
+	// variables, which stop the start.
 	otel.SetLogger(logr.FromSlogHandler(log.Handler()))
 	var wrong []error
 	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) { wrong = append(wrong, err) }))
@@ -67,7 +67,7 @@ func newTracing(ctx context.Context, log *slog.Logger) (*tracing, error) {
 	if err != nil {
 		return nil, err
 	}
-	// Those of the environment win.
+	// Attributes from the environment override these.
 	about, err := resource.New(ctx,
 		resource.WithAttributes(attribute.String("service.name", "mien"), attribute.String("service.version", version)),
 		resource.WithTelemetrySDK(), resource.WithHost(), resource.WithFromEnv())
@@ -76,14 +76,14 @@ func newTracing(ctx context.Context, log *slog.Logger) (*tracing, error) {
 	}
 	provider := sdktrace.NewTracerProvider(sdktrace.WithBatcher(exporter), sdktrace.WithResource(about))
 	if len(wrong) > 0 {
-		_ = provider.Shutdown(ctx) // there is nothing to hand over
+		_ = provider.Shutdown(ctx) // there are no spans to export
 		return nil, fmt.Errorf("OpenTelemetry's variables: %w", errors.Join(wrong...))
 	}
 	return &tracing{provider, provider.Tracer("github.com/mienproject/mien")}, nil
 }
 
-// newExporter returns the exporter for the protocol that the variables name. endpoint is
-// the variable that has the collector's URL.
+// newExporter returns the exporter for the protocol that the environment names.
+// endpoint is the name of the variable with the collector's URL.
 func newExporter(ctx context.Context, endpoint string) (*otlptrace.Exporter, error) {
 	var client otlptrace.Client
 	switch name, protocol := firstSet("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"); protocol {
@@ -110,7 +110,7 @@ func firstSet(names ...string) (name, value string) {
 	return name, ""
 }
 
-// shutdown hands over the spans that were not exported yet.
+// shutdown exports the remaining spans.
 func (t *tracing) shutdown(ctx context.Context, log *slog.Logger) {
 	if t.provider == nil {
 		return
@@ -118,11 +118,11 @@ func (t *tracing) shutdown(ctx context.Context, log *slog.Logger) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), flushTimeout)
 	defer cancel()
 	if err := t.provider.Shutdown(ctx); err != nil {
-		log.Warn("traces: the last ones are lost", "error", err)
+		log.Warn("traces: the last spans were lost", "error", err)
 	}
 }
 
-// start takes over the caller's trace, and begins the span of request r in it.
+// start extracts the client's trace, and starts the span of request r in it.
 func (t *tracing) start(r *http.Request) (context.Context, trace.Span) {
 	ctx := propagation.TraceContext{}.Extract(r.Context(), propagation.HeaderCarrier(r.Header))
 	if t.tracer == nil || isProbe(r.URL.Path) {
@@ -131,8 +131,8 @@ func (t *tracing) start(r *http.Request) (context.Context, trace.Span) {
 	return t.tracer.Start(ctx, shorten(r.Method), trace.WithSpanKind(trace.SpanKindServer))
 }
 
-// end ends the span of a request with what is known of it by then. The query of
-// its URL is left out, for it may hold an image.
+// end ends the span of a request. It leaves out the query of the URL, which may contain
+// an image.
 func (t *tracing) end(span trace.Span, r *http.Request, e entry) {
 	if span == nil {
 		return
@@ -196,14 +196,14 @@ func rpcSystem(protocol string) string {
 	return "grpc"
 }
 
-// describe says on a span how a call went, and what its image was.
+// describe adds the outcome of a request, and the properties of its image, to a span.
 func describe(span trace.Span, record *service.Record) {
 	if record.Code != 0 {
 		span.SetAttributes(attribute.String("mien.code", code(record)))
 		if record.Reason != "" {
 			span.SetAttributes(attribute.String("mien.reason", record.Reason))
 		}
-		// What the client has done wrong is not an error of this server.
+		// Mistakes of the client are not errors of this server.
 		switch record.Code {
 		case connect.CodeUnknown, connect.CodeDeadlineExceeded, connect.CodeUnimplemented, connect.CodeInternal, connect.CodeUnavailable, connect.CodeDataLoss:
 			span.SetStatus(codes.Error, record.Reason)
@@ -220,8 +220,8 @@ func describe(span trace.Span, record *service.Record) {
 	}
 }
 
-// image makes the spans of one image that is over, below the one that ctx
-// carries. Those of streams have one around them each.
+// image makes the spans of the stages of one image, as children of the span in ctx. An
+// image of a stream or batch also gets a span of its own around them.
 func (t *tracing) image(ctx context.Context, record *service.Record) {
 	if t.tracer == nil || record.Arrived.IsZero() || !trace.SpanFromContext(ctx).IsRecording() {
 		return
@@ -238,7 +238,7 @@ func (t *tracing) image(ctx context.Context, record *service.Record) {
 		took time.Duration
 	}{{"queue", record.Queue}, {"decode", record.Decode}, {"detect", record.Detect}} {
 		if stage.took == 0 {
-			return // it did not get so far
+			return // the image did not reach this stage
 		}
 		_, span := t.tracer.Start(ctx, stage.name, trace.WithTimestamp(at))
 		at = at.Add(stage.took)

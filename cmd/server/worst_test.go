@@ -17,9 +17,9 @@ import (
 	"github.com/mienproject/mien/photo"
 )
 
-// worst are valid pictures of each format that take the most memory for their pixels,
-// or the most pixels for their bytes: small files of one color, of side × side pixels,
-// where side is a multiple of 64.
+// worst has valid images of each format that take the most memory for their pixels, or
+// have the most pixels for their bytes: small files of one color, of side × side
+// pixels, where side is a multiple of 64.
 var worst = []struct {
 	name string
 	make func(side int) []byte
@@ -39,7 +39,7 @@ var worst = []struct {
 	{"JPEG, progressive, CMYK, turned", func(side int) []byte { return jpegOf(side, 0xc2, 4, 6) }},
 }
 
-// memoryOf is what the service reckons with for a picture and pigo.
+// memoryOf returns the memory that the service reserves for an image and pigo.
 func memoryOf(t *testing.T, data []byte) int64 {
 	t.Helper()
 	p, err := photo.Open(data, photo.Limits{})
@@ -55,24 +55,24 @@ func memoryOf(t *testing.T, data []byte) int64 {
 	return looked.MemoryBytes + 4*int64(looked.Width)*int64(looked.Height)/3
 }
 
-// largestWithin is the largest picture that takes no more than budget, give or take a
-// few hundredths, of 64 megapixels at most.
-func largestWithin(t *testing.T, picture func(side int) []byte, budget int64) []byte {
+// largestWithin returns the largest image, within a few percent, that takes at most
+// budget bytes. It has at most 64 megapixels.
+func largestWithin(t *testing.T, encode func(side int) []byte, budget int64) []byte {
 	t.Helper()
-	// Beside what is constant, memory grows with the pixels.
+	// Except for a constant, memory grows with the pixels.
 	const small, large = 1024, 2048
-	constant := memoryOf(t, picture(small))
-	perPixel := float64(memoryOf(t, picture(large))-constant) / (large*large - small*small)
+	constant := memoryOf(t, encode(small))
+	perPixel := float64(memoryOf(t, encode(large))-constant) / (large*large - small*small)
 	constant -= int64(perPixel * small * small)
 	side := min(8000, 64*int(math.Sqrt(max(0, float64(budget-constant))/perPixel)/64))
 	for ; ; side -= 64 {
-		if data := picture(side); memoryOf(t, data) <= budget {
+		if data := encode(side); memoryOf(t, data) <= budget {
 			return data
 		}
 	}
 }
 
-// TestWorst: the pictures are what they are said to be.
+// TestWorst checks that the images are valid and have the expected size.
 func TestWorst(t *testing.T) {
 	for _, w := range worst {
 		p, err := photo.Open(w.make(192), photo.Limits{})
@@ -85,7 +85,7 @@ func TestWorst(t *testing.T) {
 			t.Errorf("%s: %v", w.name, err)
 			continue
 		}
-		// Of one color, but for what a lossy codec makes of its edges.
+		// One color, except for the artifacts of a lossy codec.
 		first := color.GrayModel.Convert(img.At(100, 100)).(color.Gray).Y
 		for i := range 191 {
 			if c := color.GrayModel.Convert(img.At(i, 190-i)).(color.Gray).Y; max(c, first)-min(c, first) > 2 {
@@ -96,7 +96,7 @@ func TestWorst(t *testing.T) {
 	}
 }
 
-// deflated is n bytes of zeros as zlib.
+// deflated returns n bytes of zeros as zlib data.
 func deflated(n int) []byte {
 	var b bytes.Buffer
 	w, _ := zlib.NewWriterLevel(&b, zlib.BestSpeed)
@@ -116,8 +116,8 @@ func pngOf(side, depth, colorType, rowBytes int, interlaced bool) []byte {
 	size, pass := side*(1+rowBytes), byte(0)
 	if interlaced {
 		pass, size = 1, 0
-		// Of each 8 × 8 pixels, 1, 1, 2, 4, 8, 16 and 32 are in the seven passes, whose
-		// rows have a byte each before them.
+		// Each 8 × 8 pixels have 1, 1, 2, 4, 8, 16 and 32 pixels in the seven passes,
+		// whose rows start with a filter byte.
 		for _, p := range [][2]int{{8, 8}, {8, 8}, {8, 4}, {4, 4}, {4, 2}, {2, 2}, {2, 1}} {
 			size += side / p[0] * (1 + rowBytes/p[1])
 		}
@@ -136,7 +136,8 @@ func pngOf(side, depth, colorType, rowBytes int, interlaced bool) []byte {
 	return out
 }
 
-// gifOf has a frame that leaves out the last row, so that it is not the picture.
+// gifOf returns a GIF whose frame leaves out the last row, so that it differs from the
+// image.
 func gifOf(side int) []byte {
 	palette := make(color.Palette, 256)
 	for i := range palette {
@@ -202,7 +203,8 @@ func webpOf(chunk string, data []byte) []byte {
 	return append(out, data...)
 }
 
-// losslessOf has prefix codes of one symbol each, so that a pixel takes no bit.
+// losslessOf returns a lossless WebP whose prefix codes have one symbol each, so that
+// pixels take no bits.
 func losslessOf(side int) []byte {
 	var out []byte
 	var have uint
@@ -216,25 +218,25 @@ func losslessOf(side int) []byte {
 			have++
 		}
 	}
-	bits(0x2f, 8) // the signature
+	bits(0x2f, 8) // signature
 	bits(uint(side-1), 14)
 	bits(uint(side-1), 14)
 	bits(1, 1) // alpha is used
-	bits(0, 3) // the version
+	bits(0, 3) // version
 	bits(0, 1) // no transform
 	bits(0, 1) // no color cache
-	bits(0, 1) // one group of codes
+	bits(0, 1) // one group of prefix codes
 	for range 5 {
 		bits(1, 1) // a simple code
-		bits(0, 1) // of one symbol
+		bits(0, 1) // with one symbol
 		bits(1, 1) // of 8 bits
 		bits(7, 8)
 	}
 	return webpOf("VP8L", append(out, 0, 0))
 }
 
-// lossyOf is a key frame of zeros: a false of any probability. Each macroblock has
-// the first of the modes for its blocks, and no coefficient.
+// lossyOf returns a key frame of zero bytes, which decode to false for any probability.
+// Each macroblock has the first of all modes, and no coefficients.
 func lossyOf(side int) []byte {
 	blocks := (side/16 + 1) * (side/16 + 1)
 	first := blocks + 64 // 4 bits each, and some more
@@ -245,8 +247,9 @@ func lossyOf(side int) []byte {
 	return webpOf("VP8 ", append(data, make([]byte, first+6*blocks+64)...))
 }
 
-// jpegOf has all DC differences 0 and, if it is not progressive, no other coefficient.
-// Each of those takes one bit, which is 0.
+// jpegOf returns a JPEG in which all DC differences are 0 and, if it is not
+// progressive, there are no other coefficients. Each difference takes one bit, which is
+// 0.
 func jpegOf(side int, sof byte, components, orientation int) []byte {
 	out := []byte("\xff\xd8")
 	segment := func(marker byte, data ...byte) {
@@ -267,14 +270,14 @@ func jpegOf(side int, sof byte, components, orientation int) []byte {
 		scan = append(scan, byte(c+1), 0)
 	}
 	segment(sof, frame...)
-	code := append([]byte{1}, make([]byte, 16)...) // one code of one bit, for 0
+	code := append([]byte{1}, make([]byte, 16)...) // one code of one bit, for the symbol 0
 	segment(0xc4, append([]byte{0x00}, code...)...)
 	segment(0xc4, append([]byte{0x10}, code...)...)
 	bits, last := side/8*side/8*components, byte(63)
 	if sof == 0xc0 {
 		bits *= 2
 	} else {
-		last = 0 // of the DC alone
+		last = 0 // only DC
 	}
 	segment(0xda, append(scan, 0, last, 0)...)
 	return append(append(out, make([]byte, bits/8)...), 0xff, 0xd9)

@@ -1,4 +1,5 @@
-// Package enginetest gives tests the networks on the team's shelf, on ONNX Runtime.
+// Package enginetest provides the networks on the team's shelf to tests, on ONNX
+// Runtime.
 package enginetest
 
 import (
@@ -11,14 +12,15 @@ import (
 	"github.com/mienproject/mien/onnx"
 )
 
-// root is the folder of the repository.
+// root returns the folder of the repository.
 func root() string {
 	_, self, _, _ := runtime.Caller(0)
 	return filepath.Join(filepath.Dir(self), "../..")
 }
 
-// Model returns the path of a model on the team's shelf, ../shared/models as seen from
-// the root. Without it the test is skipped, or fails where CI is set.
+// Model returns the path of a model on the team's shelf, which is ../shared/models
+// relative to the root of the repository. If the model is missing, the test is skipped,
+// or fails if CI is set.
 func Model(t testing.TB, name string) string {
 	t.Helper()
 	path := filepath.Join(root(), "../shared/models", name)
@@ -28,8 +30,8 @@ func Model(t testing.TB, name string) string {
 	return path
 }
 
-// Options returns the options of an engine on one core. Without ONNX Runtime the test is
-// skipped, or fails where CI is set.
+// Options returns the options of an engine on one core. If there is no ONNX Runtime,
+// the test is skipped, or fails if CI is set.
 func Options(t testing.TB) onnx.Options {
 	t.Helper()
 	if err := onnx.Available(); err != nil {

@@ -13,8 +13,8 @@ import (
 )
 
 // CheckedShirt returns the photograph of a person in a checked shirt,
-// ../shared/cases/checked_shirt.jpeg, at scale times its size, and its one face:
-// about where YuNet, SCRFD and MTCNN agree that it is.
+// ../shared/cases/checked_shirt.jpeg, at scale times its size, and the box of its only
+// face, on which YuNet, SCRFD and MTCNN approximately agree.
 func CheckedShirt(t testing.TB, scale float64) (image.Image, Label) {
 	t.Helper()
 	img := Decode(t, Case(t, "checked_shirt.jpeg"))
@@ -27,26 +27,25 @@ func CheckedShirt(t testing.TB, scale float64) (image.Image, Label) {
 	return img, Label{Box: face.Box{MinX: 165 * scale, MinY: 243 * scale, MaxX: 388 * scale, MaxY: 560 * scale}}
 }
 
-// Checks is the number of pictures that Check draws.
+// Checks is the number of images that Check draws.
 const Checks = 120
 
-// Check draws checked cloth without a face: two sets of stripes that cross, as on
-// a shirt, in two pieces with a seam between them. Detectors that compare the
-// brightness of places take such cloth for faces. The pictures differ in the
-// period of the stripes (6 to 60 pixels), their angle and width, in contrast,
-// softness, perspective, folds, shadow and grain.
+// Check draws checked cloth without a face: two sets of stripes that cross, as on a
+// shirt, in two pieces with a seam between them. Detectors that compare the brightness
+// of pixels take such cloth for faces. The images differ in the period of the stripes
+// (6 to 60 pixels), their angle and width, in contrast, softness, perspective, folds,
+// shadow and grain.
 //
-// The same i, from 0 to Checks-1, gives the same picture, but for pixels that may
-// differ by one level between processor architectures.
-// Fit on the pictures whose i is a multiple of 3, and judge by the others, whose
-// periods and angles differ from theirs.
+// The same i, from 0 to Checks-1, gives the same image, except that pixels may differ
+// by one gray level between processor architectures. Fit on the images whose i is a
+// multiple of 3, and evaluate on the others, whose periods and angles are different.
 func Check(i int) *image.Gray {
 	c := newCloth(i)
 	grain := rand.New(rand.NewPCG(uint64(i), 0))
 	img := image.NewGray(image.Rect(0, 0, 480, 360))
 	for row := range img.Rect.Max.Y {
 		for col := range img.Rect.Max.X {
-			// From the middle, in parts of the height.
+			// Relative to the middle and the height.
 			x, y := float64(col-240)/360, float64(row-180)/360
 			v := c.brightness(x, y) + 3*grain.NormFloat64()
 			img.SetGray(col, row, color.Gray{Y: uint8(min(max(v, 0), 255))})
@@ -55,24 +54,24 @@ func Check(i int) *image.Gray {
 	return img
 }
 
-// cloth is what one picture shows.
+// cloth has the parameters of one image.
 type cloth struct {
-	periods       float64    // stripes in the height of the picture
+	periods       float64    // stripes in the height of the image
 	angles        [2]float64 // of the two sets of stripes, in radians
 	ratio         float64    // of their periods
 	width         float64    // of the dark stripes, as a part of the period
 	dark, light   float64    // how much a stripe takes from the ground, and the ground's brightness
 	soft          float64    // of the stripes' edges, as a part of the period
 	line          bool       // a thin line between the stripes
-	tilt          float64    // by how much the scale changes over the picture's height
+	tilt          float64    // by how much the scale changes over the image's height
 	fold, wave    float64    // how far folds move the cloth, and their distance, in periods
 	turn          float64    // of the second piece of cloth against the first, in radians
 	seam, slanted float64    // where the second piece begins, and its edge's slant
 }
 
-// newCloth covers the parameters evenly by a Kronecker sequence: the fractional
-// parts of multiples of the powers of 1/φ, with φ^(n+1) = φ + 1 for n parameters
-// (M. Roberts, "The Unreasonable Effectiveness of Quasirandom Sequences", 2018).
+// newCloth covers the parameters evenly with a Kronecker sequence: the fractional parts
+// of multiples of the powers of 1/φ, with φ^(n+1) = φ + 1 for n parameters (M. Roberts,
+// "The Unreasonable Effectiveness of Quasirandom Sequences", 2018).
 func newCloth(i int) cloth {
 	const n = 14
 	phi := 2.0
@@ -99,7 +98,7 @@ func newCloth(i int) cloth {
 		seam:    between(-0.4, 0.4),
 		slanted: between(-0.8, 0.8),
 	}
-	// Shirts are worn upright, more or less.
+	// Stripes on shirts are roughly horizontal and vertical.
 	c.angles[0] = between(-0.4, 0.4)
 	c.angles[1] = c.angles[0] + math.Pi/2 + 0.5*c.turn*c.fold
 	// No edge is sharper than a pixel.
@@ -107,7 +106,7 @@ func newCloth(i int) cloth {
 	return c
 }
 
-// brightness returns the cloth's, of 0 to 255.
+// brightness returns the brightness of the cloth, 0 to 255.
 func (c cloth) brightness(x, y float64) float64 {
 	angle, shade := 0.0, 1.0
 	if beyond := x - c.seam - c.slanted*y; beyond > 0 {

@@ -7,24 +7,24 @@ import (
 	"github.com/mienproject/mien/face"
 )
 
-// A Curve holds how many faces are found rightly and falsely at each confidence.
+// A Curve has the numbers of true and false faces at each confidence.
 type Curve struct {
 	ranked        []ranked // by falling confidence
 	faces, photos float64
 }
 
-// ranked is one found face. Those at labels that count neither way are left out.
+// ranked is one found face. Faces at labels that do not count either way are left out.
 type ranked struct {
 	confidence float64
 	right      bool
 }
 
-// CountedFrom is the longer side, in pixels, of the smallest labeled face that
-// recall counts; smaller ones count neither way.
+// CountedFrom is the longer side, in pixels, of the smallest labeled face that counts
+// for recall. Smaller ones do not count either way.
 const CountedFrom = 16
 
 // NewCurve ranks all found faces together; found[i] are the faces in photos[i]. A face
-// is right at an IoU of at least 0.5 with a label of any level.
+// is correct if its IoU with a label of any level is at least 0.5.
 func NewCurve(photos []Photo, found [][]face.Face) Curve {
 	counts := func(l Label) bool {
 		return l.Level < Ignore && max(l.Box.Width(), l.Box.Height()) >= CountedFrom
@@ -46,8 +46,8 @@ func NewCurve(photos []Photo, found [][]face.Face) Curve {
 	return c
 }
 
-// At returns the recall, which is the part of the counted faces that is found with a
-// confidence of at least minConfidence, and the number of false faces an image.
+// At returns the recall, which is the share of the counted faces that are found with at
+// least minConfidence, and the number of false faces per image.
 func (c Curve) At(minConfidence float64) (recall, falseFaces float64) {
 	var right, wrong float64
 	for _, r := range c.ranked {
@@ -64,7 +64,7 @@ func (c Curve) At(minConfidence float64) (recall, falseFaces float64) {
 }
 
 // RecallAt returns the recall down to the confidence at which the number of false faces
-// an image first exceeds maxFalse.
+// per image first exceeds maxFalse.
 func (c Curve) RecallAt(maxFalse float64) float64 {
 	best := 0.0
 	for _, r := range c.ranked {
@@ -77,8 +77,8 @@ func (c Curve) RecallAt(maxFalse float64) float64 {
 	return best
 }
 
-// LowestCut returns the lowest confidence, in hundredths, from which on there are no
-// more than maxFalse false faces an image.
+// LowestCut returns the lowest confidence, in hundredths, above which there are at most
+// maxFalse false faces per image.
 func (c Curve) LowestCut(maxFalse float64) float64 {
 	for hundredths := range 100 {
 		cut := float64(hundredths) / 100
@@ -89,6 +89,7 @@ func (c Curve) LowestCut(maxFalse float64) float64 {
 	return 1
 }
 
-// DefaultsFrom are the subsets that the models' default confidences are chosen on: those
-// on which every face is labeled by a box that a person drew, and pictures without any.
+// DefaultsFrom are the subsets on which the default confidences of the models are
+// chosen: those in which people have drawn a box around every face, and images without
+// faces.
 var DefaultsFrom = []string{"wider_val_orig", "wider_val_416", "face_mask", "negatives"}

@@ -19,10 +19,10 @@ func TestCurve(t *testing.T) {
 	found := [][]face.Face{{
 		{Box: at(0, 20), Confidence: .9},
 		{Box: at(300, 15), Confidence: .8}, // too small to count
-		{Box: at(400, 20), Confidence: .8}, // nor does this
+		{Box: at(400, 20), Confidence: .8}, // too small to count
 		{Box: at(500, 20), Confidence: .7}, // false
 		{Box: at(100, 20), Confidence: .6},
-		{Box: at(1, 20), Confidence: .4}, // false: there is one already
+		{Box: at(1, 20), Confidence: .4}, // false: the label already has a face
 	}, {
 		{Box: at(0, 20), Confidence: .6}, // false
 	}}

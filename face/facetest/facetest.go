@@ -1,7 +1,6 @@
-// Package facetest helps tests to read labeled photographs and to measure
-// detectors on them. The photographs are not part of this repository, because
-// their licences differ: they lie in a folder beside it, ../shared/faces as seen
-// from the root.
+// Package facetest helps tests to read labeled photographs and to evaluate detectors on
+// them. The photographs are not part of this repository, because their licenses differ.
+// They are in ../shared/faces relative to the root of the repository.
 package facetest
 
 import (
@@ -22,15 +21,15 @@ import (
 	"github.com/mienproject/mien/face"
 )
 
-// Path returns the path of a file or folder of the labeled photographs. When it
-// is absent the test is skipped, or fails where CI is set: there they have to be.
+// Path returns the path of a file or folder of the labeled photographs. If it is
+// missing, the test is skipped, or fails if CI is set.
 func Path(t testing.TB, elem ...string) string {
 	t.Helper()
 	return shared(t, append([]string{"faces"}, elem...)...)
 }
 
 // Case returns the path of an image that some detector got wrong, in ../shared/cases.
-// When it is absent the test is skipped, or fails where CI is set.
+// If it is missing, the test is skipped, or fails if CI is set.
 func Case(t testing.TB, name string) string {
 	t.Helper()
 	return shared(t, "cases", name)
@@ -49,7 +48,7 @@ func shared(t testing.TB, elem ...string) string {
 	return path
 }
 
-// Photo is one labeled photograph. Coordinates are those of package face.
+// Photo is a labeled photograph. Its coordinates are those of package face.
 type Photo struct {
 	Path  string
 	Faces []Label
@@ -57,16 +56,16 @@ type Photo struct {
 	Complete bool
 }
 
-// Label is one labeled face.
+// Label is a labeled face.
 type Label struct {
 	Box       face.Box
 	Landmarks *face.Landmarks
-	// Level is 0, 1 or 2 for WIDER FACE's easy, medium and hard; Ignore for faces
-	// that count neither way. Elsewhere it is 0.
+	// Level is 0, 1 or 2 for easy, medium and hard in WIDER FACE, and Ignore for faces
+	// that do not count either way. In other subsets it is 0.
 	Level int
 }
 
-// Ignore is the level of labels that count neither way.
+// Ignore is the level of labels that do not count either way.
 const Ignore = 3
 
 // Subset reads the labels of one subset, in the order of its file.
@@ -141,15 +140,15 @@ func Decode(t testing.TB, path string) image.Image {
 	return img
 }
 
-// Match pairs found faces, in their order, with the labels: each takes the best
-// label that is left at an IoU of at least least. The answer has an index into
-// labels for each found face, or -1.
-func Match(found []face.Face, labels []Label, floor float64) []int {
+// Match matches found faces, in their order, to labels. Each takes the best remaining
+// label with an IoU of at least minIoU. The result has an index into labels for each
+// found face, or -1.
+func Match(found []face.Face, labels []Label, minIoU float64) []int {
 	taken := make([]bool, len(labels))
 	match := make([]int, len(found))
 	for i, f := range found {
 		match[i] = -1
-		best := floor
+		best := minIoU
 		for k, l := range labels {
 			if iou := face.IoU(f.Box, l.Box); !taken[k] && iou >= best {
 				match[i], best = k, iou
@@ -162,10 +161,10 @@ func Match(found []face.Face, labels []Label, floor float64) []int {
 	return match
 }
 
-// AveragePrecision is the area under the precision-recall curve of all found
-// faces ranked together, found[i] being those in photos[i]. Labels above level
-// count neither way; a face is right at an IoU of at least 0.5. Precision is the
-// best at that recall or a higher one, as in PASCAL VOC from 2010 on.
+// AveragePrecision returns the area under the precision-recall curve of all found faces
+// ranked together; found[i] are those in photos[i]. Labels above level do not count
+// either way. A face is correct if its IoU is at least 0.5. Precision is the best at
+// that recall or a higher one, as in PASCAL VOC since 2010.
 func AveragePrecision(photos []Photo, found [][]face.Face, level int) float64 {
 	type ranked struct {
 		confidence float64
@@ -204,7 +203,7 @@ func AveragePrecision(photos []Photo, found [][]face.Face, level int) float64 {
 	return area
 }
 
-// CalibrationError is Calibration's error, and logs the bins.
+// CalibrationError returns the error of Calibration, and logs the bins.
 func CalibrationError(t testing.TB, photos []Photo, found [][]face.Face) float64 {
 	t.Helper()
 	off, bins := Calibration(photos, found)
@@ -216,17 +215,18 @@ func CalibrationError(t testing.TB, photos []Photo, found [][]face.Face) float64
 	return off
 }
 
-// A Bin is the found faces whose confidence is in one tenth of 0 to 1.
+// A Bin has the found faces whose confidence is in a tenth of the range from 0 to 1.
 type Bin struct {
-	// Said is their mean confidence, Were the part of them that were faces: what
-	// says 0.9 should be a face nine times in ten.
+	// Said is their mean confidence, and Were the share of them that are faces. Of
+	// those with a confidence of 0.9, nine in ten should be faces.
 	Said, Were float64
 	Faces      int
 }
 
-// Calibration returns the expected calibration error of all found faces, in ten
-// bins of confidence: the mean distance between what a bin said and what was so.
-// found[i] are those in photos[i]; a face is right at an IoU of at least 0.5.
+// Calibration returns the expected calibration error of all found faces, in ten bins of
+// confidence: the mean difference between the confidence of a bin and its share of
+// faces. found[i] are the faces in photos[i]. A face is correct if its IoU is at least
+// 0.5.
 func Calibration(photos []Photo, found [][]face.Face) (off float64, bins [10]Bin) {
 	all := 0
 	for i, faces := range found {
@@ -250,9 +250,9 @@ func Calibration(photos []Photo, found [][]face.Face) (off float64, bins [10]Bin
 	return off, bins
 }
 
-// MeanLandmarkError is the mean of LandmarkError over the labeled faces that were
-// found, at an IoU of at least 0.4: the boxes of the sets with landmarks are wider
-// than those of detectors. found[i] are the faces in photos[i].
+// MeanLandmarkError returns the mean of LandmarkError over the labeled faces that were
+// found with an IoU of at least 0.4, because boxes of the subsets with landmarks are
+// wider than those of detectors. found[i] are the faces in photos[i].
 func MeanLandmarkError(photos []Photo, found [][]face.Face) (mean float64, matched, labeled int) {
 	var sum float64
 	for i, p := range photos {
@@ -271,8 +271,8 @@ func MeanLandmarkError(photos []Photo, found [][]face.Face) (mean float64, match
 	return sum / float64(matched), matched, labeled
 }
 
-// LandmarkError is the mean distance over the five points, in distances between
-// the labeled eyes.
+// LandmarkError returns the mean distance over the five points, relative to the
+// distance between the labeled eyes.
 func LandmarkError(found, label face.Landmarks) float64 {
 	dist := func(p, q face.Point) float64 { return math.Hypot(p.X-q.X, p.Y-q.Y) }
 	return (dist(found.LeftEye, label.LeftEye) + dist(found.RightEye, label.RightEye) + dist(found.Nose, label.Nose) +
@@ -284,8 +284,8 @@ func Points(l *face.Landmarks) [5]face.Point {
 	return [5]face.Point{l.LeftEye, l.RightEye, l.Nose, l.MouthLeft, l.MouthRight}
 }
 
-// Smaller returns whether a face of img is smaller than size, and not for being cut by
-// the frame.
+// Smaller reports whether a face in img is smaller than size although the edge of the
+// image does not cut it.
 func Smaller(img image.Image, size float64) func(face.Face) bool {
 	frame := img.Bounds().Size()
 	return func(f face.Face) bool {

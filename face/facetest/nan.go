@@ -24,15 +24,15 @@ const (
 	valueName = 1
 )
 
-// WriteNaNWhenDark writes the ONNX network in from to to, changed in one way: all of its
-// output of that name is not a number for an input whose mean is below least.
+// WriteNaNWhenDark writes a copy of the ONNX network in from to to. In the copy, all
+// values of the output of that name are NaN for inputs whose mean is below floor.
 func WriteNaNWhenDark(t testing.TB, from, to, output string, floor float32) {
 	t.Helper()
 	data, err := os.ReadFile(from)
 	if err != nil {
 		t.Fatal(err)
 	}
-	const sound = "what the output was" // a name that no network has
+	const sound = "what the output was" // the original output; no network has this name
 	input, found := "", false
 	model := rewrite(data, modelGraph, func(graph []byte) []byte {
 		graph = rewrite(graph, graphInput, func(value []byte) []byte {
@@ -53,7 +53,7 @@ func WriteNaNWhenDark(t testing.TB, from, to, output string, floor float32) {
 				return name
 			})
 		})
-		// The logarithm of what is negative is not a number, and neither is 0 times that.
+		// The logarithm of a negative number is NaN, and so is 0 times NaN.
 		for _, n := range [][]byte{
 			node("ReduceMean", "mean", integer("keepdims", 0), input),
 			node("Constant", "least", scalar(floor)),
@@ -75,7 +75,7 @@ func WriteNaNWhenDark(t testing.TB, from, to, output string, floor float32) {
 	}
 }
 
-// rewrite returns the message with each value of a field of bytes replaced.
+// rewrite returns the message with each value of a bytes field replaced.
 func rewrite(message []byte, number protowire.Number, replace func([]byte) []byte) []byte {
 	var out []byte
 	for len(message) > 0 {

@@ -9,11 +9,11 @@ import (
 	"github.com/mienproject/mien/face"
 )
 
-// CheckReduced finds 160 faces in an image of 12 megapixels, and the same faces
-// in the image of half the sides, each pixel being the mean of four: what the service
-// gives a detector that needs no more. Once moved back, the latter must not lie to one
-// side of the former, in the mean: boxes by more than 0.1 pixels of the large image,
-// landmarks by more than 0.2 (they are found anew, from other pixels).
+// CheckReduced compares the faces that d finds in an image of 12 megapixels with 160
+// faces, and in the same image reduced to half its sides, which is what the service
+// gives to a detector that does not need more. After conversion to the large image,
+// they must not be displaced on average: boxes by at most 0.1 pixels of the large
+// image, and landmarks by at most 0.2, because they are found in different pixels.
 func CheckReduced(t testing.TB, d face.Detector) {
 	t.Helper()
 	const side, cols, rows = 250, 16, 12
@@ -42,7 +42,7 @@ func CheckReduced(t testing.TB, d face.Detector) {
 		}
 		return found
 	}
-	var box, points face.Point // sums
+	var box, points face.Point // sums of displacements
 	faces := 0
 	whole := detectAllOf(large)
 	for _, f := range detectAllOf(small) {
@@ -76,7 +76,7 @@ func CheckReduced(t testing.TB, d face.Detector) {
 	}
 }
 
-// middle is the mean of the five landmarks.
+// middle returns the mean of the five landmarks.
 func middle(l *face.Landmarks) face.Point {
 	return face.Point{
 		X: (l.LeftEye.X + l.RightEye.X + l.Nose.X + l.MouthLeft.X + l.MouthRight.X) / 5,

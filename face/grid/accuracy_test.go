@@ -7,17 +7,17 @@ import (
 	"github.com/mienproject/mien/face/facetest"
 )
 
-// TestAccuracy holds what docs/accuracy.md says of the models: run it with -v to
-// see the figures.
+// TestAccuracy checks what docs/accuracy.md says about the models. Run it with -v to
+// see the numbers.
 func TestAccuracy(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes a minute, and ten with the race detector: make accuracy runs it")
 	}
 	for _, c := range []struct {
 		model     string
-		precision map[string][3]float64 // average precision, easy, medium, hard
+		precision map[string][3]float64 // average precision for easy, medium and hard faces
 		landmarks map[string]float64    // mean error in eye distances
-		mistakes  int                   // faces on pictures without any, at the default confidence
+		mistakes  int                   // faces on images without any, at the default confidence
 	}{
 		{
 			model: "yunet_n_dynamic.onnx",
@@ -35,7 +35,7 @@ func TestAccuracy(t *testing.T) {
 			mistakes:  2,
 		},
 		{
-			model:     "face_detection_yunet_2023mar.onnx", // of a fixed size
+			model:     "face_detection_yunet_2023mar.onnx", // with a fixed input size
 			precision: map[string][3]float64{"wider_val_orig": {.83, .81, .55}},
 			landmarks: map[string]float64{"lfw_5pt": .050},
 			mistakes:  2,
@@ -83,9 +83,9 @@ func TestAccuracy(t *testing.T) {
 			for _, faces := range found {
 				n += len(faces)
 			}
-			t.Logf("%d false faces in %d pictures without any", n, len(found))
+			t.Logf("%d false faces in %d images without any", n, len(found))
 			if n > c.mistakes {
-				t.Errorf("%d false faces in %d pictures without any, want %d", n, len(found), c.mistakes)
+				t.Errorf("%d false faces in %d images without any, want %d", n, len(found), c.mistakes)
 			}
 		})
 	}

@@ -1,9 +1,9 @@
 package grid
 
-// Confidence is a logistic regression on the logit of a network's raw score,
-// fitted by TestCalibrate on the subsets whose faces are all labeled. The default
-// minimum is the lowest at which no network of the family shows more false faces than
-// MTCNN does at its own default (TestAccuracyOfDefaults).
+// Confidence is a logistic regression on the logit of a network's raw score, fitted by
+// TestCalibrate on the subsets in which all faces are labeled. The default minimum is
+// the lowest at which no network of the family finds more false faces than MTCNN does
+// at its own default (TestAccuracyOfDefaults).
 const (
 	yunetIntercept, yunetSlope, yunetMinConfidence = -0.667, 1.992, 0.85
 	scrfdIntercept, scrfdSlope, scrfdMinConfidence = 2.203, 3.243, 0.82

@@ -16,7 +16,7 @@ import (
 
 const sample = "../../service/selftest/sample.jpg"
 
-// TestSample: every family finds the face of the self-test picture.
+// TestSample checks that every family finds the face in the self-test image.
 func TestSample(t *testing.T) {
 	want := face.Box{MinX: 60, MinY: 85, MaxX: 254, MaxY: 339}
 	img := facetest.Decode(t, sample)
@@ -65,7 +65,7 @@ func TestAnySize(t *testing.T) {
 	}
 }
 
-// TestStops in the middle of a network.
+// TestStops checks that Detect stops in the middle of a network.
 func TestStops(t *testing.T) {
 	g := openGrid(t, "yunet_n_dynamic.onnx")
 	ctx, cancel := context.WithCancel(t.Context())
@@ -73,13 +73,13 @@ func TestStops(t *testing.T) {
 	if _, err := g.Detect(ctx, image.NewGray(image.Rect(0, 0, 4000, 4000)), face.Options{MinFaceSize: 1}); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v, want %v", err, context.Canceled)
 	}
-	// And goes on working.
+	// The detector still works after that.
 	if faces, err := g.Detect(t.Context(), facetest.Decode(t, sample), face.Options{MinConfidence: 0.8}); err != nil || len(faces) != 1 {
 		t.Errorf("%v, %v", faces, err)
 	}
 }
 
-// TestInput compares the one pass to planes with a plain one.
+// TestInput compares the conversion to planes, which takes one pass, with a simple one.
 func TestInput(t *testing.T) {
 	photo := facetest.Decode(t, sample).(*image.YCbCr)
 	odd := photo.SubImage(image.Rect(0, 0, 211, 173))
@@ -88,7 +88,7 @@ func TestInput(t *testing.T) {
 	for _, c := range []struct {
 		name   string
 		img    image.Image
-		within float64 // gray levels, in the mean: chroma is interpolated rather than repeated
+		within float64 // mean difference in gray levels: chroma is interpolated instead of repeated
 	}{{"YCbCr", odd, 2}, {"RGBA", rgba, 0.01}} {
 		t.Run(c.name, func(t *testing.T) {
 			const w, h, stride = 211, 173, 224
@@ -112,7 +112,7 @@ func TestInput(t *testing.T) {
 		})
 	}
 	t.Run("reduced to means", func(t *testing.T) {
-		// Of a checkerboard nothing but gray is left, at any reduction.
+		// A reduced checkerboard is only gray.
 		board := image.NewGray(image.Rect(0, 0, 400, 300))
 		for i := range board.Pix {
 			if (i%400+i/400)%2 == 0 {
@@ -150,15 +150,15 @@ func BenchmarkDetect(b *testing.B) {
 	}
 }
 
-// BenchmarkStages is where the time of YuNet goes, pass by pass: the input, and
-// the network on one core. The first is to be a fifth of the second at most.
+// BenchmarkStages measures the time of YuNet, pass by pass: the input, and the network
+// on one core. The input should take at most a fifth of the network's time.
 func BenchmarkStages(b *testing.B) {
 	g := openGrid(b, "yunet_n_dynamic.onnx")
 	people := facetest.Decode(b, facetest.Path(b, "peoples.jpg"))
 	for _, c := range []struct {
 		name string
 		img  image.Image
-	}{{"peoples", people}, {"12MP", enlarged(people, 4000/maxReduced, 3000/maxReduced)}} { // as it comes reduced
+	}{{"peoples", people}, {"12MP", enlarged(people, 4000/maxReduced, 3000/maxReduced)}} { // reduced by the decoder
 		size := c.img.Bounds().Size()
 		var work workspace
 		work.source.set(c.img)
@@ -167,7 +167,7 @@ func BenchmarkStages(b *testing.B) {
 			b.Run(name+"/input", func(b *testing.B) {
 				b.ReportAllocs()
 				for b.Loop() {
-					// The smaller images are made anew, as for a new image.
+					// The smaller images are computed again, as for a new image.
 					work.source.levels = work.source.levels[:1]
 					g.prepare(&work, p)
 				}
@@ -185,7 +185,7 @@ func BenchmarkStages(b *testing.B) {
 	}
 }
 
-// enlarged is a photograph of any size, as a decoder gives it.
+// enlarged returns a photograph of any size, in the type that a decoder returns.
 func enlarged(img image.Image, width, height int) *image.YCbCr {
 	out := image.NewYCbCr(image.Rect(0, 0, width, height), image.YCbCrSubsampleRatio420)
 	from := img.(*image.YCbCr)

@@ -43,8 +43,8 @@ func (f *fake) Probe(engine.Shape) ([]engine.Shape, error) {
 
 func (*fake) Close() error { return nil }
 
-// TestEngines: whatever runs the network, one face in its outputs is one face in the image,
-// where the formats of YuNet and SCRFD have it.
+// TestEngines checks that with any engine, one face in the outputs of YuNet or SCRFD
+// becomes one face in the image.
 func TestEngines(t *testing.T) {
 	yunet, scrfd := &fake{}, &fake{}
 	for _, kind := range []struct {
@@ -70,7 +70,8 @@ func TestEngines(t *testing.T) {
 		case "cls_16", "obj_16":
 			data[cell] = 0.9
 		case "bbox_16":
-			// The center half a stride right and down of the corner, two strides wide, one high.
+			// The center is half a stride to the right and down of the corner. The box
+			// is two strides wide and one high.
 			copy(data[4*cell:], []float32{0.5, 0.5, float32(math.Log(2)), 0})
 		}
 	}
@@ -79,7 +80,7 @@ func TestEngines(t *testing.T) {
 		case "cls_16":
 			data[scrfdAnchors*cell+1] = 0.9
 		case "bbox_16":
-			// To the left, up, right and down of the corner.
+			// The distances to the left, up, right and down of the corner.
 			copy(data[4*(scrfdAnchors*cell+1):], []float32{0.5, 0, 1.5, 1})
 		}
 	}

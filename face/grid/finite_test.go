@@ -16,8 +16,8 @@ func TestNotFiniteCells(t *testing.T) {
 	const cell = 3
 	for _, c := range []struct {
 		model string
-		// Outputs of one grid, by their positions: those that a score is made of, and those
-		// with four and ten values a cell.
+		// The positions of the outputs of one grid: those that make up the score, and
+		// those with four and ten values for each cell.
 		scores, others []string
 	}{
 		{"yunet_n_dynamic.onnx", []string{"cls_16", "obj_16"}, []string{"bbox_16", "kps_16"}},

@@ -1,6 +1,7 @@
-// Package grid reads networks that see a whole image at once, and answer for each cell of
-// three grids: YuNet and SCRFD. It chooses the passes over an image, fills the networks'
-// inputs, and turns their outputs into faces. What runs the networks is an engine.
+// Package grid detects faces with networks that see a whole image at once and have
+// outputs for each cell of three grids: YuNet and SCRFD. It chooses the passes over an
+// image, fills the inputs of the network, and converts its outputs to faces. An engine
+// runs the network.
 package grid
 
 import (
@@ -17,72 +18,75 @@ import (
 	"github.com/mienproject/mien/face/luma"
 )
 
-// Detector is a face.Detector whose network answers for each cell of three grids, 8, 16
-// and 32 pixels wide. It is safe for concurrent use.
+// Detector is a face.Detector whose network has outputs for each cell of three grids,
+// whose cells are 8, 16 and 32 pixels wide. It is safe for concurrent use.
 type Detector struct {
 	engine engine.Engine
-	// info.InputSize is the only input size that the network takes; zero: any
-	// multiple of 32.
+	// info.InputSize is the only input size of the network. Zero means any multiple of
+	// 32.
 	info face.Info
-	// maxEnlarged is the side up to which a network of a fixed size gets an image
-	// enlarged: a face that fills a small image would be too large for it to see.
+	// maxEnlarged is the maximum side to which an image is enlarged for a network with
+	// a fixed input size, because the network cannot find faces that nearly fill its
+	// input.
 	maxEnlarged float64
-	// outputs returns the shapes of the outputs for grids of that many cells at each
-	// stride, in the engine's order.
+	// outputs returns the shapes of the outputs for grids with that many cells at each
+	// stride, in the order of the engine.
 	outputs func(cells [len(strides)]int64) []engine.Shape
-	// order is which of blue, green and red the three input planes are.
+	// order assigns blue, green and red to the three input planes.
 	order [3]int
-	// normalize changes an input of 0 to 255 in place; nil leaves it.
+	// normalize changes inputs of 0 to 255 in place. If it is nil, they are not
+	// changed.
 	normalize func([]float32)
-	// faces calls yield for each face in the outputs, in pixels of the
-	// input, with a raw score of at least minRaw. It returns engine.ErrNotFinite for a score
-	// that is not finite, and else the first error of yield.
+	// faces calls yield for each face in the outputs with a raw score of at least
+	// minRaw, in pixels of the input. It returns engine.ErrNotFinite for a score that
+	// is not finite, and otherwise the first error of yield.
 	faces func(outputs []engine.Tensor, cols [len(strides)]int, yield func(detection) error) error
-	// confidence turns a raw score into a probability.
+	// confidence converts a raw score to a probability.
 	confidence func(raw float64) float64
-	// landmarker refines the network's landmarks; nil leaves them.
+	// landmarker refines the landmarks of the network. If it is nil, they are not
+	// refined.
 	landmarker *landmark.Landmarker
 
 	workspaces chan *workspace
 }
 
-// codeVersion changes whenever this package makes other faces of the same outputs.
+// codeVersion changes whenever this package finds different faces in the same outputs.
 const codeVersion = "+4"
 
 var strides = [...]int{8, 16, 32}
 
-// minRaw is the raw score under which a cell is not a candidate. It only saves
-// work: weaker cells rank last.
+// minRaw is the minimum raw score of candidates. It only saves work, because weaker
+// candidates would rank last.
 const minRaw = 0.02
 
-// suppressIoU is the overlap above which two boxes are the same face.
+// suppressIoU is the IoU above which two boxes are the same face.
 const suppressIoU = 0.4
 
-// detection is what a network takes for a face. Its landmarks are a value, so that
-// thousands of candidates do not take thousands of allocations.
+// detection is a face as the network found it. Its landmarks are a value, not a
+// pointer, so that thousands of candidates do not cause thousands of allocations.
 type detection struct {
 	box       face.Box
-	size      float64 // the longer side of the box before it was cut by the image's frame
+	size      float64 // the longer side of the box before it was clamped to the image
 	landmarks face.Landmarks
 	raw       float64
 }
 
-// workspace is what one call needs, kept for the next.
+// workspace is the memory of one call, which is kept for the next.
 type workspace struct {
 	source     source
-	buffers    [maxInputs]engine.Buffers // one for each size of an input
+	buffers    [maxInputs]engine.Buffers // one for each input size
 	candidates []detection
 }
 
-// maxWorkspaces is how many are kept: more than a server has workers would lie
-// idle.
+// maxWorkspaces is the maximum number of workspaces that are kept. More than a server
+// has workers would be unused.
 const maxWorkspaces = 64
 
 // Info implements face.Detector.
 func (g *Detector) Info() face.Info { return g.info }
 
-// Input implements face.Detector. An image that the finest pass would halve may be
-// reduced before.
+// Input implements face.Detector. An image may be reduced if even the finest pass would
+// halve it.
 func (g *Detector) Input(width, height int, opts face.Options) face.Input {
 	passes := g.passes(width, height, opts.MinFaceSize)
 	n := face.Input{Reduce: 1}
@@ -92,9 +96,9 @@ func (g *Detector) Input(width, height int, opts face.Options) face.Input {
 	return n
 }
 
-// maxReduced is by how much an image may be reduced. Boxes would stay as they are
-// at a quarter of the size and less, but landmarks would be a third farther off
-// (docs/performance.md), and reading a file takes hardly less time than for half.
+// maxReduced is the maximum reduction. At a quarter of the size or less, boxes would be
+// as precise, but the error of landmarks would be a third larger (docs/performance.md),
+// and decoding is hardly faster than at a half.
 const maxReduced = 2
 
 // Detect implements face.Detector.
@@ -103,42 +107,18 @@ func (g *Detector) Detect(ctx context.Context, img image.Image, opts face.Option
 	if b.Empty() {
 		return nil, ctx.Err()
 	}
-	var work *workspace
-	select {
-	case work = <-g.workspaces:
-	default:
-		work = &workspace{}
-	}
-	defer func() {
-		select {
-		case g.workspaces <- work:
-		default:
-		}
-	}()
+	work := g.takeWorkspace()
+	defer g.keepWorkspace(work)
 	work.source.set(img)
 	defer work.source.release()
 
-	work.candidates = work.candidates[:0]
-	for _, p := range g.passes(b.Dx(), b.Dy(), opts.MinFaceSize) {
-		first := len(work.candidates)
-		if err := g.pass(ctx, work, p, opts.MinConfidence); err != nil {
-			return nil, err
-		}
-		// Most of them are the same few faces.
-		kept, err := suppress(ctx, work.candidates[first:])
-		if err != nil {
-			return nil, err
-		}
-		work.candidates = work.candidates[:first+len(kept)]
+	candidates, err := g.candidates(ctx, work, b.Size(), opts)
+	if err != nil {
+		return nil, err
 	}
-
 	var luminance luma.Plane
 	if g.landmarker != nil && !opts.SkipLandmarks {
 		luminance = luma.Of(img, nil)
-	}
-	candidates, err := suppress(ctx, work.candidates)
-	if err != nil {
-		return nil, err
 	}
 	var faces []face.Face
 	for _, c := range candidates {
@@ -149,7 +129,7 @@ func (g *Detector) Detect(ctx context.Context, img image.Image, opts face.Option
 			continue
 		}
 		if opts.MaxResults > 0 && len(faces) == opts.MaxResults {
-			break // they are sorted, and confidence grows with the raw score
+			break // detections are sorted, and confidence increases with the raw score
 		}
 		f := face.Face{Box: c.box, Confidence: g.confidence(c.raw)}
 		if !opts.SkipLandmarks {
@@ -161,21 +141,58 @@ func (g *Detector) Detect(ctx context.Context, img image.Image, opts face.Option
 		}
 		faces = append(faces, f)
 	}
-	// What differs in raw score may have one confidence.
+	// Different raw scores may have the same confidence.
 	slices.SortFunc(faces, face.Compare)
 	return faces, nil
 }
 
-// suppress drops those of the candidates that are in the place of a better one, as
-// face.Suppress does.
+// takeWorkspace returns a workspace of an earlier call, or a new one.
+func (g *Detector) takeWorkspace() *workspace {
+	select {
+	case work := <-g.workspaces:
+		return work
+	default:
+		return &workspace{}
+	}
+}
+
+// keepWorkspace keeps work for a later call, unless there are enough.
+func (g *Detector) keepWorkspace(work *workspace) {
+	select {
+	case g.workspaces <- work:
+	default:
+	}
+}
+
+// candidates runs all passes over an image of that size, and returns the candidates,
+// the best first. The result is in the memory of work.
+func (g *Detector) candidates(ctx context.Context, work *workspace, size image.Point, opts face.Options) ([]detection, error) {
+	work.candidates = work.candidates[:0]
+	for _, p := range g.passes(size.X, size.Y, opts.MinFaceSize) {
+		first := len(work.candidates)
+		if err := g.pass(ctx, work, p, opts.MinConfidence); err != nil {
+			return nil, err
+		}
+		// Most candidates are the same few faces.
+		kept, err := suppress(ctx, work.candidates[first:])
+		if err != nil {
+			return nil, err
+		}
+		work.candidates = work.candidates[:first+len(kept)]
+	}
+	return suppress(ctx, work.candidates)
+}
+
+// suppress drops candidates that cover the same face as a better one; see
+// face.Suppress.
 func suppress(ctx context.Context, candidates []detection) ([]detection, error) {
 	return face.Suppress(ctx, candidates, func(a, b detection) int {
 		return face.Compare(face.Face{Box: a.box, Confidence: a.raw}, face.Face{Box: b.box, Confidence: b.raw})
 	}, func(kept, c *detection) bool { return face.IoUAbove(kept.box, c.box, suppressIoU) })
 }
 
-// cellsIn is how many cells a row has at each stride, and how many there are, in an
-// input of that size.
+// cellsIn returns the number of cells in a row at each stride, and the number of all
+// cells, for an input of that size.
 func cellsIn(size image.Point) (cols [len(strides)]int, cells [len(strides)]int64) {
 	for i, stride := range strides {
 		cols[i] = size.X / stride
@@ -184,7 +201,7 @@ func cellsIn(size image.Point) (cols [len(strides)]int, cells [len(strides)]int6
 	return cols, cells
 }
 
-// check returns an error unless the network gives what it has to.
+// check returns an error unless the outputs of the network have the expected shapes.
 func (g *Detector) check() error {
 	size := g.info.InputSize
 	if size == (image.Point{}) {
@@ -194,7 +211,7 @@ func (g *Detector) check() error {
 	return engine.CheckShapes(g.engine, inputShape(size), g.outputs(cells))
 }
 
-// checked returns g, or what check finds.
+// checked returns g, or the error of check.
 func checked(g *Detector) (*Detector, error) {
 	if err := g.check(); err != nil {
 		return nil, err
@@ -233,8 +250,8 @@ func (g *Detector) prepare(work *workspace, p pass) (cols [len(strides)]int) {
 	return cols
 }
 
-// pass runs p and adds what it finds to the candidates, in coordinates of the image:
-// faces with a confidence of at least minConfidence.
+// pass runs p, and adds the faces with a confidence of at least minConfidence to the
+// candidates, in coordinates of the image.
 func (g *Detector) pass(ctx context.Context, work *workspace, p pass, minConfidence float64) error {
 	cols := g.prepare(work, p)
 	buffers := &work.buffers[p.input]
@@ -252,22 +269,24 @@ func (g *Detector) pass(ctx context.Context, work *workspace, p pass, minConfide
 		}
 		lower, upper := at(face.Point{X: c.box.MinX, Y: c.box.MinY}), at(face.Point{X: c.box.MaxX, Y: c.box.MaxY})
 		c.box = face.Box{MinX: lower.X, MinY: lower.Y, MaxX: upper.X, MaxY: upper.Y}
-		// Before the box is clamped: a face is not smaller for being cut by the frame.
+		// The size counts before clamping, because a face does not become smaller when
+		// the edge of the image cuts it.
 		c.size = max(c.box.Width(), c.box.Height())
 		if !p.takes(c) {
 			return nil
 		}
-		// None of these suppresses a better one.
+		// These cannot suppress a better one.
 		if !(g.confidence(c.raw) >= minConfidence) {
 			return nil
 		}
-		// Boxes are compared as they are answered: two that differ outside of the image may
-		// be the same within it.
+		// Clamp before boxes are compared: two boxes that differ only outside of the
+		// image are the same.
 		c.box = c.box.Clamp(size.X, size.Y)
 		if c.box.Area() == 0 {
-			return nil // it is in the padding
+			return nil // the box is in the padding
 		}
-		// The network's have the corner of the first pixel at 0, as boxes have.
+		// The network's landmarks have (0, 0) at the corner of the first pixel, like
+		// boxes.
 		c.landmarks = eachPoint(c.landmarks, func(q face.Point) face.Point {
 			q = at(q)
 			return face.Point{X: q.X - 0.5, Y: q.Y - 0.5}
@@ -291,10 +310,10 @@ func clampLandmarks(l face.Landmarks, width, height int) *face.Landmarks {
 	return &l
 }
 
-// How far refined landmarks are trusted, by the spread of their walks: fully at
-// trusted and less, and as much as the network's own from doubted on. Chosen on
-// lfw_5pt and net_5pt: the mean error falls from .076 and .090 of the eye
-// distance (the network's), .047 and .057 (refined) to .045 and .054 (so mixed).
+// Weights of refined landmarks, by the spread of their walks. Up to trusted they count
+// fully, and from doubted on as much as the network's own. Chosen on lfw_5pt and
+// net_5pt: the mean error is .076 and .090 of the eye distance for the network's
+// landmarks, .047 and .057 for refined ones, and .045 and .054 for this combination.
 const (
 	trusted = 0.005
 	doubted = 0.03
@@ -313,19 +332,19 @@ func refine(l *landmark.Landmarker, img luma.Plane, rough face.Landmarks) face.L
 	}
 }
 
-// logistic returns the probability for a raw score in (0, 1): a logistic
-// regression on its logit.
+// logistic returns the probability for a raw score in (0, 1) by logistic regression on
+// its logit.
 func logistic(raw, intercept, slope float64) float64 {
 	raw = min(max(raw, 1e-6), 1-1e-6)
 	return 1 / (1 + math.Exp(-intercept-slope*math.Log(raw/(1-raw))))
 }
 
-// maxFixed is the area of the largest input of a fixed size: the largest that a network of
-// any size is given.
+// maxFixed is the maximum area of a fixed input: the largest area that networks of any
+// size are given.
 const maxFixed = maxSide * maxSide
 
-// fixedSize returns the input size of a network of three planes; zero when it
-// takes any.
+// fixedSize returns the fixed input size of a network with three planes, or zero if it
+// accepts any size.
 func fixedSize(e engine.Engine) (image.Point, error) {
 	if err := engine.CheckFloat32(e); err != nil {
 		return image.Point{}, err
@@ -334,26 +353,26 @@ func fixedSize(e engine.Engine) (image.Point, error) {
 	in := input.Shape
 	found := fmt.Sprintf("its input is %s; ", input)
 	if len(in) != 4 || in[1] != 3 {
-		return image.Point{}, errors.New(found + "known is [1×3×height×width]: three planes of one image")
+		return image.Point{}, errors.New(found + "the supported shape is [1×3×height×width]: three planes of one image")
 	}
 	height, width := in[2], in[3]
 	switch {
 	case in[0] != 1 && in[0] >= 0:
-		return image.Point{}, errors.New(found + "Mien gives it one image at a time: export it for a batch of 1 or of any size")
+		return image.Point{}, errors.New(found + "only batches of one image are supported: export it for a batch of 1 or of any size")
 	case height < 0 && width < 0:
 		return image.Point{}, nil
 	case height < 0 || width < 0:
-		return image.Point{}, errors.New(found + "known are networks of any height and width, or of a fixed height and width: export it with both or neither")
+		return image.Point{}, errors.New(found + "height and width must both be fixed, or both have any size: export it in one of these ways")
 	case height%32 != 0 || width%32 != 0 || height == 0 || width == 0:
-		return image.Point{}, errors.New(found + "height and width have to be multiples of 32")
+		return image.Point{}, errors.New(found + "height and width must be multiples of 32")
 	case height > maxFixed/width:
-		return image.Point{}, fmt.Errorf("%sheight times width may be at most %d (%d×%d)", found, maxFixed, maxSide, maxSide)
+		return image.Point{}, fmt.Errorf("%sheight times width must be at most %d (%d×%d)", found, maxFixed, maxSide, maxSide)
 	}
 	return image.Pt(int(width), int(height)), nil
 }
 
-// finite reports whether the box and the landmarks are. The score has been checked
-// before.
+// finite reports whether the box and the landmarks are finite. The score has been
+// checked before.
 func (d *detection) finite() bool {
 	b, l := &d.box, &d.landmarks
 	return engine.Finite(

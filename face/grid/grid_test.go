@@ -29,7 +29,7 @@ func openGrid(t testing.TB, name string) *Detector {
 
 var fitted = []string{"wider_val_orig", "wider_val_416", "face_mask", "negatives"}
 
-// TestCalibrate fits what calibration.go holds.
+// TestCalibrate fits the constants in calibration.go.
 func TestCalibrate(t *testing.T) {
 	if !*calibrate {
 		t.Skip("fits constants rather than testing them: run with -calibrate")
@@ -52,7 +52,7 @@ func TestCalibrate(t *testing.T) {
 						negatives = append(negatives, faces[i].Confidence)
 					}
 					if m >= 0 && face.IoU(faces[i].Box, p.Faces[m].Box) < 0.5 {
-						continue // neither a face nor none
+						continue // counts neither as a face nor as a false one
 					}
 					raw := min(max(faces[i].Confidence, 1e-6), 1-1e-6)
 					x = append(x, math.Log(raw/(1-raw)))
@@ -70,7 +70,7 @@ func TestCalibrate(t *testing.T) {
 	}
 }
 
-// logisticFit is Newton's method on two weights.
+// logisticFit fits two weights by Newton's method.
 func logisticFit(x []float64, y []bool) (a, b float64) {
 	for range 50 {
 		var ga, gb, haa, hab, hbb float64

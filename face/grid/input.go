@@ -8,58 +8,58 @@ import (
 	"github.com/mienproject/mien/face/luma"
 )
 
-// plane is one channel of an image: height rows of stride bytes, of which every
-// step-th counts.
+// plane is one channel of an image: height rows of stride bytes, of which every step-th
+// byte belongs to the channel.
 type plane struct {
 	pix           []uint8
 	width, height int
 	stride, step  int
 }
 
-// picture is an image as planes that can be resampled: Y, Cb and Cr, whose
-// chroma may be smaller, or R, G and B, or luminance alone.
-type picture struct {
+// planarImage is an image as planes that can be resampled: Y, Cb and Cr, whose chroma
+// may be smaller; or R, G and B; or only luminance.
+type planarImage struct {
 	planes        [3]plane
-	kind          pictureKind
+	kind          colorKind
 	width, height int
 }
 
-type pictureKind int
+type colorKind int
 
 const (
-	grayPicture pictureKind = iota
-	rgbPicture
-	yCbCrPicture
+	grayKind colorKind = iota
+	rgbKind
+	yCbCrKind
 )
 
-// source is an image on its way into a network, for one pass after the other,
-// with all the memory that this takes. It is kept for the next image.
+// source converts an image to inputs of the network, one pass after another. It has all
+// the memory that this takes, and is kept for the next image.
 type source struct {
-	whole picture
-	part  image.Rectangle // the part of whole that levels are of
-	// levels are the part, its half, its quarter and so on, as far as they were
-	// needed. Each pixel is the mean of four of the level before.
-	levels  []picture
-	buffers [][]uint8 // of the levels but the first
-	rgba    []uint8   // of an image of another type
-	// ratioX and ratioY are how many pixels share a sample of chroma.
+	whole planarImage
+	part  image.Rectangle // the part of whole that levels show
+	// levels has the part, its half, its quarter and so on, as far as they were needed.
+	// Each pixel is the mean of four pixels of the previous level.
+	levels  []planarImage
+	buffers [][]uint8 // memory of all levels except the first
+	rgba    []uint8   // memory for images of other types
+	// ratioX and ratioY are the numbers of pixels that share a chroma sample.
 	ratioX, ratioY int
 
-	luma, red, green, blue channel      // red and blue have Cr and Cb of an image that has those
-	chromaRGB              [3][]float32 // what chroma adds to red, green and blue
+	luma, red, green, blue channel      // red and blue have Cr and Cb for images in Y'CbCr
+	chromaRGB              [3][]float32 // the contribution of chroma to red, green and blue
 }
 
-// set shares the pixels of the image types that decoders give, and converts the
-// others. Transparent pixels are black.
+// set sets the image. It shares the pixels of the types that decoders return, and
+// converts other types. Transparent pixels become black.
 func (s *source) set(img image.Image) {
 	b := img.Bounds()
-	p := picture{width: b.Dx(), height: b.Dy()}
+	p := planarImage{width: b.Dx(), height: b.Dy()}
 	s.ratioX, s.ratioY = 1, 1
 	switch m := img.(type) {
 	case *image.YCbCr:
-		p.kind = yCbCrPicture
+		p.kind = yCbCrKind
 		p.planes[0] = plane{m.Y[m.YOffset(b.Min.X, b.Min.Y):], p.width, p.height, m.YStride, 1}
-		// The chroma samples that belong to the first and the last pixel.
+		// The chroma samples of the first and the last pixel.
 		first, last := m.COffset(b.Min.X, b.Min.Y), m.COffset(b.Max.X-1, b.Max.Y-1)
 		rows := (last-first)/m.CStride + 1
 		cols := (last-first)%m.CStride + 1
@@ -77,7 +77,7 @@ func (s *source) set(img image.Image) {
 			draw.Draw(rgba, rgba.Rect, img, b.Min, draw.Src)
 			b = rgba.Rect
 		}
-		p.kind = rgbPicture
+		p.kind = rgbKind
 		for i := range p.planes {
 			p.planes[i] = plane{rgba.Pix[rgba.PixOffset(b.Min.X, b.Min.Y)+i:], p.width, p.height, rgba.Stride, 4}
 		}
@@ -89,16 +89,16 @@ func (s *source) set(img image.Image) {
 // size is the size of the whole image.
 func (s *source) size() image.Point { return image.Pt(s.whole.width, s.whole.height) }
 
-// crop makes part what input reads. Its upper left corner has to be at a sample of
-// chroma.
+// crop sets the part that input reads. Its upper left corner must be at the corner of a
+// chroma sample.
 func (s *source) crop(part image.Rectangle) {
 	if len(s.levels) > 0 && part == s.part {
 		return
 	}
-	p := picture{kind: s.whole.kind, width: part.Dx(), height: part.Dy()}
+	p := planarImage{kind: s.whole.kind, width: part.Dx(), height: part.Dy()}
 	for i, from := range s.whole.planes {
 		r := part
-		if i > 0 && p.kind == yCbCrPicture {
+		if i > 0 && p.kind == yCbCrKind {
 			r.Min.X, r.Min.Y = r.Min.X/s.ratioX, r.Min.Y/s.ratioY
 			r.Max.X, r.Max.Y = (r.Max.X+s.ratioX-1)/s.ratioX, (r.Max.Y+s.ratioY-1)/s.ratioY
 		}
@@ -116,14 +116,14 @@ func (p plane) crop(r image.Rectangle) plane {
 	return plane{p.pix[r.Min.Y*p.stride+r.Min.X*p.step:], r.Dx(), r.Dy(), p.stride, p.step}
 }
 
-// release lets go of the image's own pixels.
+// release drops the references to the pixels of the image.
 func (s *source) release() {
-	s.whole = picture{}
+	s.whole = planarImage{}
 	clear(s.levels)
 	s.levels = s.levels[:0]
 }
 
-// grown returns n values, which are undefined, in b's memory if they fit.
+// grown returns n undefined values, in the memory of b if they fit.
 func grown[T any](b []T, n int) []T {
 	if cap(b) < n {
 		return make([]T, n)
@@ -131,14 +131,13 @@ func grown[T any](b []T, n int) []T {
 	return b[:n]
 }
 
-// halveFrom is the scale from which on an image is halved rather than
-// interpolated as it is.
+// halveFrom is the scale below which an image is halved before it is interpolated.
 const halveFrom = 0.7
 
-// level returns the level for an image scaled by scale, and the scale that is
-// left to do: more than a half, so that two pixels in each direction are all that
-// has to be read.
-func (s *source) level(scale float64) (picture, float64) {
+// level returns the level for an image scaled by scale, and the scale that remains.
+// That is more than a half, so interpolation has to read only two pixels in each
+// direction.
+func (s *source) level(scale float64) (planarImage, float64) {
 	at := 0
 	for ; scale <= halveFrom; at++ {
 		if at+1 == len(s.levels) && !s.halve() {
@@ -152,7 +151,7 @@ func (s *source) level(scale float64) (picture, float64) {
 // halve adds a level, unless the last one is too small.
 func (s *source) halve() bool {
 	from := s.levels[len(s.levels)-1]
-	half := picture{kind: from.kind, width: from.width / 2, height: from.height / 2}
+	half := planarImage{kind: from.kind, width: from.width / 2, height: from.height / 2}
 	size := 0
 	for _, p := range from.planes {
 		if p.pix != nil && min(p.width, p.height) < 2 {
@@ -175,7 +174,7 @@ func (s *source) halve() bool {
 	return true
 }
 
-// half writes the means of four pixels into out.
+// half writes the means of four pixels each to out.
 func (p plane) half(out []uint8) plane {
 	if p.pix == nil {
 		return plane{}
@@ -196,15 +195,15 @@ func (p plane) half(out []uint8) plane {
 	return h
 }
 
-// axis has, for each output of a bilinear interpolation along one axis, its first
-// input, and the weight of the one after that.
+// axis has, for each output of a linear interpolation along one axis, its first input,
+// and the weight of the input after it.
 type axis struct {
 	first  []int32
 	weight []float32
 	same   bool // the scale is 1
 }
 
-// fit scales size inputs by scale onto n outputs.
+// fit sets the axis to scale size inputs by scale to n outputs.
 func (a *axis) fit(size, n int, scale float64) {
 	a.first, a.weight, a.same = grown(a.first, n), grown(a.weight, n), scale == 1
 	for i := range n {
@@ -214,17 +213,17 @@ func (a *axis) fit(size, n int, scale float64) {
 	}
 }
 
-// channel is a plane that is being scaled, row by row.
+// channel scales a plane, row by row.
 type channel struct {
 	plane
 	across, down axis
-	// rows are the last even and the last odd row of the plane that were scaled
-	// across, and at their numbers.
+	// rows has the last even and the last odd row of the plane, scaled horizontally. at
+	// has their numbers.
 	rows [2][]float32
 	at   [2]int
 }
 
-// fit scales p by scaleX and scaleY onto w × h values.
+// fit prepares for scaling p by scaleX and scaleY to w × h values.
 func (c *channel) fit(p plane, w, h int, scaleX, scaleY float64) {
 	c.plane = p
 	c.across.fit(p.width, w, scaleX)
@@ -234,8 +233,8 @@ func (c *channel) fit(p plane, w, h int, scaleX, scaleY float64) {
 	}
 }
 
-// row returns the two rows between which row y of the output lies, scaled across,
-// and the weight of the second.
+// row returns the two rows, scaled horizontally, between which row y of the output is,
+// and the weight of the second one.
 func (c *channel) row(y int) (upper, lower []float32, weight float32) {
 	first := int(c.down.first[y])
 	if c.down.weight[y] == 0 {
@@ -287,24 +286,24 @@ func (c *channel) fill(out []float32, y int) {
 	}
 }
 
-// input fills planes of stride × height values with the image scaled by scale to
-// w × h in their top left corners, in the order blue, green, red, from 0 to 255,
-// and zeros around it. The stride is even.
+// input fills planes of stride × height values with the image scaled by scale. The
+// image has w × h pixels and is in the top left corner; the rest is zero. The planes
+// are in the order blue, green, red, from 0 to 255. stride must be even.
 func (s *source) input(blue, green, red []float32, w, h, stride int, scale float64) {
 	p, scale := s.level(scale)
-	// Colors come in pairs. The one too many is cleared.
+	// Colors are written in pairs. Clear the value after an odd width.
 	pairs := (w + 1) / 2
 	even := 2 * pairs
 	var write func(b, g, r []float32, y int)
 	switch p.kind {
-	case grayPicture:
+	case grayKind:
 		s.luma.fit(p.planes[0], even, h, scale, scale)
 		write = func(b, g, r []float32, y int) {
 			s.luma.fill(b, y)
 			copy(g, b)
 			copy(r, b)
 		}
-	case rgbPicture:
+	case rgbKind:
 		s.red.fit(p.planes[0], even, h, scale, scale)
 		s.green.fit(p.planes[1], even, h, scale, scale)
 		s.blue.fit(p.planes[2], even, h, scale, scale)
@@ -313,8 +312,8 @@ func (s *source) input(blue, green, red []float32, w, h, stride int, scale float
 			s.green.fill(g, y)
 			s.red.fill(r, y)
 		}
-	case yCbCrPicture:
-		// Four pixels share a color, as they do in nearly all photographs.
+	case yCbCrKind:
+		// Four pixels share a chroma sample, as in nearly all photographs.
 		scaleX, scaleY := scale*float64(s.ratioX)/2, scale*float64(s.ratioY)/2
 		s.luma.fit(p.planes[0], even, h, scale, scale)
 		s.blue.fit(p.planes[1], pairs, (h+1)/2, scaleX, scaleY)
@@ -336,7 +335,7 @@ func (s *source) input(blue, green, red []float32, w, h, stride int, scale float
 	clear(red[h*stride:])
 }
 
-// colors writes row y of an image in Y'CbCr as JFIF has it.
+// colors writes row y of an image in the Y'CbCr of JFIF.
 func (s *source) colors(b, g, r []float32, y int) {
 	if y%2 == 0 {
 		s.fillChroma(y / 2)
@@ -356,7 +355,7 @@ func (s *source) colors(b, g, r []float32, y int) {
 	}
 }
 
-// fillChroma fills chromaRGB with row y of Cb and Cr.
+// fillChroma fills chromaRGB from row y of Cb and Cr.
 func (s *source) fillChroma(y int) {
 	blue, blueBelow, weight := s.blue.row(y)
 	red, redBelow, _ := s.red.row(y)
@@ -369,8 +368,8 @@ func (s *source) fillChroma(y int) {
 	}
 }
 
-// clamp keeps v within 0 and 255, by branches that hardly ever change: min and
-// max, which also handle signed zeros and NaN, take four times as long.
+// clamp limits v to the range 0 to 255, with branches that are almost always predicted.
+// min and max, which also handle signed zeros and NaN, take four times as long.
 func clamp(v float32) float32 {
 	if v < 0 {
 		return 0

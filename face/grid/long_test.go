@@ -11,11 +11,11 @@ import (
 	"github.com/mienproject/mien/face/facetest"
 )
 
-// groups is how many times the tall picture has a photograph of four people, one below
-// the other.
+// groups is how many copies of a photograph of four people the tall image has, one
+// below another.
 const groups = 42
 
-// tall returns a picture 600 pixels wide and 11,928 high: 42 times the same four
+// tall returns an image 600 pixels wide and 11,928 high: 42 copies of the same four
 // people.
 func tall(t *testing.T) *image.YCbCr {
 	t.Helper()
@@ -29,8 +29,8 @@ func tall(t *testing.T) *image.YCbCr {
 	return facetest.Decode(t, path).(*image.YCbCr)
 }
 
-// arranged returns the groups of the tall picture in columns, and where the upper left
-// corner of each is.
+// arranged returns the groups of the tall image in columns, and the position of the
+// upper left corner of each.
 func arranged(img *image.YCbCr, columns int) (*image.RGBA, []image.Point) {
 	width, height := img.Rect.Dx(), img.Rect.Dy()/groups
 	rows := (groups + columns - 1) / columns
@@ -45,10 +45,11 @@ func arranged(img *image.YCbCr, columns int) (*image.RGBA, []image.Point) {
 	return out, corners
 }
 
-// TestLongPictures finds the faces of a picture in any arrangement of its parts: below
-// each other, as in a screenshot of a long page, side by side, as in a panorama, and in
-// a square. Each model is its own judge, by what it finds in one of the parts alone.
-func TestLongPictures(t *testing.T) {
+// TestLongImages checks that the faces in an image are found in any arrangement of its
+// parts: one below another, as in a screenshot of a long page, side by side, as in a
+// panorama, and in a square. The expected faces are those that the same model finds in
+// one part alone.
+func TestLongImages(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes a minute with the race detector: make accuracy runs it")
 	}

@@ -7,8 +7,8 @@ import (
 	"github.com/mienproject/mien/face/facetest"
 )
 
-// TestOverlap: no two boxes of an answer overlap by more than the limit, neither at the
-// frame of the image, which cuts them, nor in whole pixels.
+// TestOverlap checks that no two boxes of a result overlap by more than the limit,
+// neither at the edge of the image, where boxes are clamped, nor in whole pixels.
 func TestOverlap(t *testing.T) {
 	for _, name := range []string{"yunet_n_dynamic.onnx", "scrfd_500m_kps_640.onnx"} {
 		t.Run(name, func(t *testing.T) {
@@ -34,7 +34,7 @@ func TestOverlap(t *testing.T) {
 	}
 }
 
-// overlaps fails the test when two boxes overlap by more than the limit.
+// overlaps fails the test if two boxes overlap by more than the limit.
 func overlaps(t *testing.T, path string, faces []face.Face) {
 	t.Helper()
 	for i, f := range faces {

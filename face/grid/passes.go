@@ -7,69 +7,70 @@ import (
 	"github.com/mienproject/mien/face"
 )
 
-// pass is one run of the network over a part of the image that is scaled by scale, for
-// faces whose longer side is from minSize to maxSize pixels of the image.
+// pass is one run of the network over a part of the image, scaled by scale, for faces
+// whose longer side is from minSize to maxSize pixels of the image.
 type pass struct {
 	scale            float64
 	minSize, maxSize float64
 	part             image.Rectangle
-	// core is the part in which the centers of this pass's faces lie: of faces in the
-	// overlap of two tiles, each tile takes those that are nearer to it.
+	// core contains the centers of this pass's faces. Of the faces in the overlap of
+	// two tiles, each tile takes those that are nearer to it.
 	core face.Box
-	// input is the index of the workspace's tensors. Passes with inputs of one size
-	// share them.
+	// input is the index into workspace.buffers. Passes with the same input size share
+	// it.
 	input int
 }
 
-// takes reports whether c, which the pass found, is one of its faces. A box with a
-// side that is not a number is not.
+// takes reports whether c, which the pass found, is one of its faces. It returns false
+// for a box with a NaN.
 func (p pass) takes(c detection) bool {
 	x, y := (c.box.MinX+c.box.MaxX)/2, (c.box.MinY+c.box.MaxY)/2
 	return c.size > 0 && c.size >= p.minSize && c.size <= p.maxSize &&
 		x >= p.core.MinX && x < p.core.MaxX && y >= p.core.MinY && y < p.core.MaxY
 }
 
-// maxInputs is the maximum number of sizes of inputs for one image.
+// maxInputs is the maximum number of input sizes for one image.
 const maxInputs = 3
 
-// The side, in pixels, that an image has in a pass (see sideOf). docs/accuracy.md
-// compares pairs of the coarse and the fine one.
+// The sides, in pixels, to which the passes scale an image (see sideOf).
+// docs/accuracy.md compares pairs of the coarse and the fine one.
 const (
 	coarseSide = 640
 	fineSide   = 1024
-	// Faces that fill the frame are seen best when they are small.
+	// Faces that fill the image are found best when they are small.
 	tinySide = 256
 	tinyFrom = 0.35
-	// maxSide bounds what a caller's smallest face can ask for.
+	// maxSide limits what a caller's smallest face can request.
 	maxSide = 2560
-	// Faces of that many pixels of the fine input are taken from both.
+	// Faces of this size, in pixels of the fine input, are taken from both passes.
 	bandFrom, bandTo = 32, 128
-	// smallestSeen is the smallest face that the networks find, in pixels of
-	// their input.
+	// smallestSeen is the smallest face that the networks find, in pixels of their
+	// input.
 	smallestSeen = 10
 )
 
-// aspect is that of a common photograph, 3:2.
+// aspect is the aspect ratio of a common photograph, 3:2.
 const aspect = 1.5
 
-// sideOf returns the longer side of a 3:2 photograph with as many pixels as an image
-// of width × height. Passes are sized by it rather than by the image's own longer side,
-// so that the faces of a screenshot or a panorama are not reduced to nothing.
+// sideOf returns the longer side of a 3:2 photograph with as many pixels as an image of
+// width × height. Passes are sized by it instead of the longer side of the image
+// itself, so that faces in screenshots and panoramas are not reduced too far.
 func sideOf(width, height int) float64 {
 	return math.Sqrt(aspect * float64(width) * float64(height))
 }
 
-// passes chooses the passes for an image of width × height pixels, the finest last.
-// They find faces from a hundredth of the image's side on, unless minFaceSize,
-// in pixels, asks for others.
+// passes returns the passes for an image of width × height pixels; the finest one is
+// last. By default they find faces from a hundredth of the image's side on.
+// minFaceSize, in pixels, overrides this.
 func (g *Detector) passes(width, height int, minFaceSize float64) []pass {
 	if g.info.InputSize != (image.Point{}) {
 		return g.fixedPasses(width, height)
 	}
 	side := sideOf(width, height)
 	over := func(input int, to, minSize, maxSize float64) pass {
-		// Inputs are padded to 32 pixels. This keeps the padded one of a very narrow image
-		// from having many times the pixels of any other.
+		// Inputs are padded to multiples of 32 pixels. This limit prevents the padded
+		// input for a very narrow image from having many times the pixels of other
+		// inputs.
 		scale := min(to/side, to*to/aspect/32/float64(max(width, height)))
 		return pass{scale, minSize, maxSize, image.Rect(0, 0, width, height), everywhere, input}
 	}
@@ -80,7 +81,7 @@ func (g *Detector) passes(width, height int, minFaceSize float64) []pass {
 	if fine <= coarseSide {
 		return []pass{over(0, fine, 0, math.Inf(1))}
 	}
-	pixel := side / fine // of the finest input, in pixels of the image
+	pixel := side / fine // the size of a pixel of the finest input, in pixels of the image
 	return []pass{
 		over(0, tinySide, side*tinyFrom, math.Inf(1)),
 		over(1, coarseSide, bandFrom*pixel, math.Inf(1)),
@@ -90,19 +91,19 @@ func (g *Detector) passes(width, height int, minFaceSize float64) []pass {
 
 var everywhere = face.Box{MinX: math.Inf(-1), MinY: math.Inf(-1), MaxX: math.Inf(1), MaxY: math.Inf(1)}
 
-// How an image that is long for a network's fixed input is cut into tiles.
+// How a long image is divided into tiles for a network with a fixed input size.
 const (
-	// tileFrom is the part of the input that an image has to fill not to be cut.
+	// tileFrom is the share of the input above which an image is not divided.
 	tileFrom = 1. / 3
-	// tileOverlap is how much of a tile's length lies in the next one too.
+	// tileOverlap is the share of a tile's length that overlaps the next tile.
 	tileOverlap = 1. / 4
-	// maxTiles bounds the time. Images that would need more tiles are scaled down.
+	// maxTiles limits the time. Images that would need more tiles are scaled down.
 	maxTiles = 16
 )
 
-// fixedPasses are the passes of a network of a fixed input size: one over the whole
-// image, and for a long image more over tiles, in which it has as many pixels as a
-// square one has in the one pass.
+// fixedPasses returns the passes of a network with a fixed input size: one over the
+// whole image and, for a long image, one over each tile. In a tile, the image has as
+// many pixels as a square image has in its only pass.
 func (g *Detector) fixedPasses(width, height int) []pass {
 	input := face.Point{X: float64(g.info.InputSize.X), Y: float64(g.info.InputSize.Y)}
 	w, h := float64(width), float64(height)
@@ -115,7 +116,8 @@ func (g *Detector) fixedPasses(width, height int) []pass {
 	if whole.scale >= scale*math.Sqrt(tileFrom) {
 		return []pass{whole}
 	}
-	// The length along which the image is cut, and a tile's, in pixels of the image.
+	// The length along which the image is divided, and the length of a tile, in pixels
+	// of the image.
 	length, tile := w, input.X
 	vertical := input.Y/h < input.X/w
 	if vertical {
@@ -125,7 +127,7 @@ func (g *Detector) fixedPasses(width, height int) []pass {
 	tile /= scale
 	overlap := tile * tileOverlap
 	tiles := int(math.Ceil((length - overlap) / (tile - overlap)))
-	// From a sample of chroma on, which at most four pixels share.
+	// Start at a chroma sample, which at most four pixels share in each direction.
 	start := func(i int) float64 { return 4 * math.Ceil(float64(i)*(length-tile)/float64(tiles-1)/4) }
 	end := func(i int) float64 { return min(start(i)+tile, length) }
 	between := func(from, to float64) face.Box {
@@ -134,8 +136,8 @@ func (g *Detector) fixedPasses(width, height int) []pass {
 		}
 		return face.Box{MinX: from, MinY: math.Inf(-1), MaxX: to, MaxY: math.Inf(1)}
 	}
-	// A face that is larger than the overlap may be cut by a tile's end. The pass over the
-	// whole image finds those.
+	// The end of a tile may cut a face that is larger than the overlap. The pass over
+	// the whole image finds such faces.
 	whole.minSize = overlap / 2
 	passes := []pass{whole}
 	from := math.Inf(-1)

@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// TestLargeFixedSize: what a network of a large fixed size sees of a small image is
-// enlarged no further than helps.
+// TestLargeFixedSize checks that a network with a large fixed input size enlarges small
+// images no further than is useful.
 func TestLargeFixedSize(t *testing.T) {
 	for name, limit := range map[string]float64{"face_detection_yunet_2023mar.onnx": fineSide, "scrfd_500m_kps_640.onnx": coarseSide} {
 		g := openGrid(t, name)

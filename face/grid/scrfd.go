@@ -5,11 +5,11 @@ import (
 	"github.com/mienproject/mien/face"
 )
 
-// scrfdAnchors is how many candidates SCRFD has in each cell.
+// scrfdAnchors is the number of candidates in each cell.
 const scrfdAnchors = 2
 
-// IsSCRFD reports whether the network is one of SCRFD, by the number and the sizes of its
-// outputs: scores, boxes and points, for each of three strides.
+// IsSCRFD reports whether the network is an SCRFD, by the number and the sizes of its
+// outputs: scores, boxes and points for each of three strides.
 func IsSCRFD(e engine.Engine) bool {
 	if len(e.Inputs()) != 1 || len(e.Outputs()) != 3*len(strides) {
 		return false
@@ -25,10 +25,10 @@ func IsSCRFD(e engine.Engine) bool {
 	return true
 }
 
-// NewSCRFD returns the detector of Guo et al., "Sample and Computation
-// Redistribution for Efficient Face Detection" (2021), of a network with points.
-// Its input is red, green, blue, (v-127.5)/128. A box is the distances from the
-// cell's corner to its four sides, a point an offset from there; all in strides.
+// NewSCRFD returns a detector for a network of Guo et al., "Sample and Computation
+// Redistribution for Efficient Face Detection" (2021), with points. Its input is red,
+// green, blue as (v-127.5)/128. A box is the distances from the corner of the cell to
+// its four sides, and a point is an offset from that corner, all in strides.
 func NewSCRFD(e engine.Engine, version string) (*Detector, error) {
 	size, err := fixedSize(e)
 	if err != nil {

@@ -9,16 +9,17 @@ import (
 	"github.com/mienproject/mien/face/landmark"
 )
 
-// IsYuNet reports whether the network is one of YuNet, by the names of its outputs.
+// IsYuNet reports whether the network is a YuNet, by the names of its outputs.
 func IsYuNet(e engine.Engine) bool {
 	return len(e.Inputs()) == 1 && len(e.Outputs()) == 4*len(strides) && engine.OutputIndex(e, "cls_8") >= 0 && engine.OutputIndex(e, "kps_32") >= 0
 }
 
-// NewYuNet returns the detector of Wu et al., "YuNet: A Tiny Millisecond-level Face
-// Detector" (2023), of a network of libfacedetection.train. Its input is blue,
-// green, red, 0 to 255. For each stride S it has cls_S and obj_S, whose geometric
-// mean is the score, bbox_S, a center relative to the cell and logarithms of the
-// size, and kps_S, five points relative to the cell; all in strides.
+// NewYuNet returns a detector for a network of Wu et al., "YuNet: A Tiny
+// Millisecond-level Face Detector" (2023), trained by libfacedetection.train. Its input
+// is blue, green, red from 0 to 255. For each stride S it has the outputs cls_S and
+// obj_S, whose geometric mean is the score; bbox_S, a center relative to the cell and
+// the logarithms of the size; and kps_S, five points relative to the cell; all in
+// strides.
 func NewYuNet(e engine.Engine, version string) (*Detector, error) {
 	size, err := fixedSize(e)
 	if err != nil {
@@ -33,7 +34,7 @@ func NewYuNet(e engine.Engine, version string) (*Detector, error) {
 		for k, kind := range kinds {
 			name := fmt.Sprintf("%s_%d", kind.name, stride)
 			if heads[i][k] = engine.OutputIndex(e, name); heads[i][k] < 0 {
-				return nil, fmt.Errorf("there is no output %s among %s", name, engine.Describe(e.Outputs()))
+				return nil, fmt.Errorf("the output %s is missing; its outputs are %s", name, engine.Describe(e.Outputs()))
 			}
 		}
 	}

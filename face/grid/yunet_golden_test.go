@@ -22,9 +22,9 @@ import (
 
 var updateYuNet = flag.Bool("update-yunet", false, "write testdata/yunet_golden.jsonl anew; needs a Python (MIEN_PYTHON, or python3) with numpy, onnxruntime and Pillow")
 
-// yunetPhotos are crowds and single faces, from 6 pixels to 640, upright and wide
-// images, small and large ones, JPEG of each sampling of chroma, progressive JPEG
-// and PNG with a palette and with transparency, and some without a face.
+// yunetPhotos are crowds and single faces of 6 to 640 pixels; upright and wide, small
+// and large images; JPEGs with every chroma subsampling, progressive JPEGs, and PNGs
+// with a palette and with transparency; and some images without faces.
 var yunetPhotos = []string{
 	"wider_val_orig/images/0_Parade_marchingband_1_1004.jpg",
 	"wider_val_orig/images/0_Parade_marchingband_1_20.jpg",
@@ -48,8 +48,8 @@ var yunetPhotos = []string{
 	"peoples.jpg",
 }
 
-// yunetGolden is what testdata/yunet_reference.py has said of one network: its
-// lines begin with one that names the network.
+// yunetGolden is the output of testdata/yunet_reference.py for one network. Its first
+// line names the network.
 type yunetGolden struct {
 	Network, SHA256 string
 	photos          []yunetGoldenPhoto
@@ -57,19 +57,19 @@ type yunetGolden struct {
 
 type yunetGoldenPhoto struct {
 	File string
-	// Boxes, raw scores and points, each with x before y.
+	// Boxes, raw scores and points, each as x before y.
 	Faces [][15]float64
 }
 
-// TestYuNetGolden compares the networks' own boxes and points, which landmark
-// cascades have not refined, with an independent run of the same networks on the
-// same pixels, as the standard library decodes them: YuNet moves boxes by pixels
-// when gray levels change by a third.
+// TestYuNetGolden compares the networks' own boxes and points, before landmark cascades
+// refine them, with an independent run of the same networks on the same pixels, as the
+// standard library decodes them. A difference of a third of a gray level moves boxes of
+// YuNet by pixels.
 func TestYuNetGolden(t *testing.T) {
 	const path = "testdata/yunet_golden.jsonl"
 	networks := []struct {
 		name  string
-		faces int // to compare, at least
+		faces int // minimum number of faces to compare
 	}{
 		{"yunet_n_dynamic.onnx", 290},
 		{"face_detection_yunet_2023mar.onnx", 160},
@@ -124,20 +124,20 @@ func TestYuNetGolden(t *testing.T) {
 	}
 }
 
-// yunetAgreement is how many faces agree, and the worst of it.
+// yunetAgreement is the number of faces that agree, and the largest differences.
 type yunetAgreement struct {
 	faces              int
 	iou, points, score float64
 }
 
-// compare finds each face that one of the two has in the other's. Both also have weaker
-// faces than those that are compared, so that rounding does not lose any.
+// compare looks up each face of one run in the other. Both runs also have weaker faces
+// than those that are compared, so that rounding does not lose any.
 func (a *yunetAgreement) compare(t *testing.T, want yunetGoldenPhoto, got []face.Face, width, height int) {
 	t.Helper()
-	const floor = 0.3 // raw score
+	const floor = 0.3 // minimum raw score
 	expected := make([]face.Face, len(want.Faces))
 	for i, w := range want.Faces {
-		// Its points have the corner of the first pixel at 0.
+		// Its points have (0, 0) at the corner of the first pixel.
 		at := func(k int) face.Point { return face.Point{X: w[5+2*k] - 0.5, Y: w[6+2*k] - 0.5} }
 		l := clampLandmarks(face.Landmarks{LeftEye: at(0), RightEye: at(1), Nose: at(2), MouthLeft: at(3), MouthRight: at(4)}, width, height)
 		expected[i] = face.Face{
@@ -217,7 +217,7 @@ func readYuNetGolden(t *testing.T, path string) []yunetGolden {
 	return all
 }
 
-// runYuNetReference returns what testdata/yunet_reference.py says of the
+// runYuNetReference returns the output of testdata/yunet_reference.py for the
 // photographs.
 func runYuNetReference(t *testing.T, network string) []byte {
 	t.Helper()
@@ -229,7 +229,7 @@ func runYuNetReference(t *testing.T, network string) []byte {
 	for _, name := range yunetPhotos {
 		img, ok := facetest.Decode(t, facetest.Path(t, name)).(*image.YCbCr)
 		if !ok {
-			continue // PNG loses nothing
+			continue // PNG is lossless
 		}
 		folder := filepath.Join(planes, filepath.FromSlash(name))
 		if err := os.MkdirAll(folder, 0o700); err != nil {

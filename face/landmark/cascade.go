@@ -10,30 +10,29 @@ import (
 	"github.com/mienproject/mien/face/luma"
 )
 
-// cascade finds one point of a face: stages of regression trees over
-// pixel pairs, each stage moving a guess and narrowing its scale (Markuš et al.,
-// "Fast localization of facial landmark points", arXiv 1403.6888; the format and
-// the walk are those of github.com/esimov/pigo v1.4.6, core/puploc.go).
-//
-// The library draws its perturbations from a global random source, so that its
-// points differ from call to call. This walk takes fixed ones.
+// cascade finds one point of a face. It has stages of regression trees over pairs of
+// pixels; each stage moves a guess and reduces its scale (Markuš et al., "Fast
+// localization of facial landmark points", arXiv 1403.6888). The format and the
+// algorithm are those of github.com/esimov/pigo v1.4.6, core/puploc.go. The library
+// takes its perturbations from a global random source, so its points differ from call
+// to call. This package uses fixed ones.
 type cascade struct {
 	stages, trees, depth int
 	// shrink multiplies the scale after each stage.
 	shrink float32
-	// nodes holds the trees, each 2^depth-1 inner nodes from its root down and one
-	// place that is never read.
+	// nodes has the trees, each with 2^depth-1 inner nodes from its root down, and one
+	// unused place.
 	nodes []luma.Pair
-	// leaves holds the trees' 2^depth leaves.
+	// leaves has the 2^depth leaves of each tree.
 	leaves []move
 }
 
-// move is a step as a part of the scale.
+// move is a step, relative to the scale.
 type move struct{ row, col float32 }
 
-// parseCascade reads the library's file format: stages uint32, shrink
-// float32, trees uint32, depth uint32, little-endian; then for each stage and
-// tree 2^depth-1 nodes of four bytes and 2^depth leaves of two float32.
+// parseCascade reads the library's file format: stages uint32, shrink float32, trees
+// uint32, depth uint32, all little-endian; then, for each tree of each stage, 2^depth-1
+// nodes of four bytes and 2^depth leaves of two float32.
 func parseCascade(data []byte) (*cascade, error) {
 	const header = 16
 	if len(data) < header {
@@ -48,7 +47,7 @@ func parseCascade(data []byte) (*cascade, error) {
 	leaves := 1 << depth
 	count := int(stages) * int(trees)
 	if want := header + count*(4*(leaves-1)+8*leaves); len(data) != want {
-		return nil, fmt.Errorf("%d bytes, its header promises %d", len(data), want)
+		return nil, fmt.Errorf("%d bytes; its header announces %d", len(data), want)
 	}
 	c := &cascade{
 		stages: int(stages), trees: int(trees), depth: int(depth), shrink: shrink,
@@ -70,8 +69,8 @@ func parseCascade(data []byte) (*cascade, error) {
 	return c, nil
 }
 
-// mirrored returns the cascade of the mirrored point: that of a left mouth corner
-// then finds the right one.
+// mirrored returns the cascade of the mirrored point, for example that of the right
+// corner of the mouth for the left one's.
 func (c *cascade) mirrored() *cascade {
 	m := *c
 	m.nodes, m.leaves = slices.Clone(c.nodes), slices.Clone(c.leaves)
@@ -86,46 +85,45 @@ func (c *cascade) mirrored() *cascade {
 	return &m
 }
 
-// guess is where a landmark may be: a place and the scale of the search, in
-// pixels.
+// guess is a possible position of a landmark, and the scale of the search, in pixels.
 type guess struct{ row, col, scale float32 }
 
-// perturbations is how many guesses vote on a landmark, a multiple of four. The
-// library takes 63 random ones; this many even ones do as well
+// perturbations is the number of guesses for each landmark, a multiple of four. The
+// library uses 63 random ones; this number of evenly spread ones is as good
 // (docs/calibration.md).
 const perturbations = 24
 
-// jitter is the perturbation of each guess, each value in [0, 1): what the
-// library takes from its random source.
+// jitter has the perturbation of each guess, with values in [0, 1), as the library
+// takes them from its random source.
 type jitter [][3]float32
 
 // fixedJitter is a rank-1 lattice (Sloan and Joe, "Lattice Methods for Multiple
-// Integration", 1994): evenly spread over the cube and along each of its axes,
-// which random numbers are not, and the same on every call.
+// Integration", 1994). Unlike random numbers, it is spread evenly over the cube and
+// along each of its axes, and it is the same on every call.
 var fixedJitter = func() jitter {
 	j := make(jitter, perturbations)
 	for i := range j {
-		for k, z := range [3]int{1, 7, 11} { // each has no divisor in common with perturbations
+		for k, z := range [3]int{1, 7, 11} { // none has a common divisor with perturbations
 			j[i][k] = (float32(i*z%perturbations) + 0.5) / perturbations
 		}
 	}
 	return j
 }()
 
-// maxPerturbations is what a walk has room for: the library's 63, filled up to
-// fours.
+// maxPerturbations is the maximum number of perturbations in a walk: the library's 63,
+// rounded up to a multiple of four.
 const maxPerturbations = 64
 
-// walkers are guesses on their way through a cascade.
+// walkers are guesses that walk through a cascade.
 type walkers struct {
 	at    [maxPerturbations]guess
 	moved [maxPerturbations]move
 	steps [maxPerturbations]stepper
 }
 
-// walk follows the first n guesses through all stages, over the patch. Every tree
-// is walked by all of them before the next one, four at a time, so that its nodes
-// stay in the nearest cache and the loads of the four overlap.
+// walk moves the first n guesses through all stages, over the patch. All of them go
+// through one tree before the next, four at a time, so that its nodes stay in the L1
+// cache and the loads of the four overlap.
 func (c *cascade) walk(w *walkers, n int, pix *luma.Tile) {
 	for i := n; i%4 != 0; i++ {
 		w.at[i] = w.at[0]
@@ -173,7 +171,7 @@ func (c *cascade) walk(w *walkers, n int, pix *luma.Tile) {
 	}
 }
 
-// stepper is what a guess needs to walk through the trees of one stage.
+// stepper has what a guess needs to go through the trees of one stage.
 type stepper struct {
 	scale, round uint64
 	base         uint32
@@ -191,22 +189,22 @@ func newStepper(g guess) stepper {
 	}
 }
 
-// step returns 2 when the pair's second pixel is darker, and else 1: the child
+// step returns 2 if the second pixel of the pair is darker, and 1 otherwise: the child
 // to go to.
 func (s stepper) step(p luma.Pair, pix *luma.Tile) uint {
 	at := p.Times(s.scale, s.round) + s.base
 	return uint(1 + (uint32(pix[at>>16])-uint32(pix[uint16(at)]))>>31)
 }
 
-// inside reports whether all pixels that a guess can read are on the patch.
+// inside reports whether all pixels that a guess can read are within the patch.
 func inside(g guess) bool {
 	reach := int(math.Round(float64(g.scale)))/2 + 1
 	row, col := int(g.row), int(g.col)
 	return min(row, col) >= reach && max(row, col)+reach < patchSide
 }
 
-// clampedStage is one stage of walk for a guess that reads outside of the patch,
-// whose outermost pixels are repeated there.
+// clampedStage is one stage of walk for a guess that reads outside of the patch, where
+// the pixels of the edge are repeated.
 func (c *cascade) clampedStage(g guess, nodes []luma.Pair, leaves []move, pix *luma.Tile) (m move) {
 	row, col := 256*int(g.row), 256*int(g.col)
 	scale := int(math.Round(float64(g.scale)))
@@ -231,9 +229,9 @@ func (c *cascade) clampedStage(g guess, nodes []luma.Pair, leaves []move, pix *l
 	return m
 }
 
-// find returns the median of all perturbed walks that start around g, and how
-// far they end from each other: the mean of the interquartile ranges of rows and
-// columns; all in pixels of the patch.
+// find returns the median of all perturbed walks that start around g, and their spread:
+// the mean of the interquartile ranges of rows and columns. All are in pixels of the
+// patch.
 func (c *cascade) find(g guess, pix *luma.Tile, j jitter) (at guess, spread float32) {
 	var w walkers
 	n := len(j)
@@ -253,17 +251,17 @@ func (c *cascade) find(g guess, pix *luma.Tile, j jitter) (at guess, spread floa
 	slices.Sort(rows)
 	slices.Sort(cols)
 	slices.Sort(scales)
-	// The library takes this element, one after the median of 63.
+	// The library uses this element too, the one after the median of 63.
 	mid := (n + 1) / 2
 	q1, q3 := n/4, 3*n/4
 	return guess{rows[mid], cols[mid], scales[mid]},
 		(rows[q3] - rows[q1] + cols[q3] - cols[q1]) / 2
 }
 
-// belowEyes is where the search for nose and mouth starts, given the pupils of an
-// upright face: where the library has it (core/flploc.go, GetLandmarkPoint) but
-// for its shift of 0.15 of the eye distance to the viewer's right, without which
-// the landmarks are a tenth better (docs/calibration.md).
+// belowEyes returns where the search for nose and mouth starts, given the pupils of an
+// upright face. It is the library's position (core/flploc.go, GetLandmarkPoint) without
+// its shift of 0.15 of the eye distance to the viewer's right. Without the shift,
+// landmarks are a tenth better (docs/calibration.md).
 func belowEyes(left, right guess) guess {
 	dist := float32(math.Hypot(float64(right.col-left.col), float64(right.row-left.row)))
 	return guess{

@@ -9,8 +9,8 @@ import (
 	"github.com/mienproject/mien/face/luma"
 )
 
-// TestRefineFinite: whatever eyes are given, as long as they are numbers, landmarks are
-// numbers; and nothing panics where they are not.
+// TestRefineFinite checks that landmarks are finite for any finite eyes, and that
+// nothing panics for others.
 func TestRefineFinite(t *testing.T) {
 	l, err := New()
 	if err != nil {
@@ -20,7 +20,7 @@ func TestRefineFinite(t *testing.T) {
 		0, 50, 50 + 1e-12, 1e-160, math.SmallestNonzeroFloat64, -1e12, 1e30, math.MaxFloat64,
 		math.NaN(), math.Inf(-1),
 	}
-	const notFinite = 2 // of the values, at the end
+	const notFinite = 2 // number of values at the end that are not finite
 	gray := image.NewGray(image.Rect(0, 0, 100, 80))
 	for i := range gray.Pix {
 		gray.Pix[i] = uint8(i * 7)
@@ -39,7 +39,7 @@ func TestRefineFinite(t *testing.T) {
 				continue
 			}
 			for _, p := range []face.Point{refined.LeftEye, refined.RightEye, refined.Nose, refined.MouthLeft, refined.MouthRight} {
-				if p.X*0 != 0 || p.Y*0 != 0 { // it is NaN
+				if p.X*0 != 0 || p.Y*0 != 0 { // NaN for NaN and infinite values
 					t.Fatalf("eyes at %v and %v become %+v", left, right, refined)
 				}
 			}

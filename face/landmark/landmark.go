@@ -1,9 +1,9 @@
-// Package landmark finds the five landmarks of faces: the cascades of regression trees of
-// github.com/esimov/pigo, walked the same way every time.
+// Package landmark finds the five landmarks of faces with the cascades of regression
+// trees of github.com/esimov/pigo, in a deterministic way.
 package landmark
 
 import (
-	_ "embed" // the cascades
+	_ "embed" // for the cascades
 	"fmt"
 	"math"
 	"sync"
@@ -25,15 +25,14 @@ var (
 )
 
 // Landmarker finds the five landmarks of faces that a detector has found. It is
-// immutable, and so safe for concurrent use.
+// immutable and therefore safe for concurrent use.
 type Landmarker struct {
 	eye, nose, mouthLeft, mouthRight *cascade
 
-	patches sync.Pool // of *patch
+	patches sync.Pool // contains *patch
 }
 
-// New unpacks the embedded cascades. An error means that the binary is
-// broken.
+// New parses the embedded cascades. An error means that the binary is broken.
 func New() (*Landmarker, error) {
 	l := &Landmarker{}
 	l.patches.New = func() any { return new(patch) }
@@ -55,17 +54,17 @@ func New() (*Landmarker, error) {
 	return l, nil
 }
 
-// Refine finds the landmarks of a face whose eyes are about where rough has them,
-// in pixels relative to the image's bounds. spread is how far the walks of one
-// landmark ended apart, in the mean over the five, as a part of the face's
-// window: on an upright face about .01, and above .05 the landmarks are hardly
-// to be trusted. Eyes in one place, far outside of any image, or that are not numbers
-// stay where they are, as the other landmarks do, and spread is infinite.
+// Refine finds the landmarks of a face whose eyes are near those of rough, in pixels
+// relative to the image's bounds. spread is how far apart the walks for a landmark end,
+// on average over the five, relative to the size of the face's window: about .01 for an
+// upright face. Above .05, do not trust the landmarks. If the eyes are at the same
+// point, far outside of any image, or not numbers, rough is returned, and spread is
+// infinite.
 func (l *Landmarker) Refine(img luma.Plane, rough face.Landmarks) (refined face.Landmarks, spread float64) {
 	// Pupils lie 0.35 window sizes apart.
 	size := math.Hypot(rough.RightEye.X-rough.LeftEye.X, rough.RightEye.Y-rough.LeftEye.Y) / 0.35
 	middle := face.Point{X: (rough.LeftEye.X + rough.RightEye.X) / 2, Y: (rough.LeftEye.Y + rough.RightEye.Y) / 2}
-	const maxSize = 1 << 30 // pixels, which 64 bits hold by their 65536th parts
+	const maxSize = 1 << 30 // in pixels; 64 bits can hold this in units of 1/65536 pixel
 	if !(size >= 1 && size <= maxSize && max(math.Abs(middle.X), math.Abs(middle.Y)) <= maxSize) || img.Width == 0 {
 		return rough, math.Inf(1)
 	}
@@ -82,29 +81,29 @@ func (l *Landmarker) Refine(img luma.Plane, rough face.Landmarks) (refined face.
 	return refined, (s.LeftEye + s.RightEye + s.Nose + s.MouthLeft + s.MouthRight) / 5
 }
 
-// Spreads is for each of the five landmarks how far its perturbed walks ended apart, as
-// a part of the window's size. Walks on a face agree.
+// Spreads has, for each of the five landmarks, how far apart its perturbed walks end,
+// relative to the size of the window. On a face the walks agree.
 type Spreads struct{ LeftEye, RightEye, Nose, MouthLeft, MouthRight float64 }
 
-// Found is what Find finds.
+// Found is the result of Find.
 type Found struct {
 	Landmarks face.Landmarks
 	Spreads   Spreads
-	// Repetition is how much the window repeats itself at a distance of up to half its
-	// size: 1 for perfect stripes and checks, 0.4 to 1 on checked cloth, and 0.2 to 0.5
-	// on faces.
+	// Repetition is how much the window repeats itself at distances of up to half its
+	// size: 1 for perfect stripes and checks, 0.4 to 1 for checked cloth, and 0.2 to
+	// 0.5 for faces.
 	Repetition float64
 }
 
-// eyesAbove and eyesAside are how far from the middle of a window the library starts
-// its search for the pupils, as parts of its size.
+// eyesAbove and eyesAside are the distances from the middle of a window at which the
+// library starts its search for the pupils, relative to the size of the window.
 const (
 	eyesAbove = 0.075
 	eyesAside = 0.175
 )
 
-// Find finds the landmarks of the face in an upright square window of size pixels around
-// center, in the frame of landmarks.
+// Find finds the landmarks of the face in an upright square window of size pixels
+// around center, in the coordinate frame of landmarks.
 func (l *Landmarker) Find(img luma.Plane, center face.Point, size float64) Found {
 	p := l.patches.Get().(*patch)
 	defer l.patches.Put(p)
@@ -114,8 +113,9 @@ func (l *Landmarker) Find(img luma.Plane, center face.Point, size float64) Found
 	return Found{points, s, p.repetition()}
 }
 
-// find finds the landmarks of the face that was cut out of img into p, from where
-// its eyes may be in img. The search for pupils has a scale of a quarter of the window's size.
+// find finds the landmarks of the face that was cut out of img into p, starting at the
+// possible positions of its eyes in img. The search for pupils has a scale of a quarter
+// of the window's size.
 func (l *Landmarker) find(img luma.Plane, p *patch, leftEye, rightEye face.Point) (face.Landmarks, Spreads) {
 	at := func(q face.Point) guess {
 		row, col := p.fromImage(q)

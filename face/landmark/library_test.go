@@ -1,4 +1,4 @@
-// Seeding the library's random source works only with this.
+// The library's random source can be seeded only with this setting.
 //
 //go:debug randseednop=0
 package landmark
@@ -17,7 +17,8 @@ import (
 	"github.com/mienproject/mien/face/luma"
 )
 
-// TestLandmarksAreTheLibrarys gives both the same perturbations.
+// TestLandmarksAreTheLibrarys compares the landmarks with the library's for the same
+// perturbations.
 func TestLandmarksAreTheLibrarys(t *testing.T) {
 	var p patch
 	p.cut(luma.Of(facetest.Decode(t, "../../service/selftest/sample.jpg"), nil), face.Point{X: 157, Y: 211}, 255, 0)
@@ -48,7 +49,7 @@ func TestLandmarksAreTheLibrarys(t *testing.T) {
 				ours = ours.mirrored()
 			}
 			for seed := range int64(20) {
-				// The order in which the library draws them.
+				// The order in which the library takes random numbers.
 				random := rand.New(rand.NewSource(seed))
 				j := make(jitter, 63)
 				for i := range j {
@@ -56,7 +57,7 @@ func TestLandmarksAreTheLibrarys(t *testing.T) {
 						j[i][k] = random.Float32()
 					}
 				}
-				rand.Seed(seed) //nolint:staticcheck // the source that the library draws from
+				rand.Seed(seed) //nolint:staticcheck // the random source of the library
 				c.start.Perturbs = len(j)
 				want := theirs.RunDetector(c.start, params(img), 0, c.mirror)
 				got, _ := ours.find(guess{float32(c.start.Row), float32(c.start.Col), c.start.Scale}, &p.pix, j)
@@ -68,7 +69,7 @@ func TestLandmarksAreTheLibrarys(t *testing.T) {
 	}
 }
 
-// TestFixedJitterIsEven: perturbations that lean to a side would move every
+// TestFixedJitterIsEven checks that perturbations have no bias, which would move every
 // landmark.
 func TestFixedJitterIsEven(t *testing.T) {
 	for k := range 3 {
@@ -109,13 +110,13 @@ func FuzzParseCascade(f *testing.F) {
 		if err != nil {
 			return
 		}
-		// Whatever its leaves say, it has to stay within the image.
+		// Whatever its leaves are, it must stay within the image.
 		c.find(guess{120, 115, 30}, &p.pix, fixedJitter)
 		c.find(guess{-1e9, 15, 300}, &p.pix, fixedJitter)
 	})
 }
 
-// BenchmarkLandmarks is the five landmarks of a face, by the library and by this
+// BenchmarkLandmarks measures the five landmarks of a face, by the library and by this
 // package.
 func BenchmarkLandmarks(b *testing.B) {
 	l, err := New()

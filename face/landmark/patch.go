@@ -8,29 +8,29 @@ import (
 )
 
 const (
-	// patchWindow is the size in a patch of the window around its face, in pixels.
-	// Of 64 to 160, this is where the landmarks hardly get better.
+	// patchWindow is the size of a face's window in a patch, in pixels. Larger windows,
+	// up to 160, hardly improve the landmarks.
 	patchWindow = 96
-	// patchSide is the width and height of a patch: all that the cascades read
-	// from where landmarks usually are.
+	// patchSide is the width and height of a patch, which contains all pixels that the
+	// cascades read for usual positions of landmarks.
 	patchSide = patchWindow * 3 / 2
 )
 
-// patch is a face cut out of an image: upright, in the middle, and of one size.
-// Walks go by whole pixels, so that they are the more exact the more pixels a
-// face has, and the faster the fewer there are in all.
+// patch is a face cut out of an image: upright, in the middle, and of a fixed size.
+// Walks move by whole pixels, so they are more precise if a face has more pixels, and
+// faster if it has fewer.
 type patch struct {
 	// pix has the first patchSide pixels of each of the first patchSide rows.
 	pix luma.Tile
-	// middle is where the middle of the patch lies in the image, and cos and sin,
-	// in pixels of the image, are how far it is from one pixel of a row to the next,
-	// to the right and down.
+	// middle is the position of the patch's middle in the image. cos and sin are the
+	// distances, in pixels of the image, between neighboring pixels of a row, to the
+	// right and down.
 	middle   face.Point
 	cos, sin float64
 }
 
-// cut fills the patch with the face in a window of that size around middle, turned
-// by tilt, in radians clockwise. Outside of the image its edges are repeated.
+// cut fills the patch with the face in a window of that size around middle, rotated by
+// tilt, in radians clockwise. Outside of the image, its edges are repeated.
 func (p *patch) cut(img luma.Plane, middle face.Point, size, tilt float64) {
 	sin, cos := math.Sincos(tilt)
 	p.middle, p.cos, p.sin = middle, cos*size/patchWindow, sin*size/patchWindow
@@ -40,9 +40,8 @@ func (p *patch) cut(img luma.Plane, middle face.Point, size, tilt float64) {
 	}
 }
 
-// toImage returns where a guess lies in the image. Pixels of the patch cover the
-// places from their number to the next: a guess of 7.9 reads pixel 7. Those of
-// the image are where their number is.
+// toImage converts a guess to image coordinates. In the patch, pixel n covers positions
+// from n to n+1: a guess of 7.9 reads pixel 7. In the image, pixel n is at position n.
 func (p *patch) toImage(g guess) face.Point {
 	x, y := float64(g.col)-patchSide/2, float64(g.row)-patchSide/2
 	return face.Point{X: p.middle.X + x*p.cos - y*p.sin, Y: p.middle.Y + x*p.sin + y*p.cos}
@@ -55,14 +54,14 @@ func (p *patch) fromImage(q face.Point) (row, col float32) {
 	return float32((y*p.cos-x*p.sin)/square + patchSide/2), float32((x*p.cos+y*p.sin)/square + patchSide/2)
 }
 
-// sample fills out with the image's values, interpolated, at first and each
-// (right, down) further. Outside of the image its edges are repeated.
+// sample fills out with interpolated values of the image, from first on in steps of
+// (right, down). Outside of the image, its edges are repeated.
 func sample(g luma.Plane, out []uint8, first face.Point, right, down float64) {
-	// In 1/65536 of a pixel.
+	// Positions are in units of 1/65536 of a pixel.
 	const one = 1 << 16
 	fixed := func(v float64) int { return int(math.Round(v * one)) }
 	x, y, dx, dy := fixed(first.X), fixed(first.Y), fixed(right), fixed(down)
-	// From inside to outside all four neighbors are pixels of the image.
+	// From inside to outside, all four neighbors are within the image.
 	inside, outside := 0, len(out)
 	for _, axis := range [...]struct{ at, step, size int }{{x, dx, g.Width}, {y, dy, g.Height}} {
 		at, step, limit := axis.at, axis.step, (axis.size-1)*one
@@ -94,7 +93,7 @@ func sample(g luma.Plane, out []uint8, first face.Point, right, down float64) {
 	}
 }
 
-// sampleEdge is sample where the image may end.
+// sampleEdge is like sample for positions that may be outside of the image.
 func sampleEdge(g luma.Plane, out []uint8, x, y, dx, dy int) {
 	for i := range out {
 		left, top := min(max(x>>16, 0), g.Width-1), min(max(y>>16, 0), g.Height-1)
@@ -106,8 +105,8 @@ func sampleEdge(g luma.Plane, out []uint8, x, y, dx, dy int) {
 	}
 }
 
-// interpolate returns the value between four neighbors, by the fractions of x
-// and y in 1/65536.
+// interpolate returns the value between four neighbors. The fractions of x and y are in
+// units of 1/65536.
 func interpolate(upperLeft, upperRight, lowerLeft, lowerRight uint8, x, y int) uint8 {
 	fx, fy := x>>8&0xff, y>>8&0xff
 	upper := int(upperLeft)<<8 + (int(upperRight)-int(upperLeft))*fx

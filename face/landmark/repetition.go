@@ -3,35 +3,34 @@ package landmark
 import "github.com/mienproject/mien/face/luma"
 
 const (
-	// repetitionCell is the side, in pixels of a patch, of the cells whose means are
-	// compared, and repetitionSide is how many of them a window has on each side.
+	// repetitionCell is the side of the cells whose means are compared, in pixels of a
+	// patch. repetitionSide is the number of cells on each side of a window.
 	repetitionCell = 4
 	repetitionSide = patchWindow / repetitionCell
-	// repetitionBlur is how many cells the neighborhood that is subtracted from a cell
-	// reaches in each direction. Without what is coarser than a face's features, such as
-	// light from the side, patterns stand out.
+	// repetitionBlur is how many cells the neighborhood of a cell extends in each
+	// direction. The mean of the neighborhood is subtracted from the cell, which
+	// removes structures larger than the features of a face, such as light from the
+	// side, so that patterns stand out.
 	repetitionBlur = 3
 )
 
-// cells is the brightness of a window's cells.
+// cells has the brightness of the cells of a window.
 type cells [repetitionSide][repetitionSide]int
 
-// repetition measures how much the window repeats itself at a distance of up to
-// half its size. It is 1 for perfect stripes and checks, 0.4 to 1 on checked
-// cloth, and 0.2 to 0.5 on faces, which have their features once. Checked cloth
-// can get as high a score as a face.
-//
-// It is the highest peak of the autocorrelation of the window's details, other than
-// the one at distance 0, or 0 if there is no other.
+// repetition measures how much the window repeats itself at distances of up to half its
+// size. It is 1 for perfect stripes and checks, 0.4 to 1 for checked cloth, and 0.2 to
+// 0.5 for faces, whose features occur once. Without it, checked cloth can get as high a
+// score as a face. It is the highest peak of the autocorrelation of the window's
+// details at a distance other than 0, or 0 if there is no other peak.
 func (p *patch) repetition() float64 {
 	d := p.details()
 	variance := d.covariance(0, 0)
 	if variance == 0 {
 		return 0
 	}
-	// The outermost distances are only the neighbors of those that may be peaks.
+	// The outermost distances are only compared with; they cannot be peaks.
 	const reach = repetitionSide / 2
-	var at [reach + 1][2*reach + 1]float64 // by rows down, and columns to the right plus reach
+	var at [reach + 1][2*reach + 1]float64 // indexed by rows down, and columns to the right plus reach
 	for down := range reach + 1 {
 		for right := -reach; right <= reach; right++ {
 			at[down][right+reach] = d.covariance(down, right)
@@ -50,7 +49,7 @@ func (p *patch) repetition() float64 {
 }
 
 // isPeak reports whether no neighbor is higher. An autocorrelation is the same at
-// opposite distances, so that rows above the first are those below it, mirrored.
+// opposite distances, so rows above the first are rows below it, mirrored.
 func isPeak(at *[repetitionSide/2 + 1][repetitionSide + 1]float64, row, col int) bool {
 	for r := row - 1; r <= row+1; r++ {
 		for c := col - 1; c <= col+1; c++ {
@@ -66,7 +65,7 @@ func isPeak(at *[repetitionSide/2 + 1][repetitionSide + 1]float64, row, col int)
 	return true
 }
 
-// details returns the window's cells, each less the mean of those around it.
+// details returns the cells of the window, each minus the mean of its neighborhood.
 func (p *patch) details() (d cells) {
 	const first = (patchSide - patchWindow) / 2
 	// sums has the sum of all cells above and to the left.
@@ -92,8 +91,8 @@ func (p *patch) details() (d cells) {
 	return d
 }
 
-// covariance returns the mean product of two cells that are down rows, at least 0,
-// and right columns apart.
+// covariance returns the mean product of two cells that are down rows (at least 0) and
+// right columns apart.
 func (d *cells) covariance(down, right int) float64 {
 	from, to := max(0, -right), min(repetitionSide, repetitionSide-right)
 	sum := 0

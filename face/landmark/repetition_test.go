@@ -10,9 +10,9 @@ import (
 	"github.com/mienproject/mien/face/luma"
 )
 
-// TestRepetition: a pattern of a period up to half the window repeats itself
-// wholly, by the definition of an autocorrelation, whatever its contrast. What has no
-// period does so little.
+// TestRepetition checks that a pattern with a period of up to half the window repeats
+// itself completely, whatever its contrast, by the definition of an autocorrelation,
+// and that patterns without a period hardly do.
 func TestRepetition(t *testing.T) {
 	wave := func(period, angle, contrast float64) func(x, y float64) float64 {
 		sin, cos := math.Sincos(angle)
@@ -24,7 +24,7 @@ func TestRepetition(t *testing.T) {
 	noise := rand.New(rand.NewPCG(1, 1))
 	for _, c := range []struct {
 		name     string
-		at       func(x, y float64) float64 // brightness, by pixels of a window of 96
+		at       func(x, y float64) float64 // brightness at a pixel of a window of 96
 		min, max float64
 	}{
 		{"flat", func(_, _ float64) float64 { return 77 }, 0, 0},
@@ -54,7 +54,7 @@ func TestRepetition(t *testing.T) {
 	}
 }
 
-// BenchmarkRepetition is what it adds to each candidate.
+// BenchmarkRepetition measures the time that it adds to each candidate.
 func BenchmarkRepetition(b *testing.B) {
 	img := luma.Of(facetest.Decode(b, "../../service/selftest/sample.jpg"), nil)
 	p := new(patch)

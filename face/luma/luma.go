@@ -1,4 +1,4 @@
-// Package luma holds the luminance of images, and what detectors that compare pixels
+// Package luma has the luminance of images, and what detectors that compare pixels
 // share: the conversion of an image, halving, and pairs of pixels.
 package luma
 
@@ -9,16 +9,17 @@ import (
 	"slices"
 )
 
-// Plane is a luminance plane: rows of Stride bytes, of which Width count.
+// Plane is a luminance plane. A row has Stride bytes, of which the first Width are
+// pixels.
 type Plane struct {
 	Pix                   []uint8
 	Width, Height, Stride int
 }
 
-// Of returns the luminance of img, with transparent pixels as black. The Y plane of
-// JPEG and video frames is it already and is shared; everything else is converted by
-// the weights of image/color. The result of that is in buffer, which grows to fit; nil
-// means new memory.
+// Of returns the luminance of img. Transparent pixels are black. The Y plane of JPEG
+// and video frames already is luminance, and is shared; everything else is converted
+// with the weights of image/color. The result of a conversion is in buffer, which grows
+// to fit; nil means new memory.
 func Of(img image.Image, buffer *[]uint8) Plane {
 	if buffer == nil {
 		buffer = new([]uint8)
@@ -40,51 +41,61 @@ func Of(img image.Image, buffer *[]uint8) Plane {
 	g.Pix = *buffer
 	switch img := img.(type) {
 	case *image.RGBA:
-		for y := range g.Height {
-			src := img.Pix[img.PixOffset(b.Min.X, b.Min.Y+y):]
-			dst := g.Pix[y*g.Stride:][:g.Width]
-			for x := range dst {
-				dst[x] = weigh(uint32(src[4*x]), uint32(src[4*x+1]), uint32(src[4*x+2]))
-			}
-		}
+		g.fillRows(img.Pix[img.PixOffset(b.Min.X, b.Min.Y):], img.Stride, rowOfRGBA)
 	case *image.NRGBA:
-		for y := range g.Height {
-			src := img.Pix[img.PixOffset(b.Min.X, b.Min.Y+y):]
-			dst := g.Pix[y*g.Stride:][:g.Width]
-			for x := range dst {
-				v := weigh(uint32(src[4*x]), uint32(src[4*x+1]), uint32(src[4*x+2]))
-				if a := uint32(src[4*x+3]); a != 0xff {
-					v = uint8((uint32(v)*a + 127) / 255)
-				}
-				dst[x] = v
-			}
-		}
+		g.fillRows(img.Pix[img.PixOffset(b.Min.X, b.Min.Y):], img.Stride, rowOfNRGBA)
 	case *image.Paletted:
-		var palette [256]uint8
-		for i, c := range img.Palette {
-			palette[i] = color.GrayModel.Convert(c).(color.Gray).Y
-		}
-		for y := range g.Height {
-			src := img.Pix[img.PixOffset(b.Min.X, b.Min.Y+y):]
-			dst := g.Pix[y*g.Stride:][:g.Width]
-			for x := range dst {
-				dst[x] = palette[src[x]]
+		palette := paletteLuminance(img.Palette)
+		g.fillRows(img.Pix[img.PixOffset(b.Min.X, b.Min.Y):], img.Stride, func(row, pixels []uint8) {
+			for x := range row {
+				row[x] = palette[pixels[x]]
 			}
-		}
+		})
 	case *image.Gray16:
-		for y := range g.Height {
-			src := img.Pix[img.PixOffset(b.Min.X, b.Min.Y+y):]
-			dst := g.Pix[y*g.Stride:][:g.Width]
-			for x := range dst {
-				dst[x] = src[2*x] // the high byte
-			}
-		}
+		g.fillRows(img.Pix[img.PixOffset(b.Min.X, b.Min.Y):], img.Stride, rowOfGray16)
 	case image.RGBA64Image:
 		g.fill(func(x, y int) uint8 { return weigh64(img.RGBA64At(b.Min.X+x, b.Min.Y+y)) })
-	default: // each color becomes garbage
+	default: // this allocates for each color
 		g.fill(func(x, y int) uint8 { return color.GrayModel.Convert(img.At(b.Min.X+x, b.Min.Y+y)).(color.Gray).Y })
 	}
 	return g
+}
+
+// fillRows sets each row with convert, from the pixels of an image whose rows are
+// stride bytes apart. convert gets all pixels up to the end of the image.
+func (g Plane) fillRows(pixels []uint8, stride int, convert func(row, pixels []uint8)) {
+	for y := range g.Height {
+		convert(g.Pix[y*g.Stride:][:g.Width], pixels[y*stride:])
+	}
+}
+
+func rowOfRGBA(row, pixels []uint8) {
+	for x := range row {
+		row[x] = weigh(uint32(pixels[4*x]), uint32(pixels[4*x+1]), uint32(pixels[4*x+2]))
+	}
+}
+
+func rowOfNRGBA(row, pixels []uint8) {
+	for x := range row {
+		v := weigh(uint32(pixels[4*x]), uint32(pixels[4*x+1]), uint32(pixels[4*x+2]))
+		if a := uint32(pixels[4*x+3]); a != 0xff {
+			v = uint8((uint32(v)*a + 127) / 255)
+		}
+		row[x] = v
+	}
+}
+
+func paletteLuminance(palette color.Palette) (luminance [256]uint8) {
+	for i, c := range palette {
+		luminance[i] = color.GrayModel.Convert(c).(color.Gray).Y
+	}
+	return luminance
+}
+
+func rowOfGray16(row, pixels []uint8) {
+	for x := range row {
+		row[x] = pixels[2*x] // the high byte
+	}
 }
 
 // fill sets each pixel.
@@ -97,19 +108,20 @@ func (g Plane) fill(at func(x, y int) uint8) {
 	}
 }
 
-// weigh64 is color.GrayModel, without an allocation for the color and the result.
+// weigh64 is like color.GrayModel, without allocations for the color and the result.
 func weigh64(c color.RGBA64) uint8 {
 	return uint8((19595*uint32(c.R) + 38470*uint32(c.G) + 7471*uint32(c.B) + 1<<15) >> 24)
 }
 
-// weigh is color.GrayModel for opaque eight-bit colors, to the bit: the JFIF
-// weights 0.299, 0.587 and 0.114 in 1/65536. The factor 257 makes 16 bits of 8.
+// weigh is equal to color.GrayModel for opaque 8-bit colors, bit for bit. It has the
+// JFIF weights 0.299, 0.587 and 0.114 in units of 1/65536. The factor 257 extends 8
+// bits to 16.
 func weigh(r, g, b uint32) uint8 {
 	return uint8((257*(19595*r+38470*g+7471*b) + 1<<15) >> 24)
 }
 
-// Half returns g at half its width and height, each pixel being the mean of four. It is
-// in buffer if it fits.
+// Half returns g at half its width and height, where each pixel is the mean of four.
+// The result is in buffer if it fits.
 func (g Plane) Half(buffer []uint8) Plane {
 	h := Plane{Width: g.Width / 2, Height: g.Height / 2, Stride: g.Width / 2}
 	h.Pix = slices.Grow(buffer[:0], h.Width*h.Height)[:h.Width*h.Height]
@@ -119,7 +131,7 @@ func (g Plane) Half(buffer []uint8) Plane {
 	return h
 }
 
-// HalveRow fills row with the means, rounded, of two by two values of the rows upper and
+// HalveRow fills row with the rounded means of two by two values of the rows upper and
 // lower, which are twice as long.
 func HalveRow(row, upper, lower []uint8) {
 	for len(row) >= 4 {

@@ -11,7 +11,7 @@ import (
 // odd is an image of a type that this package does not know.
 type odd struct{ image.Image }
 
-// pictures are one of every type, of noise, which begin elsewhere than at the
+// images returns images of noise of every type, whose bounds do not begin at the
 // origin.
 func pictures(size int) []image.Image {
 	random := rand.New(rand.NewPCG(1, 2))
@@ -35,7 +35,7 @@ func pictures(size int) []image.Image {
 	} {
 		noise(pix)
 	}
-	for i := 0; i < len(rgba.Pix); i += 4 { // colors exceed their alpha nowhere
+	for i := 0; i < len(rgba.Pix); i += 4 { // no color exceeds its alpha
 		for c := range 3 {
 			rgba.Pix[i+c] = min(rgba.Pix[i+c], rgba.Pix[i+3])
 		}
@@ -43,8 +43,8 @@ func pictures(size int) []image.Image {
 	return []image.Image{gray, gray16, paletted, rgba, rgba64, nrgba, nrgba64, cmyk, nycbcra}
 }
 
-// The luminance of every type of image is that of package color, within the
-// rounding of colors that are premultiplied at eight bits.
+// TestLuminance checks that the luminance of every type of image is that of package color,
+// except for the rounding of colors that are premultiplied with eight bits.
 func TestLuminance(t *testing.T) {
 	for _, img := range append(pictures(40), odd{pictures(40)[6]}) {
 		g := Of(img, nil)
@@ -70,13 +70,14 @@ func TestLuminance(t *testing.T) {
 	}
 }
 
-// No type makes garbage for each pixel: the luminance itself is all.
+// TestLuminanceMemory checks that no type allocates for each pixel, but only for the
+// luminance itself.
 func TestLuminanceMemory(t *testing.T) {
 	const size = 200
 	for _, img := range pictures(size) {
 		var room []uint8
 		Of(img, &room)
-		if n := testing.AllocsPerRun(3, func() { Of(img, &room) }); n > 512 { // two for each color of a palette
+		if n := testing.AllocsPerRun(3, func() { Of(img, &room) }); n > 512 { // two allocations for each color of a palette
 			t.Errorf("%T: %.0f allocations for %d pixels", img, n, size*size)
 		}
 	}
@@ -94,8 +95,8 @@ func BenchmarkLuminance(b *testing.B) {
 	}
 }
 
-// TestHalf: each pixel is the mean of four, rounded, and an odd last row or column is
-// left out.
+// TestHalf checks that each pixel is the rounded mean of four, and that an odd last row
+// or column is left out.
 func TestHalf(t *testing.T) {
 	random := rand.New(rand.NewPCG(3, 4))
 	for _, size := range []image.Point{{0, 0}, {1, 7}, {2, 2}, {7, 5}, {8, 6}, {19, 4}, {33, 33}} {

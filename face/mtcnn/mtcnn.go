@@ -1,5 +1,5 @@
-// Package mtcnn is the cascade of three networks that the Python package mtcnn runs. What
-// runs the networks is an engine.
+// Package mtcnn is the cascade of three networks of the Python package mtcnn. An engine
+// runs the networks.
 package mtcnn
 
 import (
@@ -18,24 +18,24 @@ import (
 )
 
 // Detector is the cascade of Zhang, Zhang, Li and Qiao, "Joint Face Detection and
-// Alignment using Multi-task Cascaded Convolutional Networks" (2016), as version
-// 0.1.1 of the Python package mtcnn runs it: its thresholds, its rounding, its
-// 1-based boxes and its oddities, so that users of the package get the same
-// faces. Nothing here is meant to be better than that package, only bounded:
-// networks see tiles and batches, and the pyramid has a largest level.
+// Alignment using Multi-task Cascaded Convolutional Networks" (2016), as version 0.1.1
+// of the Python package mtcnn implements it: with the same thresholds, rounding,
+// 1-based boxes and mistakes, so that users of the package get the same faces. It is
+// not meant to be better than the package, but it has limits: networks see tiles and
+// batches, and the largest level of the pyramid is bounded.
 //
-// The package answers whole numbers. It cuts decimals off, and its boxes stay
-// 1-based. Detect answers half a pixel less than the numbers that the package cuts,
-// so that they round to the package's. For landmarks this is the frame of package
-// face: the package's have the corner of the first pixel at 0. Boxes come out half a
-// pixel smaller on each side than what the networks see, as the package's do in the
-// mean.
+// The package returns whole numbers: it truncates, and its boxes remain 1-based. Detect
+// returns half a pixel less than the numbers that the package truncates, so that they
+// round to the package's. For landmarks this is the coordinate frame of package face,
+// because the package has (0, 0) at the corner of the first pixel. Boxes are half a
+// pixel smaller on each side than what the networks found, as the package's are on
+// average.
 //
-// It is immutable, and so safe for concurrent use.
+// It is immutable and therefore safe for concurrent use.
 type Detector struct {
 	pnet, rnet, onet engine.Engine
-	// Where the networks' outputs are: box offsets, probabilities, and of O-net
-	// the points.
+	// The positions of the networks' outputs: box offsets, probabilities, and the
+	// points of O-net.
 	pOffsets, pScores          int
 	rOffsets, rScores          int
 	oOffsets, oScores, oPoints int
@@ -45,62 +45,64 @@ type Detector struct {
 
 var _ face.Detector = (*Detector)(nil)
 
-// codeVersion changes whenever the same networks may give other faces.
+// codeVersion changes whenever the same networks may give different faces.
 const codeVersion = "+3"
 
-// cutOff is how far a number lies, in the mean, above what remains of it when its
-// decimals are cut off.
+// cutOff is the average difference between a number and the number truncated to an
+// integer.
 const cutOff = 0.5
 
-// The package's constants, which are those of the authors' own code for MATLAB.
+// The constants of the package, which are those of the authors' own code for MATLAB.
 const (
-	// pnetWindow is what one cell of P-net's output sees, and pnetStride how far
-	// the next one is.
+	// pnetWindow is the side of the area that one cell of P-net's output sees, and
+	// pnetStride the distance to that of the next cell.
 	pnetWindow = 12
 	pnetStride = 2
 	rnetSide   = 24
 	onetSide   = 48
 	// stockFace is the side of the smallest face that the package finds.
 	stockFace = 20
-	// pyramidFactor is from one level of the pyramid to the next: half the area.
+	// pyramidFactor is the ratio of one level of the pyramid to the next: half the
+	// area.
 	pyramidFactor = 0.709
-	// The lowest probability of a face after each network. P-net's may equal it,
-	// the others' have to exceed it.
+	// The minimum probabilities of a face after each network. For P-net, equal values
+	// count; for the others, they do not.
 	pnetMin, rnetMin, onetMin = 0.6, 0.7, 0.7
-	// The overlap above which the weaker of two boxes goes: of one level of the
-	// pyramid, after R-net (both over the union), and at the end (over the smaller
-	// box).
+	// The overlaps above which the weaker of two boxes is dropped: within a level of
+	// the pyramid, after R-net (both intersection over union), and at the end
+	// (intersection over the smaller box).
 	levelOverlap, rnetOverlap, onetOverlap = 0.5, 0.7, 0.7
 )
 
-// What bounds time and memory. The package has no bounds.
+// Limits of time and memory. The package has none.
 const (
-	// defaultLevel is how many pixels the largest level of the pyramid has when the
-	// caller leaves the smallest face to the detector: the 20 pixels of the package
-	// up to an image of 12.5 megapixels, and from there on faces that grow with the
-	// image's side. largestLevel is the same when the caller asks for a size. A
-	// level costs about as much as all smaller ones together.
+	// defaultLevel is the maximum number of pixels of the largest level of the pyramid
+	// if the caller lets the detector choose the smallest face: up to an image of 12.5
+	// megapixels this is the package's 20 pixels, and for larger images it grows with
+	// their sides. largestLevel is the maximum if the caller sets a size. A level costs
+	// about as much as all smaller ones together.
 	defaultLevel = 4_500_000
 	largestLevel = 16_000_000
-	// tileCells is the side of the part of a level that P-net sees at once, in
-	// cells. The network is the same everywhere, so that tiles which share their
-	// windows' margins give what the whole does. A tile takes 4 MB in the network,
-	// which caches like better than the whole.
+	// tileCells is the side of the part of a level that P-net sees at once, in cells.
+	// The network treats all positions alike, so tiles that share the margins of their
+	// windows give the same results as the whole level. A tile takes 4 MB in the
+	// network, which fits into caches.
 	tileCells = 128
-	// R-net takes 0.1 MB for each face of a batch, and O-net 0.5 MB.
+	// R-net takes 0.1 MB for each face in a batch, and O-net 0.5 MB.
 	rnetBatch = 64
 	onetBatch = 16
 )
 
-// Files are what the networks are called in a model's folder: P-net, R-net and O-net.
+// Files are the names of the networks in a model's folder: P-net, R-net and O-net.
 var Files = []string{"pnet.onnx", "rnet.onnx", "onet.onnx"}
 
-// New returns the detector of MTCNN's three networks, in the order of Files: channels
-// last, a batch of any size, and the two spatial axes swapped against the image's. Each
-// is run once: networks of another kind are refused. The version names these networks.
+// New returns a detector of MTCNN's three networks, in the order of Files. Channels
+// come last, a batch may have any size, and the two spatial axes are swapped relative
+// to the image's. New runs each network once, and rejects networks of another kind.
+// version names these networks.
 func New(networks []engine.Engine, version string) (*Detector, error) {
 	if len(networks) != len(Files) {
-		return nil, fmt.Errorf("%d networks, MTCNN has %d", len(networks), len(Files))
+		return nil, fmt.Errorf("%d networks; MTCNN has %d", len(networks), len(Files))
 	}
 	d := &Detector{pnet: networks[0], rnet: networks[1], onet: networks[2], version: version + codeVersion}
 	d.workspaces.New = func() any { return &workspace{} }
@@ -112,17 +114,20 @@ func New(networks []engine.Engine, version string) (*Detector, error) {
 	return d, nil
 }
 
-// layout is what is known of one of the networks.
+// layout describes one of the networks.
 type layout struct {
 	name  string
-	input engine.Shape // -1 is any size
-	// outputs is where the position of each output goes, by the size of its last axis.
+	input engine.Shape // -1 means any size
+	// outputs has where to store the position of each output, by the size of its last
+	// axis.
 	outputs map[int64]*int
-	// probe is an input, and cells how many places of an output there are for it.
+	// probe is the shape of an input, and cells the number of places in an output for
+	// it.
 	probe, cells engine.Shape
 }
 
-// layout returns what is known of the three networks, and sets where d has outputs.
+// layout returns the layouts of the three networks, which store the positions of
+// outputs in d.
 func (d *Detector) layout() []layout {
 	const offsets, scores, points = 4, 2, 10
 	return []layout{
@@ -153,7 +158,7 @@ func (d *Detector) layout() []layout {
 // check compares a network with l, and finds its outputs.
 func (l layout) check(e engine.Engine) error {
 	if len(e.Inputs()) != 1 || !slices.Equal(e.Inputs()[0].Shape, l.input) {
-		return fmt.Errorf("it takes %s; known is %s, the channels last", engine.Describe(e.Inputs()), l.input)
+		return fmt.Errorf("its input is %s, not %s with the channels last", engine.Describe(e.Inputs()), l.input)
 	}
 	if err := engine.CheckFloat32(e); err != nil {
 		return err
@@ -170,7 +175,7 @@ func (l layout) check(e engine.Engine) error {
 		}
 	}
 	if len(e.Outputs()) != len(l.outputs) || len(found) != len(l.outputs) {
-		return fmt.Errorf("it gives %s; known are %d outputs of %d axes, the last of %d",
+		return fmt.Errorf("its outputs are %s, not %d outputs of %d axes, the last of %d",
 			engine.Describe(e.Outputs()), len(l.outputs), axes, slices.Sorted(maps.Keys(l.outputs)))
 	}
 	wanted := make([]engine.Shape, len(l.outputs))
@@ -191,7 +196,7 @@ func (d *Detector) Info() face.Info {
 	}
 }
 
-// Input implements face.Detector. The old package scales all of an image.
+// Input implements face.Detector. The Python package scales the whole image.
 func (d *Detector) Input(int, int, face.Options) face.Input { return face.Input{Reduce: 1} }
 
 // workspace is the memory of one call.
@@ -205,8 +210,8 @@ type workspace struct {
 	candidates, batches []candidate
 }
 
-// candidate is a box that may be a face. Like the package's it is 1-based, and
-// both its ends belong to it.
+// candidate is a box that may be a face. As in the package, it is 1-based, and both of
+// its ends belong to it.
 type candidate struct {
 	x1, y1, x2, y2 float64
 	score          float32
@@ -231,7 +236,7 @@ func (d *Detector) Detect(ctx context.Context, img image.Image, opts face.Option
 	}
 	faces := make([]face.Face, 0, len(w.candidates))
 	for _, c := range w.candidates {
-		// What the smallest window becomes may be somewhat smaller.
+		// The box for the smallest window may be somewhat smaller.
 		if opts.MinFaceSize > pnetWindow && max(c.x2-c.x1, c.y2-c.y1) < opts.MinFaceSize {
 			continue
 		}
@@ -259,7 +264,7 @@ func (d *Detector) Detect(ctx context.Context, img image.Image, opts face.Option
 	return faces, nil
 }
 
-// cascade leaves the faces in img in w.candidates.
+// cascade finds the faces in img. The result is in w.candidates.
 func (d *Detector) cascade(ctx context.Context, w *workspace, img image.Image, smallest float64) error {
 	w.candidates = w.candidates[:0]
 	width, height := img.Bounds().Dx(), img.Bounds().Dy()
@@ -276,16 +281,16 @@ func (d *Detector) cascade(ctx context.Context, w *workspace, img image.Image, s
 			return err
 		}
 	}
-	// Here the package suppresses across levels, above 0.7 of the union. That never
-	// finds anything: boxes of two levels differ by half in area.
+	// At this point the package suppresses boxes across levels, above 0.7 of the union.
+	// That never has an effect, because boxes of two levels differ by half in area.
 	if err := d.refine(ctx, w, src); err != nil {
 		return err
 	}
 	return d.finish(ctx, w, src)
 }
 
-// smallestFace is the side of the smallest face to find; asked is what
-// the caller wants.
+// smallestFace returns the side of the smallest face to find. asked is the size that
+// the caller set.
 func smallestFace(width, height int, asked float64) int {
 	side, maxPixels := stockFace, float64(defaultLevel)
 	if asked > 0 {
@@ -295,9 +300,9 @@ func smallestFace(width, height int, asked float64) int {
 	return max(side, int(bound))
 }
 
-// scales are the scales of the pyramid's levels: those in which a face of
-// the smallest size is as large as P-net's window, and larger ones as long as
-// the image still has a window.
+// scales returns the scales of the levels of the pyramid: the first one at which a face
+// of the smallest size is as large as P-net's window, and smaller ones as long as the
+// image still has a window.
 func scales(width, height, smallest int) []float64 {
 	first := float64(pnetWindow) / float64(smallest)
 	var all []float64
@@ -309,7 +314,7 @@ func scales(width, height, smallest int) []float64 {
 	return all
 }
 
-// rgba returns img as such, with transparent pixels as black; it may share the
+// rgba returns img as RGBA, with transparent pixels as black. The result may share the
 // pixels of img, or be in the workspace.
 func (w *workspace) rgba(ctx context.Context, img image.Image) (*image.RGBA, error) {
 	b := img.Bounds()
@@ -334,7 +339,7 @@ func (w *workspace) rgba(ctx context.Context, img image.Image) (*image.RGBA, err
 		}
 		end := min(y+band, b.Dy())
 		if paletted == nil {
-			// It knows the kinds of images that decoders give.
+			// image/draw has fast paths for the types that decoders return.
 			draw.Draw(m, image.Rect(0, y, b.Dx(), end), img, image.Pt(b.Min.X, b.Min.Y+y), draw.Src)
 			continue
 		}
@@ -350,8 +355,8 @@ func (w *workspace) rgba(ctx context.Context, img image.Image) (*image.RGBA, err
 	return m, nil
 }
 
-// level is one level of the pyramid: an image of width × height pixels and
-// P-net's output of columns × rows cells for it.
+// level is one level of the pyramid: an image of width × height pixels, and P-net's
+// output of columns × rows cells for it.
 type level struct {
 	src           *image.RGBA
 	width, height int
@@ -359,11 +364,11 @@ type level struct {
 	rounding      rounding
 }
 
-// cellsOf is the number of P-net's cells along a side: a 3×3 convolution, a
-// pooling by two that keeps an odd end, and two more 3×3 convolutions.
+// cellsOf returns the number of P-net's cells along a side. P-net has a 3×3
+// convolution, a pooling by two that rounds up, and two more 3×3 convolutions.
 func cellsOf(side int) int { return (side-1)/2 - 4 }
 
-// proposal is one of P-net's cells that may be a face.
+// proposal is a cell of P-net that may be a face.
 type proposal struct {
 	x, y   int
 	score  float32
@@ -392,7 +397,7 @@ func (d *Detector) propose(ctx context.Context, w *workspace, src *image.RGBA, s
 				return err
 			}
 			for i := range cells.Dx() * cells.Dy() {
-				// Columns come one after the other, the axes being swapped.
+				// The output is ordered by columns, because the axes are swapped.
 				score, offset := scores[2*i+1], offsets[4*i:][:4]
 				if !engine.Finite(score) {
 					return fmt.Errorf("in P-net: %w", engine.ErrNotFinite)
@@ -408,9 +413,9 @@ func (d *Detector) propose(ctx context.Context, w *workspace, src *image.RGBA, s
 		}
 	}
 	if len(w.proposals) == 1 {
-		// For one proposal alone the package mirrors the map of offsets: its model in
-		// MATLAB had to turn one there, and here it is a slip. Without it large faces
-		// would differ from the package's.
+		// If there is only one proposal, the package mirrors the map of offsets. Its
+		// model in MATLAB had to transpose one there; in the package this is a mistake.
+		// Without it, large faces would differ from the package's.
 		p := &w.proposals[0]
 		mirrored := image.Rect(l.columns-1-p.x, p.y, l.columns-p.x, p.y+1)
 		offsets, _, err := d.runPNet(ctx, w, l, mirrored)
@@ -424,8 +429,8 @@ func (d *Detector) propose(ctx context.Context, w *workspace, src *image.RGBA, s
 	return w.squares(ctx, l, scale)
 }
 
-// runPNet returns the offsets and the probabilities of some of a level's cells,
-// column by column.
+// runPNet returns the offsets and the probabilities of some of a level's cells, column
+// by column.
 func (d *Detector) runPNet(ctx context.Context, w *workspace, l level, cells image.Rectangle) (offsets, scores []float32, err error) {
 	const margin = pnetWindow - pnetStride
 	pixels := image.Rect(
@@ -446,11 +451,12 @@ func (d *Detector) runPNet(ctx context.Context, w *workspace, l level, cells ima
 	return w.pnet.Outputs[d.pOffsets].Data, w.pnet.Outputs[d.pScores].Data, nil
 }
 
-// squares suppresses the weaker of proposals in one place, moves the others by
-// their offsets and makes them square.
+// squares suppresses the weaker of proposals at the same place, moves the others by
+// their offsets, and makes them square.
 func (w *workspace) squares(ctx context.Context, l level, scale float64) error {
-	// The package sorts in the order of columns and takes from the end, with a sort
-	// that leaves open what comes first of two that are equal. Here it is the last.
+	// The package sorts by columns and processes the result from the end, with a sort
+	// that does not define the order of equal proposals. Here the last of them comes
+	// first.
 	slices.SortFunc(w.proposals, func(a, b proposal) int {
 		return cmp.Or(cmp.Compare(b.score, a.score), cmp.Compare(b.x, a.x), cmp.Compare(b.y, a.y))
 	})
@@ -458,8 +464,8 @@ func (w *workspace) squares(ctx context.Context, l level, scale float64) error {
 		at := func(cell, pixel int) float64 { return math.Trunc(float64(pnetStride*cell+pixel) / scale) }
 		return candidate{x1: at(x, 1), y1: at(y, 1), x2: at(x, pnetWindow), y2: at(y, pnetWindow)}
 	}
-	// All boxes have the same size, so that four cells away none overlaps by half:
-	// checking the map of the kept ones around each makes this linear.
+	// All boxes have the same size, so boxes that are four cells apart do not overlap
+	// by half. Checking only the kept proposals around each one makes this linear.
 	const reach = 3
 	n := l.columns * l.rows
 	w.kept = slices.Grow(w.kept[:0], n)[:n]
@@ -486,7 +492,7 @@ func (w *workspace) squares(ctx context.Context, l level, scale float64) error {
 	return nil
 }
 
-// suppressed reports whether a kept box is in the place of c, p's box.
+// suppressed reports whether a kept box covers the place of c, the box of p.
 func (w *workspace) suppressed(l level, p proposal, c candidate, box func(x, y int) candidate, reach int) bool {
 	for y := max(p.y-reach, 0); y <= min(p.y+reach, l.rows-1); y++ {
 		for x := max(p.x-reach, 0); x <= min(p.x+reach, l.columns-1); x++ {
@@ -498,7 +504,7 @@ func (w *workspace) suppressed(l level, p proposal, c candidate, box func(x, y i
 	return false
 }
 
-// refine runs R-net on w.candidates, and leaves those that may still be faces:
+// refine runs R-net on w.candidates, and keeps those that may still be faces, as
 // squares.
 func (d *Detector) refine(ctx context.Context, w *workspace, src *image.RGBA) error {
 	shapes := func(n int64) []engine.Shape {
@@ -526,7 +532,7 @@ func (d *Detector) refine(ctx context.Context, w *workspace, src *image.RGBA) er
 	if err != nil {
 		return err
 	}
-	// The answer has another order than the candidates, so it needs other memory.
+	// The result is in another order than the candidates, so it needs other memory.
 	w.batches = w.batches[:0]
 	for _, i := range kept {
 		w.batches = append(w.batches, w.candidates[i].moved(offsets[i]).square().whole())
@@ -535,7 +541,7 @@ func (d *Detector) refine(ctx context.Context, w *workspace, src *image.RGBA) er
 	return nil
 }
 
-// finish runs O-net on w.candidates, and leaves the faces.
+// finish runs O-net on w.candidates, and keeps the faces.
 func (d *Detector) finish(ctx context.Context, w *workspace, src *image.RGBA) error {
 	shapes := func(n int64) []engine.Shape {
 		s := make([]engine.Shape, 3)
@@ -551,7 +557,7 @@ func (d *Detector) finish(ctx context.Context, w *workspace, src *image.RGBA) er
 			return nil
 		}
 		offset := w.onet.Outputs[d.oOffsets].Data[4*i:][:4]
-		// Five x, then five y, in parts of the square.
+		// Five x, then five y, relative to the square.
 		p := w.onet.Outputs[d.oPoints].Data[10*i:][:10]
 		if !engine.Finite(offset...) || !engine.Finite(p...) {
 			return fmt.Errorf("in O-net: %w", engine.ErrNotFinite)
@@ -580,14 +586,14 @@ func (d *Detector) finish(ctx context.Context, w *workspace, src *image.RGBA) er
 	return nil
 }
 
-// batch runs a network that takes squares of side × side pixels on the parts of
-// the image that w.candidates are, and calls done for each of them, which
-// appends to w.candidates in their place.
+// batch runs a network, whose input is squares of side × side pixels, on the parts of
+// the image in w.candidates. It calls done for each of them, which appends to
+// w.candidates in place.
 func (w *workspace) batch(
 	ctx context.Context, e engine.Engine, b *engine.Buffers, src *image.RGBA, side, maxBatch int,
 	shapes func(n int64) []engine.Shape, done func(c candidate, i int) error,
 ) error {
-	// done never appends more than were taken out.
+	// done never appends more candidates than were read.
 	rest := w.candidates
 	w.candidates = w.candidates[:0]
 	for len(rest) > 0 {
@@ -614,11 +620,11 @@ func (w *workspace) batch(
 	return nil
 }
 
-// crop resamples the part of src that c is, with black around the image, to
-// side × side pixels. The package fails on boxes without any area.
+// crop resamples the part c of src, with black around the image, to side × side pixels.
+// The package fails for boxes without area.
 func (w *workspace) crop(ctx context.Context, dst []float32, src *image.RGBA, c candidate, side int) error {
 	width, height := int(c.x2-c.x1)+1, int(c.y2-c.y1)+1
-	// Far larger than the image is as far from a face.
+	// A box much larger than the image cannot be a face.
 	if limit := 16 * max(src.Rect.Dx(), src.Rect.Dy(), side); width < 1 || height < 1 || width > limit || height > limit {
 		for i := range dst {
 			dst[i] = normalized(0)
@@ -631,7 +637,7 @@ func (w *workspace) crop(ctx context.Context, dst []float32, src *image.RGBA, c 
 	return w.resample(ctx, dst, src, image.Rect(0, 0, side, side), unrounded)
 }
 
-// square makes c as wide as it is high, around its middle.
+// square makes c a square with the same middle and the longer side.
 func (c candidate) square() candidate {
 	width, height := c.x2-c.x1, c.y2-c.y1
 	side := max(width, height)
@@ -641,13 +647,13 @@ func (c candidate) square() candidate {
 	return c
 }
 
-// whole cuts c's coordinates to whole pixels, towards zero.
+// whole truncates the coordinates of c to whole pixels, toward zero.
 func (c candidate) whole() candidate {
 	c.x1, c.y1, c.x2, c.y2 = math.Trunc(c.x1), math.Trunc(c.y1), math.Trunc(c.x2), math.Trunc(c.y2)
 	return c
 }
 
-// moved moves c's sides by parts of its size.
+// moved moves the sides of c by fractions of its size.
 func (c candidate) moved(offset [4]float32) candidate {
 	width, height := c.x2-c.x1+1, c.y2-c.y1+1
 	c.x1 += float64(offset[0]) * width
@@ -670,8 +676,8 @@ func overUnion(a, b candidate) float64 {
 
 func overSmaller(a, b candidate) float64 { return shared(a, b) / min(a.area(), b.area()) }
 
-// suppress is greedy non-maximum suppression: it returns the indices of those
-// that stay, by falling score. Of equal ones the last goes first.
+// suppress is greedy non-maximum suppression. It returns the indices of the remaining
+// boxes, by decreasing score. Of equal scores, the last comes first.
 func suppress(ctx context.Context, candidates []candidate, overlap func(a, b candidate) float64, limit float64) ([]int, error) {
 	order := make([]int, len(candidates))
 	for i := range order {
@@ -682,11 +688,11 @@ func suppress(ctx context.Context, candidates []candidate, overlap func(a, b can
 	}, func(kept, i *int) bool { return overlap(candidates[*kept], candidates[*i]) > limit })
 }
 
-// minConfidence leaves about one false face in ten pictures without any:
-// what the package finds with its own thresholds is that already.
+// minConfidence leaves about one false face in ten images without faces. This is what
+// the package finds with its own thresholds.
 const minConfidence = onetMin
 
-// confidence makes a confidence of O-net's probability, which is one as it
-// is: on the labeled photographs its calibration error is .04. So a threshold
-// that was chosen with the package stays right.
+// confidence converts O-net's probability to a confidence, without a change: on the
+// labeled photographs its calibration error is .04. Therefore thresholds that were
+// chosen for the package stay valid.
 func confidence(score float32) float64 { return float64(score) }

@@ -27,20 +27,10 @@ import (
 	"github.com/mienproject/mien/face/facetest"
 )
 
+// newMTCNN returns the detector of the embedded networks, on ONNX Runtime.
 func newMTCNN(t testing.TB) *Detector {
 	t.Helper()
-	folder := enginetest.Model(t, "mtcnn")
-	var networks []engine.Engine
-	for _, name := range Files {
-		e := enginetest.Open(t, filepath.Join(folder, name))
-		t.Cleanup(func() {
-			if err := e.Close(); err != nil {
-				t.Error(err)
-			}
-		})
-		networks = append(networks, e)
-	}
-	d, err := New(networks, "")
+	d, err := New(openWeights(t), "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -56,12 +46,12 @@ func detectMTCNN(t testing.TB, d face.Detector, img image.Image, opts face.Optio
 	return faces
 }
 
-// mtcnnFitted are the subsets whose faces are all labeled.
+// mtcnnFitted are the subsets in which all faces are labeled.
 var mtcnnFitted = []string{"wider_val_orig", "wider_val_416", "face_mask", "negatives"}
 
-// TestMTCNNAccuracy holds what the Python package itself reaches on the labeled
-// photographs, with a little room for another JPEG decoder: run it with -v to
-// see ours.
+// TestMTCNNAccuracy checks that the results are as good as those of the Python package
+// on the labeled photographs, with some tolerance for another JPEG decoder. Run it with
+// -v to see the numbers.
 func TestMTCNNAccuracy(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes a minute")
@@ -122,7 +112,7 @@ func TestMTCNNAccuracy(t *testing.T) {
 	t.Run("false faces", func(t *testing.T) {
 		photos, found := detectAllOf(t, "negatives")
 		all := mtcnnConfidences(found)
-		t.Logf("%d false faces in %d pictures without any: %.3f", len(all), len(photos), all)
+		t.Logf("%d false faces in %d images without any: %.3f", len(all), len(photos), all)
 		for _, floor := range []float64{.7, .75, .8, .85, .9, .95, .99, .999} {
 			var recall [2]float64
 			for k, subset := range []string{"wider_val_orig", "wider_val_416"} {
@@ -132,7 +122,7 @@ func TestMTCNNAccuracy(t *testing.T) {
 			t.Logf("confidence %.2f: %d false faces, recall %.3f and %.3f on wider_val_orig and _416", floor, atLeast(all, floor), recall[0], recall[1])
 		}
 		if n := atLeast(all, d.Info().MinConfidence); n > 1 {
-			t.Errorf("%d false faces in %d pictures without any, want at most one", n, len(photos))
+			t.Errorf("%d false faces in %d images without any, want at most one", n, len(photos))
 		}
 	})
 	t.Run("landmarks", func(t *testing.T) {
@@ -164,8 +154,8 @@ func atLeast(sorted []float64, v float64) int {
 	return len(sorted) - i
 }
 
-// mtcnnRecall is the part of the labeled faces found with a confidence of at
-// least that.
+// mtcnnRecall returns the share of the labeled faces found with at least that
+// confidence.
 func mtcnnRecall(photos []facetest.Photo, found [][]face.Face, floor float64) float64 {
 	var right, all float64
 	for i, p := range photos {
@@ -183,9 +173,9 @@ func mtcnnRecall(photos []facetest.Photo, found [][]face.Face, floor float64) fl
 	return right / all
 }
 
-// sameAsMTCNN compares with the other implementation: a face that only one of
-// them has must be within near of being dropped, because pixels do not always
-// add up to the same float.
+// sameAsMTCNN compares with the other implementation. A face that only one of them has
+// must be within near of a threshold, because sums of pixels may differ in their last
+// bits.
 func sameAsMTCNN(t *testing.T, name string, img image.Image, got []face.Face, want [][15]float64, near float64) {
 	t.Helper()
 	t.Logf("%s: %d faces, wanted %d", name, len(got), len(want))
@@ -193,7 +183,7 @@ func sameAsMTCNN(t *testing.T, name string, img image.Image, got []face.Face, wa
 	taken := make([]bool, len(got))
 	for _, w := range want {
 		for k := range w {
-			if k != 4 { // the probability
+			if k != 4 { // 4 is the probability
 				w[k] -= cutOff
 			}
 		}
@@ -231,9 +221,9 @@ func sameAsMTCNN(t *testing.T, name string, img image.Image, got []face.Face, wa
 
 var updateMTCNN = flag.Bool("update-mtcnn", false, "write testdata/mtcnn_golden.jsonl anew; needs what TestMTCNNReference needs")
 
-// TestMTCNNGolden compares with what the other implementation has said of a few
-// pictures, given their pixels as the standard library decodes them: another JPEG
-// decoder moves boxes by a pixel or two.
+// TestMTCNNGolden compares with the recorded output of the other implementation for a
+// few images, on pixels as the standard library decodes them. Another JPEG decoder
+// moves boxes by a pixel or two.
 func TestMTCNNGolden(t *testing.T) {
 	const golden = "testdata/mtcnn_golden.jsonl"
 	images := map[string]image.Image{}
@@ -254,8 +244,7 @@ func TestMTCNNGolden(t *testing.T) {
 	compareMTCNN(t, images, lines)
 }
 
-// TestMTCNNReference compares with an independent implementation on the same
-// pixels.
+// TestMTCNNReference compares with an independent implementation on the same pixels.
 func TestMTCNNReference(t *testing.T) {
 	images := map[string]image.Image{}
 	for _, subset := range []string{"wider_val_orig", "wider_val_416", "dlib_faces", "face_mask"} {
@@ -266,7 +255,7 @@ func TestMTCNNReference(t *testing.T) {
 	compareMTCNN(t, images, runMTCNNReference(t, images))
 }
 
-// runMTCNNReference returns what testdata/mtcnn_reference.py says of the images.
+// runMTCNNReference returns the output of testdata/mtcnn_reference.py for the images.
 func runMTCNNReference(t *testing.T, images map[string]image.Image) []byte {
 	t.Helper()
 	models, err := filepath.Abs(enginetest.Model(t, "mtcnn"))
@@ -295,7 +284,7 @@ func runPython(t *testing.T, modules, program string, images map[string]image.Im
 	}
 	args = append([]string{script}, args...)
 	for _, name := range slices.Sorted(maps.Keys(images)) {
-		// As PNG, which loses nothing, whatever its name says.
+		// As PNG, which is lossless, whatever the name of the file says.
 		var b bytes.Buffer
 		if err := (&png.Encoder{CompressionLevel: png.BestSpeed}).Encode(&b, images[name]); err != nil {
 			t.Fatal(err)
@@ -314,13 +303,13 @@ func runPython(t *testing.T, modules, program string, images map[string]image.Im
 	return lines
 }
 
-// compareMTCNN compares with the lines that the other implementation has printed.
+// compareMTCNN compares with the lines that the other implementation printed.
 func compareMTCNN(t *testing.T, images map[string]image.Image, lines []byte) {
 	t.Helper()
 	d := newMTCNN(t)
 	answers := 0
 	for in := json.NewDecoder(bytes.NewReader(lines)); in.More(); answers++ {
-		// Boxes, probabilities and points, each with x before y.
+		// Boxes, probabilities and points, each as x before y.
 		var want struct {
 			File  string
 			Faces [][15]float64
@@ -374,8 +363,8 @@ func TestMTCNNSizes(t *testing.T) {
 	}
 }
 
-// mtcnnNoise is a picture of chance, always the same: smooth enough to be taken
-// for something.
+// mtcnnNoise returns a random image, always the same, which is smooth enough to produce
+// candidates.
 func mtcnnNoise(width, height int) *image.RGBA {
 	img := image.NewRGBA(image.Rect(0, 0, width, height))
 	state := uint32(1)
@@ -406,8 +395,8 @@ func TestMTCNNSmallestFace(t *testing.T) {
 	}
 }
 
-// TestMTCNNOptions checks that options only leave out, and that the kind of
-// image and its place make no difference.
+// TestMTCNNOptions checks that options only leave faces out, and that the type of the
+// image and its bounds do not matter.
 func TestMTCNNOptions(t *testing.T) {
 	d := newMTCNN(t)
 	img := facetest.Decode(t, facetest.Path(t, "peoples.jpg"))
@@ -470,10 +459,11 @@ func TestMTCNNOptions(t *testing.T) {
 	}
 }
 
-// opaqueImage hides what kind of image it is.
+// opaqueImage hides the type of an image.
 type opaqueImage struct{ image.Image }
 
-// TestMTCNNTiles checks that P-net sees the same in tiles as in the whole.
+// TestMTCNNTiles checks that P-net gives the same results for tiles as for the whole
+// level.
 func TestMTCNNTiles(t *testing.T) {
 	d := newMTCNN(t)
 	for _, size := range []image.Point{{301, 290}, {300, 291}} {

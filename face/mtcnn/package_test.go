@@ -17,9 +17,9 @@ import (
 var updatePackage = flag.Bool("update-mtcnn-package", false,
 	"write testdata/mtcnn_package.jsonl anew; needs a Python (MIEN_PYTHON) with what testdata/mtcnn_package.py needs")
 
-// TestMTCNNPackage compares with what the old system's package has said of 72
-// photographs, given their pixels as the standard library decodes them: rounded as
-// the service rounds them, coordinates are the package's whole numbers.
+// TestMTCNNPackage compares with the recorded output of the old system's package for 72
+// photographs, on pixels as the standard library decodes them. Rounded as the service
+// rounds them, coordinates are the package's whole numbers.
 func TestMTCNNPackage(t *testing.T) {
 	const record = "testdata/mtcnn_package.jsonl"
 	images := map[string]image.Image{}
@@ -40,8 +40,8 @@ func TestMTCNNPackage(t *testing.T) {
 
 	d := newMTCNN(t)
 	var faces, coordinates, unlike int
-	// others are faces of which another of several boxes stayed: which one does can
-	// depend on the last binary place of a probability.
+	// others are faces for which another of several boxes remained. Which one remains
+	// can depend on the last bit of a probability.
 	others := 0
 	names := [...]string{
 		"box x", "box y", "box right", "box bottom", "left eye x", "left eye y", "right eye x", "right eye y",
@@ -50,7 +50,7 @@ func TestMTCNNPackage(t *testing.T) {
 	var off [len(names)]float64
 	answers := 0
 	for in := json.NewDecoder(bytes.NewReader(lines)); in.More(); answers++ {
-		// Left, top, width, height, confidence, and points with x before y.
+		// Left, top, width, height, confidence, and points as x before y.
 		var want struct {
 			File  string
 			Faces [][15]float64

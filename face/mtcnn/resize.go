@@ -8,13 +8,13 @@ import (
 	"slices"
 )
 
-// The Python package resamples with OpenCV's INTER_AREA: the mean over the area
-// that an output pixel covers when both sides shrink, and else an interpolation
-// between two pixels whose weights are the areas, too. What follows gives the
-// same, up to the rounding of sums.
+// The Python package resamples with OpenCV's INTER_AREA. If both sides shrink, this is
+// the mean over the area that an output pixel covers. Otherwise it is an interpolation
+// between two pixels, with weights that are areas too. The code below gives the same
+// results, except for the rounding of sums.
 
-// kernel are the weights for one axis: output i is the sum over k of
-// weight[k] × input[first[i]+k-start[i]], k from start[i] to start[i+1].
+// kernel has the weights for one axis. Output i is the sum over k of weight[k] ×
+// input[first[i]+k-start[i]], for k from start[i] to start[i+1].
 type kernel struct {
 	first, start []int
 	weight       []float32
@@ -24,16 +24,16 @@ func (k *kernel) reset() {
 	k.first, k.start, k.weight = k.first[:0], append(k.start[:0], 0), k.weight[:0]
 }
 
-// end finishes an output that starts at input first.
+// end completes an output that starts at input first.
 func (k *kernel) end(first int) {
 	k.first = append(k.first, first)
 	k.start = append(k.start, len(k.weight))
 }
 
-// shrink fills k for size inputs and n outputs, no more than those.
+// shrink sets k to scale size inputs to n outputs, where n is at most size.
 func (k *kernel) shrink(size, n int) {
-	// OpenCV forms the quotient and its inverse, and takes areas of less than a
-	// thousandth of a pixel for errors of rounding.
+	// OpenCV computes the quotient and its inverse, and ignores areas of less than a
+	// thousandth of a pixel as rounding errors.
 	scale := 1 / (float64(n) / float64(size))
 	const minPart = 1e-3
 	k.reset()
@@ -58,15 +58,15 @@ func (k *kernel) shrink(size, n int) {
 	}
 }
 
-// stretch fills k for size inputs and n outputs, of which there are more on this
-// axis or the other.
+// stretch sets k to scale size inputs to n outputs, if there are more outputs than
+// inputs on this axis or the other.
 func (k *kernel) stretch(size, n int) {
 	inverse := float64(n) / float64(size)
 	scale := 1 / inverse
 	k.reset()
 	for i := range n {
 		first := int(math.Floor(float64(i) * scale))
-		// The part of output i that lies after input first.
+		// The part of output i that is after input first.
 		part := float32(max(0, float64(i+1)-float64(float64(first+1)*inverse)))
 		part -= float32(math.Floor(float64(part)))
 		if first >= size-1 {
@@ -80,14 +80,14 @@ func (k *kernel) stretch(size, n int) {
 	}
 }
 
-// move makes k's inputs start at offset of an axis of size pixels; those outside
-// count as nothing.
+// move makes the inputs of k start at offset on an axis of size pixels. Inputs outside
+// of the axis count as zero.
 func (k *kernel) move(offset, size int) {
 	for i := range k.first {
 		k.first[i] += offset
 		w := k.weight[k.start[i]:k.start[i+1]]
-		// Where inputs are outside their weights go, and those of the others stay
-		// where they are: an output that begins outside is given its inputs anew.
+		// If inputs are outside, their weights are removed, and those of the others
+		// stay where they are: an output that begins outside gets a new first input.
 		if n := min(-k.first[i], len(w)); n > 0 {
 			copy(w, w[n:])
 			clear(w[len(w)-n:])
@@ -99,8 +99,8 @@ func (k *kernel) move(offset, size int) {
 	}
 }
 
-// taps returns the first input of output i and its weights without those, at the
-// end, that move has cleared.
+// taps returns the first input of output i and its weights, without those at the end
+// that move has cleared.
 func (k *kernel) taps(i int) (first int, weight []float32) {
 	w := k.weight[k.start[i]:k.start[i+1]]
 	for len(w) > 0 && w[len(w)-1] == 0 {
@@ -109,20 +109,19 @@ func (k *kernel) taps(i int) (first int, weight []float32) {
 	return k.first[i], w
 }
 
-// rounding says how a mean becomes a pixel again.
+// rounding is how a mean is rounded to a pixel.
 type rounding int
 
 const (
 	unrounded rounding = iota
-	// halfEven rounds to a whole gray level, halves to the even one.
+	// halfEven rounds to a whole gray level, and halves to the even one.
 	halfEven
-	// halfUp is what OpenCV does when both sides are halved exactly.
+	// halfUp rounds halves up, as OpenCV does if both sides are halved exactly.
 	halfUp
 )
 
-// kernels makes w.across and w.down for an image of width × height pixels that
-// becomes one of columns × rows, and reports whether OpenCV rounds the means of
-// bytes up then.
+// kernels sets w.across and w.down for scaling an image of width × height pixels to
+// columns × rows. It reports whether OpenCV rounds the means of bytes up in this case.
 func (w *workspace) kernels(width, height, columns, rows int) rounding {
 	if width < columns || height < rows {
 		w.across.stretch(width, columns)
@@ -137,21 +136,21 @@ func (w *workspace) kernels(width, height, columns, rows int) rounding {
 	return unrounded
 }
 
-// rowBuffers are a row of the source that has been resampled across, and the sum
-// of such rows.
+// rowBuffers has a row of the source that was resampled horizontally, and the sum of
+// such rows.
 type rowBuffers struct{ row, sum []float32 }
 
-// normalized is what the networks take for a gray level.
+// normalized is the input value of the networks for a gray level.
 func normalized(v float32) float32 { return (v - 127.5) * (1.0 / 128) }
 
-// resample computes a part of the image that w.across and w.down make of src, as
-// the networks take it: column by column, three values a pixel.
+// resample computes a part of the image that w.across and w.down make of src, in the
+// format of the networks: column by column, three values per pixel.
 func (w *workspace) resample(ctx context.Context, dst []float32, src *image.RGBA, part image.Rectangle, r rounding) error {
 	n := 3 * part.Dx()
 	w.rows.row = slices.Grow(w.rows.row[:0], n)[:n]
 	w.rows.sum = slices.Grow(w.rows.sum[:0], n)[:n]
 	row, sum := w.rows.row, w.rows.sum
-	have := -1 // the row of src that row is
+	have := -1 // the index of the row of src that row has
 	for y := range part.Dy() {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -177,8 +176,8 @@ func (w *workspace) resample(ctx context.Context, dst []float32, src *image.RGBA
 	return nil
 }
 
-// resampleRow computes outputs of w.across, from the given one on, for a row of
-// RGBA pixels.
+// resampleRow computes outputs of w.across, from the given one on, for a row of RGBA
+// pixels.
 func (w *workspace) resampleRow(dst []float32, pix []uint8, from int) {
 	for x := range len(dst) / 3 {
 		d := dst[3*x:][:3]
@@ -192,7 +191,8 @@ func (w *workspace) resampleRow(dst []float32, pix []uint8, from int) {
 		r, g, b := weight*float32(p[0]), weight*float32(p[1]), weight*float32(p[2])
 		if n := len(weights) - 1; n > 0 {
 			if n > 1 {
-				// Those between the first and the last are whole pixels, of one weight.
+				// Between the first and the last pixel are whole pixels with the same
+				// weight.
 				red, green, blue := total(p[4 : 4*n])
 				weight = weights[1]
 				r, g, b = r+weight*float32(red), g+weight*float32(green), b+weight*float32(blue)
@@ -205,11 +205,12 @@ func (w *workspace) resampleRow(dst []float32, pix []uint8, from int) {
 	}
 }
 
-// total adds up RGBA pixels: two at once, each color in 16 bits of a word.
+// total returns the sum of RGBA pixels. It adds two colors at once, each in 16 bits of
+// a word.
 func total(p []uint8) (r, g, b uint32) {
 	const colors = 0x00ff00ff00ff00ff
 	for len(p) >= 8 {
-		// As many as cannot overflow.
+		// The number of pixels that cannot overflow.
 		part := p[:min(len(p)&^7, 8*257)]
 		p = p[len(part):]
 		var redBlue, green uint64
@@ -232,7 +233,7 @@ func round(v []float32, r rounding) {
 	switch r {
 	case unrounded:
 	case halfEven:
-		// Above 2^23 a float32 has no binary places: the processor rounds.
+		// Above 2^23 a float32 has no fraction bits, so the processor rounds.
 		const shift = 1 << 23
 		for i := range v {
 			v[i] = float32(v[i]+shift) - shift

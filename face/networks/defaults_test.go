@@ -11,10 +11,10 @@ import (
 	"github.com/mienproject/mien/face/pigo"
 )
 
-// TestAccuracyOfDefaults holds how each family's default confidence was chosen: it is
-// the lowest at which none of the family's networks shows more false faces an image than
-// MTCNN does at its own, on the pictures of facetest.DefaultsFrom, in whole pixels as the
-// service answers.
+// TestAccuracyOfDefaults checks how each family's default confidence was chosen: it is
+// the lowest at which none of the family's networks finds more false faces per image
+// than MTCNN does at its own default, on the images of facetest.DefaultsFrom, in whole
+// pixels as the service answers.
 func TestAccuracyOfDefaults(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes minutes: make accuracy runs it")
@@ -51,7 +51,7 @@ func TestAccuracyOfDefaults(t *testing.T) {
 	}
 	for _, c := range []struct {
 		family   string
-		more     float64 // by how much the default is higher
+		more     float64 // how much higher the default is
 		networks []face.Detector
 	}{
 		{"yunet", 0, []face.Detector{shelf(t, "yunet_n_dynamic.onnx"), shelf(t, "yunet_s_dynamic.onnx")}},
@@ -66,8 +66,8 @@ func TestAccuracyOfDefaults(t *testing.T) {
 				t.Logf("%s: lowest cut %.2f", d.Info().Version, cut)
 				lowest = max(lowest, cut)
 			}
-			// One false face more or less, as another processor's rounding may give, moves
-			// the cut by a hundredth.
+			// One false face more or less, which the rounding of another processor may
+			// cause, moves the cut by a hundredth.
 			if got := c.networks[0].Info().MinConfidence; math.Abs(got-lowest-c.more) > 0.0101 {
 				t.Errorf("the default is %.2f, want %.2f", got, lowest+c.more)
 			}

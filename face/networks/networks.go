@@ -1,5 +1,5 @@
-// Package networks opens face detectors that are networks in files. Their inputs and
-// outputs show which family they belong to.
+// Package networks opens face detectors whose networks are in files. It recognizes the
+// family of a network by its inputs and outputs.
 package networks
 
 import (
@@ -19,27 +19,29 @@ import (
 	"github.com/mienproject/mien/face/mtcnn"
 )
 
-// ErrUnknownFamily means that the networks are not of a family that this package knows.
-var ErrUnknownFamily = errors.New("unknown kind of model")
+// ErrUnknownFamily means that the networks do not belong to a known family.
+var ErrUnknownFamily = errors.New("unknown model family")
 
-// family is one kind of detector.
+// family is a family of detectors.
 type family struct {
 	name string
-	// known is the name with how the networks are recognized, in words.
+	// known is the name of the family, and how its networks are recognized, for
+	// messages.
 	known string
-	// files are the networks of a folder. A family without them has one network, in a
-	// file of any name.
+	// files are the names of the networks in a folder. If there are none, the family
+	// has one network, in a file of any name.
 	files []string
-	// recognizes reports whether a network is one of the family. Folders are recognized
-	// by their files.
+	// recognizes reports whether a network belongs to the family. Folders are
+	// recognized by the names of their files.
 	recognizes func(engine.Engine) bool
-	// oneCore means that its networks are too small for several cores.
+	// oneCore means that the networks are too small to run on several cores.
 	oneCore bool
-	// open checks the networks, which are in the order of files. The version is theirs.
+	// open checks the networks, which are in the order of files, and returns the
+	// detector. version names them.
 	open func(networks []engine.Engine, version string) (face.Detector, error)
 }
 
-// families has a row for each family. A new one is recognized once it is here.
+// families has a row for each family. To add a family, add a row.
 var families = []family{
 	{
 		name: "YuNet", known: "YuNet (cls_8 … kps_32)", recognizes: grid.IsYuNet,
@@ -61,7 +63,7 @@ var families = []family{
 	},
 }
 
-// detector keeps a detector that is nil from becoming an interface that is not.
+// detector returns a nil interface for a nil detector.
 func detector[D face.Detector](d D, err error) (face.Detector, error) {
 	if err != nil {
 		return nil, err
@@ -69,14 +71,14 @@ func detector[D face.Detector](d D, err error) (face.Detector, error) {
 	return d, nil
 }
 
-// Opener opens the network in the file at path. With oneCore its runs need never take
-// more than one core.
+// Opener opens the network in the file at path. With oneCore, its runs never need more
+// than one core.
 type Opener func(path string, oneCore bool) (engine.Engine, error)
 
 // Open opens the model at path: a file of YuNet or SCRFD, or a folder with MTCNN's
-// pnet.onnx, rnet.onnx and onet.onnx. Each network is opened by open and run once: what
-// its family cannot feed or read is refused. The detector's version changes with the
-// files' contents.
+// pnet.onnx, rnet.onnx and onet.onnx. It opens each network with open and runs it once,
+// and rejects networks that the family does not support. The version of the detector
+// depends on the contents of the files.
 func Open(path string, open Opener) (face.Detector, error) {
 	info, err := os.Stat(path)
 	if err != nil {
@@ -105,11 +107,11 @@ func openFile(path string, open Opener) (face.Detector, error) {
 		}
 		d, err := f.open([]engine.Engine{e}, version)
 		if err != nil {
-			return nil, errors.Join(fmt.Errorf("%s: it looks like %s: %w", path, f.name, err), e.Close())
+			return nil, errors.Join(fmt.Errorf("%s: it appears to be %s, but %w", path, f.name, err), e.Close())
 		}
 		return d, nil
 	}
-	return nil, errors.Join(fmt.Errorf("%s: %w: it has inputs %s and outputs %s; known are %s",
+	return nil, errors.Join(fmt.Errorf("%s: %w: it has the inputs %s and the outputs %s; known families are %s",
 		path, ErrUnknownFamily, engine.Describe(e.Inputs()), engine.Describe(e.Outputs()), strings.Join(known, ", ")), e.Close())
 }
 
@@ -161,13 +163,13 @@ func familyOf(folder string) (family, []string, error) {
 		if len(missing) == 0 {
 			return f, paths, nil
 		}
-		errs = append(errs, fmt.Errorf("%s lacks %s: a folder is %s's, with %s; of any other model name the file",
+		errs = append(errs, fmt.Errorf("%s does not contain %s: a folder must be %s's, with %s; for all other models, name the file",
 			folder, strings.Join(missing, ", "), f.name, strings.Join(f.files, ", ")))
 	}
 	return family{}, nil, errors.Join(errs...)
 }
 
-// fileVersion returns the start of the files' hash.
+// fileVersion returns the beginning of the files' hash.
 func fileVersion(paths ...string) (string, error) {
 	hash := sha256.New()
 	for _, path := range paths {

@@ -25,7 +25,7 @@ import (
 
 const sample = "../../service/selftest/sample.jpg"
 
-// openOn opens a model whose runs may take that many cores.
+// openOn opens a model whose runs may use that many cores.
 func openOn(t testing.TB, path string, threads int) (face.Detector, error) {
 	t.Helper()
 	options, gate := enginetest.Options(t), cores.NewGate(threads)
@@ -40,7 +40,7 @@ func open(t testing.TB, path string) (face.Detector, error) {
 	return openOn(t, path, 1)
 }
 
-// shelf opens a model of the team's shelf.
+// shelf opens a model from the team's shelf.
 func shelf(t testing.TB, name string) face.Detector {
 	t.Helper()
 	d, err := open(t, enginetest.Model(t, name))
@@ -50,8 +50,8 @@ func shelf(t testing.TB, name string) face.Detector {
 	return d
 }
 
-// TestSameAnswer in any concurrency, on any number of cores, from any type of image
-// with the same pixels, wherever its bounds begin.
+// TestSameAnswer checks that the result is the same at any concurrency, on any number
+// of cores, for any type of image with the same pixels, and for any bounds.
 func TestSameAnswer(t *testing.T) {
 	g, err := openOn(t, enginetest.Model(t, "yunet_n_dynamic.onnx"), 3)
 	if err != nil {
@@ -87,8 +87,8 @@ func TestSameAnswer(t *testing.T) {
 	wg.Wait()
 }
 
-// TestOpenRefuses files that are not models, and models of unknown families.
-func TestOpenRefuses(t *testing.T) {
+// TestOpenRejects checks files that are not models, and models of unknown families.
+func TestOpenRejects(t *testing.T) {
 	known := enginetest.Model(t, "yunet_n_dynamic.onnx")
 	text := filepath.Join(t.TempDir(), "text.onnx")
 	if err := os.WriteFile(text, []byte("not a model"), 0o600); err != nil {
@@ -107,8 +107,9 @@ func TestOpenRefuses(t *testing.T) {
 	}
 }
 
-// TestSmallestFaceSeen: MTCNN gives all that it sees for the smallest face that Info
-// reports, and for anything below; YuNet goes on to smaller ones, and not further.
+// TestSmallestFaceSeen checks that at the smallest face that Info reports, and below,
+// MTCNN returns all faces that it can find, and that YuNet returns smaller ones up to a
+// limit.
 func TestSmallestFaceSeen(t *testing.T) {
 	img := facetest.Decode(t, facetest.Path(t, "wider_val_416/images/0_Parade_Parade_0_490.jpg"))
 	find := func(d face.Detector, size float64) []face.Face {
@@ -141,8 +142,8 @@ func TestSmallestFaceSeen(t *testing.T) {
 	}
 }
 
-// TestCheckedShirt: every family finds exactly one face at its default confidence,
-// that of the person in the shirt, whatever the size of the picture.
+// TestCheckedShirt checks that every family finds exactly one face at its default
+// confidence, that of the person in the shirt, at any size of the image.
 func TestCheckedShirt(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes a minute with the race detector")
@@ -167,9 +168,9 @@ func TestCheckedShirt(t *testing.T) {
 	}
 }
 
-// TestNotFinite: a network of which an output turns to NaN makes Detect fail, for dark
-// images when it does so for those, and no others. Scores count wherever they are, and
-// boxes and points where a score says that there is a face.
+// TestNotFinite checks that Detect fails if an output of the network is NaN: for dark
+// images only, if it is NaN only for those. Scores always count, and boxes and points
+// only where a score says that there is a face.
 func TestNotFinite(t *testing.T) {
 	people := facetest.Decode(t, facetest.Path(t, "peoples.jpg"))
 	black := image.NewGray(image.Rect(0, 0, 320, 240))
@@ -177,7 +178,7 @@ func TestNotFinite(t *testing.T) {
 	for _, c := range []struct {
 		model, network, output string
 		floor                  float32
-		people, black          bool // whether it fails
+		people, black          bool // whether Detect fails for the image
 	}{
 		{"yunet_n_dynamic.onnx", "", "cls_8", never, false, false},
 		{"yunet_n_dynamic.onnx", "", "cls_8", 1, false, true},
@@ -216,8 +217,8 @@ func TestNotFinite(t *testing.T) {
 	}
 }
 
-// withNaN returns the path of a model of which an output of a network turns to NaN.
-// Outputs of networks whose own have numbers for names are named by what they are.
+// withNaN returns the path of a model in which one output of a network becomes NaN.
+// Outputs whose names are numbers are chosen by what they contain.
 func withNaN(t *testing.T, name, network, output string, floor float32) string {
 	t.Helper()
 	from, to := enginetest.Model(t, name), filepath.Join(t.TempDir(), "model.onnx")
@@ -242,7 +243,8 @@ func withNaN(t *testing.T, name, network, output string, floor float32) string {
 	return to
 }
 
-// outputOf returns the name of a network's output with that many values in its last axis.
+// outputOf returns the name of the network's output with that many values in its last
+// axis.
 func outputOf(t *testing.T, path string, values int64) string {
 	t.Helper()
 	for _, o := range enginetest.Open(t, path).Outputs() {
@@ -254,8 +256,8 @@ func outputOf(t *testing.T, path string, values int64) string {
 	return ""
 }
 
-// BenchmarkThreads is one request at a time, and as many as there are cores, with
-// one thread and with two for who is alone.
+// BenchmarkThreads measures one request at a time, and as many as there are cores, with
+// one thread for each and with two for a request that runs alone.
 func BenchmarkThreads(b *testing.B) {
 	img := facetest.Decode(b, facetest.Path(b, "peoples.jpg"))
 	path := enginetest.Model(b, "yunet_n_dynamic.onnx")

@@ -20,9 +20,8 @@ import (
 	"github.com/mienproject/mien/face/networks"
 )
 
-// value is an input or output of a network. Its shape is what the file declares, -1
-// for any size; gives is what an output is when the network runs, if that is
-// something else.
+// value is an input or output of a network. shape is what the file declares, with -1
+// for any size. gives is the shape of an output when the network runs, if it differs.
 type value struct {
 	name  string
 	kind  ort.TensorElementDataType
@@ -34,7 +33,7 @@ func float32s(name string, shape ...int64) value {
 	return value{name: name, kind: ort.TensorElementDataTypeFloat, shape: shape}
 }
 
-// network writes an ONNX file whose outputs are zeros, whatever its inputs are.
+// network writes an ONNX file whose outputs are zeros for all inputs.
 func network(t *testing.T, path string, inputs, outputs []value) {
 	t.Helper()
 	number := func(b []byte, field protowire.Number, n int64) []byte {
@@ -63,7 +62,7 @@ func network(t *testing.T, path string, inputs, outputs []value) {
 		if v.gives != nil {
 			shape = v.gives
 		}
-		// ConstantOfShape of the shape that is a constant, 7 being int64.
+		// ConstantOfShape of a constant shape; 7 means int64.
 		constant := number(number(nil, 1, int64(len(shape))), 2, 7)
 		for _, n := range shape {
 			constant = number(constant, 7, n)
@@ -71,7 +70,7 @@ func network(t *testing.T, path string, inputs, outputs []value) {
 		constant = text(constant, 8, v.name+"_shape")
 		size := map[ort.TensorElementDataType]int{ort.TensorElementDataTypeFloat: 4, ort.TensorElementDataTypeFloat16: 2, ort.TensorElementDataTypeDouble: 8, ort.TensorElementDataTypeUint8: 1}[v.kind]
 		zero := part(number(number(nil, 1, 1), 2, int64(v.kind)), 9, make([]byte, size))
-		attribute := number(part(text(nil, 1, "value"), 5, zero), 20, 4) // a tensor
+		attribute := number(part(text(nil, 1, "value"), 5, zero), 20, 4) // 4 means a tensor
 		node := text(nil, 1, v.name+"_shape")
 		node = text(node, 2, v.name)
 		node = text(node, 4, "ConstantOfShape")
@@ -93,7 +92,7 @@ func network(t *testing.T, path string, inputs, outputs []value) {
 	}
 }
 
-// yunetOf are the outputs of a YuNet for an input of width × height.
+// yunetOf returns the outputs of a YuNet for an input of width × height.
 func yunetOf(width, height int64) []value {
 	var v []value
 	for _, kind := range []struct {
@@ -107,7 +106,7 @@ func yunetOf(width, height int64) []value {
 	return v
 }
 
-// scrfdOf are the outputs of an SCRFD with so many anchors a cell.
+// scrfdOf returns the outputs of an SCRFD with that many anchors in each cell.
 func scrfdOf(width, height, anchors int64) []value {
 	var v []value
 	for _, values := range []int64{1, 4, 10} {
@@ -123,10 +122,10 @@ func with(values []value, i int, change func(*value)) []value {
 	return values
 }
 
-// TestOddGrids: networks that look like YuNet or SCRFD, but are not as this package
-// knows them, are refused when they are loaded, with what was found.
+// TestOddGrids checks that networks which resemble YuNet or SCRFD, but have another
+// form, are rejected when they are loaded, with an error that says what was found.
 func TestOddGrids(t *testing.T) {
-	enginetest.Options(t) // skips
+	enginetest.Options(t) // skips the test if there is no runtime
 	half := func(v *value) { v.kind = ort.TensorElementDataTypeFloat16 }
 	double := func(v *value) { v.kind = ort.TensorElementDataTypeDouble }
 	bytes := func(v *value) { v.kind = ort.TensorElementDataTypeUint8 }
@@ -134,7 +133,7 @@ func TestOddGrids(t *testing.T) {
 	for _, c := range []struct {
 		name            string
 		inputs, outputs []value
-		words           []string // in the error; nil: it is taken
+		words           []string // in the error; nil if the model is valid
 	}{
 		{"a good YuNet", in(1, 3, 64, 96), yunetOf(96, 64), nil},
 		{"of a batch of any size", in(-1, 3, 64, 96), yunetOf(96, 64), nil},
@@ -147,10 +146,10 @@ func TestOddGrids(t *testing.T) {
 		{"float16 out", in(1, 3, 64, 96), with(yunetOf(96, 64), 11, half), []string{"YuNet", "kps_32[1×6×10] of float16", "float32"}},
 		{"double out", in(1, 3, 64, 96), with(scrfdOf(96, 64, 2), 4, double), []string{"SCRFD", "out_4_16[48×4] of double", "float32"}},
 
-		{"a batch of four", in(4, 3, 64, 96), yunetOf(96, 64), []string{"input[4×3×64×96]", "one image at a time"}},
-		{"a batch of four, any size", in(4, 3, -1, -1), scrfdOf(96, 64, 2), []string{"input[4×3×?×?]", "one image at a time"}},
-		{"any height", in(1, 3, -1, 96), yunetOf(96, 64), []string{"input[1×3×?×96]", "both or neither"}},
-		{"any width", in(1, 3, 64, -1), scrfdOf(96, 64, 2), []string{"input[1×3×64×?]", "both or neither"}},
+		{"a batch of four", in(4, 3, 64, 96), yunetOf(96, 64), []string{"input[4×3×64×96]", "only batches of one image"}},
+		{"a batch of four, any size", in(4, 3, -1, -1), scrfdOf(96, 64, 2), []string{"input[4×3×?×?]", "only batches of one image"}},
+		{"any height", in(1, 3, -1, 96), yunetOf(96, 64), []string{"input[1×3×?×96]", "must both be fixed"}},
+		{"any width", in(1, 3, 64, -1), scrfdOf(96, 64, 2), []string{"input[1×3×64×?]", "must both be fixed"}},
 		{"tiny", in(1, 3, 8, 8), yunetOf(96, 64), []string{"input[1×3×8×8]", "multiples of 32"}},
 		{"no multiple", in(1, 3, 64, 100), scrfdOf(96, 64, 2), []string{"input[1×3×64×100]", "multiples of 32"}},
 		{"huge", in(1, 3, 20000, 20000), yunetOf(96, 64), []string{"input[1×3×20000×20000]", "2560×2560"}},
@@ -159,12 +158,12 @@ func TestOddGrids(t *testing.T) {
 		{"one channel", in(1, 1, 64, 96), yunetOf(96, 64), []string{"input[1×1×64×96]", "three planes"}},
 		{"three axes", in(3, 64, 96), scrfdOf(96, 64, 2), []string{"input[3×64×96]", "three planes"}},
 
-		{"other cells than it has", in(1, 3, 64, 96), yunetOf(96, 96), []string{"YuNet", "for an input of [1×3×64×96] its output cls_8 is [1×144×1]; known is [1×96×1]"}},
-		{"other cells than it says", in(1, 3, 64, 96), with(yunetOf(96, 64), 6, func(v *value) { v.gives = []int64{1, 24, 4} }), []string{"bbox_8 is [1×24×4]; known is [1×96×4]"}},
-		{"any size by its input alone", in(1, 3, -1, -1), yunetOf(640, 640), []string{"for an input of [1×3×64×96] its output cls_8 is [1×6400×1]"}},
-		{"one anchor", in(1, 3, 64, 96), scrfdOf(96, 64, 1), []string{"SCRFD", "out_1_8 is [96×1]; known is [192×1]"}},
+		{"other cells than it has", in(1, 3, 64, 96), yunetOf(96, 96), []string{"YuNet", "for an input of [1×3×64×96], its output cls_8 is [1×144×1] instead of [1×96×1]"}},
+		{"other cells than it says", in(1, 3, 64, 96), with(yunetOf(96, 64), 6, func(v *value) { v.gives = []int64{1, 24, 4} }), []string{"bbox_8 is [1×24×4] instead of [1×96×4]"}},
+		{"any size by its input alone", in(1, 3, -1, -1), yunetOf(640, 640), []string{"for an input of [1×3×64×96], its output cls_8 is [1×6400×1]"}},
+		{"one anchor", in(1, 3, 64, 96), scrfdOf(96, 64, 1), []string{"SCRFD", "out_1_8 is [96×1] instead of [192×1]"}},
 		{"boxes of five values", in(1, 3, 64, 96), with(yunetOf(96, 64), 6, func(v *value) { v.shape = []int64{1, 96, 5} }), []string{"bbox_8 is [1×96×5]"}},
-		{"no points", in(1, 3, 64, 96), scrfdOf(96, 64, 2)[:6], []string{"unknown kind of model", "out_4_32[12×4]", "SCRFD with points"}},
+		{"no points", in(1, 3, 64, 96), scrfdOf(96, 64, 2)[:6], []string{"unknown model family", "out_4_32[12×4]", "SCRFD with points"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "odd.onnx")
@@ -179,7 +178,7 @@ func TestOddGrids(t *testing.T) {
 				}
 				return
 			}
-			refused(t, err, append(c.words, path)...)
+			rejected(t, err, append(c.words, path)...)
 		})
 	}
 	t.Run("ErrUnknownFamily", func(t *testing.T) {
@@ -191,7 +190,8 @@ func TestOddGrids(t *testing.T) {
 	})
 }
 
-// TestOddMTCNN: folders that are not MTCNN's are refused, with the files at fault in the error.
+// TestOddMTCNN checks that folders which are not MTCNN's are rejected with an error
+// that names the wrong files.
 func TestOddMTCNN(t *testing.T) {
 	shelf := enginetest.Model(t, "mtcnn")
 	pnet := func(in value, cells ...int64) func(*testing.T, string) {
@@ -204,20 +204,20 @@ func TestOddMTCNN(t *testing.T) {
 	}
 	for _, c := range []struct {
 		name  string
-		files map[string]string                          // where each file is from; all others from where they belong
+		files map[string]string                          // sources of files that are replaced
 		made  map[string]func(t *testing.T, path string) // files that are made
-		words []string                                   // in the error; nil: it is taken
+		words []string                                   // in the error; nil if the model is valid
 	}{
 		{"good", nil, nil, nil},
-		{"nothing in it", map[string]string{"pnet": "", "rnet": "", "onet": ""}, nil, []string{"lacks pnet.onnx, rnet.onnx, onet.onnx", "of any other model name the file"}},
-		{"one is missing", map[string]string{"rnet": ""}, nil, []string{"lacks rnet.onnx"}},
+		{"nothing in it", map[string]string{"pnet": "", "rnet": "", "onet": ""}, nil, []string{"does not contain pnet.onnx, rnet.onnx, onet.onnx", "for all other models, name the file"}},
+		{"one is missing", map[string]string{"rnet": ""}, nil, []string{"does not contain rnet.onnx"}},
 		{"P-net and R-net swapped", map[string]string{"pnet": "rnet", "rnet": "pnet"}, nil, []string{"pnet.onnx is not MTCNN's P-net", "[?×24×24×3]", "[?×?×?×3]"}},
 		{"R-net and O-net swapped", map[string]string{"rnet": "onet", "onet": "rnet"}, nil, []string{"rnet.onnx is not MTCNN's R-net", "[?×48×48×3]", "[?×24×24×3]"}},
 		{"YuNet in it", map[string]string{"onet": "../yunet_n_dynamic"}, nil, []string{"onet.onnx is not MTCNN's O-net", "[?×3×?×?]", "[?×48×48×3]"}},
 		{"channels first", nil, map[string]func(*testing.T, string){"pnet": pnet(float32s("in", -1, 3, -1, -1), 1, 7, 3)}, []string{"in[?×3×?×?]", "channels last"}},
 		{"one size", nil, map[string]func(*testing.T, string){"pnet": pnet(float32s("in", 1, 12, 12, 3), 1, 1, 1)}, []string{"in[1×12×12×3]", "[?×?×?×3]"}},
 		{"uint8", nil, map[string]func(*testing.T, string){"pnet": pnet(value{name: "in", kind: ort.TensorElementDataTypeUint8, shape: []int64{-1, -1, -1, 3}}, 1, 7, 3)}, []string{"in[?×?×?×3] of uint8", "float32"}},
-		{"other cells", nil, map[string]func(*testing.T, string){"pnet": pnet(float32s("in", -1, -1, -1, 3), 1, 3, 7)}, []string{"for an input of [1×24×16×3] its output", "[1×3×7×", "known is [1×7×3×"}},
+		{"other cells", nil, map[string]func(*testing.T, string){"pnet": pnet(float32s("in", -1, -1, -1, 3), 1, 3, 7)}, []string{"for an input of [1×24×16×3], its output", "[1×3×7×", "instead of [1×7×3×"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			folder := t.TempDir()
@@ -245,12 +245,12 @@ func TestOddMTCNN(t *testing.T) {
 				}
 				return
 			}
-			refused(t, err, append(c.words, folder)...)
+			rejected(t, err, append(c.words, folder)...)
 		})
 	}
 }
 
-// TestMTCNNVersion is that of the three files.
+// TestMTCNNVersion checks that the version depends on the three files.
 func TestMTCNNVersion(t *testing.T) {
 	shelf := enginetest.Model(t, "mtcnn")
 	version := func(folder string) string {
@@ -274,7 +274,7 @@ func TestMTCNNVersion(t *testing.T) {
 				t.Fatal(err)
 			}
 			if i == changed {
-				// A graph's or a model's own words do not change any face.
+				// Texts in a graph or a model do not change any face.
 				b = append(b, protowire.AppendBytes(protowire.AppendTag(nil, 6, protowire.BytesType), []byte("retrained"))...)
 			}
 			if err := os.WriteFile(filepath.Join(folder, name), b, 0o600); err != nil {
@@ -287,8 +287,8 @@ func TestMTCNNVersion(t *testing.T) {
 	}
 }
 
-// refused fails the test unless err is there and has all of these words.
-func refused(t *testing.T, err error, words ...string) {
+// rejected fails the test unless err is not nil and contains all of these words.
+func rejected(t *testing.T, err error, words ...string) {
 	t.Helper()
 	if err == nil {
 		t.Fatal("taken")

@@ -34,8 +34,8 @@ func newDetector(t testing.TB) *pigo.Detector {
 	return d
 }
 
-// TestAccuracy holds what docs/calibration.md says of the detector, with a little
-// room: run it with -v to see the figures.
+// TestAccuracy checks what docs/calibration.md says about the detector, with some
+// tolerance. Run it with -v to see the numbers.
 func TestAccuracy(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes a minute, and ten with the race detector: make accuracy runs it")
@@ -95,9 +95,9 @@ func TestAccuracy(t *testing.T) {
 		slices.Sort(all)
 		t.Logf("highest: %.2f", all[max(0, len(all)-6):])
 		n := len(all) - lowerBound(all, d.Info().MinConfidence)
-		t.Logf("%d false faces in %d pictures without any", n, len(photos))
+		t.Logf("%d false faces in %d images without any", n, len(photos))
 		if n > 3 {
-			t.Errorf("%d false faces in %d pictures without any, want at most 3", n, len(photos))
+			t.Errorf("%d false faces in %d images without any, want at most 3", n, len(photos))
 		}
 	})
 	t.Run("landmarks", func(t *testing.T) {
@@ -112,10 +112,10 @@ func TestAccuracy(t *testing.T) {
 	})
 }
 
-// TestAccuracyOnChecks: at the default confidence checked cloth is hardly ever taken for
-// a face, although the cascade scores it like one, and the person in a checked shirt
-// is found. The confidence is not fitted on the checks that are drawn here, nor on
-// the shirt at .5 and 2 times its size.
+// TestAccuracyOnChecks checks that at the default confidence, checked cloth is hardly
+// ever taken for a face although the cascade gives it such a score, and that the person
+// in a checked shirt is found. The confidence was not fitted on the checks that are
+// drawn here, nor on the shirt at .5 and 2 times its size.
 func TestAccuracyOnChecks(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes half a minute with the race detector: make accuracy runs it")
@@ -136,9 +136,9 @@ func TestAccuracyOnChecks(t *testing.T) {
 			pictures++
 		}
 	}
-	t.Logf("%d false faces in %d pictures of checks", n, pictures)
+	t.Logf("%d false faces in %d images of checks", n, pictures)
 	if n > 12 {
-		t.Errorf("%d false faces in %d pictures of checks, want at most 12", n, pictures)
+		t.Errorf("%d false faces in %d images of checks, want at most 12", n, pictures)
 	}
 	n = 0
 	for _, scale := range []float64{.5, .75, 1, 1.5, 2} {
@@ -155,7 +155,7 @@ func TestAccuracyOnChecks(t *testing.T) {
 	}
 }
 
-// TestAccuracyOfReference: it is to be as good as the library, no better.
+// TestAccuracyOfReference checks that it is as good as the library, and not better.
 func TestAccuracyOfReference(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes a minute, and ten with the race detector: make accuracy runs it")
@@ -181,9 +181,9 @@ func TestAccuracyOfReference(t *testing.T) {
 			for _, faces := range f {
 				n += lowerBound(confidences(faces), 1) - lowerBound(confidences(faces), r.Info().MinConfidence)
 			}
-			t.Logf("%d false faces in %d pictures without any", n, len(p))
+			t.Logf("%d false faces in %d images without any", n, len(p))
 			if n > 2 {
-				t.Errorf("%d false faces in %d pictures without any, want two at most", n, len(p))
+				t.Errorf("%d false faces in %d images without any, want two at most", n, len(p))
 			}
 		}
 		photos, found = append(photos, p...), append(found, f...)
@@ -193,7 +193,7 @@ func TestAccuracyOfReference(t *testing.T) {
 	}
 }
 
-// confidences returns those of faces, the lowest first.
+// confidences returns the confidences of faces, the lowest first.
 func confidences(faces []face.Face) []float64 {
 	var all []float64
 	for _, f := range faces {

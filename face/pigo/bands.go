@@ -12,49 +12,52 @@ import (
 )
 
 const (
-	// maxTiled is the size of the largest windows that are scanned on tiles, in
-	// pixels. Of larger ones few fit on a tile, and copying it takes longer than it
-	// saves. Detector has none.
+	// maxTiled is the size in pixels of the largest windows that are scanned on tiles.
+	// Few larger windows fit on a tile, so copying it would take longer than it saves.
+	// Detector uses no larger windows.
 	maxTiled = 128
-	// maxContenders is how many windows are scanned at once: 64 KB of them.
+	// maxContenders is the maximum number of windows that are scanned at once, which
+	// take 64 KB.
 	maxContenders = 1 << 13
-	// contextPasses is how many passes of a window through a tree there are between
-	// two checks of the context: about a quarter of a millisecond.
+	// contextPasses is the number of passes of a window through a tree between two
+	// checks of the context, which take about a quarter of a millisecond.
 	contextPasses = 1 << 15
-	// maxWindowsKept is how many windows there is memory for between two scans:
-	// two megabytes.
+	// maxWindowsKept is the maximum number of windows whose memory is kept between two
+	// scans: two megabytes.
 	maxWindowsKept = 1 << 16
 )
 
-// sizes are the windows of a scan, by the library's rules (its CascadeParams).
+// sizes are the window sizes of a scan, by the rules of the library (its
+// CascadeParams).
 type sizes struct {
 	smallest, largest int // in pixels; the smallest is at least 1
-	// shift is the distance of neighboring windows as a part of their size, and
-	// scale the ratio of neighboring sizes.
+	// shift is the distance of neighboring windows relative to their size, and scale
+	// the ratio of neighboring sizes.
 	shift, scale float64
 }
 
-// nextSize is the library's step from one window size to the next.
+// nextSize returns the next window size in the library.
 func nextSize(size int, scale float64) int {
 	s := float64(size)
 	return int(s + max(2, s*scale-s))
 }
 
-// band is some rows of windows of one size: a part of a scan that needs no other.
+// band is a set of rows of windows of one size, which can be scanned independently.
 type band struct {
 	img luma.Plane
-	// factor is how many pixels of the scanned image are one of img.
+	// factor is the number of pixels of img for each pixel of the scanned image, in
+	// each direction.
 	factor     int
 	size, step int
-	// first is the number of the first row of windows, and rows and cols how many
-	// there are.
+	// first is the number of the first row of windows. rows and cols are the numbers of
+	// rows and columns.
 	first, rows, cols int
 }
 
-// bands appends those of a scan of img.
+// bands appends the bands of a scan of img.
 func (s sizes) bands(all []band, img luma.Plane, factor int) []band {
 	for size := s.smallest; size <= s.largest; size = nextSize(size, s.scale) {
-		// A window of size s lies within s/2+1 of its center.
+		// All pixels that a window of size s reads are within s/2+1 of its center.
 		margin := size/2 + 1
 		if 2*margin > min(img.Width, img.Height) {
 			break
@@ -74,29 +77,29 @@ func (s sizes) bands(all []band, img luma.Plane, factor int) []band {
 	return all
 }
 
-// perTile is how many windows fit on a tile side by side.
+// perTile returns the number of windows that fit side by side on a tile.
 func (b *band) perTile() int { return (luma.TileStride-1-b.size)/b.step + 1 }
 
-// center is that of a window, in pixels of the band's image.
+// center returns the center of a window, in pixels of the band's image.
 func (b *band) center(row, col int) (y, x int) {
 	margin := b.size/2 + 1
 	return margin + (b.first+row)*b.step, margin + col*b.step
 }
 
-// room is the memory that a scan takes on each goroutine.
+// room is the memory of a scan on one goroutine.
 type room struct {
-	// tile is a piece of the image. Places on it have 16 bits, and windows at them
-	// the same offsets in any image.
+	// tile is a piece of the image. Its places have 16 bits, and windows on it have the
+	// same offsets for any image.
 	tile       luma.Tile
 	contenders [maxContenders + together - 1]contender
-	// bands and windows are those of one piece of work.
+	// bands and windows are those of one unit of work.
 	bands   []band
 	windows []window
 }
 
 var rooms = sync.Pool{New: func() any { return new(room) }}
 
-// release keeps the room for others, without the image.
+// release returns the room to the pool, without references to the image.
 func (r *room) release() {
 	clear(r.bands)
 	if cap(r.windows) > maxWindowsKept {
@@ -105,8 +108,8 @@ func (r *room) release() {
 	rooms.Put(r)
 }
 
-// scan appends to found the windows of the bands that the cascade takes for faces,
-// ordered as the library has them.
+// scan appends to found the windows of the bands that the cascade accepts, in the order
+// of the library.
 func (c *faceCascade) scan(ctx context.Context, r *room, bands []band, found []window) ([]window, error) {
 	old := len(found)
 	for i := range bands {
@@ -119,13 +122,13 @@ func (c *faceCascade) scan(ctx context.Context, r *room, bands []band, found []w
 	return found, nil
 }
 
-// parallelScan is a scan on several cores. It is kept for the next one, with its
-// function, so that a scan allocates nothing.
+// parallelScan is a scan on several cores. It is reused together with its function, so
+// that a scan allocates nothing.
 type parallelScan struct {
 	cascade *faceCascade
 	ctx     context.Context
 	bands   []band
-	do      func(i int) error // scan the i-th band
+	do      func(i int) error // scans the i-th band
 
 	mu    sync.Mutex
 	found []window
@@ -150,7 +153,7 @@ func (s *parallelScan) scan(i int) error {
 	return nil
 }
 
-// scanParallel is scan on those of the gate's cores that are free.
+// scanParallel is like scan, on the free cores of the gate.
 func (c *faceCascade) scanParallel(ctx context.Context, gate *cores.Gate, bands []band, found []window) ([]window, error) {
 	s := parallelScans.Get().(*parallelScan)
 	s.cascade, s.ctx, s.bands, s.found = c, ctx, bands, found
@@ -166,7 +169,7 @@ func (c *faceCascade) scanParallel(ctx context.Context, gate *cores.Gate, bands 
 	return found, nil
 }
 
-// inOrder compares by size, row and column, the order of the library's windows.
+// inOrder compares by size, row and column, which is the order of the library.
 func inOrder(a, b window) int {
 	return cmp.Or(cmp.Compare(a.size, b.size), cmp.Compare(a.row, b.row), cmp.Compare(a.col, b.col))
 }
@@ -191,12 +194,12 @@ func (c *faceCascade) scanBand(ctx context.Context, b *band, r *room, found []wi
 	return found, nil
 }
 
-// window returns what was found around a pixel of the band's image.
+// window returns the window around a pixel of the band's image.
 func (b *band) window(row, col int, score float32) window {
 	return window{row*b.factor + b.factor/2, col*b.factor + b.factor/2, b.size * b.factor, score}
 }
 
-// cut fills the tile with what some columns of the band cover.
+// cut fills the tile with the part of the image that some columns of the band cover.
 func (r *room) cut(b *band, col, cols int) {
 	y, x := b.center(0, col)
 	reach := (b.size + 1) / 2
@@ -221,8 +224,8 @@ func (r *room) lineUp(b *band, cols int) []contender {
 	return all
 }
 
-// contest returns which of the windows no tree rejects. All go through a tree
-// before the next one, so that its nodes stay in the nearest cache.
+// contest returns the windows that no tree rejects. All of them go through one tree
+// before the next, so that its nodes stay in the L1 cache.
 func (c *faceCascade) contest(ctx context.Context, r *room, size int, windows []contender) ([]contender, error) {
 	offsets := c.offsetsOf(size)
 	passes := contextPasses
@@ -235,7 +238,7 @@ func (c *faceCascade) contest(ctx context.Context, r *room, size int, windows []
 		}
 		passes += len(windows)
 		for len(windows)%together != 0 {
-			windows = append(windows, contender{score: float32(math.Inf(-1))}) // rejected anywhere
+			windows = append(windows, contender{score: float32(math.Inf(-1))}) // rejected by every tree
 		}
 		windows = windows[:c.trees[t].pass(windows, &offsets[t], &r.tile)]
 		if len(windows) == 0 {
@@ -245,7 +248,8 @@ func (c *faceCascade) contest(ctx context.Context, r *room, size int, windows []
 	return windows, nil
 }
 
-// scanLarge is scanBand for windows that hardly fit on a tile. They are few.
+// scanLarge is like scanBand for windows that hardly fit on a tile, of which there are
+// few.
 func (c *faceCascade) scanLarge(ctx context.Context, b *band, found []window) ([]window, error) {
 	for row := range b.rows {
 		for col := range b.cols {

@@ -15,11 +15,10 @@ import (
 
 var calibrate = flag.Bool("calibrate", false, "print box geometry and confidence weights fitted on the labeled photographs")
 
-// fitted are the subsets whose faces are all labeled, by people who drew boxes
-// around faces.
+// fitted are the subsets in which people have drawn boxes around all faces.
 var fitted = []string{"wider_val_orig", "wider_val_416", "face_mask", "negatives"}
 
-// TestCalibrate fits what calibration.go holds, and prints it.
+// TestCalibrate fits the constants in calibration.go, and prints them.
 func TestCalibrate(t *testing.T) {
 	if !*calibrate {
 		t.Skip("fits constants rather than testing them: run with -calibrate")
@@ -33,14 +32,14 @@ func TestCalibrate(t *testing.T) {
 		all    []evidence
 		truth  []bool
 	)
-	// The shape is fitted only on labels that people drew.
+	// The shape is fitted only to boxes that people drew.
 	gather := func(img image.Image, faces []facetest.Label, byPeople bool) {
 		g := luma.Of(img, nil)
 		clusters, err := d.candidates(t.Context(), new(workspace), g, smallestWindow(g.Width, g.Height))
 		if err != nil {
 			t.Fatal(err)
 		}
-		// Of two that are at the same face, the better one counts as it.
+		// Of two clusters at the same face, the better one counts as the face.
 		slices.SortFunc(clusters, func(a, b cluster) int { return cmp.Compare(b.score, a.score) })
 		var found []face.Face
 		for _, c := range clusters {
@@ -51,7 +50,7 @@ func TestCalibrate(t *testing.T) {
 			switch {
 			case m < 0:
 			case face.IoU(found[i].Box, faces[m].Box) < 0.5:
-				// Neither a face nor none.
+				// Counts neither as a face nor as a false one.
 				continue
 			case byPeople && c.score > 30:
 				b := faces[m].Box
@@ -119,8 +118,8 @@ func calibrateReference(t *testing.T) {
 	t.Logf("referenceIntercept, referenceSlope = %.3f, %.3f // %d clusters", w[0], w[1], len(truth))
 }
 
-// logistic fits a logistic regression by Newton's method, with a ridge that only
-// keeps it from running away.
+// logistic fits a logistic regression by Newton's method, with a ridge that only keeps
+// it from diverging.
 func logistic(x []evidence, y []bool) (w evidence) {
 	const ridge = 1e-2
 	for range 50 {
@@ -147,7 +146,7 @@ func logistic(x []evidence, y []bool) (w evidence) {
 			grad[a] += ridge * w[a]
 			hess[a][a] += ridge
 		}
-		// Solve hess · step = grad by elimination: hess is positive definite.
+		// Solve hess · step = grad by elimination. hess is positive definite.
 		for a := range w {
 			for b := a + 1; b < len(w); b++ {
 				f := hess[b][a] / hess[a][a]

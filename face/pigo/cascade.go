@@ -11,42 +11,41 @@ import (
 	"github.com/mienproject/mien/face/luma"
 )
 
-// faceCascade reports whether a square window shows a face: it sums up regression
-// trees over pixel pairs, and a window is rejected by the first tree after which
-// its sum is not above that tree's threshold (Markuš et al., "Object Detection
-// with Pixel Intensity Comparisons Organized in Decision Trees", arXiv 1305.4537).
-// The format, and each score to the bit, are those of github.com/esimov/pigo
-// v1.4.6, core/pigo.go.
+// faceCascade decides whether a square window shows a face. It sums regression trees
+// over pairs of pixels, and the first tree after which the sum is not above that tree's
+// threshold rejects the window (Markuš et al., "Object Detection with Pixel Intensity
+// Comparisons Organized in Decision Trees", arXiv 1305.4537). The format and every
+// score, bit for bit, are those of github.com/esimov/pigo v1.4.6, core/pigo.go.
 type faceCascade struct {
 	trees []faceTree
-	// offsets holds by the size of windows where the trees read. Each size is computed
-	// when it is first needed, takes 120 KB, and stays: Detector has 99 sizes.
+	// offsets has, for each size of windows, the positions that the trees read. They
+	// are computed when a size is first needed, take 120 KB for each size, and are
+	// kept. Detector has 99 sizes.
 	offsets [maxTiled + 1]atomic.Pointer[[]treeOffsets]
 }
 
 const (
-	// faceDepth is how many pairs of a window each tree compares. The format
+	// faceDepth is the number of pairs that each tree compares for a window. The format
 	// has a field for it, but no cascade of another depth has been published.
 	faceDepth  = 6
 	faceLeaves = 1 << faceDepth
 )
 
-// faceTree has its root at place 1, and below place n the places 2n and, for when
-// the second pixel is darker, 2n+1; leaves are at faceLeaves and up.
+// faceTree has its root at place 1. The children of place n are at 2n and, if the
+// second pixel is darker, at 2n+1. Leaves are at faceLeaves and above.
 type faceTree struct {
 	nodes     [faceLeaves]luma.Pair // place 0 is not used
 	leaves    [faceLeaves]float32
 	threshold float32
 }
 
-// treeOffsets is where the pairs of a tree lie on a tile, from the top left corner
-// of a window of one size: see luma.Pair.Scaled.
+// treeOffsets has the positions of a tree's pairs on a tile, relative to the top left
+// corner of a window of one size; see luma.Pair.Scaled.
 type treeOffsets [faceLeaves]uint32
 
-// parseFaceCascade reads the library's file format: eight bytes that nothing
-// reads, depth uint32, trees uint32, little-endian; then for each tree
-// 2^depth-1 nodes of four bytes, 2^depth leaves of a float32, and the threshold, a
-// float32.
+// parseFaceCascade reads the library's file format: eight unused bytes, depth uint32,
+// trees uint32, little-endian; then for each tree 2^depth-1 nodes of four bytes,
+// 2^depth leaves of a float32, and the threshold, a float32.
 func parseFaceCascade(data []byte) (*faceCascade, error) {
 	const (
 		header   = 16
@@ -60,7 +59,7 @@ func parseFaceCascade(data []byte) (*faceCascade, error) {
 		return nil, fmt.Errorf("header says %d trees of depth %d", trees, depth)
 	}
 	if want := header + int(trees)*treeSize; len(data) != want {
-		return nil, fmt.Errorf("%d bytes, its header promises %d", len(data), want)
+		return nil, fmt.Errorf("%d bytes; its header announces %d", len(data), want)
 	}
 	c := &faceCascade{trees: make([]faceTree, trees)}
 	data = data[header:]
@@ -88,12 +87,13 @@ func parseFaceCascade(data []byte) (*faceCascade, error) {
 	return c, nil
 }
 
-// reversed turns a place of the file's trees, which have the second child where
-// the second pixel is not darker, into ours, where one subtraction leads there:
-// each level is reversed.
+// reversed converts a place in the file's trees to one in faceTree. The file has the
+// second child where the second pixel is not darker; faceTree has it where it is, which
+// one subtraction can compute. This reverses each level.
 func reversed(place int) int { return place ^ (1<<(bits.Len(uint(place))-1) - 1) }
 
-// offsetsOf returns where the trees read in windows of that size, up to maxTiled.
+// offsetsOf returns the positions that the trees read in windows of that size, up to
+// maxTiled.
 func (c *faceCascade) offsetsOf(size int) []treeOffsets {
 	if made := c.offsets[size].Load(); made != nil {
 		return *made
@@ -110,26 +110,25 @@ func (c *faceCascade) offsetsOf(size int) []treeOffsets {
 
 // contender is a window that no tree has rejected yet.
 type contender struct {
-	// at is the place of its top left corner on the tile, twice: in the low and the
+	// at is the place of its top left corner on the tile, twice: in the low and in the
 	// high 16 bits.
 	at    uint32
 	score float32
 }
 
-// together is how many windows walk through a tree side by side, so that the
-// processor need not wait for one load after the other. With four of them a scan
-// takes a seventh longer, with one two thirds.
+// together is the number of windows that go through a tree side by side, so that the
+// processor can overlap their loads. With four of them a scan takes a seventh longer,
+// and with one two thirds longer.
 const together = 8
 
-// pass takes the windows, a multiple of together, through the tree. It moves those
-// that it does not reject to the front, in their order, and returns how many they
-// are.
+// pass runs the windows, a multiple of together, through the tree. It moves those that
+// are not rejected to the front, in the same order, and returns their number.
 func (t *faceTree) pass(windows []contender, offsets *treeOffsets, pix *luma.Tile) int {
 	kept := 0
 	for i := 0; i+together <= len(windows); i += together {
 		w := (*[together]contender)(windows[i:])
-		// Written out level by level, which lets the compiler prove that no place
-		// lies outside of the tree.
+		// This is written out level by level so that the compiler can prove that all
+		// places are within the tree.
 		step := func(k int, place uint32) uint32 {
 			at := w[k].at + offsets[place]
 			return 2*place + (uint32(pix[at>>16])-uint32(pix[uint16(at)]))>>31
@@ -144,7 +143,7 @@ func (t *faceTree) pass(windows []contender, offsets *treeOffsets, pix *luma.Til
 			next := w[k]
 			next.score += t.leaves[place-faceLeaves]
 			windows[kept] = next
-			// Without a branch, which nothing could predict.
+			// This has no branch, because the processor could not predict it.
 			var stays int
 			if next.score > t.threshold {
 				stays = 1
@@ -163,8 +162,8 @@ func (t *faceTree) pass(windows []contender, offsets *treeOffsets, pix *luma.Til
 	return kept
 }
 
-// score is the sum of all trees for one window, less the last threshold, and
-// whether none rejects it.
+// score returns the sum of all trees for one window minus the last threshold, and
+// whether no tree rejects it.
 func (c *faceCascade) score(img luma.Plane, row, col, size int) (score float32, face bool) {
 	at := func(down, right int) uint8 { return img.Pix[(row+down*size>>8)*img.Stride+col+right*size>>8] }
 	for i := range c.trees {
@@ -185,5 +184,5 @@ func (c *faceCascade) score(img luma.Plane, row, col, size int) (score float32, 
 	return score - c.last(), true
 }
 
-// last is the threshold that scores are counted from.
+// last is the threshold from which scores are counted.
 func (c *faceCascade) last() float32 { return c.trees[len(c.trees)-1].threshold }

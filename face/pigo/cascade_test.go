@@ -30,7 +30,7 @@ func runCascade(library *pigo.Pigo, img luma.Plane, s sizes) []window {
 	return found
 }
 
-// cascades returns ours and the library's.
+// cascades returns our cascade and the library's.
 func cascades(t testing.TB, file []byte) (*faceCascade, *pigo.Pigo) {
 	t.Helper()
 	ours, err := parseFaceCascade(file)
@@ -44,7 +44,7 @@ func cascades(t testing.TB, file []byte) (*faceCascade, *pigo.Pigo) {
 	return ours, library
 }
 
-// lenient returns the cascade's file with thresholds so low that many windows pass
+// lenient returns the cascade's file with such low thresholds that many windows pass
 // all of its first trees.
 func lenient(trees int) []byte {
 	const treeSize = 512
@@ -57,7 +57,7 @@ func lenient(trees int) []byte {
 	return file
 }
 
-// compareScans fails where ours and the library's find other windows.
+// compareScans fails the test if our windows differ from the library's.
 func compareScans(t *testing.T, ours *faceCascade, library *pigo.Pigo, img luma.Plane, s sizes) (found int) {
 	t.Helper()
 	bands := s.bands(nil, img, 1)
@@ -75,7 +75,7 @@ func compareScans(t *testing.T, ours *faceCascade, library *pigo.Pigo, img luma.
 	return len(want)
 }
 
-// TestScanIsTheLibrarys compares windows and scores with the library's, to the bit.
+// TestScanIsTheLibrarys compares windows and scores with the library's, bit for bit.
 func TestScanIsTheLibrarys(t *testing.T) {
 	ours, library := cascades(t, faceFinder)
 	photo := luma.Of(facetest.Decode(t, "../../service/selftest/sample.jpg"), nil)
@@ -84,7 +84,8 @@ func TestScanIsTheLibrarys(t *testing.T) {
 		name string
 		img  luma.Plane
 		s    sizes
-		// least is how many windows there are at least, lest nothing be compared.
+		// least is the minimum number of windows, so that the test cannot pass without
+		// comparing any.
 		floor int
 	}{
 		{"photograph", photo, sizes{20, 1000, .1, 1.1}, 20},
@@ -114,15 +115,15 @@ func TestScanIsTheLibrarys(t *testing.T) {
 	}
 }
 
-// TestScanOfManyWindowsIsTheLibrarys compares where a good part of all windows
-// pass, of every size that tiles are used for and some above.
+// TestScanOfManyWindowsIsTheLibrarys compares scans in which a large part of all
+// windows pass, for every size that uses tiles and some larger ones.
 func TestScanOfManyWindowsIsTheLibrarys(t *testing.T) {
 	for _, trees := range []int{1, 2, 20} {
 		ours, library := cascades(t, lenient(trees))
 		found := 0
 		for size := 1; size <= 300; size++ {
 			img := noise(size+20+size%7, size+15+size%5)
-			img.Width -= size % 3 // the stride stays
+			img.Width -= size % 3 // without changing the stride
 			found += compareScans(t, ours, library, img, sizes{size, size, .02, 1.1})
 		}
 		if found < 1000 {
@@ -131,7 +132,8 @@ func TestScanOfManyWindowsIsTheLibrarys(t *testing.T) {
 	}
 }
 
-// TestScansShareMemory: what one scan leaves behind must not show in the next.
+// TestScansShareMemory checks that a scan does not depend on what an earlier scan left
+// in memory.
 func TestScansShareMemory(t *testing.T) {
 	d, err := New(cores.NewGate(runtime.GOMAXPROCS(0)))
 	if err != nil {
@@ -161,7 +163,7 @@ func TestScanAllocatesNothing(t *testing.T) {
 	var r room
 	var bands []band
 	var found []window
-	// AllocsPerRun goes once without counting, which makes what is made once.
+	// AllocsPerRun runs once without counting, which makes the memory that is kept.
 	allocs := testing.AllocsPerRun(3, func() {
 		bands = wholeImage(img).bands(bands[:0], img, 1)
 		var err error
@@ -174,8 +176,7 @@ func TestScanAllocatesNothing(t *testing.T) {
 	}
 }
 
-// countedContext counts how often its error is checked, and is canceled at one of these
-// checks.
+// countedContext counts calls of Err, and is canceled at one of them.
 type countedContext struct {
 	context.Context
 	seen, limit int
@@ -188,8 +189,8 @@ func (l *countedContext) Err() error {
 	return nil
 }
 
-// TestScanChecksItsContext: at least once for as many windows as take a
-// millisecond, and never again once it is canceled.
+// TestScanChecksItsContext checks that a scan checks its context at least once per
+// millisecond of work, and never again after it is canceled.
 func TestScanChecksItsContext(t *testing.T) {
 	faces, _ := cascades(t, faceFinder)
 	everything := lenient(400)
@@ -256,7 +257,8 @@ func TestParseFaceCascadeRefuses(t *testing.T) {
 	}
 }
 
-// FuzzParseFaceCascade: whatever is parsed finds what it finds in the library.
+// FuzzParseFaceCascade checks that every cascade that can be parsed gives the same
+// results as in the library.
 func FuzzParseFaceCascade(f *testing.F) {
 	f.Add(faceFinder[:16])
 	f.Add(lenient(1))
@@ -275,8 +277,8 @@ func FuzzParseFaceCascade(f *testing.F) {
 	})
 }
 
-// FuzzScan compares scans of any image, stride and sizes with the library's. The
-// image is repeated until it is full.
+// FuzzScan compares scans of images with any stride and sizes with the library's. The
+// image is repeated to fill its size.
 func FuzzScan(f *testing.F) {
 	f.Add([]byte{1, 200, 33, 7, 90}, uint16(100), uint16(80), uint16(0), uint16(20), 0.1, 1.1)
 	f.Add([]byte("\x00\xff"), uint16(300), uint16(260), uint16(3), uint16(150), 0.03, 1.02)
@@ -296,13 +298,13 @@ func FuzzScan(f *testing.F) {
 		if !(shift >= 0.01 && shift < 100 && scale >= 0 && scale < 100) || len(content) == 0 {
 			return
 		}
-		// The last row ends with the image.
+		// The last row ends at the end of the image.
 		img.Pix = make([]uint8, max(0, img.Stride*img.Height-int(more%50)))
 		for i := range img.Pix {
 			img.Pix[i] = content[i%len(content)] + uint8(i/len(content))
 		}
 		s := sizes{1 + int(smallest%400), max(img.Width, img.Height), shift, scale}
-		// The whole takes less than a tenth of a second.
+		// The whole test takes less than a tenth of a second.
 		bands, windows := s.bands(nil, img, 1), 0
 		for _, b := range bands {
 			windows += b.rows * b.cols
@@ -316,13 +318,13 @@ func FuzzScan(f *testing.F) {
 	})
 }
 
-// wholeImage is what the library's own program scans.
+// wholeImage has the sizes that the library's own program scans.
 func wholeImage(img luma.Plane) sizes {
 	return sizes{minWindow, min(img.Width, img.Height), shiftFactor, scaleFactor}
 }
 
-// BenchmarkScan is the scan of a photograph for faces of 20 pixels and more, by the
-// library and by this package, on as many cores as -cpu says.
+// BenchmarkScan measures the scan of a photograph for faces of at least 20 pixels, by
+// the library and by this package, on the number of cores that -cpu sets.
 func BenchmarkScan(b *testing.B) {
 	faces, theirs := cascades(b, faceFinder)
 	img := luma.Of(facetest.Decode(b, facetest.Path(b, "peoples.jpg")), nil)
@@ -349,7 +351,7 @@ func BenchmarkScan(b *testing.B) {
 				b.Fatal(err)
 			}
 		}
-		once() // what is made once
+		once() // makes the memory that is kept
 		b.ReportAllocs()
 		for b.Loop() {
 			once()

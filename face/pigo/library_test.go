@@ -12,7 +12,7 @@ import (
 	"github.com/mienproject/mien/face/luma"
 )
 
-// TestReferenceScanIsTheLibrarys compares the banded scan with one call of the
+// TestReferenceScanIsTheLibrarys compares the scan in bands with a single call of the
 // library.
 func TestReferenceScanIsTheLibrarys(t *testing.T) {
 	r, err := NewReference()
@@ -49,8 +49,8 @@ func TestReferenceScanIsTheLibrarys(t *testing.T) {
 	}
 }
 
-// TestClustersAreTheLibrarys compares what Reference finds with the library's two
-// calls.
+// TestClustersAreTheLibrarys compares the results of Reference with two calls of the
+// library.
 func TestClustersAreTheLibrarys(t *testing.T) {
 	r, err := NewReference()
 	if err != nil {

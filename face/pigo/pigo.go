@@ -1,14 +1,12 @@
-// Package pigo is the face detector that comes with the binary: the pixel-pair
-// cascade of github.com/esimov/pigo, its landmark cascades, and a calibration
-// that turns scores into probabilities.
-//
-// It finds upright, roughly frontal faces of 20 pixels and more, and needs
-// nothing but luminance.
+// Package pigo is the face detector that is built into the binary: the pixel-pair
+// cascade of github.com/esimov/pigo, its landmark cascades, and a calibration that
+// converts scores to probabilities. It finds upright, roughly frontal faces of at least
+// 20 pixels, and needs only luminance.
 package pigo
 
 import (
 	"context"
-	_ "embed" // the cascade
+	_ "embed" // for the cascade
 	"fmt"
 	"image"
 	"math"
@@ -27,25 +25,25 @@ import (
 //go:embed cascade/facefinder
 var faceFinder []byte
 
-// Version names the cascades, the scan, and the calibration as one. It changes
-// whenever the same image may give other faces.
+// Version is the version of the cascades, the scan and the calibration together. It
+// changes whenever the same image may give different faces.
 const Version = "1.4.6+4"
 
-// Detector is the embedded model. It is immutable, and so safe for concurrent
-// use; its cascades are shared by all calls.
+// Detector is the embedded model. It is immutable and therefore safe for concurrent
+// use. All calls share its cascades.
 type Detector struct {
 	landmarker *landmark.Landmarker
 	faces      *faceCascade
 	gate       *cores.Gate
 
-	workspaces sync.Pool // of *workspace
+	workspaces sync.Pool // contains *workspace
 }
 
 var _ face.Detector = (*Detector)(nil)
 
-// New unpacks the embedded cascades. A call that is alone at the gate runs on all of its
-// cores, and on fewer when others compute beside it; the faces are the same. With a gate
-// of nil, calls run on one core each. An error means that the binary is broken.
+// New parses the embedded cascades. A call that has the gate to itself uses all of its
+// cores, and fewer while others compute; the faces are the same. If the gate is nil,
+// each call uses one core. An error means that the binary is broken.
 func New(gate *cores.Gate) (*Detector, error) {
 	if gate == nil {
 		gate = cores.NewGate(1)
@@ -74,10 +72,10 @@ func (d *Detector) Info() face.Info {
 	}
 }
 
-// Detect implements face.Detector. A scan costs about as many windows as the
-// image has pixels, divided by the square of a tenth of the smallest face; when
-// the caller leaves that to the detector it stays 20 pixels up to a megapixel and
-// grows with the square root of the area from there.
+// Detect implements face.Detector. The number of windows in a scan is about the number
+// of pixels in the image divided by the square of a tenth of the smallest face. If the
+// caller lets the detector choose the smallest face, it is 20 pixels up to a megapixel,
+// and above that it grows with the square root of the area.
 func (d *Detector) Detect(ctx context.Context, img image.Image, opts face.Options) ([]face.Face, error) {
 	d.gate.Enter()
 	defer d.gate.Leave()
@@ -88,8 +86,9 @@ func (d *Detector) Detect(ctx context.Context, img image.Image, opts face.Option
 	if err != nil {
 		return nil, err
 	}
-	// Before clamping: a face is not smaller for being cut by the frame. The smallest
-	// window's box is somewhat smaller than the window, which is what Info reports.
+	// The size counts before clamping, because a face does not become smaller when the
+	// edge of the image cuts it. The box of the smallest window is somewhat smaller
+	// than the window, and is what Info reports.
 	if opts.MinFaceSize > minWindow {
 		candidates = slices.DeleteFunc(candidates, func(c cluster) bool {
 			box := c.box()
@@ -131,24 +130,24 @@ func (d *Detector) Input(width, height int, opts face.Options) face.Input {
 	return n
 }
 
-// minReduced is the smallest window, in pixels, that an image may be reduced to.
-// Halved to it, images of 12 megapixels have as many faces found and fewer false
-// ones, and their landmarks are up to a tenth farther off; a quarter of the size
-// costs faces as well (docs/performance.md).
+// minReduced is the smallest window, in pixels, to which an image may be reduced. If
+// images of 12 megapixels are halved to it, as many faces and fewer false ones are
+// found, and the error of landmarks is up to a tenth larger. At a quarter of the size,
+// faces are lost (docs/performance.md).
 const minReduced = 32
 
-// smallestFor returns the smallest window of a scan for faces of minFaceSize
-// pixels and more, or of those that the detector chooses when it is 0.
+// smallestFor returns the smallest window of a scan for faces of at least minFaceSize
+// pixels. For 0, the detector chooses the size.
 func smallestFor(width, height int, minFaceSize float64) int {
 	if minFaceSize <= 0 {
 		return smallestWindow(width, height)
 	}
-	// A face that just reaches the size may be found in a window a step smaller.
+	// A face that is just large enough may be found in a window one step smaller.
 	return int(max(minWindow, min(minFaceSize/(longerSide*scaleFactor), math.MaxInt32)))
 }
 
-// candidates are the places that may be faces, each scanned twice. They are good
-// for as long as w is not used again.
+// candidates returns the places that may be faces, each scanned twice. They are valid
+// until w is used again.
 func (d *Detector) candidates(ctx context.Context, w *workspace, img luma.Plane, smallest int) ([]cluster, error) {
 	w.levels = w.levels.reduce(img)
 	w.bands = w.levels.bands(w.bands[:0], smallest)
@@ -169,12 +168,12 @@ func (d *Detector) candidates(ctx context.Context, w *workspace, img luma.Plane,
 	return slices.DeleteFunc(w.clusters, func(c cluster) bool { return c.score == 0 }), nil
 }
 
-// duplicateOverlap is the share of the smaller box above which two boxes are
-// the same face: windows on the eyes or the mouth of a large face cluster apart
-// from those on all of it.
+// duplicateOverlap is the share of the smaller box above which two boxes are the same
+// face, because windows on the eyes or the mouth of a large face form clusters of their
+// own.
 const duplicateOverlap = 0.5
 
-// samePlace reports whether a and b overlap by more than that.
+// samePlace reports whether a and b overlap by more than duplicateOverlap.
 func samePlace(a, b face.Box) bool {
 	smaller := min(a.Area(), b.Area())
 	return smaller > 0 && face.Intersect(a, b)/smaller > duplicateOverlap

@@ -88,8 +88,8 @@ func TestDetectOptions(t *testing.T) {
 	})
 }
 
-// TestDetectIsDeterministic: the same pixels, whatever holds them, on any number
-// of cores, beside any other call.
+// TestDetectIsDeterministic checks that the same pixels give the same faces, whatever
+// the type of the image, on any number of cores, and beside other calls.
 func TestDetectIsDeterministic(t *testing.T) {
 	img := facetest.Decode(t, sample).(*image.YCbCr)
 	want, err := newDetector(t).Detect(t.Context(), img, face.Options{})
@@ -106,11 +106,11 @@ func TestDetectIsDeterministic(t *testing.T) {
 	inside := luma.Rect.Add(image.Pt(20, 10))
 	draw.Draw(framed, inside, luma, luma.Rect.Min, draw.Src)
 	same := map[string]image.Image{
-		"YCbCr":             img,
-		"Gray":              luma,
-		"Gray, elsewhere":   shifted,
-		"part of a picture": framed.SubImage(inside),
-		"unknown type":      opaque{luma},
+		"YCbCr":            img,
+		"Gray":             luma,
+		"Gray, elsewhere":  shifted,
+		"part of an image": framed.SubImage(inside),
+		"unknown type":     opaque{luma},
 	}
 	for _, m := range []draw.Image{
 		image.NewRGBA(luma.Rect), image.NewNRGBA(luma.Rect), image.NewRGBA64(luma.Rect),
@@ -137,7 +137,7 @@ func TestDetectIsDeterministic(t *testing.T) {
 	}
 }
 
-// opaque hides everything about an image but its colors.
+// opaque hides everything about an image except its colors.
 type opaque struct{ image.Image }
 
 func grays() color.Palette {
@@ -177,7 +177,7 @@ func TestDetectAnySize(t *testing.T) {
 	}
 }
 
-// TestFacesStayWithinTheImage with a face that the frame cuts.
+// TestFacesStayWithinTheImage uses a face that the edge of the image cuts.
 func TestFacesStayWithinTheImage(t *testing.T) {
 	d := newDetector(t)
 	photo := facetest.Decode(t, sample).(*image.YCbCr)
@@ -201,7 +201,8 @@ func TestFacesStayWithinTheImage(t *testing.T) {
 	}
 }
 
-// TestDetectStops: finding the smallest faces in 48 megapixels takes seconds.
+// TestDetectStops cancels the search for the smallest faces in 48 megapixels, which
+// takes seconds.
 func TestDetectStops(t *testing.T) {
 	d := newDetector(t)
 	img := image.NewGray(image.Rect(0, 0, 8000, 6000))
@@ -215,8 +216,8 @@ func TestDetectStops(t *testing.T) {
 	}
 }
 
-// BenchmarkDetect shows that a large image takes no longer than one of a
-// megapixel: the smallest face grows with it.
+// BenchmarkDetect shows that a large image takes no longer than one of a megapixel,
+// because the smallest face grows with it.
 func BenchmarkDetect(b *testing.B) {
 	d := newDetector(b)
 	for name, img := range map[string]image.Image{
@@ -235,8 +236,8 @@ func BenchmarkDetect(b *testing.B) {
 	}
 }
 
-// TestSmallestFace: the smallest face that Info reports, and anything below, leaves none
-// out for its size.
+// TestSmallestFace checks that the smallest face that Info reports, and smaller values,
+// leave out no face because of its size.
 func TestSmallestFace(t *testing.T) {
 	d := newDetector(t)
 	img := facetest.Decode(t, facetest.Path(t, "wider_val_416/images/1_Handshaking_Handshaking_1_579.jpg"))

@@ -15,12 +15,12 @@ import (
 	"github.com/mienproject/mien/face/luma"
 )
 
-// Reference is what programs that use the library as it comes find: its scan and
-// its clusters, with the parameters of its own program (smallest face 20, shift
-// 0.1, scale 1.1, clusters by IoU 0.2), and its square boxes. It is there to
-// compare Detector with; only the confidence and the landmarks, which the
-// library draws at random, are this package's. It is immutable, and so safe for
-// concurrent use.
+// Reference finds what programs find that use the library without changes: with its
+// scan and its clusters, the parameters of its own program (smallest face 20, shift
+// 0.1, scale 1.1, clusters by IoU 0.2), and its square boxes. It is meant for
+// comparison with Detector. Only the confidence and the landmarks, which are random in
+// the library, are this package's. It is immutable and therefore safe for concurrent
+// use.
 type Reference struct {
 	landmarker *landmark.Landmarker
 	faces      *pigo.Pigo
@@ -28,8 +28,7 @@ type Reference struct {
 
 var _ face.Detector = (*Reference)(nil)
 
-// NewReference unpacks the embedded cascades. An error means that the binary is
-// broken.
+// NewReference parses the embedded cascades. An error means that the binary is broken.
 func NewReference() (*Reference, error) {
 	landmarker, err := landmark.New()
 	if err != nil {
@@ -53,13 +52,12 @@ func (r *Reference) Info() face.Info {
 	}
 }
 
-// Input implements face.Detector. The library scans all of an image.
+// Input implements face.Detector. The library scans the whole image.
 func (r *Reference) Input(int, int, face.Options) face.Input {
 	return face.Input{Gray: true, Reduce: 1}
 }
 
-// Detect implements face.Detector. It runs on one core, and takes as long as the
-// library does.
+// Detect implements face.Detector. It uses one core, and takes as long as the library.
 func (r *Reference) Detect(ctx context.Context, img image.Image, opts face.Options) ([]face.Face, error) {
 	g := luma.Of(img, nil)
 	windows, err := libraryScan(ctx, r.faces, g, int(max(minWindow, min(opts.MinFaceSize, math.MaxInt32))))
@@ -81,7 +79,7 @@ func (r *Reference) Detect(ctx context.Context, img image.Image, opts face.Optio
 			Confidence: referenceConfidence(c),
 		}
 		if !(f.Confidence >= opts.MinConfidence) || (opts.MaxResults > 0 && len(faces) == opts.MaxResults) {
-			break // they are sorted, and confidence grows with the score
+			break // clusters are sorted, and confidence increases with the score
 		}
 		if !opts.SkipLandmarks {
 			f.Landmarks = new(r.landmarker.Find(g, c.center(), c.size).Landmarks)
@@ -92,24 +90,23 @@ func (r *Reference) Detect(ctx context.Context, img image.Image, opts face.Optio
 	return faces, nil
 }
 
-// square is the window itself, as the library's programs draw it.
+// square returns the window itself, as the library's programs draw it.
 func (c cluster) square() face.Box {
 	return face.Box{
 		MinX: c.col - c.size/2, MinY: c.row - c.size/2, MaxX: c.col + c.size/2, MaxY: c.row + c.size/2,
 	}
 }
 
-// bandWindows is how many windows the library scans between two checks of the
-// context: about 2 ms of one core.
+// bandWindows is the number of windows that the library scans between two checks of the
+// context, which takes about 2 ms on one core.
 const bandWindows = 10_000
 
-// libraryScan finds faces in windows of smallest pixels and more. It is the
-// library's RunCascade, called for one window size and one band of rows at a time
-// so that ctx is checked every few milliseconds: the windows and scores are the
-// same.
+// libraryScan finds faces in windows of at least smallest pixels. It calls the
+// library's RunCascade for one window size and one band of rows at a time, so that ctx
+// is checked every few milliseconds. The windows and scores are the same.
 func libraryScan(ctx context.Context, cascade *pigo.Pigo, g luma.Plane, smallest int) ([]window, error) {
 	var found []window
-	// A window of size s lies within s/2+1 of its center.
+	// All pixels that a window of size s reads are within s/2+1 of its center.
 	largest := min(g.Width, g.Height) - 2
 	for size := smallest; size <= largest; size = nextSize(size, scaleFactor) {
 		step := max(1, int(shiftFactor*float64(size)))
@@ -139,9 +136,8 @@ func libraryScan(ctx context.Context, cascade *pigo.Pigo, g luma.Plane, smallest
 	return found, nil
 }
 
-// libraryClusters is the library's ClusterDetections, which takes seconds where
-// there is a lot to find, with an eye on ctx. A window may vote in more than one
-// cluster.
+// libraryClusters is the library's ClusterDetections, which can take seconds, with
+// checks of ctx. A window may count in more than one cluster.
 func libraryClusters(ctx context.Context, windows []window) ([]cluster, error) {
 	slices.SortStableFunc(windows, func(a, b window) int { return cmp.Compare(a.score, b.score) })
 	var (

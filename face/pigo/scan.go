@@ -10,24 +10,24 @@ import (
 	"github.com/mienproject/mien/face/luma"
 )
 
-// Parameters of the scan. The calibration in calibration.go belongs to them: a
-// denser scan gives higher scores.
+// Parameters of the scan. The calibration in calibration.go depends on them: a denser
+// scan gives higher scores.
 const (
-	// shiftFactor is the distance of neighboring windows as a part of their size.
+	// shiftFactor is the distance of neighboring windows relative to their size.
 	shiftFactor = 0.1
 	// scaleFactor is the ratio of neighboring window sizes.
 	scaleFactor = 1.1
-	// minWindow is the smallest window in pixels. Below it the scan loses more
-	// precision than it gains faces.
+	// minWindow is the smallest window in pixels. With smaller windows the scan would
+	// lose more precision than it gains faces.
 	minWindow = 20
-	// windowBudget bounds, roughly, the windows of a scan whose smallest face
-	// the caller left to the detector: about 40 ms of one core, and all faces of 20 pixels
-	// in images of up to a megapixel.
+	// windowBudget is the approximate maximum number of windows in a scan for which the
+	// caller sets no smallest face. It takes about 40 ms on one core, and finds all
+	// faces of 20 pixels in images of up to a megapixel.
 	windowBudget = 1.5e6
 )
 
-// window is one place where the cascade says "face": a square of side size
-// around (col, row), in pixels, with the cascade's score, which is above 0.
+// window is a window that the cascade accepts: a square of side size around (col, row),
+// in pixels, with a score above 0.
 type window struct {
 	row, col, size int
 	score          float32
@@ -36,25 +36,25 @@ type window struct {
 // smallestWindow returns the smallest window that keeps a scan of width × height
 // pixels within windowBudget.
 func smallestWindow(width, height int) int {
-	// A scan has pixels / (shift·size)² windows at each size, and sizes grow by
-	// scaleFactor: a geometric series.
+	// A scan has pixels / (shift·size)² windows of each size. Sizes grow by
+	// scaleFactor, so the sum is a geometric series.
 	perSize := float64(width) * float64(height) / (shiftFactor * shiftFactor)
 	series := 1 / (1 - 1/(scaleFactor*scaleFactor))
 	return max(minWindow, int(math.Ceil(math.Sqrt(perSize*series/windowBudget))))
 }
 
-// pyramid holds an image at falling sizes: each level has half the width and
-// height of the one before, every pixel being the mean of four.
+// pyramid has an image at decreasing sizes: each level has half the width and height of
+// the previous one, and each pixel is the mean of four.
 type pyramid []luma.Plane
 
-// A level is scanned for windows from levelWindow to twice that; the first one
-// for smaller windows too. A cascade that compares single pixels is thrown by
-// noise where faces have many: on labeled faces the pyramid finds more than a
-// scan of the image as it is, and what it finds depends less on how the picture
-// was encoded. docs/calibration.md has the figures.
+// A level is scanned for windows from levelWindow to twice that, and the first level
+// also for smaller windows. The cascade compares single pixels, so noise disturbs it
+// where faces have many pixels. On labeled faces the pyramid finds more faces than a
+// scan of the original image, and its results depend less on how the image was encoded.
+// docs/calibration.md has the numbers.
 const levelWindow = 40
 
-// reduce returns the levels of img, in the memory of p's.
+// reduce returns the levels of img, in the memory of p's levels.
 func (p pyramid) reduce(img luma.Plane) pyramid {
 	p = append(p[:0], img)
 	for min(img.Width, img.Height) >= 2*(levelWindow+2) {
@@ -68,7 +68,7 @@ func (p pyramid) reduce(img luma.Plane) pyramid {
 	return p
 }
 
-// bands appends those of a scan for faces in windows of smallest pixels and more.
+// bands appends the bands of a scan for faces in windows of at least smallest pixels.
 func (p pyramid) bands(all []band, smallest int) []band {
 	for l, img := range p {
 		factor := 1 << l
@@ -85,11 +85,11 @@ func (p pyramid) bands(all []band, smallest int) []band {
 	return all
 }
 
-// clusterIoU is the overlap above which two windows speak of the same face.
+// clusterIoU is the IoU above which two windows belong to the same face.
 const clusterIoU = 0.2
 
-// cluster is a group of windows that speak of the same face. Row, col and size
-// are their means in pixels, weighted by score.
+// cluster is a group of windows that belong to the same face. row, col and size are
+// their means in pixels, weighted by score.
 type cluster struct {
 	row, col, size float64
 	score          float64 // sum of the windows' scores
@@ -103,19 +103,19 @@ func (c *cluster) add(w window) {
 	c.score += q
 }
 
-// center returns the middle of c, in the frame of landmarks.
+// center returns the middle of c, in the coordinate frame of landmarks.
 func (c cluster) center() face.Point { return face.Point{X: c.col, Y: c.row} }
 
-// settle turns the weighted sums into means.
+// settle converts the weighted sums to means.
 func (c *cluster) settle() {
 	c.row /= c.score
 	c.col /= c.score
 	c.size /= c.score
 }
 
-// merge groups windows: the best one left takes all that overlap it, until none
-// is left, so that each window counts once and the order of the input does not
-// matter. It reorders windows and appends to clusters.
+// merge groups windows. The best remaining window takes all windows that overlap it,
+// until none is left, so each window counts once and the order of the input does not
+// matter. merge reorders windows and appends to clusters.
 func merge(ctx context.Context, windows []window, clusters []cluster) ([]cluster, error) {
 	slices.SortFunc(windows, func(a, b window) int {
 		return cmp.Or(cmp.Compare(b.score, a.score),
@@ -145,20 +145,22 @@ func merge(ctx context.Context, windows []window, clusters []cluster) ([]cluster
 const (
 	closeShift = 0.05
 	closeScale = 1.05
-	// How far sizes and places reach from those of the cluster, as parts of it.
+	// How far sizes and positions may differ from those of the cluster, relative to its
+	// size.
 	closeSmaller = 0.75
 	closeLarger  = 1.34
 	closeReach   = 0.25
-	// Windows that overlap the cluster less belong to another face.
+	// Windows that overlap the cluster less than this belong to another face.
 	closeIoU = 0.3
-	// closeSmallest in pixels: the cascade's pairs are a pixel apart there.
+	// closeSmallest is in pixels. In smaller windows, the cascade's pairs would be less
+	// than a pixel apart.
 	closeSmallest = 12
 )
 
-// rescan scans the neighborhood of a cluster more densely than the whole
-// image can be, on the level that has its windows at levelWindow pixels and
-// more. What a coarse grid finds hangs on where its points happen to fall; this
-// does not. The cluster that it returns has a score of 0 when nothing is left.
+// rescan scans the neighborhood of a cluster more densely than would be possible for
+// the whole image, on the level on which its windows have at least levelWindow pixels.
+// The result of a coarse scan depends on where its points happen to be; that of rescan
+// does not. If nothing is found, the returned cluster has a score of 0.
 func (p pyramid) rescan(ctx context.Context, cascade *faceCascade, c cluster) (cluster, error) {
 	level, factor := 0, 1.0
 	for level+1 < len(p) && c.size >= 2*levelWindow*factor {
@@ -199,7 +201,8 @@ func (p pyramid) rescan(ctx context.Context, cascade *faceCascade, c cluster) (c
 		return cluster{}, nil
 	}
 	near.settle()
-	// A pixel of this level is the middle of factor pixels of the image.
+	// The position of a pixel of this level is the middle of factor pixels of the
+	// image.
 	middle := (factor - 1) / 2
 	near.row = near.row*factor + middle
 	near.col = near.col*factor + middle

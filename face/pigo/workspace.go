@@ -1,19 +1,19 @@
 package pigo
 
-// workspace is the memory of a call to Detect, kept for the next one.
+// workspace is the memory of a call to Detect, which is kept for the next one.
 type workspace struct {
-	luminance []uint8 // of an image that has it not as it is
+	luminance []uint8 // memory for images whose luminance must be computed
 	levels    pyramid
 	bands     []band
 	windows   []window
 	clusters  []cluster
 }
 
-// maxKept is how many bytes a workspace may have to be kept: those of a picture
+// maxKept is the maximum size in bytes of a workspace that is kept: enough for an image
 // of 40 megapixels with a luminance plane, or of 12 without.
 const maxKept = 16 << 20
 
-// release gives back a workspace, without the image that it was used for.
+// release returns a workspace to the pool, without references to the image.
 func (d *Detector) release(w *workspace) {
 	clear(w.bands)
 	clear(w.levels[:min(1, len(w.levels))])

@@ -42,8 +42,8 @@ func Open(t *testing.T) (screen, tty *os.File) {
 // erase matches the escape sequences that erase a line, or the rest of it.
 var erase = regexp.MustCompile(`\x1b\[\d?K`)
 
-// CheckWidth reports an error for each line of shown, what a terminal was sent,
-// that is too wide for it.
+// CheckWidth reports an error for each line of shown, the output to a terminal, that is
+// wider than the terminal.
 func CheckWidth(t *testing.T, shown string) {
 	t.Helper()
 	for _, line := range regexp.MustCompile(`[\r\n]+`).Split(erase.ReplaceAllString(shown, ""), -1) {

@@ -16,7 +16,7 @@ libfacedetection.train give out, and from docs/accuracy.md, which describes the
 passes over an image and their sizes. Long images, which a network of a fixed size
 gets in tiles, are not supported.
 
-The network moves boxes by pixels when grey levels change by a third, and no two
+The network moves boxes by pixels when gray levels change by a third, and no two
 decoders of JPEG give the same: with --planes, what a decoder made of IMAGE is
 read from FOLDER/IMAGE/0.png, 1.png and 2.png: Y, Cb and Cr, each in the size it
 has in the file. An image that has no such folder is left to Pillow.
@@ -68,8 +68,8 @@ def decode(outputs, columns):
         cell = np.arange(len(box))
         corner = np.stack([cell % (columns // stride), cell // (columns // stride)], axis=1)
         score = np.sqrt(np.clip(cls, 0, 1) * np.clip(obj, 0, 1)).reshape(-1, 1)
-        centre, half = (corner + box[:, :2]) * stride, np.exp(box[:, 2:]) * stride / 2
-        found.append(np.hstack([centre - half, centre + half, score, (np.tile(corner, 5) + points) * stride]))
+        center, half = (corner + box[:, :2]) * stride, np.exp(box[:, 2:]) * stride / 2
+        found.append(np.hstack([center - half, center + half, score, (np.tile(corner, 5) + points) * stride]))
     found = np.concatenate(found)
     return found[found[:, 4] >= CANDIDATE]
 
@@ -82,7 +82,7 @@ def bilinear(size, scale, n):
 
 
 def halved(plane):
-    """The means of four samples each, in whole grey levels, half of one rounded up."""
+    """The means of four samples each, in whole gray levels, half of one rounded up."""
     rows, columns = plane.shape[0] // 2, plane.shape[1] // 2
     fours = plane[: 2 * rows, : 2 * columns].reshape(rows, 2, columns, 2)
     return np.floor((fours.sum(axis=(1, 3)) + 2) / 4)
