@@ -78,8 +78,8 @@ page-test: ## Test the page's modules, in Node.js. "make e2e" tests the page in 
 
 # Without the race detector, which allocates on its own account.
 .PHONY: memory
-memory: ## Test that decoding and detecting take no more memory than is counted for them.
-	go test $(PATIENCE) -count=1 -run Memory ./photo ./face/luma ./face/pigo ./service
+memory: ## Test that decoding and detecting take no more memory than is counted for them, and networks none that is new.
+	go test $(PATIENCE) -count=1 -run Memory ./nn ./photo ./face/luma ./face/pigo ./service
 
 # Without the race detector, under which these take minutes.
 .PHONY: accuracy

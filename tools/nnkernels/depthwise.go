@@ -129,7 +129,7 @@ func advance[R [1]reg.Register | [2]reg.Register | [4]reg.Register](pointers *R,
 	}
 }
 
-// store stores a tile. A negative sum becomes 0, and one beyond int16 its greatest value.
+// store stores a tile, limited to uint16, less 32768.
 func (d depthwise) store(sums *[2][2]reg.VecVirtual, dst [2]reg.Register, pool, at reg.Register) {
 	if d.linear {
 		for y := range sums {
@@ -139,8 +139,9 @@ func (d depthwise) store(sums *[2][2]reg.VecVirtual, dst [2]reg.Register, pool, 
 		}
 		return
 	}
-	zero := YMM()
-	VPXOR(zero, zero, zero)
+	offset := YMM()
+	VPCMPEQW(offset, offset, offset)
+	VPSLLW(Imm(15), offset, offset)
 	var packed [2]reg.VecVirtual
 	if d.full {
 		for y := range sums {
@@ -148,8 +149,8 @@ func (d depthwise) store(sums *[2][2]reg.VecVirtual, dst [2]reg.Register, pool, 
 			second := YMM()
 			VCVTPS2DQ(sums[y][0], packed[y])
 			VCVTPS2DQ(sums[y][1], second)
-			VPACKSSDW(second, packed[y], packed[y])
-			VPMAXSW(zero, packed[y], packed[y])
+			VPACKUSDW(second, packed[y], packed[y])
+			VPXOR(offset, packed[y], packed[y])
 			VPERMQ(Imm(0xD8), packed[y], packed[y]) // pack works on halves of registers
 			VMOVDQU(packed[y], Mem{Base: dst[y], Index: at, Scale: 1})
 		}
@@ -173,8 +174,8 @@ func (d depthwise) store(sums *[2][2]reg.VecVirtual, dst [2]reg.Register, pool, 
 		VMAXPS(sums[1][0], first, first)
 		VCVTPS2DQ(first, first)
 		VEXTRACTI128(Imm(1), first, upper)
-		VPACKSSDW(upper, first.AsX(), upper)
-		VPMAXSW(zero.AsX(), upper, upper)
+		VPACKUSDW(upper, first.AsX(), upper)
+		VPXOR(offset.AsX(), upper, upper)
 	}
 	VMOVDQU(upper, m)
 }
