@@ -111,7 +111,11 @@ func TestRunOnCores(t *testing.T) {
 		}
 		var twin *Engine
 		withTwins(func() { twin = build(t, g.graph(1), Options{}) })
-		for i, shape := range append(g.shapes, g.shapes...) {
+		shapes := append(g.shapes, g.shapes...)
+		if testing.Short() {
+			shapes = g.shapes
+		}
+		for i, shape := range shapes {
 			input := randomInput(uint64(i), shape, g.from, g.span)
 			want := outputs(t, alone, input)
 			for k, e := range shared {
