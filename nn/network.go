@@ -114,7 +114,7 @@ const maxSide = 1 << 15
 
 // sizes sets all[i] to the sizes of stage i for an input, for all stages that are given.
 func sizes(all []sized, stages []*stage, input size) error {
-	if input.height > maxSide || input.width > maxSide || input.height < 1 || input.width < 1 {
+	if min(input.height, input.width) < 1 || max(input.height, input.width) > maxSide {
 		return fmt.Errorf("an input of %d×%d is not supported: sides may be from 1 to %d", input.width, input.height, maxSide)
 	}
 	of := func(from source) size {
@@ -127,32 +127,44 @@ func sizes(all []sized, stages []*stage, input size) error {
 		return all[from.stage].out
 	}
 	for i, s := range stages {
-		z := sized{in: of(s.from)}
-		z.out = z.in
-		switch s.op {
-		case convolve, pooling:
-			w := &s.window
-			z.top, z.out.height = w.pad(z.in.height, w.rows, w.top, w.bottom)
-			z.left, z.out.width = w.pad(z.in.width, w.columns, w.left, w.right)
-			if s.op == pooling && (z.top > 0 || z.left > 0) {
-				return fmt.Errorf("%s: a max pool of %d×%d would begin outside of its input of %d×%d, which is not supported", s.name, w.columns, w.rows, z.in.width, z.in.height)
-			}
-		case separable:
-		case upsampledSum:
-			if coarse := of(s.coarse); z.in.height != 2*coarse.height || z.in.width != 2*coarse.width {
-				return fmt.Errorf("%s: adds a map of %d×%d, enlarged to its double, to one of %d×%d", s.name, coarse.width, coarse.height, z.in.width, z.in.height)
-			}
+		var coarse size
+		if s.op == upsampledSum {
+			coarse = of(s.coarse)
 		}
-		smallest := min(z.out.height, z.out.width)
-		if s.pooled {
-			smallest /= 2
-		}
-		if smallest < 1 {
-			return fmt.Errorf("%s: nothing is left of an input of %d×%d", s.name, input.width, input.height)
+		z, err := s.sizes(of(s.from), coarse)
+		if err != nil {
+			return fmt.Errorf("%s: %w", s.name, err)
 		}
 		all[i] = z
 	}
 	return nil
+}
+
+// sizes returns the sizes of a stage for those of the maps that it reads.
+func (s *stage) sizes(in, coarse size) (sized, error) {
+	z := sized{in: in, out: in}
+	switch s.op {
+	case convolve, pooling:
+		w := &s.window
+		z.top, z.out.height = w.pad(in.height, w.rows, w.top, w.bottom)
+		z.left, z.out.width = w.pad(in.width, w.columns, w.left, w.right)
+		if s.op == pooling && (z.top > 0 || z.left > 0) {
+			return z, fmt.Errorf("a max pool of %d×%d would begin outside of its map of %d×%d, which is not supported", w.columns, w.rows, in.width, in.height)
+		}
+	case upsampledSum:
+		if in != (size{2 * coarse.height, 2 * coarse.width}) {
+			return z, fmt.Errorf("a map of %d×%d, enlarged to its double, cannot be added to one of %d×%d", coarse.width, coarse.height, in.width, in.height)
+		}
+	case separable:
+	}
+	smallest := min(z.out.height, z.out.width)
+	if s.pooled {
+		smallest /= 2
+	}
+	if smallest < 1 {
+		return z, fmt.Errorf("nothing is left of a map of %d×%d", in.width, in.height)
+	}
+	return z, nil
 }
 
 // post is what is done to an output's values.

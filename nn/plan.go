@@ -119,37 +119,44 @@ func (p *plan) group() {
 			p.stages[i].keep = true // it ends a segment
 		}
 	}
-	// A map that is read by two stages is kept, or by one that is computed in another way.
 	for i := range n.stages {
-		readers := 0
-		for _, t := range n.stages {
-			for _, from := range t.sources() {
-				if from.stage == i {
-					readers++
-					p.stages[i].keep = p.stages[i].keep || t.vector
-					p.stages[i].flattened = t.vector && !n.stages[i].vector
-				}
-			}
-		}
-		p.stages[i].keep = p.stages[i].keep || readers > 1
+		p.keepRead(i)
 	}
 	if p.cut {
 		p.shorten()
 	}
-	p.segments = p.segments[:0]
 	for i := len(n.stages) - 1; i >= 0; i-- {
-		q := &p.stages[i]
 		for _, from := range n.stages[i].sources() {
 			if from.stage >= 0 && !p.stages[from.stage].keep {
-				p.stages[from.stage].last = q.last
+				p.stages[from.stage].last = p.stages[i].last
 			}
 		}
 	}
+	p.segments = p.segments[:0]
 	for i, s := range n.stages {
 		if !s.vector && p.stages[i].last == i {
 			p.segments = append(p.segments, p.segmentOf(i))
 		}
 	}
+}
+
+// keepRead keeps a map that is read by two stages, or by a matrix product.
+func (p *plan) keepRead(stage int) {
+	q := &p.stages[stage]
+	readers := 0
+	for _, t := range p.network.stages {
+		for _, from := range t.sources() {
+			if from.stage != stage {
+				continue
+			}
+			readers++
+			if t.vector {
+				q.keep = true
+				q.flattened = !p.network.stages[stage].vector
+			}
+		}
+	}
+	q.keep = q.keep || readers > 1
 }
 
 // shorten keeps more maps, so that no segment has too many windows.

@@ -112,16 +112,20 @@ func (r *reader) reshape(n *node) error {
 	if err := n.only("allowzero", 0); err != nil {
 		return err
 	}
-	// The first axis stays the batch: 0 keeps it, and 1 is it in a network for one image.
-	batch := len(shape) > 0 && (shape[0] == theBatch || shape[0] == 0 || shape[0] == 1 && r.graph.Inputs[0].Shape[0] == 1)
 	switch {
-	case batch && v.layout == channelsLast && len(shape) == 3 && shape[1] == -1 && shape[2] == int64(v.channels):
+	case len(shape) == 3 && r.isBatch(shape[0]) && v.layout == channelsLast && slices.Equal(shape[1:], []int64{-1, int64(v.channels)}):
 		v.layout = cells
 		return r.give(n, v)
-	case (batch || len(shape) == 2 && shape[0] == -1) && len(shape) == 2:
+	case len(shape) == 2 && (r.isBatch(shape[0]) || shape[0] == -1):
 		return r.flattened(n, v, shape[1])
 	}
 	return n.errorf("the shape is %v; supported are [batch -1 %d] of a map with its channels last, and [batch, values]", shape, v.channels)
+}
+
+// isBatch reports whether the first number of a shape leaves the batch as it is: 0 keeps it,
+// and 1 is it in a network for one image.
+func (r *reader) isBatch(number int64) bool {
+	return number == theBatch || number == 0 || number == 1 && r.graph.Inputs[0].Shape[0] == 1
 }
 
 // flatten makes a vector of a map.

@@ -20,8 +20,8 @@ func (r *reader) conv(n *node) error {
 	if err != nil {
 		return err
 	}
-	if !slices.Equal(n.integers("dilations", 1, 1), []int64{1, 1}) || v.layout != planar || v.enlarged {
-		return n.errorf("dilations, and inputs that are not [N, C, H, W], are not supported")
+	if v.layout != planar || v.enlarged {
+		return n.errorf("inputs that are not [N, C, H, W] are not supported")
 	}
 	window, err := n.windowing(int(w.Shape[2]), int(w.Shape[3]))
 	if err != nil {
@@ -59,14 +59,25 @@ func (n *node) windowing(rows, columns int) (windowing, error) {
 	if k := n.integers("kernel_shape", int64(rows), int64(columns)); !slices.Equal(k, []int64{int64(rows), int64(columns)}) {
 		return w, n.errorf("kernel_shape is %v, its weights are %d×%d", k, rows, columns)
 	}
+	if rows > 3 || columns > 3 {
+		return w, n.errorf("its window is %d×%d; supported are windows up to 3×3", columns, rows)
+	}
+	if d := n.integers("dilations", 1, 1); !slices.Equal(d, []int64{1, 1}) {
+		return w, n.errorf("dilations are %v; supported is [1 1]", d)
+	}
 	strides := n.integers("strides", 1, 1)
 	if len(strides) != 2 || strides[0] != strides[1] || strides[0] < 1 || strides[0] > 2 {
 		return w, n.errorf("strides are %v; supported are [1 1] and [2 2]", strides)
 	}
 	w.stride = int(strides[0])
+	return w, n.padding(&w)
+}
+
+// padding reads how a window is padded.
+func (n *node) padding(w *windowing) error {
 	pads := n.integers("pads", 0, 0, 0, 0)
-	if len(pads) != 4 || slices.Min(pads) < 0 || slices.Max(pads) > 1 || slices.Max(pads) >= int64(max(rows, columns)) {
-		return w, n.errorf("pads are %v; supported are 0 and 1, and less than the window", pads)
+	if len(pads) != 4 || slices.Min(pads) < 0 || slices.Max(pads) > 1 || slices.Max(pads) >= int64(min(w.rows, w.columns)) {
+		return n.errorf("pads are %v; supported are 0 and 1, and less than the window", pads)
 	}
 	switch mode := n.text("auto_pad", "NOTSET"); mode {
 	case "NOTSET":
@@ -75,12 +86,9 @@ func (n *node) windowing(rows, columns int) (windowing, error) {
 	case "SAME_UPPER":
 		w.same = true
 	default:
-		return w, n.errorf("auto_pad is %s; supported are NOTSET, VALID and SAME_UPPER", mode)
+		return n.errorf("auto_pad is %s; supported are NOTSET, VALID and SAME_UPPER", mode)
 	}
-	if rows > 3 || columns > 3 {
-		return w, n.errorf("its window is %d×%d; supported are windows up to 3×3", columns, rows)
-	}
-	return w, nil
+	return nil
 }
 
 // follows1x1 reports whether a convolution of one channel is the second one of a separable
@@ -154,25 +162,11 @@ func (r *reader) maxPool(n *node) error {
 	if err != nil {
 		return err
 	}
-	kernel := n.integers("kernel_shape")
-	if len(kernel) != 2 || kernel[0] != kernel[1] || kernel[0] < 2 || kernel[0] > 3 {
-		return n.errorf("kernel_shape is %v; supported are [2 2] and [3 3]", kernel)
-	}
-	window, err := n.windowing(int(kernel[0]), int(kernel[1]))
+	window, err := n.poolWindow()
 	if err != nil {
 		return err
 	}
-	for _, name := range []string{"ceil_mode", "storage_order"} {
-		if err := n.only(name, 0); err != nil {
-			return err
-		}
-	}
-	switch {
-	case !slices.Equal(n.integers("dilations", 1, 1), []int64{1, 1}):
-		return n.errorf("dilations are not supported")
-	case window.stride != 2 || window.top+window.left+window.bottom+window.right > 0:
-		return n.errorf("supported are strides of 2 without pads, or with auto_pad")
-	case v.stage < 0 || v.layout != planar || v.pooled || v.enlarged || r.network.stages[v.stage].linear():
+	if !r.isInts(v) || v.pooled {
 		return n.errorf("a max pool has to follow an activation")
 	}
 	s := r.network.stages[v.stage]
@@ -182,6 +176,26 @@ func (r *reader) maxPool(n *node) error {
 		return r.give(n, v)
 	}
 	return r.append(n, &stage{op: pooling, from: v.source, channels: v.channels, window: window}, planar)
+}
+
+// poolWindow reads the window of a max pool.
+func (n *node) poolWindow() (w windowing, err error) {
+	kernel := n.integers("kernel_shape")
+	if len(kernel) != 2 || kernel[0] != kernel[1] || kernel[0] < 2 || kernel[0] > 3 {
+		return w, n.errorf("kernel_shape is %v; supported are [2 2] and [3 3]", kernel)
+	}
+	if w, err = n.windowing(int(kernel[0]), int(kernel[1])); err != nil {
+		return w, err
+	}
+	for _, name := range [...]string{"ceil_mode", "storage_order"} {
+		if err := n.only(name, 0); err != nil {
+			return w, err
+		}
+	}
+	if w.stride != 2 || w.top+w.left+w.bottom+w.right > 0 {
+		return w, n.errorf("supported are strides of 2 without pads, or with auto_pad")
+	}
+	return w, nil
 }
 
 // resize reads an enlargement to the double, by nearest neighbors. It becomes a part of the

@@ -31,7 +31,11 @@ func photos(t testing.TB) []string {
 	if err != nil || len(all) < 6 {
 		t.Fatalf("%d photographs, %v", len(all), err)
 	}
-	return append(all[:6], facetest.Path(t, "peoples.jpg"))
+	people := facetest.Path(t, "peoples.jpg")
+	if testing.Short() {
+		return []string{people}
+	}
+	return append(all[:6], people)
 }
 
 // planes returns a photograph as YuNet takes it, the longer side scaled to that many pixels.
