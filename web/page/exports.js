@@ -1,4 +1,4 @@
-// Saves what is on view: the answer as JSON, the image with its faces marked or hidden.
+// Saves what is on view: the answer as JSON, the annotated image, and the image with hidden faces.
 import { askUser } from "./dialog.js";
 import { $, el } from "./dom.js";
 import { answersJSON, extension, marksOf, renamed } from "./files.js";

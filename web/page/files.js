@@ -16,7 +16,7 @@ export const renamed = (name, ending) => name.replace(/\.[a-z0-9]{1,5}$/i, "") +
 export const answersJSON = (answers) => JSON.stringify(answers.length > 1 ? answers : answers[0], null, 2) + "\n";
 
 /**
- * marksOf returns what to draw into a marked image: {marks, both, unmatched}. found has the
+ * marksOf returns what to draw on an annotated image: {marks, both, unmatched}. found has the
  * faces of each model. Marks are {face, number, onlyBy}: all faces of the first model, and those
  * that only the second one found; onlyBy is the name of the model if the other did not find the
  * face, else "". both and unmatched are those of matchFaces, for two models.

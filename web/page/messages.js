@@ -38,7 +38,7 @@ const waitingMessage = ({ attempt, pause, error }) =>
 const unreadableMessage = () =>
   message("note", {
     title: "This browser cannot show this format",
-    message: "The server reads it, and its faces are marked at their places. The marked image, and the one with faces hidden, cannot be saved.",
+    message: "The server supports it, and the faces are marked at their positions. The annotated image and the image with hidden faces cannot be saved.",
     actions: [["Close", "closeNote"]],
   });
 

@@ -1,4 +1,4 @@
-// Draws images for saving, at the size of the original: marked, or with faces hidden.
+// Draws images for saving, at the size of the original: annotated, or with hidden faces.
 import { forEachRow } from "./disks.js";
 import { box, landmarks } from "./faces.js";
 import { savedType } from "./files.js";
@@ -11,7 +11,7 @@ const DARK = "rgba(4, 16, 12, 0.82)";
 const PLAIN = "#14201c"; // hidden faces
 const JPEG_QUALITY = 0.92;
 
-/** paintMarked returns a promise of the image file with boxes, landmarks and labels. For marks, sorted by falling confidence, see marksOf. */
+/** paintMarked returns a promise of the image file with boxes, landmarks and labels. For marks, sorted by decreasing confidence, see marksOf. */
 export function paintMarked(image, marks) {
   const c = contextOf(image);
   const unit = Math.max(1, Math.max(image.width, image.height) / 800); // a CSS pixel at a usual size of display

@@ -27,7 +27,7 @@ test("badges have a count, or the state", () => {
   assert.equal(galleryTitle(2, 1), "2 images, 1 face");
 });
 
-test("a marked image of two models says how many faces each found alone", () => {
+test("an annotated image of two models says how many faces each found alone", () => {
   assert.equal(
     markedNote({ both: 3, unmatched: [[false, false, false], [true, false, false, false]] }, ["pigo", "yunet"]),
     "3 faces found by both models, 0 only by pigo, 1 only by yunet. Faces that only one model found are dashed.",
