@@ -12,13 +12,13 @@ import (
 	"github.com/mienproject/mien/face/facetest"
 )
 
-// TestEvaluate runs all of it on a few photographs. Without them, the models or
-// the runtime it is skipped, or fails where CI is set.
+// TestEvaluate runs the whole evaluation on a few photographs. If these, the models or
+// the runtime are missing, the test is skipped, or fails if CI is set.
 func TestEvaluate(t *testing.T) {
 	if testing.Short() {
 		t.Skip("builds the server and takes a while")
 	}
-	facetest.Path(t) // refuses
+	facetest.Path(t) // skips the test if there are no photographs
 	opts, _, err := parse([]string{"--limit", "2"}, t.Output())
 	if err != nil {
 		if os.Getenv("CI") != "" {
@@ -36,13 +36,13 @@ func TestEvaluate(t *testing.T) {
 	if len(m.ways) != 2 || len(m.detectors) != len(detectors) {
 		t.Fatalf("%d ways and %d detectors, want 2 and %d", len(m.ways), len(m.detectors), len(detectors))
 	}
-	// What these photographs show, with room for another machine's arithmetic.
-	least := map[string]float64{recommended: .8, "yunet-s": .8, oldSystem: .5, "scrfd-2.5g": .8, "scrfd-500m": .6, "pigo": .2, reference: .2}
+	// The results for these photographs, with some tolerance for other machines.
+	minPrecision := map[string]float64{recommended: .8, "yunet-s": .8, oldSystem: .5, "scrfd-2.5g": .8, "scrfd-500m": .6, "pigo": .2, reference: .2}
 	for _, w := range m.ways {
 		for _, d := range m.detectors {
 			r := w.results[d.name]
-			if ap := facetest.AveragePrecision(m.photos[original], r.found[original], 0); !(ap >= least[d.name] && ap <= 1) {
-				t.Errorf("%s %s: average precision %.3f, want %.1f at least", d.name, w.Title, ap, least[d.name])
+			if ap := facetest.AveragePrecision(m.photos[original], r.found[original], 0); !(ap >= minPrecision[d.name] && ap <= 1) {
+				t.Errorf("%s %s: average precision %.3f, want %.1f at least", d.name, w.Title, ap, minPrecision[d.name])
 			}
 			if mean, n, _ := facetest.MeanLandmarkError(m.photos[net], r.found[net]); !(mean > 0 && mean < .15) || n == 0 {
 				t.Errorf("%s %s: landmark error %.3f over %d faces", d.name, w.Title, mean, n)
@@ -67,33 +67,33 @@ func TestEvaluate(t *testing.T) {
 		t.Fatal(err)
 	}
 	if page, err = replaceReport(page, text); err != nil || !strings.Contains(string(page), text) {
-		t.Errorf("docs/accuracy.md does not take the report: %v", err)
+		t.Errorf("the report cannot be written to docs/accuracy.md: %v", err)
 	}
-	picture, err := drawCurves(m)
+	svg, err := drawCurves(m)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, d := range m.detectors {
-		if !strings.Contains(string(picture), ">"+d.name+"<") {
+		if !strings.Contains(string(svg), ">"+d.name+"<") {
 			t.Errorf("the image does not name %s", d.name)
 		}
 	}
 }
 
-// TestFlags: what cannot be done is told, with the remedy.
+// TestFlags checks that invalid flags are reported with their remedies.
 func TestFlags(t *testing.T) {
 	for _, c := range []struct{ args, want string }{
 		{"--limit -1", "--limit"},
 		{"--only nobody", "must be one of"},
 		{"--skip-service --skip-in-process", "nothing to measure"},
 		{"--write --limit 3", "--write"},
-		{"--faces absent", "name them with --faces"},
-		{"--models absent", "name them with --models"},
+		{"--faces absent", "name their folder with --faces"},
+		{"--models absent", "name their folder with --models"},
 		{"--onnxruntime absent", "make onnxruntime"},
 	} {
 		var stderr strings.Builder
 		if code := run(t.Context(), strings.Fields(c.args), t.Output(), &stderr); code == 0 || !strings.Contains(stderr.String(), c.want) {
-			t.Errorf("%s: exit code %d, %q; want it to tell of %q", c.args, code, stderr.String(), c.want)
+			t.Errorf("%s: exit code %d, %q; want %q in it", c.args, code, stderr.String(), c.want)
 		}
 	}
 }

@@ -18,9 +18,9 @@ import (
 	"github.com/mienproject/mien/face/facetest"
 )
 
-// The subsets of the labeled photographs that are looked at.
+// The subsets of the labeled photographs that are used.
 const (
-	original  = "wider_val_orig" // the one that speed is measured on
+	original  = "wider_val_orig" // speed is measured on this one
 	small     = "wider_val_416"
 	negatives = "negatives"
 	lfw       = "lfw_5pt"
@@ -29,39 +29,40 @@ const (
 
 var subsets = append(slices.Clone(facetest.DefaultsFrom), lfw, net)
 
-// rounds is how often speed is measured: the fastest counts, for what else the
-// machine does only adds.
+// rounds is how many times speed is measured. The fastest time counts, because other
+// work of the machine can only add time.
 const rounds = 2
 
-// A measurement is what was found, and how fast.
+// A measurement has what was found, and the times.
 type measurement struct {
 	detectors []detector
 	ways      []*measuredWay
 	photos    map[string][]facetest.Photo // by subset
-	// turned is what was found of turned faces, by the detector's name and in the order of
-	// turns; empty when nothing was measured in process.
+	// turned has the results for rotated faces, by the name of the detector and in the
+	// order of turns. It is empty if nothing was measured in process.
 	turned map[string][]turnedResult
-	// differences are where the ways, or two calls, told different faces.
+	// differences has an error for each photograph in which two ways, or two calls,
+	// found different faces.
 	differences []error
 }
 
-// A measuredWay is what one way to ask gave, by the detector's name.
+// A measuredWay has the results of one way, by the name of the detector.
 type measuredWay struct {
 	Title   string
-	remote  bool // so that a call takes longer than the detector
+	remote  bool // a call takes longer than the detector
 	results map[string]*result
 }
 
-// A result is what one detector gave in one way.
+// A result has the results of one detector in one way.
 type result struct {
-	least float64                  // the default confidence
-	found map[string][][]face.Face // everything, by subset, in the order of its photographs
-	// Milliseconds a photograph of original, at the default options: of the
-	// detector, and of the whole call.
+	minConfidence float64                  // the default confidence
+	found         map[string][][]face.Face // all faces, by subset, in the order of its photographs
+	// Milliseconds per photograph of original with default options: for the detector,
+	// and for the whole call.
 	detect, call float64
 }
 
-// evaluate asks every detector about every photograph in every way.
+// evaluate runs every detector on every photograph in every way.
 func evaluate(ctx context.Context, o options, progress func(format string, args ...any)) (m *measurement, err error) {
 	m = &measurement{detectors: o.detectors(), photos: map[string][]facetest.Photo{}}
 	for _, subset := range subsets {
@@ -95,7 +96,7 @@ func evaluate(ctx context.Context, o options, progress func(format string, args 
 		_, remote := w.(*throughService)
 		measured := &measuredWay{Title: w.title(), remote: remote, results: map[string]*result{}}
 		for _, d := range m.detectors {
-			measured.results[d.name] = &result{least: w.least(d.name), found: map[string][][]face.Face{}}
+			measured.results[d.name] = &result{minConfidence: w.minConfidence(d.name), found: map[string][][]face.Face{}}
 		}
 		m.ways = append(m.ways, measured)
 	}
@@ -112,12 +113,12 @@ func evaluate(ctx context.Context, o options, progress func(format string, args 
 	return m, nil
 }
 
-// askAll asks for the faces of every photograph, and measures the time on the originals.
+// askAll finds the faces of every photograph, and measures the time on the originals.
 func (m *measurement) askAll(ctx context.Context, ways []way, progress func(format string, args ...any)) error {
 	for _, subset := range subsets {
 		for i, photo := range m.photos[subset] {
 			progress("%s: %d of %d", subset, i+1, len(m.photos[subset]))
-			p, err := openPicture(photo.Path)
+			p, err := openPhotograph(photo.Path)
 			if err != nil {
 				return err
 			}
@@ -135,12 +136,12 @@ func (m *measurement) askAll(ctx context.Context, ways []way, progress func(form
 	return nil
 }
 
-// first returns the first n of values, or all when there are fewer.
+// first returns the first n values, or all if there are fewer.
 func first[T any](values []T, n int) []T { return values[:min(n, len(values))] }
 
-// find asks for everything in p, in the ways side by side.
-func (m *measurement) find(ctx context.Context, ways []way, subset string, p *picture) error {
-	// A crowd's many candidates would spend most of the time on landmarks.
+// find finds all faces in p, in all ways at the same time.
+func (m *measurement) find(ctx context.Context, ways []way, subset string, p *photograph) error {
+	// With landmarks, the many candidates in a crowd would take most of the time.
 	labeled := slices.ContainsFunc(m.photos[subset], func(p facetest.Photo) bool {
 		return slices.ContainsFunc(p.Faces, func(l facetest.Label) bool { return l.Landmarks != nil })
 	})
@@ -167,17 +168,17 @@ func (m *measurement) find(ctx context.Context, ways []way, subset string, p *pi
 	return nil
 }
 
-// last is what was found in the photograph that was asked about last.
+// last returns what was found in the most recent photograph.
 func (m *measurement) last(way int, d detector, subset string) []face.Face {
 	all := m.ways[way].results[d.name].found[subset]
 	return all[len(all)-1]
 }
 
-// time asks for what the default options give in p. One call is made at a time,
-// and p is given to one detector after the other, so that whatever else the
-// machine does hits all alike. Go runs on one thread in both processes, so that
-// the garbage collector's work counts, on any machine.
-func (m *measurement) time(ctx context.Context, ways []way, p *picture) error {
+// time finds the faces in p with default options. It makes one call at a time, and
+// calls one detector after another with the same p, so that other work of the machine
+// affects all alike. Go runs on one thread in both processes, so that the work of the
+// garbage collector counts on any machine.
+func (m *measurement) time(ctx context.Context, ways []way, p *photograph) error {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	fastest := map[*result]answer{}
 	for range rounds {
@@ -194,10 +195,10 @@ func (m *measurement) time(ctx context.Context, ways []way, p *picture) error {
 				}
 				fastest[r], answers[k] = a, a
 
-				// The curves rely on it that the default leaves out, and changes
-				// nothing else.
+				// The curves assume that the default confidence only leaves faces out,
+				// and changes nothing else.
 				m.compare(d, p, "the default and everything from there on, "+w.title(),
-					withoutLandmarks(a.faces), reaching(r.least, m.last(k, d, original)))
+					withoutLandmarks(a.faces), reaching(r.minConfidence, m.last(k, d, original)))
 			}
 			m.compare(d, p, "the default options", answers[0].faces, answers[len(ways)-1].faces)
 		}
@@ -218,32 +219,32 @@ func withoutLandmarks(faces []face.Face) []face.Face {
 	return faces
 }
 
-// compare notes when two answers about p are not the same faces.
-func (m *measurement) compare(d detector, p *picture, what string, a, b []face.Face) {
+// compare records an error if two results for p differ.
+func (m *measurement) compare(d detector, p *photograph, what string, a, b []face.Face) {
 	if err := sameFaces(a, b, p.img.Bounds().Size()); err != nil {
 		m.differences = append(m.differences, fmt.Errorf("%s: %s: %s: %w", p.path, d.name, what, err))
 	}
 }
 
-// disagreement is an error when there are differences.
+// disagreement returns an error if there are differences.
 func (m *measurement) disagreement() error {
-	const most = 10 // one cause gives hundreds
-	told := m.differences[:min(most, len(m.differences))]
-	if rest := len(m.differences) - len(told); rest > 0 {
-		return errors.Join(append(slices.Clone(told), fmt.Errorf("… and %d more differences", rest))...)
+	const maxShown = 10 // one cause can make hundreds of differences
+	shown := m.differences[:min(maxShown, len(m.differences))]
+	if rest := len(m.differences) - len(shown); rest > 0 {
+		return errors.Join(append(slices.Clone(shown), fmt.Errorf("… and %d more differences", rest))...)
 	}
-	return errors.Join(told...)
+	return errors.Join(shown...)
 }
 
-// sameFaces tells how two answers about an image of that size differ. The service
-// tells whole pixels, and landmarks in the last pixel where they are on the edge
-// behind it.
+// sameFaces returns an error that describes how two results for an image of that size
+// differ. The service returns whole pixels, and moves landmarks on the right and lower
+// edges into the last pixel.
 func sameFaces(a, b []face.Face, size image.Point) error {
 	if len(a) != len(b) {
 		return fmt.Errorf("%d faces, and %d", len(a), len(b))
 	}
 	const (
-		rounding = 1e-5 // of float32, relative to 1
+		rounding = 1e-5 // rounding error of float32, relative to 1
 		halfAway = 0.5 + 1e-3
 	)
 	near := func(p, q face.Point) bool { return math.Abs(p.X-q.X) <= halfAway && math.Abs(p.Y-q.Y) <= halfAway }
@@ -284,8 +285,8 @@ func points(l face.Landmarks) [5]face.Point {
 	return [5]face.Point{l.LeftEye, l.RightEye, l.Nose, l.MouthLeft, l.MouthRight}
 }
 
-// progress tells on one line of a terminal what goes on, and nothing elsewhere.
-// An empty format ends it.
+// progress returns a function that shows progress on one line of a terminal, and does
+// nothing if w is not a terminal. An empty format ends the line.
 func progress(w io.Writer) func(format string, args ...any) {
 	f, ok := w.(*os.File)
 	if !ok || !term.IsTerminal(int(f.Fd())) {

@@ -1,6 +1,6 @@
-// Command bench measures every detector on the labeled photographs, through the
-// service as a caller would and in this process, and prints what
-// docs/accuracy.md holds. "make eval" runs it.
+// Command bench evaluates every detector on the labeled photographs, through the
+// service as a client would and in this process, and prints the tables of
+// docs/accuracy.md. "make eval" runs it.
 package main
 
 import (
@@ -25,32 +25,32 @@ import (
 	"github.com/mienproject/mien/onnx"
 )
 
-// options is what flags say. The defaults are seen from bench/, where the program
+// options has the values of flags. Relative defaults start at bench/, where the program
 // runs.
 type options struct {
-	Faces         string   `default:"../../shared/faces" placeholder:"DIR" help:"The labeled photographs (default ${default})."`
-	Models        string   `default:"../../shared/models" placeholder:"DIR" help:"The models' files (default ${default})."`
+	Faces         string   `default:"../../shared/faces" placeholder:"DIR" help:"Folder of the labeled photographs (default ${default})."`
+	Models        string   `default:"../../shared/models" placeholder:"DIR" help:"Folder of the models' files (default ${default})."`
 	ONNXRuntime   string   `name:"onnxruntime" default:"../.bin/libonnxruntime.so.1" placeholder:"FILE" help:"Shared library of ONNX Runtime (default ${default})."`
-	Only          []string `enum:"${names}" placeholder:"NAME,..." help:"Only these detectors, of ${names}."`
-	Limit         int      `placeholder:"N" help:"Only the first N photographs of each subset."`
-	SkipService   bool     `help:"Leave out the measurement through the service."`
-	SkipInProcess bool     `help:"Leave out the measurement in this process."`
-	Write         bool     `help:"Write the result into docs/accuracy.md and docs/accuracy-curves.svg. Needs the whole evaluation."`
+	Only          []string `enum:"${names}" placeholder:"NAME,..." help:"Evaluate only these detectors, of ${names}."`
+	Limit         int      `placeholder:"N" help:"Use only the first N photographs of each subset."`
+	SkipService   bool     `help:"Do not measure through the service."`
+	SkipInProcess bool     `help:"Do not measure in this process."`
+	Write         bool     `help:"Write the result to docs/accuracy.md and docs/accuracy-curves.svg. This needs the whole evaluation."`
 }
 
-// A detector is what is measured, by the name that the service has it under.
+// A detector is a detector to evaluate, with its name in the service.
 type detector struct {
 	name string
-	// file is the model's file or folder below --models; builtIn makes those that
-	// have none.
+	// file is the model's file or folder below --models. builtIn makes a detector that
+	// needs no file.
 	file    string
 	builtIn func() (face.Detector, error)
-	// How its curve is drawn: families share a color.
+	// The style of its curve. Detectors of a family share a color.
 	color  color.RGBA
 	dashed bool
 }
 
-// The names of those that the speed of the others is told by.
+// The detectors with whose speed the others are compared.
 const (
 	recommended = "yunet"
 	oldSystem   = "mtcnn"
@@ -71,7 +71,7 @@ func main() {
 	os.Exit(run(context.Background(), os.Args[1:], os.Stdout, os.Stderr))
 }
 
-// run is the whole program: it returns the exit code.
+// run is the whole program. It returns the exit code.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt)
 	defer stop()
@@ -110,7 +110,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	return 0
 }
 
-// parse reads flags. done tells that --help was answered.
+// parse reads flags. done is true if --help was printed.
 func parse(args []string, stdout io.Writer) (opts options, done bool, err error) {
 	var names []string
 	for _, d := range detectors {
@@ -118,10 +118,10 @@ func parse(args []string, stdout io.Writer) (opts options, done bool, err error)
 	}
 	parser, err := kong.New(&opts,
 		kong.Name("bench"),
-		kong.Description("Measures every detector on the labeled photographs, through the service and in process."),
+		kong.Description("Evaluates every detector on the labeled photographs, through the service and in process."),
 		kong.ConfigureHelp(kong.HelpOptions{WrapUpperBound: 100}),
 		kong.Writers(stdout, io.Discard),
-		kong.Exit(func(int) { done = true }), // called by --help
+		kong.Exit(func(int) { done = true }), // called after --help
 		kong.Vars{"names": strings.Join(names, ",")},
 	)
 	if err != nil {
@@ -134,12 +134,12 @@ func parse(args []string, stdout io.Writer) (opts options, done bool, err error)
 	return opts, false, opts.check()
 }
 
-// check tells everything that is wrong, and what to do about it.
+// check returns all problems of the options, with their remedies.
 func (o *options) check() error {
 	return errors.Join(o.checkFlags(), o.checkFiles())
 }
 
-// checkFlags tells which flags do not go together.
+// checkFlags returns an error for flags that cannot be combined.
 func (o *options) checkFlags() error {
 	var errs []error
 	fail := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
@@ -150,19 +150,19 @@ func (o *options) checkFlags() error {
 		fail("--skip-service and --skip-in-process: together they leave nothing to measure")
 	}
 	if o.Write && (len(o.Only) > 0 || o.Limit > 0 || o.SkipService || o.SkipInProcess) {
-		fail("--write: the docs hold the whole evaluation: leave out --only, --limit and --skip-...")
+		fail("--write: the docs have the whole evaluation: omit --only, --limit and --skip-...")
 	}
 	return errors.Join(errs...)
 }
 
-// checkFiles tells which files are missing, and makes the path of ONNX Runtime's library
-// absolute.
+// checkFiles returns an error for missing files, and makes the path of ONNX Runtime's
+// library absolute.
 func (o *options) checkFiles() error {
 	var errs []error
 	fail := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
 	for _, name := range subsets {
 		if _, err := os.Stat(filepath.Join(o.Faces, name)); err != nil {
-			fail("the labeled photographs are no part of the repository: put them beside it, in ../shared/faces, or name them with --faces: %w", err)
+			fail("the labeled photographs are not part of the repository: put them beside it, in ../shared/faces, or name their folder with --faces: %w", err)
 			break
 		}
 	}
@@ -173,7 +173,7 @@ func (o *options) checkFiles() error {
 		}
 		needsRuntime = true
 		if _, err := os.Stat(filepath.Join(o.Models, d.file)); err != nil {
-			fail("the models are no part of the repository: put them beside it, in ../shared/models, or name them with --models: %w", err)
+			fail("the models are not part of the repository: put them beside it, in ../shared/models, or name their folder with --models: %w", err)
 			break
 		}
 	}
@@ -187,7 +187,7 @@ func (o *options) checkFiles() error {
 	return errors.Join(errs...)
 }
 
-// detectors returns those that are asked for.
+// detectors returns the detectors of --only, or all.
 func (o *options) detectors() []detector {
 	return slices.DeleteFunc(slices.Clone(detectors), func(d detector) bool {
 		return len(o.Only) > 0 && !slices.Contains(o.Only, d.name)
@@ -203,7 +203,7 @@ func (o *options) photos(subset string) ([]facetest.Photo, error) {
 	return photos, err
 }
 
-// write puts the report where the docs have it.
+// write writes the report to the docs.
 func write(m *measurement, text string) error {
 	docs := filepath.Join(server.Root(), "docs")
 	path := filepath.Join(docs, "accuracy.md")
@@ -214,13 +214,13 @@ func write(m *measurement, text string) error {
 	if page, err = replaceReport(page, text); err != nil {
 		return fmt.Errorf("%s: %w", path, err)
 	}
-	picture, err := drawCurves(m)
+	svg, err := drawCurves(m)
 	if err != nil {
 		return err
 	}
 	const readable fs.FileMode = 0o644
 	return errors.Join(
 		os.WriteFile(path, page, readable),
-		os.WriteFile(filepath.Join(docs, "accuracy-curves.svg"), picture, readable),
+		os.WriteFile(filepath.Join(docs, "accuracy-curves.svg"), svg, readable),
 	)
 }

@@ -24,11 +24,11 @@ var (
 	purple = color.RGBA{0xaa, 0x4f, 0x88, 0xff}
 )
 
-// drawCurves draws recall and false faces over the confidence that is asked for,
-// one above the other, as SVG.
+// drawCurves draws recall and false faces against the minimum confidence, one above the
+// other, as SVG.
 func drawCurves(m *measurement) ([]byte, error) {
 	recall := panel("recall", plot.LinearScale{}, ticks(0, .2, .4, .6, .8, 1))
-	// A root shows both a tenth of a face and ten.
+	// A square root shows both a tenth of a face and ten faces.
 	falseFaces := panel("false faces an image", squareRoot{}, ticks(0, .1, .5, 1, 2, 5, 10))
 	falseFaces.X.Label.Text = "min_confidence"
 	legend := plot.NewLegend()
@@ -41,15 +41,15 @@ func drawCurves(m *measurement) ([]byte, error) {
 	for _, d := range m.detectors {
 		r := m.ways[0].results[d.name]
 		c := facetest.NewCurve(m.pooled(r))
-		if err := addCurve(recall, &legend, d, r.least, func(t float64) float64 { v, _ := c.At(t); return v }); err != nil {
+		if err := addCurve(recall, &legend, d, r.minConfidence, func(t float64) float64 { v, _ := c.At(t); return v }); err != nil {
 			return nil, err
 		}
-		if err := addCurve(falseFaces, nil, d, r.least, func(t float64) float64 { _, v := c.At(t); return v }); err != nil {
+		if err := addCurve(falseFaces, nil, d, r.minConfidence, func(t float64) float64 { _, v := c.At(t); return v }); err != nil {
 			return nil, err
 		}
 	}
 	recall.Y.Min, recall.Y.Max = 0, 1
-	// At a confidence of nothing there are hundreds, of which nobody asks.
+	// At a confidence of 0 there are hundreds, which are not useful.
 	falseFaces.Y.Min, falseFaces.Y.Max = 0, 10
 	mark, err := plotter.NewScatter(plotter.XYs{{}})
 	if err != nil {
@@ -73,13 +73,13 @@ func drawCurves(m *measurement) ([]byte, error) {
 	if _, err := svg.WriteTo(&b); err != nil {
 		return nil, err
 	}
-	// Where the font is missing, others have letters of the same width.
+	// If the font is missing, use others with letters of the same width.
 	return bytes.ReplaceAll(b.Bytes(), []byte("font-family:Liberation Sans;"), []byte("font-family:'Liberation Sans',Arial,Helvetica,sans-serif;")), nil
 }
 
 const textSize = 12
 
-// panel is a plot over 0 to 1 with a grid.
+// panel returns a plot from 0 to 1 with a grid.
 func panel(title string, scale plot.Normalizer, y plot.Ticker) *plot.Plot {
 	p := plot.New()
 	p.X.Min, p.X.Max = 0, 1
@@ -100,7 +100,7 @@ func panel(title string, scale plot.Normalizer, y plot.Ticker) *plot.Plot {
 }
 
 // addCurve draws f, with a dot at the detector's default confidence.
-func addCurve(p *plot.Plot, legend *plot.Legend, d detector, least float64, f func(float64) float64) error {
+func addCurve(p *plot.Plot, legend *plot.Legend, d detector, minConfidence float64, f func(float64) float64) error {
 	const steps = 200
 	var xys plotter.XYs
 	for i := range steps + 1 {
@@ -115,7 +115,7 @@ func addCurve(p *plot.Plot, legend *plot.Legend, d detector, least float64, f fu
 	if d.dashed {
 		line.Dashes = []vg.Length{5, 3}
 	}
-	dot, err := plotter.NewScatter(plotter.XYs{{X: least, Y: f(least)}})
+	dot, err := plotter.NewScatter(plotter.XYs{{X: minConfidence, Y: f(minConfidence)}})
 	if err != nil {
 		return err
 	}
@@ -131,7 +131,7 @@ func dotOf(c color.Color) draw.GlyphStyle {
 	return draw.GlyphStyle{Color: c, Radius: 4.5, Shape: draw.CircleGlyph{}}
 }
 
-// ticks are a scale's labeled places.
+// ticks returns ticks with labels.
 func ticks(values ...float64) plot.ConstantTicks {
 	var t plot.ConstantTicks
 	for _, v := range values {
@@ -140,10 +140,10 @@ func ticks(values ...float64) plot.ConstantTicks {
 	return t
 }
 
-// squareRoot is a scale by the square root.
+// squareRoot is a square root scale.
 type squareRoot struct{}
 
 // Normalize implements plot.Normalizer.
-func (squareRoot) Normalize(least, most, v float64) float64 {
-	return (math.Sqrt(v) - math.Sqrt(least)) / (math.Sqrt(most) - math.Sqrt(least))
+func (squareRoot) Normalize(low, high, v float64) float64 {
+	return (math.Sqrt(v) - math.Sqrt(low)) / (math.Sqrt(high) - math.Sqrt(low))
 }

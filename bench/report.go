@@ -22,14 +22,14 @@ import (
 //go:embed report.md
 var reportText string
 
-// saidFrom leaves out the candidates that a network all but denies: with tens of
-// thousands of them any calibration looks perfect.
+// saidFrom leaves out candidates with very low confidence: with tens of thousands of
+// them, any calibration looks perfect.
 const saidFrom = 0.1
 
-// falseAllowed is how many false faces an image recall is told at.
+// falseAllowed is the number of false faces per image at which recall is reported.
 const falseAllowed = 0.1
 
-// report is the measurement in Markdown.
+// report returns the measurement in Markdown.
 func report(m *measurement) (string, error) {
 	text, err := template.New("report").Funcs(template.FuncMap{
 		"accuracy":  m.accuracyTable,
@@ -68,15 +68,15 @@ func (m *measurement) accuracyTable(w *measuredWay) string {
 		}
 		falseFaces := 0
 		for _, faces := range r.found[negatives] {
-			falseFaces += len(reaching(r.least, faces))
+			falseFaces += len(reaching(r.minConfidence, faces))
 		}
-		rows = append(rows, append(row, m.calibration(r), decimals(r.least, 2), strconv.Itoa(falseFaces)))
+		rows = append(rows, append(row, m.calibration(r), decimals(r.minConfidence, 2), strconv.Itoa(falseFaces)))
 	}
 	return markdown(rows)
 }
 
-// calibration is the expected calibration error of everything, and in brackets
-// that of what is said with saidFrom and more.
+// calibration returns the expected calibration error of all faces and, in parentheses,
+// of those with a confidence of at least saidFrom.
 func (m *measurement) calibration(r *result) string {
 	photos, found := m.pooled(r)
 	var said [][]face.Face
@@ -88,7 +88,8 @@ func (m *measurement) calibration(r *result) string {
 	return decimals(all, 3) + " (" + decimals(most, 3) + ")"
 }
 
-// pooled returns the photographs that defaults are chosen on, and what r found in them.
+// pooled returns the photographs on which defaults are chosen, and what r found in
+// them.
 func (m *measurement) pooled(r *result) (photos []facetest.Photo, found [][]face.Face) {
 	for _, subset := range facetest.DefaultsFrom {
 		photos, found = append(photos, m.photos[subset]...), append(found, r.found[subset]...)
@@ -97,11 +98,11 @@ func (m *measurement) pooled(r *result) (photos []facetest.Photo, found [][]face
 }
 
 // reaching returns the faces of at least that confidence.
-func reaching(least float64, faces []face.Face) []face.Face {
-	return slices.DeleteFunc(slices.Clone(faces), func(f face.Face) bool { return f.Confidence < least })
+func reaching(minConfidence float64, faces []face.Face) []face.Face {
+	return slices.DeleteFunc(slices.Clone(faces), func(f face.Face) bool { return f.Confidence < minConfidence })
 }
 
-// precisions are the average precisions of the three levels.
+// precisions returns the average precision for each of the three levels.
 func (m *measurement) precisions(r *result, subset string) string {
 	var levels []string
 	for level := range facetest.Ignore {
@@ -110,7 +111,7 @@ func (m *measurement) precisions(r *result, subset string) string {
 	return strings.Join(levels, " ")
 }
 
-// speedTable has the milliseconds an image of all ways side by side.
+// speedTable has the milliseconds per image of all ways side by side.
 func (m *measurement) speedTable() string {
 	head := []string{"model"}
 	for _, w := range m.ways {
@@ -134,8 +135,8 @@ func (m *measurement) speedTable() string {
 	return markdown(rows)
 }
 
-// ratios compares the detection times of the recommended model, of what the old
-// system runs and of the library's own scan; empty when one of them was left out.
+// ratios compares the detection times of the recommended model, of the model of the old
+// system, and of the library's own scan. It is empty if one of them was not measured.
 func (m *measurement) ratios() string {
 	rows := [][]string{{"detect time, one thread each", "of `" + oldSystem + "`'s", "of `" + reference + "`'s"}}
 	for _, w := range m.ways {
@@ -148,9 +149,9 @@ func (m *measurement) ratios() string {
 	return markdown(rows)
 }
 
-// thresholdTable has recall and false faces an image at round confidences and at each
-// default, and the lowest confidence at which a model shows no more false faces than the
-// old system.
+// thresholdTable has recall and false faces per image at round confidences and at each
+// default, and the lowest confidence at which a model finds no more false faces than
+// the old system.
 func (m *measurement) thresholdTable() string {
 	curves := map[string]facetest.Curve{}
 	for _, d := range m.detectors {
@@ -171,10 +172,10 @@ func (m *measurement) thresholdTable() string {
 		for _, cut := range cuts {
 			row = append(row, cell(cut))
 		}
-		row = append(row, decimals(m.ways[0].results[d.name].least, 2)+": "+cell(m.ways[0].results[d.name].least))
+		row = append(row, decimals(m.ways[0].results[d.name].minConfidence, 2)+": "+cell(m.ways[0].results[d.name].minConfidence))
 		lowest := "–"
 		if old, ok := m.ways[0].results[oldSystem]; ok && d.name != oldSystem {
-			_, allowed := curves[oldSystem].At(old.least)
+			_, allowed := curves[oldSystem].At(old.minConfidence)
 			lowest = decimals(curves[d.name].LowestCut(allowed), 2)
 		}
 		rows = append(rows, append(row, lowest))
@@ -182,7 +183,7 @@ func (m *measurement) thresholdTable() string {
 	return markdown(rows)
 }
 
-// decimals writes a number as the docs have it, .9 for 0.9.
+// decimals formats a number as in the docs: .9 for 0.9.
 func decimals(v float64, digits int) string {
 	if math.IsNaN(v) {
 		return "–"
@@ -194,7 +195,7 @@ func decimals(v float64, digits int) string {
 	return s
 }
 
-// markdown aligns the rows of a table, the first of which is its head: the first
+// markdown aligns the columns of a table, whose first row is the header: the first
 // column to the left, the others to the right.
 func markdown(rows [][]string) string {
 	widths := make([]int, len(rows[0]))
@@ -228,13 +229,13 @@ func markdown(rows [][]string) string {
 	return strings.TrimSuffix(b.String(), "\n")
 }
 
-// What stands before and after the report in docs/accuracy.md.
+// The lines before and after the report in docs/accuracy.md.
 const (
 	begin = "<!-- make eval: begin -->\n"
 	end   = "<!-- make eval: end -->\n"
 )
 
-// replaceReport puts the report between the markers of a page.
+// replaceReport replaces the report between the markers of a page.
 func replaceReport(page []byte, report string) ([]byte, error) {
 	before, rest, ok1 := bytes.Cut(page, []byte(begin))
 	_, after, ok2 := bytes.Cut(rest, []byte(end))

@@ -13,40 +13,50 @@ import (
 
 	"github.com/mienproject/mien/face"
 	"github.com/mienproject/mien/face/facetest"
+	"github.com/mienproject/mien/photo"
 )
 
 // turns are the angles, in degrees clockwise, by which photographs of one face are
-// turned.
+// rotated.
 var turns = []int{0, 30, 60, 90, 180}
 
-// maxTurned is the number of photographs that are turned of lfw and of net each.
+// maxTurned is the number of photographs that are rotated from lfw and from net each.
 const maxTurned = 40
 
-// A turnedResult is what one detector found in the photographs at one angle, at its
+// A turnedResult has what one detector found in the photographs at one angle, at its
 // default confidence.
 type turnedResult struct {
 	photos []facetest.Photo
 	found  [][]face.Face
 }
 
-// findTurned asks every detector about the photographs with one labeled face, turned
-// by each angle.
+// findTurned runs every detector on the photographs with one labeled face, rotated by
+// each angle.
 func findTurned(ctx context.Context, detectors []detector, opened inProcess, photos []facetest.Photo) (map[string][]turnedResult, error) {
 	results := map[string][]turnedResult{}
 	for _, d := range detectors {
 		results[d.name] = make([]turnedResult, len(turns))
 	}
+<<<<<<< HEAD
 	for _, photo := range photos {
-		p, err := openPicture(photo.Path)
+		p, err := openPhotograph(photo.Path)
+=======
+	for _, labeled := range photos {
+		p, err := openPicture(labeled.Path)
+>>>>>>> main
 		if err != nil {
 			return nil, err
 		}
 		for i, degrees := range turns {
-			img, label := turned(p.img, photo.Faces[0], degrees)
+			img, label := turned(p.img, labeled.Faces[0], degrees)
 			for _, d := range detectors {
-				faces, err := face.Detect(ctx, opened[d.name], face.Whole(img), face.Options{MinConfidence: opened.least(d.name)})
+<<<<<<< HEAD
+				faces, err := face.Detect(ctx, opened[d.name], face.Whole(img), face.Options{MinConfidence: opened.minConfidence(d.name)})
+=======
+				faces, err := face.Detect(ctx, opened[d.name], face.Whole(img, photo.Turn), face.Options{MinConfidence: opened.least(d.name)})
+>>>>>>> main
 				if err != nil {
-					return nil, fmt.Errorf("%s turned by %d°: %w", photo.Path, degrees, err)
+					return nil, fmt.Errorf("%s turned by %d°: %w", labeled.Path, degrees, err)
 				}
 				r := &results[d.name][i]
 				r.photos = append(r.photos, facetest.Photo{Faces: []facetest.Label{label}})
@@ -57,9 +67,9 @@ func findTurned(ctx context.Context, detectors []detector, opened inProcess, pho
 	return results, nil
 }
 
-// turned turns an image clockwise about the middle of a labeled face, which it moves to
-// the middle of a frame of the same size, and the label with it. What comes from outside
-// of the image is gray.
+// turned rotates an image clockwise around the middle of a labeled face, moves that to
+// the middle of a frame of the same size, and moves the label with it. Pixels from
+// outside of the image are gray.
 func turned(img image.Image, l facetest.Label, degrees int) (image.Image, facetest.Label) {
 	size := img.Bounds().Size()
 	middle := face.Point{X: (l.Box.MinX + l.Box.MaxX) / 2, Y: (l.Box.MinY + l.Box.MaxY) / 2}
@@ -77,7 +87,7 @@ func turned(img image.Image, l facetest.Label, degrees int) (image.Image, facete
 	label := facetest.Label{Box: face.Box{MinX: to.X - w, MinY: to.Y - h, MaxX: to.X + w, MaxY: to.Y + h}}
 	landmarks := *l.Landmarks
 	for _, p := range []*face.Point{&landmarks.LeftEye, &landmarks.RightEye, &landmarks.Nose, &landmarks.MouthLeft, &landmarks.MouthRight} {
-		// A landmark has the number of the pixel that it is in the middle of.
+		// The coordinates of a landmark are those of the middle of its pixel.
 		x, y := p.X+0.5, p.Y+0.5
 		p.X, p.Y = move[0]*x+move[1]*y+move[2]-0.5, move[3]*x+move[4]*y+move[5]-0.5
 	}
@@ -85,7 +95,7 @@ func turned(img image.Image, l facetest.Label, degrees int) (image.Image, facete
 	return out, label
 }
 
-// turnedPhotos returns the number of photographs that were turned.
+// turnedPhotos returns the number of photographs that were rotated.
 func (m *measurement) turnedPhotos() int {
 	for _, results := range m.turned {
 		return len(results[0].photos)
@@ -93,7 +103,7 @@ func (m *measurement) turnedPhotos() int {
 	return 0
 }
 
-// turnedTable has, for each detector and angle, the part of the faces that is found at
+// turnedTable has, for each detector and angle, the share of the faces that is found at
 // the default confidence, and the mean error of their landmarks.
 func (m *measurement) turnedTable() string {
 	head := []string{"model"}

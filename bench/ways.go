@@ -25,42 +25,41 @@ import (
 	"github.com/mienproject/mien/photo"
 )
 
-// A way to ask the detectors.
+// A way is a means to run the detectors.
 type way interface {
 	title() string
-	// ask returns what the detector of that name finds in p.
-	ask(ctx context.Context, name string, p *picture, q question) (answer, error)
-	// least is the default confidence of the detector of that name.
-	least(name string) float64
+	// ask returns the faces that the detector of that name finds in p.
+	ask(ctx context.Context, name string, p *photograph, q question) (answer, error)
+	// minConfidence returns the default confidence of the detector of that name.
+	minConfidence(name string) float64
 	close() error
 }
 
-// A question says how to look; the zero value is what a caller gets who says
-// nothing.
+// A question has the options of a call. The zero value means defaults.
 type question struct {
-	// everything: at a confidence of 0, not at the detector's default.
+	// everything means a confidence of 0 instead of the detector's default.
 	everything    bool
 	skipLandmarks bool
 }
 
-// An answer is what was found, and how long it took: the detector alone, and the
-// call as the caller sees it.
+// An answer has the faces, the time of the detector alone, and the time of the whole
+// call.
 type answer struct {
 	faces        []face.Face
 	detect, call time.Duration
 }
 
-// An image is one photograph, as the service takes it and as a detector does.
-type picture struct {
+// A photograph is a photograph as a file and decoded.
+type photograph struct {
 	path string
 	data []byte
 	img  image.Image
 }
 
-// openPicture decodes with the standard library, which ignores EXIF: no
-// photograph that is evaluated is turned. So the comparison of the two ways also
-// holds the service's decoder, where it decodes all of an image.
-func openPicture(path string) (*picture, error) {
+// openPhotograph decodes with the standard library, which ignores EXIF; none of the
+// photographs has an orientation. So the comparison of the two ways also tests the
+// service's decoder, if it decodes all of an image.
+func openPhotograph(path string) (*photograph, error) {
 	data, err := os.ReadFile(filepath.Clean(path))
 	if err != nil {
 		return nil, err
@@ -69,10 +68,10 @@ func openPicture(path string) (*picture, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	return &picture{path, data, img}, nil
+	return &photograph{path, data, img}, nil
 }
 
-// inProcess asks the detectors as a Go program does.
+// inProcess calls the detectors in this process.
 type inProcess map[string]face.Detector
 
 func openInProcess(o options) (inProcess, error) {
@@ -95,16 +94,16 @@ func openInProcess(o options) (inProcess, error) {
 
 func (inProcess) title() string { return "in process" }
 
-func (w inProcess) least(name string) float64 { return w[name].Info().MinConfidence }
+func (w inProcess) minConfidence(name string) float64 { return w[name].Info().MinConfidence }
 
-func (inProcess) close() error { return nil } // the process ends
+func (inProcess) close() error { return nil } // nothing to close: the process ends
 
-func (w inProcess) ask(ctx context.Context, name string, p *picture, q question) (answer, error) {
+func (w inProcess) ask(ctx context.Context, name string, p *photograph, q question) (answer, error) {
 	opts := face.Options{SkipLandmarks: q.skipLandmarks}
 	if !q.everything {
-		opts.MinConfidence = w.least(name)
+		opts.MinConfidence = w.minConfidence(name)
 	}
-	src := &source{picture: p}
+	src := &source{photograph: p}
 	faces, err := face.Detect(ctx, w[name], src, opts)
 	took := time.Since(src.decoded)
 	if err != nil {
@@ -113,10 +112,10 @@ func (w inProcess) ask(ctx context.Context, name string, p *picture, q question)
 	return answer{faces, took, took}, nil
 }
 
-// source is an image for face.Detect: reduced as the service reduces it, or all of it as
-// the standard library has decoded it.
+// source is an image for face.Detect: reduced as the service reduces it, or the whole
+// image as the standard library decoded it.
 type source struct {
-	*picture
+	*photograph
 	decoded time.Time
 }
 
@@ -140,7 +139,7 @@ func (s *source) Decode(ctx context.Context, in face.Input) (face.Decoded, error
 	return decoded, nil
 }
 
-// throughService asks a server that was built and started for it.
+// throughService calls a server that was built and started for this.
 type throughService struct {
 	server *server.Server
 	client inferencev1connect.InferenceClient
@@ -149,7 +148,7 @@ type throughService struct {
 
 // startService starts the server with all models and one worker.
 func startService(ctx context.Context, o options) (*throughService, error) {
-	// Nothing that is measured may run into the service's patience.
+	// No measurement may reach a timeout of the service.
 	args := []string{"--workers", "1", "--timeout", "10m", "--default-timeout", "10m", "--onnxruntime", o.ONNXRuntime}
 	for _, d := range o.detectors() {
 		model := d.name
@@ -163,7 +162,7 @@ func startService(ctx context.Context, o options) (*throughService, error) {
 		return nil, err
 	}
 	w := &throughService{server: s, models: map[string]*inferencev1.Model{}}
-	// A transport of its own knows no proxy.
+	// A transport of its own does not use proxies.
 	w.client = inferencev1connect.NewInferenceClient(&http.Client{Transport: &http.Transport{}}, s.URL)
 	list, err := w.client.ListModels(ctx, &inferencev1.ListModelsRequest{})
 	if err != nil {
@@ -177,11 +176,11 @@ func startService(ctx context.Context, o options) (*throughService, error) {
 
 func (*throughService) title() string { return "through the service" }
 
-func (w *throughService) least(name string) float64 {
+func (w *throughService) minConfidence(name string) float64 {
 	return float64(w.models[name].GetDefaultMinConfidence())
 }
 
-func (w *throughService) ask(ctx context.Context, name string, p *picture, q question) (answer, error) {
+func (w *throughService) ask(ctx context.Context, name string, p *photograph, q question) (answer, error) {
 	opts := &inferencev1.DetectOptions{Model: name, SkipLandmarks: q.skipLandmarks}
 	if q.everything {
 		opts.MinConfidence = proto.Float32(0)

@@ -12,14 +12,14 @@ import (
 	"testing"
 )
 
-// A consoleMessage is a line of a browser's console.
+// A consoleMessage is a line in the console of a browser.
 type consoleMessage struct {
 	Type, Text string
 	Values     []json.RawMessage
 }
 
-// browse opens a page in Chromium, runs the script there if there is one, and
-// returns the first value given to console.log and all the other messages.
+// browse opens a page in Chromium, runs the script there if there is one, and returns
+// the first value passed to console.log, and all other messages.
 func browse(t testing.TB, page, script string, messages int) (logged json.RawMessage, others []consoleMessage) {
 	t.Helper()
 	tool(t, "/usr/bin/chromium")
@@ -50,7 +50,7 @@ func browse(t testing.TB, page, script string, messages int) (logged json.RawMes
 }
 
 // checkConsole fails the test unless the messages are the expected ones, each
-// told by words it has.
+// identified by words in it.
 func checkConsole(t testing.TB, messages []consoleMessage, want ...string) {
 	t.Helper()
 	left := slices.Clone(messages)
@@ -67,7 +67,7 @@ func checkConsole(t testing.TB, messages []consoleMessage, want ...string) {
 	}
 }
 
-// site serves the pages, from an origin of its own.
+// site serves the pages from an origin of its own.
 func site(t testing.TB, scripts map[string][]byte) *httptest.Server {
 	t.Helper()
 	images := map[string]*testImage{"/" + sample.name: sample, "/" + small.name: small, "/" + people.name: people}
@@ -113,7 +113,7 @@ func TestBrowserFetch(t *testing.T) {
 	}{{sample, ""}, {people, ""}, {small, "get"}} {
 		p := test.image
 		t.Run(p.name+test.method, func(t *testing.T) {
-			p.load(t) // or skip
+			p.load(t) // skips the test if the image is missing
 			logged, others := browse(t, pageURL(pages, "/fetch", s, test.method, p), "", 1)
 			var got struct {
 				Status    int
@@ -132,7 +132,8 @@ func TestBrowserFetch(t *testing.T) {
 	}
 }
 
-// A page that the server was not told about gets nothing.
+// TestBrowserForeignOrigin checks that a page whose origin the server does not allow
+// gets no answer.
 func TestBrowserForeignOrigin(t *testing.T) {
 	t.Parallel()
 	pages := fetchPages(t)
@@ -148,12 +149,12 @@ func TestBrowserForeignOrigin(t *testing.T) {
 				t.Errorf("the page got %s (%v)", logged, err)
 			}
 			checkConsole(t, others, "has been blocked by CORS policy", "net::ERR_FAILED")
-			// The browser asked, and was not encouraged.
+			// The browser sent a preflight request, and was refused.
 			calls := s.requested(procedure, 1)
 			if len(calls) != 1 || calls[0]["method"] != "OPTIONS" {
 				t.Errorf("the browser sent %v, want the preflight only", calls)
 			}
-			// Of a GET nobody has to ask first; its answer is kept from the page.
+			// A GET needs no preflight request, but the page cannot read the answer.
 			logged, others = browse(t, pageURL(pages, "/fetch", s, "get", small), "", 3)
 			if err := json.Unmarshal(logged, &got); err != nil || got.Refused != "TypeError: Failed to fetch" {
 				t.Errorf("the page got %s (%v)", logged, err)
@@ -163,8 +164,8 @@ func TestBrowserForeignOrigin(t *testing.T) {
 	}
 }
 
-// A page may send the headers that the server was told about, and reads those of the
-// answer; what is refused the log tells.
+// TestBrowserHeaders checks that a page may send the allowed headers and read those of
+// the answer, and that the log says which headers are not allowed.
 func TestBrowserHeaders(t *testing.T) {
 	t.Parallel()
 	pages := fetchPages(t)
@@ -194,7 +195,8 @@ func TestBrowserHeaders(t *testing.T) {
 	}
 }
 
-// A page whose grpc-web client was generated for its text mode is told so.
+// TestBrowserGRPCWebText checks that a page whose grpc-web client was generated for
+// text mode gets an error that says so.
 func TestBrowserGRPCWebText(t *testing.T) {
 	t.Parallel()
 	nodeModule(t, "grpc-web")
@@ -222,9 +224,9 @@ func TestBrowserConnect(t *testing.T) {
 	for _, test := range []struct {
 		protocol string
 		images   []*testImage
-		// what the log says of the calls
+		// protocol of the calls in the log
 		http, logged string
-		// Chromium reports answers with a status of 400 and more.
+		// Chromium reports answers with a status of at least 400.
 		console []string
 	}{
 		{"connect", []*testImage{sample, people}, "POST", "connect", []string{"status of 400"}},
@@ -291,7 +293,7 @@ func TestBrowserConnect(t *testing.T) {
 				}
 				calls++
 				if strings.HasSuffix(fmt.Sprint(r["path"]), "/PredictBatch") {
-					r["method"] = test.http // streams are never asked for with GET
+					r["method"] = test.http // streams never use GET
 				}
 				if r["method"] != test.http || r["protocol"] != test.logged {
 					t.Errorf("a call came by %v, %v; want %s, %s", r["method"], r["protocol"], test.http, test.logged)
@@ -304,7 +306,7 @@ func TestBrowserConnect(t *testing.T) {
 	}
 }
 
-// bundle generates the browser's code from the contract, and packs it with the
+// bundle generates the browser's code from the contract, and bundles it with the
 // libraries into one script.
 func bundle(t testing.TB) []byte {
 	t.Helper()
@@ -320,7 +322,7 @@ func bundle(t testing.TB) []byte {
 	for _, input := range []string{"proto", "e2e/proto"} {
 		run(t, nil, "buf", "generate", input, "--template", string(template)).must(t)
 	}
-	// What was generated is not below node_modules, and imports from there.
+	// The generated code is not below node_modules, but imports from there.
 	env := []string{"NODE_PATH=" + nodeModule(t)}
 	return runEnv(t, env, nil, nodeModule(t, ".bin", "esbuild"),
 		"e2e/browser/connect.ts", "--bundle", "--format=esm", "--target=es2022", "--log-level=warning", "--alias:mien="+dir).must(t)

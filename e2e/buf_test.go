@@ -2,7 +2,7 @@ package e2e
 
 import "testing"
 
-// bufCurl calls a method of the service; buf asks the server for the schema.
+// bufCurl calls a method of the service. buf gets the schema from the server.
 func bufCurl(t testing.TB, s *server, protocol, method string, request []byte, args ...string) result {
 	t.Helper()
 	args = append([]string{"curl", "--protocol", protocol, "--data", "@-"}, args...)
@@ -25,7 +25,7 @@ func TestBufCurl(t *testing.T) {
 				})
 			}
 
-			// buf prints an error of any protocol as Connect has it.
+			// buf prints errors of all protocols in Connect's format.
 			failed := call(t, "Predict", broken)
 			if failed.code == 0 {
 				t.Errorf("buf takes an error for success: %v", failed)
@@ -59,7 +59,7 @@ func TestBufReflection(t *testing.T) {
 	}
 }
 
-// convert turns a message into another encoding, json or binpb.
+// convert converts a message to another encoding, json or binpb.
 func convert(t testing.TB, message, from, to string, data []byte) []byte {
 	t.Helper()
 	return run(t, data, "buf", "convert", "proto", "--type", "inference.v1."+message,

@@ -12,7 +12,7 @@ import (
 	"testing"
 )
 
-// A response is what curl received.
+// A response is a response that curl received.
 type response struct {
 	status    int
 	http      string // "1.1" or "2"
@@ -21,7 +21,7 @@ type response struct {
 	body      []byte
 }
 
-// curl sends body, which arguments may name as @-, and returns the answer.
+// curl sends body, which arguments may name as @-, and returns the response.
 func curl(t testing.TB, body []byte, args ...string) response {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "body")
@@ -38,13 +38,13 @@ func curl(t testing.TB, body []byte, args ...string) response {
 		t.Fatal(err)
 	}
 	data, err := os.ReadFile(file)
-	if err != nil && !os.IsNotExist(err) { // not there when the answer is empty
+	if err != nil && !os.IsNotExist(err) { // missing if the answer is empty
 		t.Fatal(err)
 	}
 	return response{status, lines[1], lines[2], lines[3], data}
 }
 
-// want fails the test unless the answer has that status and media type.
+// want fails the test unless the response has that status and media type.
 func (r response) want(t testing.TB, status int, mediaType string) response {
 	t.Helper()
 	if r.status != status || r.mediaType != mediaType {
@@ -85,7 +85,7 @@ func TestCurlJSON(t *testing.T) {
 		sample.check(t, r.want(t, 200, "application/json").body)
 	})
 	t.Run("defaults are spelled out", func(t *testing.T) {
-		// White, without a face.
+		// A white image without a face.
 		request := marshal(t, map[string]any{
 			"rawData": bytes.Repeat([]byte{0xff}, 64*64), "width": 64, "height": 64, "pixelFormat": "PIXEL_FORMAT_GRAY8",
 		})
@@ -119,7 +119,7 @@ func TestCurlProto(t *testing.T) {
 func TestCurlGet(t *testing.T) {
 	t.Parallel()
 	s := start(t)
-	// --get with --data-urlencode makes the query of the URL out of a file.
+	// --get with --data-urlencode puts the content of a file into the query of the URL.
 	get := func(t testing.TB, message, query string) response {
 		t.Helper()
 		return curl(t, nil, "--get", "--data-urlencode", "message@"+temp(t, "message", []byte(message)),
@@ -151,7 +151,7 @@ func TestCurlGet(t *testing.T) {
 			t.Errorf("a call came by %v", r["method"])
 		}
 	}
-	// An image in the URL is the caller's secret.
+	// The log must not contain an image from the URL.
 	for _, line := range s.lines() {
 		if strings.Contains(line.text, "message=") || strings.Contains(line.text, "connect=v1") {
 			t.Errorf("the log has the query of a URL: %s", line.text)
@@ -172,11 +172,11 @@ func TestCurlErrors(t *testing.T) {
 		"no format":     {[]byte(`{"rawData": "TWllbg=="}`), 400, "invalid_argument", "UNSUPPORTED_FORMAT"},
 		"wrong option":  {[]byte(`{"rawData": "TWllbg==", "options": {"minConfidence": 2}}`), 400, "invalid_argument", "INVALID_OPTIONS"},
 		"unknown model": {[]byte(`{"rawData": "TWllbg==", "options": {"model": "none"}}`), 404, "not_found", "UNKNOWN_MODEL"},
-		// The image is over the limit; the message is not.
+		// The image is over the limit, but the message is not.
 		"large image": {sample.request(t), 429, "resource_exhausted", "TOO_MANY_BYTES"},
 		// The message is over the limit.
 		"large body": {marshal(t, map[string]any{"rawData": make([]byte, 200_000)}), 429, "resource_exhausted", "TOO_MANY_BYTES"},
-		// So large that curl asks first whether it may send it.
+		// For such a large body, curl sends Expect: 100-continue.
 		"huge body": {marshal(t, map[string]any{"rawData": make([]byte, 4<<20)}), 429, "resource_exhausted", "TOO_MANY_BYTES"},
 	} {
 		t.Run(name, func(t *testing.T) {

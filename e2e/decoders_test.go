@@ -12,27 +12,27 @@ import (
 	"time"
 )
 
-// reading is what a decoder makes of a file.
+// reading is the result of a decoder for a file.
 type reading struct {
 	Error         string
 	Width, Height int
-	// Mean is the mean luminance, from 0 to 255, transparent pixels being black.
+	// Mean is the mean luminance, from 0 to 255, with transparent pixels as black.
 	Mean *float64
 }
 
-// disagreement is where Mien does not do what a peer does, and is right, or says
-// what it lacks.
+// disagreement is a set of files for which Mien intentionally differs from other
+// decoders.
 type disagreement struct {
 	files string // a pattern
 	peer  string // "pillow", "vips", or "" for both
-	what  string // "reads" or "refuses" what Mien does not, "size" or "mean"
-	// says is what Mien's error has to say, where it refuses.
+	what  string // "reads" or "refuses" a file that Mien does not; or "size" or "mean"
+	// says is a part of Mien's error, if it rejects the file.
 	says string
 	why  string
 }
 
 var disagreements = []disagreement{
-	// What Mien refuses, by its name.
+	// Files that Mien rejects.
 	{"*cut_most.*", "vips", "reads", "% of the image", "libvips fills up what is missing"},
 	{"*cut_half.*", "vips", "reads", "% of the image", "libvips fills up what is missing"},
 	{"gif_not_enough_data.gif", "vips", "reads", "98 % of the image", "libvips fills up what is missing"},
@@ -47,7 +47,7 @@ var disagreements = []disagreement{
 	{"*_big.tif", "", "reads", "BigTIFF", "for files of more than 4 GB"},
 	{"raw_dng_like_thumbnail.tif", "", "reads", "camera raw (DNG)", "they read the preview"},
 
-	// What Mien reads.
+	// Files that Mien reads.
 	{"png_bad_crc_*.png", "pillow", "refuses", "", "Pillow minds checksums that libpng warns of"},
 	{"jpeg_no_eoi.jpg", "pillow", "refuses", "", "only the end marker is missing"},
 	{"jpeg_cut_eoi_half.jpg", "pillow", "refuses", "", "only the end marker is missing"},
@@ -76,9 +76,9 @@ var disagreements = []disagreement{
 	{"tiff_rgb_extra_unspecified.tif", "vips", "mean", "", "libvips takes a sample that nothing is said of for alpha"},
 }
 
-// TestDecoders: what Pillow and libvips read, Mien reads, in the same size and with
-// the same luminance; what they refuse, it refuses. Where it does not, the table
-// above says why.
+// TestDecoders checks that Mien reads what Pillow and libvips read, with the same size
+// and luminance, and rejects what they reject. The table above lists and explains the
+// exceptions.
 func TestDecoders(t *testing.T) {
 	t.Parallel()
 	script := filepath.Join(root, "e2e", "python", "decoders.py")
@@ -90,7 +90,7 @@ func TestDecoders(t *testing.T) {
 	if err != nil || len(files) < 400 {
 		t.Fatalf("%d variants, %v", len(files), err)
 	}
-	// The hostile ones are a folder of their own, and for other tests.
+	// Hostile files are in a folder of their own, and other tests use them.
 	cases, err := filepath.Glob(filepath.Join(root, "..", "shared", "cases", "*.*"))
 	if err != nil || len(cases) == 0 {
 		if inCI() {
@@ -152,9 +152,9 @@ func TestDecoders(t *testing.T) {
 	}
 }
 
-// differs says in what a peer's reading is another than Mien's.
+// differs returns how the results of a peer and of Mien differ.
 func differs(mien, peer reading) string {
-	const tolerance = 1 // of 255
+	const tolerance = 1 // in 1/255
 	switch {
 	case mien.Error != "" && peer.Error != "":
 		return ""
@@ -175,8 +175,8 @@ func (r reading) String() string {
 	return string(b)
 }
 
-// readByMien sends a file to be marked, with no face certain enough for it: the
-// answer is the image as the server sees it.
+// readByMien requests the annotated image with a minimum confidence that no face
+// reaches, so that the answer is the image as the server decodes it.
 func readByMien(t *testing.T, s *server, file string) reading {
 	t.Helper()
 	r := curl(t, nil, "--data-binary", "@"+file, "--header", "Content-Type: application/octet-stream", "--header", "Accept: image/png", s.url+"/predict?min_confidence=1")

@@ -83,15 +83,15 @@ console.log(n);
 ~~~text
 2
 ~~~
-<!-- browser: http://localhost:8080/openapi.yaml -->
+<!-- browser: http://localhost:8080/livez -->
 ~~~js
 console.log(location.pathname);
 ~~~
 <!-- output -->
 ~~~text
-/openapi.yaml
+/livez
 ~~~
-<!-- browser: http://localhost:8080/openapi.yaml -->
+<!-- browser: http://localhost:8080/livez -->
 ~~~ts
 import { Code } from "@connectrpc/connect";
 const code: Code = Code.NotFound;
@@ -155,9 +155,9 @@ package main
 func main() {}
 ~~~
 ~~~ts
-let
+let let = 1;
 ~~~
-<!-- browser: http://localhost:8080/openapi.yaml -->
+<!-- browser: http://localhost:8080/livez -->
 ~~~js
 console.log(1);
 await fetch("http://localhost:1");
@@ -178,20 +178,20 @@ true
 	}
 	text := err.Error()
 	for _, problem := range []string{
-		`doc.md:6 (json): the block above prints something else: the value has the fields ["imageId"`,
+		`doc.md:6 (json): the block above prints something else: the value has the fields ["height" "imageId"`,
 		`doc.md:13 (json): the block above prints something else: .confidence is 0.99966, not 0.9996`,
 		`doc.md:17 (json): the block above prints something else: .faces has 2 elements, not 1`,
 		`doc.md:21 (text): the block above prints something else: the text differs`,
 		`doc.md:24 (go): it is not formatted`,
 		`doc.md:28 (ts): it does not compile`,
-		`doc.md:32 (js): in the browser: ["TypeError: Failed to fetch`,
-		`doc.md:41 (sh): exit status 1`,
+		`doc.md:32 (js): in the browser: ["Error: page.evaluate: TypeError: Failed to fetch`,
+		`doc.md:40 (sh): exit status 1`,
 		`it succeeds, and is marked as one that fails`,
-		`doc.md: the blocks below line 41 were not run`,
+		`doc.md: the blocks below line 40 were not run`,
 		`doc.md:2 (sh): the server's log says: `,
 		`"msg":"unknown fields are ignored"`,
-		`doc.md:37 (sh): the server's log says: `,
-		`"path":"/nothing"`,
+		`doc.md:36 (sh): the server's log says: `,
+		`"path":"/nothing","status":404`,
 	} {
 		before, after, found := strings.Cut(text, problem)
 		if !found {

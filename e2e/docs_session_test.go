@@ -98,6 +98,9 @@ var ownNetwork = sync.OnceValue(func() []string {
 	return append(prefix, "bash", "-c", `ip link set lo up && exec "$@"`, "bash")
 })
 
+// ports is held by the session that uses the machine's ports.
+var ports sync.Mutex
+
 // newSession starts a session that can run the blocks, which are one document's.
 func newSession(t testing.TB, blocks []block) *session {
 	t.Helper()
@@ -105,6 +108,10 @@ func newSession(t testing.TB, blocks []block) *session {
 	s.copyRepository()
 	s.install(blocks)
 
+	if ownNetwork() == nil {
+		ports.Lock()
+		t.Cleanup(ports.Unlock)
+	}
 	ctx, cancel := context.WithTimeout(t.Context(), pagePatience)
 	t.Cleanup(cancel)
 	args := append(ownNetwork(), "bash", "-euo", "pipefail", "-c", sessionProgram)
@@ -149,7 +156,7 @@ func (s *session) connect() {
 		s.t.Fatal(err)
 	}
 	s.t.Cleanup(func() {
-		scripts.Close()
+		_ = s.end() // told already, unless the test has failed before
 		done.Close()
 	})
 }
@@ -184,8 +191,8 @@ func (s *session) install(blocks []block) {
 	}
 	// An answer that is not OK is a failure.
 	s.put(filepath.Join(s.private, ".curlrc"), []byte("fail-with-body\nsilent\nshow-error\n"))
-	// This fetches the modules, which cannot be fetched without a network.
-	runIn(s.t, root, pagePatience, nil, nil, "go", "build", "./cmd/server", "./cmd/client").must(s.t)
+	// This fetches the modules, which cannot be fetched in the session.
+	runIn(s.t, root, pagePatience, nil, nil, "go", "list", "-deps", "./cmd/server", "./cmd/client").must(s.t)
 
 	for _, b := range blocks {
 		if !b.runs() || !strings.Contains(b.code, "--model ") {
@@ -259,9 +266,10 @@ func (s *session) run(b block) ([]byte, error) {
 	stdout, _ := os.ReadFile(script + ".out") // missing if the shell did not get so far
 	if err != nil {
 		s.ended = true
+		err := s.end()
 		stderr, _ := os.ReadFile(script + ".err")
-		s.stderr.Write(stderr)
-		return stdout, b.failed("%w\n--- stdout:\n%s\n--- stderr:\n%s", s.end(), excerpt(stdout), excerpt(s.stderr.Bytes()))
+		stderr = append(stderr, s.stderr.Bytes()...)
+		return stdout, b.failed("%w\n--- stdout:\n%s\n--- stderr:\n%s", err, excerpt(stdout), excerpt(stderr))
 	}
 	if b.mark == "browser" {
 		return logged(b, stdout)
@@ -379,7 +387,7 @@ func logged(b block, out []byte) ([]byte, error) {
 		switch {
 		case m.Type == "log":
 			printed = append(printed, m.Text+"\n"...)
-		case strings.HasPrefix(m.Text, "Failed to load resource"): // such as the site's icon; fetch throws
+		case strings.HasPrefix(m.Text, "Failed to load resource"): // such as the icon of a site; fetch throws
 		default:
 			seen.Errors = append(seen.Errors, m.Type+": "+m.Text)
 		}
@@ -464,8 +472,8 @@ func (e serverLogEntry) wrong() bool {
 	switch {
 	case e.Level == "WARN" || e.Level == "ERROR" || e.Msg == "unknown fields are ignored":
 		return true
-	case e.Msg != "request" || e.Path == "/readyz":
-		return false
+	case e.Msg != "request" || e.Path == "/readyz" || e.Path == "/favicon.ico":
+		return false // or what docs_start and browsers ask for
 	}
 	return e.Status >= 400 || (e.Code != "" && e.Code != "ok") || e.Failed > 0 || e.CORSRefused != "" || (e.Width > 0 && e.Faces == 0)
 }

@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// checkUnknownCompression fails the test unless a client shows what the server said of a
-// compression that it does not know.
+// checkUnknownCompression fails the test unless a client shows the server's error for
+// an unknown compression.
 func checkUnknownCompression(t testing.TB, what, compression, code, message string) {
 	t.Helper()
 	if strings.ToUpper(code) != "UNIMPLEMENTED" || !strings.Contains(message, `"`+compression+`"`) || !strings.Contains(message, "gzip") {
@@ -18,7 +18,8 @@ func checkUnknownCompression(t testing.TB, what, compression, code, message stri
 	}
 }
 
-// contract writes the contract as a FileDescriptorSet, and returns the file's path.
+// contract writes the contract as a FileDescriptorSet, and returns the path of the
+// file.
 func contract(t testing.TB) string {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "contract.binpb")
@@ -26,8 +27,8 @@ func contract(t testing.TB) string {
 	return file
 }
 
-// TestStreamOverHTTP1: a client that calls PredictStream over HTTP/1.1 shows why it
-// cannot be answered.
+// TestStreamOverHTTP1 checks that a client which calls PredictStream over HTTP/1.1
+// shows the reason of the failure.
 func TestStreamOverHTTP1(t *testing.T) {
 	t.Parallel()
 	s := start(t)
@@ -48,8 +49,8 @@ func TestStreamOverHTTP1(t *testing.T) {
 	}
 }
 
-// TestCurlHints: what curl makes of a file when an option is not quite right is answered
-// with the option that is.
+// TestCurlHints checks that the error for a request with a wrong option of curl names
+// the right option.
 func TestCurlHints(t *testing.T) {
 	t.Parallel()
 	s := start(t)
@@ -89,9 +90,9 @@ func TestCurlHints(t *testing.T) {
 	}
 }
 
-// TestUnknownCompression: clients that compress with what the server does not know show
-// its UNIMPLEMENTED. gRPC's own libraries show INTERNAL when the answer's headers are
-// not as they expect them.
+// TestUnknownCompression checks that clients which use an unknown compression show the
+// server's UNIMPLEMENTED. gRPC's own libraries show INTERNAL if the headers of the
+// answer are not as they expect.
 func TestUnknownCompression(t *testing.T) {
 	t.Parallel()
 	s := start(t)

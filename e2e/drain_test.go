@@ -11,16 +11,15 @@ import (
 	"time"
 )
 
-// noise is a square image of bare gray pixels, without a face, the same every
-// time. With thousands of pixels a side it takes seconds to look at.
+// noise returns a square image of random gray pixels, without a face and always the
+// same. With thousands of pixels on each side, it takes seconds to process.
 func noise(side int) []byte {
 	pixels := make([]byte, side*side)
 	_, _ = rand.NewChaCha8([32]byte{}).Read(pixels) // never fails
 	return pixels
 }
 
-// slow is a request that keeps a worker busy for seconds, when it asks the
-// library's own scan.
+// slow is a request that keeps a worker busy for seconds with the library's own scan.
 func slow(t testing.TB) []byte {
 	t.Helper()
 	const side = 3000
@@ -30,14 +29,14 @@ func slow(t testing.TB) []byte {
 	})
 }
 
-// A server that is told to stop answers what it has taken on, on either version
-// of HTTP.
+// TestTerminateWithCallInFlight checks that a server which gets SIGTERM answers the
+// requests that it has admitted, over both versions of HTTP.
 func TestTerminateWithCallInFlight(t *testing.T) {
 	t.Parallel()
 	for _, flag := range []string{"--http1.1", "--http2-prior-knowledge"} {
 		t.Run(flag[2:], func(t *testing.T) {
-			// One call fills this server, so that the next one tells whether the
-			// slow one has arrived.
+			// One request fills this server, so the answer to the next one shows
+			// whether the slow one has arrived.
 			s := start(t, "--workers", "1", "--queue", "0", "--model", "pigo-reference")
 			body := filepath.Join(t.TempDir(), "answer")
 			call := exec.CommandContext(t.Context(), tool(t, "curl"), flag, "--silent", "--show-error", "--max-time", "60",
@@ -50,8 +49,8 @@ func TestTerminateWithCallInFlight(t *testing.T) {
 			if err := call.Start(); err != nil {
 				t.Fatal(err)
 			}
-			// An image that is broken never takes a worker, and is refused like any
-			// other when there is none.
+			// An invalid image never needs a worker, so it is refused only if the
+			// server is full.
 			for began := time.Now(); ; time.Sleep(10 * time.Millisecond) {
 				r := curl(t, broken, append(asJSON, s.url+procedure+"Predict")...)
 				if r.status == 503 {
@@ -65,7 +64,7 @@ func TestTerminateWithCallInFlight(t *testing.T) {
 			}
 			s.terminate()
 			err := call.Wait()
-			answered, _ := os.ReadFile(body) // not there when nothing came
+			answered, _ := os.ReadFile(body) // missing if there was no answer
 			if err != nil || out.String() != "200" {
 				t.Fatalf("the slow call failed: %v, %s\n%s", err, out.String(), excerpt(answered))
 			}
@@ -74,7 +73,7 @@ func TestTerminateWithCallInFlight(t *testing.T) {
 			}
 			log := s.wait()
 
-			// It was indeed in flight, and for long.
+			// The request was in flight for a long time.
 			var served map[string]any
 			for _, r := range requests(log, procedure) {
 				if r["status"] == 200.0 {
@@ -105,8 +104,8 @@ func at(t testing.TB, line map[string]any) time.Time {
 	return when
 }
 
-// A server that is told to stop first says so to probes, and goes on answering
-// until those who watch them have seen it.
+// TestDrainDelay checks that after SIGTERM a server first fails its probes, and
+// continues to answer until their clients have noticed.
 func TestDrainDelay(t *testing.T) {
 	t.Parallel()
 	const delay = 4 * time.Second

@@ -17,23 +17,24 @@ import (
 	"time"
 )
 
-// An image is one whose faces are known.
+// A testImage is an image with known faces.
 type testImage struct {
 	name          string
 	data          func() ([]byte, error)
 	width, height int
-	// centers of the faces' boxes, and how far off one may be, in pixels
+	// centers are the centers of the faces' boxes, and tolerance is how far off one may
+	// be, both in pixels.
 	centers   []point
 	tolerance float64
 
-	// The server promises the same faces for the same bytes, so every client has
-	// to be told what the first one was told.
+	// The server promises the same faces for the same bytes, so every client must get
+	// the same faces as the first one. mu guards first.
 	mu    sync.Mutex
 	first []face
 }
 
 var (
-	// sample shows one face.
+	// sample has one face.
 	sample = &testImage{
 		name: "sample.jpg", width: 320, height: 400,
 		centers: []point{{157, 212}}, tolerance: 15,
@@ -47,7 +48,7 @@ var (
 		centers: []point{{157, 212}}, tolerance: 15,
 		data: sync.OnceValues(shrink),
 	}
-	// people shows four people. It lies beside the repository, not in it.
+	// people has four people. It is not in the repository, but beside it.
 	people = &testImage{
 		name: "peoples.jpg", width: 840, height: 558,
 		centers: []point{{318, 115}, {185, 138}, {446, 110}, {597, 105}}, tolerance: 12,
@@ -57,8 +58,8 @@ var (
 	}
 )
 
-// shrink encodes sample in less than 40 KB, and not much less: the contract says
-// that a Connect GET can carry so much.
+// shrink encodes sample in a little less than 40 KB, because the contract says that a
+// Connect GET request can carry that much.
 func shrink() ([]byte, error) {
 	file, err := sample.data()
 	if err != nil {
@@ -84,8 +85,8 @@ func shrink() ([]byte, error) {
 	return buf.Bytes(), nil
 }
 
-// load returns the image's file, and skips the test when the image is none
-// of the repository's and not there.
+// load returns the content of the image's file. If the image is not in the repository
+// and is missing, it skips the test.
 func (p *testImage) load(t testing.TB) []byte {
 	t.Helper()
 	data, err := p.data()
@@ -98,7 +99,7 @@ func (p *testImage) load(t testing.TB) []byte {
 	return data
 }
 
-// present returns those of the images that load would not skip.
+// present returns those images for which load would not skip the test.
 func present(t testing.TB, images []*testImage) []*testImage {
 	t.Helper()
 	return slices.DeleteFunc(slices.Clone(images), func(p *testImage) bool {
@@ -120,13 +121,13 @@ func read(t testing.TB, path string) []byte {
 	return data
 }
 
-// request is an Image message in JSON, with the image's name as image_id.
+// request returns an Image message in JSON, with the name of the image as image_id.
 func (p *testImage) request(t testing.TB) []byte {
 	t.Helper()
 	return marshal(t, map[string]any{"rawData": p.load(t), "imageId": p.name})
 }
 
-// broken is a JPEG file that ends in its header.
+// broken is a JPEG file that ends within its header.
 var broken = []byte(`{"rawData":"/9j/4AA="}`)
 
 func marshal(t testing.TB, v any) []byte {
@@ -273,13 +274,13 @@ func checkModels(t testing.TB, data []byte) {
 	}
 }
 
-// connectError is an error as the Connect protocol has it, in JSON.
+// connectError is an error in the JSON of the Connect protocol.
 type connectError struct {
 	Code, Message string
 	Details       []struct {
 		Type string
-		// Value is the detail's bytes in base64 without padding. Debug is the same
-		// in JSON, for people; only the Connect protocol has it.
+		// Value is the detail in base64 without padding. Debug is the detail in JSON,
+		// for people; only the Connect protocol has it.
 		Value string
 		Debug struct{ Reason, Domain string }
 	}

@@ -15,10 +15,12 @@ import (
 	"testing"
 )
 
-// hiddenBoxes are the boxes of faces in an image of 420 × 320: two whose heads overlap, one in a corner.
+// hiddenBoxes are the boxes of faces in an image of 420 × 320: two whose heads overlap,
+// and one in a corner.
 var hiddenBoxes = [][4]int{{60, 60, 50, 60}, {120, 80, 50, 60}, {386, 2, 28, 30}}
 
-// hideSteps has for each style the number of ways in which the page hides a face, one after the other.
+// hideSteps has, for each style, the number of ways in which the page hides a face, one
+// after another.
 var hideSteps = map[string]int{"blur": 2, "cover": 1}
 
 type hideImage struct {
@@ -27,8 +29,8 @@ type hideImage struct {
 	Type string `json:"type"`
 }
 
-// hideAll gives the page images with faces at the boxes, and returns the files that it made, by
-// image and style, one for each step.
+// hideAll passes images with faces at the boxes to the page, and returns the files that
+// it made, by image and style, one for each step.
 func hideAll(t *testing.T, images []hideImage, boxes [][4]int) map[string][]string {
 	t.Helper()
 	var made []struct {
@@ -51,7 +53,7 @@ func hideAll(t *testing.T, images []hideImage, boxes [][4]int) map[string][]stri
 	return steps
 }
 
-// filled returns an image of w × h pixels, the colors of which at returns.
+// filled returns an image of w × h pixels, whose colors at returns.
 func filled(w, h int, at func(x, y int) color.RGBA) *image.RGBA {
 	img := image.NewRGBA(image.Rect(0, 0, w, h))
 	for y := range h {
@@ -71,7 +73,8 @@ func pngFile(t *testing.T, name string, img image.Image) string {
 	return temp(t, name, buf.Bytes())
 }
 
-// checks returns the colors of a checkerboard and of its inverse. size is that of a cell.
+// checks returns the colors of a checkerboard and of its inverse. size is the side of a
+// cell.
 func checks(size int) [2]func(x, y int) color.RGBA {
 	board := func(one int) func(x, y int) color.RGBA {
 		return func(x, y int) color.RGBA {
@@ -84,15 +87,17 @@ func checks(size int) [2]func(x, y int) color.RGBA {
 	return [2]func(x, y int) color.RGBA{board(0), board(1)}
 }
 
-// inHead reports whether a pixel belongs to the head of a face with box b {x, y, width, height}: a
-// usual head, with hair half as high as the face, and nearly twice as wide at the ears.
+// inHead reports whether a pixel belongs to the head of a face with box b {x, y, width,
+// height}: a typical head, with hair half as high as the face, and nearly twice as wide
+// at the ears.
 func inHead(b [4]int, x, y int) bool {
 	dx := (float64(x) + .5 - float64(b[0]) - .5*float64(b[2])) / (.9 * float64(b[2]))
 	dy := (float64(y) + .5 - float64(b[1]) - .35*float64(b[3])) / (.85 * float64(b[3]))
 	return dx*dx+dy*dy < 1
 }
 
-// At each step, the page makes the same file, byte for byte, whatever the pixels of the heads are.
+// TestPageHidesEveryPixel checks that at each step, the page makes the same file, byte
+// for byte, whatever the pixels of the heads are.
 func TestPageHidesEveryPixel(t *testing.T) {
 	t.Parallel()
 	boxes := append([][4]int{{200, 240, 6, 7}}, hiddenBoxes...)
@@ -144,7 +149,8 @@ func TestPageHidesEveryPixel(t *testing.T) {
 	}
 }
 
-// In the results for a checkerboard and its inverse, each pixel is either the original or the same in both.
+// TestPageHidesChecks checks that in the results for a checkerboard and its inverse,
+// each pixel is either unchanged or the same in both.
 func TestPageHidesChecks(t *testing.T) {
 	t.Parallel()
 	sizes := []int{1, 2, 3, 4, 8, 11}
@@ -201,14 +207,14 @@ func checkChecks(t *testing.T, name string, before, after [2]image.Image, covere
 	if colored > 0 {
 		t.Errorf("%s: %d pixels do not have the color that covers faces", name, colored)
 	}
-	// An image that is hidden entirely would pass otherwise.
+	// Otherwise an image that is hidden completely would pass.
 	if hidden < 20_000 || hidden > 420*320/3 {
 		t.Errorf("%s: %d pixels are hidden", name, hidden)
 	}
 }
 
-// onnx returns the path of ONNX Runtime's library, and the folder of the models that run on it.
-// Without the library or the models the test is skipped, or fails in CI.
+// onnx returns the path of ONNX Runtime's library, and the folder of the models that
+// run on it. If one is missing, the test is skipped, or fails if CI is set.
 func onnx(t testing.TB) (library, models string) {
 	t.Helper()
 	refuse := t.Skipf
@@ -241,8 +247,9 @@ func onnxModels(t testing.TB) []string {
 // by hand {center x, center y, half width, half height}. Hats and long hair extend beyond them.
 var peopleHeads = [][4]float64{{186, 122, 36, 46}, {323, 108, 32, 46}, {447, 116, 32, 40}, {598, 94, 36, 48}}
 
-// The heads are hidden with the boxes of any model, which differ. The page asks a question if, and
-// only if, a model still finds a face in the result.
+// TestPageHidesPeople checks that heads are hidden with the boxes of any model, which
+// differ, and that the page asks a question if, and only if, a model still finds a face
+// in the result.
 func TestPageHidesPeople(t *testing.T) {
 	t.Parallel()
 	file := peoplePath(t)
@@ -308,7 +315,8 @@ func heads(img image.Image) (worst, detail float64) {
 	return worst, detail / n
 }
 
-// The page asks before it saves an image that may still show a face.
+// TestPageQuestion checks that the page asks before it saves an image that may still
+// show a face.
 func TestPageQuestion(t *testing.T) {
 	t.Parallel()
 	play(t, start(t), pageTask{Scenario: "question"})

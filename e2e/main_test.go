@@ -14,11 +14,11 @@ import (
 )
 
 var (
-	root   string // of the repository
-	binary string // the server, built from it
+	root   string // folder of the repository
+	binary string // path of the server, built from it
 )
 
-// patience is how long a client may take; the machine may be busy.
+// patience is the maximum time for a client; the machine may be busy.
 const patience = time.Minute
 
 func TestMain(m *testing.M) { os.Exit(testMain(m)) }

@@ -26,7 +26,7 @@ type collector struct {
 	failed   error
 }
 
-// startCollector starts one that lives as long as the test.
+// startCollector starts a collector that runs until the end of the test.
 func startCollector(t testing.TB) *collector {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -38,7 +38,7 @@ func startCollector(t testing.TB) *collector {
 	mux.HandleFunc("POST /v1/traces", func(w http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(r.Body)
 		c.take(body, err)
-		w.Header().Set("Content-Type", "application/x-protobuf") // an empty message, which is one
+		w.Header().Set("Content-Type", "application/x-protobuf") // no bytes are a valid, empty message
 	})
 	mux.HandleFunc("POST /opentelemetry.proto.collector.trace.v1.TraceService/Export", func(w http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(r.Body)
@@ -49,7 +49,7 @@ func startCollector(t testing.TB) *collector {
 		c.take(body[min(len(body), 5):], err)
 		w.Header().Set("Content-Type", "application/grpc")
 		w.Header().Set("Trailer", "Grpc-Status")
-		_, _ = w.Write(make([]byte, 5)) // the exporter may have left
+		_, _ = w.Write(make([]byte, 5)) // the exporter may have disconnected
 		w.Header().Set("Grpc-Status", "0")
 	})
 	server := &http.Server{Handler: mux, Protocols: new(http.Protocols), ReadHeaderTimeout: patience}
@@ -60,7 +60,7 @@ func startCollector(t testing.TB) *collector {
 	return c
 }
 
-// take reads an export. Its request is on the wire what TracesData is.
+// take reads an export. Its request has the same wire format as TracesData.
 func (c *collector) take(body []byte, err error) {
 	data := &tracev1.TracesData{}
 	if err == nil {
@@ -86,9 +86,9 @@ func attribute(attributes []*commonv1.KeyValue, key string) string {
 	return ""
 }
 
-// A collector receives a trace that joins the caller's and tells where the time
-// went, by both protocols of OTLP. What was not exported when the server is told
-// to stop is exported then.
+// TestTraces checks that a collector receives a trace which continues the client's and
+// has the times of all stages, over both protocols of OTLP, and that the remaining
+// spans are exported when the server stops.
 func TestTraces(t *testing.T) {
 	t.Parallel()
 	const (
@@ -100,7 +100,7 @@ func TestTraces(t *testing.T) {
 			c := startCollector(t)
 			s := startEnv(t, []string{
 				"OTEL_EXPORTER_OTLP_ENDPOINT=" + c.url, "OTEL_EXPORTER_OTLP_PROTOCOL=" + protocol,
-				"OTEL_BSP_SCHEDULE_DELAY=3600000", // milliseconds: not before it stops
+				"OTEL_BSP_SCHEDULE_DELAY=3600000", // in milliseconds, so nothing is exported before the server stops
 			})
 			trace := []string{"--header", "traceparent: 00-" + traceID + "-" + spanID + "-01"}
 			good := curl(t, small.request(t), append(append(trace, asJSON...), s.url+procedure+"Predict?secret")...).want(t, 200, "application/json")
@@ -130,8 +130,8 @@ func TestTraces(t *testing.T) {
 					}
 				}
 			}
-			// The good call has three stages; the broken image's header tells that it
-			// is broken, so that it has none.
+			// The valid image has three stages. The header of the invalid one shows
+			// that it is invalid, so it has none.
 			if len(spans[spanID]) != 2 || n != 5 {
 				t.Fatalf("%d spans below the caller's, of %d: %v", len(spans[spanID]), n, spans)
 			}

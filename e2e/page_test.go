@@ -96,7 +96,17 @@ func TestPageInputs(t *testing.T) {
 func TestPageControls(t *testing.T) {
 	t.Parallel()
 	file := peoplePath(t)
-	play(t, start(t, "--model", "pigo", "--model", "pigo-reference"), pageTask{Scenario: "controls", Files: map[string]string{"people": file}})
+	s := start(t, "--model", "pigo", "--model", "pigo-reference")
+	play(t, s, pageTask{Scenario: "controls", Files: map[string]string{"people": file}})
+	turned := 0
+	for _, r := range requests(s.stop(), procedure+"Predict") {
+		if r["any_orientation"] == true && r["code"] == "ok" {
+			turned++
+		}
+	}
+	if turned != 1 {
+		t.Errorf("%d images were searched in any orientation, want 1", turned)
+	}
 }
 
 func TestPageErrors(t *testing.T) {
@@ -120,7 +130,8 @@ func TestPageKeyboard(t *testing.T) {
 	play(t, start(t), pageTask{Scenario: "keyboard", Files: map[string]string{"people": file}})
 }
 
-// axe finds no violation at any size of screen, in any color scheme.
+// TestPageAppearance checks that axe finds no violation at any size of the screen and
+// in any color scheme.
 func TestPageAppearance(t *testing.T) {
 	t.Parallel()
 	play(t, start(t), pageTask{Scenario: "appearance"})
@@ -270,7 +281,8 @@ func differences(a, b image.Image, faces []face) (far, inside float64) {
 	return sum[0] / max(1, n[0]), sum[1] / max(1, n[1])
 }
 
-// The page applies all EXIF orientations as the server does, and hides the faces at their places.
+// TestPageUpright checks that the page applies all EXIF orientations like the server,
+// and hides the faces at their positions.
 func TestPageUpright(t *testing.T) {
 	t.Parallel()
 	folder := filepath.Join(root, "..", "shared", "faces", "exif")
@@ -338,12 +350,12 @@ func TestPageUpright(t *testing.T) {
 	}
 }
 
-// The code that the page shows runs as it is.
+// TestPageCode checks that the code which the page shows runs without changes.
 func TestPageCode(t *testing.T) {
 	t.Parallel()
 	for _, p := range []*testImage{sample, people} {
 		t.Run(p.name, func(t *testing.T) {
-			p.load(t) // or skip
+			p.load(t) // skips the test if the image is missing
 			pages := site(t, map[string][]byte{"/blank.js": nil})
 			pasteCode(t, start(t, "--cors-origin", pages.URL, "--model", "pigo", "--model", "pigo-reference"), p, nil, func(code string) json.RawMessage {
 				logged, others := browse(t, pages.URL+"/blank", code, 1)
@@ -619,8 +631,8 @@ func TestPageScreenshots(t *testing.T) {
 	}
 }
 
-// paletted returns the image in 256 colors, found by median cut. Its PNG has a third of the bytes,
-// and is hardly different.
+// paletted returns the image in 256 colors, found by median cut. Its PNG has a third of
+// the bytes, and looks nearly the same.
 func paletted(img image.Image) *image.Paletted {
 	type bin struct {
 		rgb [3]uint8
@@ -664,7 +676,7 @@ func paletted(img image.Image) *image.Paletted {
 			}
 		}
 		if at < 0 {
-			break // every color has a box of its own
+			break // every color already has a box of its own
 		}
 		box := boxes[at]
 		slices.SortStableFunc(box, func(a, b bin) int { return int(a.rgb[channel]) - int(b.rgb[channel]) })

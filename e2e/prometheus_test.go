@@ -16,7 +16,7 @@ import (
 	"time"
 )
 
-// promtool runs Prometheus's tool, which has to find nothing to say.
+// promtool runs Prometheus's tool, which must report no problems.
 func promtool(t testing.TB, stdin []byte, args ...string) {
 	t.Helper()
 	if r := run(t, stdin, "promtool", args...); r.code != 0 || len(r.stderr) > 0 {
@@ -30,7 +30,7 @@ func fetch(t testing.TB, url string) []byte {
 	return curl(t, nil, url).body
 }
 
-// The rules are what Prometheus takes for rules, and alert when they should.
+// TestAlertRules checks that the rules are valid, and alert when they should.
 func TestAlertRules(t *testing.T) {
 	t.Parallel()
 	at := func(name string) string { return filepath.Join(root, "deploy", "prometheus", name) }
@@ -39,8 +39,8 @@ func TestAlertRules(t *testing.T) {
 	promtool(t, nil, "test", "rules", at("alerts_test.yml"))
 }
 
-// A real Prometheus scrapes the server under load, with the rules that are
-// shipped, and each query of the dashboard that is shipped returns data.
+// TestPrometheus runs Prometheus on the server under load, with the rules in deploy/,
+// and checks that each query of the dashboard in deploy/ returns data.
 func TestPrometheus(t *testing.T) {
 	t.Parallel()
 	s := start(t, "--admin-listen", "127.0.0.1:0")
@@ -53,8 +53,8 @@ func TestPrometheus(t *testing.T) {
 	if len(queries) < 30 {
 		t.Errorf("the dashboard has only %d queries", len(queries))
 	}
-	// Rates need two scrapes, and those of a counter that has begun need two
-	// since.
+	// Rates need two scrapes, and rates of a counter that has just begun need two after
+	// that.
 	waiting := queries
 	for began := time.Now(); len(waiting) > 0; time.Sleep(time.Second) {
 		var empty []string
@@ -77,7 +77,7 @@ func TestPrometheus(t *testing.T) {
 			}
 		}
 	}
-	// They are evaluated once a second.
+	// Rules are evaluated once a second.
 	for began := time.Now(); ; time.Sleep(100 * time.Millisecond) {
 		if err := json.Unmarshal(fetch(t, prometheus.url+"/api/v1/rules"), &rules); err != nil {
 			t.Fatal(err)
@@ -101,8 +101,8 @@ func TestPrometheus(t *testing.T) {
 	stop()
 }
 
-// load asks the server for faces, by two protocols and with broken images among
-// them, until stop is called.
+// load sends requests in two protocols, with invalid images among them, until stop is
+// called.
 func load(t testing.TB, s *server) (stop func()) {
 	t.Helper()
 	done := make(chan struct{})
@@ -148,7 +148,7 @@ func load(t testing.TB, s *server) (stop func()) {
 	return stop
 }
 
-// dashboard returns the queries of the dashboard, as Grafana would send them.
+// dashboard returns the queries of the dashboard as Grafana would send them.
 func dashboard(t testing.TB) []string {
 	t.Helper()
 	var board struct {
@@ -176,8 +176,8 @@ func dashboard(t testing.TB) []string {
 // A prom is a running Prometheus.
 type prom struct{ url string }
 
-// startPrometheus starts one that scrapes target every second, with the rules
-// that are shipped.
+// startPrometheus starts a Prometheus that scrapes target every second, with the rules
+// in deploy/.
 func startPrometheus(t testing.TB, target string) prom {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -185,7 +185,7 @@ func startPrometheus(t testing.TB, target string) prom {
 		t.Fatal(err)
 	}
 	addr := l.Addr().String()
-	_ = l.Close() // for Prometheus, which does not tell which port it got for 0
+	_ = l.Close() // Prometheus uses this port, because for port 0 it would not say which one it got
 	config := fmt.Sprintf(`
 global: {scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 1s}
 rule_files: [%q]
@@ -232,7 +232,7 @@ scrape_configs: [{job_name: mien, static_configs: [{targets: [%q]}]}]
 	}
 }
 
-// query returns how many series the query has now.
+// query returns the number of series that the query returns now.
 func (p prom) query(t testing.TB, query string) int {
 	t.Helper()
 	res, err := http.PostForm(p.url+"/api/v1/query", url.Values{"query": {query}})

@@ -10,10 +10,11 @@ import (
 	"testing"
 )
 
-// python is Debian's, which has the packages; others may come first on PATH.
+// python is Debian's Python, which has the packages; another Python may come first on
+// PATH.
 const python = "/usr/bin/python3"
 
-// stubs makes the Python modules of both schemas, and returns their folder.
+// stubs generates the Python modules of both schemas, and returns their folder.
 func stubs(t testing.TB) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -38,7 +39,7 @@ func runPython(t testing.TB, stubs, script string, args ...string) [][]byte {
 	script = filepath.Join(root, "e2e", "python", script)
 	env := []string{"PYTHONPATH=" + stubs, "PYTHONDONTWRITEBYTECODE=1"}
 	r := runEnv(t, env, nil, python, append([]string{script}, args...)...)
-	// Some versions of gRPC's library make this INTERNAL, and others only log it.
+	// Some versions of gRPC's library report this as INTERNAL, and others only log it.
 	if bytes.Contains(r.stderr, []byte("Error parsing metadata")) {
 		t.Errorf("gRPC's library cannot read the answer's headers: %s", r.stderr)
 	}
@@ -72,7 +73,7 @@ func TestPython(t *testing.T) {
 		})
 	}
 	t.Run("error", func(t *testing.T) {
-		// The channel goes on after an error.
+		// The channel still works after an error.
 		out := predictPy(t, modules, s.addr, temp(t, "broken.jpg", []byte("\xff\xd8\xff\xe0")), temp(t, small.name, small.load(t)))
 		if len(out) != 2 || out[0].Error == nil || out[1].Answer == nil {
 			t.Fatalf("want an error and an answer: %+v", out)
@@ -117,15 +118,15 @@ func TestPython(t *testing.T) {
 		})
 	}
 	t.Run("deadline", func(t *testing.T) {
-		// Sent in an instant, and far more work than the deadline leaves time for:
-		// the library's own scan takes several seconds.
+		// The requests are sent at once, and need far more work than the deadline
+		// allows, because the library's own scan takes several seconds.
 		s := start(t, "--model", "pigo-reference")
 		out := predictPy(t, modules, s.addr, "--timeout", "1", "--min-face-size", "20",
 			temp(t, "tiles.png", tiles(t, 6000)))
 		if len(out) != 1 || out[0].Error == nil || out[0].Error.Code != "DEADLINE_EXCEEDED" {
 			t.Fatalf("want DEADLINE_EXCEEDED: %+v", out)
 		}
-		// The server has given up, too.
+		// The server has stopped the work too.
 		calls := requests(s.stop(), procedure)
 		last := calls[len(calls)-1]
 		if last["code"] != "deadline_exceeded" && last["code"] != "canceled" {
@@ -134,8 +135,8 @@ func TestPython(t *testing.T) {
 	})
 }
 
-// tiles is a square image of the same noise over and over: large as an image,
-// small as a file.
+// tiles returns a square image with copies of the same noise: a large image in a small
+// file.
 func tiles(t testing.TB, side int) []byte {
 	t.Helper()
 	const tile = 60

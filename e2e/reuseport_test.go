@@ -12,18 +12,17 @@ import (
 	"time"
 )
 
-// TestReusePort: three processes on one port, of which one is killed, and all
-// replaced one by one, under load. No call is lost that one retry does not bring
-// back.
+// TestReusePort runs three processes on one port under load, kills one of them, and
+// replaces all of them one by one. Every call must succeed after at most one retry.
 func TestReusePort(t *testing.T) {
 	t.Parallel()
 	const delay = "--drain-delay=200ms"
 	first := start(t, "--reuse-port", delay)
-	// A later --listen adds to the earlier one, whose free port nobody calls.
+	// A later --listen adds to the earlier one, whose free port is not used.
 	another := func() *server { return start(t, "--reuse-port", delay, "--listen", first.addr) }
 	old := []*server{first, another(), another()}
 	for _, s := range old {
-		s.urls() // ready
+		s.urls() // waits until the server is ready
 	}
 
 	photo := small.load(t)
@@ -47,9 +46,9 @@ func TestReusePort(t *testing.T) {
 		return nil
 	}
 	var calls, again, lost atomic.Int64
-	// A process that is killed lets go of its connections before its port, so who
-	// tries again at once may be queued there, and cut off, once more. Clients
-	// pause before they do; these wait until it is gone.
+	// A killed process closes its connections before its port, so a client that tries
+	// again at once may be queued there and disconnected again. Real clients pause
+	// before they retry; these wait until the port is closed.
 	var dying sync.RWMutex
 	done := make(chan struct{})
 	var load sync.WaitGroup
@@ -68,8 +67,8 @@ func TestReusePort(t *testing.T) {
 				}
 				again.Add(1)
 				dying.RLock()
-				dying.RUnlock() //nolint:staticcheck // to wait is all it is for
-				// What else is connected to a process that went is closed as well.
+				dying.RUnlock() //nolint:staticcheck // it only waits
+				// Other connections to a stopped process are closed too.
 				transport.CloseIdleConnections()
 				if second := call(); second != nil {
 					lost.Add(1)
@@ -78,7 +77,7 @@ func TestReusePort(t *testing.T) {
 			}
 		})
 	}
-	// more waits until so many more calls were made.
+	// more waits until that many more calls were made.
 	more := func(n int64) {
 		for until, began := calls.Load()+n, time.Now(); calls.Load() < until; time.Sleep(time.Millisecond) {
 			if time.Since(began) > patience {
@@ -104,7 +103,7 @@ func TestReusePort(t *testing.T) {
 	close(done)
 	load.Wait()
 	t.Logf("%d calls, %d of them made a second time, %d lost", calls.Load(), again.Load(), lost.Load())
-	// Each on a connection of its own, so that they spread.
+	// Each call uses a connection of its own, so that they are distributed.
 	transport.DisableKeepAlives = true
 	for range 16 {
 		if err := call(); err != nil {

@@ -17,13 +17,13 @@ import (
 type server struct {
 	t   testing.TB
 	cmd *exec.Cmd
-	// url is where it listens, such as http://127.0.0.1:41234; addr is that
-	// without the scheme.
+	// url is its address, such as http://127.0.0.1:41234. addr is that without the
+	// scheme.
 	url, addr string
 
-	exited chan struct{} // closed when it has ended and its log was read
-	code   int           // from then on
-	killed bool          // by the test, so that no orderly end is expected
+	exited chan struct{} // closed when the server has ended and its log was read
+	code   int           // exit code, valid after exited is closed
+	killed bool          // the test killed it, so no graceful stop is expected
 
 	mu  sync.Mutex
 	log []logLine
@@ -32,17 +32,17 @@ type server struct {
 // A logLine is one line of the server's log.
 type logLine struct {
 	text string
-	attr map[string]any // nil when the line is no JSON
+	attr map[string]any // nil if the line is not JSON
 }
 
-// start starts the server on a free port and waits until it listens. When the
-// test ends, the server is stopped, and must have stopped in order.
+// start starts the server on a free port and waits until it listens. When the test
+// ends, the server is stopped, which must be graceful.
 func start(t testing.TB, args ...string) *server {
 	t.Helper()
 	return startEnv(t, nil, args...)
 }
 
-// startEnv is start with variables added to the environment.
+// startEnv is like start, with variables added to the environment.
 func startEnv(t testing.TB, env []string, args ...string) *server {
 	t.Helper()
 	args = append([]string{"--listen", "127.0.0.1:0", "--admin-listen", "off", "--log-format", "json", "--drain-delay", "0s"}, args...)
@@ -85,15 +85,15 @@ func (s *server) follow(stderr io.Reader, listening chan<- string) {
 		if url, ok := line.attr["url"].(string); ok && line.attr["msg"] == "listening" {
 			select {
 			case listening <- url:
-			default: // not the first address
+			default: // another address than the first
 			}
 		}
 	}
-	_ = s.cmd.Wait() // the exit code tells
+	_ = s.cmd.Wait() // the exit code is checked later
 	s.code = s.cmd.ProcessState.ExitCode()
 }
 
-// terminate asks the server to stop, as an orchestrator does.
+// terminate sends SIGTERM, like an orchestrator.
 func (s *server) terminate() {
 	s.t.Helper()
 	if err := s.cmd.Process.Signal(syscall.SIGTERM); err != nil {
@@ -101,7 +101,7 @@ func (s *server) terminate() {
 	}
 }
 
-// kill ends the server as a crash does.
+// kill ends the server like a crash.
 func (s *server) kill() {
 	s.t.Helper()
 	s.killed = true
@@ -111,7 +111,7 @@ func (s *server) kill() {
 	<-s.exited
 }
 
-// stop stops the server and returns its whole log: the line of a request may be
+// stop stops the server and returns its whole log, because the line of a request may be
 // written after its answer has arrived.
 func (s *server) stop() []logLine {
 	s.t.Helper()
@@ -160,8 +160,8 @@ func (s *server) cleanup() {
 	}
 }
 
-// tell logs what may explain why the test failed: the last lines, without those of
-// the page's files that were served as they should.
+// tell logs what may explain why the test failed: the last lines of the server's log,
+// except for files of the page that were served successfully.
 func (s *server) tell(log []logLine) {
 	s.t.Helper()
 	const most = 25
@@ -179,7 +179,7 @@ func (s *server) tell(log []logLine) {
 	}
 }
 
-// urls waits until the server is ready, and returns where it listens.
+// urls waits until the server is ready, and returns its addresses.
 func (s *server) urls() []string {
 	s.t.Helper()
 	for began := time.Now(); message(s.lines(), "ready") == nil; time.Sleep(time.Millisecond) {
@@ -205,7 +205,7 @@ func (s *server) admin() string {
 	return strings.TrimSuffix(strings.TrimPrefix(metrics, "http://"), "/metrics")
 }
 
-// message returns the first line of that message, nil when there is none.
+// message returns the first line with that message, or nil if there is none.
 func message(log []logLine, msg string) map[string]any {
 	for _, line := range log {
 		if line.attr["msg"] == msg {
@@ -215,7 +215,7 @@ func message(log []logLine, msg string) map[string]any {
 	return nil
 }
 
-// requests returns the lines of the requests whose path begins with prefix.
+// requests returns the lines of requests whose path begins with prefix.
 func requests(log []logLine, prefix string) []map[string]any {
 	var found []map[string]any
 	for _, line := range log {
@@ -227,8 +227,8 @@ func requests(log []logLine, prefix string) []map[string]any {
 	return found
 }
 
-// requested waits until so many of those are in the log, which is written after the
-// answers, and returns them.
+// requested waits until the log, which is written after the answers, has that many such
+// lines, and returns them.
 func (s *server) requested(prefix string, n int) []map[string]any {
 	s.t.Helper()
 	for began := time.Now(); ; time.Sleep(time.Millisecond) {

@@ -10,6 +10,8 @@ debian=(
 	chromium
 	curl
 	gcc
+	iproute2
+	jq
 	libc6-dev
 	libprotobuf-dev
 	libvips-tools

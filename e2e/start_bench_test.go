@@ -12,9 +12,9 @@ import (
 	"time"
 )
 
-// BenchmarkStart is the time from starting the static binary, which has the
-// embedded model alone, to its first answer. Beside it stand the memory that the
-// process has after that, and the size of the binary.
+// BenchmarkStart measures the time from starting the static binary, which has only the
+// embedded model, to its first answer. It also reports the memory of the process after
+// that, and the size of the binary.
 func BenchmarkStart(b *testing.B) {
 	static := buildStatic(b)
 	defer func(usual string) { binary = usual }(binary)
@@ -48,7 +48,7 @@ func BenchmarkStart(b *testing.B) {
 	b.ReportMetric(float64(info.Size())/1e6, "MB-binary")
 }
 
-// residentMegabytes is what the process holds of physical memory.
+// residentMegabytes returns the physical memory of the process.
 func residentMegabytes(b *testing.B, pid int) float64 {
 	b.Helper()
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))

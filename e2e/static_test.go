@@ -14,8 +14,8 @@ func buildStatic(t testing.TB) string {
 	return static
 }
 
-// TestStatic is the binary without cgo, as make build has it: it says which models it
-// lacks, and why, and runs with its own.
+// TestStatic checks the binary without cgo, as make build builds it: it says which
+// models it does not have, and why, and serves its own.
 func TestStatic(t *testing.T) {
 	static := buildStatic(t)
 	for _, flag := range []string{"--version", "--help"} {

@@ -14,8 +14,8 @@ import (
 	"time"
 )
 
-// selfSigned makes a certificate for this machine and returns the paths of it
-// and of its key.
+// selfSigned makes a certificate for this machine and returns the paths of it and of
+// its key.
 func selfSigned(t testing.TB) (cert, key string) {
 	t.Helper()
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)

@@ -108,7 +108,7 @@ func TestDetectDistinct(t *testing.T) {
 	img := image.NewGray(image.Rect(0, 0, 60, 60))
 	for maxIoU, want := range map[float64]int{0: 2, 0.41: 1, 0.43: 2} {
 		d := &fixed{input: face.Input{Reduce: 1}, info: face.Info{MaxIoU: maxIoU}, faces: append([]face.Face(nil), boxes...)}
-		got, err := face.Detect(t.Context(), d, face.Whole(img), face.Options{})
+		got, err := face.Detect(t.Context(), d, face.Whole(img, nil), face.Options{})
 		if err != nil || len(got) != want || d.img != image.Image(img) {
 			t.Errorf("limit %v: %+v, %v; want %d faces of the image itself", maxIoU, got, err, want)
 		}

@@ -84,6 +84,9 @@ type Options struct {
 	MinFaceSize float64
 	// SkipLandmarks leaves Face.Landmarks nil.
 	SkipLandmarks bool
+	// AnyOrientation has the function Detect also look for faces that are turned by a
+	// quarter, a half or three quarters. Detectors ignore it.
+	AnyOrientation bool
 }
 
 // Face is one face in an image.
@@ -95,13 +98,13 @@ type Face struct {
 	Confidence float64
 }
 
-// Move converts f from one coordinate frame to another. at converts a point; both
-// frames have (0, 0) at the upper left corner of the upper left pixel. The box is
-// clamped to width × height, the size of the new frame.
+// Move converts f from one coordinate frame to another, which may be turned by quarters.
+// at converts a point; both frames have (0, 0) at the upper left corner of the upper left
+// pixel. The box is clamped to width × height, the size of the new frame.
 func (f *Face) Move(at func(x, y float64) (float64, float64), width, height int) {
-	f.Box.MinX, f.Box.MinY = at(f.Box.MinX, f.Box.MinY)
-	f.Box.MaxX, f.Box.MaxY = at(f.Box.MaxX, f.Box.MaxY)
-	f.Box = f.Box.Clamp(width, height)
+	x0, y0 := at(f.Box.MinX, f.Box.MinY)
+	x1, y1 := at(f.Box.MaxX, f.Box.MaxY)
+	f.Box = Box{MinX: min(x0, x1), MinY: min(y0, y1), MaxX: max(x0, x1), MaxY: max(y0, y1)}.Clamp(width, height)
 	if l := f.Landmarks; l != nil {
 		for _, p := range []*Point{&l.LeftEye, &l.RightEye, &l.Nose, &l.MouthLeft, &l.MouthRight} {
 			// Landmarks count from the center of the first pixel, and at from its
@@ -116,8 +119,8 @@ func (f *Face) Move(at func(x, y float64) (float64, float64), width, height int)
 // pixel.
 type Point struct{ X, Y float64 }
 
-// Landmarks are five points of a face. Left and right are those of the viewer: in an
-// upright face, LeftEye.X < RightEye.X.
+// Landmarks are five points of a face. Left and right are those of a viewer to whom the
+// face is upright: in an upright face LeftEye.X < RightEye.X.
 type Landmarks struct {
 	LeftEye, RightEye, Nose, MouthLeft, MouthRight Point
 }

@@ -92,6 +92,12 @@ func upright(img image.Image, orientation int) image.Image {
 	panic(fmt.Sprintf("photo: no decoder makes images of type %T", img))
 }
 
+// Turn returns an image that Decode has returned, turned clockwise by quarters: 1, 2 or 3.
+// The result has the same type as img, and its origin at (0, 0).
+func Turn(img image.Image, quarters int) image.Image {
+	return upright(img, [4]int{1, 6, 3, 8}[quarters])
+}
+
 // transform is an EXIF orientation, 2 to 8: it maps the stored image to the upright
 // one.
 type transform struct{ orientation int }

@@ -24,10 +24,11 @@ func (p *procedure) optionName(name string) string { return p.options + name }
 // detectOptions validates the client's options, and fills in the model's defaults.
 func detectOptions(p *procedure, o *inferencev1.DetectOptions, model face.Info) (face.Options, error) {
 	opts := face.Options{
-		MinConfidence: model.MinConfidence,
-		MaxResults:    int(o.GetMaxResults()),
-		MinFaceSize:   float64(o.GetMinFaceSize()),
-		SkipLandmarks: o.GetSkipLandmarks(),
+		MinConfidence:  model.MinConfidence,
+		MaxResults:     int(o.GetMaxResults()),
+		MinFaceSize:    float64(o.GetMinFaceSize()),
+		SkipLandmarks:  o.GetSkipLandmarks(),
+		AnyOrientation: o.GetAnyOrientation(),
 	}
 	if o != nil && o.MinConfidence != nil {
 		c := float64(o.GetMinConfidence())

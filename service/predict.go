@@ -448,6 +448,10 @@ func queryOptions(values url.Values) (*inferencev1.DetectOptions, error) {
 			o.SkipLandmarks, err = strconv.ParseBool(v)
 			return err
 		}},
+		"any_orientation": {"true or false", func(v string) (err error) {
+			o.AnyOrientation, err = strconv.ParseBool(v)
+			return err
+		}},
 		"model": {"a name from ListModels", func(v string) error {
 			if !utf8.ValidString(v) {
 				return errors.New("not UTF-8")
@@ -459,7 +463,7 @@ func queryOptions(values url.Values) (*inferencev1.DetectOptions, error) {
 	for name, all := range values {
 		option, known := set[name]
 		if !known {
-			return nil, fmt.Errorf("%w: %q is unknown; allowed are min_confidence, max_results, min_face_size, skip_landmarks and model", errOptions, excerpt(name))
+			return nil, fmt.Errorf("%w: %q is unknown; allowed are min_confidence, max_results, min_face_size, skip_landmarks, any_orientation and model", errOptions, excerpt(name))
 		}
 		if len(all) > 1 {
 			return nil, fmt.Errorf("%w: %s is given %d times; give it once, in the query or in the form", errOptions, name, len(all))

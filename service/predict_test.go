@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"image"
+	"image/png"
 	"io"
 	"mime/multipart"
 	"net"
@@ -24,6 +25,9 @@ import (
 	"connectrpc.com/connect"
 
 	"github.com/mienproject/mien/face"
+	"github.com/mienproject/mien/face/pigo"
+	inferencev1 "github.com/mienproject/mien/gen/inference/v1"
+	"github.com/mienproject/mien/photo"
 	"github.com/mienproject/mien/service"
 )
 
@@ -586,6 +590,79 @@ func TestBrokenChunks(t *testing.T) {
 					t.Errorf("observed %v, %q", call.Code, call.Reason)
 				}
 			})
+		}
+	}
+}
+
+// TestAnyOrientation: a photograph that lies on its side or stands on its head has the
+// same face as upright, at every door.
+func TestAnyOrientation(t *testing.T) {
+	d, err := pigo.New(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var seen calls
+	_, url := start(t, d, func(c *service.Config) { c.Observe = seen.observe })
+	upright, _, err := image.Decode(bytes.NewReader(sample(t)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := clients(t, url)["grpc"]
+	ask := func(img image.Image, options *inferencev1.DetectOptions) *inferencev1.InferResults {
+		t.Helper()
+		var b bytes.Buffer
+		if err := png.Encode(&b, img); err != nil {
+			t.Fatal(err)
+		}
+		res, err := client.Predict(t.Context(), &inferencev1.Image{RawData: b.Bytes(), Options: options})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c := seen.take(t, 1)[0]; c.AnyOrientation != options.GetAnyOrientation() {
+			t.Errorf("the record says %v", c.AnyOrientation)
+		}
+		return res
+	}
+	want := ask(upright, nil).GetResults()[0]
+	size := upright.Bounds().Size()
+	// Where a point of the upright image is, as a line between pixels, in the turned one.
+	turns := []func(x, y int32) (int32, int32){
+		func(x, y int32) (int32, int32) { return int32(size.Y) - y, x },
+		func(x, y int32) (int32, int32) { return int32(size.X) - x, int32(size.Y) - y },
+		func(x, y int32) (int32, int32) { return y, int32(size.X) - x },
+	}
+	for i, at := range turns {
+		turned := photo.Turn(upright, i+1)
+		results := ask(turned, &inferencev1.DetectOptions{AnyOrientation: true}).GetResults()
+		if len(results) != 1 {
+			t.Errorf("%d quarters: %d faces, want 1", i+1, len(results))
+			continue
+		}
+		far := func(got *inferencev1.Point, x, y int32) bool {
+			return max(got.GetX()-x, x-got.GetX(), got.GetY()-y, y-got.GetY()) > 2 // pixels, of 400
+		}
+		box, old := results[0].GetBox(), want.GetBox()
+		x0, y0 := at(old.GetUpLeft().GetX(), old.GetUpLeft().GetY())
+		x1, y1 := at(old.GetLowerRight().GetX(), old.GetLowerRight().GetY())
+		if far(box.GetUpLeft(), min(x0, x1), min(y0, y1)) || far(box.GetLowerRight(), max(x0, x1), max(y0, y1)) {
+			t.Errorf("%d quarters: the box is %v, upright %v", i+1, box, old)
+		}
+		for name, get := range map[string]func(*inferencev1.Landmarks) *inferencev1.Point{
+			"left eye": (*inferencev1.Landmarks).GetLeftEye, "right eye": (*inferencev1.Landmarks).GetRightEye, "nose": (*inferencev1.Landmarks).GetNose,
+			"left of the mouth": (*inferencev1.Landmarks).GetMouthLeft, "right of the mouth": (*inferencev1.Landmarks).GetMouthRight,
+		} {
+			old := get(want.GetLandmarks())
+			if x, y := at(old.GetX(), old.GetY()); far(get(results[0].GetLandmarks()), x, y) {
+				t.Errorf("%d quarters: the %s is at %v, upright at %v", i+1, name, get(results[0].GetLandmarks()), old)
+			}
+		}
+		var b bytes.Buffer
+		if err := png.Encode(&b, turned); err != nil {
+			t.Fatal(err)
+		}
+		res, out := sendPredict(t, http.MethodPost, url+"/predict?any_orientation=true", nil, &b)
+		if seen.take(t, 1); res.StatusCode != http.StatusOK || bytes.Count(out, []byte(`"box"`)) != 1 {
+			t.Errorf("%d quarters at /predict: %d, %s", i+1, res.StatusCode, out)
 		}
 	}
 }

@@ -33,6 +33,8 @@ type Record struct {
 	Reason string
 	// Model is the one that was asked.
 	Model string
+	// AnyOrientation is true if the image was also searched in its quarter turns.
+	AnyOrientation bool
 	// Bytes is the size of the image as it came. Width and Height are those of the upright
 	// image in pixels, 0 if it did not get so far.
 	Bytes, Width, Height int

@@ -38,7 +38,7 @@ func (s *Service) SelfTest(ctx context.Context) error {
 	}
 	for _, m := range s.config.Models {
 		info := m.Detector.Info()
-		faces, err := face.Detect(ctx, m.Detector, face.Whole(img), face.Options{MinConfidence: info.MinConfidence})
+		faces, err := face.Detect(ctx, m.Detector, face.Whole(img, photo.Turn), face.Options{MinConfidence: info.MinConfidence})
 		if err != nil {
 			return fmt.Errorf("model %q: self-test: %w", m.Name, err)
 		}

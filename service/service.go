@@ -106,9 +106,10 @@ func (s *Service) infer(ctx context.Context, rq *request, req *inferencev1.Image
 	if err != nil {
 		return nil, err
 	}
+	record.AnyOrientation = opts.AnyOrientation
 	record.Width, record.Height = opened.Width, opened.Height
 
-	src := &source{service: s, request: rq, photo: opened, draw: draw != nil, leave: func() {}}
+	src := &source{service: s, request: rq, photo: opened, draw: draw != nil, anyOrientation: opts.AnyOrientation, leave: func() {}}
 	// The slot is released when the work has ended, even if the client has disconnected
 	// before.
 	defer func() { src.leave() }()
@@ -147,6 +148,8 @@ type source struct {
 	request *request
 	photo   *photo.Photo
 	draw    bool // whether faces will be drawn on the whole image
+	// anyOrientation is whether Turn of what is decoded will be called.
+	anyOrientation bool
 
 	leave   func()      // releases what Decode has taken
 	whole   image.Image // the decoded image if nothing was left out, or nil
@@ -159,7 +162,11 @@ func (s *source) Size() image.Point { return image.Pt(s.photo.Width, s.photo.Hei
 // Decode implements face.Source.
 func (s *source) Decode(ctx context.Context, in face.Input) (face.Decoded, error) {
 	reduced := s.photo.Reduced(photo.Options{Gray: in.Gray, Reduce: in.Reduce})
-	if err := s.admit(ctx, memoryOf(reduced)); err != nil {
+	memory := memoryOf(reduced)
+	if s.anyOrientation {
+		memory *= 2 // beside the image there is a copy, turned
+	}
+	if err := s.admit(ctx, memory); err != nil {
 		return face.Decoded{}, err
 	}
 	started := time.Now()
@@ -173,7 +180,12 @@ func (s *source) Decode(ctx context.Context, in face.Input) (face.Decoded, error
 		s.whole = img
 	}
 	s.decoded = time.Now()
-	return face.Decoded{Image: img, Reduction: reduced.Reduction, FullSize: reduced.FullSize}, nil
+	return face.Decoded{
+		Image:     img,
+		Reduction: reduced.Reduction,
+		FullSize:  reduced.FullSize,
+		Turn:      func(quarters int) image.Image { return photo.Turn(img, quarters) },
+	}, nil
 }
 
 // mark draws the faces on the whole image. The faces are the same as in all other

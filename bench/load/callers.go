@@ -22,8 +22,8 @@ import (
 
 var protocols = []string{"grpc", "grpcweb", "connect", "json", "predict"}
 
-// newCaller returns one that speaks the protocol. Messages are made beforehand,
-// so that the caller takes as little as it can of the server's time.
+// newCaller returns a caller for the protocol. Messages are marshaled beforehand, so
+// that the caller takes as little CPU time from the server as possible.
 func newCaller(protocol, url, model string, photos [][]byte) (caller, error) {
 	if protocol == "predict" {
 		query := ""
@@ -56,13 +56,13 @@ func newCaller(protocol, url, model string, photos [][]byte) (caller, error) {
 		}
 		c.messages = append(c.messages, b)
 	}
-	// gRPC's callers have several connections, as they have several processes.
+	// gRPC calls use several connections, as from several processes.
 	for range connections {
 		h := client(protocol == "grpc")
 		c.http = append(c.http, h)
 		c.clients = append(c.clients, connect.NewClient[[]byte, []byte](h, url+inferencev1connect.InferencePredictProcedure, opts...))
 		if protocol != "grpc" {
-			break // HTTP/1.1 takes as many as it needs
+			break // HTTP/1.1 opens as many as it needs
 		}
 	}
 	return c, nil
@@ -70,7 +70,7 @@ func newCaller(protocol, url, model string, photos [][]byte) (caller, error) {
 
 const connections = 8
 
-// client speaks HTTP/2 in cleartext, or HTTP/1.1, and knows no proxy.
+// client returns a client that uses HTTP/2 in cleartext, or HTTP/1.1, and no proxy.
 func client(two bool) *http.Client {
 	p := new(http.Protocols)
 	p.SetUnencryptedHTTP2(two)
@@ -81,7 +81,7 @@ func client(two bool) *http.Client {
 	}}
 }
 
-// rpc calls Predict by one of Connect's protocols.
+// rpc calls Predict in one of Connect's protocols.
 type rpc struct {
 	http     []*http.Client
 	clients  []*connect.Client[[]byte, []byte]
@@ -116,7 +116,7 @@ func (c *rpc) close() {
 	}
 }
 
-// ready is a codec of messages that were marshaled already.
+// ready is a codec for messages that are already marshaled.
 type ready struct{ name string }
 
 // Name implements connect.Codec.
@@ -125,17 +125,18 @@ func (r ready) Name() string { return r.name }
 // Marshal implements connect.Codec.
 func (r ready) Marshal(message any) ([]byte, error) { return r.MarshalAppend(nil, message) }
 
-// MarshalAppend copies, for Connect writes other messages where this one was.
+// MarshalAppend copies the message, because Connect reuses the memory for other
+// messages.
 func (ready) MarshalAppend(dst []byte, message any) ([]byte, error) {
 	b, ok := message.(*[]byte)
 	if !ok {
-		return nil, fmt.Errorf("%T is no message", message)
+		return nil, fmt.Errorf("%T is not a message", message)
 	}
 	return append(dst, *b...), nil
 }
 
-// Unmarshal implements connect.Codec. Nobody looks at answers, but Connect reads
-// gRPC's errors with it.
+// Unmarshal implements connect.Codec. Answers are not needed, but Connect uses it to
+// read errors of gRPC.
 func (ready) Unmarshal(data []byte, message any) error {
 	if m, ok := message.(proto.Message); ok {
 		return proto.Unmarshal(data, m)

@@ -9,23 +9,23 @@ import (
 	"time"
 )
 
-// A plan says what is asked, how often, and for how long.
+// A plan describes the calls of a measurement.
 type plan struct {
 	photos [][]byte
-	rate   float64 // a second
+	rate   float64 // calls per second
 	time   time.Duration
-	// constant: at even distances, not at random ones.
+	// constant means equal distances between calls instead of random ones.
 	constant bool
 	seed     uint64
-	deadline time.Duration // of a call; 0: none
-	// most is how many calls may be open.
-	most int
+	deadline time.Duration // of each call; 0 for none
+	// maxOpen is the maximum number of open calls.
+	maxOpen int
 }
 
-// arrivals returns when calls come, from the beginning on, and which photograph
-// each brings: the same ones for the same seed.
+// arrivals returns the times of the calls, from the beginning on, and the photograph
+// for each. The same seed gives the same calls.
 func (p plan) arrivals() (at []time.Duration, photo []int) {
-	r := rand.New(rand.NewPCG(p.seed, 0)) //nolint:gosec // to be the same every time
+	r := rand.New(rand.NewPCG(p.seed, 0)) //nolint:gosec // it must be reproducible
 	for t := 0.0; ; {
 		if p.constant {
 			t += 1 / p.rate
@@ -40,37 +40,37 @@ func (p plan) arrivals() (at []time.Duration, photo []int) {
 	}
 }
 
-// A tally is what became of the calls of a plan. Times are from when a call was
-// due, so that what holds up the caller counts.
+// A tally counts the outcomes of the calls of a plan. Times start when a call was due,
+// so that they include delays of the caller.
 type tally struct {
 	offered int
 	good    []time.Duration
 	refused map[string][]time.Duration // by reason
 	failed  map[string]int             // by error
-	// unsent are those for which too many were open.
+	// unsent counts the calls that were not made because too many were open.
 	unsent int
 	took   time.Duration // from the first arrival to the last answer
 }
 
-// A caller asks for the faces of a photograph.
+// A caller finds the faces in a photograph.
 type caller interface {
-	// call returns a *refusal when the server gave a reason.
+	// call returns a *refusal if the server gave a reason.
 	call(ctx context.Context, photo int) error
 	close()
 }
 
-// refusal is what the server says when it does not answer.
+// refusal is the error of a call that the server refused.
 type refusal struct{ code, reason string }
 
 func (r *refusal) Error() string { return r.reason + " (" + r.code + ")" }
 
-// run carries out a plan. Calls are made when they are due, whether or not those
-// before were answered.
+// run makes the calls of a plan when they are due, whether or not earlier calls have
+// been answered.
 func (p plan) run(ctx context.Context, c caller) (*tally, error) {
 	t := &tally{refused: map[string][]time.Duration{}, failed: map[string]int{}}
 	var (
 		mu   sync.Mutex
-		open = make(chan struct{}, p.most)
+		open = make(chan struct{}, p.maxOpen)
 		all  sync.WaitGroup
 	)
 	at, photo := p.arrivals()
@@ -125,8 +125,8 @@ func shorten(s string) string {
 	return s
 }
 
-// capacity measures how many images a second are answered when callers do wait:
-// as many of them as keep every worker busy, for that long.
+// capacity measures how many images per second are answered to callers that wait for
+// their answers. There are enough of them to keep every worker busy.
 func capacity(ctx context.Context, c caller, photos, callers int, seed uint64, d time.Duration) (float64, error) {
 	var (
 		mu     sync.Mutex
@@ -137,7 +137,7 @@ func capacity(ctx context.Context, c caller, photos, callers int, seed uint64, d
 	began := time.Now()
 	for i := range callers {
 		all.Go(func() {
-			r := rand.New(rand.NewPCG(seed, uint64(i)+1)) //nolint:gosec // to be the same every time
+			r := rand.New(rand.NewPCG(seed, uint64(i)+1)) //nolint:gosec // it must be reproducible
 			for time.Since(began) < d && ctx.Err() == nil {
 				err := c.call(ctx, r.IntN(photos))
 				mu.Lock()
@@ -155,16 +155,16 @@ func capacity(ctx context.Context, c caller, photos, callers int, seed uint64, d
 		return 0, err
 	}
 	if failed != nil || good == 0 {
-		return 0, fmt.Errorf("its capacity cannot be measured: of %d callers that wait for their answers, one got %w", callers, failed)
+		return 0, fmt.Errorf("measuring the capacity: of %d callers that wait for their answers, one got %w", callers, failed)
 	}
 	return float64(good) / time.Since(began).Seconds(), nil
 }
 
-// A calm is how the server answers somebody who is alone.
+// A calm measures how fast the server answers when there is no load.
 type calm struct {
-	caller caller
-	photo  int
-	usual  time.Duration // the longest of some answers
+	caller  caller
+	photo   int
+	longest time.Duration // the longest of several calls without load
 }
 
 const inARow = 5
@@ -176,17 +176,17 @@ func newCalm(ctx context.Context, c caller, photo int) (*calm, error) {
 		if err := c.call(ctx, photo); err != nil {
 			return nil, err
 		}
-		quiet.usual = max(quiet.usual, time.Since(began))
+		quiet.longest = max(quiet.longest, time.Since(began))
 	}
 	return quiet, nil
 }
 
-// notBack is when returns gives up.
+// notBack is the time after which returns gives up.
 const notBack = time.Minute
 
-// returns waits until some calls in a row are answered as fast as usual, with as
-// much again for the machine's other work, and tells how long it took until the
-// first of them was made: notBack at most.
+// returns waits until several calls in a row are answered as fast as without load, with
+// as much again for other work of the machine. It returns the time until the first of
+// these calls was made, at most notBack.
 func (q *calm) returns(ctx context.Context) (time.Duration, error) {
 	began, first, n := time.Now(), time.Now(), 0
 	for n < inARow && time.Since(began) < notBack {
@@ -195,7 +195,7 @@ func (q *calm) returns(ctx context.Context) (time.Duration, error) {
 		}
 		asked := time.Now()
 		err := q.caller.call(ctx, q.photo)
-		if n++; err != nil || time.Since(asked) > 2*q.usual {
+		if n++; err != nil || time.Since(asked) > 2*q.longest {
 			n = 0
 		}
 		if ctx.Err() != nil {

@@ -22,13 +22,13 @@ func TestArrivals(t *testing.T) {
 	at, photo := p.arrivals()
 	again, _ := p.arrivals()
 	if !slices.Equal(at, again) {
-		t.Error("the same seed makes other calls")
+		t.Error("the same seed makes different calls")
 	}
 	if !slices.IsSorted(at) || at[len(at)-1] >= p.time || len(at) != len(photo) || slices.Max(photo) != 6 || slices.Min(photo) != 0 {
 		t.Errorf("%d calls, %d photographs, the last at %v", len(at), len(photo), at[len(at)-1])
 	}
-	// 10,000 are expected, with a standard deviation of 100; and at random, one in
-	// e comes later than the mean distance.
+	// 10,000 are expected, with a standard deviation of 100. At random, one in e
+	// distances is longer than the mean.
 	if n := float64(len(at)); math.Abs(n-10_000) > 500 {
 		t.Errorf("%v calls", n)
 	}
@@ -52,21 +52,21 @@ func TestArrivals(t *testing.T) {
 	}
 }
 
-// stalling never answers before it is told to.
+// stalling does not answer until the test lets it.
 type stalling struct{ answer chan error }
 
 func (s stalling) call(context.Context, int) error { return <-s.answer }
 func (stalling) close()                            {}
 
-// TestOpenLoop: calls do not wait for answers, up to the bound, and each is
-// counted once.
+// TestOpenLoop checks that calls do not wait for answers, up to the limit of open
+// calls, and that each is counted once.
 func TestOpenLoop(t *testing.T) { synctest.Test(t, testOpenLoop) }
 
 func testOpenLoop(t *testing.T) {
 	s := stalling{make(chan error)}
-	p := plan{photos: make([][]byte, 1), rate: 1000, time: 100 * time.Millisecond, constant: true, most: 40}
+	p := plan{photos: make([][]byte, 1), rate: 1000, time: 100 * time.Millisecond, constant: true, maxOpen: 40}
 	go func() {
-		// Nothing is answered before the last call was due.
+		// No call is answered before the last one was due.
 		time.Sleep(300 * time.Millisecond)
 		for i := range 40 {
 			switch {
@@ -129,19 +129,19 @@ func TestOptions(t *testing.T) {
 	}
 }
 
-// TestLoad runs all of it by every protocol for a moment, at a rate that no
+// TestLoad runs the whole program with every protocol for a moment, at a rate that no
 // machine can answer.
 func TestLoad(t *testing.T) {
 	if testing.Short() {
 		t.Skip("builds the server and takes a while")
 	}
-	facetest.Path(t) // refuses
+	facetest.Path(t) // skips the test if there are no photographs
 	for _, protocol := range protocols {
 		t.Run(protocol, func(t *testing.T) {
 			var stdout, stderr bytes.Buffer
 			code := run(t.Context(), []string{
 				"--protocol", protocol, "--photos", "8", "--capacity", "100", "--rates", "0.02,8", "--duration", "1s",
-				"--server-arg=--workers=1", "--server-arg=--queue=1", "--most-open", "100",
+				"--server-arg=--workers=1", "--server-arg=--queue=1", "--max-open", "100",
 			}, &stdout, &stderr)
 			if code != 0 {
 				t.Fatalf("exit code %d: %s", code, stderr.String())
@@ -157,7 +157,7 @@ func TestLoad(t *testing.T) {
 				t.Errorf("%v offered, %v good, %v refused:\n%s", offered, good, refused, stdout.String())
 			}
 			if memory := regexp.MustCompile(`(?m)^\| 8 × \| [0-9.]+(, [0-9.]+){3} \| [0-9]+(, [0-9]+){4} \| [0-9]+ \|$`); !memory.MatchString(stdout.String()) {
-				t.Errorf("the memory is not told:\n%s", stdout.String())
+				t.Errorf("the memory is missing:\n%s", stdout.String())
 			}
 		})
 	}

@@ -1,6 +1,6 @@
-// Command load asks a server for faces more often than it can answer, and prints
-// how it takes that. Its calls do not wait for each other's answers, as those of
-// the world's callers do not. "make load" runs it.
+// Command load sends more requests to a server than it can answer, and prints how it
+// behaves. As in production, requests do not wait for the answers to earlier ones.
+// "make load" runs it.
 package main
 
 import (
@@ -23,35 +23,35 @@ import (
 	"github.com/mienproject/mien/bench/server"
 )
 
-const description = `Asks a server for the faces of photographs at multiples of its capacity, which it measures first, and prints a table in Markdown. Calls come at random (Poisson) and do not wait for each other's answers.
+const description = `Measures the capacity of a server, sends photographs to it at multiples of that, and prints a table in Markdown. Calls are made at random times (Poisson) and do not wait for each other's answers.
 
-Without --url it builds the server of this repository and starts it.`
+Without --url, it builds and starts the server of this repository.`
 
-// options is what flags say.
+// options has the values of flags.
 type options struct {
-	URL       string        `placeholder:"URL" help:"Server to ask, such as http://127.0.0.1:8080. Only on this machine, unless --elsewhere says so."`
-	Admin     string        `placeholder:"URL" help:"Its address for operators, such as http://127.0.0.1:9464, for memory and CPU. Without it, they are left out."`
-	Elsewhere bool          `help:"Let --url be another machine. Load is an attack on whoever does not expect it."`
-	ServerArg []string      `placeholder:"ARG" sep:"none" help:"Argument for the server that is started, such as --server-arg=--workers=1. Repeatable."`
-	Faces     string        `default:"${faces}" placeholder:"DIR" help:"The photographs (default: those beside the repository, in ../shared/faces)."`
-	Photos    int           `default:"120" placeholder:"N" help:"How many of them, of all sizes (default ${default})."`
-	Protocol  string        `default:"grpc" enum:"${protocols}" placeholder:"NAME" help:"${protocols} (default ${default})."`
-	Model     string        `placeholder:"NAME" help:"Model to ask for (default: the server's)."`
+	URL       string        `placeholder:"URL" help:"Server to measure, such as http://127.0.0.1:8080. It must be on this machine, unless --elsewhere is set."`
+	Admin     string        `placeholder:"URL" help:"The server's address for operators, such as http://127.0.0.1:9464. Without it, memory and CPU are not measured."`
+	Elsewhere bool          `help:"Allow --url to be on another machine. Use this only with the consent of its operator."`
+	ServerArg []string      `placeholder:"ARG" sep:"none" help:"Argument for the started server, such as --server-arg=--workers=1. Repeatable."`
+	Faces     string        `default:"${faces}" placeholder:"DIR" help:"Folder of the photographs (default: ../shared/faces, beside the repository)."`
+	Photos    int           `default:"120" placeholder:"N" help:"Number of photographs, of all sizes (default ${default})."`
+	Protocol  string        `default:"grpc" enum:"${protocols}" placeholder:"NAME" help:"Protocol: ${protocols} (default ${default})."`
+	Model     string        `placeholder:"NAME" help:"Model to use (default: the server's default)."`
 	Rates     []float64     `default:"1,2,5" placeholder:"N,..." help:"Multiples of the capacity (default ${default})."`
-	Capacity  float64       `placeholder:"N" help:"Images a second that the server can do (default: measured)."`
-	Duration  time.Duration `default:"1m" placeholder:"DURATION" help:"How long each rate is held (default ${default})."`
-	Warmup    time.Duration `default:"10s" placeholder:"DURATION" help:"How long the capacity is measured (default ${default})."`
-	Deadline  time.Duration `placeholder:"DURATION" help:"What each call may take, as its caller says (default: nothing said)."`
-	Arrivals  string        `default:"poisson" enum:"poisson,constant" placeholder:"NAME" help:"poisson (default) or constant."`
-	Seed      uint64        `default:"1" placeholder:"N" help:"Of the order of calls (default ${default}): the same one makes the same calls."`
-	MostOpen  int           `default:"2000" placeholder:"N" help:"Calls that may be open; beyond that they are not made, and counted as unsent (default ${default})."`
+	Capacity  float64       `placeholder:"N" help:"Images per second that the server can answer (default: measured)."`
+	Duration  time.Duration `default:"1m" placeholder:"DURATION" help:"Time for each rate (default ${default})."`
+	Warmup    time.Duration `default:"10s" placeholder:"DURATION" help:"Time for measuring the capacity (default ${default})."`
+	Deadline  time.Duration `placeholder:"DURATION" help:"Deadline of each call (default: none)."`
+	Arrivals  string        `default:"poisson" enum:"poisson,constant" placeholder:"NAME" help:"Distribution of the calls: poisson (default) or constant."`
+	Seed      uint64        `default:"1" placeholder:"N" help:"Seed for the times and the order of calls (default ${default})."`
+	MaxOpen   int           `default:"2000" placeholder:"N" help:"Maximum number of open calls (default ${default}). Calls over the limit are not made, and count as unsent."`
 }
 
 func main() {
 	os.Exit(run(context.Background(), os.Args[1:], os.Stdout, os.Stderr))
 }
 
-// run is the whole program: it returns the exit code.
+// run is the whole program. It returns the exit code.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt)
 	defer stop()
@@ -91,7 +91,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	return 0
 }
 
-// check tells everything that is wrong, and what to do about it.
+// check returns all problems of the options, with their remedies.
 func (o *options) check() error {
 	var errs []error
 	check := func(ok bool, format string, args ...any) {
@@ -104,18 +104,18 @@ func (o *options) check() error {
 			continue
 		}
 		u, err := url.Parse(s.url)
-		check(err == nil && u.Scheme == "http" && u.Host != "", "%s: %q is not written as http://127.0.0.1:8080", s.flag, s.url)
-		check(o.Elsewhere || (err == nil && loopback(u.Hostname())), "%s: %q is not this machine; --elsewhere allows it, if whoever runs it does", s.flag, s.url)
+		check(err == nil && u.Scheme == "http" && u.Host != "", "%s: %q is not a URL like http://127.0.0.1:8080", s.flag, s.url)
+		check(o.Elsewhere || (err == nil && loopback(u.Hostname())), "%s: %q is not on this machine; use --elsewhere if its operator agrees", s.flag, s.url)
 	}
-	check(o.URL == "" || len(o.ServerArg) == 0, "--server-arg: it is for the server that is started without --url")
-	check(o.URL != "" || o.Admin == "", "--admin: it belongs to --url")
-	check(o.Photos > 0, "--photos: %d is not above 0", o.Photos)
-	check(o.MostOpen > 0, "--most-open: %d is not above 0", o.MostOpen)
+	check(o.URL == "" || len(o.ServerArg) == 0, "--server-arg: it has no effect with --url")
+	check(o.URL != "" || o.Admin == "", "--admin: it has no effect without --url")
+	check(o.Photos > 0, "--photos: %d must be above 0", o.Photos)
+	check(o.MaxOpen > 0, "--max-open: %d must be above 0", o.MaxOpen)
 	check(o.Capacity >= 0, "--capacity: %v is below 0", o.Capacity)
-	check(o.Duration > 0 && o.Warmup > 0 && o.Deadline >= 0, "--duration, --warmup and --deadline: %v, %v and %v are not times to wait for", o.Duration, o.Warmup, o.Deadline)
-	check(len(o.Rates) > 0, "--rates: at least one is needed")
+	check(o.Duration > 0 && o.Warmup > 0 && o.Deadline >= 0, "--duration and --warmup must be above 0, and --deadline at least 0, not %v, %v and %v", o.Duration, o.Warmup, o.Deadline)
+	check(len(o.Rates) > 0, "--rates: at least one is required")
 	for _, rate := range o.Rates {
-		check(rate > 0, "--rates: %v is not above 0", rate)
+		check(rate > 0, "--rates: %v must be above 0", rate)
 	}
 	return errors.Join(errs...)
 }
@@ -125,11 +125,11 @@ func loopback(host string) bool {
 	return host == "localhost" || (err == nil && addr.Unmap().IsLoopback())
 }
 
-// folders are those whose photographs are asked about: of crowds in full size, of
-// the same smaller, of single faces, and of none.
+// folders are the subsets whose photographs are used: crowds in full size, the same
+// ones smaller, single faces, and no faces.
 var folders = []string{"wider_val_orig", "wider_val_416", "lfw_5pt", "negatives"}
 
-// photos reads n photographs, as many from each folder as there are, mixed.
+// photos reads n photographs, the same number from each folder, shuffled.
 func photos(dir string, n int, seed uint64) ([][]byte, error) {
 	var all [][]byte
 	for i, folder := range folders {
@@ -138,7 +138,7 @@ func photos(dir string, n int, seed uint64) ([][]byte, error) {
 			return nil, err
 		}
 		if len(paths) == 0 {
-			return nil, fmt.Errorf("the photographs are no part of the repository: put them beside it, in ../shared/faces, or name them with --faces: there are none in %s", filepath.Join(dir, folder, "images"))
+			return nil, fmt.Errorf("the photographs are not part of the repository: put them beside it, in ../shared/faces, or name their folder with --faces: there are none in %s", filepath.Join(dir, folder, "images"))
 		}
 		share := (n - len(all)) / (len(folders) - i)
 		slices.Sort(paths)
@@ -154,10 +154,10 @@ func photos(dir string, n int, seed uint64) ([][]byte, error) {
 	return all, nil
 }
 
-// measure does all that the options ask for.
+// measure makes all measurements that the options ask for.
 func measure(ctx context.Context, o options, progress func(string, ...any)) (r *report, err error) {
 	r = &report{options: o}
-	pictures, err := photos(o.Faces, o.Photos, o.Seed)
+	images, err := photos(o.Faces, o.Photos, o.Seed)
 	if err != nil {
 		return nil, err
 	}
@@ -170,13 +170,13 @@ func measure(ctx context.Context, o options, progress func(string, ...any)) (r *
 		defer func() { err = errors.Join(err, s.Close()) }()
 		base, admin = s.URL, s.Admin
 	}
-	c, err := newCaller(o.Protocol, base, o.Model, pictures)
+	c, err := newCaller(o.Protocol, base, o.Model, images)
 	if err != nil {
 		return nil, err
 	}
 	defer c.close()
 
-	quiet, err := newCalm(ctx, c, smallest(pictures))
+	quiet, err := newCalm(ctx, c, smallest(images))
 	if err != nil {
 		return nil, fmt.Errorf("a single call fails: %w", err)
 	}
@@ -192,7 +192,7 @@ func measure(ctx context.Context, o options, progress func(string, ...any)) (r *
 	}
 	if r.capacity = o.Capacity; r.capacity == 0 {
 		progress("measuring the capacity for %v", o.Warmup)
-		if r.capacity, err = capacity(ctx, c, len(pictures), 2*int(workers), o.Seed, o.Warmup); err != nil {
+		if r.capacity, err = capacity(ctx, c, len(images), 2*int(workers), o.Seed, o.Warmup); err != nil {
 			return nil, err
 		}
 	}
@@ -204,8 +204,8 @@ func measure(ctx context.Context, o options, progress func(string, ...any)) (r *
 			stop = w.watch(ctx, min(250*time.Millisecond, o.Duration/10))
 		}
 		p := plan{
-			photos: pictures, rate: rate * r.capacity, time: o.Duration, constant: o.Arrivals == "constant",
-			seed: o.Seed, deadline: o.Deadline, most: o.MostOpen,
+			photos: images, rate: rate * r.capacity, time: o.Duration, constant: o.Arrivals == "constant",
+			seed: o.Seed, deadline: o.Deadline, maxOpen: o.MaxOpen,
 		}
 		st.tally, err = p.run(ctx, c)
 		var failed error
@@ -216,14 +216,14 @@ func measure(ctx context.Context, o options, progress func(string, ...any)) (r *
 		if st.recovered, err = quiet.returns(ctx); err != nil {
 			return nil, err
 		}
-		// Those that were still open when the last call was due count as well.
+		// Calls that were still open when the last call was due count as well.
 		st.recovered += max(st.tally.took-o.Duration, 0)
 		r.stages = append(r.stages, st)
 	}
 	return r, nil
 }
 
-// smallest is the photograph that takes the least time on the wire.
+// smallest returns the index of the smallest photograph in bytes.
 func smallest(photos [][]byte) int {
 	best := 0
 	for i, p := range photos {

@@ -8,27 +8,27 @@ import (
 	"time"
 )
 
-// A stage is one rate.
+// A stage is the measurement at one rate.
 type stage struct {
-	rate    float64 // of the capacity
+	rate    float64 // multiple of the capacity
 	tally   *tally
 	samples []sample
-	// recovered is how long after the last call was due somebody alone is
-	// answered as fast as before.
+	// recovered is the time after the last call was due until a single call is answered
+	// as fast as before.
 	recovered time.Duration
 }
 
-// goodput is images answered a second.
+// goodput returns the answered images per second.
 func (s stage) goodput() float64 { return float64(len(s.tally.good)) / s.tally.took.Seconds() }
 
-// A report is all that was measured.
+// A report has everything that was measured.
 type report struct {
 	options  options
-	capacity float64 // images a second
+	capacity float64 // images per second
 	stages   []stage
 }
 
-// markdown is the report as the docs have it.
+// markdown returns the report in Markdown.
 func (r *report) markdown() string {
 	var b strings.Builder
 	o := r.options
@@ -71,7 +71,7 @@ func (r *report) markdown() string {
 			fmt.Fprintf(&b, "\n%d calls at %v × failed: %s\n", s.tally.failed[err], s.rate, err)
 		}
 		if s.tally.unsent > 0 {
-			fmt.Fprintf(&b, "\n%d calls at %v × were not made, because --most-open %d were open.\n", s.tally.unsent, s.rate, o.MostOpen)
+			fmt.Fprintf(&b, "\n%d calls at %v × were not made, because --max-open %d were open.\n", s.tally.unsent, s.rate, o.MaxOpen)
 		}
 	}
 	if slices.ContainsFunc(r.stages, func(s stage) bool { return len(s.samples) > 1 }) {
@@ -106,7 +106,7 @@ func share(of, best float64) string {
 	return fmt.Sprintf("%.0f %%", 100*of/best)
 }
 
-// quantiles sorts d.
+// quantiles sorts d and formats its median and 99th percentile.
 func quantiles(d []time.Duration) string {
 	if len(d) == 0 {
 		return "–"
@@ -116,7 +116,8 @@ func quantiles(d []time.Duration) string {
 	return fmt.Sprintf("%.1f / %.1f ms", ms(.5), ms(.99))
 }
 
-// quantile is the smallest of sorted that at least q of them do not exceed.
+// quantile returns the smallest value that at least a share q of sorted does not
+// exceed.
 func quantile(sorted []time.Duration, q float64) time.Duration {
 	i := int(q * float64(len(sorted)))
 	if float64(i) == q*float64(len(sorted)) {
@@ -125,7 +126,7 @@ func quantile(sorted []time.Duration, q float64) time.Duration {
 	return sorted[min(max(i, 0), len(sorted)-1)]
 }
 
-// quarter returns the sample at that many quarters of the time.
+// quarter returns the sample after n quarters of the time.
 func quarter(s []sample, n int) sample { return s[n*(len(s)-1)/4] }
 
 func cores(s []sample) string {

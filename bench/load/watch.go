@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// A sample is what the server says of itself at one moment.
+// A sample has metrics of the server at one time.
 type sample struct {
 	at          time.Time
 	memory, cpu float64 // resident bytes, and seconds since its start
@@ -44,7 +44,7 @@ func (w *watcher) look(ctx context.Context) (sample, error) {
 	return read(res.Body)
 }
 
-// read finds the figures that count in Prometheus's text.
+// read parses the needed metrics from Prometheus's text format.
 func read(text io.Reader) (sample, error) {
 	s := sample{at: time.Now()}
 	want := map[string]*float64{
@@ -66,12 +66,13 @@ func read(text io.Reader) (sample, error) {
 		return s, err
 	}
 	for name := range want {
-		return s, fmt.Errorf("the metrics have no %s", name)
+		return s, fmt.Errorf("the metrics do not include %s", name)
 	}
 	return s, nil
 }
 
-// watch looks every while until stop is called, which returns what was seen.
+// watch samples the metrics at regular intervals until stop is called, which returns
+// the samples.
 func (w *watcher) watch(ctx context.Context, every time.Duration) (stop func() ([]sample, error)) {
 	ctx, cancel := context.WithCancel(ctx)
 	var (

@@ -1,5 +1,4 @@
-// Package server builds the server of this repository and runs it, for what
-// measures it.
+// Package server builds the server of this repository and runs it for measurements.
 package server
 
 import (
@@ -24,23 +23,23 @@ func Root() string {
 	return filepath.Join(filepath.Dir(self), "..", "..")
 }
 
-// A Server is a running one.
+// A Server is a running server.
 type Server struct {
-	// URL is where it takes calls, and Admin where it answers operators: empty
-	// when it does not.
+	// URL is its address for clients, and Admin the one for operators, or "" if there
+	// is none.
 	URL, Admin string
 
 	process *exec.Cmd
 	exited  chan struct{} // closed when the log has ended
-	folder  string        // of the binary
-	// complaints is what the log has besides requests, for the case that the
-	// server ends. It is complete when exited is closed.
+	folder  string        // folder of the binary
+	// complaints has everything in the log except requests, for the error if the server
+	// ends. It is complete when exited is closed.
 	complaints bytes.Buffer
 }
 
-// Start builds the server, starts it on a free port with args and with env added
-// to this process's environment, and waits until it is ready. The caller has to
-// close it.
+// Start builds the server, starts it on a free port with args, and with env added to
+// the environment of this process, and waits until it is ready. The caller must close
+// it.
 func Start(ctx context.Context, env []string, args ...string) (s *Server, err error) {
 	folder, err := os.MkdirTemp("", "mien-bench-")
 	if err != nil {
@@ -60,7 +59,7 @@ func Start(ctx context.Context, env []string, args ...string) (s *Server, err er
 		return s, fmt.Errorf("go build ./cmd/server: %w\n%s", err, out)
 	}
 	args = append([]string{"--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--log-format", "json", "--drain-delay", "0s"}, args...)
-	s.process = exec.Command(binary, args...) //nolint:gosec,noctx // its own build; Close stops it, in order
+	s.process = exec.Command(binary, args...) //nolint:gosec,noctx // the binary was built above; Close stops it gracefully
 	s.process.Env = append(environment(), env...)
 	stderr, err := s.process.StderrPipe()
 	if err != nil {
@@ -81,7 +80,8 @@ func Start(ctx context.Context, env []string, args ...string) (s *Server, err er
 	}
 }
 
-// environment is this process's without what would configure the server.
+// environment returns the environment of this process without variables that configure
+// the server.
 func environment() []string {
 	var env []string
 	for _, kv := range os.Environ() {
@@ -113,7 +113,8 @@ func (s *Server) follow(log io.Reader, ready chan<- struct{}) {
 	}
 }
 
-// Close stops the server, which has to stop in order, and removes it.
+// Close stops the server gracefully, and removes its binary. It returns an error if
+// that fails.
 func (s *Server) Close() error {
 	defer func() { _ = os.RemoveAll(s.folder) }() // a temporary folder
 	if s.process == nil || s.process.Process == nil {

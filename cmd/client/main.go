@@ -56,11 +56,12 @@ type config struct {
 	Wait        time.Duration `group:"Server" default:"10s" placeholder:"DURATION" help:"How long to wait for a server that cannot be reached (default ${default})."`
 	Concurrency int           `group:"Server" default:"${concurrency}" placeholder:"N" help:"Maximum number of concurrent images, which are held in memory (default: 2 for each core, here ${concurrency})."`
 
-	Model         string   `group:"Detection" placeholder:"NAME" help:"Model to use (default: the server's default)."`
-	MinConfidence *float32 `group:"Detection" placeholder:"0..1" help:"Minimum confidence of a face (default: the model's default)."`
-	MaxResults    int32    `group:"Detection" placeholder:"N" help:"Return only the N most confident faces (default: all)."`
-	MinFaceSize   int32    `group:"Detection" placeholder:"PIXELS" help:"Size of the smallest face to find (default: depends on the size of the image)."`
-	SkipLandmarks bool     `group:"Detection" help:"Return no landmarks (eyes, nose and mouth)."`
+	Model          string   `group:"Detection" placeholder:"NAME" help:"Model to use (default: the server's default)."`
+	MinConfidence  *float32 `group:"Detection" placeholder:"0..1" help:"Minimum confidence of a face (default: the model's default)."`
+	MaxResults     int32    `group:"Detection" placeholder:"N" help:"Return only the N most confident faces (default: all)."`
+	MinFaceSize    int32    `group:"Detection" placeholder:"PIXELS" help:"Size of the smallest face to find (default: depends on the size of the image)."`
+	SkipLandmarks  bool     `group:"Detection" help:"Return no landmarks (eyes, nose and mouth)."`
+	AnyOrientation bool     `group:"Detection" help:"Also find faces that lie on their side or stand on their head. Takes four times as long."`
 
 	Output   string `group:"Output" short:"o" placeholder:"FILE" help:"Write the lines to FILE instead of standard output. The file must be empty or missing, except with --resume."`
 	Resume   bool   `group:"Output" help:"Continue an earlier run with the same --output, however it ended. Images that have results are skipped. Give the same names, from the same working directory."`
@@ -199,11 +200,12 @@ func (c *config) client() (*client.Client, error) {
 
 func (c *config) options() *inferencev1.DetectOptions {
 	return &inferencev1.DetectOptions{
-		MinConfidence: c.MinConfidence,
-		MaxResults:    c.MaxResults,
-		MinFaceSize:   c.MinFaceSize,
-		SkipLandmarks: c.SkipLandmarks,
-		Model:         c.Model,
+		MinConfidence:  c.MinConfidence,
+		MaxResults:     c.MaxResults,
+		MinFaceSize:    c.MinFaceSize,
+		SkipLandmarks:  c.SkipLandmarks,
+		AnyOrientation: c.AnyOrientation,
+		Model:          c.Model,
 	}
 }
 

@@ -363,7 +363,7 @@ func TestExitCodes(t *testing.T) {
 		{"a.jpg", 0, ""},
 		{"--help", 0, ""},
 		{"--grpc a.jpg", 0, ""},
-		{"--min-confidence 1 --max-results 3 --min-face-size 50 --skip-landmarks --model pigo a.jpg", 0, ""},
+		{"--min-confidence 1 --max-results 3 --min-face-size 50 --skip-landmarks --any-orientation --model pigo a.jpg", 0, ""},
 		{"-o /dev/null a.jpg", 0, ""},
 		{"a.jpg bad.jpg", 1, "bad.jpg: UNSUPPORTED_FORMAT"},
 		{"-o /dev/full a.jpg", 1, "no space left"},

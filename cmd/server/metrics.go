@@ -29,6 +29,7 @@ type metrics struct {
 	detectSeconds  *prometheus.HistogramVec
 	pixels, bytes  prometheus.Histogram
 	faces          *prometheus.CounterVec
+	anyOrientation *prometheus.CounterVec
 }
 
 // Values of labels for requests that have none of their own.
@@ -88,6 +89,7 @@ func newMetrics() *metrics {
 		pixels:         one("mien_image_pixels", "Pixels of an image, width times height.", pixelBuckets),
 		bytes:          one("mien_image_bytes", "Size of an image as sent.", byteBuckets),
 		faces:          counters("mien_faces_total", "Faces found.", "model"),
+		anyOrientation: counters("mien_any_orientation_images_total", "Images that were also searched in their quarter turns, which takes four times as long.", "model"),
 	}
 	for _, why := range alerting {
 		m.refusals.WithLabelValues(why)
@@ -129,6 +131,7 @@ func (m *metrics) watch(svc *service.Service) {
 		m.registry.MustRegister(info)
 		// Series for models that have not been used yet.
 		m.faces.WithLabelValues(model.GetName())
+		m.anyOrientation.WithLabelValues(model.GetName())
 		m.detectSeconds.WithLabelValues(model.GetName())
 	}
 	m.registry.MustRegister(&state{stats: svc.Stats})
@@ -159,6 +162,9 @@ func (m *metrics) observe(record *service.Record) {
 	if record.Detect > 0 {
 		m.detectSeconds.WithLabelValues(record.Model).Observe(record.Detect.Seconds())
 		m.faces.WithLabelValues(record.Model).Add(float64(record.Faces))
+		if record.AnyOrientation {
+			m.anyOrientation.WithLabelValues(record.Model).Inc()
+		}
 	}
 }
 

@@ -156,6 +156,9 @@ func recordAttrs(record *service.Record) []slog.Attr {
 			slog.Float64("decode_ms", milliseconds(record.Decode)),
 			slog.Float64("detect_ms", milliseconds(record.Detect)))
 	}
+	if record.AnyOrientation {
+		attrs = append(attrs, slog.Bool("any_orientation", true))
+	}
 	return attrs
 }
 

@@ -330,7 +330,7 @@ func surfaceRequests(t *testing.T) (all []surfaceRequest) {
 	put.method = http.MethodPut
 	b64 := base64.StdEncoding.EncodeToString(sample)
 	all = append(all, put,
-		predict("options", "image/jpeg", "?min_confidence=0.5&max_results=1&min_face_size=20&skip_landmarks=true&model=pigo", sample),
+		predict("options", "image/jpeg", "?min_confidence=0.5&max_results=1&min_face_size=20&skip_landmarks=true&any_orientation=false&model=pigo", sample),
 		predict("JPEG wanted", "image/jpeg", "", sample, "Accept", "image/jpeg"),
 		predict("data URL", "application/json", "", []byte(`{"img_id": "1", "img_b64": "data:image/jpeg;base64,`+b64+`"}`)),
 		predict("unknown fields", "application/json", "", []byte(`{"img_id": "1", "img_b64": "", "hat": 1}`)),

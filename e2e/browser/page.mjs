@@ -469,6 +469,12 @@ const scenarios = {
     await shows(page, 0, "peoples.jpg");
     await page.fill("#smallest", "");
     await shows(page, 4, "peoples.jpg");
+    // Faces that are turned; the Go side of this test looks for the option in the server's log.
+    await page.check("#any-orientation");
+    await says(page, "#code", /any_orientation=true/);
+    await settled(page);
+    await page.uncheck("#any-orientation");
+    await shows(page, 4, "peoples.jpg");
     assert.deepEqual(await page.locator("#model option").allInnerTexts(), ["pigo", "pigo-reference"]);
     await page.selectOption("#model", "pigo-reference");
     await shows(page, 5, "peoples.jpg", "pigo-reference");

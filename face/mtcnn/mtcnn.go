@@ -18,18 +18,18 @@ import (
 )
 
 // Detector is the cascade of Zhang, Zhang, Li and Qiao, "Joint Face Detection and
-// Alignment using Multi-task Cascaded Convolutional Networks" (2016), as version 0.1.1
-// of the Python package mtcnn implements it: with the same thresholds, rounding,
+// Alignment using Multi-task Cascaded Convolutional Networks" (2016), as versions 0.1.0
+// and 0.1.1 of the Python package mtcnn implement it: with the same thresholds, rounding,
 // 1-based boxes and mistakes, so that users of the package get the same faces. It is
 // not meant to be better than the package, but it has limits: networks see tiles and
 // batches, and the largest level of the pyramid is bounded.
 //
-// The package returns whole numbers: it truncates, and its boxes remain 1-based. Detect
-// returns half a pixel less than the numbers that the package truncates, so that they
-// round to the package's. For landmarks this is the coordinate frame of package face,
-// because the package has (0, 0) at the corner of the first pixel. Boxes are half a
-// pixel smaller on each side than what the networks found, as the package's are on
-// average.
+// The package returns whole numbers: it truncates (0.1.1 each edge, 0.1.0 the width and
+// height of a box), and its boxes remain 1-based. Detect returns half a pixel less than
+// the numbers that the package truncates, so that they round to the package's. For
+// landmarks this is the coordinate frame of package face, because the package has (0, 0)
+// at the corner of the first pixel. Boxes are half a pixel smaller on each side than what
+// the networks found, as the package's are on average.
 //
 // It is immutable and therefore safe for concurrent use.
 type Detector struct {
@@ -46,7 +46,7 @@ type Detector struct {
 var _ face.Detector = (*Detector)(nil)
 
 // codeVersion changes whenever the same networks may give different faces.
-const codeVersion = "+3"
+const codeVersion = "+4"
 
 // cutOff is the average difference between a number and the number truncated to an
 // integer.
@@ -282,7 +282,12 @@ func (d *Detector) cascade(ctx context.Context, w *workspace, img image.Image, s
 		}
 	}
 	// At this point the package suppresses boxes across levels, above 0.7 of the union.
-	// That never has an effect, because boxes of two levels differ by half in area.
+	// That never has an effect, because boxes of two levels differ by half in area. But
+	// it leaves the boxes in the order of falling probability, of equal ones the last
+	// first, and that order decides which of two remains that R-net gives the same
+	// probability.
+	slices.Reverse(w.candidates)
+	slices.SortStableFunc(w.candidates, func(a, b candidate) int { return cmp.Compare(b.score, a.score) })
 	if err := d.refine(ctx, w, src); err != nil {
 		return err
 	}

@@ -56,6 +56,7 @@ function changedOptions() {
   const options = {};
   if (model && state.threshold !== toHundredths(model.defaultMinConfidence)) options.minConfidence = state.threshold;
   if (state.minFaceSize) options.minFaceSize = state.minFaceSize;
+  if (state.anyOrientation) options.anyOrientation = true;
   if (model && !model.default) options.model = model.name;
   return options;
 }

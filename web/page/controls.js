@@ -14,6 +14,7 @@ export function listenToControls() {
   listenToThreshold();
   listenToModels();
   listenToMinFaceSize();
+  listenToOrientation();
   listenToView();
 }
 
@@ -82,6 +83,15 @@ function listenToMinFaceSize() {
       requestAll();
       setTyping(false);
     }, TYPING_PAUSE);
+  };
+}
+
+function listenToOrientation() {
+  const field = $("any-orientation");
+  field.checked = false; // browsers keep the state of checkboxes when the page is reloaded
+  field.onchange = () => {
+    state.anyOrientation = field.checked;
+    requestAll();
   };
 }
 

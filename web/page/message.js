@@ -45,7 +45,7 @@ export function drawMessage() {
   });
   const content = message && card(message);
   // A message that has not changed stays, and its buttons keep the focus.
-  const about = content ? [state.current?.id, modelsOnView(), state.minFaceSize, content.textContent].join(" ") : "";
+  const about = content ? [state.current?.id, modelsOnView(), state.minFaceSize, state.anyOrientation, content.textContent].join(" ") : "";
   if (node.dataset.about === about) return;
   node.dataset.about = about;
   node.hidden = !content;

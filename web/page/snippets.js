@@ -31,7 +31,7 @@ export function snippets({ origin, name, sample, options }) {
 // asPath protects a file name that a program could read as a flag or as standard input.
 const asPath = (name) => (/^-/.test(name) ? "./" + name : name);
 
-const QUERY_PARAMETERS = { minConfidence: "min_confidence", minFaceSize: "min_face_size", model: "model" };
+const QUERY_PARAMETERS = { minConfidence: "min_confidence", minFaceSize: "min_face_size", anyOrientation: "any_orientation", model: "model" };
 
 function shellSnippets({ origin, file, sample, options }) {
   const server = new URL(origin);
@@ -77,6 +77,7 @@ function goSnippet({ origin, file, sample, options }) {
   const set = [];
   if (options.minConfidence !== undefined) set.push(["MinConfidence:", `proto.Float32(${options.minConfidence})`]);
   if (options.minFaceSize) set.push(["MinFaceSize:", options.minFaceSize]);
+  if (options.anyOrientation) set.push(["AnyOrientation:", true]);
   if (options.model) set.push(["Model:", JSON.stringify(options.model)]);
   const widest = Math.max(0, ...set.map(([name]) => name.length)); // aligned as gofmt does
   const fields = set.map(([name, value]) => `${name.padEnd(widest)} ${value}`);

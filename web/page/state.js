@@ -17,6 +17,7 @@ export const state = {
   model: "", // the name of the model chosen, "" until the models are known
   compare: "", // the name of the model to compare with, or ""
   minFaceSize: 0, // in pixels of the image; 0 leaves it to the server
+  anyOrientation: false, // whether faces that are turned are looked for too
   threshold: 0.5, // the confidence from which faces are shown
   thresholdChosen: false, // by the user, not by the model's default
   images: [],
@@ -32,10 +33,10 @@ export const modelsOnView = () => (state.compare && !state.cameraOn ? [state.mod
 export const chosenModel = () => state.models.find((model) => model.name === state.model);
 
 /** detectOptions returns the DetectOptions of a request. */
-export const detectOptions = (model, minFaceSize = state.minFaceSize) => ({ minConfidence: MIN_CONFIDENCE, maxResults: MAX_RESULTS, model, ...(minFaceSize ? { minFaceSize } : {}) });
+export const detectOptions = (model, minFaceSize = state.minFaceSize) => ({ minConfidence: MIN_CONFIDENCE, maxResults: MAX_RESULTS, model, ...(minFaceSize ? { minFaceSize } : {}), ...(state.anyOrientation ? { anyOrientation: true } : {}) });
 
 /** answerKey returns the key of an image's answer by a model with the present options. */
-export const answerKey = (model) => `${model} ${state.minFaceSize}`;
+export const answerKey = (model) => `${model} ${state.minFaceSize} ${state.anyOrientation}`;
 
 /** entriesOnView returns an entry for each of modelsOnView: of the image on view, or of the camera's frame. An entry is {} when nothing was requested. */
 export function entriesOnView() {

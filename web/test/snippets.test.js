@@ -7,7 +7,7 @@ import { test } from "node:test";
 import { LANGUAGES, snippets } from "../page/snippets.js";
 
 const origin = "http://localhost:8080";
-const options = { minConfidence: 0.8, minFaceSize: 30, model: "it's 100% \\n yunet" };
+const options = { minConfidence: 0.8, minFaceSize: 30, anyOrientation: true, model: "it's 100% \\n yunet" };
 const plain = { origin, name: "photo.jpg", sample: "", options: {} };
 
 // pipedBy runs the snippet for a gRPC client in a shell, with cat in place of the client, and returns what it pipes.
@@ -51,14 +51,14 @@ test("curl has the options in the query", () => {
   const { curl } = snippets({ ...plain, name: "-o@.jpg", options });
   const [, url] = /'(http[^ ]*)'/.exec(curl);
   assert.ok(curl.startsWith("curl -s --data-binary @./-o@.jpg '"), curl);
-  assert.deepEqual(Object.fromEntries(new URL(url).searchParams), { min_confidence: "0.8", min_face_size: "30", model: options.model });
+  assert.deepEqual(Object.fromEntries(new URL(url).searchParams), { min_confidence: "0.8", min_face_size: "30", any_orientation: "true", model: options.model });
 });
 
 test("fetch and Go have the options", () => {
   const code = snippets({ ...plain, options });
   assert.ok(code.fetch.includes(`, options: ${JSON.stringify(options)} })`), code.fetch);
   // gofmt aligns the values of a struct.
-  assert.ok(code.go.includes(`&inferencev1.DetectOptions{\n\t\tMinConfidence: proto.Float32(0.8),\n\t\tMinFaceSize:   30,\n\t\tModel:         ${JSON.stringify(options.model)},\n\t}`), code.go);
+  assert.ok(code.go.includes(`&inferencev1.DetectOptions{\n\t\tMinConfidence:  proto.Float32(0.8),\n\t\tMinFaceSize:    30,\n\t\tAnyOrientation: true,\n\t\tModel:          ${JSON.stringify(options.model)},\n\t}`), code.go);
   const { go } = snippets({ ...plain, options: { minFaceSize: 30 } });
   assert.ok(go.includes("inferencev1 ") && !go.includes("protobuf/proto"), go);
 });

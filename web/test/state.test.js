@@ -5,7 +5,7 @@ import { face } from "./fixtures.js";
 
 const answer = { results: [face(0, 0, 1, 1, 0.9), face(0, 0, 1, 1, 0.4)] };
 
-beforeEach(() => Object.assign(state, { models: [], model: "pigo", compare: "", minFaceSize: 0, threshold: 0.5, images: [], current: null, cameraOn: false, frame: null }));
+beforeEach(() => Object.assign(state, { models: [], model: "pigo", compare: "", minFaceSize: 0, anyOrientation: false, threshold: 0.5, images: [], current: null, cameraOn: false, frame: null }));
 
 // show puts an image on view, with entries by model.
 function show(entries, image = {}) {
@@ -27,6 +27,9 @@ test("requests ask for all faces that the slider can show", () => {
   state.minFaceSize = 30;
   assert.equal(detectOptions("pigo").minFaceSize, 30);
   assert.equal(detectOptions("pigo", 15).minFaceSize, 15);
+  assert.equal("anyOrientation" in detectOptions("pigo"), false);
+  state.anyOrientation = true;
+  assert.equal(detectOptions("pigo").anyOrientation, true);
 });
 
 test("answers are those of the present options", () => {
