@@ -37,24 +37,15 @@ func findTurned(ctx context.Context, detectors []detector, opened inProcess, pho
 	for _, d := range detectors {
 		results[d.name] = make([]turnedResult, len(turns))
 	}
-<<<<<<< HEAD
-	for _, photo := range photos {
-		p, err := openPhotograph(photo.Path)
-=======
 	for _, labeled := range photos {
-		p, err := openPicture(labeled.Path)
->>>>>>> main
+		p, err := openPhotograph(labeled.Path)
 		if err != nil {
 			return nil, err
 		}
 		for i, degrees := range turns {
 			img, label := turned(p.img, labeled.Faces[0], degrees)
 			for _, d := range detectors {
-<<<<<<< HEAD
-				faces, err := face.Detect(ctx, opened[d.name], face.Whole(img), face.Options{MinConfidence: opened.minConfidence(d.name)})
-=======
-				faces, err := face.Detect(ctx, opened[d.name], face.Whole(img, photo.Turn), face.Options{MinConfidence: opened.least(d.name)})
->>>>>>> main
+				faces, err := face.Detect(ctx, opened[d.name], face.Whole(img, photo.Turn), face.Options{MinConfidence: opened.minConfidence(d.name)})
 				if err != nil {
 					return nil, fmt.Errorf("%s turned by %d°: %w", labeled.Path, degrees, err)
 				}
