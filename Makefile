@@ -18,6 +18,7 @@ tool_packages := \
 	github.com/golangci/golangci-lint/v2/cmd/golangci-lint \
 	github.com/fullstorydev/grpcurl/cmd/grpcurl \
 	github.com/grpc-ecosystem/grpc-health-probe \
+	github.com/rhysd/actionlint/cmd/actionlint \
 	github.com/sudorandom/protoc-gen-connect-openapi \
 	golang.org/x/perf/cmd/benchstat \
 	golang.org/x/vuln/cmd/govulncheck
