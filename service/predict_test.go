@@ -602,7 +602,9 @@ func TestAnyOrientation(t *testing.T) {
 		t.Fatal(err)
 	}
 	var seen calls
-	_, url := start(t, d, func(c *service.Config) { c.Observe, c.Timeout, c.DefaultTimeout = seen.observe, time.Minute, time.Minute })
+	_, url := start(t, d, func(c *service.Config) {
+		c.Observe, c.Timeout, c.DefaultTimeout = seen.observe, time.Minute, time.Minute
+	})
 	upright, _, err := image.Decode(bytes.NewReader(sample(t)))
 	if err != nil {
 		t.Fatal(err)
