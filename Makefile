@@ -79,13 +79,8 @@ page-test: ## Test the modules of the page in Node.js. "make e2e" tests the page
 
 # Without the race detector, which allocates memory itself.
 .PHONY: memory
-<<<<<<< HEAD
-memory: ## Test that decoding and detecting take no more memory than is counted for them, and networks none that is new.
+memory: ## Check that decoding and detecting take no more memory than is reserved for them, and networks none that is new.
 	go test $(PATIENCE) -count=1 -run Memory ./nn ./photo ./face/luma ./face/pigo ./service
-=======
-memory: ## Check that decoding and detecting take no more memory than is reserved for them.
-	go test $(PATIENCE) -count=1 -run Memory ./photo ./face/luma ./face/pigo ./service
->>>>>>> h12-words
 
 # Without the race detector, with which these tests take minutes.
 .PHONY: accuracy
