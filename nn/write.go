@@ -32,6 +32,7 @@ func (r *run) writeVectors(stage int, floats []float32, block, first, pixels int
 			for k := 0; k < len(dst); k += o.channels {
 				softmax(dst[k:][:o.channels])
 			}
+		case asIs:
 		}
 	}
 }

@@ -120,7 +120,7 @@ func isFile(path string, d fs.DirEntry) bool {
 // read adds the names in a list.
 func (l *fileList) read(path string, null bool, stdin io.Reader) error {
 	if path != "-" {
-		f, err := os.Open(path) //nolint:gosec // the user names it
+		f, err := os.Open(path)
 		if err != nil {
 			return err
 		}

@@ -128,7 +128,7 @@ func (t *tracing) start(r *http.Request) (context.Context, trace.Span) {
 	if t.tracer == nil || isProbe(r.URL.Path) {
 		return ctx, nil
 	}
-	return t.tracer.Start(ctx, shorten(r.Method), trace.WithSpanKind(trace.SpanKindServer))
+	return t.tracer.Start(ctx, shorten(r.Method), trace.WithSpanKind(trace.SpanKindServer)) //nolint:spancheck // the caller ends it
 }
 
 // end ends the span of a request. It leaves out the query of the URL, which may contain
