@@ -18,6 +18,7 @@ tool_packages := \
 	github.com/golangci/golangci-lint/v2/cmd/golangci-lint \
 	github.com/fullstorydev/grpcurl/cmd/grpcurl \
 	github.com/grpc-ecosystem/grpc-health-probe \
+	github.com/rhysd/actionlint/cmd/actionlint \
 	github.com/sudorandom/protoc-gen-connect-openapi \
 	golang.org/x/perf/cmd/benchstat \
 	golang.org/x/vuln/cmd/govulncheck
@@ -78,8 +79,8 @@ page-test: ## Test the modules of the page in Node.js. "make e2e" tests the page
 
 # Without the race detector, which allocates memory itself.
 .PHONY: memory
-memory: ## Check that decoding and detecting take no more memory than is reserved for them.
-	go test $(PATIENCE) -count=1 -run Memory ./photo ./face/luma ./face/pigo ./service
+memory: ## Check that decoding and detecting take no more memory than is reserved for them, and that networks allocate nothing new.
+	go test $(PATIENCE) -count=1 -run Memory ./nn ./photo ./face/luma ./face/pigo ./service
 
 # Without the race detector, with which these tests take minutes.
 .PHONY: accuracy

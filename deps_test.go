@@ -35,7 +35,7 @@ var mayImport = map[string][]string{
 	"face/networks": {"engine", "face", "face/grid", "face/mtcnn"},
 	// Engines know no face.
 	"engine": {},
-	"nn":     {},
+	"nn":     {"cores", "engine", "nn/onnxfile"},
 	"onnx":   {"cores", "engine"},
 	"cores":  {},
 	// It reads files, and runs nothing.
@@ -52,7 +52,7 @@ var mayImport = map[string][]string{
 var mayNotDepend = map[string][]string{
 	"face":          {"connectrpc.com/", "google.golang.org/protobuf", "net/http"},
 	"engine":        {"connectrpc.com/", "google.golang.org/protobuf", "net/http"},
-	"nn":            {"connectrpc.com/", "google.golang.org/protobuf", "net/http", "runtime/cgo"},
+	"nn":            {"connectrpc.com/", "google.golang.org/protobuf/proto", "google.golang.org/protobuf/reflect", "net/http", "runtime/cgo"},
 	"onnx":          {"connectrpc.com/", "google.golang.org/protobuf", "net/http"},
 	"nn/onnxfile":   {"connectrpc.com/", "google.golang.org/protobuf/proto", "google.golang.org/protobuf/reflect", "net/http"},
 	"face/networks": {"connectrpc.com/", "google.golang.org/protobuf", "net/http", "github.com/yalue/onnxruntime_go", "runtime/cgo"},

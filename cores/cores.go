@@ -21,6 +21,9 @@ func NewGate(cores int) *Gate { return &Gate{cores: int64(max(1, cores))} }
 // Cores returns the number of cores.
 func (g *Gate) Cores() int { return int(g.cores) }
 
+// Idle returns the number of cores on which nothing computes.
+func (g *Gate) Idle() int { return int(max(0, g.cores-g.busy.Load())) }
+
 // Enter counts the calling goroutine until Leave, whether or not a core is free.
 func (g *Gate) Enter() { g.busy.Add(1) }
 

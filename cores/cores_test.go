@@ -57,6 +57,17 @@ func TestEnterAlone(t *testing.T) {
 	}
 }
 
+// TestIdle counts the cores that are left, also when more have entered than there are.
+func TestIdle(t *testing.T) {
+	g := NewGate(2)
+	for _, want := range []int{2, 1, 0, 0} {
+		if n := g.Idle(); n != want {
+			t.Errorf("%d idle, want %d", n, want)
+		}
+		g.Enter()
+	}
+}
+
 func TestDoUsesIdleCores(t *testing.T) {
 	onCores(t, 3)
 	g := newGate(t, 3, 1)

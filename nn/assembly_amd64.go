@@ -17,18 +17,17 @@ func convSums(dst []float32, src []int16, taps []int, f *filter, dstBlock, pixel
 	convFloat4(&dst[0], &src[0], &taps[0], &f.weights[0], &f.bias[0], dstBlock, pixel, pixels, f.taps, f.blocks)
 }
 
-// convInts computes the sums of products, applies the affine function and PReLU, and rounds
-// to int16.
-func convInts(dst, src []int16, taps []int, f *filter, dstBlock, pixel, pixels int) {
+// convInts computes the sums of products and what comes after them, and rounds to int16.
+func convInts(dst, src []int16, taps []int, f *filter, after []float32, dstBlock, pixel, pixels int) {
 	switch {
 	case !assembly:
-		f.convInts(dst, src, taps, dstBlock, pixel, pixels)
+		f.convInts(dst, src, taps, after, dstBlock, pixel, pixels)
 	case f.pairs == 2:
-		convInt2(&dst[0], &src[0], &taps[0], &f.weights[0], &f.affine[0], dstBlock, pixel, pixels, f.taps, f.blocks)
+		convInt2(&dst[0], &src[0], &taps[0], &f.weights[0], &f.bias[0], &after[0], dstBlock, pixel, pixels, f.taps, f.blocks)
 	case f.pairs == 4:
-		convInt4(&dst[0], &src[0], &taps[0], &f.weights[0], &f.affine[0], dstBlock, pixel, pixels, f.taps, f.blocks)
+		convInt4(&dst[0], &src[0], &taps[0], &f.weights[0], &f.bias[0], &after[0], dstBlock, pixel, pixels, f.taps, f.blocks)
 	case f.pairs == 5:
-		convInt5(&dst[0], &src[0], &taps[0], &f.weights[0], &f.affine[0], dstBlock, pixel, pixels, f.taps, f.blocks)
+		convInt5(&dst[0], &src[0], &taps[0], &f.weights[0], &f.bias[0], &after[0], dstBlock, pixel, pixels, f.taps, f.blocks)
 	}
 }
 

@@ -10,8 +10,8 @@ func convSums(dst []float32, src []int16, taps []int, f *filter, dstBlock, pixel
 	f.convSums(dst, src, taps, dstBlock, pixel, pixels)
 }
 
-func convInts(dst, src []int16, taps []int, f *filter, dstBlock, pixel, pixels int) {
-	f.convInts(dst, src, taps, dstBlock, pixel, pixels)
+func convInts(dst, src []int16, taps []int, f *filter, after []float32, dstBlock, pixel, pixels int) {
+	f.convInts(dst, src, taps, after, dstBlock, pixel, pixels)
 }
 
 func depthwiseInts(dst0, dst1, pool []int16, in *window, weights []float32, dstBlock, poolBlock, tiles, blocks int) {

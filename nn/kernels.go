@@ -25,11 +25,11 @@ type filter struct {
 	// lanes are the weights for the twin, [2·blocks][taps][2·pairs][4]: output 2i plus
 	// 1<<32 times output 2i+1 of 8.
 	lanes []int64
-	// bias is [blocks][16], for sums.
+	// bias is [blocks][16]: where the sums begin.
 	bias []int32
-	// affine is [blocks][3][16], for int16: a factor, a summand, and the slope of negative
-	// values.
-	affine []float32
+	// after is [blocks][4][16]: a factor and a summand for the sums, and then the slope of
+	// negative values, and the least value.
+	after []float32
 }
 
 // pack fills lanes, which only the twin needs.

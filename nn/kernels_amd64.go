@@ -8,13 +8,13 @@ package nn
 func convFloat4(dst *float32, src *int16, taps *int, weights *int16, bias *int32, dstBlock int, pixel int, pixels int, tapCount int, blocks int)
 
 //go:noescape
-func convInt4(dst *int16, src *int16, taps *int, weights *int16, affine *float32, dstBlock int, pixel int, pixels int, tapCount int, blocks int)
+func convInt4(dst *int16, src *int16, taps *int, weights *int16, bias *int32, after *float32, dstBlock int, pixel int, pixels int, tapCount int, blocks int)
 
 //go:noescape
-func convInt2(dst *int16, src *int16, taps *int, weights *int16, affine *float32, dstBlock int, pixel int, pixels int, tapCount int, blocks int)
+func convInt2(dst *int16, src *int16, taps *int, weights *int16, bias *int32, after *float32, dstBlock int, pixel int, pixels int, tapCount int, blocks int)
 
 //go:noescape
-func convInt5(dst *int16, src *int16, taps *int, weights *int16, affine *float32, dstBlock int, pixel int, pixels int, tapCount int, blocks int)
+func convInt5(dst *int16, src *int16, taps *int, weights *int16, bias *int32, after *float32, dstBlock int, pixel int, pixels int, tapCount int, blocks int)
 
 //go:noescape
 func depthwiseReLU(dst0 *int16, dst1 *int16, r0 *float32, r1 *float32, r2 *float32, r3 *float32, weights *float32, dstBlock int, srcBlock int, tiles int, blocks int)

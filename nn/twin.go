@@ -25,22 +25,24 @@ func toInt16(v float32) int16 {
 
 var magicBits = math.Float32bits(3 << 22)
 
-// toUint15 is toInt16, with 0 for negative values.
-func toUint15(v float32) int16 {
+// toUint16 rounds to the nearest integer, to the even one of two, within uint16, and takes
+// 32768 off.
+func toUint16(v float32) int16 {
 	if !(v > 0) {
-		return 0
+		return math.MinInt16
 	}
-	if v >= math.MaxInt16 {
+	if v >= math.MaxUint16 {
 		return math.MaxInt16
 	}
 	const magic = 1 << 23
-	return int16(math.Float32bits(v+magic) & (magic - 1))
+	return int16(uint16(math.Float32bits(v+magic)) ^ 1<<15)
 }
 
 // sums returns the sums of products of 8 outputs for two pixels, in pairs: one multiplication
-// of 64 bits makes two products. The sums begin with first.
-func (f *filter) sums(src []int16, taps []int, lanes []int64, second int, first [4]int64) (a, b [4]int64) {
-	a0, a1, a2, a3 := first[0], first[1], first[2], first[3]
+// of 64 bits makes two products.
+func (f *filter) sums(src []int16, taps []int, lanes []int64, second int, bias []int32) (a, b [4]int64) {
+	first := func(i int) int64 { return int64(bias[2*i]) + int64(bias[2*i+1])<<32 }
+	a0, a1, a2, a3 := first(0), first(1), first(2), first(3)
 	b0, b1, b2, b3 := a0, a1, a2, a3
 	n := 2 * f.pairs
 	for _, tap := range taps[:f.taps] {
@@ -71,12 +73,7 @@ func (f *filter) convSums(dst []float32, src []int16, taps []int, dstBlock, pixe
 			second = 0
 		}
 		for n8 := range 2 * f.blocks {
-			bias := (*[8]int32)(f.bias[8*n8:])
-			var first [4]int64
-			for i := range first {
-				first[i] = int64(bias[2*i]) + int64(bias[2*i+1])<<32
-			}
-			a, b := f.sums(src[p*pixel:], taps, f.lanes[n8*lanes:][:lanes], second*pixel, first)
+			a, b := f.sums(src[p*pixel:], taps, f.lanes[n8*lanes:][:lanes], second*pixel, f.bias[8*n8:])
 			out := dst[n8*dstBlock+8*p:]
 			for i := range a {
 				out[2*i], out[2*i+1] = lower(a[i]), upper(a[i])
@@ -89,7 +86,7 @@ func (f *filter) convSums(dst []float32, src []int16, taps []int, dstBlock, pixe
 	}
 }
 
-func (f *filter) convInts(dst, src []int16, taps []int, dstBlock, pixel, pixels int) {
+func (f *filter) convInts(dst, src []int16, taps []int, after []float32, dstBlock, pixel, pixels int) {
 	lanes := len(f.lanes) / (2 * f.blocks)
 	for p := 0; p < pixels; p += 2 {
 		second := 1
@@ -97,27 +94,24 @@ func (f *filter) convInts(dst, src []int16, taps []int, dstBlock, pixel, pixels 
 			second = 0
 		}
 		for n8 := range 2 * f.blocks {
-			a, b := f.sums(src[p*pixel:], taps, f.lanes[n8*lanes:][:lanes], second*pixel, [4]int64{})
-			affine := f.affine[n8/2*48+n8%2*8:]
+			a, b := f.sums(src[p*pixel:], taps, f.lanes[n8*lanes:][:lanes], second*pixel, f.bias[8*n8:])
+			after := after[n8/2*64+n8%2*8:]
 			out := dst[n8*dstBlock+8*p:]
-			finish(out, &a, affine)
-			finish(out[8*second:], &b, affine)
+			finish(out, &a, after)
+			finish(out[8*second:], &b, after)
 		}
 	}
 }
 
 // finish makes int16 of 8 sums.
-func finish(dst []int16, sums *[4]int64, affine []float32) {
-	factor, summand, slope := (*[8]float32)(affine), (*[8]float32)(affine[16:]), (*[8]float32)(affine[32:])
+func finish(dst []int16, sums *[4]int64, after []float32) {
+	factor, summand, slope, least := (*[8]float32)(after), (*[8]float32)(after[16:]), (*[8]float32)(after[32:]), (*[8]float32)(after[48:])
 	out := (*[8]int16)(dst)
 	for i, s := range sums {
 		for half, v := range [2]float32{lower(s), upper(s)} {
 			c := 2*i + half
 			v = float32(v*factor[c]) + summand[c]
-			if v < 0 {
-				v = float32(v * slope[c])
-			}
-			out[c] = toInt16(v)
+			out[c] = toInt16(max(v, least[c]) + float32(min(v, 0)*slope[c]))
 		}
 	}
 }
@@ -164,10 +158,10 @@ func depthwiseIntsGo(dst0, dst1, pool []int16, in *window, weights []float32, ds
 			if dst0 != nil {
 				a, b := dst0[block*dstBlock+8*p:][:n], dst1[block*dstBlock+8*p:][:n]
 				for i, v := range upper {
-					a[i] = toUint15(v)
+					a[i] = toUint16(v)
 				}
 				for i, v := range lower {
-					b[i] = toUint15(v)
+					b[i] = toUint16(v)
 				}
 			}
 			if pool == nil {
@@ -176,7 +170,7 @@ func depthwiseIntsGo(dst0, dst1, pool []int16, in *window, weights []float32, ds
 			out := pool[block*poolBlock+4*p:][:n/2]
 			for i := range out {
 				j := i + i&^7
-				out[i] = toUint15(max(upper[j], upper[j+8], lower[j], lower[j+8]))
+				out[i] = toUint16(max(upper[j], upper[j+8], lower[j], lower[j+8]))
 			}
 		}
 	}
@@ -213,7 +207,7 @@ func maxPoolGo(dst []int16, rows [][]int16, dstBlock, srcBlock, pixels, blocks i
 func addRowsGo(dst, fine, coarse []int16, pairs int) {
 	dst, fine, coarse = dst[:16*pairs], fine[:16*pairs], coarse[:8*pairs]
 	for i, v := range fine {
-		dst[i] = int16(max(math.MinInt16, min(int32(v)+int32(coarse[i/16*8+i%8]), math.MaxInt16)))
+		dst[i] = int16(min(int32(v)+int32(coarse[i/16*8+i%8])+1<<15, math.MaxInt16))
 	}
 }
 

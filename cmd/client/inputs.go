@@ -83,8 +83,8 @@ func (l *fileList) expand(name string) {
 	_ = fs.WalkDir(os.DirFS(name), ".", func(path string, d fs.DirEntry, err error) error {
 		full := filepath.Join(name, filepath.FromSlash(path))
 		if err != nil {
-			l.add(full) // reading it will report the error
-			return nil
+			l.add(full)
+			return nil //nolint:nilerr // reading the file reports it
 		}
 		hidden := path != "." && strings.HasPrefix(d.Name(), ".")
 		if d.IsDir() {

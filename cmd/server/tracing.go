@@ -203,10 +203,10 @@ func describe(span trace.Span, record *service.Record) {
 		if record.Reason != "" {
 			span.SetAttributes(attribute.String("mien.reason", record.Reason))
 		}
-		// Mistakes of the client are not errors of this server.
 		switch record.Code {
 		case connect.CodeUnknown, connect.CodeDeadlineExceeded, connect.CodeUnimplemented, connect.CodeInternal, connect.CodeUnavailable, connect.CodeDataLoss:
 			span.SetStatus(codes.Error, record.Reason)
+		default: // mistakes of the client are not errors of this server
 		}
 	}
 	if record.Model != "" {

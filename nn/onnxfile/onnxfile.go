@@ -158,31 +158,13 @@ func (r *reader) link() error {
 // sort puts the nodes in topological order. ready are the names that are known before
 // them; afterwards those of the nodes' outputs are among them.
 func (g *Graph) sort(ready map[string]bool) error {
-	from := map[string]int{} // the node that gives a value
-	for i, n := range g.Nodes {
-		for _, name := range n.Outputs {
-			if name == "" {
-				continue
-			}
-			if _, ok := from[name]; ok || ready[name] {
-				return fmt.Errorf("%s gives %q, which something else in the network gives, too", n.label(i), name)
-			}
-			from[name] = i
-		}
+	from, err := g.givers(ready)
+	if err != nil {
+		return err
 	}
-	missing := make([]int, len(g.Nodes)) // how many inputs of a node are not ready
-	takers := map[string][]int{}
-	for i, n := range g.Nodes {
-		for _, name := range n.Inputs {
-			if name == "" || ready[name] {
-				continue
-			}
-			if _, ok := from[name]; !ok {
-				return fmt.Errorf("%s takes %q, which nothing in the network gives", n.label(i), name)
-			}
-			missing[i]++
-			takers[name] = append(takers[name], i)
-		}
+	takers, missing, err := g.takers(ready, from)
+	if err != nil {
+		return err
 	}
 	// Of the nodes that can run, the first in the file comes next. So what is already in
 	// order stays as it is.
@@ -200,9 +182,6 @@ func (g *Graph) sort(ready map[string]bool) error {
 		placed[i] = true
 		sorted = append(sorted, g.Nodes[i])
 		for _, name := range g.Nodes[i].Outputs {
-			if name == "" {
-				continue
-			}
 			ready[name] = true
 			for _, k := range takers[name] {
 				if missing[k]--; missing[k] == 0 {
@@ -217,6 +196,43 @@ func (g *Graph) sort(ready map[string]bool) error {
 	}
 	g.Nodes = sorted
 	return nil
+}
+
+// givers returns the node that gives each value, given the names that have another origin.
+func (g *Graph) givers(others map[string]bool) (map[string]int, error) {
+	from := map[string]int{}
+	for i, n := range g.Nodes {
+		for _, name := range n.Outputs {
+			if name == "" {
+				continue
+			}
+			if _, ok := from[name]; ok || others[name] {
+				return nil, fmt.Errorf("%s gives %q, which something else in the network gives, too", n.label(i), name)
+			}
+			from[name] = i
+		}
+	}
+	return from, nil
+}
+
+// takers returns the nodes that take each value of another node, and how many such values
+// each node takes.
+func (g *Graph) takers(others map[string]bool, from map[string]int) (takers map[string][]int, missing []int, err error) {
+	takers = map[string][]int{}
+	missing = make([]int, len(g.Nodes))
+	for i, n := range g.Nodes {
+		for _, name := range n.Inputs {
+			if name == "" || others[name] {
+				continue
+			}
+			if _, ok := from[name]; !ok {
+				return nil, nil, fmt.Errorf("%s takes %q, which nothing in the network gives", n.label(i), name)
+			}
+			missing[i]++
+			takers[name] = append(takers[name], i)
+		}
+	}
+	return takers, missing, nil
 }
 
 // inCycle names a node on a cycle, given the nodes that give values and those that are

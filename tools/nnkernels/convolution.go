@@ -12,7 +12,7 @@ type convolution struct {
 	name string
 	// pairs of input values that a tap has.
 	pairs int
-	// toInt gives int16 after an affine function and PReLU, instead of the sums.
+	// toInt gives int16 after an affine function and an activation, instead of the sums.
 	toInt bool
 }
 
@@ -21,7 +21,7 @@ const tile = 6
 
 func (c convolution) generate() {
 	if c.toInt {
-		TEXT(c.name, NOSPLIT, "func(dst, src *int16, taps *int, weights *int16, affine *float32, dstBlock, pixel, pixels, tapCount, blocks int)")
+		TEXT(c.name, NOSPLIT, "func(dst, src *int16, taps *int, weights *int16, bias *int32, after *float32, dstBlock, pixel, pixels, tapCount, blocks int)")
 	} else {
 		TEXT(c.name, NOSPLIT, "func(dst *float32, src *int16, taps *int, weights *int16, bias *int32, dstBlock, pixel, pixels, tapCount, blocks int)")
 	}
@@ -38,16 +38,15 @@ func (c convolution) generate() {
 	SHLQ(Imm(dstShift), dstBlock)
 	left := Load(Param("pixels"), GP64()) // after the tile
 	SUBQ(Imm(tile), left)
-	out, weights, blocks, post := GP64(), GP64(), GP64(), GP64()
+	out, weights, blocks, bias, after := GP64(), GP64(), GP64(), GP64(), GP64()
 
 	Label("strip")
 	MOVQ(dst, out)
 	Load(Param("weights"), weights)
 	Load(Param("blocks"), blocks)
+	Load(Param("bias"), bias)
 	if c.toInt {
-		Load(Param("affine"), post)
-	} else {
-		Load(Param("bias"), post)
+		Load(Param("after"), after)
 	}
 
 	Label("block")
@@ -55,17 +54,13 @@ func (c convolution) generate() {
 	for i := range sums {
 		for half := range sums[i] {
 			sums[i][half] = YMM()
-			if c.toInt {
-				VPXOR(sums[i][half], sums[i][half], sums[i][half])
-			} else {
-				VMOVDQU(Mem{Base: post, Disp: 32 * half}, sums[i][half])
-			}
+			VMOVDQU(Mem{Base: bias, Disp: 32 * half}, sums[i][half])
 		}
 	}
 	c.sum(&sums, src, pixel, weights)
 	if c.toInt {
-		c.finish(&sums, post, out, dstBlock)
-		ADDQ(U8(192), post)
+		c.finish(&sums, after, out, dstBlock)
+		ADDQ(U32(256), after)
 	} else {
 		for half := range 2 {
 			for i := range sums {
@@ -74,8 +69,8 @@ func (c convolution) generate() {
 			}
 			ADDQ(dstBlock, out)
 		}
-		ADDQ(Imm(64), post)
 	}
+	ADDQ(Imm(64), bias)
 	DECQ(blocks)
 	JNE(LabelRef("block"))
 
@@ -134,19 +129,19 @@ func (c convolution) sum(sums *[tile][2]reg.VecVirtual, src, pixel reg.Register,
 	JNE(LabelRef("tap"))
 }
 
-// finish applies the affine function and PReLU, and stores int16.
-func (c convolution) finish(sums *[tile][2]reg.VecVirtual, affine, out, dstBlock reg.Register) {
+// finish applies the affine function and the activation, and stores int16.
+func (c convolution) finish(sums *[tile][2]reg.VecVirtual, after, out, dstBlock reg.Register) {
 	zero, negative := YMM(), YMM()
 	VPXOR(zero, zero, zero)
 	for half := range 2 {
 		for i := range sums {
 			v := sums[i][half]
 			VCVTDQ2PS(v, v)
-			VMULPS(Mem{Base: affine, Disp: 32 * half}, v, v)
-			VADDPS(Mem{Base: affine, Disp: 64 + 32*half}, v, v)
+			VMULPS(Mem{Base: after, Disp: 32 * half}, v, v)
+			VADDPS(Mem{Base: after, Disp: 64 + 32*half}, v, v)
 			VMINPS(zero, v, negative)
-			VMULPS(Mem{Base: affine, Disp: 128 + 32*half}, negative, negative)
-			VMAXPS(zero, v, v)
+			VMULPS(Mem{Base: after, Disp: 128 + 32*half}, negative, negative)
+			VMAXPS(Mem{Base: after, Disp: 192 + 32*half}, v, v)
 			VADDPS(negative, v, v)
 			VCVTPS2DQ(v, v)
 			if i%2 == 0 {

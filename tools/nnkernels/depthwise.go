@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"strings"
 
 	. "github.com/mmcloughlin/avo/build"
 	. "github.com/mmcloughlin/avo/operand"
@@ -19,25 +20,25 @@ type depthwise struct {
 	linear bool
 }
 
-func (d depthwise) generate() {
-	element, pointers := "int16", "dst0, dst1"
+// signature returns the kernel's.
+func (d depthwise) signature() string {
+	element := "int16"
 	if d.linear {
 		element = "float32"
 	}
-	switch {
-	case d.full && d.pooled:
-		pointers = "dst0, dst1, pool"
-	case d.pooled:
-		pointers = "pool"
+	var pointers, blocks []string
+	if d.full {
+		pointers, blocks = append(pointers, "dst0", "dst1"), append(blocks, "dstBlock")
 	}
-	blocks := "dstBlock"
-	switch {
-	case d.full && d.pooled:
-		blocks = "dstBlock, poolBlock"
-	case d.pooled:
-		blocks = "poolBlock"
+	if d.pooled {
+		pointers, blocks = append(pointers, "pool"), append(blocks, "poolBlock")
 	}
-	TEXT(d.name, NOSPLIT, fmt.Sprintf("func(%s *%s, r0, r1, r2, r3, weights *float32, %s, srcBlock, tiles, blocks int)", pointers, element, blocks))
+	return fmt.Sprintf("func(%s *%s, r0, r1, r2, r3, weights *float32, %s, srcBlock, tiles, blocks int)",
+		strings.Join(pointers, ", "), element, strings.Join(blocks, ", "))
+}
+
+func (d depthwise) generate() {
+	TEXT(d.name, NOSPLIT, d.signature())
 	Pragma("noescape")
 
 	var rows [4]reg.Register
@@ -74,22 +75,7 @@ func (d depthwise) generate() {
 			VMOVUPS(Mem{Base: weights, Disp: 288}, sums[y][x])
 		}
 	}
-	// Column by column: every sum takes its taps in the same order.
-	product := YMM()
-	for x := range 4 {
-		for y := range 4 {
-			v := YMM()
-			VMOVUPS(Mem{Base: rows[y], Index: at, Scale: 2, Disp: 32 * x}, v)
-			for oy := range 2 {
-				for ox := range 2 {
-					if ky, kx := y-oy, x-ox; ky >= 0 && ky < 3 && kx >= 0 && kx < 3 {
-						VMULPS(taps[ky][kx], v, product)
-						VADDPS(product, sums[oy][ox], sums[oy][ox])
-					}
-				}
-			}
-		}
-	}
+	multiply(&sums, &taps, &rows, at)
 	d.store(&sums, dst, pool, at)
 	ADDQ(Imm(32), at)
 	DECQ(tiles)
@@ -113,6 +99,24 @@ func (d depthwise) generate() {
 	RET()
 }
 
+// multiply adds the products of a tile's 4×4 values to its sums, column by column: every sum
+// takes its taps in the same order.
+func multiply(sums *[2][2]reg.VecVirtual, taps *[3][3]reg.VecVirtual, rows *[4]reg.Register, at reg.Register) {
+	product := YMM()
+	for x := range 4 {
+		for y := range 4 {
+			v := YMM()
+			VMOVUPS(Mem{Base: rows[y], Index: at, Scale: 2, Disp: 32 * x}, v)
+			for oy := max(0, y-2); oy <= min(1, y); oy++ {
+				for ox := max(0, x-2); ox <= min(1, x); ox++ {
+					VMULPS(taps[y-oy][x-ox], v, product)
+					VADDPS(product, sums[oy][ox], sums[oy][ox])
+				}
+			}
+		}
+	}
+}
+
 // advance moves the pointers by as many values of that size as the parameter says.
 func advance[R [1]reg.Register | [2]reg.Register | [4]reg.Register](pointers *R, param string, size int) {
 	n := Load(Param(param), GP64())
@@ -129,7 +133,7 @@ func advance[R [1]reg.Register | [2]reg.Register | [4]reg.Register](pointers *R,
 	}
 }
 
-// store stores a tile. A negative sum becomes 0, and one beyond int16 its greatest value.
+// store stores a tile, limited to uint16, less 32768.
 func (d depthwise) store(sums *[2][2]reg.VecVirtual, dst [2]reg.Register, pool, at reg.Register) {
 	if d.linear {
 		for y := range sums {
@@ -139,8 +143,9 @@ func (d depthwise) store(sums *[2][2]reg.VecVirtual, dst [2]reg.Register, pool, 
 		}
 		return
 	}
-	zero := YMM()
-	VPXOR(zero, zero, zero)
+	offset := YMM()
+	VPCMPEQW(offset, offset, offset)
+	VPSLLW(Imm(15), offset, offset)
 	var packed [2]reg.VecVirtual
 	if d.full {
 		for y := range sums {
@@ -148,8 +153,8 @@ func (d depthwise) store(sums *[2][2]reg.VecVirtual, dst [2]reg.Register, pool, 
 			second := YMM()
 			VCVTPS2DQ(sums[y][0], packed[y])
 			VCVTPS2DQ(sums[y][1], second)
-			VPACKSSDW(second, packed[y], packed[y])
-			VPMAXSW(zero, packed[y], packed[y])
+			VPACKUSDW(second, packed[y], packed[y])
+			VPXOR(offset, packed[y], packed[y])
 			VPERMQ(Imm(0xD8), packed[y], packed[y]) // pack works on halves of registers
 			VMOVDQU(packed[y], Mem{Base: dst[y], Index: at, Scale: 1})
 		}
@@ -173,8 +178,8 @@ func (d depthwise) store(sums *[2][2]reg.VecVirtual, dst [2]reg.Register, pool, 
 		VMAXPS(sums[1][0], first, first)
 		VCVTPS2DQ(first, first)
 		VEXTRACTI128(Imm(1), first, upper)
-		VPACKSSDW(upper, first.AsX(), upper)
-		VPMAXSW(zero.AsX(), upper, upper)
+		VPACKUSDW(upper, first.AsX(), upper)
+		VPXOR(offset.AsX(), upper, upper)
 	}
 	VMOVDQU(upper, m)
 }

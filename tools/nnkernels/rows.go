@@ -56,7 +56,7 @@ func pool(name string, side int) {
 	RET()
 }
 
-// addUpsampled adds each pixel of one row to two of another.
+// addUpsampled adds each pixel of one row to two of another: uint16, less 32768.
 func addUpsampled() {
 	TEXT("addUpsampled", NOSPLIT, "func(dst, fine, coarse *int16, pairs int)")
 	Pragma("noescape")
@@ -64,10 +64,16 @@ func addUpsampled() {
 	fine := Load(Param("fine"), GP64())
 	coarse := Load(Param("coarse"), GP64())
 	n := Load(Param("pairs"), GP64())
+	offset := YMM()
+	VPCMPEQW(offset, offset, offset)
+	VPSLLW(Imm(15), offset, offset)
 	Label("pair")
-	v := YMM()
+	v, w := YMM(), YMM()
 	VBROADCASTI128(Mem{Base: coarse}, v)
-	VPADDSW(Mem{Base: fine}, v, v)
+	VPXOR(offset, v, v)
+	VPXOR(Mem{Base: fine}, offset, w)
+	VPADDUSW(w, v, v)
+	VPXOR(offset, v, v)
 	VMOVDQU(v, Mem{Base: dst})
 	ADDQ(Imm(16), coarse)
 	ADDQ(Imm(32), fine)
@@ -134,9 +140,9 @@ func maxMagnitude() {
 	VPMAXUD(y, x, x)
 	VPSHUFD(Imm(0xB1), x, y)
 	VPMAXUD(y, x, x)
-	max := GP32()
-	VMOVD(x, max)
-	Store(max, ReturnIndex(0))
+	greatest := GP32()
+	VMOVD(x, greatest)
+	Store(greatest, ReturnIndex(0))
 	VZEROUPPER()
 	RET()
 }

@@ -1,0 +1,196 @@
+package nn
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/mienproject/mien/cores"
+	"github.com/mienproject/mien/engine"
+	"github.com/mienproject/mien/nn/onnxfile"
+)
+
+// Options says how to run a network.
+type Options struct {
+	// Gate is shared with whatever else computes in this process. A run takes cores that
+	// are idle, with the same outputs. Nil is a gate to one core.
+	Gate *cores.Gate
+	// OneCore keeps a run on one core.
+	OneCore bool
+}
+
+// Engine runs one network. It is safe for concurrent use.
+type Engine struct {
+	network         *network
+	options         Options
+	inputs, outputs []engine.Value
+	// runs and rooms are memory for the next ones. cutRooms are rooms for bands.
+	runs            chan *run
+	rooms, cutRooms chan *room
+}
+
+var _ engine.Engine = (*Engine)(nil)
+
+// Open reads the network in the ONNX file at path.
+func Open(path string, o Options) (*Engine, error) {
+	b, err := os.ReadFile(filepath.Clean(path))
+	if err != nil {
+		return nil, err
+	}
+	e, err := New(b, o)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return e, nil
+}
+
+// New returns an engine for the network in an ONNX file. The error names a node or an
+// attribute that is not supported.
+func New(file []byte, o Options) (*Engine, error) {
+	g, err := onnxfile.Read(file)
+	if err != nil {
+		return nil, err
+	}
+	return newEngine(g, o)
+}
+
+// maxKept is how many runs' memory is kept: more than a server has workers would lie idle.
+const maxKept = 64
+
+func newEngine(g *onnxfile.Graph, o Options) (*Engine, error) {
+	n, err := read(g)
+	if err != nil {
+		return nil, err
+	}
+	if err := n.quantize(); err != nil {
+		return nil, err
+	}
+	if o.Gate == nil {
+		o.Gate = cores.NewGate(1)
+	}
+	return &Engine{
+		network: n, options: o, inputs: values(g.Inputs), outputs: values(g.Outputs),
+		runs: make(chan *run, maxKept), rooms: make(chan *room, maxKept), cutRooms: make(chan *room, maxKept),
+	}, nil
+}
+
+func values(all []onnxfile.Value) []engine.Value {
+	var v []engine.Value
+	for _, value := range all {
+		v = append(v, engine.Value{Name: value.Name, Type: engine.Float32, Shape: value.Shape})
+	}
+	return v
+}
+
+// Inputs implements engine.Engine.
+func (e *Engine) Inputs() []engine.Value { return e.inputs }
+
+// Outputs implements engine.Engine.
+func (e *Engine) Outputs() []engine.Value { return e.outputs }
+
+// Close implements engine.Engine. The memory of the network is freed once nothing refers to
+// it.
+func (e *Engine) Close() error { return nil }
+
+// take returns something from a pool, or nil.
+func take[T any](pool chan *T) *T {
+	select {
+	case v := <-pool:
+		return v
+	default:
+		return nil
+	}
+}
+
+// leave puts something into a pool, or drops it.
+func leave[T any](pool chan *T, v *T) {
+	select {
+	case pool <- v:
+	default:
+	}
+}
+
+// takeRun returns the memory of a run.
+func (e *Engine) takeRun() *run {
+	r := take(e.runs)
+	if r == nil {
+		r = newRun(e)
+	}
+	return r
+}
+
+// Probe implements engine.Engine. It computes the shapes, which is all that it needs for
+// them.
+func (e *Engine) Probe(input engine.Shape) ([]engine.Shape, error) {
+	batch, of, err := e.check(input)
+	if err != nil {
+		return nil, err
+	}
+	all := make([]sized, len(e.network.stages))
+	if err := sizes(all, e.network.stages, of); err != nil {
+		return nil, err
+	}
+	var shapes []engine.Shape
+	for i := range e.network.outputs {
+		o := &e.network.outputs[i]
+		shapes = append(shapes, o.appendShape(nil, batch, all[o.stage].out))
+	}
+	return shapes, nil
+}
+
+// check returns the batch and the size of an input.
+func (e *Engine) check(input engine.Shape) (int64, size, error) {
+	n := e.network
+	declared := e.inputs[0].Shape
+	fits := len(input) == len(declared)
+	for i := range declared {
+		fits = fits && (input[i] == declared[i] || declared[i] < 0) && input[i] >= 1 && input[i] <= math.MaxInt32
+	}
+	if !fits {
+		return 0, size{}, fmt.Errorf("the input is %s; the network takes %s, with at least 1 of each", input, e.inputs[0])
+	}
+	if n.interleaved {
+		return input[0], size{int(input[1]), int(input[2])}, nil
+	}
+	return input[0], size{int(input[2]), int(input[3])}, nil
+}
+
+// Run implements engine.Engine. Values of the input may be up to 4095, positive or negative.
+func (e *Engine) Run(ctx context.Context, input engine.Tensor, outputs []engine.Tensor) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	batch, of, err := e.check(input.Shape)
+	if err != nil {
+		return err
+	}
+	gate := e.options.Gate
+	gate.Enter()
+	defer gate.Leave()
+	r := e.takeRun()
+	defer leave(e.runs, r)
+	return r.run(ctx, input, outputs, int(batch), of)
+}
+
+// checkTensors returns an error unless the tensors have as many values as their shapes, and
+// the outputs the shapes that the network gives.
+func (r *run) checkTensors() error {
+	if len(r.input.Data) != r.input.Shape.Size() {
+		return fmt.Errorf("the input has %d values for the shape %s", len(r.input.Data), r.input.Shape)
+	}
+	n := r.engine.network
+	if len(r.outputs) != len(n.outputs) {
+		return fmt.Errorf("there are %d outputs for %d of the network", len(r.outputs), len(n.outputs))
+	}
+	for i := range n.outputs {
+		o := &n.outputs[i]
+		r.shape = o.appendShape(r.shape[:0], int64(r.batch), r.plan.sizes[o.stage].out)
+		if t := &r.outputs[i]; !slices.Equal(t.Shape, r.shape) || len(t.Data) != t.Shape.Size() {
+			return fmt.Errorf("output %s is %s with %d values; the network gives %s", r.engine.outputs[i].Name, t.Shape, len(t.Data), r.shape)
+		}
+	}
+	return nil
+}
