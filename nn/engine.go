@@ -30,6 +30,8 @@ type Engine struct {
 	// runs and rooms are memory for the next ones. cutRooms are rooms for bands.
 	runs            chan *run
 	rooms, cutRooms chan *room
+	// floats is the network if it is computed with float32.
+	floats *floatNetwork
 }
 
 var _ engine.Engine = (*Engine)(nil)
@@ -65,16 +67,22 @@ func newEngine(g *onnxfile.Graph, o Options) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := n.quantize(); err != nil {
-		return nil, err
-	}
 	if o.Gate == nil {
 		o.Gate = cores.NewGate(1)
 	}
-	return &Engine{
+	e := &Engine{
 		network: n, options: o, inputs: values(g.Inputs), outputs: values(g.Outputs),
 		runs: make(chan *run, maxKept), rooms: make(chan *room, maxKept), cutRooms: make(chan *room, maxKept),
-	}, nil
+	}
+	if n.isDense() {
+		e.floats, err = n.floats()
+	} else {
+		err = n.quantize()
+	}
+	if err != nil {
+		return nil, err
+	}
+	return e, nil
 }
 
 func values(all []onnxfile.Value) []engine.Value {
@@ -170,26 +178,34 @@ func (e *Engine) Run(ctx context.Context, input engine.Tensor, outputs []engine.
 	gate := e.options.Gate
 	gate.Enter()
 	defer gate.Leave()
+	if f := e.floats; f != nil {
+		r := take(f.runs)
+		if r == nil {
+			r = newFloatRun(e)
+		}
+		defer leave(f.runs, r)
+		return r.run(ctx, input, outputs, int(batch), of)
+	}
 	r := e.takeRun()
 	defer leave(e.runs, r)
 	return r.run(ctx, input, outputs, int(batch), of)
 }
 
 // checkTensors returns an error unless the tensors have as many values as their shapes, and
-// the outputs the shapes that the network gives.
-func (r *run) checkTensors() error {
-	if len(r.input.Data) != r.input.Shape.Size() {
-		return fmt.Errorf("the input has %d values for the shape %s", len(r.input.Data), r.input.Shape)
+// the outputs the shapes that the network gives, where its maps have those sizes.
+func (e *Engine) checkTensors(input engine.Tensor, outputs []engine.Tensor, of []sized, scratch *engine.Shape) error {
+	if len(input.Data) != input.Shape.Size() {
+		return fmt.Errorf("the input has %d values for the shape %s", len(input.Data), input.Shape)
 	}
-	n := r.engine.network
-	if len(r.outputs) != len(n.outputs) {
-		return fmt.Errorf("there are %d outputs for %d of the network", len(r.outputs), len(n.outputs))
+	n := e.network
+	if len(outputs) != len(n.outputs) {
+		return fmt.Errorf("there are %d outputs for %d of the network", len(outputs), len(n.outputs))
 	}
 	for i := range n.outputs {
 		o := &n.outputs[i]
-		r.shape = o.appendShape(r.shape[:0], int64(r.batch), r.plan.sizes[o.stage].out)
-		if t := &r.outputs[i]; !slices.Equal(t.Shape, r.shape) || len(t.Data) != t.Shape.Size() {
-			return fmt.Errorf("output %s is %s with %d values; the network gives %s", r.engine.outputs[i].Name, t.Shape, len(t.Data), r.shape)
+		*scratch = o.appendShape((*scratch)[:0], input.Shape[0], of[o.stage].out)
+		if t := &outputs[i]; !slices.Equal(t.Shape, *scratch) || len(t.Data) != t.Shape.Size() {
+			return fmt.Errorf("output %s is %s with %d values; the network gives %s", e.outputs[i].Name, t.Shape, len(t.Data), *scratch)
 		}
 	}
 	return nil

@@ -42,3 +42,15 @@ func quantize16(dst *int16, src *float32, scale float32, count int)
 
 //go:noescape
 func maxMagnitude16(src *float32, count int) uint32
+
+//go:noescape
+func dense16(dst *float32, src *float32, places *int32, taps *int, weights *float32, after *float32, tapCount int, perTap int, dstPixel int, tiles int)
+
+//go:noescape
+func dense8(dst *float32, src *float32, places *int32, taps *int, weights *float32, after *float32, tapCount int, perTap int, dstPixel int, tiles int)
+
+//go:noescape
+func poolFloats2(dst *float32, r0 *float32, r1 *float32, column1 int, pixel int, pixels int)
+
+//go:noescape
+func poolFloats3(dst *float32, r0 *float32, r1 *float32, r2 *float32, column1 int, column2 int, pixel int, pixels int)

@@ -1865,3 +1865,341 @@ sixteen:
 	MOVL         AX, ret+16(FP)
 	VZEROUPPER
 	RET
+
+// func dense16(dst *float32, src *float32, places *int32, taps *int, weights *float32, after *float32, tapCount int, perTap int, dstPixel int, tiles int)
+// Requires: AVX
+TEXT ·dense16(SB), NOSPLIT, $0-80
+	MOVQ dst+0(FP), AX
+	MOVQ places+16(FP), CX
+	MOVQ tiles+72(FP), DX
+
+tile:
+	MOVQ    src+8(FP), BX
+	MOVLQSX (CX), SI
+	LEAQ    (BX)(SI*4), SI
+	MOVLQSX 4(CX), DI
+	LEAQ    (BX)(DI*4), DI
+	MOVLQSX 8(CX), R8
+	LEAQ    (BX)(R8*4), R8
+	MOVLQSX 12(CX), R9
+	LEAQ    (BX)(R9*4), R9
+	MOVLQSX 16(CX), R10
+	LEAQ    (BX)(R10*4), R10
+	MOVLQSX 20(CX), R11
+	LEAQ    (BX)(R11*4), R11
+	ADDQ    $0x18, CX
+	MOVQ    after+40(FP), BX
+	VMOVUPS (BX), Y0
+	VMOVUPS 32(BX), Y1
+	VMOVUPS (BX), Y2
+	VMOVUPS 32(BX), Y3
+	VMOVUPS (BX), Y4
+	VMOVUPS 32(BX), Y5
+	VMOVUPS (BX), Y6
+	VMOVUPS 32(BX), Y7
+	VMOVUPS (BX), Y8
+	VMOVUPS 32(BX), Y9
+	VMOVUPS (BX), Y10
+	VMOVUPS 32(BX), Y11
+	MOVQ    taps+24(FP), BX
+	MOVQ    tapCount+48(FP), R12
+	MOVQ    weights+32(FP), R13
+
+tap:
+	MOVQ (BX), R14
+	MOVQ perTap+56(FP), R15
+	ADDQ R14, R15
+	ADDQ $0x08, BX
+
+value:
+	VMOVUPS      (R13), Y12
+	VMOVUPS      32(R13), Y13
+	VBROADCASTSS (SI)(R14*4), Y14
+	VMULPS       Y12, Y14, Y15
+	VADDPS       Y15, Y0, Y0
+	VMULPS       Y13, Y14, Y14
+	VADDPS       Y14, Y1, Y1
+	VBROADCASTSS (DI)(R14*4), Y14
+	VMULPS       Y12, Y14, Y15
+	VADDPS       Y15, Y2, Y2
+	VMULPS       Y13, Y14, Y14
+	VADDPS       Y14, Y3, Y3
+	VBROADCASTSS (R8)(R14*4), Y14
+	VMULPS       Y12, Y14, Y15
+	VADDPS       Y15, Y4, Y4
+	VMULPS       Y13, Y14, Y14
+	VADDPS       Y14, Y5, Y5
+	VBROADCASTSS (R9)(R14*4), Y14
+	VMULPS       Y12, Y14, Y15
+	VADDPS       Y15, Y6, Y6
+	VMULPS       Y13, Y14, Y14
+	VADDPS       Y14, Y7, Y7
+	VBROADCASTSS (R10)(R14*4), Y14
+	VMULPS       Y12, Y14, Y15
+	VADDPS       Y15, Y8, Y8
+	VMULPS       Y13, Y14, Y14
+	VADDPS       Y14, Y9, Y9
+	VBROADCASTSS (R11)(R14*4), Y14
+	VMULPS       Y12, Y14, Y15
+	VADDPS       Y15, Y10, Y10
+	VMULPS       Y13, Y14, Y14
+	VADDPS       Y14, Y11, Y11
+	ADDQ         $0x40, R13
+	INCQ         R14
+	CMPQ         R14, R15
+	JLT          value
+	DECQ         R12
+	JNE          tap
+	MOVQ         after+40(FP), BX
+	MOVQ         dstPixel+64(FP), SI
+	VXORPS       Y12, Y12, Y12
+	VMINPS       Y12, Y0, Y13
+	VMULPS       64(BX), Y13, Y13
+	VMAXPS       Y12, Y0, Y0
+	VADDPS       Y13, Y0, Y0
+	VMOVUPS      Y0, (AX)
+	VMINPS       Y12, Y1, Y13
+	VMULPS       96(BX), Y13, Y13
+	VMAXPS       Y12, Y1, Y1
+	VADDPS       Y13, Y1, Y1
+	VMOVUPS      Y1, 32(AX)
+	LEAQ         (AX)(SI*4), AX
+	VMINPS       Y12, Y2, Y13
+	VMULPS       64(BX), Y13, Y13
+	VMAXPS       Y12, Y2, Y2
+	VADDPS       Y13, Y2, Y2
+	VMOVUPS      Y2, (AX)
+	VMINPS       Y12, Y3, Y13
+	VMULPS       96(BX), Y13, Y13
+	VMAXPS       Y12, Y3, Y3
+	VADDPS       Y13, Y3, Y3
+	VMOVUPS      Y3, 32(AX)
+	LEAQ         (AX)(SI*4), AX
+	VMINPS       Y12, Y4, Y13
+	VMULPS       64(BX), Y13, Y13
+	VMAXPS       Y12, Y4, Y4
+	VADDPS       Y13, Y4, Y4
+	VMOVUPS      Y4, (AX)
+	VMINPS       Y12, Y5, Y13
+	VMULPS       96(BX), Y13, Y13
+	VMAXPS       Y12, Y5, Y5
+	VADDPS       Y13, Y5, Y5
+	VMOVUPS      Y5, 32(AX)
+	LEAQ         (AX)(SI*4), AX
+	VMINPS       Y12, Y6, Y13
+	VMULPS       64(BX), Y13, Y13
+	VMAXPS       Y12, Y6, Y6
+	VADDPS       Y13, Y6, Y6
+	VMOVUPS      Y6, (AX)
+	VMINPS       Y12, Y7, Y13
+	VMULPS       96(BX), Y13, Y13
+	VMAXPS       Y12, Y7, Y7
+	VADDPS       Y13, Y7, Y7
+	VMOVUPS      Y7, 32(AX)
+	LEAQ         (AX)(SI*4), AX
+	VMINPS       Y12, Y8, Y13
+	VMULPS       64(BX), Y13, Y13
+	VMAXPS       Y12, Y8, Y8
+	VADDPS       Y13, Y8, Y8
+	VMOVUPS      Y8, (AX)
+	VMINPS       Y12, Y9, Y13
+	VMULPS       96(BX), Y13, Y13
+	VMAXPS       Y12, Y9, Y9
+	VADDPS       Y13, Y9, Y9
+	VMOVUPS      Y9, 32(AX)
+	LEAQ         (AX)(SI*4), AX
+	VMINPS       Y12, Y10, Y13
+	VMULPS       64(BX), Y13, Y13
+	VMAXPS       Y12, Y10, Y10
+	VADDPS       Y13, Y10, Y10
+	VMOVUPS      Y10, (AX)
+	VMINPS       Y12, Y11, Y13
+	VMULPS       96(BX), Y13, Y13
+	VMAXPS       Y12, Y11, Y11
+	VADDPS       Y13, Y11, Y11
+	VMOVUPS      Y11, 32(AX)
+	LEAQ         (AX)(SI*4), AX
+	DECQ         DX
+	JNE          tile
+	VZEROUPPER
+	RET
+
+// func dense8(dst *float32, src *float32, places *int32, taps *int, weights *float32, after *float32, tapCount int, perTap int, dstPixel int, tiles int)
+// Requires: AVX
+TEXT ·dense8(SB), NOSPLIT, $0-80
+	MOVQ dst+0(FP), AX
+	MOVQ places+16(FP), CX
+	MOVQ tiles+72(FP), DX
+
+tile:
+	MOVQ    src+8(FP), BX
+	MOVLQSX (CX), SI
+	LEAQ    (BX)(SI*4), SI
+	MOVLQSX 4(CX), DI
+	LEAQ    (BX)(DI*4), DI
+	MOVLQSX 8(CX), R8
+	LEAQ    (BX)(R8*4), R8
+	MOVLQSX 12(CX), R9
+	LEAQ    (BX)(R9*4), R9
+	MOVLQSX 16(CX), R10
+	LEAQ    (BX)(R10*4), R10
+	MOVLQSX 20(CX), R11
+	LEAQ    (BX)(R11*4), R11
+	ADDQ    $0x18, CX
+	MOVQ    after+40(FP), BX
+	VMOVUPS (BX), Y0
+	VMOVUPS (BX), Y1
+	VMOVUPS (BX), Y2
+	VMOVUPS (BX), Y3
+	VMOVUPS (BX), Y4
+	VMOVUPS (BX), Y5
+	MOVQ    taps+24(FP), BX
+	MOVQ    tapCount+48(FP), R12
+	MOVQ    weights+32(FP), R13
+
+tap:
+	MOVQ (BX), R14
+	MOVQ perTap+56(FP), R15
+	ADDQ R14, R15
+	ADDQ $0x08, BX
+
+value:
+	VMOVUPS      (R13), Y6
+	VBROADCASTSS (SI)(R14*4), Y7
+	VMULPS       Y6, Y7, Y7
+	VADDPS       Y7, Y0, Y0
+	VBROADCASTSS (DI)(R14*4), Y7
+	VMULPS       Y6, Y7, Y7
+	VADDPS       Y7, Y1, Y1
+	VBROADCASTSS (R8)(R14*4), Y7
+	VMULPS       Y6, Y7, Y7
+	VADDPS       Y7, Y2, Y2
+	VBROADCASTSS (R9)(R14*4), Y7
+	VMULPS       Y6, Y7, Y7
+	VADDPS       Y7, Y3, Y3
+	VBROADCASTSS (R10)(R14*4), Y7
+	VMULPS       Y6, Y7, Y7
+	VADDPS       Y7, Y4, Y4
+	VBROADCASTSS (R11)(R14*4), Y7
+	VMULPS       Y6, Y7, Y7
+	VADDPS       Y7, Y5, Y5
+	ADDQ         $0x20, R13
+	INCQ         R14
+	CMPQ         R14, R15
+	JLT          value
+	DECQ         R12
+	JNE          tap
+	MOVQ         after+40(FP), BX
+	MOVQ         dstPixel+64(FP), SI
+	VXORPS       Y6, Y6, Y6
+	VMINPS       Y6, Y0, Y7
+	VMULPS       32(BX), Y7, Y7
+	VMAXPS       Y6, Y0, Y0
+	VADDPS       Y7, Y0, Y0
+	VMOVUPS      Y0, (AX)
+	LEAQ         (AX)(SI*4), AX
+	VMINPS       Y6, Y1, Y7
+	VMULPS       32(BX), Y7, Y7
+	VMAXPS       Y6, Y1, Y1
+	VADDPS       Y7, Y1, Y1
+	VMOVUPS      Y1, (AX)
+	LEAQ         (AX)(SI*4), AX
+	VMINPS       Y6, Y2, Y7
+	VMULPS       32(BX), Y7, Y7
+	VMAXPS       Y6, Y2, Y2
+	VADDPS       Y7, Y2, Y2
+	VMOVUPS      Y2, (AX)
+	LEAQ         (AX)(SI*4), AX
+	VMINPS       Y6, Y3, Y7
+	VMULPS       32(BX), Y7, Y7
+	VMAXPS       Y6, Y3, Y3
+	VADDPS       Y7, Y3, Y3
+	VMOVUPS      Y3, (AX)
+	LEAQ         (AX)(SI*4), AX
+	VMINPS       Y6, Y4, Y7
+	VMULPS       32(BX), Y7, Y7
+	VMAXPS       Y6, Y4, Y4
+	VADDPS       Y7, Y4, Y4
+	VMOVUPS      Y4, (AX)
+	LEAQ         (AX)(SI*4), AX
+	VMINPS       Y6, Y5, Y7
+	VMULPS       32(BX), Y7, Y7
+	VMAXPS       Y6, Y5, Y5
+	VADDPS       Y7, Y5, Y5
+	VMOVUPS      Y5, (AX)
+	LEAQ         (AX)(SI*4), AX
+	DECQ         DX
+	JNE          tile
+	VZEROUPPER
+	RET
+
+// func poolFloats2(dst *float32, r0 *float32, r1 *float32, column1 int, pixel int, pixels int)
+// Requires: AVX
+TEXT ·poolFloats2(SB), NOSPLIT, $0-48
+	MOVQ dst+0(FP), AX
+	MOVQ r0+8(FP), CX
+	MOVQ r1+16(FP), DX
+	MOVQ column1+24(FP), BX
+	MOVQ pixel+32(FP), SI
+	MOVQ pixels+40(FP), DI
+
+pixel:
+	MOVQ SI, R8
+
+vector:
+	VMOVUPS (CX), Y0
+	VMAXPS  (CX)(BX*4), Y0, Y0
+	VMAXPS  (DX), Y0, Y0
+	VMAXPS  (DX)(BX*4), Y0, Y0
+	VMOVUPS Y0, (AX)
+	ADDQ    $0x20, AX
+	ADDQ    $0x20, CX
+	ADDQ    $0x20, DX
+	SUBQ    $0x08, R8
+	JG      vector
+	LEAQ    (CX)(SI*4), CX
+	LEAQ    (DX)(SI*4), DX
+	DECQ    DI
+	JNE     pixel
+	VZEROUPPER
+	RET
+
+// func poolFloats3(dst *float32, r0 *float32, r1 *float32, r2 *float32, column1 int, column2 int, pixel int, pixels int)
+// Requires: AVX
+TEXT ·poolFloats3(SB), NOSPLIT, $0-64
+	MOVQ dst+0(FP), AX
+	MOVQ r0+8(FP), CX
+	MOVQ r1+16(FP), DX
+	MOVQ column1+32(FP), BX
+	MOVQ r2+24(FP), SI
+	MOVQ column2+40(FP), DI
+	MOVQ pixel+48(FP), R8
+	MOVQ pixels+56(FP), R9
+
+pixel:
+	MOVQ R8, R10
+
+vector:
+	VMOVUPS (CX), Y0
+	VMAXPS  (CX)(BX*4), Y0, Y0
+	VMAXPS  (CX)(DI*4), Y0, Y0
+	VMAXPS  (DX), Y0, Y0
+	VMAXPS  (DX)(BX*4), Y0, Y0
+	VMAXPS  (DX)(DI*4), Y0, Y0
+	VMAXPS  (SI), Y0, Y0
+	VMAXPS  (SI)(BX*4), Y0, Y0
+	VMAXPS  (SI)(DI*4), Y0, Y0
+	VMOVUPS Y0, (AX)
+	ADDQ    $0x20, AX
+	ADDQ    $0x20, CX
+	ADDQ    $0x20, DX
+	ADDQ    $0x20, SI
+	SUBQ    $0x08, R10
+	JG      vector
+	LEAQ    (CX)(R8*4), CX
+	LEAQ    (DX)(R8*4), DX
+	LEAQ    (SI)(R8*4), SI
+	DECQ    R9
+	JNE     pixel
+	VZEROUPPER
+	RET

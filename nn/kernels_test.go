@@ -152,6 +152,44 @@ var kernels = map[string]func(c *kernelCase, out *bits){
 		addRows(dst, c.ints(16*c.pixels), c.ints(8*c.pixels), c.pixels)
 		each(out, dst, 0, 2*c.pixels, 1)
 	},
+	"denseFloats": func(c *kernelCase, out *bits) {
+		width, perTap, tiles, step := 8+8*c.IntN(2), 1+c.IntN(40), 1+c.IntN(4), 16+8*c.IntN(3)
+		room := 100 + c.IntN(1000)
+		src := c.floats(2*room+perTap, 300)
+		var places []int32
+		for range tiles * tile {
+			places = append(places, int32(c.IntN(room)))
+		}
+		var taps []int
+		for range c.taps {
+			taps = append(taps, c.IntN(room))
+		}
+		after := c.floats(2*width, 2)
+		if c.IntN(2) == 0 {
+			clear(after[width:]) // as ReLU has it
+			clear(src[room:])
+		}
+		dst := make([]float32, tiles*tile*step)
+		denseFloats(dst, src, places, taps, c.floats(width*perTap*c.taps, 1), after, width, perTap, step, tiles)
+		for _, v := range dst {
+			*out = append(*out, math.Float32bits(v))
+		}
+	},
+	"poolFloats": func(c *kernelCase, out *bits) {
+		for side := 2; side <= 3; side++ {
+			pixel := 8 * (1 + c.IntN(4))
+			var rows [3][]float32
+			for i := range side {
+				rows[i] = c.floats((2*c.pixels+1)*pixel, 300)
+			}
+			dst := make([]float32, c.pixels*pixel)
+			columns := [2]int{pixel * c.IntN(2), pixel * c.IntN(3)}
+			poolFloats(dst, &rows, side, columns, pixel, c.pixels)
+			for _, v := range dst {
+				*out = append(*out, math.Float32bits(v))
+			}
+		}
+	},
 	"quantize": func(c *kernelCase, out *bits) {
 		dst := make([]int16, 8*c.pixels)
 		src := c.floats(8*c.pixels, 300)
@@ -248,10 +286,12 @@ var kernelDigests = map[string]string{
 	"addRows":         "7d28d80d29548256",
 	"convInts":        "2b134abae600607e",
 	"convSums":        "0a02048a948b7200",
+	"denseFloats":     "f5f7037ad598e4ee",
 	"depthwiseFloats": "1e3a03e335f0f944",
 	"depthwiseInts":   "46f4c01637c29125",
 	"maxMagnitude":    "a6784d393107d986",
 	"maxPool":         "52caf0aab0d15709",
+	"poolFloats":      "8ab309185979650c",
 	"quantize":        "9d9f77e3b145c483",
 }
 

@@ -66,7 +66,7 @@ func (r *run) run(ctx context.Context, input engine.Tensor, outputs []engine.Ten
 	if err := r.plan.set(of, cut); err != nil {
 		return err
 	}
-	if err := r.checkTensors(); err != nil {
+	if err := r.engine.checkTensors(input, outputs, r.plan.sizes, &r.shape); err != nil {
 		return err
 	}
 	if !cut {
@@ -157,13 +157,14 @@ func (r *run) task(i int) error {
 const (
 	minScaleBits = 3
 	maxScaleBits = 16
+	maxInput     = math.MaxInt16 >> minScaleBits
 )
 
 // scaleOf returns the scale for the values of an image.
 func scaleOf(values []float32) (float32, error) {
 	greatest := math.Float32frombits(maxMagnitude(values))
-	if !(greatest <= math.MaxInt16>>minScaleBits) {
-		return 0, fmt.Errorf("the input has values of a magnitude of %v; allowed are numbers up to %d", greatest, math.MaxInt16>>minScaleBits)
+	if !(greatest <= maxInput) {
+		return 0, fmt.Errorf("the input has values of a magnitude of %v; allowed are numbers up to %d", greatest, maxInput)
 	}
 	bits := maxScaleBits
 	for greatest*float32(int(1)<<bits) > math.MaxInt16 {

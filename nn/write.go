@@ -23,16 +23,21 @@ func (r *run) writeVectors(stage int, floats []float32, block, first, pixels int
 				dst[p*o.channels+c] = src[8*p] * unit
 			}
 		}
-		switch o.post {
-		case sigmoids:
-			for k, v := range dst {
-				dst[k] = sigmoid(v)
-			}
-		case softmaxes:
-			for k := 0; k < len(dst); k += o.channels {
-				softmax(dst[k:][:o.channels])
-			}
-		case asIs:
+		o.finish(dst)
+	}
+}
+
+// finish computes the function after a convolution, or a matrix product, of whole pixels.
+func (o *output) finish(values []float32) {
+	switch o.post {
+	case asIs:
+	case sigmoids:
+		for k, v := range values {
+			values[k] = sigmoid(v)
+		}
+	case softmaxes:
+		for k := 0; k < len(values); k += o.channels {
+			softmax(values[k:][:o.channels])
 		}
 	}
 }

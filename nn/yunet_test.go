@@ -81,7 +81,7 @@ func outputs(t testing.TB, e engine.Engine, input engine.Tensor) []engine.Tensor
 }
 
 // farthest returns the greatest difference of two tensors.
-func farthest(a, b []float32) float64 {
+func farthest[F float32 | float64](a, b []F) float64 {
 	d := 0.
 	for i, v := range a {
 		d = max(d, math.Abs(float64(v)-float64(b[i])))

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/mienproject/mien/engine"
 	"github.com/mienproject/mien/face"
 	"github.com/mienproject/mien/face/facetest"
 )
@@ -91,7 +92,7 @@ func recordedFaces(t *testing.T, images map[string]image.Image) map[string][]fac
 }
 
 // TestMTCNNPackageAccuracy compares with what the old system's package has said of 120
-// photographs: the faces are the same, and so are the whole numbers that the service
+// photographs: on each engine, the faces are the same, and so are the whole numbers that the service
 // rounds them to. A short run leaves out the large photographs.
 func TestMTCNNPackageAccuracy(t *testing.T) {
 	images := packagePhotos(t)
@@ -101,15 +102,22 @@ func TestMTCNNPackageAccuracy(t *testing.T) {
 		}
 	}
 	recorded := recordedFaces(t, images)
-	d := newMTCNN(t)
-	c := packageComparison{T: t}
-	for _, name := range slices.Sorted(maps.Keys(images)) {
-		if testing.Short() && strings.HasPrefix(name, "wider_val_orig") {
-			continue
-		}
-		c.compare(name, detectMTCNN(t, d, images[name], face.Options{}), recorded[name])
+	for name, open := range map[string]func(testing.TB) []engine.Engine{"nn": openOwn, "ONNX Runtime": openWeights} {
+		t.Run(name, func(t *testing.T) {
+			d, err := New(open(t), "")
+			if err != nil {
+				t.Fatal(err)
+			}
+			c := packageComparison{T: t}
+			for _, name := range slices.Sorted(maps.Keys(images)) {
+				if testing.Short() && strings.HasPrefix(name, "wider_val_orig") {
+					continue
+				}
+				c.compare(name, detectMTCNN(t, d, images[name], face.Options{}), recorded[name])
+			}
+			c.report()
+		})
 	}
-	c.report()
 }
 
 // packageComparison compares faces with the package's.

@@ -13,6 +13,7 @@ import (
 
 	"github.com/mienproject/mien/engine"
 	"github.com/mienproject/mien/engine/enginetest"
+	"github.com/mienproject/mien/nn"
 	"github.com/mienproject/mien/nn/onnxfile"
 )
 
@@ -26,6 +27,20 @@ func openWeights(t testing.TB) []engine.Engine {
 		}
 	}
 	return openFolder(t, folder)
+}
+
+// openOwn opens the embedded networks on package nn.
+func openOwn(t testing.TB) []engine.Engine {
+	t.Helper()
+	var networks []engine.Engine
+	for i, b := range Weights() {
+		e, err := nn.New(b, nn.Options{})
+		if err != nil {
+			t.Fatalf("%s: %v", Files[i], err)
+		}
+		networks = append(networks, e)
+	}
+	return networks
 }
 
 func openFolder(t testing.TB, folder string) []engine.Engine {

@@ -26,5 +26,10 @@ func main() {
 	quantize()
 	maxMagnitude()
 
+	dense{name: "dense16", vectors: 2}.generate()
+	dense{name: "dense8", vectors: 1}.generate()
+	poolFloats("poolFloats2", 2)
+	poolFloats("poolFloats3", 3)
+
 	build.Generate()
 }
