@@ -48,6 +48,21 @@ $(BIN)/mien-client:
 	@mkdir -p $(BIN)
 	CGO_ENABLED=0 go build -trimpath -ldflags='-s -w' -o $@ ./cmd/client
 
+# The files of a release: server and client for each platform, without cgo, and their checksums.
+PLATFORMS := linux/amd64 linux/arm64 darwin/amd64 darwin/arm64 windows/amd64
+.PHONY: release
+release: ## Build the server and the client for all platforms into dist/, with checksums.
+	rm -rf dist && mkdir dist
+	@for platform in $(PLATFORMS); do \
+		export CGO_ENABLED=0 GOOS=$${platform%/*} GOARCH=$${platform#*/}; \
+		suffix=; [ $$GOOS = windows ] && suffix=.exe; \
+		for command in server:mien client:mien-client; do \
+			file=dist/$${command#*:}-$$GOOS-$$GOARCH$$suffix; echo $$file; \
+			go build -trimpath -ldflags='-s -w' -o $$file ./cmd/$${command%:*}; \
+		done; \
+	done
+	cd dist && sha256sum -- * > SHA256SUMS
+
 # ONNX Runtime's own package for Node.js contains its shared library.
 library := libonnxruntime.so.1
 .PHONY: onnxruntime
@@ -157,12 +172,13 @@ mtcnn-weights: ## Make MTCNN's embedded networks again, from the Python package 
 	python3 tools/mtcnn/convert.py face/mtcnn/weights
 
 .PHONY: lint
-lint: $(BIN)/golangci-lint $(BIN)/buf ## Lint Go and the contract.
+lint: $(BIN)/golangci-lint $(BIN)/buf $(BIN)/actionlint ## Lint Go and the contract.
 	golangci-lint run --allow-parallel-runners ./...
 	cd e2e && golangci-lint run --allow-parallel-runners ./...
 	cd bench && golangci-lint run --allow-parallel-runners ./... && go mod tidy -diff
 	cd tools/nnkernels && golangci-lint run --allow-parallel-runners ./... && go mod tidy -diff
 	buf lint
+	actionlint -shellcheck= -pyflakes=
 	go mod tidy -diff
 
 # The database is a module, pinned in tools/go.mod, so that a commit that has passed
