@@ -1,5 +1,5 @@
-# Everything a developer does here. Tools are built from tools/go.mod, which pins
-# them, into .bin.
+# All commands for developers. Tools are built into .bin from tools/go.mod, which pins
+# their versions.
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
@@ -10,7 +10,7 @@ SHELL := bash
 BIN := .bin
 export PATH := $(abspath $(BIN)):$(PATH)
 export CGO_ENABLED ?= 1
-# The toolchain that go.mod names, where Go is set to use none but its own.
+# Use the toolchain that go.mod names, even if Go is configured to use only its own.
 export GOTOOLCHAIN := auto
 
 tool_packages := \
@@ -18,6 +18,7 @@ tool_packages := \
 	github.com/golangci/golangci-lint/v2/cmd/golangci-lint \
 	github.com/fullstorydev/grpcurl/cmd/grpcurl \
 	github.com/grpc-ecosystem/grpc-health-probe \
+	github.com/rhysd/actionlint/cmd/actionlint \
 	github.com/sudorandom/protoc-gen-connect-openapi \
 	golang.org/x/perf/cmd/benchstat \
 	golang.org/x/vuln/cmd/govulncheck
@@ -30,11 +31,11 @@ $(BIN)/%: tools/go.mod tools/go.sum
 	@mkdir -p $(BIN)
 	go build -modfile=tools/go.mod -o $@ $(filter %/$*,$(tool_packages))
 
-# MODEL=yunet fetches that model, and the runtime that it needs.
+# MODEL=yunet downloads that model, and the runtime that it needs.
 MODEL ?= pigo
 fetched = $(filter-out pigo pigo-reference,$(MODEL))
 .PHONY: run
-run: $(if $(fetched),onnxruntime) ## Run the server. MODEL=yunet: with that model. ARGS="--help" tells its flags.
+run: $(if $(fetched),onnxruntime) ## Run the server. MODEL=yunet runs it with that model, and ARGS="--help" lists its flags.
 	go run ./cmd/server --model $(MODEL) $(if $(fetched),--onnxruntime $(BIN)/$(library)) $(ARGS)
 
 .PHONY: build
@@ -47,10 +48,10 @@ $(BIN)/mien-client:
 	@mkdir -p $(BIN)
 	CGO_ENABLED=0 go build -trimpath -ldflags='-s -w' -o $@ ./cmd/client
 
-# ONNX Runtime's own package for Node.js carries its shared library.
+# ONNX Runtime's own package for Node.js contains its shared library.
 library := libonnxruntime.so.1
 .PHONY: onnxruntime
-onnxruntime: $(BIN)/$(library) ## Fetch ONNX Runtime's library into .bin, by npm.
+onnxruntime: $(BIN)/$(library) ## Download ONNX Runtime's library into .bin with npm.
 $(BIN)/$(library): tools/onnxruntime/package-lock.json
 	@mkdir -p $(BIN)
 	cd tools/onnxruntime && npm ci --ignore-scripts --no-audit --no-fund
@@ -58,14 +59,14 @@ $(BIN)/$(library): tools/onnxruntime/package-lock.json
 	rm -rf tools/onnxruntime/node_modules
 
 .PHONY: test
-test: setup lint vulncheck check-generated check-contract unit page-test memory accuracy soak-test container-test bench-test e2e ## Set up and pass all tests.
+test: setup lint vulncheck check-generated check-contract unit page-test memory accuracy soak-test container-test bench-test e2e ## Install what the tests need, and run all tests.
 
 .PHONY: setup
 setup: ## Install what the tests need: Debian packages, npm packages, jars.
 	e2e/setup.sh
 
-# The ten minutes that go test gives each package are too few for a slow machine
-# with other work.
+# The ten minutes that go test allows for each package are too short on a slow or busy
+# machine.
 PATIENCE = -timeout 30m
 
 .PHONY: unit
@@ -73,40 +74,40 @@ unit: onnxruntime ## Test every package, with the race detector.
 	go test $(PATIENCE) -race -short ./...
 
 .PHONY: page-test
-page-test: ## Test the page's modules, in Node.js. "make e2e" tests the page in a browser.
+page-test: ## Test the modules of the page in Node.js. "make e2e" tests the page in a browser.
 	cd web && node --test test/*.test.js
 
-# Without the race detector, which allocates on its own account.
+# Without the race detector, which allocates memory itself.
 .PHONY: memory
-memory: ## Test that decoding and detecting take no more memory than is counted for them, and networks none that is new.
+memory: ## Check that decoding and detecting take no more memory than is reserved for them, and that networks allocate nothing new.
 	go test $(PATIENCE) -count=1 -run Memory ./nn ./photo ./face/luma ./face/pigo ./service
 
-# Without the race detector, under which these take minutes.
+# Without the race detector, with which these tests take minutes.
 .PHONY: accuracy
-accuracy: onnxruntime ## Test what the docs say of the models' accuracy, on ../shared/faces.
+accuracy: onnxruntime ## Check the accuracy of the models on ../shared/faces against the docs.
 	go test $(PATIENCE) -run Accuracy ./face/... ./service
 
-# So does this, which has ten thousand images.
+# The same is true for this test, which has ten thousand images.
 .PHONY: soak-test
 soak-test:
 	go test $(PATIENCE) -count=1 -run '^TestSoak' ./cmd/server
 
-# And this, which needs root to make memory cgroups. Where there can be none it is
-# skipped, unless TEST_REQUIRE_CGROUP is set, as CI has it.
+# And for this one, which needs root to create memory cgroups. If it cannot create any,
+# it is skipped, unless TEST_REQUIRE_CGROUP is set, as in CI.
 .PHONY: container-test
-container-test: ## Test a default server in small containers, against the worst pictures.
+container-test: ## Test a default server in small containers with the worst images.
 	go test $(PATIENCE) -count=1 -run '^TestContainer' ./cmd/server
 
 .PHONY: bench-test
-bench-test: onnxruntime ## Test the evaluation and the load tool, on a few photographs.
+bench-test: onnxruntime ## Test the evaluation and the load tool with a few photographs.
 	cd bench && go vet ./... && go test $(PATIENCE) -count=1 ./...
 
 .PHONY: eval
-eval: onnxruntime ## Measure every model, as docs/accuracy.md has it. ARGS=--write: write it there.
+eval: onnxruntime ## Evaluate every model, as in docs/accuracy.md. ARGS=--write updates that page.
 	cd bench && go run . $(ARGS)
 
 .PHONY: e2e
-e2e: $(BIN)/buf $(BIN)/grpcurl $(BIN)/grpc-health-probe onnxruntime setup ## Test the binary with clients that nobody here wrote.
+e2e: $(BIN)/buf $(BIN)/grpcurl $(BIN)/grpc-health-probe onnxruntime setup ## Test the binary with third-party clients, and run the examples of the docs.
 	cd e2e && go vet ./... && go test -count=1 $(PATIENCE) ./...
 
 .PHONY: page-screenshots
@@ -114,7 +115,7 @@ page-screenshots: setup ## Make the screenshots of docs/page.md again.
 	cd e2e && go test -count=1 -run '^TestPageScreenshots$$' . -page-screenshots ../docs/page
 
 .PHONY: load
-load: ## Measure how the server takes more than it can do, as docs/performance.md has it. ARGS="--help" tells what can be said.
+load: ## Measure the server under overload, as in docs/performance.md. ARGS="--help" lists the options.
 	cd bench && go run ./load $(ARGS)
 
 .PHONY: fuzz
@@ -126,15 +127,15 @@ fuzz: ## Fuzz each target for FUZZTIME (default 1m).
 		done; \
 	done
 
-# A tenth of it is among the tests.
+# A tenth of this is a part of the tests.
 .PHONY: soak
-soak: ## Send 100,000 images through one stream and as many in batches: memory stays flat.
+soak: ## Send 100,000 images through one stream and as many in batches, and check that memory does not grow.
 	go test -count=1 -v -timeout 1h -run '^TestSoak$$' ./cmd/server -soak
 
-# One run after the other rather than each benchmark many times, so that whatever
-# else the machine does hits what is compared alike.
+# Runs all benchmarks several times, instead of each benchmark several times in a row,
+# so that other work of the machine affects all of them alike.
 .PHONY: bench
-bench: $(BIN)/benchstat onnxruntime ## Measure speed beside the library's, as docs/performance.md has it. RUNS=6.
+bench: $(BIN)/benchstat onnxruntime ## Measure the speed compared with the library's, as in docs/performance.md. RUNS=6 is the default.
 	@rm -f $(BIN)/bench.txt
 	@for run in $$(seq $(or $(RUNS),6)); do \
 		go test -run '^$$' -bench '^BenchmarkLandmarks$$' -cpu 1 ./face/landmark; \
@@ -147,7 +148,7 @@ bench: $(BIN)/benchstat onnxruntime ## Measure speed beside the library's, as do
 	benchstat -col /by $(BIN)/bench.txt
 
 .PHONY: calibrate
-calibrate: ## Fit the constants of the models' calibration.go again, on ../shared/faces.
+calibrate: ## Fit the constants in the models' calibration.go on ../shared/faces.
 	go test -count=1 -v -run '^TestCalibrate$$' ./face/pigo ./face/grid -calibrate
 
 # The files are committed, and change only with tools/mtcnn.
@@ -164,22 +165,22 @@ lint: $(BIN)/golangci-lint $(BIN)/buf ## Lint Go and the contract.
 	buf lint
 	go mod tidy -diff
 
-# The database is a module, pinned in tools/go.mod, so that a commit which passed
+# The database is a module, pinned in tools/go.mod, so that a commit that has passed
 # passes again.
 .PHONY: vulncheck
-vulncheck: $(BIN)/govulncheck ## Fail when the product calls code that has a known vulnerability.
+vulncheck: $(BIN)/govulncheck ## Fail if the product calls code that has a known vulnerability.
 	cd tools && go mod download golang.org/x/vulndb
 	database=file://$$(cd tools && go list -m -f '{{.Dir}}' golang.org/x/vulndb)/data/osv; \
 	for module in . bench; do (cd $$module && govulncheck -db $$database ./...); done
 
 .PHONY: vulndb
-vulndb: ## Raise the database of known vulnerabilities to today's, and check against it.
+vulndb: ## Update the database of known vulnerabilities, and check against it.
 	cd tools && go get golang.org/x/vulndb@latest
 	$(MAKE) vulncheck
 
-# What the generator has no options for. It closes every message; but a newer server may
-# send more fields, and fields that a server does not know are ignored. And its base
-# cannot refer to what is yet to be generated.
+# Changes for which the generator has no options. It forbids unknown fields in every
+# message, but a newer server may send more fields, and a server ignores fields that it
+# does not know. And its base file cannot refer to schemas that are generated later.
 finish_openapi = sed -i.generated -E -e '/^      additionalProperties: false$$/d' \
 	-e 's,x-ref: (.+),$$ref: "\#/components/schemas/\1",' $(1) && rm $(1).generated
 
@@ -196,7 +197,7 @@ generate: $(BIN)/buf $(BIN)/protoc-gen-connect-openapi $(BIN)/nnkernels ## Gener
 	$(call generate_kernels,nn)
 
 .PHONY: check-generated
-check-generated: $(BIN)/buf $(BIN)/protoc-gen-connect-openapi $(BIN)/nnkernels ## Fail when what was generated is not what the contract and the generators give.
+check-generated: $(BIN)/buf $(BIN)/protoc-gen-connect-openapi $(BIN)/nnkernels ## Fail if the generated files are not up to date.
 	@rm -rf $(BIN)/generated && buf generate -o $(BIN)/generated
 	@$(call finish_openapi,$(BIN)/generated/web/openapi.yaml)
 	@diff -r gen $(BIN)/generated/gen && diff web/openapi.yaml $(BIN)/generated/web/openapi.yaml || \
@@ -205,15 +206,15 @@ check-generated: $(BIN)/buf $(BIN)/protoc-gen-connect-openapi $(BIN)/nnkernels #
 	@diff nn/kernels_amd64.s $(BIN)/generated/nn/kernels_amd64.s && diff nn/kernels_amd64.go $(BIN)/generated/nn/kernels_amd64.go || \
 		{ echo 'the assembly of nn/ is not what tools/nnkernels generates: run "make generate"'; exit 1; }
 
-# proto/released.binpb is the contract of the last release: callers depend on it.
+# proto/released.binpb is the contract of the last release, on which clients depend.
 .PHONY: check-contract
-check-contract: $(BIN)/buf ## Fail when the contract breaks that of the last release.
+check-contract: $(BIN)/buf ## Fail if the contract is incompatible with that of the last release.
 	buf breaking --against proto/released.binpb
 
 .PHONY: release-contract
-release-contract: $(BIN)/buf ## Make the contract as it is that of the last release.
+release-contract: $(BIN)/buf ## Record the current contract as that of the last release.
 	buf build --exclude-source-info -o proto/released.binpb
 
 .PHONY: clean
-clean: ## Remove what was built.
+clean: ## Remove all build results.
 	rm -rf $(BIN) e2e/node_modules e2e/java/jars tools/onnxruntime/node_modules

@@ -230,7 +230,7 @@ func (c *Client) PredictBytes(ctx context.Context, data []byte, opts *inferencev
 // nil. If the file cannot be opened or read, the error is that of package os. Any
 // other error is an *Error; for a larger file its reason is ReasonTooManyBytes.
 func (c *Client) PredictFile(ctx context.Context, path string, opts *inferencev1.DetectOptions) (*inferencev1.InferResults, error) {
-	f, err := os.Open(path) //nolint:gosec // the caller chooses the path
+	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}

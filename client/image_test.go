@@ -30,7 +30,7 @@ func TestPixels(t *testing.T) {
 	}
 	type part interface {
 		image.Image
-		SubImage(image.Rectangle) image.Image
+		SubImage(part image.Rectangle) image.Image
 	}
 	for name, c := range map[string]struct {
 		img    part

@@ -190,7 +190,7 @@ func TestBrowserHeaders(t *testing.T) {
 	checkConsole(t, others, "has been blocked by CORS policy", "net::ERR_FAILED")
 	calls := requests(s.stop(), procedure)
 	last := calls[len(calls)-1]
-	if want := `header "x-tenant" is not allowed; --cors-header allows it`; last["cors_refused"] != want {
+	if want := `header "x-tenant" is not allowed; to allow it, use --cors-header`; last["cors_refused"] != want {
 		t.Errorf("the log has %v, want cors_refused to be %q", last, want)
 	}
 }

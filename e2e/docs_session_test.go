@@ -418,7 +418,7 @@ func (s *session) refused() error {
 	}
 	for _, file := range logs {
 		var listened, stopped bool
-		for _, line := range bytes.Split(read(s.t, file), []byte("\n")) {
+		for line := range bytes.SplitSeq(read(s.t, file), []byte("\n")) {
 			var entry serverLogEntry
 			if json.Unmarshal(line, &entry) != nil {
 				continue // of another server

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # Installs what the tests need: Debian packages, npm packages into node_modules, and
-# grpc-java into java/jars. Does nothing, and says nothing, when all is there.
+# grpc-java into java/jars. If everything is installed, it does and prints nothing.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
 # gcc and libc6-dev are for Go's race detector. protobuf-compiler-grpc is the gRPC plugin of the same release as the library.
-# The protoc in python3-grpc-tools predates proto3's optional fields. qemu-user runs what is built for arm64.
+# The protoc in python3-grpc-tools is too old for optional fields in proto3. qemu-user runs binaries for arm64.
 debian=(
 	chromium
 	curl
@@ -23,7 +23,7 @@ debian=(
 	qemu-user
 )
 
-# Any release of these does.
+# Any version of these works.
 command -v javac >/dev/null || debian+=(default-jdk-headless)
 command -v mvn >/dev/null || debian+=(maven)
 
@@ -50,7 +50,7 @@ if ((${#missing[@]})); then
 	"${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "${missing[@]}"
 fi
 
-# Prometheus is unpacked rather than installed, for its package would start a
+# Prometheus is unpacked and not installed, because its package would start a
 # service on this machine.
 if [[ ! -x ../.bin/prometheus || ! -x ../.bin/promtool ]]; then
 	command -v apt-get >/dev/null || die "this is no Debian system; put prometheus and promtool into .bin/"
@@ -68,8 +68,8 @@ if [[ ! -x ../.bin/prometheus || ! -x ../.bin/promtool ]]; then
 	cp "$unpacked"/usr/bin/{prometheus,promtool} ../.bin/
 fi
 
-# npm ci begins by removing node_modules, so the copy of the lock file is there
-# only when it came to its end.
+# npm ci first removes node_modules, so the copy of the lock file exists only if
+# npm ci has completed.
 installed=node_modules/.mien-installed.json
 if ! cmp -s package-lock.json "$installed"; then
 	command -v npm >/dev/null || die "npm is missing; install Node.js 20 or later"
@@ -77,7 +77,7 @@ if ! cmp -s package-lock.json "$installed"; then
 	cp package-lock.json "$installed"
 fi
 
-# The same for Maven: the copy is there when all jars are.
+# The same for Maven: the copy exists only if all jars do.
 if ! cmp -s java/pom.xml java/jars/pom.xml; then
 	command -v mvn >/dev/null || die "Maven is missing; install it"
 	rm -rf java/jars

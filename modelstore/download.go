@@ -284,8 +284,7 @@ func requestError(ctx context.Context, err error) error {
 
 // withoutURL unwraps a url.Error, because the message already has the URL.
 func withoutURL(err error) error {
-	var wrapped *url.Error
-	if errors.As(err, &wrapped) {
+	if wrapped, ok := errors.AsType[*url.Error](err); ok {
 		return wrapped.Err
 	}
 	return err

@@ -1,5 +1,7 @@
 package nn
 
+import "slices"
+
 // plan is how a network is run on an input of one size. Stages are grouped in segments: the
 // last stage of a segment keeps its whole map, or gives outputs, and the others keep the few
 // rows that the one after them reads.
@@ -125,8 +127,8 @@ func (p *plan) group() {
 	if p.cut {
 		p.shorten()
 	}
-	for i := len(n.stages) - 1; i >= 0; i-- {
-		for _, from := range n.stages[i].sources() {
+	for i, s := range slices.Backward(n.stages) {
+		for _, from := range s.sources() {
 			if from.stage >= 0 && !p.stages[from.stage].keep {
 				p.stages[from.stage].last = p.stages[i].last
 			}
@@ -289,6 +291,7 @@ func (p *plan) readers(of source, l *layoutOfRows) {
 				(q.out.height-1)*w.stride-q.top+w.rows > q.in.height || (q.out.width-1)*w.stride-q.left+w.columns > q.in.width
 		case pooling:
 			l.repeat = l.repeat || (q.out.width-1)*w.stride+w.columns > q.in.width
+		case separable, upsampledSum: // read nothing around a pixel
 		}
 	}
 }

@@ -33,6 +33,7 @@ func (n *network) unsigned(i int) bool {
 		return !slices.ContainsFunc(s.slope, func(v float32) bool { return v != 0 })
 	case upsampledSum:
 		return true
+	case pooling:
 	}
 	return n.unsigned(s.from.stage)
 }

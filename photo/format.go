@@ -9,6 +9,7 @@ import (
 	"image/color"
 	"image/draw"
 	"slices"
+	"strings"
 )
 
 const formatNames = "JPEG, PNG, GIF, WebP, BMP or TIFF"
@@ -179,10 +180,10 @@ func isCUR(data []byte) bool {
 }
 
 func isPNM(data []byte) bool {
-	if len(data) < 3 || data[0] != 'P' || !bytes.ContainsRune([]byte("1234567fF"), rune(data[1])) {
+	if len(data) < 3 || data[0] != 'P' || strings.IndexByte("1234567fF", data[1]) < 0 {
 		return false
 	}
-	return bytes.IndexByte([]byte(" \t\r\n#"), data[2]) >= 0
+	return strings.IndexByte(" \t\r\n#", data[2]) >= 0
 }
 
 func isPCX(data []byte) bool {

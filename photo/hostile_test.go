@@ -10,6 +10,7 @@ import (
 	"image/color"
 	"image/gif"
 	"image/png"
+	"maps"
 	"strings"
 	"testing"
 	"time"
@@ -217,9 +218,7 @@ func put32(data []byte, pairs ...uint32) []byte {
 // tiffFile makes a gray TIFF of the given tags and blocks.
 func tiffFile(tags map[uint16][]uint32, blocks [][]byte) []byte {
 	all := map[uint16][]uint32{258: {8}, 262: {1}}
-	for tag, values := range tags {
-		all[tag] = values
-	}
+	maps.Copy(all, tags)
 	offsets, counts := uint16(273), uint16(279)
 	if tags[322] != nil {
 		offsets, counts = 324, 325

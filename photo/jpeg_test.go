@@ -23,6 +23,7 @@ import (
 
 // jpegs are the JPEGs of testdata.
 func jpegs(t testing.TB) map[string][]byte {
+	t.Helper()
 	files := map[string][]byte{}
 	for _, pattern := range []string{"*.jpg", "large/*.jpg"} {
 		names, err := filepath.Glob(filepath.Join("testdata", pattern))

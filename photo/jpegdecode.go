@@ -297,25 +297,34 @@ func (d *jpegDecoder) decodeUnits(s *jpegScan) (n int, err error) {
 				d.resetDC()
 				d.endOfBand = 0
 			}
-			for i := range s.components {
-				c := &s.components[i]
-				for k := range c.across * c.down {
-					x, y := c.across*x+k%c.across, c.down*y+k/c.across
-					if lost {
-						d.fillGray(c.jpegPlane, x, y)
-					} else if err := d.decodeBlock(s, c, x, y); err != nil {
-						if !d.causedByLoss(err) {
-							return n, d.endsEarly(err)
-						}
-						lost = true
-					}
-				}
+			if lost, err = d.decodeUnit(s, x, y, lost); err != nil {
+				return n, err
 			}
 			n++
 		}
 	}
 	d.end()
 	return n, nil
+}
+
+// decodeUnit decodes the blocks of a scan's unit in column x and row y. It makes them gray
+// from where data are lost, and reports whether they are.
+func (d *jpegDecoder) decodeUnit(s *jpegScan, x, y int, lost bool) (bool, error) {
+	for i := range s.components {
+		c := &s.components[i]
+		for k := range c.across * c.down {
+			x, y := c.across*x+k%c.across, c.down*y+k/c.across
+			if lost {
+				d.fillGray(c.jpegPlane, x, y)
+			} else if err := d.decodeBlock(s, c, x, y); err != nil {
+				if !d.causedByLoss(err) {
+					return false, d.endsEarly(err)
+				}
+				lost = true
+			}
+		}
+	}
+	return lost, nil
 }
 
 // count records that n units of the scan were decoded.

@@ -112,6 +112,7 @@ func forTestJPEGs(t *testing.T, f func(t *testing.T, j *testJPEG)) {
 // want returns the image of a testJPEG by definition: each pixel has the samples that
 // cover it.
 func (j *testJPEG) want(t testing.TB) image.Image {
+	t.Helper()
 	var planes []plane
 	for i := range j.sampling {
 		planes = append(planes, j.component(t, i))

@@ -216,6 +216,7 @@ func transposable(m *image.YCbCr) (*image.YCbCr, image.YCbCrSubsampleRatio) {
 		return m, image.YCbCrSubsampleRatio440
 	case image.YCbCrSubsampleRatio440:
 		return m, image.YCbCrSubsampleRatio422
+	case image.YCbCrSubsampleRatio411, image.YCbCrSubsampleRatio410:
 	}
 	size := m.Bounds().Size()
 	full := &image.YCbCr{
@@ -237,6 +238,7 @@ func transposable(m *image.YCbCr) (*image.YCbCr, image.YCbCrSubsampleRatio) {
 func chromaSize(luma image.Point, ratio image.YCbCrSubsampleRatio) image.Point {
 	w, h := 1, 1
 	switch ratio {
+	case image.YCbCrSubsampleRatio444:
 	case image.YCbCrSubsampleRatio422:
 		w = 2
 	case image.YCbCrSubsampleRatio420:

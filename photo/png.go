@@ -14,6 +14,7 @@ import (
 	"image/color"
 	"image/png"
 	"io"
+	"slices"
 )
 
 const (
@@ -125,7 +126,7 @@ func openPNG(data []byte) (header, error) {
 		return header{}, err
 	}
 	const dataFollows = "\x00\x00\x00\x00IDAT"
-	cfg, err := decodeConfig(append(f.head[:len(f.head):len(f.head)], dataFollows...), png.DecodeConfig)
+	cfg, err := decodeConfig(append(slices.Clip(f.head), dataFollows...), png.DecodeConfig)
 	if err != nil {
 		return header{}, err
 	}

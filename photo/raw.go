@@ -102,6 +102,7 @@ func rawImage(data []byte, f PixelFormat, width, height int) image.Image {
 		return out
 	case RGBA32:
 		return &image.NRGBA{Pix: data, Stride: 4 * width, Rect: r}
+	case I420, NV12:
 	}
 	luma, stride := width*height, (width+1)/2
 	chroma := stride * ((height + 1) / 2)

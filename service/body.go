@@ -144,7 +144,7 @@ func (b *body) reserve() error {
 		return err
 	}
 	if b.err != nil || b.streamed {
-		return nil
+		return nil //nolint:nilerr // reading reports it
 	}
 	if b.query {
 		if b.compressed {

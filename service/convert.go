@@ -59,6 +59,7 @@ func pixelFormat(f inferencev1.PixelFormat) (photo.PixelFormat, error) {
 		return photo.I420, nil
 	case inferencev1.PixelFormat_PIXEL_FORMAT_NV12:
 		return photo.NV12, nil
+	case inferencev1.PixelFormat_PIXEL_FORMAT_ENCODED: // the caller has handled it
 	}
 	return 0, fmt.Errorf("%w: pixel_format is %d; allowed are 0 (an encoded file), 1 (GRAY8), 2 (RGB24), 3 (RGBA32), 4 (I420) and 5 (NV12)", photo.ErrPixels, f)
 }

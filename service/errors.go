@@ -131,7 +131,7 @@ func (o outcome) connectError(err error, id string) *connect.Error {
 }
 
 func addDetail(err *connect.Error, detail proto.Message) {
-	// Only fails for messages that cannot be marshalled, which these can.
+	// Only fails for messages that cannot be marshaled, which these can.
 	if d, e := connect.NewErrorDetail(detail); e == nil {
 		err.AddDetail(d)
 	}

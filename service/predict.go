@@ -20,7 +20,6 @@ import (
 	"unicode/utf8"
 
 	"connectrpc.com/connect"
-	"google.golang.org/protobuf/proto"
 
 	"github.com/mienproject/mien/annotate"
 	"github.com/mienproject/mien/face"
@@ -439,7 +438,7 @@ func queryOptions(values url.Values) (*inferencev1.DetectOptions, error) {
 	set := map[string]option{
 		"min_confidence": {allowedConfidence, func(v string) error {
 			f, err := strconv.ParseFloat(v, 32)
-			o.MinConfidence = proto.Float32(float32(f))
+			o.MinConfidence = new(float32(f))
 			return err
 		}},
 		"max_results":   {allowedResults, func(v string) error { return parseInt32(v, &o.MaxResults) }},
@@ -502,7 +501,7 @@ func accepted(headers []string) string {
 	for _, offer := range answerTypes {
 		group, _, _ := strings.Cut(offer, "/")
 		q, specific := 0.0, 0
-		for _, item := range strings.Split(strings.Join(headers, ","), ",") {
+		for item := range strings.SplitSeq(strings.Join(headers, ","), ",") {
 			pattern, params, err := mime.ParseMediaType(item)
 			if err != nil {
 				continue

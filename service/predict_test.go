@@ -602,7 +602,9 @@ func TestAnyOrientation(t *testing.T) {
 		t.Fatal(err)
 	}
 	var seen calls
-	_, url := start(t, d, func(c *service.Config) { c.Observe = seen.observe })
+	_, url := start(t, d, func(c *service.Config) {
+		c.Observe, c.Timeout, c.DefaultTimeout = seen.observe, time.Minute, time.Minute
+	})
 	upright, _, err := image.Decode(bytes.NewReader(sample(t)))
 	if err != nil {
 		t.Fatal(err)
@@ -623,7 +625,8 @@ func TestAnyOrientation(t *testing.T) {
 		}
 		return res
 	}
-	want := ask(upright, nil).GetResults()[0]
+	const large = 100 // pixels: fewer windows to search
+	want := ask(upright, &inferencev1.DetectOptions{MinFaceSize: large}).GetResults()[0]
 	size := upright.Bounds().Size()
 	// Where a point of the upright image is, as a line between pixels, in the turned one.
 	turns := []func(x, y int32) (int32, int32){
@@ -633,7 +636,7 @@ func TestAnyOrientation(t *testing.T) {
 	}
 	for i, at := range turns {
 		turned := photo.Turn(upright, i+1)
-		results := ask(turned, &inferencev1.DetectOptions{AnyOrientation: true}).GetResults()
+		results := ask(turned, &inferencev1.DetectOptions{AnyOrientation: true, MinFaceSize: large}).GetResults()
 		if len(results) != 1 {
 			t.Errorf("%d quarters: %d faces, want 1", i+1, len(results))
 			continue
@@ -660,7 +663,7 @@ func TestAnyOrientation(t *testing.T) {
 		if err := png.Encode(&b, turned); err != nil {
 			t.Fatal(err)
 		}
-		res, out := sendPredict(t, http.MethodPost, url+"/predict?any_orientation=true", nil, &b)
+		res, out := sendPredict(t, http.MethodPost, url+"/predict?any_orientation=true&min_face_size=100", nil, &b)
 		if seen.take(t, 1); res.StatusCode != http.StatusOK || bytes.Count(out, []byte(`"box"`)) != 1 {
 			t.Errorf("%d quarters at /predict: %d, %s", i+1, res.StatusCode, out)
 		}

@@ -821,19 +821,19 @@ func TestConfigIsValidated(t *testing.T) {
 		t.Fatal(err)
 	}
 	for message, spoil := range map[string]func(*service.Config){
-		"Models: ":           func(c *service.Config) { c.Models = nil },
-		"\"stub\" is there":  func(c *service.Config) { c.Models = append(c.Models, c.Models[0]) },
-		"MaxImageBytes: ":    func(c *service.Config) { c.MaxImageBytes = 0 },
-		"MaxBatchBytes: ":    func(c *service.Config) { c.MaxBatchBytes = 0 },
-		"MaxRequests: ":      func(c *service.Config) { c.MaxRequests = 0 },
-		"MaxBodyBytes: ":     func(c *service.Config) { c.MaxBodyBytes = 64 << 20 }, // smaller than the largest batch
-		"StreamIdle: ":       func(c *service.Config) { c.StreamIdle = 0 },
-		"MaxPixels: ":        func(c *service.Config) { c.MaxPixels = -1 },
-		"MaxInflightBytes: ": func(c *service.Config) { c.MaxInflightBytes = 0 },
-		"Workers: ":          func(c *service.Config) { c.Workers = 0 },
-		"Queue: ":            func(c *service.Config) { c.Queue = -1 },
-		"Timeout: ":          func(c *service.Config) { c.Timeout = 0 },
-		"DefaultTimeout: ":   func(c *service.Config) { c.DefaultTimeout = c.Timeout + 1 },
+		"Models: ":                      func(c *service.Config) { c.Models = nil },
+		"Models: \"stub\" occurs twice": func(c *service.Config) { c.Models = append(c.Models, c.Models[0]) },
+		"MaxImageBytes: ":               func(c *service.Config) { c.MaxImageBytes = 0 },
+		"MaxBatchBytes: ":               func(c *service.Config) { c.MaxBatchBytes = 0 },
+		"MaxRequests: ":                 func(c *service.Config) { c.MaxRequests = 0 },
+		"MaxBodyBytes: ":                func(c *service.Config) { c.MaxBodyBytes = 64 << 20 }, // smaller than the largest batch
+		"StreamIdle: ":                  func(c *service.Config) { c.StreamIdle = 0 },
+		"MaxPixels: ":                   func(c *service.Config) { c.MaxPixels = -1 },
+		"MaxInflightBytes: ":            func(c *service.Config) { c.MaxInflightBytes = 0 },
+		"Workers: ":                     func(c *service.Config) { c.Workers = 0 },
+		"Queue: ":                       func(c *service.Config) { c.Queue = -1 },
+		"Timeout: ":                     func(c *service.Config) { c.Timeout = 0 },
+		"DefaultTimeout: ":              func(c *service.Config) { c.DefaultTimeout = c.Timeout + 1 },
 		// Sums of these values would overflow.
 		"MaxImageBytes: 9223372036854775807":    func(c *service.Config) { c.MaxImageBytes = math.MaxInt64 },
 		"MaxBatchBytes: 9223372036854775807":    func(c *service.Config) { c.MaxBatchBytes = math.MaxInt64 },

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -378,8 +379,8 @@ func TestUnreadAnswers(t *testing.T) {
 		sends []byte
 	}{
 		{inferencev1connect.InferencePredictBatchProcedure, message(0, marshal(t, batch))},
-		{inferencev1connect.InferencePredictStreamProcedure, append(image[:len(image):len(image)], message(0, bytes.Repeat([]byte{0xff}, 60_000))...)},
-		{inferencev1connect.InferencePredictStreamProcedure, append(image[:len(image):len(image)], message(1, []byte("no gzip"))...)},
+		{inferencev1connect.InferencePredictStreamProcedure, append(slices.Clip(image), message(0, bytes.Repeat([]byte{0xff}, 60_000))...)},
+		{inferencev1connect.InferencePredictStreamProcedure, append(slices.Clip(image), message(1, []byte("no gzip"))...)},
 	} {
 		for range 8 {
 			req, err := http.NewRequestWithContext(ctx, http.MethodPost, url+c.path, bytes.NewReader(c.sends))

@@ -644,7 +644,7 @@ func rejectedBatch(t *testing.T, client inferencev1connect.InferenceClient, req 
 func TestBatchOfNothing(t *testing.T) {
 	_, url := start(t, stub{}, nil)
 	req := &inferencev1.PredictBatchRequest{Images: make([]*inferencev1.Image, 200_000)}
-	for i := range req.Images {
+	for i := range req.GetImages() {
 		req.Images[i] = &inferencev1.Image{}
 	}
 	for protocol, client := range clients(t, url) {

@@ -96,7 +96,12 @@ func environment() []string {
 func (s *Server) follow(log io.Reader, ready chan<- struct{}) {
 	defer close(s.exited)
 	for lines := bufio.NewScanner(log); lines.Scan(); {
-		var line struct{ Level, Msg, URL, Metrics string }
+		var line struct {
+			Level   string `json:"level"`
+			Msg     string `json:"msg"`
+			URL     string `json:"url"`
+			Metrics string `json:"metrics"`
+		}
 		err := json.Unmarshal(lines.Bytes(), &line)
 		switch {
 		case err != nil:

@@ -83,8 +83,8 @@ func (l *fileList) expand(name string) {
 	_ = fs.WalkDir(os.DirFS(name), ".", func(path string, d fs.DirEntry, err error) error {
 		full := filepath.Join(name, filepath.FromSlash(path))
 		if err != nil {
-			l.add(full) // reading it will report the error
-			return nil
+			l.add(full)
+			return nil //nolint:nilerr // reading the file reports it
 		}
 		hidden := path != "." && strings.HasPrefix(d.Name(), ".")
 		if d.IsDir() {
@@ -120,7 +120,7 @@ func isFile(path string, d fs.DirEntry) bool {
 // read adds the names in a list.
 func (l *fileList) read(path string, null bool, stdin io.Reader) error {
 	if path != "-" {
-		f, err := os.Open(path) //nolint:gosec // the user names it
+		f, err := os.Open(path)
 		if err != nil {
 			return err
 		}

@@ -278,7 +278,7 @@ func (j *job) waitReady(ctx context.Context) error {
 func (j *job) read(name string) ([]byte, error) {
 	in := j.stdin
 	if name != "-" {
-		f, err := os.Open(name) //nolint:gosec // the user names it
+		f, err := os.Open(name)
 		if err != nil {
 			return nil, unreadableFile(err)
 		}

@@ -40,8 +40,10 @@ const (
 	exitSomeFailed
 	exitUsage
 	exitUnreachable
-	exitInterrupted = 130
 )
+
+// exitInterrupted is the exit code of a program that SIGINT ended, as shells have it.
+const exitInterrupted = 130
 
 // config holds the values of the flags.
 type config struct {

@@ -190,7 +190,9 @@ func (o *output) format(l line, took time.Duration) ([]byte, error) {
 		fmt.Fprintf(&b, "%5d  %5s  %7d  %s\n", 0, "-", ms, printable(l.File))
 	default:
 		// The first is the most confident.
-		var best struct{ Confidence float64 }
+		var best struct {
+			Confidence float64 `json:"confidence"`
+		}
 		if err := json.Unmarshal(l.Results[0], &best); err != nil {
 			return nil, err
 		}
@@ -260,9 +262,9 @@ func readAnswered(r io.Reader) (earlierRuns, error) {
 			break // the last write was interrupted
 		}
 		var l struct {
-			File    *string
-			Results *[]json.RawMessage
-			Error   *failure
+			File    *string            `json:"file"`
+			Results *[]json.RawMessage `json:"results"`
+			Error   *failure           `json:"error"`
 		}
 		if json.Unmarshal(text, &l) != nil || l.File == nil || (l.Results == nil) == (l.Error == nil) {
 			return earlierRuns{}, notOurs

@@ -58,7 +58,7 @@ func listenRemedy(ctx context.Context, addr string, err error) string {
 	case errors.Is(err, syscall.EACCES):
 		return "; only privileged users may use this port: use one above 1023, such as --listen " + net.JoinHostPort(host, "8080")
 	case errors.Is(err, syscall.EADDRNOTAVAIL):
-		return fmt.Sprintf("; this machine does not have that address: to listen on all of its addresses, use --listen :%s", port)
+		return "; this machine does not have that address: to listen on all of its addresses, use --listen :" + port
 	}
 	return ""
 }

@@ -275,7 +275,7 @@ func (c *crossOrigin) refusal(r *http.Request, answer http.Header) string {
 	if !slices.Contains(c.methods, method) {
 		return fmt.Sprintf("method %q is not allowed", shorten(method))
 	}
-	for _, header := range strings.Split(strings.Join(r.Header.Values("Access-Control-Request-Headers"), ","), ",") {
+	for header := range strings.SplitSeq(strings.Join(r.Header.Values("Access-Control-Request-Headers"), ","), ",") {
 		if header = strings.ToLower(strings.TrimSpace(header)); header != "" && !slices.Contains(c.headers, header) {
 			return fmt.Sprintf("header %q is not allowed; to allow it, use --cors-header", shorten(header))
 		}

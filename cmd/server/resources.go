@@ -116,7 +116,7 @@ func (r *resources) setCPUs(fields []string, from string) error {
 // workers returns the number of workers for procs cores. It is at most the number of
 // whole cores in the quota, because a worker on a part of a core would slow down the
 // others.
-func (r resources) workers(procs int) int {
+func (r *resources) workers(procs int) int {
 	if r.cpus == 0 {
 		return procs
 	}

@@ -101,7 +101,7 @@ func TestWorkersOfAQuota(t *testing.T) {
 		cpus        float64
 		procs, want int
 	}{{0, 8, 8}, {.1, 2, 1}, {.5, 2, 1}, {1, 2, 1}, {1.5, 2, 1}, {2, 2, 2}, {2.5, 3, 2}, {64, 8, 8}} {
-		if got := (resources{cpus: c.cpus}).workers(c.procs); got != c.want {
+		if got := (&resources{cpus: c.cpus}).workers(c.procs); got != c.want {
 			t.Errorf("%v CPUs, %d cores: %d workers, want %d", c.cpus, c.procs, got, c.want)
 		}
 	}

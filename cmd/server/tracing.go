@@ -128,7 +128,7 @@ func (t *tracing) start(r *http.Request) (context.Context, trace.Span) {
 	if t.tracer == nil || isProbe(r.URL.Path) {
 		return ctx, nil
 	}
-	return t.tracer.Start(ctx, shorten(r.Method), trace.WithSpanKind(trace.SpanKindServer))
+	return t.tracer.Start(ctx, shorten(r.Method), trace.WithSpanKind(trace.SpanKindServer)) //nolint:spancheck // the caller ends it
 }
 
 // end ends the span of a request. It leaves out the query of the URL, which may contain
@@ -203,10 +203,10 @@ func describe(span trace.Span, record *service.Record) {
 		if record.Reason != "" {
 			span.SetAttributes(attribute.String("mien.reason", record.Reason))
 		}
-		// Mistakes of the client are not errors of this server.
 		switch record.Code {
 		case connect.CodeUnknown, connect.CodeDeadlineExceeded, connect.CodeUnimplemented, connect.CodeInternal, connect.CodeUnavailable, connect.CodeDataLoss:
 			span.SetStatus(codes.Error, record.Reason)
+		default: // mistakes of the client are not errors of this server
 		}
 	}
 	if record.Model != "" {

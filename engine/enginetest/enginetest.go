@@ -25,7 +25,7 @@ func Model(t testing.TB, name string) string {
 	t.Helper()
 	path := filepath.Join(root(), "../shared/models", name)
 	if _, err := os.Stat(path); err != nil {
-		refuse(t, "needs the models, which are not part of the repository: %v", err)
+		refusef(t, "needs the models, which are not part of the repository: %v", err)
 	}
 	return path
 }
@@ -43,7 +43,7 @@ func Options(t testing.TB) onnx.Options {
 	}
 	library, err := onnx.FindLibrary(library)
 	if err != nil {
-		refuse(t, "needs ONNX Runtime, which \"make onnxruntime\" fetches: %v", err)
+		refusef(t, "needs ONNX Runtime, which \"make onnxruntime\" fetches: %v", err)
 	}
 	return onnx.Options{Library: library}
 }
@@ -58,7 +58,7 @@ func Open(t testing.TB, path string) engine.Engine {
 	return e
 }
 
-func refuse(t testing.TB, format string, args ...any) {
+func refusef(t testing.TB, format string, args ...any) {
 	t.Helper()
 	if os.Getenv("CI") != "" {
 		t.Fatalf(format, args...)

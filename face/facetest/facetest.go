@@ -90,11 +90,11 @@ func Read(folder string) ([]Photo, error) {
 	lines.Buffer(nil, 1<<20)
 	for lines.Scan() {
 		var a struct {
-			File      string
-			Boxes     [][4]float64
-			Landmarks []*[5][2]float64
-			Level     []string
-			Complete  *bool
+			File      string           `json:"file"`
+			Boxes     [][4]float64     `json:"boxes"`
+			Landmarks []*[5][2]float64 `json:"landmarks"`
+			Level     []string         `json:"level"`
+			Complete  *bool            `json:"complete"`
 		}
 		if err := json.Unmarshal(lines.Bytes(), &a); err != nil {
 			return nil, fmt.Errorf("%s: %w", file.Name(), err)

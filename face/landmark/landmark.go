@@ -134,11 +134,12 @@ func (l *Landmarker) find(img luma.Plane, p *patch, leftEye, rightEye face.Point
 		return face.Point{X: min(max(q.X, 0), float64(img.Width-1)), Y: min(max(q.Y, 0), float64(img.Height-1))}
 	}
 	part := func(s float32) float64 { return float64(s) / patchWindow }
-	return face.Landmarks{
-			LeftEye: point(left), RightEye: point(right), Nose: point(nose),
-			MouthLeft: point(mouthLeft), MouthRight: point(mouthRight),
-		}, Spreads{
-			part(leftSpread), part(rightSpread), part(noseSpread),
-			part(mouthLeftSpread), part(mouthRightSpread),
-		}
+	landmarks := face.Landmarks{
+		LeftEye: point(left), RightEye: point(right), Nose: point(nose),
+		MouthLeft: point(mouthLeft), MouthRight: point(mouthRight),
+	}
+	return landmarks, Spreads{
+		part(leftSpread), part(rightSpread), part(noseSpread),
+		part(mouthLeftSpread), part(mouthRightSpread),
+	}
 }

@@ -1,7 +1,7 @@
-// The library's random source can be seeded only with this setting.
-//
 //go:debug randseednop=0
 package landmark
+
+// The library's random source can be seeded only with the setting above.
 
 import (
 	"errors"

@@ -104,7 +104,7 @@ func (c *cluster) add(w window) {
 }
 
 // center returns the middle of c, in the coordinate frame of landmarks.
-func (c cluster) center() face.Point { return face.Point{X: c.col, Y: c.row} }
+func (c *cluster) center() face.Point { return face.Point{X: c.col, Y: c.row} }
 
 // settle converts the weighted sums to means.
 func (c *cluster) settle() {

@@ -371,7 +371,7 @@ func FuzzRead(f *testing.F) {
 		node("Constant", "", "k", attribute("value_float", 1, float(2, 1))), node("Add", "y k", "z"),
 		weights("w", 1, []int64{2}, message(9, floats(1, 2))), input("x", 1, -1), output("z", -1))
 	f.Add(good)
-	for n := range len(good) {
+	for n := range good {
 		f.Add(good[:n])
 	}
 	paths, err := filepath.Glob("../../../shared/models/mtcnn/pnet.onnx")
