@@ -1868,7 +1868,7 @@ sixteen:
 
 // func dense16(dst *float32, src *float32, places *int32, taps *int, weights *float32, after *float32, tapCount int, perTap int, dstPixel int, tiles int)
 // Requires: AVX
-TEXT ·dense16(SB), NOSPLIT, $0-80
+TEXT ·dense16(SB), NOSPLIT, $8-80
 	MOVQ dst+0(FP), AX
 	MOVQ places+16(FP), CX
 	MOVQ tiles+72(FP), DX
@@ -1910,8 +1910,11 @@ tap:
 	MOVQ perTap+56(FP), R15
 	ADDQ R14, R15
 	ADDQ $0x08, BX
+	LEAQ -2(R15), BP
+	CMPQ R14, BP
+	JG   last
 
-value:
+values:
 	VMOVUPS      (R13), Y12
 	VMOVUPS      32(R13), Y13
 	VBROADCASTSS (SI)(R14*4), Y14
@@ -1944,89 +1947,163 @@ value:
 	VADDPS       Y15, Y10, Y10
 	VMULPS       Y13, Y14, Y14
 	VADDPS       Y14, Y11, Y11
-	ADDQ         $0x40, R13
-	INCQ         R14
+	VMOVUPS      64(R13), Y12
+	VMOVUPS      96(R13), Y13
+	VBROADCASTSS 4(SI)(R14*4), Y14
+	VMULPS       Y12, Y14, Y15
+	VADDPS       Y15, Y0, Y0
+	VMULPS       Y13, Y14, Y14
+	VADDPS       Y14, Y1, Y1
+	VBROADCASTSS 4(DI)(R14*4), Y14
+	VMULPS       Y12, Y14, Y15
+	VADDPS       Y15, Y2, Y2
+	VMULPS       Y13, Y14, Y14
+	VADDPS       Y14, Y3, Y3
+	VBROADCASTSS 4(R8)(R14*4), Y14
+	VMULPS       Y12, Y14, Y15
+	VADDPS       Y15, Y4, Y4
+	VMULPS       Y13, Y14, Y14
+	VADDPS       Y14, Y5, Y5
+	VBROADCASTSS 4(R9)(R14*4), Y14
+	VMULPS       Y12, Y14, Y15
+	VADDPS       Y15, Y6, Y6
+	VMULPS       Y13, Y14, Y14
+	VADDPS       Y14, Y7, Y7
+	VBROADCASTSS 4(R10)(R14*4), Y14
+	VMULPS       Y12, Y14, Y15
+	VADDPS       Y15, Y8, Y8
+	VMULPS       Y13, Y14, Y14
+	VADDPS       Y14, Y9, Y9
+	VBROADCASTSS 4(R11)(R14*4), Y14
+	VMULPS       Y12, Y14, Y15
+	VADDPS       Y15, Y10, Y10
+	VMULPS       Y13, Y14, Y14
+	VADDPS       Y14, Y11, Y11
+	ADDQ         $0x00000080, R13
+	ADDQ         $0x02, R14
+	CMPQ         R14, BP
+	JLE          values
 	CMPQ         R14, R15
-	JLT          value
-	DECQ         R12
-	JNE          tap
-	MOVQ         after+40(FP), BX
-	MOVQ         dstPixel+64(FP), SI
-	VXORPS       Y12, Y12, Y12
-	VMINPS       Y12, Y0, Y13
-	VMULPS       64(BX), Y13, Y13
-	VMAXPS       Y12, Y0, Y0
-	VADDPS       Y13, Y0, Y0
-	VMOVUPS      Y0, (AX)
-	VMINPS       Y12, Y1, Y13
-	VMULPS       96(BX), Y13, Y13
-	VMAXPS       Y12, Y1, Y1
-	VADDPS       Y13, Y1, Y1
-	VMOVUPS      Y1, 32(AX)
-	LEAQ         (AX)(SI*4), AX
-	VMINPS       Y12, Y2, Y13
-	VMULPS       64(BX), Y13, Y13
-	VMAXPS       Y12, Y2, Y2
-	VADDPS       Y13, Y2, Y2
-	VMOVUPS      Y2, (AX)
-	VMINPS       Y12, Y3, Y13
-	VMULPS       96(BX), Y13, Y13
-	VMAXPS       Y12, Y3, Y3
-	VADDPS       Y13, Y3, Y3
-	VMOVUPS      Y3, 32(AX)
-	LEAQ         (AX)(SI*4), AX
-	VMINPS       Y12, Y4, Y13
-	VMULPS       64(BX), Y13, Y13
-	VMAXPS       Y12, Y4, Y4
-	VADDPS       Y13, Y4, Y4
-	VMOVUPS      Y4, (AX)
-	VMINPS       Y12, Y5, Y13
-	VMULPS       96(BX), Y13, Y13
-	VMAXPS       Y12, Y5, Y5
-	VADDPS       Y13, Y5, Y5
-	VMOVUPS      Y5, 32(AX)
-	LEAQ         (AX)(SI*4), AX
-	VMINPS       Y12, Y6, Y13
-	VMULPS       64(BX), Y13, Y13
-	VMAXPS       Y12, Y6, Y6
-	VADDPS       Y13, Y6, Y6
-	VMOVUPS      Y6, (AX)
-	VMINPS       Y12, Y7, Y13
-	VMULPS       96(BX), Y13, Y13
-	VMAXPS       Y12, Y7, Y7
-	VADDPS       Y13, Y7, Y7
-	VMOVUPS      Y7, 32(AX)
-	LEAQ         (AX)(SI*4), AX
-	VMINPS       Y12, Y8, Y13
-	VMULPS       64(BX), Y13, Y13
-	VMAXPS       Y12, Y8, Y8
-	VADDPS       Y13, Y8, Y8
-	VMOVUPS      Y8, (AX)
-	VMINPS       Y12, Y9, Y13
-	VMULPS       96(BX), Y13, Y13
-	VMAXPS       Y12, Y9, Y9
-	VADDPS       Y13, Y9, Y9
-	VMOVUPS      Y9, 32(AX)
-	LEAQ         (AX)(SI*4), AX
-	VMINPS       Y12, Y10, Y13
-	VMULPS       64(BX), Y13, Y13
-	VMAXPS       Y12, Y10, Y10
-	VADDPS       Y13, Y10, Y10
-	VMOVUPS      Y10, (AX)
-	VMINPS       Y12, Y11, Y13
-	VMULPS       96(BX), Y13, Y13
-	VMAXPS       Y12, Y11, Y11
-	VADDPS       Y13, Y11, Y11
-	VMOVUPS      Y11, 32(AX)
-	LEAQ         (AX)(SI*4), AX
-	DECQ         DX
-	JNE          tile
+	JGE          next
+
+last:
+	VMOVUPS      (R13), Y12
+	VMOVUPS      32(R13), Y13
+	VBROADCASTSS (SI)(R14*4), Y14
+	VMULPS       Y12, Y14, Y15
+	VADDPS       Y15, Y0, Y0
+	VMULPS       Y13, Y14, Y14
+	VADDPS       Y14, Y1, Y1
+	VBROADCASTSS (DI)(R14*4), Y14
+	VMULPS       Y12, Y14, Y15
+	VADDPS       Y15, Y2, Y2
+	VMULPS       Y13, Y14, Y14
+	VADDPS       Y14, Y3, Y3
+	VBROADCASTSS (R8)(R14*4), Y14
+	VMULPS       Y12, Y14, Y15
+	VADDPS       Y15, Y4, Y4
+	VMULPS       Y13, Y14, Y14
+	VADDPS       Y14, Y5, Y5
+	VBROADCASTSS (R9)(R14*4), Y14
+	VMULPS       Y12, Y14, Y15
+	VADDPS       Y15, Y6, Y6
+	VMULPS       Y13, Y14, Y14
+	VADDPS       Y14, Y7, Y7
+	VBROADCASTSS (R10)(R14*4), Y14
+	VMULPS       Y12, Y14, Y15
+	VADDPS       Y15, Y8, Y8
+	VMULPS       Y13, Y14, Y14
+	VADDPS       Y14, Y9, Y9
+	VBROADCASTSS (R11)(R14*4), Y14
+	VMULPS       Y12, Y14, Y15
+	VADDPS       Y15, Y10, Y10
+	VMULPS       Y13, Y14, Y14
+	VADDPS       Y14, Y11, Y11
+	ADDQ         $0x00000040, R13
+	ADDQ         $0x01, R14
+	CMPQ         R14, R15
+	JLT          last
+
+next:
+	DECQ    R12
+	JNE     tap
+	MOVQ    after+40(FP), BX
+	MOVQ    dstPixel+64(FP), SI
+	VXORPS  Y12, Y12, Y12
+	VMINPS  Y12, Y0, Y13
+	VMULPS  64(BX), Y13, Y13
+	VMAXPS  Y12, Y0, Y0
+	VADDPS  Y13, Y0, Y0
+	VMOVUPS Y0, (AX)
+	VMINPS  Y12, Y1, Y13
+	VMULPS  96(BX), Y13, Y13
+	VMAXPS  Y12, Y1, Y1
+	VADDPS  Y13, Y1, Y1
+	VMOVUPS Y1, 32(AX)
+	LEAQ    (AX)(SI*4), AX
+	VMINPS  Y12, Y2, Y13
+	VMULPS  64(BX), Y13, Y13
+	VMAXPS  Y12, Y2, Y2
+	VADDPS  Y13, Y2, Y2
+	VMOVUPS Y2, (AX)
+	VMINPS  Y12, Y3, Y13
+	VMULPS  96(BX), Y13, Y13
+	VMAXPS  Y12, Y3, Y3
+	VADDPS  Y13, Y3, Y3
+	VMOVUPS Y3, 32(AX)
+	LEAQ    (AX)(SI*4), AX
+	VMINPS  Y12, Y4, Y13
+	VMULPS  64(BX), Y13, Y13
+	VMAXPS  Y12, Y4, Y4
+	VADDPS  Y13, Y4, Y4
+	VMOVUPS Y4, (AX)
+	VMINPS  Y12, Y5, Y13
+	VMULPS  96(BX), Y13, Y13
+	VMAXPS  Y12, Y5, Y5
+	VADDPS  Y13, Y5, Y5
+	VMOVUPS Y5, 32(AX)
+	LEAQ    (AX)(SI*4), AX
+	VMINPS  Y12, Y6, Y13
+	VMULPS  64(BX), Y13, Y13
+	VMAXPS  Y12, Y6, Y6
+	VADDPS  Y13, Y6, Y6
+	VMOVUPS Y6, (AX)
+	VMINPS  Y12, Y7, Y13
+	VMULPS  96(BX), Y13, Y13
+	VMAXPS  Y12, Y7, Y7
+	VADDPS  Y13, Y7, Y7
+	VMOVUPS Y7, 32(AX)
+	LEAQ    (AX)(SI*4), AX
+	VMINPS  Y12, Y8, Y13
+	VMULPS  64(BX), Y13, Y13
+	VMAXPS  Y12, Y8, Y8
+	VADDPS  Y13, Y8, Y8
+	VMOVUPS Y8, (AX)
+	VMINPS  Y12, Y9, Y13
+	VMULPS  96(BX), Y13, Y13
+	VMAXPS  Y12, Y9, Y9
+	VADDPS  Y13, Y9, Y9
+	VMOVUPS Y9, 32(AX)
+	LEAQ    (AX)(SI*4), AX
+	VMINPS  Y12, Y10, Y13
+	VMULPS  64(BX), Y13, Y13
+	VMAXPS  Y12, Y10, Y10
+	VADDPS  Y13, Y10, Y10
+	VMOVUPS Y10, (AX)
+	VMINPS  Y12, Y11, Y13
+	VMULPS  96(BX), Y13, Y13
+	VMAXPS  Y12, Y11, Y11
+	VADDPS  Y13, Y11, Y11
+	VMOVUPS Y11, 32(AX)
+	LEAQ    (AX)(SI*4), AX
+	DECQ    DX
+	JNE     tile
 	VZEROUPPER
 	RET
 
 // func dense8(dst *float32, src *float32, places *int32, taps *int, weights *float32, after *float32, tapCount int, perTap int, dstPixel int, tiles int)
 // Requires: AVX
-TEXT ·dense8(SB), NOSPLIT, $0-80
+TEXT ·dense8(SB), NOSPLIT, $8-80
 	MOVQ dst+0(FP), AX
 	MOVQ places+16(FP), CX
 	MOVQ tiles+72(FP), DX
@@ -2062,8 +2139,11 @@ tap:
 	MOVQ perTap+56(FP), R15
 	ADDQ R14, R15
 	ADDQ $0x08, BX
+	LEAQ -2(R15), BP
+	CMPQ R14, BP
+	JG   last
 
-value:
+values:
 	VMOVUPS      (R13), Y6
 	VBROADCASTSS (SI)(R14*4), Y7
 	VMULPS       Y6, Y7, Y7
@@ -2083,53 +2163,101 @@ value:
 	VBROADCASTSS (R11)(R14*4), Y7
 	VMULPS       Y6, Y7, Y7
 	VADDPS       Y7, Y5, Y5
-	ADDQ         $0x20, R13
-	INCQ         R14
-	CMPQ         R14, R15
-	JLT          value
-	DECQ         R12
-	JNE          tap
-	MOVQ         after+40(FP), BX
-	MOVQ         dstPixel+64(FP), SI
-	VXORPS       Y6, Y6, Y6
-	VMINPS       Y6, Y0, Y7
-	VMULPS       32(BX), Y7, Y7
-	VMAXPS       Y6, Y0, Y0
+	VMOVUPS      32(R13), Y6
+	VBROADCASTSS 4(SI)(R14*4), Y7
+	VMULPS       Y6, Y7, Y7
 	VADDPS       Y7, Y0, Y0
-	VMOVUPS      Y0, (AX)
-	LEAQ         (AX)(SI*4), AX
-	VMINPS       Y6, Y1, Y7
-	VMULPS       32(BX), Y7, Y7
-	VMAXPS       Y6, Y1, Y1
+	VBROADCASTSS 4(DI)(R14*4), Y7
+	VMULPS       Y6, Y7, Y7
 	VADDPS       Y7, Y1, Y1
-	VMOVUPS      Y1, (AX)
-	LEAQ         (AX)(SI*4), AX
-	VMINPS       Y6, Y2, Y7
-	VMULPS       32(BX), Y7, Y7
-	VMAXPS       Y6, Y2, Y2
+	VBROADCASTSS 4(R8)(R14*4), Y7
+	VMULPS       Y6, Y7, Y7
 	VADDPS       Y7, Y2, Y2
-	VMOVUPS      Y2, (AX)
-	LEAQ         (AX)(SI*4), AX
-	VMINPS       Y6, Y3, Y7
-	VMULPS       32(BX), Y7, Y7
-	VMAXPS       Y6, Y3, Y3
+	VBROADCASTSS 4(R9)(R14*4), Y7
+	VMULPS       Y6, Y7, Y7
 	VADDPS       Y7, Y3, Y3
-	VMOVUPS      Y3, (AX)
-	LEAQ         (AX)(SI*4), AX
-	VMINPS       Y6, Y4, Y7
-	VMULPS       32(BX), Y7, Y7
-	VMAXPS       Y6, Y4, Y4
+	VBROADCASTSS 4(R10)(R14*4), Y7
+	VMULPS       Y6, Y7, Y7
 	VADDPS       Y7, Y4, Y4
-	VMOVUPS      Y4, (AX)
-	LEAQ         (AX)(SI*4), AX
-	VMINPS       Y6, Y5, Y7
-	VMULPS       32(BX), Y7, Y7
-	VMAXPS       Y6, Y5, Y5
+	VBROADCASTSS 4(R11)(R14*4), Y7
+	VMULPS       Y6, Y7, Y7
 	VADDPS       Y7, Y5, Y5
-	VMOVUPS      Y5, (AX)
-	LEAQ         (AX)(SI*4), AX
-	DECQ         DX
-	JNE          tile
+	ADDQ         $0x00000040, R13
+	ADDQ         $0x02, R14
+	CMPQ         R14, BP
+	JLE          values
+	CMPQ         R14, R15
+	JGE          next
+
+last:
+	VMOVUPS      (R13), Y6
+	VBROADCASTSS (SI)(R14*4), Y7
+	VMULPS       Y6, Y7, Y7
+	VADDPS       Y7, Y0, Y0
+	VBROADCASTSS (DI)(R14*4), Y7
+	VMULPS       Y6, Y7, Y7
+	VADDPS       Y7, Y1, Y1
+	VBROADCASTSS (R8)(R14*4), Y7
+	VMULPS       Y6, Y7, Y7
+	VADDPS       Y7, Y2, Y2
+	VBROADCASTSS (R9)(R14*4), Y7
+	VMULPS       Y6, Y7, Y7
+	VADDPS       Y7, Y3, Y3
+	VBROADCASTSS (R10)(R14*4), Y7
+	VMULPS       Y6, Y7, Y7
+	VADDPS       Y7, Y4, Y4
+	VBROADCASTSS (R11)(R14*4), Y7
+	VMULPS       Y6, Y7, Y7
+	VADDPS       Y7, Y5, Y5
+	ADDQ         $0x00000020, R13
+	ADDQ         $0x01, R14
+	CMPQ         R14, R15
+	JLT          last
+
+next:
+	DECQ    R12
+	JNE     tap
+	MOVQ    after+40(FP), BX
+	MOVQ    dstPixel+64(FP), SI
+	VXORPS  Y6, Y6, Y6
+	VMINPS  Y6, Y0, Y7
+	VMULPS  32(BX), Y7, Y7
+	VMAXPS  Y6, Y0, Y0
+	VADDPS  Y7, Y0, Y0
+	VMOVUPS Y0, (AX)
+	LEAQ    (AX)(SI*4), AX
+	VMINPS  Y6, Y1, Y7
+	VMULPS  32(BX), Y7, Y7
+	VMAXPS  Y6, Y1, Y1
+	VADDPS  Y7, Y1, Y1
+	VMOVUPS Y1, (AX)
+	LEAQ    (AX)(SI*4), AX
+	VMINPS  Y6, Y2, Y7
+	VMULPS  32(BX), Y7, Y7
+	VMAXPS  Y6, Y2, Y2
+	VADDPS  Y7, Y2, Y2
+	VMOVUPS Y2, (AX)
+	LEAQ    (AX)(SI*4), AX
+	VMINPS  Y6, Y3, Y7
+	VMULPS  32(BX), Y7, Y7
+	VMAXPS  Y6, Y3, Y3
+	VADDPS  Y7, Y3, Y3
+	VMOVUPS Y3, (AX)
+	LEAQ    (AX)(SI*4), AX
+	VMINPS  Y6, Y4, Y7
+	VMULPS  32(BX), Y7, Y7
+	VMAXPS  Y6, Y4, Y4
+	VADDPS  Y7, Y4, Y4
+	VMOVUPS Y4, (AX)
+	LEAQ    (AX)(SI*4), AX
+	VMINPS  Y6, Y5, Y7
+	VMULPS  32(BX), Y7, Y7
+	VMAXPS  Y6, Y5, Y5
+	VADDPS  Y7, Y5, Y5
+	VMOVUPS Y5, (AX)
+	LEAQ    (AX)(SI*4), AX
+	DECQ    DX
+	JNE     tile
 	VZEROUPPER
 	RET
 

@@ -76,12 +76,9 @@ func TestMTCNNAsONNXRuntime(t *testing.T) {
 			for i, input := range mtcnnInputs(t, side) {
 				want, got := outputs(t, judge, input), outputs(t, e, input)
 				for k, o := range e.Outputs() {
-					limit, d := 1e-5, 0.
+					limit, d := 1e-5, farthest(got[k].Data, want[k].Data)
 					if o.Shape[len(o.Shape)-1] == 2 {
-						limit = 1e-4
-						d = farthest(logOdds(got[k].Data), logOdds(want[k].Data))
-					} else {
-						d = farthest(got[k].Data, want[k].Data)
+						limit, d = 1e-4, farthest(logOdds(got[k].Data), logOdds(want[k].Data))
 					}
 					if farthestOf[k] = max(farthestOf[k], d); !(d <= limit) {
 						t.Errorf("input %d %s: %s is up to %.2g off, more than %v", i, input.Shape, o, d, limit)

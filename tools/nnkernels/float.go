@@ -60,30 +60,51 @@ func (d dense) sum(pixels *[tile]reg.Register) *[tile][2]reg.VecVirtual {
 	Load(Param("perTap"), end)
 	ADDQ(at, end)
 	ADDQ(Imm(8), tap)
-	Label("value")
-	w := [2]reg.VecVirtual{YMM(), YMM()}
-	for v := range d.vectors {
-		VMOVUPS(Mem{Base: weights, Disp: 32 * v}, w[v])
-	}
-	x, product := YMM(), YMM()
-	for i := range sums {
-		VBROADCASTSS(Mem{Base: pixels[i], Index: at, Scale: 4}, x)
-		for v := range d.vectors {
-			to := product
-			if v == d.vectors-1 {
-				to = x
-			}
-			VMULPS(w[v], x, to)
-			VADDPS(to, sums[i][v], sums[i][v])
-		}
-	}
-	ADDQ(Imm(uint64(32*d.vectors)), weights)
-	INCQ(at)
+	rest := GP64()
+	LEAQ(Mem{Base: end, Disp: -unrolled}, rest)
+	CMPQ(at, rest)
+	JG(LabelRef("last"))
+	Label("values")
+	d.multiply(&sums, pixels, at, weights, unrolled)
+	CMPQ(at, rest)
+	JLE(LabelRef("values"))
 	CMPQ(at, end)
-	JLT(LabelRef("value"))
+	JGE(LabelRef("next"))
+	Label("last")
+	d.multiply(&sums, pixels, at, weights, 1)
+	CMPQ(at, end)
+	JLT(LabelRef("last"))
+	Label("next")
 	DECQ(count)
 	JNE(LabelRef("tap"))
 	return &sums
+}
+
+// unrolled is how many values of a tap are multiplied in one pass of the loop.
+const unrolled = 2
+
+// multiply adds the products of some values of a tap to the sums.
+func (d dense) multiply(sums *[tile][2]reg.VecVirtual, pixels *[tile]reg.Register, at, weights reg.Register, values int) {
+	for k := range values {
+		w := [2]reg.VecVirtual{YMM(), YMM()}
+		for v := range d.vectors {
+			VMOVUPS(Mem{Base: weights, Disp: 32 * (k*d.vectors + v)}, w[v])
+		}
+		x, product := YMM(), YMM()
+		for i := range sums {
+			VBROADCASTSS(Mem{Base: pixels[i], Index: at, Scale: 4, Disp: 4 * k}, x)
+			for v := range d.vectors {
+				to := product
+				if v == d.vectors-1 {
+					to = x
+				}
+				VMULPS(w[v], x, to)
+				VADDPS(to, sums[i][v], sums[i][v])
+			}
+		}
+	}
+	ADDQ(U32(uint32(32*d.vectors*values)), weights)
+	ADDQ(Imm(uint64(values)), at)
 }
 
 // finish multiplies negative sums by the slope, and stores the tile.
