@@ -28,10 +28,11 @@ var mayImport = map[string][]string{
 
 	"face":          {},
 	"face/luma":     {},
+	"face/rgba":     {},
 	"face/landmark": {"face", "face/luma"},
 	"face/pigo":     {"cores", "face", "face/landmark", "face/luma"},
-	"face/grid":     {"engine", "face", "face/landmark", "face/luma"},
-	"face/mtcnn":    {"engine", "face"},
+	"face/grid":     {"engine", "face", "face/landmark", "face/luma", "face/rgba"},
+	"face/mtcnn":    {"engine", "face", "face/rgba"},
 	"face/networks": {"engine", "face", "face/grid", "face/mtcnn"},
 	// Engines know no face.
 	"engine": {},

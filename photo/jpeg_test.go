@@ -18,6 +18,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/mienproject/mien/face/facetest"
 	"github.com/mienproject/mien/photo"
 )
 
@@ -593,14 +594,14 @@ func FuzzJPEGSampling(f *testing.F) {
 // BenchmarkDecodeJPEG compares with the standard library on a photograph, and on 12
 // megapixels made from it.
 func BenchmarkDecodeJPEG(b *testing.B) {
-	data, err := os.ReadFile(filepath.Join("..", "..", "shared", "faces", "peoples.jpg"))
+	data, err := os.ReadFile(facetest.Path(b, "peoples.jpg"))
 	if err != nil {
-		b.Skip("needs the labeled photographs of ../shared/faces, which are not part of the repository: ", err)
+		b.Fatal(err)
 	}
 	files := []struct {
 		name string
 		data []byte
-	}{{"840x558", data}, {"4000x3000", enlarged(b, data, 4000, 3000)}}
+	}{{"840x558", data}, {"4000x3000", facetest.EnlargedJPEG(b, data, 4000, 3000)}}
 	if progressive := os.Getenv("PROGRESSIVE_JPEG"); progressive != "" {
 		// The standard library cannot write progressive files; cjpeg -progressive can.
 		data, err := os.ReadFile(progressive)
@@ -641,39 +642,4 @@ func BenchmarkDecodeJPEG(b *testing.B) {
 			}
 		}
 	}
-}
-
-// enlarged scales a photograph by linear interpolation and adds noise, as cameras do.
-func enlarged(b *testing.B, data []byte, width, height int) []byte {
-	img, err := jpeg.Decode(bytes.NewReader(data))
-	if err != nil {
-		b.Fatal(err)
-	}
-	src := img.(*image.YCbCr)
-	dst := image.NewYCbCr(image.Rect(0, 0, width, height), image.YCbCrSubsampleRatio420)
-	random := rand.New(rand.NewPCG(3, 4))
-	from, to := planesOf(src), planesOf(dst)
-	for i, out := range to {
-		in := from[i]
-		sx, sy := float64(in.width-1)/float64(out.width), float64(in.height-1)/float64(out.height)
-		for y := range out.height {
-			v := float64(y) * sy
-			y0 := int(v)
-			v -= float64(y0)
-			for x := range out.width {
-				u := float64(x) * sx
-				x0 := int(u)
-				u -= float64(x0)
-				top := float64(in.at(x0, y0))*(1-u) + float64(in.at(x0+1, y0))*u
-				bottom := float64(in.at(x0, y0+1))*(1-u) + float64(in.at(x0+1, y0+1))*u
-				p := top*(1-v) + bottom*v + random.Float64()*6 - 3
-				out.pix[y*out.stride+x] = byte(min(max(p+0.5, 0), 255))
-			}
-		}
-	}
-	var buf bytes.Buffer
-	if err := jpeg.Encode(&buf, dst, &jpeg.Options{Quality: 90}); err != nil {
-		b.Fatal(err)
-	}
-	return buf.Bytes()
 }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"image"
 	"image/jpeg"
 	"math/rand/v2"
 	"net"
@@ -67,8 +66,8 @@ func BenchmarkRequest(b *testing.B) {
 		smallest int // the smallest face that the service searches for
 	}{
 		{"peoples", original, 20},
-		{"1MP", enlarged(b, original, 1155, 866), 20},
-		{"12MP", enlarged(b, original, 4000, 3000), 68},
+		{"1MP", facetest.EnlargedJPEG(b, original, 1155, 866), 20},
+		{"12MP", facetest.EnlargedJPEG(b, original, 4000, 3000), 68},
 	} {
 		b.Run("picture="+picture.name+"/by=library", func(b *testing.B) {
 			for b.Loop() {
@@ -246,7 +245,7 @@ func BenchmarkWorkStops(b *testing.B) {
 		noise[i] = byte(random.Uint32())
 	}
 	for name, req := range map[string]*inferencev1.Image{
-		"at=decode": {RawData: enlarged(b, people(b), 8000, 6000)},
+		"at=decode": {RawData: facetest.EnlargedJPEG(b, people(b), 8000, 6000)},
 		"at=detect": {
 			RawData: noise, Width: 3000, Height: 3000, PixelFormat: inferencev1.PixelFormat_PIXEL_FORMAT_GRAY8,
 			Options: &inferencev1.DetectOptions{MinFaceSize: 20},
@@ -275,34 +274,4 @@ func BenchmarkWorkStops(b *testing.B) {
 			b.ReportMetric(float64(most.Microseconds()), "µs/worst")
 		})
 	}
-}
-
-// enlarged scales a photograph by linear interpolation and adds noise, as cameras do.
-func enlarged(b *testing.B, data []byte, width, height int) []byte {
-	b.Helper()
-	decoded, err := jpeg.Decode(bytes.NewReader(data))
-	if err != nil {
-		b.Fatal(err)
-	}
-	src := decoded.(*image.YCbCr)
-	out := image.NewYCbCr(image.Rect(0, 0, width, height), image.YCbCrSubsampleRatio420)
-	random := rand.New(rand.NewPCG(3, 4))
-	size := src.Rect.Size()
-	for y := range height {
-		for x := range width {
-			u, v := float64(x)*float64(size.X-1)/float64(width), float64(y)*float64(size.Y-1)/float64(height)
-			at := func(x, y int) float64 { return float64(src.Y[src.YOffset(x, y)]) }
-			x0, y0 := int(u), int(v)
-			u, v = u-float64(x0), v-float64(y0)
-			p := (at(x0, y0)*(1-u)+at(x0+1, y0)*u)*(1-v) + (at(x0, y0+1)*(1-u)+at(x0+1, y0+1)*u)*v
-			out.Y[out.YOffset(x, y)] = uint8(min(max(p+random.Float64()*6-3+0.5, 0), 255))
-			c := src.COffset(x0, y0)
-			out.Cb[out.COffset(x, y)], out.Cr[out.COffset(x, y)] = src.Cb[c], src.Cr[c]
-		}
-	}
-	var buf bytes.Buffer
-	if err := jpeg.Encode(&buf, out, &jpeg.Options{Quality: 90}); err != nil {
-		b.Fatal(err)
-	}
-	return buf.Bytes()
 }

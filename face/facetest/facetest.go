@@ -203,18 +203,6 @@ func AveragePrecision(photos []Photo, found [][]face.Face, level int) float64 {
 	return area
 }
 
-// CalibrationError returns the error of Calibration, and logs the bins.
-func CalibrationError(t testing.TB, photos []Photo, found [][]face.Face) float64 {
-	t.Helper()
-	off, bins := Calibration(photos, found)
-	for _, b := range bins {
-		if b.Faces > 0 {
-			t.Logf("said %.2f, were %.2f of %d", b.Said, b.Were, b.Faces)
-		}
-	}
-	return off
-}
-
 // A Bin has the found faces whose confidence is in a tenth of the range from 0 to 1.
 type Bin struct {
 	// Said is their mean confidence, and Were the share of them that are faces. Of

@@ -49,19 +49,9 @@ func TestAccuracy(t *testing.T) {
 	} {
 		t.Run(c.model, func(t *testing.T) {
 			g := openGrid(t, c.model)
-			detect := func(subset string, opts face.Options) ([]facetest.Photo, [][]face.Face) {
-				photos := facetest.Subset(t, subset)
-				found := make([][]face.Face, len(photos))
-				for i, p := range photos {
-					var err error
-					if found[i], err = g.Detect(t.Context(), facetest.Decode(t, p.Path), opts); err != nil {
-						t.Fatal(err)
-					}
-				}
-				return photos, found
-			}
+			answers := facetest.NewAnswers(g, face.Options{})
 			for subset, floor := range c.precision {
-				photos, found := detect(subset, face.Options{SkipLandmarks: true})
+				photos, found := answers.Of(t, subset)
 				for level := range floor {
 					ap := facetest.AveragePrecision(photos, found, level)
 					t.Logf("%s level %d: average precision %.3f", subset, level, ap)
@@ -70,23 +60,8 @@ func TestAccuracy(t *testing.T) {
 					}
 				}
 			}
-			for subset, limit := range c.landmarks {
-				photos, found := detect(subset, face.Options{})
-				mean, n, _ := facetest.MeanLandmarkError(photos, found)
-				t.Logf("%s: landmark error %.4f over %d faces", subset, mean, n)
-				if mean > limit || n < 150 {
-					t.Errorf("%s: landmark error %.4f over %d faces, want %.3f over 150", subset, mean, n, limit)
-				}
-			}
-			_, found := detect("negatives", face.Options{MinConfidence: g.info.MinConfidence})
-			n := 0
-			for _, faces := range found {
-				n += len(faces)
-			}
-			t.Logf("%d false faces in %d images without any", n, len(found))
-			if n > c.mistakes {
-				t.Errorf("%d false faces in %d images without any, want %d", n, len(found), c.mistakes)
-			}
+			answers.CheckLandmarks(t, c.landmarks)
+			answers.CheckFalseFaces(t, g.info.MinConfidence, c.mistakes)
 		})
 	}
 }

@@ -94,7 +94,9 @@ func TestInput(t *testing.T) {
 			const w, h, stride = 211, 173, 224
 			planes := make([]float32, 3*stride*h)
 			var s source
-			s.set(c.img)
+			if err := s.set(t.Context(), c.img); err != nil {
+				t.Fatal(err)
+			}
 			s.input(planes[:stride*h], planes[stride*h:2*stride*h], planes[2*stride*h:], w, h, stride, 1)
 			var off float64
 			for y := range h {
@@ -123,7 +125,9 @@ func TestInput(t *testing.T) {
 			w, h := int(400*scale), int(300*scale)
 			planes := make([]float32, 3*w*h) // all of these widths are even
 			var s source
-			s.set(board)
+			if err := s.set(t.Context(), board); err != nil {
+				t.Fatal(err)
+			}
 			s.input(planes[:w*h], planes[w*h:2*w*h], planes[2*w*h:], w, h, w, scale)
 			for i, v := range planes {
 				x, y := i%w, i/w%h
@@ -161,7 +165,9 @@ func BenchmarkStages(b *testing.B) {
 	}{{"peoples", people}, {"12MP", enlarged(people, 4000/maxReduced, 3000/maxReduced)}} { // reduced by the decoder
 		size := c.img.Bounds().Size()
 		var work workspace
-		work.source.set(c.img)
+		if err := work.source.set(b.Context(), c.img); err != nil {
+			b.Fatal(err)
+		}
 		for _, p := range g.passes(size.X, size.Y, 0) {
 			name := fmt.Sprintf("%s/%.0f", c.name, p.scale*float64(size.X))
 			b.Run(name+"/input", func(b *testing.B) {

@@ -25,7 +25,9 @@ func TestNotFiniteCells(t *testing.T) {
 	} {
 		g := openGrid(t, c.model)
 		work := &workspace{}
-		work.source.set(image.NewGray(image.Rect(0, 0, 320, 240)))
+		if err := work.source.set(t.Context(), image.NewGray(image.Rect(0, 0, 320, 240))); err != nil {
+			t.Fatal(err)
+		}
 		p := g.passes(320, 240, 0)[0]
 		cols := g.prepare(work, p)
 		outputs := work.buffers[p.input].Outputs

@@ -109,7 +109,9 @@ func (g *Detector) Detect(ctx context.Context, img image.Image, opts face.Option
 	}
 	work := g.takeWorkspace()
 	defer g.keepWorkspace(work)
-	work.source.set(img)
+	if err := work.source.set(ctx, img); err != nil {
+		return nil, err
+	}
 	defer work.source.release()
 
 	candidates, err := g.candidates(ctx, work, b.Size(), opts)

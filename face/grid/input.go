@@ -1,11 +1,12 @@
 package grid
 
 import (
+	"context"
 	"image"
-	"image/draw"
 	"math"
 
 	"github.com/mienproject/mien/face/luma"
+	"github.com/mienproject/mien/face/rgba"
 )
 
 // plane is one channel of an image: height rows of stride bytes, of which every step-th
@@ -50,8 +51,8 @@ type source struct {
 }
 
 // set sets the image. It shares the pixels of the types that decoders return, and
-// converts other types. Transparent pixels become black.
-func (s *source) set(img image.Image) {
+// converts other types. Transparent pixels become black. The error is that of ctx.
+func (s *source) set(ctx context.Context, img image.Image) error {
 	b := img.Bounds()
 	p := planarImage{width: b.Dx(), height: b.Dy()}
 	s.ratioX, s.ratioY = 1, 1
@@ -70,20 +71,18 @@ func (s *source) set(img image.Image) {
 	case *image.Gray:
 		p.planes[0] = plane{m.Pix[m.PixOffset(b.Min.X, b.Min.Y):], p.width, p.height, m.Stride, 1}
 	default:
-		rgba, ok := img.(*image.RGBA)
-		if !ok {
-			s.rgba = grown(s.rgba, 4*p.width*p.height)
-			rgba = &image.RGBA{Pix: s.rgba, Stride: 4 * p.width, Rect: image.Rect(0, 0, p.width, p.height)}
-			draw.Draw(rgba, rgba.Rect, img, b.Min, draw.Src)
-			b = rgba.Rect
+		rgb, err := rgba.Of(ctx, img, &s.rgba)
+		if err != nil {
+			return err
 		}
 		p.kind = rgbKind
 		for i := range p.planes {
-			p.planes[i] = plane{rgba.Pix[rgba.PixOffset(b.Min.X, b.Min.Y)+i:], p.width, p.height, rgba.Stride, 4}
+			p.planes[i] = plane{rgb.Pix[i:], p.width, p.height, rgb.Stride, 4}
 		}
 	}
 	s.whole, s.levels = p, s.levels[:0]
 	s.crop(image.Rectangle{Max: s.size()})
+	return nil
 }
 
 // size is the size of the whole image.

@@ -5,7 +5,6 @@ package landmark
 
 import (
 	"errors"
-	"image"
 	"math/rand"
 	"slices"
 	"testing"
@@ -22,7 +21,7 @@ import (
 func TestLandmarksAreTheLibrarys(t *testing.T) {
 	var p patch
 	p.cut(luma.Of(facetest.Decode(t, "../../service/selftest/sample.jpg"), nil), face.Point{X: 157, Y: 211}, 255, 0)
-	img := luma.Plane{Pix: p.pix[:], Width: patchSide, Height: patchSide, Stride: luma.TileStride}
+	img := pigo.ImageParams{Pixels: p.pix[:], Rows: patchSide, Cols: patchSide, Dim: luma.TileStride}
 	for _, c := range []struct {
 		name   string
 		data   []byte
@@ -59,7 +58,7 @@ func TestLandmarksAreTheLibrarys(t *testing.T) {
 				}
 				rand.Seed(seed) //nolint:staticcheck // the random source of the library
 				c.start.Perturbs = len(j)
-				want := theirs.RunDetector(c.start, params(img), 0, c.mirror)
+				want := theirs.RunDetector(c.start, img, 0, c.mirror)
 				got, _ := ours.find(guess{float32(c.start.Row), float32(c.start.Col), c.start.Scale}, &p.pix, j)
 				if int(got.row) != want.Row || int(got.col) != want.Col || got.scale != want.Scale {
 					t.Fatalf("seed %d: %+v, the library finds %+v", seed, got, *want)
@@ -86,25 +85,11 @@ func TestFixedJitterIsEven(t *testing.T) {
 	}
 }
 
-func params(g luma.Plane) pigo.ImageParams {
-	return pigo.ImageParams{Pixels: g.Pix, Rows: g.Height, Cols: g.Width, Dim: g.Stride}
-}
-
-// noise has windows that pass many trees, and some that pass all.
-func noise(width, height int) luma.Plane {
-	random := rand.New(rand.NewSource(1))
-	img := image.NewGray(image.Rect(0, 0, width, height))
-	for i := range img.Pix {
-		img.Pix[i] = uint8(random.Intn(256))
-	}
-	return luma.Of(img, nil)
-}
-
 func FuzzParseCascade(f *testing.F) {
 	f.Add(mouthCascade[:16])
 	f.Add([]byte{1, 0, 0, 0, 0, 0, 0, 63, 1, 0, 0, 0, 1, 0, 0, 0, 1, 2, 3, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0})
 	var p patch
-	p.cut(noise(400, 300), face.Point{X: 200, Y: 150}, 100, 0)
+	p.cut(luma.Of(facetest.Noise(400, 300), nil), face.Point{X: 200, Y: 150}, 100, 0)
 	f.Fuzz(func(_ *testing.T, data []byte) {
 		c, err := parseCascade(data)
 		if err != nil {
@@ -124,6 +109,7 @@ func BenchmarkLandmarks(b *testing.B) {
 		b.Fatal(err)
 	}
 	img := luma.Of(facetest.Decode(b, "../../service/selftest/sample.jpg"), nil)
+	params := pigo.ImageParams{Pixels: img.Pix, Rows: img.Height, Cols: img.Width, Dim: img.Stride}
 	eye, err1 := pigo.NewPuplocCascade().UnpackCascade(eyeCascade)
 	nose, err2 := pigo.NewPuplocCascade().UnpackCascade(noseCascade)
 	mouth, err3 := pigo.NewPuplocCascade().UnpackCascade(mouthCascade)
@@ -134,12 +120,12 @@ func BenchmarkLandmarks(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
 			at := func(row, col int) *pigo.Puploc {
-				return eye.RunDetector(pigo.Puploc{Row: row, Col: col, Scale: 64, Perturbs: 63}, params(img), 0, false)
+				return eye.RunDetector(pigo.Puploc{Row: row, Col: col, Scale: 64, Perturbs: 63}, params, 0, false)
 			}
 			left, right := at(192, 112), at(192, 202)
-			nose.GetLandmarkPoint(left, right, params(img), 63, false)
-			mouth.GetLandmarkPoint(left, right, params(img), 63, false)
-			mouth.GetLandmarkPoint(left, right, params(img), 63, true)
+			nose.GetLandmarkPoint(left, right, params, 63, false)
+			mouth.GetLandmarkPoint(left, right, params, 63, false)
+			mouth.GetLandmarkPoint(left, right, params, 63, true)
 		}
 	})
 	b.Run("by=mien", func(b *testing.B) {

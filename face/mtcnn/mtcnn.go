@@ -7,7 +7,6 @@ import (
 	"context"
 	"fmt"
 	"image"
-	"image/draw"
 	"maps"
 	"math"
 	"slices"
@@ -15,6 +14,7 @@ import (
 
 	"github.com/mienproject/mien/engine"
 	"github.com/mienproject/mien/face"
+	"github.com/mienproject/mien/face/rgba"
 )
 
 // Detector is the cascade of Zhang, Zhang, Li and Qiao, "Joint Face Detection and
@@ -272,7 +272,7 @@ func (d *Detector) cascade(ctx context.Context, w *workspace, img image.Image, s
 	if len(levels) == 0 {
 		return nil
 	}
-	src, err := w.rgba(ctx, img)
+	src, err := rgba.Of(ctx, img, &w.pixels)
 	if err != nil {
 		return err
 	}
@@ -317,47 +317,6 @@ func scales(width, height, smallest int) []float64 {
 		side *= pyramidFactor
 	}
 	return all
-}
-
-// rgba returns img as RGBA, with transparent pixels as black. The result may share the
-// pixels of img, or be in the workspace.
-func (w *workspace) rgba(ctx context.Context, img image.Image) (*image.RGBA, error) {
-	b := img.Bounds()
-	if m, ok := img.(*image.RGBA); ok {
-		return &image.RGBA{Pix: m.Pix[m.PixOffset(b.Min.X, b.Min.Y):], Stride: m.Stride, Rect: image.Rect(0, 0, b.Dx(), b.Dy())}, nil
-	}
-	n := 4 * b.Dx() * b.Dy()
-	w.pixels = slices.Grow(w.pixels[:0], n)[:n]
-	m := &image.RGBA{Pix: w.pixels, Stride: 4 * b.Dx(), Rect: image.Rect(0, 0, b.Dx(), b.Dy())}
-	var palette [256][4]uint8
-	paletted, _ := img.(*image.Paletted)
-	if paletted != nil {
-		for i, c := range paletted.Palette[:min(len(paletted.Palette), len(palette))] {
-			r, g, b, a := c.RGBA()
-			palette[i] = [4]uint8{uint8(r >> 8), uint8(g >> 8), uint8(b >> 8), uint8(a >> 8)}
-		}
-	}
-	const band = 64 // rows between two checks of the context
-	for y := 0; y < b.Dy(); y += band {
-		if err := ctx.Err(); err != nil {
-			return nil, err
-		}
-		end := min(y+band, b.Dy())
-		if paletted == nil {
-			// image/draw has fast paths for the types that decoders return.
-			draw.Draw(m, image.Rect(0, y, b.Dx(), end), img, image.Pt(b.Min.X, b.Min.Y+y), draw.Src)
-			continue
-		}
-		for ; y < end; y++ {
-			from := paletted.Pix[paletted.PixOffset(b.Min.X, b.Min.Y+y):][:b.Dx()]
-			to := m.Pix[y*m.Stride:]
-			for x, i := range from {
-				copy(to[4*x:4*x+4], palette[i][:])
-			}
-		}
-		y = end - band
-	}
-	return m, nil
 }
 
 // level is one level of the pyramid: an image of width × height pixels, and P-net's

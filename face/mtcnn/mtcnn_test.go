@@ -46,9 +46,6 @@ func detectMTCNN(t testing.TB, d face.Detector, img image.Image, opts face.Optio
 	return faces
 }
 
-// mtcnnFitted are the subsets in which all faces are labeled.
-var mtcnnFitted = []string{"wider_val_orig", "wider_val_416", "face_mask", "negatives"}
-
 // TestMTCNNAccuracy checks that the results are as good as those of the Python package
 // on the labeled photographs, with some tolerance for another JPEG decoder. Run it with
 // -v to see the numbers.
@@ -57,27 +54,7 @@ func TestMTCNNAccuracy(t *testing.T) {
 		t.Skip("takes a minute")
 	}
 	d := newMTCNN(t)
-	type answers struct {
-		photos []facetest.Photo
-		found  [][]face.Face
-	}
-	cache := map[string]answers{}
-	detectAllOf := func(t *testing.T, subset string) ([]facetest.Photo, [][]face.Face) {
-		l, ok := cache[subset]
-		if !ok {
-			var spent time.Duration
-			l.photos = facetest.Subset(t, subset)
-			for _, p := range l.photos {
-				img := facetest.Decode(t, p.Path)
-				start := time.Now()
-				l.found = append(l.found, detectMTCNN(t, d, img, face.Options{}))
-				spent += time.Since(start)
-			}
-			t.Logf("%s: %.1f ms an image", subset, spent.Seconds()*1e3/float64(len(l.photos)))
-			cache[subset] = l
-		}
-		return l.photos, l.found
-	}
+	answers := facetest.NewAnswers(d, face.Options{})
 	t.Run("average precision", func(t *testing.T) {
 		for _, c := range []struct {
 			subset string
@@ -86,7 +63,7 @@ func TestMTCNNAccuracy(t *testing.T) {
 			{"wider_val_orig", [3]float64{.831, .796, .526}},
 			{"wider_val_416", [3]float64{.727, .556, .212}},
 		} {
-			photos, found := detectAllOf(t, c.subset)
+			photos, found := answers.Of(t, c.subset)
 			for level, want := range c.want {
 				ap := facetest.AveragePrecision(photos, found, level)
 				t.Logf("%s level %d: %.3f", c.subset, level, ap)
@@ -97,86 +74,22 @@ func TestMTCNNAccuracy(t *testing.T) {
 		}
 	})
 	t.Run("calibration", func(t *testing.T) {
-		var photos []facetest.Photo
-		var found [][]face.Face
-		for _, subset := range mtcnnFitted {
-			p, f := detectAllOf(t, subset)
-			photos, found = append(photos, p...), append(found, f...)
-		}
-		off := facetest.CalibrationError(t, photos, found)
-		t.Logf("expected calibration error %.3f", off)
-		if off > 0.06 {
-			t.Errorf("expected calibration error %.3f, want at most 0.06", off)
-		}
+		// The subsets in which all faces are labeled.
+		answers.CheckCalibration(t, 0.06, facetest.DefaultsFrom...)
 	})
 	t.Run("false faces", func(t *testing.T) {
-		photos, found := detectAllOf(t, "negatives")
-		all := mtcnnConfidences(found)
-		t.Logf("%d false faces in %d images without any: %.3f", len(all), len(photos), all)
-		for _, floor := range []float64{.7, .75, .8, .85, .9, .95, .99, .999} {
-			var recall [2]float64
-			for k, subset := range []string{"wider_val_orig", "wider_val_416"} {
-				photos, found := detectAllOf(t, subset)
-				recall[k] = mtcnnRecall(photos, found, floor)
-			}
-			t.Logf("confidence %.2f: %d false faces, recall %.3f and %.3f on wider_val_orig and _416", floor, atLeast(all, floor), recall[0], recall[1])
-		}
-		if n := atLeast(all, d.Info().MinConfidence); n > 1 {
-			t.Errorf("%d false faces in %d images without any, want at most one", n, len(photos))
-		}
+		answers.CheckFalseFaces(t, d.Info().MinConfidence, 1)
 	})
 	t.Run("landmarks", func(t *testing.T) {
 		// The package has .0460 and .0556, in whole pixels.
-		for subset, limit := range map[string]float64{"lfw_5pt": .046, "net_5pt": .054} {
-			photos, found := detectAllOf(t, subset)
-			mean, matched, labeled := facetest.MeanLandmarkError(photos, found)
-			t.Logf("%s: mean error %.4f of the eye distance, over %d of %d faces", subset, mean, matched, labeled)
-			if !(mean <= limit) || matched < labeled*9/10 {
-				t.Errorf("%s: mean error %.3f over %d of %d faces, want at most %.3f over nine in ten", subset, mean, matched, labeled, limit)
-			}
-		}
+		answers.CheckLandmarks(t, map[string]float64{"lfw_5pt": .046, "net_5pt": .054})
 	})
-}
-
-func mtcnnConfidences(found [][]face.Face) []float64 {
-	var all []float64
-	for _, faces := range found {
-		for _, f := range faces {
-			all = append(all, f.Confidence)
-		}
-	}
-	slices.Sort(all)
-	return all
-}
-
-func atLeast(sorted []float64, v float64) int {
-	i, _ := slices.BinarySearch(sorted, v)
-	return len(sorted) - i
-}
-
-// mtcnnRecall returns the share of the labeled faces found with at least that
-// confidence.
-func mtcnnRecall(photos []facetest.Photo, found [][]face.Face, floor float64) float64 {
-	var right, all float64
-	for i, p := range photos {
-		for _, l := range p.Faces {
-			if l.Level < facetest.Ignore {
-				all++
-			}
-		}
-		for k, m := range facetest.Match(found[i], p.Faces, 0.5) {
-			if m >= 0 && p.Faces[m].Level < facetest.Ignore && found[i][k].Confidence >= floor {
-				right++
-			}
-		}
-	}
-	return right / all
 }
 
 // sameAsMTCNN compares with the other implementation. A face that only one of them has
 // must be within near of a threshold, because sums of pixels may differ in their last
 // bits.
-func sameAsMTCNN(t *testing.T, name string, img image.Image, got []face.Face, want [][15]float64, near float64) {
+func sameAsMTCNN(t *testing.T, name string, img image.Image, got []face.Face, want []packageFace, near float64) {
 	t.Helper()
 	t.Logf("%s: %d faces, wanted %d", name, len(got), len(want))
 	bounds := img.Bounds()
@@ -307,25 +220,33 @@ func runPython(t *testing.T, modules, program string, images map[string]image.Im
 func compareMTCNN(t *testing.T, images map[string]image.Image, lines []byte) {
 	t.Helper()
 	d := newMTCNN(t)
-	answers := 0
-	for in := json.NewDecoder(bytes.NewReader(lines)); in.More(); answers++ {
-		// Boxes, probabilities and points, each as x before y.
-		var want struct {
+	for name, want := range readAnswers(t, images, lines) {
+		sameAsMTCNN(t, name, images[name], detectMTCNN(t, d, images[name], face.Options{}), want, .001)
+	}
+}
+
+// readAnswers reads the faces that another implementation has found in images: the box,
+// the probability and the points of each, as [packageFace] has them.
+func readAnswers(t *testing.T, images map[string]image.Image, lines []byte) map[string][]packageFace {
+	t.Helper()
+	found := map[string][]packageFace{}
+	for in := json.NewDecoder(bytes.NewReader(lines)); in.More(); {
+		var line struct {
 			File  string
-			Faces [][15]float64
+			Faces []packageFace
 		}
-		if err := in.Decode(&want); err != nil {
+		if err := in.Decode(&line); err != nil {
 			t.Fatal(err)
 		}
-		img := images[want.File]
-		if img == nil {
-			t.Fatalf("an answer for %q, which was not asked about", want.File)
+		if images[line.File] == nil {
+			t.Fatalf("there is an answer for %q, which is not among the images", line.File)
 		}
-		sameAsMTCNN(t, want.File, img, detectMTCNN(t, d, img, face.Options{}), want.Faces, .001)
+		found[line.File] = line.Faces
 	}
-	if answers != len(images) {
-		t.Errorf("%d answers for %d images", answers, len(images))
+	if len(found) != len(images) {
+		t.Fatalf("there are answers for %d of %d images", len(found), len(images))
 	}
+	return found
 }
 
 func TestMTCNNSizes(t *testing.T) {

@@ -1,8 +1,6 @@
 package mtcnn
 
 import (
-	"bytes"
-	"encoding/json"
 	"flag"
 	"image"
 	"maps"
@@ -69,24 +67,10 @@ func recordedFaces(t *testing.T, images map[string]image.Image) map[string][]fac
 		t.Fatal(err)
 	}
 	found := map[string][]face.Face{}
-	for in := json.NewDecoder(bytes.NewReader(lines)); in.More(); {
-		var line struct {
-			File  string
-			Faces []packageFace
+	for name, faces := range readAnswers(t, images, lines) {
+		for _, f := range faces {
+			found[name] = append(found[name], f.face(images[name].Bounds().Size()))
 		}
-		if err := in.Decode(&line); err != nil {
-			t.Fatal(err)
-		}
-		if images[line.File] == nil {
-			t.Fatalf("an answer for %q, which was not asked about", line.File)
-		}
-		found[line.File] = []face.Face{}
-		for _, f := range line.Faces {
-			found[line.File] = append(found[line.File], f.face(images[line.File].Bounds().Size()))
-		}
-	}
-	if len(found) != len(images) {
-		t.Fatalf("answers for %d of %d images", len(found), len(images))
 	}
 	return found
 }

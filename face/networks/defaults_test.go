@@ -21,18 +21,10 @@ func TestAccuracyOfDefaults(t *testing.T) {
 	}
 	curve := func(d face.Detector) facetest.Curve {
 		t.Helper()
-		var photos []facetest.Photo
-		var found [][]face.Face
-		for _, subset := range facetest.DefaultsFrom {
-			for _, p := range facetest.Subset(t, subset) {
-				faces, err := d.Detect(t.Context(), facetest.Decode(t, p.Path), face.Options{SkipLandmarks: true})
-				if err != nil {
-					t.Fatal(err)
-				}
-				for i := range faces {
-					faces[i].Box = faces[i].Box.Round()
-				}
-				photos, found = append(photos, p), append(found, faces)
+		photos, found := facetest.NewAnswers(d, face.Options{SkipLandmarks: true}).Of(t, facetest.DefaultsFrom...)
+		for _, faces := range found {
+			for i := range faces {
+				faces[i].Box = faces[i].Box.Round()
 			}
 		}
 		return facetest.NewCurve(photos, found)

@@ -1,8 +1,6 @@
 package pigo
 
 import (
-	"image"
-	"math/rand"
 	"slices"
 	"testing"
 
@@ -85,12 +83,5 @@ func params(g luma.Plane) pigo.ImageParams {
 	return pigo.ImageParams{Pixels: g.Pix, Rows: g.Height, Cols: g.Width, Dim: g.Stride}
 }
 
-// noise has windows that pass many trees, and some that pass all.
-func noise(width, height int) luma.Plane {
-	random := rand.New(rand.NewSource(1))
-	img := image.NewGray(image.Rect(0, 0, width, height))
-	for i := range img.Pix {
-		img.Pix[i] = uint8(random.Intn(256))
-	}
-	return luma.Of(img, nil)
-}
+// noise returns the luminance of facetest.Noise.
+func noise(width, height int) luma.Plane { return luma.Of(facetest.Noise(width, height), nil) }
