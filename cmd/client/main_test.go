@@ -410,7 +410,7 @@ func TestInputs(t *testing.T) {
 	} {
 		writeFile(t, filepath.Join(dir, name), nil)
 	}
-	if err := errors.Join(os.Symlink("sub", filepath.Join(dir, "link")), syscall.Mkfifo(filepath.Join(dir, "sub/pipe.jpg"), 0o600)); err != nil {
+	if err := errors.Join(os.Symlink("sub", filepath.Join(dir, "link")), makeFIFO(filepath.Join(dir, "sub/pipe.jpg"))); err != nil {
 		t.Fatal(err)
 	}
 	t.Chdir(dir)
