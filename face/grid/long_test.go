@@ -45,11 +45,11 @@ func arranged(img *image.YCbCr, columns int) (*image.RGBA, []image.Point) {
 	return out, corners
 }
 
-// TestLongImages checks that the faces in an image are found in any arrangement of its
+// TestAccuracyOnLongImages checks that the faces in an image are found in any arrangement of its
 // parts: one below another, as in a screenshot of a long page, side by side, as in a
 // panorama, and in a square. The expected faces are those that the same model finds in
 // one part alone.
-func TestLongImages(t *testing.T) {
+func TestAccuracyOnLongImages(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes a minute with the race detector: make accuracy runs it")
 	}

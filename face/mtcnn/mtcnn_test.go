@@ -51,7 +51,7 @@ func detectMTCNN(t testing.TB, d face.Detector, img image.Image, opts face.Optio
 // -v to see the numbers.
 func TestMTCNNAccuracy(t *testing.T) {
 	if testing.Short() {
-		t.Skip("takes a minute")
+		t.Skip("takes a minute: make accuracy runs it")
 	}
 	d := newMTCNN(t)
 	answers := facetest.NewAnswers(d, face.Options{})

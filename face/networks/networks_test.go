@@ -142,11 +142,11 @@ func TestSmallestFaceSeen(t *testing.T) {
 	}
 }
 
-// TestCheckedShirt checks that every family finds exactly one face at its default
+// TestAccuracyOnCheckedShirt checks that every family finds exactly one face at its default
 // confidence, that of the person in the shirt, at any size of the image.
-func TestCheckedShirt(t *testing.T) {
+func TestAccuracyOnCheckedShirt(t *testing.T) {
 	if testing.Short() {
-		t.Skip("takes a minute with the race detector")
+		t.Skip("takes a minute with the race detector: make accuracy runs it")
 	}
 	for _, name := range []string{"yunet_n_dynamic.onnx", "yunet_s_dynamic.onnx", "face_detection_yunet_2023mar.onnx", "scrfd_500m_kps_640.onnx", "scrfd_2.5g_kps_640.onnx", "mtcnn"} {
 		t.Run(name, func(t *testing.T) {
