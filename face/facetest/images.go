@@ -11,7 +11,7 @@ import (
 // Noise returns random pixels, always the same. Cascades of the pigo library accept many
 // windows of them up to a late tree, and some windows entirely.
 func Noise(width, height int) *image.Gray {
-	random := rand.New(rand.NewSource(1)) //nolint:gosec // it protects nothing
+	random := rand.New(rand.NewSource(1))
 	img := image.NewGray(image.Rect(0, 0, width, height))
 	for i := range img.Pix {
 		img.Pix[i] = uint8(random.Intn(256))
@@ -27,7 +27,7 @@ func EnlargedJPEG(t testing.TB, data []byte, width, height int) []byte {
 	if err != nil {
 		t.Fatal(err)
 	}
-	random := rand.New(rand.NewSource(3)) //nolint:gosec // it protects nothing
+	random := rand.New(rand.NewSource(3))
 	enlarged := image.NewYCbCr(image.Rect(0, 0, width, height), image.YCbCrSubsampleRatio420)
 	from, to := planes(img.(*image.YCbCr)), planes(enlarged)
 	for i := range to {
