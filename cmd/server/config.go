@@ -21,14 +21,7 @@ import (
 	"github.com/alecthomas/kong"
 	"github.com/dustin/go-humanize"
 
-	"github.com/mienproject/mien/cores"
-	"github.com/mienproject/mien/engine"
-	"github.com/mienproject/mien/face"
-	"github.com/mienproject/mien/face/networks"
-	"github.com/mienproject/mien/face/pigo"
 	inferencev1 "github.com/mienproject/mien/gen/inference/v1"
-	"github.com/mienproject/mien/modelstore"
-	"github.com/mienproject/mien/onnx"
 	"github.com/mienproject/mien/service"
 )
 
@@ -123,7 +116,7 @@ func parse(root string, args []string, stdout io.Writer) (cfg *config, done bool
 			"timeout":            defaults.Timeout.String(),
 			"default_timeout":    defaults.DefaultTimeout.String(),
 			"drain_timeout":      minDrain.String(),
-			"models":             describeModels(onnx.Available()),
+			"models":             strings.Join(modelNames(), ", "),
 		},
 	)
 	if err != nil {
@@ -146,7 +139,7 @@ func parse(root string, args []string, stdout io.Writer) (cfg *config, done bool
 	}
 	if cfg.Version {
 		_, err := fmt.Fprintf(stdout, "mien %s, models: %s; %s %s/%s\n",
-			version, describeModels(onnx.Available()), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+			version, strings.Join(modelNames(), ", "), runtime.Version(), runtime.GOOS, runtime.GOARCH)
 		return nil, true, err
 	}
 	return cfg, false, nil
@@ -339,99 +332,6 @@ func isOrigin(s string) bool {
 	// Browsers omit the default port of the scheme.
 	ownPort := (u.Scheme == "http" && u.Port() == "80") || (u.Scheme == "https" && u.Port() == "443")
 	return !ownPort && u.User == nil && u.Path == "" && u.RawQuery == "" && !u.ForceQuery && u.Fragment == ""
-}
-
-// The models that are built in.
-const (
-	embedded  = "pigo"
-	reference = "pigo-reference"
-)
-
-func modelNames() []string {
-	names := []string{embedded, reference}
-	for _, m := range modelstore.Known() {
-		names = append(names, m.Name)
-	}
-	return names
-}
-
-// describeModels returns the list of known models for --help and --version. available
-// is the reason why this binary cannot run ONNX models, or nil if it can.
-func describeModels(available error) string {
-	names := modelNames()
-	if available == nil {
-		return strings.Join(names, ", ")
-	}
-	builtIn := slices.Index(names, reference) + 1
-	return fmt.Sprintf("%s; not in this binary, which was built without cgo: %s", strings.Join(names[:builtIn], ", "), strings.Join(names[builtIn:], ", "))
-}
-
-// store returns the store that downloads known models.
-func (c *config) store() *modelstore.Store { return &modelstore.Store{Mirror: c.ModelMirror} }
-
-// unused warns about settings that no model uses. That is not an error, because several
-// servers may share an environment.
-func (c *config) unused(log *slog.Logger) {
-	builtIn := func(arg string) bool { return arg == embedded || arg == reference }
-	if c.ONNXRuntime != "" && !slices.ContainsFunc(c.Model, func(arg string) bool { return !builtIn(arg) }) {
-		log.Warn("--onnxruntime (or MIEN_ONNXRUNTIME) has no effect: no model runs on ONNX Runtime", "onnxruntime", c.ONNXRuntime, "models", c.Model)
-	}
-	if c.ModelMirror != "" && !slices.ContainsFunc(c.Model, func(arg string) bool { return !builtIn(arg) && !strings.Contains(arg, "=") }) {
-		log.Warn("--model-mirror (or MIEN_MODEL_MIRROR) has no effect: no model needs to be downloaded", "models", c.Model)
-	}
-}
-
-// models opens the models of --model, and downloads them if necessary.
-func (c *config) models(ctx context.Context, log *slog.Logger, progress io.Writer) ([]service.Model, error) {
-	var models []service.Model
-	gate := cores.NewGate(c.limits.workers)
-	for _, arg := range c.Model {
-		name, path, named := strings.Cut(arg, "=")
-		d, err := c.model(ctx, name, path, named, gate, log, progress)
-		if err != nil {
-			return nil, fmt.Errorf("--model: %w", err)
-		}
-		models = append(models, service.Model{Name: name, Detector: d})
-	}
-	c.unused(log)
-	return models, nil
-}
-
-func (c *config) model(ctx context.Context, name, path string, named bool, gate *cores.Gate, log *slog.Logger, progress io.Writer) (face.Detector, error) {
-	if named && (name == "" || path == "") {
-		return nil, fmt.Errorf("%q: write it as NAME=PATH", name+"="+path)
-	}
-	if name == embedded && !named {
-		return pigo.New(gate)
-	}
-	if name == reference && !named {
-		return pigo.NewReference()
-	}
-	if !named && !slices.Contains(modelNames(), name) {
-		return nil, fmt.Errorf("%q is unknown; known models are %s; to serve an ONNX file of a known family, use NAME=PATH", name, describeModels(onnx.Available()))
-	}
-	// Check this before anything is fetched.
-	if err := onnx.Available(); err != nil {
-		return nil, explainRuntime(err)
-	}
-	library, err := onnx.FindLibrary(c.ONNXRuntime)
-	if err != nil {
-		return nil, explainRuntime(err)
-	}
-	if !named {
-		store := c.store()
-		store.Logger, store.Progress = log, progress
-		if path, err = store.Fetch(ctx, name); err != nil {
-			return nil, explainFetch(err, store.Mirror != "")
-		}
-	}
-	d, err := networks.Open(path, func(file string, oneCore bool) (engine.Engine, error) {
-		return onnx.Open(file, onnx.Options{Library: library, Gate: gate, OneCore: oneCore})
-	})
-	if err != nil {
-		return nil, explainRuntime(err)
-	}
-	return d, nil
 }
 
 // environment returns the value of --environment. Case does not matter, because the

@@ -20,18 +20,24 @@ import (
 	"github.com/mienproject/mien/face/facetest"
 	"github.com/mienproject/mien/face/mtcnn"
 	"github.com/mienproject/mien/face/networks"
+	"github.com/mienproject/mien/nn"
 	"github.com/mienproject/mien/onnx"
 )
 
 const sample = "../../service/selftest/sample.jpg"
 
-// openOn opens a model whose runs may use that many cores.
+// openOn opens a model as the server does: what package nn cannot run is opened with ONNX
+// Runtime. Its runs may use that many cores.
 func openOn(t testing.TB, path string, threads int) (face.Detector, error) {
 	t.Helper()
-	options, gate := enginetest.Options(t), cores.NewGate(threads)
-	return networks.Open(path, func(file string, oneCore bool) (engine.Engine, error) {
+	gate := cores.NewGate(threads)
+	return networks.Open(path, func(file networks.File, oneCore bool) (engine.Engine, error) {
+		if e, err := nn.New(file.Data, nn.Options{Gate: gate, OneCore: oneCore}); err == nil {
+			return e, nil
+		}
+		options := enginetest.Options(t)
 		options.Gate, options.OneCore = gate, oneCore
-		return onnx.Open(file, options)
+		return onnx.Open(file.Path, options)
 	})
 }
 

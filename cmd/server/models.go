@@ -1,0 +1,138 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"slices"
+	"strings"
+
+	"github.com/mienproject/mien/cores"
+	"github.com/mienproject/mien/engine"
+	"github.com/mienproject/mien/face"
+	"github.com/mienproject/mien/face/networks"
+	"github.com/mienproject/mien/face/pigo"
+	"github.com/mienproject/mien/modelstore"
+	"github.com/mienproject/mien/nn"
+	"github.com/mienproject/mien/onnx"
+	"github.com/mienproject/mien/service"
+)
+
+// The models in this binary.
+const (
+	mtcnnName     = "mtcnn"
+	pigoName      = "pigo"
+	referenceName = "pigo-reference"
+)
+
+func builtInNames() []string { return []string{mtcnnName, pigoName, referenceName} }
+
+// builtIn opens a model in this binary.
+func (o *opener) builtIn(name string) (face.Detector, error) {
+	switch name {
+	case mtcnnName:
+		return networks.MTCNN(o.network)
+	case pigoName:
+		return pigo.New(o.gate)
+	default:
+		return pigo.NewReference()
+	}
+}
+
+// modelNames returns the names of all models that need no path.
+func modelNames() []string {
+	names := builtInNames()
+	for _, m := range modelstore.Known() {
+		names = append(names, m.Name)
+	}
+	return names
+}
+
+// store returns the store that downloads known models.
+func (c *config) store() *modelstore.Store { return &modelstore.Store{Mirror: c.ModelMirror} }
+
+// models opens the models of --model, and downloads them if necessary.
+func (c *config) models(ctx context.Context, log *slog.Logger, progress io.Writer) ([]service.Model, error) {
+	o := &opener{config: c, gate: cores.NewGate(c.limits.workers), store: c.store()}
+	o.store.Logger, o.store.Progress = log, progress
+	var models []service.Model
+	for _, arg := range c.Model {
+		name, path, named := strings.Cut(arg, "=")
+		d, err := o.model(ctx, name, path, named)
+		if err != nil {
+			return nil, fmt.Errorf("--model: %w", err)
+		}
+		models = append(models, service.Model{Name: name, Detector: d})
+	}
+	o.unused(log)
+	return models, nil
+}
+
+// opener opens models.
+type opener struct {
+	*config
+
+	gate  *cores.Gate
+	store *modelstore.Store
+	// fetched and onRuntime say what the models needed: the store, and ONNX Runtime.
+	fetched, onRuntime bool
+}
+
+// model opens a known model, or the one at path.
+func (o *opener) model(ctx context.Context, name, path string, named bool) (face.Detector, error) {
+	if named && (name == "" || path == "") {
+		return nil, fmt.Errorf("%q: write it as NAME=PATH", name+"="+path)
+	}
+	if !named {
+		if slices.Contains(builtInNames(), name) {
+			return o.builtIn(name)
+		}
+		if !slices.Contains(modelNames(), name) {
+			return nil, fmt.Errorf("%q is unknown; known models are %s; to serve an ONNX file of a known family, use NAME=PATH", name, strings.Join(modelNames(), ", "))
+		}
+		var err error
+		o.fetched = true
+		if path, err = o.store.Fetch(ctx, name); err != nil {
+			return nil, explainFetch(err, o.store.Mirror != "")
+		}
+	}
+	return networks.Open(path, o.network)
+}
+
+// network opens a network with package nn or, if that cannot run it, with ONNX Runtime.
+func (o *opener) network(file networks.File, oneCore bool) (engine.Engine, error) {
+	e, unsupported := nn.New(file.Data, nn.Options{Gate: o.gate, OneCore: oneCore})
+	if unsupported == nil {
+		return e, nil
+	}
+	r, err := o.runtime(file.Path, oneCore)
+	if err != nil {
+		return nil, fmt.Errorf("%s: Mien's own engine does not run it (%w), and neither does ONNX Runtime: %w", file.Path, unsupported, explainRuntime(err))
+	}
+	o.onRuntime = true
+	return r, nil
+}
+
+// runtime opens a network with ONNX Runtime.
+func (o *opener) runtime(path string, oneCore bool) (engine.Engine, error) {
+	if err := onnx.Available(); err != nil {
+		return nil, err
+	}
+	library, err := onnx.FindLibrary(o.ONNXRuntime)
+	if err != nil {
+		return nil, err
+	}
+	return onnx.Open(path, onnx.Options{Library: library, Gate: o.gate, OneCore: oneCore})
+}
+
+// unused warns about settings that no model uses. That is not an error, because several
+// servers may share an environment.
+func (o *opener) unused(log *slog.Logger) {
+	if o.ONNXRuntime != "" && !o.onRuntime {
+		log.Warn("--onnxruntime (or MIEN_ONNXRUNTIME) has no effect: no model needs ONNX Runtime", "onnxruntime", o.ONNXRuntime, "models", o.Model)
+	}
+	if o.ModelMirror != "" && !o.fetched {
+		log.Warn("--model-mirror (or MIEN_MODEL_MIRROR) has no effect: no model needs to be downloaded", "models", o.Model)
+	}
+}
