@@ -44,6 +44,8 @@ var mayImport = map[string][]string{
 
 	"engine/enginetest":                   {"engine", "onnx"},
 	"face/facetest":                       {"face"},
+	"internal/embed":                      {"modelstore"},
+	"internal/licenses":                   {},
 	"internal/terminaltest":               {},
 	"gen/inference/v1":                    {},
 	"gen/inference/v1/inferencev1connect": {"gen/inference/v1"},

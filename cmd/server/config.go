@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	_ "embed" // the licenses
 	"errors"
 	"fmt"
 	"io"
@@ -56,8 +57,8 @@ type config struct {
 
 	NoPage bool `group:"Network" help:"Do not serve the page at /. Everything else, including /openapi.yaml, is still served."`
 
-	Model       []string `group:"Models" default:"pigo" placeholder:"NAME" help:"Model to serve (default pigo, which is built in): a known name (${models}), or NAME=PATH of an ONNX file. A known model that is not built in is downloaded once. Repeatable. The first model answers requests that name none."`
-	ONNXRuntime string   `group:"Models" name:"onnxruntime" placeholder:"FILE" help:"Shared library of ONNX Runtime, which all models except pigo need. By default, the server searches for it beside its binary and in the system's library folders."`
+	Model       []string `group:"Models" default:"${default_models}" placeholder:"NAME" help:"Model to serve (default ${default_models}): a known name, which is one of ${models}; or NAME=PATH of an ONNX file. Repeatable. The first model answers requests that name none."`
+	ONNXRuntime string   `group:"Models" name:"onnxruntime" placeholder:"FILE" help:"Shared library of ONNX Runtime, for SCRFD and other networks that Mien's own engine does not run. By default, the server searches for it beside its binary and in the system's library folders."`
 	ModelMirror string   `group:"Models" name:"model-mirror" placeholder:"URL" help:"URL of a mirror from which known models are downloaded, as URL/NAME/FILE, instead of from their publishers."`
 
 	MaxImageBytes    byteSize       `group:"Limits" default:"${max_image_bytes}" placeholder:"SIZE" help:"Maximum size of an image as sent (default ${max_image_bytes}). Messages may be 5/12 larger, so that base64 with line breaks fits."`
@@ -79,7 +80,8 @@ type config struct {
 	LogFormat    string         `group:"Operation" default:"auto" placeholder:"FORMAT" help:"Format of the log on standard error: text, json, or auto (default), which is text on a terminal and JSON otherwise."`
 	LogLevel     logLevel       `group:"Operation" default:"info" placeholder:"LEVEL" help:"Minimum level of the log: debug, info (default), warn or error. Health probes are logged at debug."`
 
-	Version bool `env:"-" help:"Print the version and the known models, and exit."`
+	Version  bool `env:"-" help:"Print the version and the known models, and exit."`
+	Licenses bool `env:"-" help:"Print the licenses of everything in this binary, and exit."`
 
 	proxies proxies // parsed from TrustedProxy
 
@@ -116,7 +118,8 @@ func parse(root string, args []string, stdout io.Writer) (cfg *config, done bool
 			"timeout":            defaults.Timeout.String(),
 			"default_timeout":    defaults.DefaultTimeout.String(),
 			"drain_timeout":      minDrain.String(),
-			"models":             strings.Join(modelNames(), ", "),
+			"models":             describeModels(),
+			"default_models":     strings.Join(defaultModels(), ","),
 		},
 	)
 	if err != nil {
@@ -139,11 +142,20 @@ func parse(root string, args []string, stdout io.Writer) (cfg *config, done bool
 	}
 	if cfg.Version {
 		_, err := fmt.Fprintf(stdout, "mien %s, models: %s; %s %s/%s\n",
-			version, strings.Join(modelNames(), ", "), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+			version, describeModels(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+		return nil, true, err
+	}
+	if cfg.Licenses {
+		_, err := io.WriteString(stdout, licenses+yunetLicense)
 		return nil, true, err
 	}
 	return cfg, false, nil
 }
+
+// licenses is written by internal/licenses.
+//
+//go:embed licenses.txt
+var licenses string
 
 const envPrefix = "MIEN"
 

@@ -19,18 +19,51 @@ import (
 	"github.com/mienproject/mien/service"
 )
 
-// The models in this binary.
+// The models that a binary can contain.
 const (
+	yunetName     = "yunet" // only in a build that embeds it
 	mtcnnName     = "mtcnn"
 	pigoName      = "pigo"
 	referenceName = "pigo-reference"
 )
 
-func builtInNames() []string { return []string{mtcnnName, pigoName, referenceName} }
+// builtIn returns the names of the models in this binary, the most accurate first.
+func builtIn() []string {
+	names := []string{mtcnnName, pigoName, referenceName}
+	if yunetWeights != nil {
+		names = slices.Insert(names, 0, yunetName)
+	}
+	return names
+}
 
-// builtIn opens a model in this binary.
-func (o *opener) builtIn(name string) (face.Detector, error) {
+// defaultModels are the most accurate built-in model, which answers requests that name
+// none, and the fastest.
+func defaultModels() []string { return []string{builtIn()[0], pigoName} }
+
+// downloaded returns the names of the models that can be downloaded.
+func downloaded() []string {
+	var names []string
+	for _, m := range modelstore.Known() {
+		if !slices.Contains(builtIn(), m.Name) {
+			names = append(names, m.Name)
+		}
+	}
+	return names
+}
+
+// modelNames returns the names of all models that need no path.
+func modelNames() []string { return append(builtIn(), downloaded()...) }
+
+// describeModels returns a list of the known models, for messages.
+func describeModels() string {
+	return fmt.Sprintf("%s (built in), %s (downloaded once)", strings.Join(builtIn(), ", "), strings.Join(downloaded(), ", "))
+}
+
+// openBuiltIn opens a model in this binary.
+func (o *opener) openBuiltIn(name string) (face.Detector, error) {
 	switch name {
+	case yunetName:
+		return networks.OpenFiles([]networks.File{{Path: "yunet.onnx", Data: yunetWeights}}, o.network)
 	case mtcnnName:
 		return networks.MTCNN(o.network)
 	case pigoName:
@@ -38,15 +71,6 @@ func (o *opener) builtIn(name string) (face.Detector, error) {
 	default:
 		return pigo.NewReference()
 	}
-}
-
-// modelNames returns the names of all models that need no path.
-func modelNames() []string {
-	names := builtInNames()
-	for _, m := range modelstore.Known() {
-		names = append(names, m.Name)
-	}
-	return names
 }
 
 // store returns the store that downloads known models.
@@ -85,11 +109,11 @@ func (o *opener) model(ctx context.Context, name, path string, named bool) (face
 		return nil, fmt.Errorf("%q: write it as NAME=PATH", name+"="+path)
 	}
 	if !named {
-		if slices.Contains(builtInNames(), name) {
-			return o.builtIn(name)
+		if slices.Contains(builtIn(), name) {
+			return o.openBuiltIn(name)
 		}
 		if !slices.Contains(modelNames(), name) {
-			return nil, fmt.Errorf("%q is unknown; known models are %s; to serve an ONNX file of a known family, use NAME=PATH", name, strings.Join(modelNames(), ", "))
+			return nil, fmt.Errorf("%q is unknown; known models are %s; to serve an ONNX file of a known family, use NAME=PATH", name, describeModels())
 		}
 		var err error
 		o.fetched = true
