@@ -117,7 +117,7 @@ func TestModelsRejected(t *testing.T) {
 		{"no path", []string{"--model", "mine="}, []string{"NAME=PATH"}},
 		{"nothing there", []string{"--model", "mine=/nowhere.onnx", "--onnxruntime", library}, []string{"/nowhere.onnx", "no such file"}},
 		{"no model", []string{"--model", "mine=main.go", "--onnxruntime", library}, []string{"main.go"}},
-		{"unknown name", []string{"--model", "retinaface"}, []string{"mtcnn, pigo, pigo-reference, yunet, yunet-s", "NAME=PATH"}},
+		{"unknown name", []string{"--model", "retinaface"}, []string{describeModels(), "NAME=PATH"}},
 		{"unknown kind", []string{"--model", "mine=" + filepath.Join(models, "mtcnn", "rnet.onnx"), "--onnxruntime", library}, []string{"softmax_1", "YuNet"}},
 		{"no runtime", []string{"--model", "mine=" + filepath.Join(models, "scrfd_500m_kps_640.onnx"), "--onnxruntime", "/nowhere.so"}, []string{"/nowhere.so", "does not run it", "make onnxruntime"}},
 		{"not on the mirror", []string{"--model", "yunet", "--model-mirror", nowhere.URL}, []string{nowhere.URL, "404", "yunet=path"}},
