@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -63,9 +64,9 @@ func describeModels() string {
 func (o *opener) openBuiltIn(name string) (face.Detector, error) {
 	switch name {
 	case yunetName:
-		return networks.OpenFiles([]networks.File{{Path: "yunet.onnx", Data: yunetWeights}}, o.network)
+		return networks.OpenFiles([]networks.File{{Path: "yunet.onnx", Data: yunetWeights}}, o.own)
 	case mtcnnName:
-		return networks.MTCNN(o.network)
+		return networks.MTCNN(o.own)
 	case pigoName:
 		return pigo.New(o.gate)
 	default:
@@ -124,18 +125,35 @@ func (o *opener) model(ctx context.Context, name, path string, named bool) (face
 	return networks.Open(path, o.network)
 }
 
-// network opens a network with package nn or, if that cannot run it, with ONNX Runtime.
-func (o *opener) network(file networks.File, oneCore bool) (engine.Engine, error) {
-	e, unsupported := nn.New(file.Data, nn.Options{Gate: o.gate, OneCore: oneCore})
-	if unsupported == nil {
-		return e, nil
-	}
-	r, err := o.runtime(file.Path, oneCore)
+// own opens a network with package nn.
+func (o *opener) own(file networks.File, oneCore bool) (engine.Engine, error) {
+	e, err := nn.New(file.Data, nn.Options{Gate: o.gate, OneCore: oneCore})
 	if err != nil {
-		return nil, fmt.Errorf("%s: Mien's own engine does not run it (%w), and neither does ONNX Runtime: %w", file.Path, unsupported, explainRuntime(err))
+		return nil, fmt.Errorf("%s: Mien's own engine does not run it: %w", file.Path, err)
+	}
+	return e, nil
+}
+
+// network opens a network in a file: with package nn or, if that cannot run it or may not,
+// with ONNX Runtime.
+func (o *opener) network(file networks.File, oneCore bool) (engine.Engine, error) {
+	var unsupported error
+	if o.Provider == string(onnx.CPU) {
+		e, err := o.own(file, oneCore)
+		if err == nil || errors.Is(err, nn.ErrDamaged) {
+			return e, err
+		}
+		unsupported = err
+	}
+	e, err := o.runtime(file.Path, oneCore)
+	if err != nil && unsupported != nil {
+		return nil, fmt.Errorf("%w; and with ONNX Runtime: %w", unsupported, explainRuntime(err))
+	}
+	if err != nil {
+		return nil, explainRuntime(err)
 	}
 	o.onRuntime = true
-	return r, nil
+	return e, nil
 }
 
 // runtime opens a network with ONNX Runtime.
@@ -147,7 +165,9 @@ func (o *opener) runtime(path string, oneCore bool) (engine.Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	return onnx.Open(path, onnx.Options{Library: library, Gate: o.gate, OneCore: oneCore})
+	return onnx.Open(path, onnx.Options{
+		Library: library, Gate: o.gate, OneCore: oneCore, Provider: onnx.Provider(o.Provider), Device: o.CUDADevice,
+	})
 }
 
 // unused warns about settings that no model uses. That is not an error, because several
@@ -155,6 +175,9 @@ func (o *opener) runtime(path string, oneCore bool) (engine.Engine, error) {
 func (o *opener) unused(log *slog.Logger) {
 	if o.ONNXRuntime != "" && !o.onRuntime {
 		log.Warn("--onnxruntime (or MIEN_ONNXRUNTIME) has no effect: no model needs ONNX Runtime", "onnxruntime", o.ONNXRuntime, "models", o.Model)
+	}
+	if o.Provider != string(onnx.CPU) && !o.onRuntime {
+		log.Warn("--execution-provider (or MIEN_EXECUTION_PROVIDER) has no effect: models that are built in run on the CPU", "execution_provider", o.Provider, "models", o.Model)
 	}
 	if o.ModelMirror != "" && !o.fetched {
 		log.Warn("--model-mirror (or MIEN_MODEL_MIRROR) has no effect: no model needs to be downloaded", "models", o.Model)
