@@ -37,7 +37,7 @@ func hideAll(t *testing.T, images []hideImage, boxes [][4]int) map[string][]stri
 		Name, Style string
 		Steps       []string
 	}
-	if err := json.Unmarshal(play(t, start(t), pageTask{Scenario: "hides", Images: images, Boxes: boxes}), &made); err != nil {
+	if err := json.Unmarshal(play(t, start(t, "--model", "pigo"), pageTask{Scenario: "hides", Images: images, Boxes: boxes}), &made); err != nil {
 		t.Fatal(err)
 	}
 	if len(made) != len(images)*len(hideSteps) {
@@ -315,5 +315,5 @@ func heads(img image.Image) (worst, detail float64) {
 // show a face.
 func TestPageQuestion(t *testing.T) {
 	t.Parallel()
-	play(t, start(t), pageTask{Scenario: "question"})
+	play(t, start(t, "--model", "pigo"), pageTask{Scenario: "question"})
 }

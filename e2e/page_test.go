@@ -127,7 +127,7 @@ func TestPageReconnects(t *testing.T) {
 func TestPageKeyboard(t *testing.T) {
 	t.Parallel()
 	file := peoplePath(t)
-	play(t, start(t), pageTask{Scenario: "keyboard", Files: map[string]string{"people": file}})
+	play(t, start(t, "--model", "pigo"), pageTask{Scenario: "keyboard", Files: map[string]string{"people": file}})
 }
 
 // TestPageAppearance checks that axe finds no violation at any size of the screen and

@@ -32,7 +32,7 @@ func TestCases(t *testing.T) {
 		width, height, faces int
 		reason               string
 	}
-	one := answer{160, 200, 1, ""} // the sample image
+	one := answer{160, 200, 1, ""}    // the sample image
 	turned := answer{200, 160, 1, ""} // MTCNN finds the face on its side
 	broken, unsupported := answer{reason: "CORRUPT_IMAGE"}, answer{reason: "UNSUPPORTED_FORMAT"}
 	want := map[string]answer{
