@@ -52,8 +52,11 @@ func TestStatic(t *testing.T) {
 	}{
 		{"bare", nil, nil, []string{"mtcnn", "pigo"}, []string{"Apache License", "the networks of MTCNN", "github.com/esimov/pigo"}},
 		{
-			"with YuNet", []string{"MIEN_MODEL_MIRROR=" + mirror.URL, "XDG_CACHE_HOME=" + t.TempDir()}, []string{"EMBED=yunet"},
-			[]string{"yunet", "pigo"}, []string{"Apache License", "Shiqi Yu"},
+			"with YuNet",
+			[]string{"MIEN_MODEL_MIRROR=" + mirror.URL, "XDG_CACHE_HOME=" + t.TempDir()},
+			[]string{"EMBED=yunet"},
+			[]string{"yunet", "pigo"},
+			[]string{"Apache License", "Shiqi Yu"},
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {

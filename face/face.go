@@ -94,7 +94,6 @@ type Options struct {
 	AnyOrientation bool
 }
 
-
 // Face is one face in an image.
 type Face struct {
 	Box Box

@@ -217,7 +217,7 @@ func readFile(path string) ([]byte, error) {
 // checkKind returns an error for files that are often found in place of a model.
 func checkKind(path string, data []byte) error {
 	start := bytes.TrimSpace(data[:min(len(data), 512)])
-	what := ""
+	var what string
 	switch {
 	case len(start) == 0:
 		what = "it is empty"

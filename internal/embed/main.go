@@ -23,17 +23,16 @@ func main() {
 		flag.Usage()
 		os.Exit(2)
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-	if err := embed(ctx, flag.Arg(0), flag.Arg(1)); err != nil {
+	if err := embed(flag.Arg(0), flag.Arg(1)); err != nil {
 		fmt.Fprintln(os.Stderr, "embed:", err)
-		stop()
 		os.Exit(1)
 	}
 }
 
 // embed copies the model's file to path, which appears only if it is complete.
-func embed(ctx context.Context, model, path string) error {
+func embed(model, path string) error {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
 	store := &modelstore.Store{Mirror: os.Getenv("MIEN_MODEL_MIRROR")}
 	if err := store.Validate(); err != nil {
 		return fmt.Errorf("MIEN_MODEL_MIRROR %w", err)
