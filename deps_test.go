@@ -29,14 +29,14 @@ var mayImport = map[string][]string{
 	"face":          {},
 	"face/luma":     {},
 	"face/rgba":     {},
-	"face/landmark": {"face", "face/luma"},
-	"face/pigo":     {"cores", "face", "face/landmark", "face/luma"},
-	"face/grid":     {"engine", "face", "face/landmark", "face/luma", "face/rgba"},
+	"face/landmark": {"face", "face/luma", "internal/exact"},
+	"face/pigo":     {"cores", "face", "face/landmark", "face/luma", "internal/exact"},
+	"face/grid":     {"engine", "face", "face/landmark", "face/luma", "face/rgba", "internal/exact"},
 	"face/mtcnn":    {"engine", "face", "face/rgba"},
 	"face/networks": {"engine", "face", "face/grid", "face/mtcnn"},
 	// Engines know no face.
 	"engine": {},
-	"nn":     {"cores", "engine", "nn/onnxfile"},
+	"nn":     {"cores", "engine", "internal/exact", "nn/onnxfile"},
 	"onnx":   {"cores", "engine"},
 	"cores":  {},
 	// It reads files, and runs nothing.
@@ -44,6 +44,7 @@ var mayImport = map[string][]string{
 
 	"engine/enginetest":                   {"engine", "onnx"},
 	"face/facetest":                       {"face"},
+	"internal/exact":                      {},
 	"internal/embed":                      {"modelstore"},
 	"internal/licenses":                   {},
 	"internal/terminaltest":               {},

@@ -140,7 +140,7 @@ func (b Box) Width() float64 { return max(0, b.MaxX-b.MinX) }
 func (b Box) Height() float64 { return max(0, b.MaxY-b.MinY) }
 
 // Area returns Width times Height.
-func (b Box) Area() float64 { return b.Width() * b.Height() }
+func (b Box) Area() float64 { return float64(b.Width() * b.Height()) }
 
 // Clamp returns the part of b within an image of width × height pixels.
 func (b Box) Clamp(width, height int) Box {

@@ -91,13 +91,13 @@ func (n *network) floats() (*floatNetwork, error) {
 			if s.vector {
 				t.taps = t.appendTaps(nil, s.window.columns*t.source)
 			}
-			bound *= t.largest()
+			bound = float64(bound * t.largest())
 			for c, b := range s.bias {
 				slope := 1.
 				if s.slope != nil {
 					slope = max(slope, math.Abs(float64(s.slope[c])))
 				}
-				bounds[i] = max(bounds[i], (bound+math.Abs(float64(b)))*slope)
+				bounds[i] = max(bounds[i], float64((bound+math.Abs(float64(b)))*slope))
 			}
 			bound = bounds[i]
 		}
