@@ -35,7 +35,8 @@
 // once (room.go).
 //
 // Networks of float32 have chains only, of which several rows are computed at once, so that
-// small maps fill the kernels (float.go, float_run.go, float_room.go).
+// small maps fill the kernels (float.go, float_run.go, float_room.go). Their 3×3 convolutions
+// take less than half of the products (winograd.go).
 //
 // What computes a row is a kernel: assembly that tools/nnkernels generates, or its pure Go
 // twin on other processors (kernels.go).

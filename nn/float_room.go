@@ -13,6 +13,7 @@ type floatRoom struct {
 	// results.
 	features [][]float32
 	places   []int32
+	winograd winogradRoom
 }
 
 // floatRows are the rows of a map that are in memory: from first to end. Rows from limit on
@@ -46,7 +47,8 @@ func (r *floatRoom) fit(of *floatRun) {
 				r.features[l.stage] = resized(r.features[l.stage], maxChunk*n+tile*s.pixel)
 				continue
 			}
-			r.rows[c][k].data = resized(r.rows[c][k].data, n+tile*s.pixel)
+			// Tiles may read and write one row more, whose values are not used.
+			r.rows[c][k].data = resized(r.rows[c][k].data, n+l.row+tile*s.pixel)
 		}
 	}
 }
@@ -97,9 +99,12 @@ func (r *floatRoom) compute(chain, k int) {
 	from, to := l.window(s, m.end, end)
 	src := r.need(chain, k-1, from, to)
 	dst := m.data[(m.end-m.first)*l.row:]
-	if s.filter != nil {
+	switch {
+	case s.tiles != nil:
+		s.tiles.convolve(&r.winograd, l, dst, src, s.source, end-m.end)
+	case s.filter != nil:
 		s.filter.convolve(dst, src, l.places, l.taps, (end-m.end)*l.out.width)
-	} else {
+	default:
 		l.pool(s, dst, src, m.end, end)
 	}
 	m.end = end
@@ -112,7 +117,11 @@ func (r *floatRoom) need(chain, k, from, to int) []float32 {
 	}
 	l, m := &r.run.plan.chains[chain][k], &r.rows[chain][k]
 	if m.end <= from {
-		m.first, m.end = from, from
+		m.first = from
+		if r.network.stages[l.stage].tiles != nil {
+			m.first = from &^ 1
+		}
+		m.end = m.first
 	}
 	for m.end < to {
 		if m.end+min(l.group, m.limit-m.end)-m.first > l.rows {

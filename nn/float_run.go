@@ -59,8 +59,12 @@ func (p *floatPlan) set(input size) error {
 			s, l, z := &p.network.stages[stage], &links[k], &p.sizes[stage]
 			l.in, l.out = z.in, z.out
 			l.sourceRow, l.row = row, s.pixel*z.out.width
-			row = l.row
 			l.group = min((minPixels+z.out.width-1)/z.out.width, z.out.height)
+			if s.tiles != nil {
+				l.row = s.pixel * ((z.out.width + 1) &^ 1)
+				l.group = 2 * rowsOfTiles(z.out)
+			}
+			row = l.row
 			l.place(s)
 		}
 		for k := range links {
@@ -178,10 +182,7 @@ func (r *floatRun) bands(cores int) {
 
 // work is the number of products for a map.
 func (s *floatStage) work(of size) int {
-	if s.filter == nil {
-		return 0
-	}
-	return of.height * of.width * len(s.filter.weights)
+	return of.height * of.width * len(s.weights)
 }
 
 // images makes tasks of the images of a batch, the same number on each core.

@@ -109,7 +109,7 @@ func windows(seed uint64) *onnxfile.Graph {
 	}
 	v := b.prelu(b.conv(b.node("Transpose", attributes{"perm": ints(0, 3, 1, 2)}, "input"), 10, 3, 3, nil), 10, 1, 1)
 	v = b.prelu(b.conv(b.node("MaxPool", same(2), v), 16, 10, 3, nil), 16, 1, 1)
-	v = b.prelu(b.conv(v, 32, 16, 2, attributes{"auto_pad": {String: "VALID"}}), 1, 32, 1, 1)
+	v = b.prelu(b.conv(v, 32, 16, 3, attributes{"auto_pad": {String: "VALID"}}), 1, 32, 1, 1)
 	for _, channels := range []int64{4, 2} {
 		o := b.node("Transpose", attributes{"perm": ints(0, 2, 3, 1)}, b.conv(v, channels, 32, 1, nil))
 		if channels == 2 {

@@ -2261,6 +2261,422 @@ next:
 	VZEROUPPER
 	RET
 
+// func winogradInput(dst *float32, src *float32, row int, pixel int, plane int, tiles int, vectors int)
+// Requires: AVX
+TEXT ·winogradInput(SB), NOSPLIT, $0-56
+	MOVQ dst+0(FP), AX
+	MOVQ row+16(FP), CX
+	SHLQ $0x02, CX
+	LEAQ (CX)(CX*2), DX
+	MOVQ pixel+24(FP), BX
+	SHLQ $0x02, BX
+	LEAQ (BX)(BX*2), SI
+	MOVQ plane+32(FP), DI
+	SHLQ $0x02, DI
+	LEAQ (DI)(DI*2), R8
+	MOVQ tiles+40(FP), R9
+	MOVQ src+8(FP), R10
+
+tile:
+	MOVQ vectors+48(FP), R11
+	LEAQ (R10)(CX*1), R12
+	LEAQ (R10)(CX*2), R13
+	LEAQ (R10)(DX*1), R14
+	XORQ R15, R15
+
+vector:
+	MOVQ    AX, R15
+	VMOVUPS (R10), Y0
+	VSUBPS  (R13), Y0, Y0
+	VMOVUPS (R10)(BX*1), Y1
+	VSUBPS  (R13)(BX*1), Y1, Y1
+	VMOVUPS (R10)(BX*2), Y2
+	VSUBPS  (R13)(BX*2), Y2, Y2
+	VMOVUPS (R10)(SI*1), Y3
+	VSUBPS  (R13)(SI*1), Y3, Y3
+	VSUBPS  Y2, Y0, Y0
+	VADDPS  Y2, Y1, Y4
+	VSUBPS  Y1, Y2, Y2
+	VSUBPS  Y3, Y1, Y3
+	VMOVUPS Y0, (R15)
+	VMOVUPS Y4, (R15)(DI*1)
+	VMOVUPS Y2, (R15)(DI*2)
+	VMOVUPS Y3, (R15)(R8*1)
+	LEAQ    (R15)(DI*4), R15
+	VMOVUPS (R12), Y0
+	VADDPS  (R13), Y0, Y0
+	VMOVUPS (R12)(BX*1), Y1
+	VADDPS  (R13)(BX*1), Y1, Y1
+	VMOVUPS (R12)(BX*2), Y2
+	VADDPS  (R13)(BX*2), Y2, Y2
+	VMOVUPS (R12)(SI*1), Y3
+	VADDPS  (R13)(SI*1), Y3, Y3
+	VSUBPS  Y2, Y0, Y0
+	VADDPS  Y2, Y1, Y4
+	VSUBPS  Y1, Y2, Y2
+	VSUBPS  Y3, Y1, Y3
+	VMOVUPS Y0, (R15)
+	VMOVUPS Y4, (R15)(DI*1)
+	VMOVUPS Y2, (R15)(DI*2)
+	VMOVUPS Y3, (R15)(R8*1)
+	LEAQ    (R15)(DI*4), R15
+	VMOVUPS (R13), Y0
+	VSUBPS  (R12), Y0, Y0
+	VMOVUPS (R13)(BX*1), Y1
+	VSUBPS  (R12)(BX*1), Y1, Y1
+	VMOVUPS (R13)(BX*2), Y2
+	VSUBPS  (R12)(BX*2), Y2, Y2
+	VMOVUPS (R13)(SI*1), Y3
+	VSUBPS  (R12)(SI*1), Y3, Y3
+	VSUBPS  Y2, Y0, Y0
+	VADDPS  Y2, Y1, Y4
+	VSUBPS  Y1, Y2, Y2
+	VSUBPS  Y3, Y1, Y3
+	VMOVUPS Y0, (R15)
+	VMOVUPS Y4, (R15)(DI*1)
+	VMOVUPS Y2, (R15)(DI*2)
+	VMOVUPS Y3, (R15)(R8*1)
+	LEAQ    (R15)(DI*4), R15
+	VMOVUPS (R12), Y0
+	VSUBPS  (R14), Y0, Y0
+	VMOVUPS (R12)(BX*1), Y1
+	VSUBPS  (R14)(BX*1), Y1, Y1
+	VMOVUPS (R12)(BX*2), Y2
+	VSUBPS  (R14)(BX*2), Y2, Y2
+	VMOVUPS (R12)(SI*1), Y3
+	VSUBPS  (R14)(SI*1), Y3, Y3
+	VSUBPS  Y2, Y0, Y0
+	VADDPS  Y2, Y1, Y4
+	VSUBPS  Y1, Y2, Y2
+	VSUBPS  Y3, Y1, Y3
+	VMOVUPS Y0, (R15)
+	VMOVUPS Y4, (R15)(DI*1)
+	VMOVUPS Y2, (R15)(DI*2)
+	VMOVUPS Y3, (R15)(R8*1)
+	ADDQ    $0x20, AX
+	ADDQ    $0x20, R10
+	ADDQ    $0x20, R12
+	ADDQ    $0x20, R13
+	ADDQ    $0x20, R14
+	DECQ    R11
+	JNE     vector
+	ADDQ    BX, R10
+	DECQ    R9
+	JNE     tile
+	VZEROUPPER
+	RET
+
+// func winogradProducts8(dst *float32, src *float32, weights *float32, start *float32, values int, srcTile int, dstTile int, blocks int)
+// Requires: AVX
+TEXT ·winogradProducts8(SB), NOSPLIT, $0-64
+	MOVQ dst+0(FP), AX
+	MOVQ src+8(FP), CX
+	MOVQ blocks+56(FP), DX
+	MOVQ srcTile+40(FP), BX
+	MOVQ dstTile+48(FP), SI
+
+block:
+	MOVQ    CX, DI
+	LEAQ    (CX)(BX*4), CX
+	MOVQ    CX, R8
+	LEAQ    (CX)(BX*4), CX
+	MOVQ    CX, R9
+	LEAQ    (CX)(BX*4), CX
+	MOVQ    CX, R10
+	LEAQ    (CX)(BX*4), CX
+	MOVQ    CX, R11
+	LEAQ    (CX)(BX*4), CX
+	MOVQ    CX, R12
+	LEAQ    (CX)(BX*4), CX
+	MOVQ    start+24(FP), R13
+	VMOVUPS (R13), Y0
+	VMOVUPS (R13), Y1
+	VMOVUPS (R13), Y2
+	VMOVUPS (R13), Y3
+	VMOVUPS (R13), Y4
+	VMOVUPS (R13), Y5
+	MOVQ    weights+16(FP), R13
+	MOVQ    values+32(FP), R15
+	XORQ    R14, R14
+
+values:
+	VMOVUPS      (R13), Y6
+	VBROADCASTSS (DI)(R14*4), Y7
+	VMULPS       Y6, Y7, Y7
+	VADDPS       Y7, Y0, Y0
+	VBROADCASTSS (R8)(R14*4), Y7
+	VMULPS       Y6, Y7, Y7
+	VADDPS       Y7, Y1, Y1
+	VBROADCASTSS (R9)(R14*4), Y7
+	VMULPS       Y6, Y7, Y7
+	VADDPS       Y7, Y2, Y2
+	VBROADCASTSS (R10)(R14*4), Y7
+	VMULPS       Y6, Y7, Y7
+	VADDPS       Y7, Y3, Y3
+	VBROADCASTSS (R11)(R14*4), Y7
+	VMULPS       Y6, Y7, Y7
+	VADDPS       Y7, Y4, Y4
+	VBROADCASTSS (R12)(R14*4), Y7
+	VMULPS       Y6, Y7, Y7
+	VADDPS       Y7, Y5, Y5
+	VMOVUPS      32(R13), Y6
+	VBROADCASTSS 4(DI)(R14*4), Y7
+	VMULPS       Y6, Y7, Y7
+	VADDPS       Y7, Y0, Y0
+	VBROADCASTSS 4(R8)(R14*4), Y7
+	VMULPS       Y6, Y7, Y7
+	VADDPS       Y7, Y1, Y1
+	VBROADCASTSS 4(R9)(R14*4), Y7
+	VMULPS       Y6, Y7, Y7
+	VADDPS       Y7, Y2, Y2
+	VBROADCASTSS 4(R10)(R14*4), Y7
+	VMULPS       Y6, Y7, Y7
+	VADDPS       Y7, Y3, Y3
+	VBROADCASTSS 4(R11)(R14*4), Y7
+	VMULPS       Y6, Y7, Y7
+	VADDPS       Y7, Y4, Y4
+	VBROADCASTSS 4(R12)(R14*4), Y7
+	VMULPS       Y6, Y7, Y7
+	VADDPS       Y7, Y5, Y5
+	ADDQ         $0x00000040, R13
+	ADDQ         $0x02, R14
+	CMPQ         R14, R15
+	JL           values
+	VMOVUPS      Y0, (AX)
+	LEAQ         (AX)(SI*4), AX
+	VMOVUPS      Y1, (AX)
+	LEAQ         (AX)(SI*4), AX
+	VMOVUPS      Y2, (AX)
+	LEAQ         (AX)(SI*4), AX
+	VMOVUPS      Y3, (AX)
+	LEAQ         (AX)(SI*4), AX
+	VMOVUPS      Y4, (AX)
+	LEAQ         (AX)(SI*4), AX
+	VMOVUPS      Y5, (AX)
+	LEAQ         (AX)(SI*4), AX
+	DECQ         DX
+	JNE          block
+	VZEROUPPER
+	RET
+
+// func winogradProducts16(dst *float32, src *float32, weights *float32, start *float32, values int, srcTile int, dstTile int, blocks int)
+// Requires: AVX
+TEXT ·winogradProducts16(SB), NOSPLIT, $0-64
+	MOVQ dst+0(FP), AX
+	MOVQ src+8(FP), CX
+	MOVQ blocks+56(FP), DX
+	MOVQ srcTile+40(FP), BX
+	MOVQ dstTile+48(FP), SI
+
+block:
+	MOVQ    CX, DI
+	LEAQ    (CX)(BX*4), CX
+	MOVQ    CX, R8
+	LEAQ    (CX)(BX*4), CX
+	MOVQ    CX, R9
+	LEAQ    (CX)(BX*4), CX
+	MOVQ    CX, R10
+	LEAQ    (CX)(BX*4), CX
+	MOVQ    CX, R11
+	LEAQ    (CX)(BX*4), CX
+	MOVQ    CX, R12
+	LEAQ    (CX)(BX*4), CX
+	MOVQ    start+24(FP), R13
+	VMOVUPS (R13), Y0
+	VMOVUPS 32(R13), Y1
+	VMOVUPS (R13), Y2
+	VMOVUPS 32(R13), Y3
+	VMOVUPS (R13), Y4
+	VMOVUPS 32(R13), Y5
+	VMOVUPS (R13), Y6
+	VMOVUPS 32(R13), Y7
+	VMOVUPS (R13), Y8
+	VMOVUPS 32(R13), Y9
+	VMOVUPS (R13), Y10
+	VMOVUPS 32(R13), Y11
+	MOVQ    weights+16(FP), R13
+	MOVQ    values+32(FP), R15
+	XORQ    R14, R14
+
+values:
+	VMOVUPS      (R13), Y12
+	VMOVUPS      32(R13), Y13
+	VBROADCASTSS (DI)(R14*4), Y14
+	VMULPS       Y12, Y14, Y15
+	VADDPS       Y15, Y0, Y0
+	VMULPS       Y13, Y14, Y14
+	VADDPS       Y14, Y1, Y1
+	VBROADCASTSS (R8)(R14*4), Y14
+	VMULPS       Y12, Y14, Y15
+	VADDPS       Y15, Y2, Y2
+	VMULPS       Y13, Y14, Y14
+	VADDPS       Y14, Y3, Y3
+	VBROADCASTSS (R9)(R14*4), Y14
+	VMULPS       Y12, Y14, Y15
+	VADDPS       Y15, Y4, Y4
+	VMULPS       Y13, Y14, Y14
+	VADDPS       Y14, Y5, Y5
+	VBROADCASTSS (R10)(R14*4), Y14
+	VMULPS       Y12, Y14, Y15
+	VADDPS       Y15, Y6, Y6
+	VMULPS       Y13, Y14, Y14
+	VADDPS       Y14, Y7, Y7
+	VBROADCASTSS (R11)(R14*4), Y14
+	VMULPS       Y12, Y14, Y15
+	VADDPS       Y15, Y8, Y8
+	VMULPS       Y13, Y14, Y14
+	VADDPS       Y14, Y9, Y9
+	VBROADCASTSS (R12)(R14*4), Y14
+	VMULPS       Y12, Y14, Y15
+	VADDPS       Y15, Y10, Y10
+	VMULPS       Y13, Y14, Y14
+	VADDPS       Y14, Y11, Y11
+	VMOVUPS      64(R13), Y12
+	VMOVUPS      96(R13), Y13
+	VBROADCASTSS 4(DI)(R14*4), Y14
+	VMULPS       Y12, Y14, Y15
+	VADDPS       Y15, Y0, Y0
+	VMULPS       Y13, Y14, Y14
+	VADDPS       Y14, Y1, Y1
+	VBROADCASTSS 4(R8)(R14*4), Y14
+	VMULPS       Y12, Y14, Y15
+	VADDPS       Y15, Y2, Y2
+	VMULPS       Y13, Y14, Y14
+	VADDPS       Y14, Y3, Y3
+	VBROADCASTSS 4(R9)(R14*4), Y14
+	VMULPS       Y12, Y14, Y15
+	VADDPS       Y15, Y4, Y4
+	VMULPS       Y13, Y14, Y14
+	VADDPS       Y14, Y5, Y5
+	VBROADCASTSS 4(R10)(R14*4), Y14
+	VMULPS       Y12, Y14, Y15
+	VADDPS       Y15, Y6, Y6
+	VMULPS       Y13, Y14, Y14
+	VADDPS       Y14, Y7, Y7
+	VBROADCASTSS 4(R11)(R14*4), Y14
+	VMULPS       Y12, Y14, Y15
+	VADDPS       Y15, Y8, Y8
+	VMULPS       Y13, Y14, Y14
+	VADDPS       Y14, Y9, Y9
+	VBROADCASTSS 4(R12)(R14*4), Y14
+	VMULPS       Y12, Y14, Y15
+	VADDPS       Y15, Y10, Y10
+	VMULPS       Y13, Y14, Y14
+	VADDPS       Y14, Y11, Y11
+	ADDQ         $0x00000080, R13
+	ADDQ         $0x02, R14
+	CMPQ         R14, R15
+	JL           values
+	VMOVUPS      Y0, (AX)
+	VMOVUPS      Y1, 32(AX)
+	LEAQ         (AX)(SI*4), AX
+	VMOVUPS      Y2, (AX)
+	VMOVUPS      Y3, 32(AX)
+	LEAQ         (AX)(SI*4), AX
+	VMOVUPS      Y4, (AX)
+	VMOVUPS      Y5, 32(AX)
+	LEAQ         (AX)(SI*4), AX
+	VMOVUPS      Y6, (AX)
+	VMOVUPS      Y7, 32(AX)
+	LEAQ         (AX)(SI*4), AX
+	VMOVUPS      Y8, (AX)
+	VMOVUPS      Y9, 32(AX)
+	LEAQ         (AX)(SI*4), AX
+	VMOVUPS      Y10, (AX)
+	VMOVUPS      Y11, 32(AX)
+	LEAQ         (AX)(SI*4), AX
+	DECQ         DX
+	JNE          block
+	VZEROUPPER
+	RET
+
+// func winogradOutput(dst *float32, src *float32, slope *float32, plane int, row int, pixel int, tiles int, vectors int)
+// Requires: AVX
+TEXT ·winogradOutput(SB), NOSPLIT, $0-64
+	MOVQ   dst+0(FP), AX
+	MOVQ   plane+24(FP), CX
+	SHLQ   $0x02, CX
+	LEAQ   (CX)(CX*2), DX
+	MOVQ   row+32(FP), BX
+	MOVQ   pixel+40(FP), SI
+	MOVQ   tiles+48(FP), DI
+	MOVQ   src+8(FP), R8
+	VXORPS Y0, Y0, Y0
+
+tile:
+	MOVQ slope+16(FP), R9
+	MOVQ vectors+56(FP), R10
+
+vector:
+	LEAQ    (R8)(CX*4), R11
+	LEAQ    (R11)(CX*4), R12
+	LEAQ    (R12)(CX*4), R13
+	VMOVUPS (R11), Y2
+	VMOVUPS (R12), Y3
+	VADDPS  Y3, Y2, Y1
+	VSUBPS  Y3, Y2, Y2
+	VADDPS  (R8), Y1, Y1
+	VSUBPS  (R13), Y2, Y2
+	VMOVUPS (R11)(CX*1), Y4
+	VMOVUPS (R12)(CX*1), Y5
+	VADDPS  Y5, Y4, Y3
+	VSUBPS  Y5, Y4, Y4
+	VADDPS  (R8)(CX*1), Y3, Y3
+	VSUBPS  (R13)(CX*1), Y4, Y4
+	VMOVUPS (R11)(CX*2), Y6
+	VMOVUPS (R12)(CX*2), Y7
+	VADDPS  Y7, Y6, Y5
+	VSUBPS  Y7, Y6, Y6
+	VADDPS  (R8)(CX*2), Y5, Y5
+	VSUBPS  (R13)(CX*2), Y6, Y6
+	VMOVUPS (R11)(DX*1), Y8
+	VMOVUPS (R12)(DX*1), Y9
+	VADDPS  Y9, Y8, Y7
+	VSUBPS  Y9, Y8, Y8
+	VADDPS  (R8)(DX*1), Y7, Y7
+	VSUBPS  (R13)(DX*1), Y8, Y8
+	VMOVUPS (R9), Y9
+	VADDPS  Y5, Y3, Y10
+	VSUBPS  Y5, Y3, Y3
+	VADDPS  Y1, Y10, Y10
+	VSUBPS  Y7, Y3, Y3
+	VMINPS  Y0, Y10, Y1
+	VMULPS  Y9, Y1, Y1
+	VMAXPS  Y0, Y10, Y10
+	VADDPS  Y1, Y10, Y10
+	VMOVUPS Y10, (AX)
+	VMINPS  Y0, Y3, Y1
+	VMULPS  Y9, Y1, Y1
+	VMAXPS  Y0, Y3, Y3
+	VADDPS  Y1, Y3, Y3
+	VMOVUPS Y3, (AX)(SI*4)
+	VADDPS  Y6, Y4, Y1
+	VSUBPS  Y6, Y4, Y4
+	VADDPS  Y2, Y1, Y1
+	VSUBPS  Y8, Y4, Y4
+	VMINPS  Y0, Y1, Y2
+	VMULPS  Y9, Y2, Y2
+	VMAXPS  Y0, Y1, Y1
+	VADDPS  Y2, Y1, Y1
+	LEAQ    (AX)(BX*4), R11
+	VMOVUPS Y1, (R11)
+	VMINPS  Y0, Y4, Y1
+	VMULPS  Y9, Y1, Y1
+	VMAXPS  Y0, Y4, Y4
+	VADDPS  Y1, Y4, Y4
+	LEAQ    (AX)(BX*4), R11
+	VMOVUPS Y4, (R11)(SI*4)
+	ADDQ    $0x20, AX
+	ADDQ    $0x20, R8
+	ADDQ    $0x20, R9
+	DECQ    R10
+	JNE     vector
+	LEAQ    (AX)(SI*4), AX
+	DECQ    DI
+	JNE     tile
+	VZEROUPPER
+	RET
+
 // func poolFloats2(dst *float32, r0 *float32, r1 *float32, column1 int, pixel int, pixels int)
 // Requires: AVX
 TEXT ·poolFloats2(SB), NOSPLIT, $0-48

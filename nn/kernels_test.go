@@ -89,6 +89,13 @@ func each[T int16 | float32](b *bits, values []T, block, pixels, blocks int) {
 	}
 }
 
+// add appends all values.
+func (b *bits) add(values []float32) {
+	for _, v := range values {
+		*b = append(*b, math.Float32bits(v))
+	}
+}
+
 // kernels are all of them, on the input of a case.
 var kernels = map[string]func(c *kernelCase, out *bits){
 	"convSums": func(c *kernelCase, out *bits) {
@@ -171,9 +178,35 @@ var kernels = map[string]func(c *kernelCase, out *bits){
 		}
 		dst := make([]float32, tiles*tile*step)
 		denseFloats(dst, src, places, taps, c.floats(width*perTap*c.taps, 1), after, width, perTap, step, tiles)
-		for _, v := range dst {
-			*out = append(*out, math.Float32bits(v))
+		out.add(dst)
+	},
+	"tilesOf": func(c *kernelCase, out *bits) {
+		tiles, pixel := 1+c.IntN(20), 8*(1+c.IntN(4))
+		row := (2*tiles + 2 + c.IntN(3)) * pixel
+		plane := (tiles + c.IntN(3)) * pixel
+		dst := make([]float32, positions*plane)
+		tilesOf(dst, c.floats(4*row, 300), row, pixel, plane, tiles)
+		out.add(dst)
+	},
+	"tileProducts": func(c *kernelCase, out *bits) {
+		width, values, blocks := 8+8*c.IntN(2), 2+2*c.IntN(20), 1+c.IntN(4)
+		srcTile, dstTile := values+c.IntN(8), width+8*c.IntN(3)
+		dst := make([]float32, blocks*tile*dstTile)
+		tileProducts(dst, c.floats(blocks*tile*srcTile, 300), c.floats(width*values, 1), c.floats(width, 2), srcTile, dstTile, blocks)
+		out.add(dst)
+	},
+	"mapOf": func(c *kernelCase, out *bits) {
+		tiles, pixel := 1+c.IntN(20), 8*(1+c.IntN(4))
+		row := (2*tiles + c.IntN(3)) * pixel
+		plane := (tiles + c.IntN(3)) * pixel
+		src, slope := c.floats(positions*plane, 300), c.floats(pixel, 2)
+		if c.IntN(2) == 0 {
+			clear(slope) // as ReLU has it
+			clear(src[plane:])
 		}
+		dst := make([]float32, 2*row)
+		mapOf(dst, src, slope, plane, row, tiles)
+		out.add(dst)
 	},
 	"poolFloats": func(c *kernelCase, out *bits) {
 		for side := 2; side <= 3; side++ {
@@ -185,9 +218,7 @@ var kernels = map[string]func(c *kernelCase, out *bits){
 			dst := make([]float32, c.pixels*pixel)
 			columns := [2]int{pixel * c.IntN(2), pixel * c.IntN(3)}
 			poolFloats(dst, &rows, side, columns, pixel, c.pixels)
-			for _, v := range dst {
-				*out = append(*out, math.Float32bits(v))
-			}
+			out.add(dst)
 		}
 	},
 	"quantize": func(c *kernelCase, out *bits) {
@@ -290,9 +321,12 @@ var kernelDigests = map[string]string{
 	"depthwiseFloats": "1e3a03e335f0f944",
 	"depthwiseInts":   "46f4c01637c29125",
 	"maxMagnitude":    "a6784d393107d986",
+	"mapOf":           "c3db81cd18a6c7ac",
 	"maxPool":         "52caf0aab0d15709",
 	"poolFloats":      "8ab309185979650c",
 	"quantize":        "9d9f77e3b145c483",
+	"tileProducts":    "b86908447ce8dc90",
+	"tilesOf":         "f59fed4da2a1e8c4",
 }
 
 // TestKernelsDigest: the kernels give the same bits everywhere. TestARM64 runs this test

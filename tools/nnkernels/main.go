@@ -54,6 +54,7 @@ func integers() {
 func floats() {
 	dense{name: "dense16", vectors: 2}.generate()
 	dense{name: "dense8", vectors: 1}.generate()
+	winograd()
 	poolFloats("poolFloats2", 2)
 	poolFloats("poolFloats3", 3)
 }
