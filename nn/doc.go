@@ -1,5 +1,5 @@
-// Package nn runs small convolutional networks, in pure Go with AVX2 assembly. It reads them
-// from ONNX files, and knows nothing of what they are for.
+// Package nn runs small convolutional networks, in pure Go with assembly for AVX2 and AVX-512.
+// It reads them from ONNX files, and knows nothing of what they are for.
 //
 // It gives the same bits on all processors, with any number of cores, and in any batch. So it
 // computes with integers, or with single operations of floating-point numbers in a fixed

@@ -14,7 +14,7 @@ import (
 // Rows of maps lie in memory as [pixels][channels], with the channels filled up to whole
 // vectors of 8. Each sum begins with the bias, and adds the products in the order of the
 // window's rows, columns and channels. 3×3 convolutions of what another stage makes are
-// computed with fewer products (winograd.go).
+// computed in tiles, with fewer products (winograd.go).
 type floatNetwork struct {
 	*network
 	stages []floatStage
@@ -27,9 +27,10 @@ type floatNetwork struct {
 // floatStage is a stage, and its weights for the kernels.
 type floatStage struct {
 	*stage
-	// filter is that of a convolution, unless tiles are.
+	// filter is that of a convolution, unless it is computed in tiles, of the one or the other
+	// size.
 	filter *floatFilter
-	tiles  *winograd
+	tiles  []*winograd
 	// pixel is the distance of pixels in the stage's map, and source that in the map that it
 	// reads.
 	pixel, source int
@@ -113,7 +114,7 @@ func (s *floatStage) convolution(bound float64, flattened bool) (float64, error)
 	}
 	sums := bound * s.largest()
 	if !flattened {
-		s.tiles = newWinograd(s, sums)
+		s.tiles = newWinograds(s, sums)
 	}
 	if s.tiles == nil {
 		s.filter = newFloatFilter(s)

@@ -47,8 +47,8 @@ func (r *floatRoom) fit(of *floatRun) {
 				r.features[l.stage] = resized(r.features[l.stage], maxChunk*n+tile*s.pixel)
 				continue
 			}
-			// Tiles may read and write one row more, whose values are not used.
-			r.rows[c][k].data = resized(r.rows[c][k].data, n+l.row+tile*s.pixel)
+			// Tiles may write some rows more, which are not used.
+			r.rows[c][k].data = resized(r.rows[c][k].data, n+3*l.row+tile*s.pixel)
 		}
 	}
 }
@@ -100,8 +100,8 @@ func (r *floatRoom) compute(chain, k int) {
 	src := r.need(chain, k-1, from, to)
 	dst := m.data[(m.end-m.first)*l.row:]
 	switch {
-	case s.tiles != nil:
-		s.tiles.convolve(&r.winograd, l, dst, src, s.source, end-m.end)
+	case l.tiles != nil:
+		l.tiles.convolve(&r.winograd, l, dst, src, s.source, m.end, end-m.end)
 	case s.filter != nil:
 		s.filter.convolve(dst, src, l.places, l.taps, (end-m.end)*l.out.width)
 	default:
@@ -118,8 +118,8 @@ func (r *floatRoom) need(chain, k, from, to int) []float32 {
 	l, m := &r.run.plan.chains[chain][k], &r.rows[chain][k]
 	if m.end <= from {
 		m.first = from
-		if r.network.stages[l.stage].tiles != nil {
-			m.first = from &^ 1
+		if l.tiles != nil {
+			m.first -= from % l.tiles.side
 		}
 		m.end = m.first
 	}

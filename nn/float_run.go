@@ -27,6 +27,8 @@ type floatLink struct {
 	// group is how many rows are computed at once, and rows how many of the map there is
 	// room for.
 	group, rows int
+	// tiles is how a convolution is computed, unless it has taps and places.
+	tiles *winograd
 	// taps and places are those of the first pixels, from where the first one's window
 	// begins.
 	taps   []int
@@ -39,6 +41,10 @@ const minPixels = 96
 
 // window returns the rows of the source that rows of the stage are made of.
 func (l *floatLink) window(s *floatStage, begin, end int) (int, int) {
+	if l.tiles != nil { // whole ones
+		end += l.tiles.side - 1
+		end -= end % l.tiles.side
+	}
 	return begin * s.window.stride, min((end-1)*s.window.stride+s.window.rows, l.in.height)
 }
 
@@ -61,8 +67,10 @@ func (p *floatPlan) set(input size) error {
 			l.sourceRow, l.row = row, s.pixel*z.out.width
 			l.group = min((minPixels+z.out.width-1)/z.out.width, z.out.height)
 			if s.tiles != nil {
-				l.row = s.pixel * ((z.out.width + 1) &^ 1)
-				l.group = 2 * rowsOfTiles(z.out)
+				l.tiles, l.group = fastest(s.tiles, z.out)
+				// Whole tiles are written.
+				side := l.tiles.side
+				l.row = s.pixel * ((z.out.width + side - 1) / side * side)
 			}
 			row = l.row
 			l.place(s)

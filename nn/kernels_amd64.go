@@ -50,7 +50,13 @@ func dense16(dst *float32, src *float32, places *int32, taps *int, weights *floa
 func dense8(dst *float32, src *float32, places *int32, taps *int, weights *float32, after *float32, tapCount int, perTap int, dstPixel int, tiles int)
 
 //go:noescape
-func winogradInput(dst *float32, src *float32, row int, pixel int, plane int, tiles int, vectors int)
+func denseWide(dst *float32, src *float32, places *int32, taps *int, weights *float32, after *float32, tapCount int, perTap int, dstPixel int, tiles int)
+
+//go:noescape
+func winogradInput2(dst *float32, src *float32, row int, pixel int, plane int, tiles int, vectors int)
+
+//go:noescape
+func winogradInput4(dst *float32, src *float32, scratch *float32, row int, pixel int, plane int, tiles int, vectors int)
 
 //go:noescape
 func winogradProducts8(dst *float32, src *float32, weights *float32, start *float32, values int, srcTile int, dstTile int, blocks int)
@@ -59,7 +65,13 @@ func winogradProducts8(dst *float32, src *float32, weights *float32, start *floa
 func winogradProducts16(dst *float32, src *float32, weights *float32, start *float32, values int, srcTile int, dstTile int, blocks int)
 
 //go:noescape
-func winogradOutput(dst *float32, src *float32, slope *float32, plane int, row int, pixel int, tiles int, vectors int)
+func winogradProductsWide(dst *float32, src *float32, weights *float32, start *float32, values int, srcTile int, dstTile int, blocks int)
+
+//go:noescape
+func winogradOutput2(dst *float32, src *float32, slope *float32, plane int, row int, pixel int, tiles int, vectors int)
+
+//go:noescape
+func winogradOutput4(dst *float32, src *float32, slope *float32, scratch *float32, plane int, row int, pixel int, tiles int, vectors int)
 
 //go:noescape
 func poolFloats2(dst *float32, r0 *float32, r1 *float32, column1 int, pixel int, pixels int)

@@ -180,12 +180,12 @@ var kernels = map[string]func(c *kernelCase, out *bits){
 		denseFloats(dst, src, places, taps, c.floats(width*perTap*c.taps, 1), after, width, perTap, step, tiles)
 		out.add(dst)
 	},
-	"tilesOf": func(c *kernelCase, out *bits) {
-		tiles, pixel := 1+c.IntN(20), 8*(1+c.IntN(4))
-		row := (2*tiles + 2 + c.IntN(3)) * pixel
+	"tileInputs": func(c *kernelCase, out *bits) {
+		f, tiles, pixel := c.winograd(), 1+c.IntN(20), 8*(1+c.IntN(4))
+		row := (f.side*tiles + 2 + c.IntN(3)) * pixel
 		plane := (tiles + c.IntN(3)) * pixel
-		dst := make([]float32, positions*plane)
-		tilesOf(dst, c.floats(4*row, 300), row, pixel, plane, tiles)
+		dst := make([]float32, f.positions*plane)
+		f.input(dst, c.floats((f.side+2)*row, 300), new([36 * 8]float32), row, pixel, plane, tiles)
 		out.add(dst)
 	},
 	"tileProducts": func(c *kernelCase, out *bits) {
@@ -195,17 +195,18 @@ var kernels = map[string]func(c *kernelCase, out *bits){
 		tileProducts(dst, c.floats(blocks*tile*srcTile, 300), c.floats(width*values, 1), c.floats(width, 2), srcTile, dstTile, blocks)
 		out.add(dst)
 	},
-	"mapOf": func(c *kernelCase, out *bits) {
-		tiles, pixel := 1+c.IntN(20), 8*(1+c.IntN(4))
-		row := (2*tiles + c.IntN(3)) * pixel
+	"tileOutputs": func(c *kernelCase, out *bits) {
+		f, tiles, pixel := c.winograd(), 1+c.IntN(20), 8*(1+c.IntN(4))
+		row := (f.side*tiles + c.IntN(3)) * pixel
 		plane := (tiles + c.IntN(3)) * pixel
-		src, slope := c.floats(positions*plane, 300), c.floats(pixel, 2)
+		src := c.floats(f.positions*plane, 300)
+		f.slope = c.floats(pixel, 2)
 		if c.IntN(2) == 0 {
-			clear(slope) // as ReLU has it
+			clear(f.slope) // as ReLU has it
 			clear(src[plane:])
 		}
-		dst := make([]float32, 2*row)
-		mapOf(dst, src, slope, plane, row, tiles)
+		dst := make([]float32, f.side*row)
+		f.output(dst, src, new([36 * 8]float32), plane, row, tiles)
 		out.add(dst)
 	},
 	"poolFloats": func(c *kernelCase, out *bits) {
@@ -252,6 +253,12 @@ func (c *kernelCase) source() (src []int16, taps []int, pixel int) {
 	return src, taps, pixel
 }
 
+// winograd returns one of those, without weights.
+func (c *kernelCase) winograd() *winograd {
+	side := 2 + 2*c.IntN(2)
+	return &winograd{side: side, positions: (side + 2) * (side + 2)}
+}
+
 // window returns an input for a depthwise convolution.
 func (c *kernelCase) window() (in *window, weights []float32, tiles, block int) {
 	tiles = (c.pixels + 1) / 2
@@ -270,15 +277,21 @@ func withTwins(do func()) {
 	do()
 }
 
-// sameBits checks that a kernel gives the same bits in assembly and in Go.
+// sameBits checks that a kernel gives the same bits in assembly, with vectors of each width,
+// and in Go.
 func sameBits(t *testing.T, name string, seed uint64) {
 	t.Helper()
-	var fast, twin bits
-	kernels[name](newKernelCase(seed), &fast)
+	var twin bits
 	withTwins(func() { kernels[name](newKernelCase(seed), &twin) })
-	for i, v := range twin {
-		if fast[i] != v {
-			t.Fatalf("%s, case %d: value %d of %d is %x in assembly and %x in Go", name, seed, i, len(twin), fast[i], v)
+	for _, wide := range []bool{true, false} {
+		was := setWide(wide)
+		var fast bits
+		kernels[name](newKernelCase(seed), &fast)
+		setWide(was)
+		for i, v := range twin {
+			if fast[i] != v {
+				t.Fatalf("%s, case %d: value %d of %d is %x in assembly and %x in Go", name, seed, i, len(twin), fast[i], v)
+			}
 		}
 	}
 }
@@ -321,12 +334,12 @@ var kernelDigests = map[string]string{
 	"depthwiseFloats": "1e3a03e335f0f944",
 	"depthwiseInts":   "46f4c01637c29125",
 	"maxMagnitude":    "a6784d393107d986",
-	"mapOf":           "c3db81cd18a6c7ac",
 	"maxPool":         "52caf0aab0d15709",
 	"poolFloats":      "8ab309185979650c",
 	"quantize":        "9d9f77e3b145c483",
 	"tileProducts":    "b86908447ce8dc90",
-	"tilesOf":         "f59fed4da2a1e8c4",
+	"tileInputs":      "965718e682445e7f",
+	"tileOutputs":     "7b1ab82b764381ee",
 }
 
 // TestKernelsDigest: the kernels give the same bits everywhere. TestARM64 runs this test

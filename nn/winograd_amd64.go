@@ -2,13 +2,16 @@
 
 package nn
 
-// tilesOf transforms the source of tiles that lie side by side.
-func tilesOf(dst, src []float32, row, pixel, plane, tiles int) {
-	if !assembly {
-		tilesOfGo(dst, src, row, pixel, plane, tiles)
-		return
+// input transforms the source of tiles that lie side by side.
+func (f *winograd) input(dst, src []float32, scratch *[36 * 8]float32, row, pixel, plane, tiles int) {
+	switch {
+	case !assembly:
+		f.inputGo(dst, src, row, pixel, plane, tiles)
+	case f.side == 2:
+		winogradInput2(&dst[0], &src[0], row, pixel, plane, tiles, pixel/8)
+	default:
+		winogradInput4(&dst[0], &src[0], &scratch[0], row, pixel, plane, tiles, pixel/8)
 	}
-	winogradInput(&dst[0], &src[0], row, pixel, plane, tiles, pixel/8)
 }
 
 // tileProducts computes the sums of products at one position of blocks of tiles, for as many
@@ -18,6 +21,8 @@ func tileProducts(dst, src, weights, start []float32, srcTile, dstTile, blocks i
 	switch {
 	case !assembly:
 		tileProductsGo(dst, src, weights, start, srcTile, dstTile, blocks)
+	case len(start) == 16 && wide:
+		winogradProductsWide(&dst[0], &src[0], &weights[0], &start[0], values, srcTile, dstTile, blocks)
 	case len(start) == 16:
 		winogradProducts16(&dst[0], &src[0], &weights[0], &start[0], values, srcTile, dstTile, blocks)
 	default:
@@ -25,11 +30,15 @@ func tileProducts(dst, src, weights, start []float32, srcTile, dstTile, blocks i
 	}
 }
 
-// mapOf makes 2×2 pixels of each tile, of tiles that lie side by side.
-func mapOf(dst, src, slope []float32, plane, row, tiles int) {
-	if !assembly {
-		mapOfGo(dst, src, slope, plane, row, tiles)
-		return
+// output makes the pixels of tiles that lie side by side.
+func (f *winograd) output(dst, src []float32, scratch *[36 * 8]float32, plane, row, tiles int) {
+	pixel := len(f.slope)
+	switch {
+	case !assembly:
+		f.outputGo(dst, src, plane, row, tiles)
+	case f.side == 2:
+		winogradOutput2(&dst[0], &src[0], &f.slope[0], plane, row, pixel, tiles, pixel/8)
+	default:
+		winogradOutput4(&dst[0], &src[0], &f.slope[0], &scratch[0], plane, row, pixel, tiles, pixel/8)
 	}
-	winogradOutput(&dst[0], &src[0], &slope[0], plane, row, len(slope), tiles, len(slope)/8)
 }

@@ -1,8 +1,8 @@
-// Command nnkernels writes the AVX2 kernels of package nn, or with -kernels area those of
-// package face/mtcnn/area: an assembly file, and its declarations. "make generate" runs it.
+// Command nnkernels writes the assembly of package nn, or with -kernels area that of
+// package face/mtcnn/area, and its declarations. "make generate" runs it.
 //
-// What each kernel computes is said where its pure Go twin is: in nn/twin.go and
-// nn/float_twin.go, and in face/mtcnn/area/rows.go.
+// What each kernel computes is said where its pure Go twin is: in nn/twin.go,
+// nn/float_twin.go and nn/winograd_twin.go, and in face/mtcnn/area/rows.go.
 package main
 
 import (
@@ -54,6 +54,7 @@ func integers() {
 func floats() {
 	dense{name: "dense16", vectors: 2}.generate()
 	dense{name: "dense8", vectors: 1}.generate()
+	dense{name: "denseWide", vectors: 1, wide: true}.generate()
 	winograd()
 	poolFloats("poolFloats2", 2)
 	poolFloats("poolFloats3", 3)

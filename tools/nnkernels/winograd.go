@@ -1,8 +1,6 @@
 package main
 
 import (
-	"fmt"
-
 	. "github.com/mmcloughlin/avo/build"
 	. "github.com/mmcloughlin/avo/operand"
 	"github.com/mmcloughlin/avo/reg"
@@ -31,9 +29,9 @@ func (s strides) at(base reg.Register, i int) Mem {
 	return Mem{Base: base, Index: s.one, Scale: uint8(i)}
 }
 
-// winogradInput transforms 4×4 pixels of each tile, the columns first.
-func winogradInput() {
-	TEXT("winogradInput", NOSPLIT, "func(dst, src *float32, row, pixel, plane, tiles, vectors int)")
+// winogradInput2 transforms 4×4 pixels of each tile, the columns first.
+func winogradInput2() {
+	TEXT("winogradInput2", NOSPLIT, "func(dst, src *float32, row, pixel, plane, tiles, vectors int)")
 	Pragma("noescape")
 	dst := Load(Param("dst"), GP64())
 	row := newStrides("row")
@@ -111,8 +109,8 @@ func winogradProducts(d dense) {
 	var sums [tile][2]reg.VecVirtual
 	for i := range sums {
 		for v := range d.vectors {
-			sums[i][v] = YMM()
-			VMOVUPS(Mem{Base: start, Disp: 32 * v}, sums[i][v])
+			sums[i][v] = d.vector()
+			VMOVUPS(Mem{Base: start, Disp: d.bytes() * v}, sums[i][v])
 		}
 	}
 	weights := Load(Param("weights"), GP64())
@@ -124,7 +122,7 @@ func winogradProducts(d dense) {
 	JL(LabelRef("values"))
 	for i := range sums {
 		for v := range d.vectors {
-			VMOVUPS(sums[i][v], Mem{Base: dst, Disp: 32 * v})
+			VMOVUPS(sums[i][v], Mem{Base: dst, Disp: d.bytes() * v})
 		}
 		LEAQ(Mem{Base: dst, Index: dstTile, Scale: 4}, dst.(reg.GPVirtual))
 	}
@@ -134,10 +132,19 @@ func winogradProducts(d dense) {
 	RET()
 }
 
-// winogradOutput makes 2×2 pixels of each tile, the columns first, and multiplies negative
+// slopes multiplies negative sums by the slope.
+func slopes(sum, slope, zero reg.VecVirtual) {
+	negative := YMM()
+	VMINPS(zero, sum, negative)
+	VMULPS(slope, negative, negative)
+	VMAXPS(zero, sum, sum)
+	VADDPS(negative, sum, sum)
+}
+
+// winogradOutput2 makes 2×2 pixels of each tile, the columns first, and multiplies negative
 // ones by the slope.
-func winogradOutput() {
-	TEXT("winogradOutput", NOSPLIT, "func(dst, src, slope *float32, plane, row, pixel, tiles, vectors int)")
+func winogradOutput2() {
+	TEXT("winogradOutput2", NOSPLIT, "func(dst, src, slope *float32, plane, row, pixel, tiles, vectors int)")
 	Pragma("noescape")
 	dst := Load(Param("dst"), GP64())
 	plane := newStrides("plane")
@@ -169,8 +176,8 @@ func winogradOutput() {
 		VADDPS(plane.at(rows[0], j), s[0][j], s[0][j])
 		VSUBPS(plane.at(rows[3], j), s[1][j], s[1][j])
 	}
-	slopes := YMM()
-	VMOVUPS(Mem{Base: slope}, slopes)
+	factor := YMM()
+	VMOVUPS(Mem{Base: slope}, factor)
 	for i, s := range s {
 		y := YMM()
 		VADDPS(s[2], s[1], y)
@@ -178,11 +185,7 @@ func winogradOutput() {
 		VADDPS(s[0], y, y)
 		VSUBPS(s[3], s[1], s[1])
 		for j, sum := range []reg.VecVirtual{y, s[1]} {
-			negative := YMM()
-			VMINPS(zero, sum, negative)
-			VMULPS(slopes, negative, negative)
-			VMAXPS(zero, sum, sum)
-			VADDPS(negative, sum, sum)
+			slopes(sum, factor, zero)
 			to := Mem{Base: dst}
 			if j == 1 {
 				to.Index, to.Scale = pixel, 4
@@ -210,9 +213,203 @@ func winogradOutput() {
 
 // winograd generates the three steps of a dense 3×3 convolution.
 func winograd() {
-	winogradInput()
-	for vectors := 1; vectors <= 2; vectors++ {
-		winogradProducts(dense{name: fmt.Sprintf("winogradProducts%d", 8*vectors), vectors: vectors})
+	winogradInput2()
+	winogradInput4()
+	winogradProducts(dense{name: "winogradProducts8", vectors: 1})
+	winogradProducts(dense{name: "winogradProducts16", vectors: 2})
+	winogradProducts(dense{name: "winogradProductsWide", vectors: 1, wide: true})
+	winogradOutput2()
+	winogradOutput4()
+}
+
+// eight returns a vector of 8 copies of a number.
+func eight(value float32) reg.VecVirtual {
+	v := YMM()
+	VBROADCASTSS(constant(value), v)
+	return v
+}
+
+// input4 computes Bᵀ d of six values.
+func input4(d [6]Mem, four reg.VecVirtual, store func(i int, v reg.VecVirtual)) {
+	load := func(i int) reg.VecVirtual {
+		v := YMM()
+		VMOVUPS(d[i], v)
+		return v
 	}
-	winogradOutput()
+	d1, d2, d3, d4 := load(1), load(2), load(3), load(4)
+	p, q, v := YMM(), YMM(), YMM()
+	VMULPS(four, d2, p)
+	VSUBPS(p, d4, p) // d4-4d2
+	VMULPS(four, d1, q)
+	VSUBPS(q, d3, q) // d3-4d1
+	VADDPS(q, p, v)
+	store(1, v)
+	VSUBPS(q, p, p)
+	store(2, p)
+	r, s := YMM(), YMM()
+	VSUBPS(d2, d4, r) // d4-d2
+	VSUBPS(d1, d3, s) // d3-d1
+	e := YMM()
+	VMULPS(four, s, e)
+	VADDPS(s, s, s)
+	v = YMM()
+	VADDPS(s, r, v)
+	store(3, v)
+	VSUBPS(s, r, v)
+	store(4, v)
+	d0, d5 := load(0), load(5)
+	VSUBPS(d2, d0, d0)
+	VMULPS(four, d0, d0)
+	VADDPS(r, d0, d0) // 4(d0-d2) + (d4-d2)
+	store(0, d0)
+	VSUBPS(d3, d5, d5)
+	VSUBPS(e, d5, d5) // (d5-d3) - 4(d3-d1)
+	store(5, d5)
+}
+
+// winogradInput4 transforms 6×6 pixels of each tile, the columns first.
+func winogradInput4() {
+	TEXT("winogradInput4", NOSPLIT, "func(dst, src, scratch *float32, row, pixel, plane, tiles, vectors int)")
+	Pragma("noescape")
+	dst := Load(Param("dst"), GP64())
+	scratch := Load(Param("scratch"), GP64())
+	row := newStrides("row")
+	plane := newStrides("plane")
+	pixel := Load(Param("pixel"), GP64())
+	SHLQ(Imm(2), pixel)
+	tiles := Load(Param("tiles"), GP64())
+	src := GP64()
+	Load(Param("src"), src)
+	four := eight(4)
+	Label("tile")
+	vectors := Load(Param("vectors"), GP64())
+	Label("vector")
+	from, below := GP64(), GP64()
+	MOVQ(src, from)
+	for j := range 6 {
+		LEAQ(row.at(from, 3), below)
+		d := [6]Mem{row.at(from, 0), row.at(from, 1), row.at(from, 2), row.at(below, 0), row.at(below, 1), row.at(below, 2)}
+		input4(d, four, func(i int, v reg.VecVirtual) { VMOVUPS(v, Mem{Base: scratch, Disp: 32 * (6*i + j)}) })
+		ADDQ(pixel, from)
+	}
+	to, rest := GP64(), GP64()
+	MOVQ(dst, to)
+	for i := range 6 {
+		LEAQ(plane.at(to, 3), rest)
+		var d [6]Mem
+		for j := range d {
+			d[j] = Mem{Base: scratch, Disp: 32 * (6*i + j)}
+		}
+		input4(d, four, func(j int, v reg.VecVirtual) {
+			if j < 3 {
+				VMOVUPS(v, plane.at(to, j))
+			} else {
+				VMOVUPS(v, plane.at(rest, j-3))
+			}
+		})
+		LEAQ(plane.at(rest, 3), to)
+	}
+	ADDQ(Imm(32), dst)
+	ADDQ(Imm(32), src)
+	DECQ(vectors)
+	JNE(LabelRef("vector"))
+	// The next tile is four pixels farther, one of which has been passed.
+	LEAQ(Mem{Base: src, Index: pixel, Scale: 2}, src)
+	ADDQ(pixel, src)
+	DECQ(tiles)
+	JNE(LabelRef("tile"))
+	VZEROUPPER()
+	RET()
+}
+
+// output4 computes Aᵀ m of six values.
+func output4(m [6]Mem, four, eight reg.VecVirtual) [4]reg.VecVirtual {
+	a, b, c, d, second, y := YMM(), YMM(), YMM(), YMM(), YMM(), YMM()
+	VMOVUPS(m[1], b)
+	VMOVUPS(m[2], second)
+	VADDPS(second, b, a)
+	VSUBPS(second, b, b)
+	VMOVUPS(m[3], d)
+	VMOVUPS(m[4], second)
+	VADDPS(second, d, c)
+	VSUBPS(second, d, d)
+	VADDPS(m[0], a, y)
+	VADDPS(c, y, y) // (a+m0)+c
+	VMULPS(four, c, c)
+	VADDPS(c, a, a) // a+4c
+	VMULPS(eight, d, c)
+	VADDPS(d, d, d)
+	VADDPS(d, b, d) // b+2d
+	VADDPS(c, b, b)
+	VADDPS(m[5], b, b) // (b+8d)+m5
+	return [4]reg.VecVirtual{y, d, a, b}
+}
+
+// winogradOutput4 makes 4×4 pixels of each tile, the columns first, and multiplies negative
+// ones by the slope.
+func winogradOutput4() {
+	TEXT("winogradOutput4", NOSPLIT, "func(dst, src, slope, scratch *float32, plane, row, pixel, tiles, vectors int)")
+	Pragma("noescape")
+	dst := Load(Param("dst"), GP64())
+	scratch := Load(Param("scratch"), GP64())
+	plane := newStrides("plane")
+	row := Load(Param("row"), GP64())
+	pixel := newStrides("pixel")
+	tiles := Load(Param("tiles"), GP64())
+	src := GP64()
+	Load(Param("src"), src)
+	zero := YMM()
+	VXORPS(zero, zero, zero)
+	four, eight := eight(4), eight(8)
+	Label("tile")
+	slope := Load(Param("slope"), GP64())
+	vectors := Load(Param("vectors"), GP64())
+	Label("vector")
+	// Rows of positions are six planes apart.
+	six := GP64()
+	LEAQ(Mem{Base: plane.three, Index: plane.three, Scale: 1}, six)
+	from, below, next := GP64(), GP64(), GP64()
+	MOVQ(src, from)
+	for j := range 6 {
+		LEAQ(Mem{Base: from, Index: six, Scale: 2}, next)
+		LEAQ(Mem{Base: next, Index: six, Scale: 1}, below)
+		m := [6]Mem{
+			{Base: from},
+			{Base: from, Index: six, Scale: 1},
+			{Base: next},
+			{Base: below},
+			{Base: below, Index: six, Scale: 1},
+			{Base: below, Index: six, Scale: 2},
+		}
+		for i, v := range output4(m, four, eight) {
+			VMOVUPS(v, Mem{Base: scratch, Disp: 32 * (6*i + j)})
+		}
+		ADDQ(plane.one, from)
+	}
+	factor := YMM()
+	VMOVUPS(Mem{Base: slope}, factor)
+	to := GP64()
+	MOVQ(dst, to)
+	for i := range 4 {
+		var m [6]Mem
+		for j := range m {
+			m[j] = Mem{Base: scratch, Disp: 32 * (6*i + j)}
+		}
+		for j, v := range output4(m, four, eight) {
+			slopes(v, factor, zero)
+			VMOVUPS(v, pixel.at(to, j))
+		}
+		LEAQ(Mem{Base: to, Index: row, Scale: 4}, to)
+	}
+	for _, p := range []reg.Register{dst, src, slope} {
+		ADDQ(Imm(32), p)
+	}
+	DECQ(vectors)
+	JNE(LabelRef("vector"))
+	// The next tile is four pixels farther, one of which has been passed.
+	ADDQ(pixel.three, dst)
+	DECQ(tiles)
+	JNE(LabelRef("tile"))
+	VZEROUPPER()
+	RET()
 }
