@@ -36,7 +36,7 @@
 //
 // Networks of float32 have chains only, of which several rows are computed at once, so that
 // small maps fill the kernels (float.go, float_run.go, float_room.go). Their 3×3 convolutions
-// take less than half of the products (winograd.go).
+// take less than half of the products (winograd.go, image.go).
 //
 // What computes a row is a kernel: assembly that tools/nnkernels generates, or its pure Go
 // twin on other processors (kernels.go).

@@ -13,8 +13,8 @@ import (
 //
 // Rows of maps lie in memory as [pixels][channels], with the channels filled up to whole
 // vectors of 8. Each sum begins with the bias, and adds the products in the order of the
-// window's rows, columns and channels. 3×3 convolutions of what another stage makes are
-// computed in tiles, with fewer products (winograd.go).
+// window's rows, columns and channels. 3×3 convolutions are computed in tiles, with fewer
+// products (winograd.go; image.go for the first one).
 type floatNetwork struct {
 	*network
 	stages []floatStage
@@ -27,9 +27,10 @@ type floatNetwork struct {
 // floatStage is a stage, and its weights for the kernels.
 type floatStage struct {
 	*stage
-	// filter is that of a convolution, unless it is computed in tiles, of the one or the other
-	// size.
+	// filter is that of a convolution, unless it is computed in tiles: of the image, or of what
+	// another stage makes, of the one or the other size.
 	filter *floatFilter
+	image  *imageFilter
 	tiles  []*winograd
 	// pixel is the distance of pixels in the stage's map, and source that in the map that it
 	// reads.
@@ -114,9 +115,9 @@ func (s *floatStage) convolution(bound float64, flattened bool) (float64, error)
 	}
 	sums := bound * s.largest()
 	if !flattened {
-		s.tiles = newWinograds(s, sums)
+		s.image, s.tiles = newImageFilter(s, sums), newWinograds(s, sums)
 	}
-	if s.tiles == nil {
+	if s.image == nil && s.tiles == nil {
 		s.filter = newFloatFilter(s)
 	}
 	if s.vector {

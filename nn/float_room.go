@@ -14,6 +14,7 @@ type floatRoom struct {
 	features [][]float32
 	places   []int32
 	winograd winogradRoom
+	tiles    imageRoom
 }
 
 // floatRows are the rows of a map that are in memory: from first to end. Rows from limit on
@@ -100,6 +101,8 @@ func (r *floatRoom) compute(chain, k int) {
 	src := r.need(chain, k-1, from, to)
 	dst := m.data[(m.end-m.first)*l.row:]
 	switch {
+	case s.image != nil:
+		s.image.convolve(&r.tiles, l, dst, src, m.end, end-m.end)
 	case l.tiles != nil:
 		l.tiles.convolve(&r.winograd, l, dst, src, s.source, m.end, end-m.end)
 	case s.filter != nil:
@@ -118,9 +121,7 @@ func (r *floatRoom) need(chain, k, from, to int) []float32 {
 	l, m := &r.run.plan.chains[chain][k], &r.rows[chain][k]
 	if m.end <= from {
 		m.first = from
-		if l.tiles != nil {
-			m.first -= from % l.tiles.side
-		}
+		m.first -= from % l.side // whole tiles
 		m.end = m.first
 	}
 	for m.end < to {

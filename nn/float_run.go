@@ -27,7 +27,10 @@ type floatLink struct {
 	// group is how many rows are computed at once, and rows how many of the map there is
 	// room for.
 	group, rows int
-	// tiles is how a convolution is computed, unless it has taps and places.
+	// side is that of tiles of the map, or 1.
+	side int
+	// tiles is how a convolution is computed, unless it is one of the image, or has taps and
+	// places.
 	tiles *winograd
 	// taps and places are those of the first pixels, from where the first one's window
 	// begins.
@@ -41,10 +44,7 @@ const minPixels = 96
 
 // window returns the rows of the source that rows of the stage are made of.
 func (l *floatLink) window(s *floatStage, begin, end int) (int, int) {
-	if l.tiles != nil { // whole ones
-		end += l.tiles.side - 1
-		end -= end % l.tiles.side
-	}
+	end = (end + l.side - 1) / l.side * l.side // whole tiles
 	return begin * s.window.stride, min((end-1)*s.window.stride+s.window.rows, l.in.height)
 }
 
@@ -66,11 +66,16 @@ func (p *floatPlan) set(input size) error {
 			l.in, l.out = z.in, z.out
 			l.sourceRow, l.row = row, s.pixel*z.out.width
 			l.group = min((minPixels+z.out.width-1)/z.out.width, z.out.height)
-			if s.tiles != nil {
+			l.side = 1
+			switch { // whole tiles are written
+			case s.image != nil:
+				l.side = 2
+				l.group = (l.group + 1) &^ 1
+				l.row = s.pixel * ((z.out.width + 2*imageTiles - 1) / (2 * imageTiles) * (2 * imageTiles))
+			case s.tiles != nil:
 				l.tiles, l.group = fastest(s.tiles, z.out)
-				// Whole tiles are written.
-				side := l.tiles.side
-				l.row = s.pixel * ((z.out.width + side - 1) / side * side)
+				l.side = l.tiles.side
+				l.row = s.pixel * ((z.out.width + l.side - 1) / l.side * l.side)
 			}
 			row = l.row
 			l.place(s)

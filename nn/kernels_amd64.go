@@ -74,6 +74,15 @@ func winogradOutput2(dst *float32, src *float32, slope *float32, plane int, row 
 func winogradOutput4(dst *float32, src *float32, slope *float32, scratch *float32, plane int, row int, pixel int, tiles int, vectors int)
 
 //go:noescape
+func imageInput(dst *float32, src *float32, row int, tiles int)
+
+//go:noescape
+func imageOutput(dst *float32, src *float32, weights *float32, after *float32, row int, pixel int, groups int)
+
+//go:noescape
+func imageOutputWide(dst *float32, src *float32, weights *float32, after *float32, row int, pixel int, groups int)
+
+//go:noescape
 func poolFloats2(dst *float32, r0 *float32, r1 *float32, column1 int, pixel int, pixels int)
 
 //go:noescape

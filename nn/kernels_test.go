@@ -209,6 +209,22 @@ var kernels = map[string]func(c *kernelCase, out *bits){
 		f.output(dst, src, new([36 * 8]float32), plane, row, tiles)
 		out.add(dst)
 	},
+	"imageInputs": func(c *kernelCase, out *bits) {
+		tiles := 1 + c.IntN(20)
+		row := 3 * (2*tiles + 2 + c.IntN(3))
+		dst := make([]float32, tiles*imageTile+1)
+		imageInputs(dst, c.floats(4*row+1, 300), row, tiles)
+		out.add(dst[:tiles*imageTile])
+	},
+	"imageOutputs": func(c *kernelCase, out *bits) {
+		f, groups := imageFilter{channels: 8 * (1 + c.IntN(4))}, 1+c.IntN(4)
+		f.weights, f.after = c.floats(f.channels*imageTile, 1), c.floats(2*f.channels, 2)
+		f.wide, f.wideAfter = widened(f.weights, imageTile), widened(f.after, 2)
+		row := (2*imageTiles*groups + c.IntN(3)) * f.channels
+		dst := make([]float32, 2*row)
+		f.output(dst, c.floats(groups*imageTiles*imageTile, 300), row, groups)
+		out.add(dst)
+	},
 	"poolFloats": func(c *kernelCase, out *bits) {
 		for side := 2; side <= 3; side++ {
 			pixel := 8 * (1 + c.IntN(4))
@@ -257,6 +273,18 @@ func (c *kernelCase) source() (src []int16, taps []int, pixel int) {
 func (c *kernelCase) winograd() *winograd {
 	side := 2 + 2*c.IntN(2)
 	return &winograd{side: side, positions: (side + 2) * (side + 2)}
+}
+
+// widened returns pairs of vectors side by side: each vector is a number of rows of 8.
+func widened(v []float32, rows int) []float32 {
+	var w []float32
+	for pair := 0; pair+16*rows <= len(v); pair += 16 * rows {
+		for r := range rows {
+			w = append(w, v[pair+8*r:][:8]...)
+			w = append(w, v[pair+8*(rows+r):][:8]...)
+		}
+	}
+	return w
 }
 
 // window returns an input for a depthwise convolution.
@@ -333,6 +361,8 @@ var kernelDigests = map[string]string{
 	"denseFloats":     "f5f7037ad598e4ee",
 	"depthwiseFloats": "1e3a03e335f0f944",
 	"depthwiseInts":   "46f4c01637c29125",
+	"imageInputs":     "9648146a5196fffe",
+	"imageOutputs":    "bc09e2473a8fd961",
 	"maxMagnitude":    "a6784d393107d986",
 	"maxPool":         "52caf0aab0d15709",
 	"poolFloats":      "8ab309185979650c",

@@ -78,7 +78,7 @@ func newWinograd(s *floatStage, side int) *winograd {
 	for c := range s.channels {
 		weights, width := f.block(c / 16)
 		for k := range inputs {
-			for p, v := range f.transformed(s.weights[(c*inputs+k)*9:][:9]) {
+			for p, v := range transformed(side, s.weights[(c*inputs+k)*9:][:9]) {
 				weights[(p*f.inputs+k)*width+c%16] = v
 			}
 		}
@@ -86,11 +86,11 @@ func newWinograd(s *floatStage, side int) *winograd {
 	return f
 }
 
-// transformed returns G g Gᵀ. Its products are with powers of 2, and therefore exact.
-func (f *winograd) transformed(g []float32) []float32 {
+// transformed returns G g Gᵀ for a side of tiles. Its products are with powers of 2, and therefore exact.
+func transformed(side int, g []float32) []float32 {
 	// spread multiplies by G.
 	spread := func(a, b, c float64) []float64 {
-		if f.side == 2 {
+		if side == 2 {
 			return []float64{a, (a + b + c) / 2, (a - b + c) / 2, c}
 		}
 		return []float64{a / 4, -(a + b + c) / 6, -(a - b + c) / 6, (a + 2*b + 4*c) / 24, (a - 2*b + 4*c) / 24, c}
@@ -99,10 +99,10 @@ func (f *winograd) transformed(g []float32) []float32 {
 	for i := range rows {
 		rows[i] = spread(float64(g[3*i]), float64(g[3*i+1]), float64(g[3*i+2]))
 	}
-	u := make([]float32, f.positions)
+	u := make([]float32, (side+2)*(side+2))
 	for j := range rows[0] {
 		for i, v := range spread(rows[0][j], rows[1][j], rows[2][j]) {
-			u[(f.side+2)*i+j] = float32(v)
+			u[(side+2)*i+j] = float32(v)
 		}
 	}
 	return u

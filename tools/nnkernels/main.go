@@ -2,7 +2,7 @@
 // package face/mtcnn/area, and its declarations. "make generate" runs it.
 //
 // What each kernel computes is said where its pure Go twin is: in nn/twin.go,
-// nn/float_twin.go and nn/winograd_twin.go, and in face/mtcnn/area/rows.go.
+// nn/float_twin.go, nn/winograd_twin.go and nn/image_twin.go, and in face/mtcnn/area/rows.go.
 package main
 
 import (
@@ -56,6 +56,7 @@ func floats() {
 	dense{name: "dense8", vectors: 1}.generate()
 	dense{name: "denseWide", vectors: 1, wide: true}.generate()
 	winograd()
+	image()
 	poolFloats("poolFloats2", 2)
 	poolFloats("poolFloats3", 3)
 }

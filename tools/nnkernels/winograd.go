@@ -133,8 +133,8 @@ func winogradProducts(d dense) {
 }
 
 // slopes multiplies negative sums by the slope.
-func slopes(sum, slope, zero reg.VecVirtual) {
-	negative := YMM()
+func (d dense) slopes(sum, slope, zero reg.VecVirtual) {
+	negative := d.vector()
 	VMINPS(zero, sum, negative)
 	VMULPS(slope, negative, negative)
 	VMAXPS(zero, sum, sum)
@@ -185,7 +185,7 @@ func winogradOutput2() {
 		VADDPS(s[0], y, y)
 		VSUBPS(s[3], s[1], s[1])
 		for j, sum := range []reg.VecVirtual{y, s[1]} {
-			slopes(sum, factor, zero)
+			dense{}.slopes(sum, factor, zero)
 			to := Mem{Base: dst}
 			if j == 1 {
 				to.Index, to.Scale = pixel, 4
@@ -396,7 +396,7 @@ func winogradOutput4() {
 			m[j] = Mem{Base: scratch, Disp: 32 * (6*i + j)}
 		}
 		for j, v := range output4(m, four, eight) {
-			slopes(v, factor, zero)
+			dense{}.slopes(v, factor, zero)
 			VMOVUPS(v, pixel.at(to, j))
 		}
 		LEAQ(Mem{Base: to, Index: row, Scale: 4}, to)
