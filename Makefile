@@ -103,7 +103,7 @@ page-test: ## Test the modules of the page in Node.js. "make e2e" tests the page
 # Without the race detector, which allocates memory itself.
 .PHONY: memory
 memory: ## Check that decoding and detecting take no more memory than is reserved for them, and that networks allocate nothing new.
-	go test $(PATIENCE) -count=1 -run Memory ./nn ./photo ./face/luma ./face/pigo ./service
+	go test $(PATIENCE) -count=1 -run Memory ./nn ./face/mtcnn/area ./photo ./face/luma ./face/pigo ./service
 
 # Without the race detector, with which these tests take minutes.
 .PHONY: accuracy
@@ -211,18 +211,19 @@ finish_openapi = sed -i.generated -E -e '/^      additionalProperties: false$$/d
 # The licenses of all that is in the binaries, into the file that is given.
 write_licenses = go run ./internal/licenses ./cmd/server ./cmd/client > $(1).new && mv $(1).new $(1)
 
-# The kernels of nn/, in the folder that is given.
-generate_kernels = cd $(1) && nnkernels -out kernels_amd64.s -stubs kernels_amd64.go -pkg nn
+# The kernels of a package, in the folder that is given.
+kernels := nn face/mtcnn/area
+generate_kernels = cd $(1) && nnkernels -kernels $(notdir $(1)) -out kernels_amd64.s -stubs kernels_amd64.go -pkg $(notdir $(1))
 .PHONY: $(BIN)/nnkernels
 $(BIN)/nnkernels:
 	cd tools/nnkernels && go build -o $(abspath $@) .
 
 .PHONY: generate
-generate: $(BIN)/buf $(BIN)/protoc-gen-connect-openapi $(BIN)/nnkernels ## Generate gen/ and web/openapi.yaml from proto/, the assembly of nn/, and the text of --licenses.
+generate: $(BIN)/buf $(BIN)/protoc-gen-connect-openapi $(BIN)/nnkernels ## Generate gen/ and web/openapi.yaml from proto/, the assembly, and the text of --licenses.
 	buf generate
 	$(call write_licenses,cmd/server/licenses.txt)
 	$(call finish_openapi,web/openapi.yaml)
-	$(call generate_kernels,nn)
+	$(foreach package,$(kernels),($(call generate_kernels,$(package)));)
 
 .PHONY: check-generated
 check-generated: $(BIN)/buf $(BIN)/protoc-gen-connect-openapi $(BIN)/nnkernels ## Fail if the generated files are not up to date.
@@ -233,9 +234,9 @@ check-generated: $(BIN)/buf $(BIN)/protoc-gen-connect-openapi $(BIN)/nnkernels #
 	@$(call write_licenses,$(BIN)/generated/licenses.txt)
 	@diff cmd/server/licenses.txt $(BIN)/generated/licenses.txt || \
 		{ echo 'the text of --licenses is not that of all modules: run "make generate"'; exit 1; }
-	@mkdir -p $(BIN)/generated/nn && $(call generate_kernels,$(BIN)/generated/nn)
-	@diff nn/kernels_amd64.s $(BIN)/generated/nn/kernels_amd64.s && diff nn/kernels_amd64.go $(BIN)/generated/nn/kernels_amd64.go || \
-		{ echo 'the assembly of nn/ is not what tools/nnkernels generates: run "make generate"'; exit 1; }
+	@$(foreach package,$(kernels),mkdir -p $(BIN)/generated/$(package) && ($(call generate_kernels,$(BIN)/generated/$(package))) && \
+		diff $(package)/kernels_amd64.s $(BIN)/generated/$(package)/kernels_amd64.s && diff $(package)/kernels_amd64.go $(BIN)/generated/$(package)/kernels_amd64.go || \
+		{ echo 'the assembly of $(package) is not what tools/nnkernels generates: run "make generate"'; exit 1; };)
 
 # proto/released.binpb is the contract of the last release, on which clients depend.
 .PHONY: check-contract

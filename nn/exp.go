@@ -7,6 +7,10 @@ func sigmoid(x float32) float32 { return float32(exact.Logistic(float64(x))) }
 
 // softmax makes probabilities of the values, in place.
 func softmax(values []float32) {
+	if len(values) == 2 {
+		softmax2((*[2]float32)(values))
+		return
+	}
 	greatest := values[0]
 	for _, v := range values {
 		greatest = max(greatest, v)
@@ -18,4 +22,15 @@ func softmax(values []float32) {
 	for i, v := range values {
 		values[i] = float32(exact.Exp(float64(v)-float64(greatest)) / sum)
 	}
+}
+
+// softmax2 is softmax of two values, with the same bits: e to the power of 0 is exactly 1.
+func softmax2(values *[2]float32) {
+	less, greatest := 0, 1
+	if !(values[0] <= values[1]) {
+		less, greatest = 1, 0
+	}
+	power := exact.Exp(float64(values[less]) - float64(values[greatest]))
+	// The sum does not depend on the order.
+	values[less], values[greatest] = float32(power/(power+1)), float32(1/(power+1))
 }

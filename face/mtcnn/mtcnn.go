@@ -14,6 +14,7 @@ import (
 
 	"github.com/mienproject/mien/engine"
 	"github.com/mienproject/mien/face"
+	"github.com/mienproject/mien/face/mtcnn/area"
 	"github.com/mienproject/mien/face/rgba"
 )
 
@@ -210,8 +211,7 @@ func (d *Detector) Input(int, int, face.Options) face.Input { return face.Input{
 type workspace struct {
 	pixels              []uint8
 	pnet, rnet, onet    engine.Buffers
-	across, down        kernel
-	rows                rowBuffers
+	scaler              area.Scaler
 	proposals           []proposal
 	kept                []bool
 	candidates, batches []candidate
@@ -227,7 +227,8 @@ type candidate struct {
 	points         [5]face.Point
 }
 
-func (c candidate) area() float64 { return (c.x2 - c.x1 + 1) * (c.y2 - c.y1 + 1) }
+// Products are rounded before they are added to others, on all processors alike.
+func (c candidate) area() float64 { return float64((c.x2 - c.x1 + 1) * (c.y2 - c.y1 + 1)) }
 
 // Detect implements face.Detector. It runs on one core.
 func (d *Detector) Detect(ctx context.Context, img image.Image, opts face.Options) ([]face.Face, error) {
@@ -351,10 +352,8 @@ func scales(width, height, smallest int) []float64 {
 // level is one level of the pyramid: an image of width × height pixels, and P-net's
 // output of columns × rows cells for it.
 type level struct {
-	src           *image.RGBA
 	width, height int
 	columns, rows int
-	rounding      rounding
 }
 
 // cellsOf returns the number of P-net's cells along a side. P-net has a 3×3
@@ -372,15 +371,11 @@ type proposal struct {
 // w.candidates: squares in whole pixels.
 func (d *Detector) propose(ctx context.Context, w *workspace, src *image.RGBA, scale float64) error {
 	l := level{
-		src:    src,
 		width:  int(math.Ceil(float64(src.Rect.Dx()) * scale)),
 		height: int(math.Ceil(float64(src.Rect.Dy()) * scale)),
 	}
 	l.columns, l.rows = cellsOf(l.width), cellsOf(l.height)
-	l.rounding = w.kernels(src.Rect.Dx(), src.Rect.Dy(), l.width, l.height)
-	if l.rounding == unrounded {
-		l.rounding = halfEven
-	}
+	w.scaler.Scale(src, src.Rect, image.Pt(l.width, l.height))
 	w.proposals = w.proposals[:0]
 	for y := 0; y < l.rows; y += tileCells {
 		for x := 0; x < l.columns; x += tileCells {
@@ -438,7 +433,7 @@ func (d *Detector) runPNet(ctx context.Context, w *workspace, l level, cells ima
 	shapes[d.pOffsets] = engine.Shape{1, columns, rows, 4}
 	shapes[d.pScores] = engine.Shape{1, columns, rows, 2}
 	w.pnet.Resize(engine.Shape{1, int64(pixels.Dx()), int64(pixels.Dy()), 3}, shapes)
-	if err := w.resample(ctx, w.pnet.Input.Data, l.src, pixels, l.rounding); err != nil {
+	if err := w.scaler.Part(ctx, w.pnet.Input.Data, pixels, area.Rounded); err != nil {
 		return nil, nil, err
 	}
 	if err := d.pnet.Run(ctx, w.pnet.Input, w.pnet.Outputs); err != nil {
@@ -485,10 +480,10 @@ func (w *workspace) squares(ctx context.Context, l level, scale float64) error {
 		}
 		w.kept[p.y*l.columns+p.x] = true
 		width, height := c.x2-c.x1, c.y2-c.y1
-		c.x1 += float64(p.offset[0]) * width
-		c.y1 += float64(p.offset[1]) * height
-		c.x2 += float64(p.offset[2]) * width
-		c.y2 += float64(p.offset[3]) * height
+		c.x1 += float64(float64(p.offset[0]) * width)
+		c.y1 += float64(float64(p.offset[1]) * height)
+		c.x2 += float64(float64(p.offset[2]) * width)
+		c.y2 += float64(float64(p.offset[3]) * height)
 		c.score = p.score
 		w.candidates = append(w.candidates, c.square().whole())
 	}
@@ -567,8 +562,8 @@ func (d *Detector) finish(ctx context.Context, w *workspace, src *image.RGBA) er
 		}
 		for k := range c.points {
 			c.points[k] = face.Point{
-				X: (c.x2-c.x1+1)*float64(p[k]) + c.x1 - 1,
-				Y: (c.y2-c.y1+1)*float64(p[5+k]) + c.y1 - 1,
+				X: float64((c.x2-c.x1+1)*float64(p[k])) + c.x1 - 1,
+				Y: float64((c.y2-c.y1+1)*float64(p[5+k])) + c.y1 - 1,
 			}
 		}
 		w.candidates = append(w.candidates, c.moved([4]float32(offset)))
@@ -630,22 +625,21 @@ func (w *workspace) crop(ctx context.Context, dst []float32, src *image.RGBA, c 
 	// A box much larger than the image cannot be a face.
 	if limit := 16 * max(src.Rect.Dx(), src.Rect.Dy(), side); width < 1 || height < 1 || width > limit || height > limit {
 		for i := range dst {
-			dst[i] = normalized(0)
+			dst[i] = area.Black
 		}
 		return nil
 	}
-	w.kernels(width, height, side, side)
-	w.across.move(int(c.x1)-1, src.Rect.Dx())
-	w.down.move(int(c.y1)-1, src.Rect.Dy())
-	return w.resample(ctx, dst, src, image.Rect(0, 0, side, side), unrounded)
+	from := image.Pt(int(c.x1)-1, int(c.y1)-1)
+	w.scaler.Scale(src, image.Rectangle{from, from.Add(image.Pt(width, height))}, image.Pt(side, side))
+	return w.scaler.Part(ctx, dst, image.Rect(0, 0, side, side), area.Unrounded)
 }
 
 // square makes c a square with the same middle and the longer side.
 func (c candidate) square() candidate {
 	width, height := c.x2-c.x1, c.y2-c.y1
 	side := max(width, height)
-	c.x1 += width*0.5 - side*0.5
-	c.y1 += height*0.5 - side*0.5
+	c.x1 += float64(width*0.5) - float64(side*0.5)
+	c.y1 += float64(height*0.5) - float64(side*0.5)
 	c.x2, c.y2 = c.x1+side, c.y1+side
 	return c
 }
@@ -659,17 +653,17 @@ func (c candidate) whole() candidate {
 // moved moves the sides of c by fractions of its size.
 func (c candidate) moved(offset [4]float32) candidate {
 	width, height := c.x2-c.x1+1, c.y2-c.y1+1
-	c.x1 += float64(offset[0]) * width
-	c.y1 += float64(offset[1]) * height
-	c.x2 += float64(offset[2]) * width
-	c.y2 += float64(offset[3]) * height
+	c.x1 += float64(float64(offset[0]) * width)
+	c.y1 += float64(float64(offset[1]) * height)
+	c.x2 += float64(float64(offset[2]) * width)
+	c.y2 += float64(float64(offset[3]) * height)
 	return c
 }
 
 func shared(a, b candidate) float64 {
 	w := min(a.x2, b.x2) - max(a.x1, b.x1) + 1
 	h := min(a.y2, b.y2) - max(a.y1, b.y1) + 1
-	return max(0, w) * max(0, h)
+	return float64(max(0, w) * max(0, h))
 }
 
 func overUnion(a, b candidate) float64 {

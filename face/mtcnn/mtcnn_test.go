@@ -444,8 +444,8 @@ func TestMTCNNTiles(t *testing.T) {
 	for _, size := range []image.Point{{301, 290}, {300, 291}} {
 		img := mtcnnNoise(size.X, size.Y)
 		w := &workspace{}
-		l := level{src: img, width: size.X, height: size.Y, columns: cellsOf(size.X), rows: cellsOf(size.Y)}
-		l.rounding = w.kernels(size.X, size.Y, size.X, size.Y)
+		l := level{width: size.X, height: size.Y, columns: cellsOf(size.X), rows: cellsOf(size.Y)}
+		w.scaler.Scale(img, img.Rect, size)
 		run := func(cells image.Rectangle) []float32 {
 			_, scores, err := d.runPNet(t.Context(), w, l, cells)
 			if err != nil {
