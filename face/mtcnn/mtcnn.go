@@ -47,7 +47,7 @@ type Detector struct {
 var _ face.Detector = (*Detector)(nil)
 
 // codeVersion changes whenever the same networks may give different faces.
-const codeVersion = "+4"
+const codeVersion = "+5"
 
 // cutOff is the average difference between a number and the number truncated to an
 // integer.
