@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	_ "embed" // the licenses
 	"errors"
 	"fmt"
 	"io"
@@ -22,6 +23,7 @@ import (
 	"github.com/dustin/go-humanize"
 
 	inferencev1 "github.com/mienproject/mien/gen/inference/v1"
+	"github.com/mienproject/mien/onnx"
 	"github.com/mienproject/mien/service"
 )
 
@@ -56,8 +58,10 @@ type config struct {
 
 	NoPage bool `group:"Network" help:"Do not serve the page at /. Everything else, including /openapi.yaml, is still served."`
 
-	Model       []string `group:"Models" default:"pigo" placeholder:"NAME" help:"Model to serve (default pigo, which is built in): a known name (${models}), or NAME=PATH of an ONNX file. A known model that is not built in is downloaded once. Repeatable. The first model answers requests that name none."`
-	ONNXRuntime string   `group:"Models" name:"onnxruntime" placeholder:"FILE" help:"Shared library of ONNX Runtime, which all models except pigo need. By default, the server searches for it beside its binary and in the system's library folders."`
+	Model       []string `group:"Models" default:"${default_models}" placeholder:"NAME" help:"Model to serve (default ${default_models}): a known name, which is one of ${models}; or NAME=PATH of an ONNX file. Repeatable. The first model answers requests that name none."`
+	ONNXRuntime string   `group:"Models" name:"onnxruntime" placeholder:"FILE" help:"Shared library of ONNX Runtime, for SCRFD and other networks that Mien's own engine does not run. By default, the server searches for it beside its binary and in the system's library folders."`
+	Provider    string   `group:"Models" name:"execution-provider" default:"cpu" placeholder:"NAME" help:"What ONNX Runtime computes with: cpu (default), or cuda for an NVIDIA GPU. With cuda, all models in files run on ONNX Runtime, and --onnxruntime must name a build of it for GPUs. Models that are built in always run on the CPU."`
+	CUDADevice  int      `group:"Models" name:"cuda-device" default:"0" placeholder:"N" help:"Number of the GPU for --execution-provider cuda (default 0)."`
 	ModelMirror string   `group:"Models" name:"model-mirror" placeholder:"URL" help:"URL of a mirror from which known models are downloaded, as URL/NAME/FILE, instead of from their publishers."`
 
 	MaxImageBytes    byteSize       `group:"Limits" default:"${max_image_bytes}" placeholder:"SIZE" help:"Maximum size of an image as sent (default ${max_image_bytes}). Messages may be 5/12 larger, so that base64 with line breaks fits."`
@@ -79,7 +83,8 @@ type config struct {
 	LogFormat    string         `group:"Operation" default:"auto" placeholder:"FORMAT" help:"Format of the log on standard error: text, json, or auto (default), which is text on a terminal and JSON otherwise."`
 	LogLevel     logLevel       `group:"Operation" default:"info" placeholder:"LEVEL" help:"Minimum level of the log: debug, info (default), warn or error. Health probes are logged at debug."`
 
-	Version bool `env:"-" help:"Print the version and the known models, and exit."`
+	Version  bool `env:"-" help:"Print the version and the known models, and exit."`
+	Licenses bool `env:"-" help:"Print the licenses of everything in this binary, and exit."`
 
 	proxies proxies // parsed from TrustedProxy
 
@@ -116,7 +121,8 @@ func parse(root string, args []string, stdout io.Writer) (cfg *config, done bool
 			"timeout":            defaults.Timeout.String(),
 			"default_timeout":    defaults.DefaultTimeout.String(),
 			"drain_timeout":      minDrain.String(),
-			"models":             strings.Join(modelNames(), ", "),
+			"models":             describeModels(),
+			"default_models":     strings.Join(defaultModels(), ","),
 		},
 	)
 	if err != nil {
@@ -139,11 +145,20 @@ func parse(root string, args []string, stdout io.Writer) (cfg *config, done bool
 	}
 	if cfg.Version {
 		_, err := fmt.Fprintf(stdout, "mien %s, models: %s; %s %s/%s\n",
-			version, strings.Join(modelNames(), ", "), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+			version, describeModels(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+		return nil, true, err
+	}
+	if cfg.Licenses {
+		_, err := io.WriteString(stdout, licenses+yunetLicense)
 		return nil, true, err
 	}
 	return cfg, false, nil
 }
+
+// licenses is written by internal/licenses.
+//
+//go:embed licenses.txt
+var licenses string
 
 const envPrefix = "MIEN"
 
@@ -224,6 +239,9 @@ func (c *config) validate() error {
 	drain := or(c.DrainTimeout, minDrain)
 	check(drain > 0 && drain <= maxTime, "--drain-timeout: %v must be above 0 and at most %v", drain, maxTime)
 	check(c.ConnAge >= 0 && c.ConnAge <= maxTime, "--max-connection-age: %v is not between 0 and %v; 0 leaves connections open", c.ConnAge, maxTime)
+	check(slices.Contains([]string{string(onnx.CPU), string(onnx.CUDA)}, c.Provider), "--execution-provider: %q is unknown; allowed are cpu and cuda", c.Provider)
+	check(c.CUDADevice >= 0, "--cuda-device: %d is negative; GPUs are numbered from 0 on", c.CUDADevice)
+	check(c.CUDADevice == 0 || c.Provider == string(onnx.CUDA), "--cuda-device: it has no effect without --execution-provider cuda")
 	check(slices.Contains([]string{"auto", "text", "json"}, c.LogFormat), "--log-format: %q is unknown; allowed are text, json and auto", c.LogFormat)
 	return errors.Join(errs...)
 }

@@ -65,5 +65,8 @@ func explainRuntime(err error) error {
 		return fmt.Errorf(`%w; "make onnxruntime" in Mien's repository fetches the library into .bin; or take lib/%s of a release of ONNX Runtime, %s or later, and put it beside the binary, or name it with --onnxruntime (or MIEN_ONNXRUNTIME)`,
 			err, onnx.LibraryName(), onnx.MinVersion)
 	}
+	if _, ok := errors.AsType[*onnx.ProviderError](err); ok {
+		return fmt.Errorf("%w; it needs an NVIDIA GPU with its driver, CUDA and cuDNN, and a release of ONNX Runtime for GPUs (onnxruntime-linux-x64-gpu), all of whose libraries are in one folder, named with --onnxruntime (or MIEN_ONNXRUNTIME); or leave out --execution-provider", err)
+	}
 	return err
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -19,34 +20,58 @@ import (
 	"github.com/mienproject/mien/service"
 )
 
-// The models in this binary.
+// The models that a binary can contain.
 const (
+	yunetName     = "yunet" // only in a build that embeds it
 	mtcnnName     = "mtcnn"
 	pigoName      = "pigo"
 	referenceName = "pigo-reference"
 )
 
-func builtInNames() []string { return []string{mtcnnName, pigoName, referenceName} }
+// builtIn returns the names of the models in this binary, the most accurate first.
+func builtIn() []string {
+	names := []string{mtcnnName, pigoName, referenceName}
+	if yunetWeights != nil {
+		names = slices.Insert(names, 0, yunetName)
+	}
+	return names
+}
 
-// builtIn opens a model in this binary.
-func (o *opener) builtIn(name string) (face.Detector, error) {
+// defaultModels are the most accurate built-in model, which answers requests that name
+// none, and the fastest.
+func defaultModels() []string { return []string{builtIn()[0], pigoName} }
+
+// downloaded returns the names of the models that can be downloaded.
+func downloaded() []string {
+	var names []string
+	for _, m := range modelstore.Known() {
+		if !slices.Contains(builtIn(), m.Name) {
+			names = append(names, m.Name)
+		}
+	}
+	return names
+}
+
+// modelNames returns the names of all models that need no path.
+func modelNames() []string { return append(builtIn(), downloaded()...) }
+
+// describeModels returns a list of the known models, for messages.
+func describeModels() string {
+	return fmt.Sprintf("%s (built in), %s (downloaded once)", strings.Join(builtIn(), ", "), strings.Join(downloaded(), ", "))
+}
+
+// openBuiltIn opens a model in this binary.
+func (o *opener) openBuiltIn(name string) (face.Detector, error) {
 	switch name {
+	case yunetName:
+		return networks.OpenFiles([]networks.File{{Path: "yunet.onnx", Data: yunetWeights}}, o.own)
 	case mtcnnName:
-		return networks.MTCNN(o.network)
+		return networks.MTCNN(o.own)
 	case pigoName:
 		return pigo.New(o.gate)
 	default:
 		return pigo.NewReference()
 	}
-}
-
-// modelNames returns the names of all models that need no path.
-func modelNames() []string {
-	names := builtInNames()
-	for _, m := range modelstore.Known() {
-		names = append(names, m.Name)
-	}
-	return names
 }
 
 // store returns the store that downloads known models.
@@ -85,11 +110,11 @@ func (o *opener) model(ctx context.Context, name, path string, named bool) (face
 		return nil, fmt.Errorf("%q: write it as NAME=PATH", name+"="+path)
 	}
 	if !named {
-		if slices.Contains(builtInNames(), name) {
-			return o.builtIn(name)
+		if slices.Contains(builtIn(), name) {
+			return o.openBuiltIn(name)
 		}
 		if !slices.Contains(modelNames(), name) {
-			return nil, fmt.Errorf("%q is unknown; known models are %s; to serve an ONNX file of a known family, use NAME=PATH", name, strings.Join(modelNames(), ", "))
+			return nil, fmt.Errorf("%q is unknown; known models are %s; to serve an ONNX file of a known family, use NAME=PATH", name, describeModels())
 		}
 		var err error
 		o.fetched = true
@@ -100,18 +125,35 @@ func (o *opener) model(ctx context.Context, name, path string, named bool) (face
 	return networks.Open(path, o.network)
 }
 
-// network opens a network with package nn or, if that cannot run it, with ONNX Runtime.
-func (o *opener) network(file networks.File, oneCore bool) (engine.Engine, error) {
-	e, unsupported := nn.New(file.Data, nn.Options{Gate: o.gate, OneCore: oneCore})
-	if unsupported == nil {
-		return e, nil
-	}
-	r, err := o.runtime(file.Path, oneCore)
+// own opens a network with package nn.
+func (o *opener) own(file networks.File, oneCore bool) (engine.Engine, error) {
+	e, err := nn.New(file.Data, nn.Options{Gate: o.gate, OneCore: oneCore})
 	if err != nil {
-		return nil, fmt.Errorf("%s: Mien's own engine does not run it (%w), and neither does ONNX Runtime: %w", file.Path, unsupported, explainRuntime(err))
+		return nil, fmt.Errorf("%s: Mien's own engine does not run it: %w", file.Path, err)
+	}
+	return e, nil
+}
+
+// network opens a network in a file: with package nn or, if that cannot run it or may not,
+// with ONNX Runtime.
+func (o *opener) network(file networks.File, oneCore bool) (engine.Engine, error) {
+	var unsupported error
+	if o.Provider == string(onnx.CPU) {
+		e, err := o.own(file, oneCore)
+		if err == nil || errors.Is(err, nn.ErrDamaged) {
+			return e, err
+		}
+		unsupported = err
+	}
+	e, err := o.runtime(file.Path, oneCore)
+	if err != nil && unsupported != nil {
+		return nil, fmt.Errorf("%w; and with ONNX Runtime: %w", unsupported, explainRuntime(err))
+	}
+	if err != nil {
+		return nil, explainRuntime(err)
 	}
 	o.onRuntime = true
-	return r, nil
+	return e, nil
 }
 
 // runtime opens a network with ONNX Runtime.
@@ -123,7 +165,9 @@ func (o *opener) runtime(path string, oneCore bool) (engine.Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	return onnx.Open(path, onnx.Options{Library: library, Gate: o.gate, OneCore: oneCore})
+	return onnx.Open(path, onnx.Options{
+		Library: library, Gate: o.gate, OneCore: oneCore, Provider: onnx.Provider(o.Provider), Device: o.CUDADevice,
+	})
 }
 
 // unused warns about settings that no model uses. That is not an error, because several
@@ -131,6 +175,9 @@ func (o *opener) runtime(path string, oneCore bool) (engine.Engine, error) {
 func (o *opener) unused(log *slog.Logger) {
 	if o.ONNXRuntime != "" && !o.onRuntime {
 		log.Warn("--onnxruntime (or MIEN_ONNXRUNTIME) has no effect: no model needs ONNX Runtime", "onnxruntime", o.ONNXRuntime, "models", o.Model)
+	}
+	if o.Provider != string(onnx.CPU) && !o.onRuntime {
+		log.Warn("--execution-provider (or MIEN_EXECUTION_PROVIDER) has no effect: models that are built in run on the CPU", "execution_provider", o.Provider, "models", o.Model)
 	}
 	if o.ModelMirror != "" && !o.fetched {
 		log.Warn("--model-mirror (or MIEN_MODEL_MIRROR) has no effect: no model needs to be downloaded", "models", o.Model)

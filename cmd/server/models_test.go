@@ -116,8 +116,10 @@ func TestModelsRejected(t *testing.T) {
 	}{
 		{"no path", []string{"--model", "mine="}, []string{"NAME=PATH"}},
 		{"nothing there", []string{"--model", "mine=/nowhere.onnx", "--onnxruntime", library}, []string{"/nowhere.onnx", "no such file"}},
-		{"no model", []string{"--model", "mine=main.go", "--onnxruntime", library}, []string{"main.go"}},
-		{"unknown name", []string{"--model", "retinaface"}, []string{"mtcnn, pigo, pigo-reference, yunet, yunet-s", "NAME=PATH"}},
+		{"no model", []string{"--model", "mine=main.go", "--onnxruntime", library}, []string{"main.go", "not an ONNX file"}},
+		{"no provider", []string{"--execution-provider", "tpu", "--cuda-device=-1"}, []string{"allowed are cpu and cuda", "numbered from 0"}},
+		{"no GPU", []string{"--model", "mine=" + filepath.Join(models, "yunet_n_dynamic.onnx"), "--execution-provider", "cuda", "--cuda-device", "1", "--onnxruntime", library}, []string{"execution provider cuda", "NVIDIA", "MIEN_ONNXRUNTIME"}},
+		{"unknown name", []string{"--model", "retinaface"}, []string{describeModels(), "NAME=PATH"}},
 		{"unknown kind", []string{"--model", "mine=" + filepath.Join(models, "mtcnn", "rnet.onnx"), "--onnxruntime", library}, []string{"softmax_1", "YuNet"}},
 		{"no runtime", []string{"--model", "mine=" + filepath.Join(models, "scrfd_500m_kps_640.onnx"), "--onnxruntime", "/nowhere.so"}, []string{"/nowhere.so", "does not run it", "make onnxruntime"}},
 		{"not on the mirror", []string{"--model", "yunet", "--model-mirror", nowhere.URL}, []string{nowhere.URL, "404", "yunet=path"}},
@@ -160,6 +162,7 @@ func TestUnusedSettings(t *testing.T) {
 	}{
 		{"nothing", nil, nil},
 		{"runtime", []string{"--onnxruntime", "/nowhere.so", "--model", "mtcnn"}, []string{"MIEN_ONNXRUNTIME", "has no effect", "/nowhere.so"}},
+		{"provider", []string{"--execution-provider", "cuda", "--model", "mtcnn"}, []string{"MIEN_EXECUTION_PROVIDER", "has no effect"}},
 		{"mirror", []string{"--model-mirror", "https://me:secret@example.com/?secret", "--model", "pigo", "--model", "pigo-reference"}, []string{"MIEN_MODEL_MIRROR", "has no effect"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -3,6 +3,7 @@
 package networks
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -207,7 +208,27 @@ func readFile(path string) ([]byte, error) {
 	if err == nil && len(data) > maxFile {
 		err = fmt.Errorf("%s is larger than %d bytes, which no model of a known family is", path, maxFile)
 	}
+	if err == nil {
+		err = checkKind(path, data)
+	}
 	return data, err
+}
+
+// checkKind returns an error for files that are often found in place of a model.
+func checkKind(path string, data []byte) error {
+	start := bytes.TrimSpace(data[:min(len(data), 512)])
+	var what string
+	switch {
+	case len(start) == 0:
+		what = "it is empty"
+	case bytes.HasPrefix(start, []byte("version https://git-lfs")):
+		what = `it is a pointer of Git LFS: "git lfs pull" fetches the file itself`
+	case bytes.HasPrefix(start, []byte("<")):
+		what = "it is a web page, perhaps about the file"
+	default:
+		return nil
+	}
+	return fmt.Errorf("%s is not an ONNX model: %s", path, what)
 }
 
 // version returns the beginning of the files' hash.
