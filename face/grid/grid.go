@@ -51,7 +51,7 @@ type Detector struct {
 }
 
 // codeVersion changes whenever this package finds different faces in the same outputs.
-const codeVersion = "+5"
+const codeVersion = "+6"
 
 var strides = [...]int{8, 16, 32}
 
@@ -319,7 +319,7 @@ func (g *Detector) pass(ctx context.Context, work *workspace, p pass, minConfide
 
 // hint adds the surroundings of c to the hints.
 func (w *workspace) hint(c detection) {
-	margin := hintMargin * c.size
+	margin := float64(hintMargin * c.size) // not fused with the sums below
 	b := face.Box{MinX: c.box.MinX - margin, MinY: c.box.MinY - margin, MaxX: c.box.MaxX + margin, MaxY: c.box.MaxY + margin}
 	if w.hints != (face.Box{}) {
 		b.MinX, b.MinY = min(b.MinX, w.hints.MinX), min(b.MinY, w.hints.MinY)
