@@ -95,7 +95,7 @@ func TestMemory(t *testing.T) {
 			t.Fatal(name, err)
 		}
 		needs := d.Input(p.Width, p.Height, face.Options{MinConfidence: d.Info().MinConfidence})
-		want := memoryOf(p.Reduced(photo.Options{Gray: needs.Gray, Reduce: needs.Reduce}))
+		want := memoryOf(p.Reduced(photo.Options{Gray: needs.Gray, Reduce: needs.Reduce}), needs)
 		// A garbage collection in the middle would make the detector allocate what it
 		// would otherwise find in its pools.
 		used := int64(math.MaxInt64)
