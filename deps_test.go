@@ -15,7 +15,7 @@ const module = "github.com/mienproject/mien/"
 // of it that it may import. A package that is missing here has to be added,
 // which is a moment to think.
 var mayImport = map[string][]string{
-	"cmd/server": {"cores", "engine", "face", "face/networks", "face/pigo", "gen/inference/v1", "gen/inference/v1/inferencev1connect", "modelstore", "onnx", "reason", "service", "web"},
+	"cmd/server": {"cores", "engine", "face", "face/networks", "face/pigo", "gen/inference/v1", "gen/inference/v1/inferencev1connect", "modelstore", "nn", "onnx", "reason", "service", "web"},
 	"cmd/client": {"annotate", "client", "face", "gen/inference/v1", "photo"},
 	"client":     {"gen/inference/v1", "gen/inference/v1/inferencev1connect", "reason"},
 	"service":    {"admission", "annotate", "face", "photo", "reason", "gen/inference/v1", "gen/inference/v1/inferencev1connect"},
@@ -47,6 +47,8 @@ var mayImport = map[string][]string{
 	"engine/enginetest":                   {"engine", "onnx"},
 	"face/facetest":                       {"face"},
 	"internal/arm64test":                  {},
+	"internal/embed":                      {"modelstore"},
+	"internal/licenses":                   {},
 	"internal/terminaltest":               {},
 	"gen/inference/v1":                    {},
 	"gen/inference/v1/inferencev1connect": {"gen/inference/v1"},

@@ -84,6 +84,11 @@ type Options struct {
 	MinFaceSize float64
 	// SkipLandmarks leaves Face.Landmarks nil.
 	SkipLandmarks bool
+	// Truncated is called if faces may be missing because the detector limits its time and
+	// memory: it looked for larger faces only than MinFaceSize asks for (or than it usually
+	// does, where that is 0), or did not examine all candidates. Nil means that nobody
+	// needs to know.
+	Truncated func()
 	// AnyOrientation has the function Detect also look for faces that are turned by a
 	// quarter, a half or three quarters. Detectors ignore it.
 	AnyOrientation bool

@@ -89,6 +89,13 @@ const (
 	// windows give the same results as the whole level. A tile takes 4 MB in the
 	// network, which fits into caches.
 	tileCells = 128
+	// maxProposals is the number of cells of a level that may be faces, and maxRefined and
+	// maxFinished are the numbers of boxes that R-net and O-net examine: the most probable
+	// ones. On photographs of crowds they are at most 6000, 10,000 and 1100, and mostly
+	// less than a tenth of that.
+	maxProposals = 1 << 16
+	maxRefined   = 10_000
+	maxFinished  = 2_500
 	// R-net takes 0.1 MB for each face in a batch, and O-net 0.5 MB.
 	rnetBatch = 64
 	onetBatch = 16
@@ -208,6 +215,8 @@ type workspace struct {
 	proposals           []proposal
 	kept                []bool
 	candidates, batches []candidate
+	// truncated is whether faces may be missing because of a limit.
+	truncated bool
 }
 
 // candidate is a box that may be a face. As in the package, it is 1-based, and both of
@@ -232,8 +241,12 @@ func (d *Detector) Detect(ctx context.Context, img image.Image, opts face.Option
 	}
 	w := d.workspaces.Get().(*workspace)
 	defer d.workspaces.Put(w)
+	w.truncated = false
 	if err := d.cascade(ctx, w, img, opts.MinFaceSize); err != nil {
 		return nil, err
+	}
+	if w.truncated && opts.Truncated != nil {
+		opts.Truncated()
 	}
 	faces := make([]face.Face, 0, len(w.candidates))
 	for _, c := range w.candidates {
@@ -269,7 +282,9 @@ func (d *Detector) Detect(ctx context.Context, img image.Image, opts face.Option
 func (d *Detector) cascade(ctx context.Context, w *workspace, img image.Image, smallest float64) error {
 	w.candidates = w.candidates[:0]
 	width, height := img.Bounds().Dx(), img.Bounds().Dy()
-	levels := scales(width, height, smallestFace(width, height, smallest))
+	side, bounded := smallestFace(width, height, smallest)
+	w.truncated = bounded
+	levels := scales(width, height, side)
 	if len(levels) == 0 {
 		return nil
 	}
@@ -289,21 +304,35 @@ func (d *Detector) cascade(ctx context.Context, w *workspace, img image.Image, s
 	// probability.
 	slices.Reverse(w.candidates)
 	slices.SortStableFunc(w.candidates, func(a, b candidate) int { return cmp.Compare(b.score, a.score) })
+	w.limit(maxRefined)
 	if err := d.refine(ctx, w, src); err != nil {
 		return err
 	}
+	// They are in the order of falling probability again.
+	w.limit(maxFinished)
 	return d.finish(ctx, w, src)
 }
 
-// smallestFace returns the side of the smallest face to find. asked is the size that
-// the caller set.
-func smallestFace(width, height int, asked float64) int {
-	side, maxPixels := stockFace, float64(defaultLevel)
+// limit keeps the first n candidates.
+func (w *workspace) limit(n int) {
+	if len(w.candidates) > n {
+		w.candidates, w.truncated = w.candidates[:n], true
+	}
+}
+
+// smallestFace returns the side of the smallest face to find, and whether the size of the
+// image makes it larger. asked is the size that the caller set.
+func smallestFace(width, height int, asked float64) (side int, bounded bool) {
+	side = stockFace
+	maxPixels := float64(defaultLevel)
 	if asked > 0 {
 		side, maxPixels = int(max(pnetWindow, min(asked, math.MaxInt32))), largestLevel
 	}
 	bound := math.Ceil(pnetWindow * math.Sqrt(float64(width)*float64(height)/maxPixels))
-	return max(side, int(bound))
+	if int(bound) > side {
+		return int(bound), true
+	}
+	return side, false
 }
 
 // scales returns the scales of the levels of the pyramid: the first one at which a face
@@ -369,6 +398,9 @@ func (d *Detector) propose(ctx context.Context, w *workspace, src *image.RGBA, s
 				}
 				w.proposals = append(w.proposals, proposal{x + i/cells.Dy(), y + i%cells.Dy(), score, [4]float32(offset)})
 			}
+			if len(w.proposals) > 2*maxProposals {
+				w.sortProposals()
+			}
 		}
 	}
 	if len(w.proposals) == 1 {
@@ -410,15 +442,22 @@ func (d *Detector) runPNet(ctx context.Context, w *workspace, l level, cells ima
 	return w.pnet.Outputs[d.pOffsets].Data, w.pnet.Outputs[d.pScores].Data, nil
 }
 
-// squares suppresses the weaker of proposals at the same place, moves the others by
-// their offsets, and makes them square.
-func (w *workspace) squares(ctx context.Context, l level, scale float64) error {
-	// The package sorts by columns and processes the result from the end, with a sort
-	// that does not define the order of equal proposals. Here the last of them comes
-	// first.
+// sortProposals sorts the proposals of a level, and keeps the first maxProposals. The
+// package sorts by columns and processes the result from the end, with a sort that does not
+// define the order of equal proposals. Here the last of them comes first.
+func (w *workspace) sortProposals() {
 	slices.SortFunc(w.proposals, func(a, b proposal) int {
 		return cmp.Or(cmp.Compare(b.score, a.score), cmp.Compare(b.x, a.x), cmp.Compare(b.y, a.y))
 	})
+	if len(w.proposals) > maxProposals {
+		w.proposals, w.truncated = w.proposals[:maxProposals], true
+	}
+}
+
+// squares suppresses the weaker of proposals at the same place, moves the others by
+// their offsets, and makes them square.
+func (w *workspace) squares(ctx context.Context, l level, scale float64) error {
+	w.sortProposals()
 	box := func(x, y int) candidate {
 		at := func(cell, pixel int) float64 { return math.Trunc(float64(pnetStride*cell+pixel) / scale) }
 		return candidate{x1: at(x, 1), y1: at(y, 1), x2: at(x, pnetWindow), y2: at(y, pnetWindow)}
