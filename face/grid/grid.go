@@ -51,7 +51,7 @@ type Detector struct {
 }
 
 // codeVersion changes whenever this package finds different faces in the same outputs.
-const codeVersion = "+4"
+const codeVersion = "+5"
 
 var strides = [...]int{8, 16, 32}
 
@@ -76,6 +76,9 @@ type workspace struct {
 	source     source
 	buffers    [maxInputs]engine.Buffers // one for each input size
 	candidates []detection
+	// hints is the frame of the hints of this image and their surroundings; see
+	// pass.hintsTo. It is empty if there are none.
+	hints face.Box
 }
 
 // maxWorkspaces is the maximum number of workspaces that are kept. More than a server
@@ -169,8 +172,14 @@ func (g *Detector) keepWorkspace(work *workspace) {
 // candidates runs all passes over an image of that size, and returns the candidates,
 // the best first. The result is in the memory of work.
 func (g *Detector) candidates(ctx context.Context, work *workspace, size image.Point, opts face.Options) ([]detection, error) {
-	work.candidates = work.candidates[:0]
+	work.candidates, work.hints = work.candidates[:0], face.Box{}
 	for _, p := range g.passes(size.X, size.Y, opts.MinFaceSize) {
+		if p.narrowed {
+			if work.hints == (face.Box{}) {
+				continue
+			}
+			p = p.narrow(work.hints)
+		}
 		first := len(work.candidates)
 		if err := g.pass(ctx, work, p, opts.MinConfidence); err != nil {
 			return nil, err
@@ -231,10 +240,15 @@ func (g *Detector) prepare(work *workspace, p pass) (cols [len(strides)]int) {
 	work.source.crop(p.part)
 	w := max(1, int(math.Round(float64(p.part.Dx())*p.scale)))
 	h := max(1, int(math.Round(float64(p.part.Dy())*p.scale)))
-	padded := image.Pt((w+31)/32*32, (h+31)/32*32)
+	padded := image.Pt(aligned(w), aligned(h))
+	window := image.Rect(0, 0, w, h)
+	if !p.window.Empty() {
+		window = window.Intersect(p.window)
+		padded = p.window.Intersect(image.Rectangle{Max: padded}).Size()
+	}
 	if g.info.InputSize != (image.Point{}) {
 		padded = g.info.InputSize
-		w, h = min(w, padded.X), min(h, padded.Y)
+		window = window.Intersect(image.Rectangle{Max: padded})
 	}
 	cols, cells := cellsIn(padded)
 	buffers := &work.buffers[p.input]
@@ -245,7 +259,7 @@ func (g *Detector) prepare(work *workspace, p pass) (cols [len(strides)]int) {
 	for i, color := range g.order {
 		planes[color] = data[i*n : (i+1)*n]
 	}
-	work.source.input(planes[0], planes[1], planes[2], w, h, padded.X, p.scale)
+	work.source.input(planes[0], planes[1], planes[2], window, padded.X, p.scale)
 	if g.normalize != nil {
 		g.normalize(data)
 	}
@@ -262,8 +276,9 @@ func (g *Detector) pass(ctx context.Context, work *workspace, p pass, minConfide
 	}
 
 	size := work.source.size()
+	corner := face.Point{X: float64(p.window.Min.X), Y: float64(p.window.Min.Y)}
 	at := func(q face.Point) face.Point {
-		return face.Point{X: q.X/p.scale + float64(p.part.Min.X), Y: q.Y/p.scale + float64(p.part.Min.Y)}
+		return face.Point{X: (q.X+corner.X)/p.scale + float64(p.part.Min.X), Y: (q.Y+corner.Y)/p.scale + float64(p.part.Min.Y)}
 	}
 	return g.faces(buffers.Outputs, cols, func(c detection) error {
 		if !c.finite() {
@@ -274,6 +289,13 @@ func (g *Detector) pass(ctx context.Context, work *workspace, p pass, minConfide
 		// The size counts before clamping, because a face does not become smaller when
 		// the edge of the image cuts it.
 		c.size = max(c.box.Width(), c.box.Height())
+		clamped := c.box.Clamp(size.X, size.Y)
+		if clamped.Area() == 0 {
+			return nil // the box is in the padding
+		}
+		if c.raw >= minHint && c.size <= p.hintsTo {
+			work.hint(c)
+		}
 		if !p.takes(c) {
 			return nil
 		}
@@ -283,10 +305,7 @@ func (g *Detector) pass(ctx context.Context, work *workspace, p pass, minConfide
 		}
 		// Clamp before boxes are compared: two boxes that differ only outside of the
 		// image are the same.
-		c.box = c.box.Clamp(size.X, size.Y)
-		if c.box.Area() == 0 {
-			return nil // the box is in the padding
-		}
+		c.box = clamped
 		// The network's landmarks have (0, 0) at the corner of the first pixel, like
 		// boxes.
 		c.landmarks = eachPoint(c.landmarks, func(q face.Point) face.Point {
@@ -296,6 +315,17 @@ func (g *Detector) pass(ctx context.Context, work *workspace, p pass, minConfide
 		work.candidates = append(work.candidates, c)
 		return nil
 	})
+}
+
+// hint adds the surroundings of c to the hints.
+func (w *workspace) hint(c detection) {
+	margin := hintMargin * c.size
+	b := face.Box{MinX: c.box.MinX - margin, MinY: c.box.MinY - margin, MaxX: c.box.MaxX + margin, MaxY: c.box.MaxY + margin}
+	if w.hints != (face.Box{}) {
+		b.MinX, b.MinY = min(b.MinX, w.hints.MinX), min(b.MinY, w.hints.MinY)
+		b.MaxX, b.MaxY = max(b.MaxX, w.hints.MaxX), max(b.MaxY, w.hints.MaxY)
+	}
+	w.hints = b
 }
 
 func eachPoint(l face.Landmarks, f func(face.Point) face.Point) face.Landmarks {
