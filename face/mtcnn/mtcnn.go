@@ -214,7 +214,7 @@ func (d *Detector) Input(width, height int, opts face.Options) face.Input {
 	)
 	side, _ := smallestFace(width, height, opts.MinFaceSize)
 	scale := float64(pnetWindow) / float64(side)
-	cells := scale * scale / (pnetStride * pnetStride) // a byte for each of the largest level
+	cells := float64(scale * scale / (pnetStride * pnetStride)) // a byte for each of the largest level
 	return face.Input{Reduce: 1, Bytes: tables, BytesPerPixel: rgba + cells}
 }
 
