@@ -266,13 +266,13 @@ func (c *channel) scaled(y int) []float32 {
 		for x, first := range c.across.first[:len(out)] {
 			pair := src[first:][:2]
 			left := float32(pair[0])
-			out[x] = left + (float32(pair[1])-left)*weights[x]
+			out[x] = left + float32((float32(pair[1])-left)*weights[x])
 		}
 	default:
 		for x, first := range c.across.first[:len(out)] {
 			pair := src[int(first)*c.step:][:c.step+1]
 			left := float32(pair[0])
-			out[x] = left + (float32(pair[c.step])-left)*weights[x]
+			out[x] = left + float32((float32(pair[c.step])-left)*weights[x])
 		}
 	}
 	return out
@@ -283,7 +283,7 @@ func (c *channel) fill(out []float32, y int) {
 	upper, lower, weight := c.row(y)
 	upper, lower = upper[:len(out)], lower[:len(out)]
 	for x := range out {
-		out[x] = upper[x] + (lower[x]-upper[x])*weight
+		out[x] = upper[x] + float32((lower[x]-upper[x])*weight)
 	}
 }
 
@@ -351,7 +351,7 @@ func (s *source) colors(b, g, r []float32, y int) {
 	for i, toRed := range s.chromaRGB[0] {
 		toGreen, toBlue := toGreen[i], toBlue[i]
 		above, below := upper[2*i:][:2], lower[2*i:][:2]
-		left, right := above[0]+(below[0]-above[0])*weight, above[1]+(below[1]-above[1])*weight
+		left, right := above[0]+float32((below[0]-above[0])*weight), above[1]+float32((below[1]-above[1])*weight)
 		out := b[2*i:][:2]
 		out[0], out[1] = clamp(left+toBlue), clamp(right+toBlue)
 		out = g[2*i:][:2]
@@ -366,10 +366,10 @@ func (s *source) fillChroma(y int) {
 	blue, blueBelow, weight := s.blue.row(y)
 	red, redBelow, _ := s.red.row(y)
 	for x := range s.chromaRGB[0] {
-		cb := blue[x] + (blueBelow[x]-blue[x])*weight - 128
-		cr := red[x] + (redBelow[x]-red[x])*weight - 128
+		cb := blue[x] + float32((blueBelow[x]-blue[x])*weight) - 128
+		cr := red[x] + float32((redBelow[x]-red[x])*weight) - 128
 		s.chromaRGB[0][x] = 1.402 * cr
-		s.chromaRGB[1][x] = -0.344136*cb - 0.714136*cr
+		s.chromaRGB[1][x] = float32(-0.344136*cb) - float32(0.714136*cr)
 		s.chromaRGB[2][x] = 1.772 * cb
 	}
 }

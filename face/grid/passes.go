@@ -111,10 +111,7 @@ func (g *Detector) passes(width, height int, minFaceSize float64) []pass {
 			part: image.Rect(0, 0, width, height), core: everywhere, input: input,
 		}
 	}
-	fine := float64(fineSide)
-	if minFaceSize > 0 {
-		fine = min(max(side*smallestSeen/minFaceSize, coarseSide/2), maxSide)
-	}
+	fine := min(fineFor(side, minFaceSize), maxSide)
 	if fine <= coarseSide {
 		return []pass{over(0, fine, 0, math.Inf(1))}
 	}
@@ -130,6 +127,21 @@ func (g *Detector) passes(width, height int, minFaceSize float64) []pass {
 		passes[2].narrowed = true
 	}
 	return passes
+}
+
+// fineFor returns the side of the finest pass for a smallest face, which may be more than
+// maxSide.
+func fineFor(side, minFaceSize float64) float64 {
+	if minFaceSize > 0 {
+		return max(side*smallestSeen/minFaceSize, coarseSide/2)
+	}
+	return fineSide
+}
+
+// bounded reports whether the passes over an image of that size find larger faces only than
+// the caller asks for.
+func (g *Detector) bounded(width, height int, minFaceSize float64) bool {
+	return g.info.InputSize == (image.Point{}) && fineFor(sideOf(width, height), minFaceSize) > maxSide
 }
 
 var everywhere = face.Box{MinX: math.Inf(-1), MinY: math.Inf(-1), MaxX: math.Inf(1), MaxY: math.Inf(1)}
@@ -168,10 +180,10 @@ func (g *Detector) fixedPasses(width, height int) []pass {
 	}
 	scale = min(scale, tile*(maxTiles*(1-tileOverlap)+tileOverlap)/length)
 	tile /= scale
-	overlap := tile * tileOverlap
+	overlap := float64(tile * tileOverlap)
 	tiles := int(math.Ceil((length - overlap) / (tile - overlap)))
 	// Start at a chroma sample, which at most four pixels share in each direction.
-	start := func(i int) float64 { return 4 * math.Ceil(float64(i)*(length-tile)/float64(tiles-1)/4) }
+	start := func(i int) float64 { return float64(4 * math.Ceil(float64(i)*(length-tile)/float64(tiles-1)/4)) }
 	end := func(i int) float64 { return min(start(i)+tile, length) }
 	between := func(from, to float64) face.Box {
 		if vertical {
@@ -187,7 +199,7 @@ func (g *Detector) fixedPasses(width, height int) []pass {
 	for i := range tiles {
 		to := math.Inf(1)
 		if i < tiles-1 {
-			to = (start(i+1) + end(i)) / 2
+			to = float64((start(i+1) + end(i)) / 2)
 		}
 		part := between(start(i), end(i)).Clamp(width, height)
 		passes = append(passes, pass{
