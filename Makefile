@@ -103,7 +103,7 @@ page-test: ## Test the modules of the page in Node.js. "make e2e" tests the page
 # Without the race detector, which allocates memory itself.
 .PHONY: memory
 memory: ## Check that decoding and detecting take no more memory than is reserved for them, and that networks allocate nothing new.
-	go test $(PATIENCE) -count=1 -run Memory ./nn ./face/mtcnn/area ./photo ./face/luma ./face/pigo ./service
+	go test $(PATIENCE) -count=1 -run Memory ./nn ./face/mtcnn/area ./photo ./face/luma ./face/pigo ./face/grid ./face/mtcnn ./service
 
 # Without the race detector, with which these tests take minutes.
 .PHONY: accuracy

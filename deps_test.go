@@ -29,16 +29,16 @@ var mayImport = map[string][]string{
 	"face":          {},
 	"face/luma":     {},
 	"face/rgba":     {},
-	"face/landmark": {"face", "face/luma"},
-	"face/pigo":     {"cores", "face", "face/landmark", "face/luma"},
-	"face/grid":     {"engine", "face", "face/landmark", "face/luma", "face/rgba"},
+	"face/landmark": {"face", "face/luma", "internal/exact"},
+	"face/pigo":     {"cores", "face", "face/landmark", "face/luma", "internal/exact"},
+	"face/grid":     {"engine", "face", "face/landmark", "face/luma", "face/rgba", "internal/exact"},
 	"face/mtcnn":    {"engine", "face", "face/mtcnn/area", "face/rgba"},
 	"face/networks": {"engine", "face", "face/grid", "face/mtcnn"},
 	// It scales pixels for the networks, and knows nothing of them.
 	"face/mtcnn/area": {},
 	// Engines know no face.
 	"engine": {},
-	"nn":     {"cores", "engine", "nn/onnxfile"},
+	"nn":     {"cores", "engine", "internal/exact", "nn/onnxfile"},
 	"onnx":   {"cores", "engine"},
 	"cores":  {},
 	// It reads files, and runs nothing.
@@ -48,6 +48,7 @@ var mayImport = map[string][]string{
 	"face/facetest":                       {"face"},
 	"internal/arm64test":                  {},
 	"internal/embed":                      {"modelstore"},
+	"internal/exact":                      {},
 	"internal/licenses":                   {},
 	"internal/terminaltest":               {},
 	"gen/inference/v1":                    {},

@@ -46,6 +46,16 @@ type Input struct {
 	// reduced image, except for rounding, if Options.MinFaceSize is divided too. It is
 	// a power of two, at least 1.
 	Reduce int
+	// Detect takes at most Bytes + BytesPerPixel × pixels of memory beside the image, where
+	// pixels are those of the image that it is given, which may have been reduced.
+	Bytes         int64
+	BytesPerPixel float64
+}
+
+// Memory returns an upper bound, in bytes, of the memory that Detect takes beside an image
+// of that size.
+func (in Input) Memory(width, height int) int64 {
+	return in.Bytes + int64(math.Ceil(in.BytesPerPixel*float64(width)*float64(height)))
 }
 
 // Info describes a detector.
@@ -140,7 +150,7 @@ func (b Box) Width() float64 { return max(0, b.MaxX-b.MinX) }
 func (b Box) Height() float64 { return max(0, b.MaxY-b.MinY) }
 
 // Area returns Width times Height.
-func (b Box) Area() float64 { return b.Width() * b.Height() }
+func (b Box) Area() float64 { return float64(b.Width() * b.Height()) }
 
 // Clamp returns the part of b within an image of width × height pixels.
 func (b Box) Clamp(width, height int) Box {

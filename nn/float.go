@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"sync"
 )
 
 // floatNetwork is a network that is computed with float32: one of dense convolutions without
@@ -20,8 +21,8 @@ type floatNetwork struct {
 	stages []floatStage
 	// chains are the stages of each chain, from the input on.
 	chains [][]int
-	runs   chan *floatRun
-	rooms  chan *floatRoom
+	// runs and rooms are memory for the next runs: *floatRun and *floatRoom.
+	runs, rooms sync.Pool
 }
 
 // floatStage is a stage, and its weights for the kernels.
@@ -80,7 +81,8 @@ func (n *network) floats() (*floatNetwork, error) {
 	if !n.interleaved {
 		return nil, errors.New("a network of dense convolutions has to take images whose channels come last")
 	}
-	f := &floatNetwork{network: n, runs: make(chan *floatRun, maxKept), rooms: make(chan *floatRoom, maxKept)}
+	f := &floatNetwork{network: n}
+	f.rooms.New = func() any { return newFloatRoom(f) }
 	bounds := make([]float64, len(n.stages))
 	for i, s := range n.stages {
 		t := floatStage{stage: s, pixel: 8 * vectorsOf(s.channels), source: n.channels}
@@ -113,7 +115,7 @@ func (s *floatStage) convolution(bound float64, flattened bool) (float64, error)
 	if w := s.window; w.same || w.top+w.left+w.bottom+w.right > 0 {
 		return 0, fmt.Errorf("%s: padding is not supported in a network without depthwise convolutions", s.name)
 	}
-	sums := bound * s.largest()
+	sums := float64(bound * s.largest())
 	if !flattened {
 		s.image, s.tiles = newImageFilter(s, sums), newWinograds(s, sums)
 	}
@@ -129,7 +131,7 @@ func (s *floatStage) convolution(bound float64, flattened bool) (float64, error)
 		if s.slope != nil {
 			slope = max(slope, math.Abs(float64(s.slope[c])))
 		}
-		bound = max(bound, (sums+math.Abs(float64(b)))*slope)
+		bound = max(bound, float64((sums+math.Abs(float64(b)))*slope))
 	}
 	return bound, nil
 }

@@ -93,7 +93,7 @@ func transformed(side int, g []float32) []float32 {
 		if side == 2 {
 			return []float64{a, (a + b + c) / 2, (a - b + c) / 2, c}
 		}
-		return []float64{a / 4, -(a + b + c) / 6, -(a - b + c) / 6, (a + 2*b + 4*c) / 24, (a - 2*b + 4*c) / 24, c}
+		return []float64{a / 4, -(a + b + c) / 6, -(a - b + c) / 6, (a + float64(2*b) + float64(4*c)) / 24, (a - float64(2*b) + float64(4*c)) / 24, c}
 	}
 	var rows [3][]float64
 	for i := range rows {

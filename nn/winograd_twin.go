@@ -53,8 +53,8 @@ func input4Go(dst, src []float32, row, pixel, plane int) {
 
 // input4 computes Bᵀ d. Products are with powers of 2, and therefore exact.
 func input4(d *[6]float32) [6]float32 {
-	p, q, r, s := d[4]-4*d[2], d[3]-4*d[1], d[4]-d[2], d[3]-d[1]
-	return [6]float32{4*(d[0]-d[2]) + r, p + q, p - q, r + (s + s), r - (s + s), d[5] - d[3] - 4*s}
+	p, q, r, s := d[4]-float32(4*d[2]), d[3]-float32(4*d[1]), d[4]-d[2], d[3]-d[1]
+	return [6]float32{float32(4*(d[0]-d[2])) + r, p + q, p - q, r + (s + s), r - (s + s), d[5] - d[3] - float32(4*s)}
 }
 
 // tileProductsGo computes start + src · weights of tiles.
@@ -139,5 +139,5 @@ func output4Go(dst, src []float32, slope float32, plane, row, pixel int) {
 // output4 computes Aᵀ m.
 func output4(m *[6]float32) [4]float32 {
 	a, b, c, d := m[1]+m[2], m[1]-m[2], m[3]+m[4], m[3]-m[4]
-	return [4]float32{a + m[0] + c, b + (d + d), a + 4*c, b + 8*d + m[5]}
+	return [4]float32{a + m[0] + c, b + (d + d), a + float32(4*c), b + float32(8*d) + m[5]}
 }

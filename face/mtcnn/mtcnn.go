@@ -47,7 +47,7 @@ type Detector struct {
 var _ face.Detector = (*Detector)(nil)
 
 // codeVersion changes whenever the same networks may give different faces.
-const codeVersion = "+4"
+const codeVersion = "+5"
 
 // cutOff is the average difference between a number and the number truncated to an
 // integer.
@@ -205,7 +205,18 @@ func (d *Detector) Info() face.Info {
 }
 
 // Input implements face.Detector. The Python package scales the whole image.
-func (d *Detector) Input(int, int, face.Options) face.Input { return face.Input{Reduce: 1} }
+func (d *Detector) Input(width, height int, opts face.Options) face.Input {
+	const (
+		rgba = 4 // a copy in RGBA
+		// tables are the candidates, at their limits, and what the networks take for a
+		// tile of P-net and for the batches of the others.
+		tables = 14 << 20
+	)
+	side, _ := smallestFace(width, height, opts.MinFaceSize)
+	scale := float64(pnetWindow) / float64(side)
+	cells := float64(scale * scale / (pnetStride * pnetStride)) // a byte for each of the largest level
+	return face.Input{Reduce: 1, Bytes: tables, BytesPerPixel: rgba + cells}
+}
 
 // workspace is the memory of one call.
 type workspace struct {
@@ -480,10 +491,10 @@ func (w *workspace) squares(ctx context.Context, l level, scale float64) error {
 		}
 		w.kept[p.y*l.columns+p.x] = true
 		width, height := c.x2-c.x1, c.y2-c.y1
-		c.x1 += float64(p.offset[0]) * width
-		c.y1 += float64(p.offset[1]) * height
-		c.x2 += float64(p.offset[2]) * width
-		c.y2 += float64(p.offset[3]) * height
+		c.x1 += float64(float64(p.offset[0]) * width)
+		c.y1 += float64(float64(p.offset[1]) * height)
+		c.x2 += float64(float64(p.offset[2]) * width)
+		c.y2 += float64(float64(p.offset[3]) * height)
 		c.score = p.score
 		w.candidates = append(w.candidates, c.square().whole())
 	}
@@ -562,8 +573,8 @@ func (d *Detector) finish(ctx context.Context, w *workspace, src *image.RGBA) er
 		}
 		for k := range c.points {
 			c.points[k] = face.Point{
-				X: (c.x2-c.x1+1)*float64(p[k]) + c.x1 - 1,
-				Y: (c.y2-c.y1+1)*float64(p[5+k]) + c.y1 - 1,
+				X: float64((c.x2-c.x1+1)*float64(p[k])) + c.x1 - 1,
+				Y: float64((c.y2-c.y1+1)*float64(p[5+k])) + c.y1 - 1,
 			}
 		}
 		w.candidates = append(w.candidates, c.moved([4]float32(offset)))
@@ -638,8 +649,8 @@ func (w *workspace) crop(ctx context.Context, dst []float32, src *image.RGBA, c 
 func (c candidate) square() candidate {
 	width, height := c.x2-c.x1, c.y2-c.y1
 	side := max(width, height)
-	c.x1 += width*0.5 - side*0.5
-	c.y1 += height*0.5 - side*0.5
+	c.x1 += float64(width*0.5) - float64(side*0.5)
+	c.y1 += float64(height*0.5) - float64(side*0.5)
 	c.x2, c.y2 = c.x1+side, c.y1+side
 	return c
 }
@@ -653,10 +664,10 @@ func (c candidate) whole() candidate {
 // moved moves the sides of c by fractions of its size.
 func (c candidate) moved(offset [4]float32) candidate {
 	width, height := c.x2-c.x1+1, c.y2-c.y1+1
-	c.x1 += float64(offset[0]) * width
-	c.y1 += float64(offset[1]) * height
-	c.x2 += float64(offset[2]) * width
-	c.y2 += float64(offset[3]) * height
+	c.x1 += float64(float64(offset[0]) * width)
+	c.y1 += float64(float64(offset[1]) * height)
+	c.x2 += float64(float64(offset[2]) * width)
+	c.y2 += float64(float64(offset[3]) * height)
 	return c
 }
 

@@ -27,7 +27,7 @@ var faceFinder []byte
 
 // Version is the version of the cascades, the scan and the calibration together. It
 // changes whenever the same image may give different faces.
-const Version = "1.4.6+4"
+const Version = "1.4.6+5"
 
 // Detector is the embedded model. It is immutable and therefore safe for concurrent
 // use. All calls share its cascades.
@@ -123,7 +123,7 @@ func (d *Detector) Detect(ctx context.Context, img image.Image, opts face.Option
 
 // Input implements face.Detector.
 func (d *Detector) Input(width, height int, opts face.Options) face.Input {
-	n := face.Input{Gray: true, Reduce: 1}
+	n := face.Input{Gray: true, Reduce: 1, BytesPerPixel: luma.BytesPerPixel}
 	for smallestFor(width, height, opts.MinFaceSize) >= 2*n.Reduce*minReduced {
 		n.Reduce *= 2
 	}
