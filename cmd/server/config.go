@@ -55,7 +55,7 @@ type config struct {
 	Listen       []string `group:"Network" default:":8080" placeholder:"ADDR" help:"Address to listen on: host:port (default :8080; port 0 picks a free one) or unix:PATH. Repeatable."`
 	AdminListen  *string  `group:"Network" placeholder:"ADDR" help:"Address for operators, which serves /metrics and /debug/pprof/ (default ${admin_listen}; none with --reuse-port). Empty or off disables it. Everyone who can connect to it can profile the process."`
 	ReusePort    bool     `group:"Network" help:"Let other processes listen on the same ports (SO_REUSEPORT). The system distributes connections among them."`
-	TLSCert      string   `group:"Network" placeholder:"FILE" help:"Certificate chain in PEM. With it and --tls-key, the server accepts only TLS."`
+	TLSCert      string   `group:"Network" placeholder:"FILE" help:"Certificate chain in PEM. With it and --tls-key, the server accepts only TLS, of version 1.2 or later. Both files are loaded again when they change, and on SIGHUP."`
 	TLSKey       string   `group:"Network" placeholder:"FILE" help:"Private key of the certificate in PEM."`
 	CORSOrigin   []string `group:"Network" name:"cors-origin" placeholder:"ORIGIN" help:"Origin whose web pages may call this server, such as https://app.example.com, https://*.example.com for all its subdomains, or * for all origins. Repeatable. Pages of this server's own origin are always allowed."`
 	CORSHeader   []string `group:"Network" name:"cors-header" placeholder:"NAME" help:"Header that these pages may send in addition to those of the protocols, such as Authorization. Repeatable."`

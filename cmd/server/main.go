@@ -54,6 +54,12 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	// A second interrupt ends the process at once.
 	context.AfterFunc(ctx, stop)
 
+	// From here on, SIGHUP does not end the process.
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	defer signal.Stop(hangup)
+	ignoreBrokenPipes()
+
 	log := cfg.logger(stderr, isTerminal(stderr))
 	var progress io.Writer // only on a terminal
 	if isTerminal(stderr) {
@@ -68,10 +74,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if err != nil {
 		return misconfigured(stderr, err)
 	}
-	tlsConfig, err := cfg.tls()
+	sec, err := newSecurity(cfg, log)
 	if err != nil {
 		return misconfigured(stderr, err)
 	}
+	defer sec.files.start(ctx, hangup)()
 	// Without a limit, the garbage collector lets the heap grow to twice what is in use.
 	if os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(cfg.limits.heap)
@@ -94,11 +101,12 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return misconfigured(stderr, err)
 	}
 	obs.metrics.watch(svc)
+	obs.metrics.watchCertificates(sec.certificates)
 	// Before this point SIGTERM ends the process, because there is nothing to drain.
 	terminated := make(chan os.Signal, 1)
 	signal.Notify(terminated, syscall.SIGTERM)
 	defer signal.Stop(terminated)
-	if err := serve(ctx, terminated, cfg, svc, obs, tlsConfig, log); err != nil {
+	if err := serve(ctx, terminated, cfg, svc, obs, sec, log); err != nil {
 		fmt.Fprintf(stderr, "mien: %v\n", err)
 		return 1
 	}
@@ -128,7 +136,7 @@ func isTerminal(w io.Writer) bool {
 
 // serve serves requests until ctx ends or a signal comes from terminated, and then
 // drains the server.
-func serve(ctx context.Context, terminated <-chan os.Signal, cfg *config, svc *service.Service, obs *observability, tlsConfig *tls.Config, log *slog.Logger) error {
+func serve(ctx context.Context, terminated <-chan os.Signal, cfg *config, svc *service.Service, obs *observability, sec *security, log *slog.Logger) error {
 	// Listen before the self-test, so that a port in use is reported at once. Clients
 	// that connect now wait until the self-test has passed.
 	listeners, err := cfg.listen(ctx)
@@ -155,14 +163,14 @@ func serve(ctx context.Context, terminated <-chan os.Signal, cfg *config, svc *s
 	}
 	stopping, stopNow := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopNow()
-	server, err := newServer(cfg, routes(stopping, cfg, svc, state, page, obs), tlsConfig, log)
+	server, err := newServer(cfg, routes(stopping, cfg, svc, state, page, obs), sec.tls(), log)
 	if err != nil {
 		return err
 	}
 	failed := make(chan error, len(listeners))
 	for _, l := range listeners {
 		go func() {
-			if tlsConfig != nil {
+			if sec.certificates != nil {
 				failed <- server.ServeTLS(l, "", "")
 			} else {
 				failed <- server.Serve(l)
@@ -171,7 +179,7 @@ func serve(ctx context.Context, terminated <-chan os.Signal, cfg *config, svc *s
 	}
 	state.serving(true)
 	for _, l := range listeners {
-		log.Info("listening", "url", url(l.Addr(), tlsConfig != nil))
+		log.Info("listening", "url", url(l.Addr(), sec.certificates != nil))
 	}
 	if admin != nil {
 		log.Info("admin", "metrics", url(admin.Addr(), false)+"/metrics", "profiles", url(admin.Addr(), false)+"/debug/pprof/")
@@ -441,16 +449,4 @@ func url(addr net.Addr, secure bool) string {
 		host = "localhost"
 	}
 	return scheme + "://" + net.JoinHostPort(host, port)
-}
-
-// tls returns nil if no certificate is configured.
-func (c *config) tls() (*tls.Config, error) {
-	if c.TLSCert == "" {
-		return nil, nil
-	}
-	cert, err := tls.LoadX509KeyPair(c.TLSCert, c.TLSKey)
-	if err != nil {
-		return nil, fmt.Errorf("--tls-cert and --tls-key: %w", err)
-	}
-	return &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}, nil
 }

@@ -137,6 +137,17 @@ func (m *metrics) watch(svc *service.Service) {
 	m.registry.MustRegister(&state{stats: svc.Stats})
 }
 
+// watchCertificates adds the metric of the server's certificate, if there is one.
+func (m *metrics) watchCertificates(c *certificates) {
+	if c == nil {
+		return
+	}
+	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "mien_tls_certificate_expiry_timestamp_seconds",
+		Help: "When the TLS certificate expires, as Unix time: the first certificate of its chain to do so.",
+	}, func() float64 { return float64(c.expires().Unix()) }))
+}
+
 // observe counts one image that has been answered, has failed or was refused.
 func (m *metrics) observe(record *service.Record) {
 	m.images.WithLabelValues(record.Model, code(record)).Inc()

@@ -244,6 +244,7 @@ func TestMetricsDocumented(t *testing.T) {
 			documented[row[1]] = row[2]
 		}
 	}
+	certFile, keyFile, _ := certificate(t)
 	d, err := pigo.New(nil)
 	if err != nil {
 		t.Fatal(err)
@@ -256,6 +257,11 @@ func TestMetricsDocumented(t *testing.T) {
 	}
 	m := newMetrics()
 	m.watch(svc)
+	certs := &certificates{log: slog.New(slog.DiscardHandler)}
+	if err := certs.load([][]byte{readFile(t, certFile), readFile(t, keyFile)}); err != nil {
+		t.Fatal(err)
+	}
+	m.watchCertificates(certs)
 	// Metrics with labels appear only once they have a value.
 	m.observe(&service.Record{Model: "pigo", Code: connect.CodeInternal, Reason: "INTERNAL"})
 	m.request("/predict", "http", "ok", time.Second)
