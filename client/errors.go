@@ -25,6 +25,7 @@ const (
 	ReasonTooManyBytes      = reason.TooManyBytes
 	ReasonTooManyImages     = reason.TooManyImages
 	ReasonUnknownModel      = reason.UnknownModel
+	ReasonUnauthenticated   = reason.Unauthenticated
 	ReasonOverloaded        = reason.Overloaded
 	ReasonDraining          = reason.Draining
 	ReasonDeadline          = reason.Deadline

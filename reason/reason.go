@@ -17,6 +17,7 @@ const (
 	TooManyBytes      = "TOO_MANY_BYTES"
 	TooManyImages     = "TOO_MANY_IMAGES"
 	UnknownModel      = "UNKNOWN_MODEL"
+	Unauthenticated   = "UNAUTHENTICATED"
 	Overloaded        = "OVERLOADED"
 	Draining          = "DRAINING"
 	Deadline          = "DEADLINE"

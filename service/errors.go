@@ -32,6 +32,9 @@ var (
 	errDraining     = errors.New("this server is shutting down; try another server")
 )
 
+// ErrUnauthenticated is for Refuse: the request does not say who sends it.
+var ErrUnauthenticated = errors.New("unauthenticated")
+
 // deadlineError is a context.DeadlineExceeded whose text says more than that.
 type deadlineError string
 
@@ -79,6 +82,7 @@ var outcomes = []outcome{
 	{is: errTooManyItems, reason: reason.TooManyImages, code: connect.CodeInvalidArgument, status: http.StatusBadRequest},
 	{is: errTooManyBytes, reason: reason.TooManyBytes, code: connect.CodeResourceExhausted, status: http.StatusRequestEntityTooLarge},
 	{is: errUnknownModel, reason: reason.UnknownModel, code: connect.CodeNotFound, status: http.StatusNotFound},
+	{is: ErrUnauthenticated, reason: reason.Unauthenticated, code: connect.CodeUnauthenticated, status: http.StatusUnauthorized},
 	{is: admission.ErrOverloaded, reason: reason.Overloaded, code: connect.CodeUnavailable, status: http.StatusServiceUnavailable, retry: true},
 	{is: errDraining, reason: reason.Draining, code: connect.CodeUnavailable, status: http.StatusServiceUnavailable, retry: true},
 	{is: context.DeadlineExceeded, reason: reason.Deadline, code: connect.CodeDeadlineExceeded, status: http.StatusGatewayTimeout},

@@ -14,6 +14,8 @@ import (
 	"sync"
 	"time"
 
+	"connectrpc.com/connect"
+
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/mienproject/mien/admission"
@@ -31,6 +33,8 @@ type Service struct {
 	// drained is closed when draining begins.
 	drained chan struct{}
 	drain   sync.Once
+	// errorWriter writes errors in the protocol of an RPC, outside of Connect's handlers.
+	errorWriter *connect.ErrorWriter
 }
 
 // New returns a service. If c is invalid, the error lists every problem.
@@ -46,11 +50,12 @@ func New(c Config) (*Service, error) {
 		return nil, err
 	}
 	return &Service{
-		config:  c,
-		ledger:  newLedger(c),
-		queue:   admission.NewQueue(c.Workers, c.Queue),
-		memory:  admission.NewMemory(c.MaxInflightBytes),
-		drained: make(chan struct{}),
+		errorWriter: connect.NewErrorWriter(),
+		config:      c,
+		ledger:      newLedger(c),
+		queue:       admission.NewQueue(c.Workers, c.Queue),
+		memory:      admission.NewMemory(c.MaxInflightBytes),
+		drained:     make(chan struct{}),
 	}, nil
 }
 

@@ -57,6 +57,7 @@ type config struct {
 	ReusePort    bool     `group:"Network" help:"Let other processes listen on the same ports (SO_REUSEPORT). The system distributes connections among them."`
 	TLSCert      string   `group:"Network" placeholder:"FILE" help:"Certificate chain in PEM. With it and --tls-key, the server accepts only TLS, of version 1.2 or later. Both files are loaded again when they change, and on SIGHUP."`
 	TLSKey       string   `group:"Network" placeholder:"FILE" help:"Private key of the certificate in PEM."`
+	AuthKeys     string   `group:"Network" placeholder:"FILE" help:"File of API keys, each line with a caller's name and a key's hash, as mien keys add NAME prints it. With it, all requests except for health probes, the page's files and /openapi.yaml need a key, as Authorization: Bearer KEY or X-Api-Key: KEY. The file is loaded again when it changes, and on SIGHUP."`
 	CORSOrigin   []string `group:"Network" name:"cors-origin" placeholder:"ORIGIN" help:"Origin whose web pages may call this server, such as https://app.example.com, https://*.example.com for all its subdomains, or * for all origins. Repeatable. Pages of this server's own origin are always allowed."`
 	CORSHeader   []string `group:"Network" name:"cors-header" placeholder:"NAME" help:"Header that these pages may send in addition to those of the protocols, such as Authorization. Repeatable."`
 	TrustedProxy []string `group:"Network" placeholder:"CIDR" help:"Network or address of a reverse proxy, or unix for proxies that connect through a Unix socket. For their requests, the log has the client's address from X-Forwarded-For. Repeatable."`
@@ -86,8 +87,12 @@ type config struct {
 	LogFormat    string         `group:"Operation" default:"auto" placeholder:"FORMAT" help:"Format of the log on standard error: text, json, or auto (default), which is text on a terminal and JSON otherwise."`
 	LogLevel     logLevel       `group:"Operation" default:"info" placeholder:"LEVEL" help:"Minimum level of the log: debug, info (default), warn or error. Health probes are logged at debug."`
 
+	Serve struct{}    `cmd:"" default:"1" help:"Run the server. This is what happens without a command."`
+	Keys  keysCommand `cmd:"" help:"Make API keys."`
+
 	Version bool `env:"-" help:"Print the version and the known models, and exit."`
 
+	command string  // what Kong calls the command, such as "keys add <name>"
 	proxies proxies // parsed from TrustedProxy
 
 	resources    resources
@@ -137,9 +142,12 @@ func parse(root string, args []string, stdout io.Writer) (cfg *config, done bool
 			}
 		}
 	}
-	_, err = parser.Parse(args)
+	parsed, err := parser.Parse(args)
 	if done {
 		return nil, true, nil
+	}
+	if err == nil {
+		cfg.command = parsed.Command()
 	}
 	if err := errors.Join(err, unknownVariables(parser.Model.Flags, os.Environ())); err != nil {
 		return nil, false, err
@@ -161,7 +169,7 @@ var injected = regexp.MustCompile(`^MIEN_([A-Z0-9_]+_)?(SERVICE_HOST|SERVICE_POR
 // unknownVariables rejects unknown MIEN_ variables, so that a misspelled limit is not
 // ignored.
 func unknownVariables(flags []*kong.Flag, environ []string) error {
-	known := map[string]bool{"MIEN_URL": true} // used by cmd/client
+	known := map[string]bool{"MIEN_URL": true, "MIEN_API_KEY": true} // used by cmd/client
 	for _, f := range flags {
 		for _, env := range f.Envs {
 			known[env] = true

@@ -47,6 +47,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if err != nil {
 		return misconfigured(stderr, err)
 	}
+	if cfg.command == addCommand {
+		return cfg.addKey(stdout, stderr)
+	}
 	// An interrupt comes from a person and stops the server at once. SIGTERM comes from
 	// an orchestrator, and is handled below.
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt)
@@ -163,7 +166,7 @@ func serve(ctx context.Context, terminated <-chan os.Signal, cfg *config, svc *s
 	}
 	stopping, stopNow := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopNow()
-	server, err := newServer(cfg, routes(stopping, cfg, svc, state, page, obs), sec.tls(), log)
+	server, err := newServer(cfg, routes(stopping, cfg, svc, state, page, obs, sec), sec.tls(), log)
 	if err != nil {
 		return err
 	}
@@ -319,8 +322,11 @@ const (
 
 // routes returns the handler of all URLs. The middleware is listed in the order in
 // which a request passes through it.
-func routes(stop context.Context, cfg *config, svc *service.Service, state *health, page http.Handler, obs *observability) http.Handler {
+func routes(stop context.Context, cfg *config, svc *service.Service, state *health, page http.Handler, obs *observability, sec *security) http.Handler {
 	mux := http.NewServeMux()
+	// Routes that are open to everyone. All others need a key, if the server has keys.
+	public := map[string]bool{}
+	open := func(path string, h http.Handler) { mux.Handle(path, h); public[path] = true }
 	handle := func(path string, h http.Handler) { mux.Handle(path, bounded(stop, service.Compat(h))) }
 	// These messages are tiny, so compression is off: compressed, they could only be bombs.
 	small := connect.WithHandlerOptions(connect.WithReadMaxBytes(smallMessage), connect.WithCompression("gzip", nil, nil))
@@ -329,24 +335,31 @@ func routes(stop context.Context, cfg *config, svc *service.Service, state *heal
 	mux.Handle(svc.OldHandler()) // /Inference/Predict
 	mux.Handle("POST /predict", svc.PredictHandler())
 	mux.Handle("PUT /predict", svc.PredictHandler())
-	handle(grpchealth.NewHandler(state, small))               // /grpc.health.v1.Health/
 	handle(grpcreflect.NewHandlerV1(reflector(), small))      // /grpc.reflection.v1.ServerReflection/
 	handle(grpcreflect.NewHandlerV1Alpha(reflector(), small)) // /grpc.reflection.v1alpha.ServerReflection/
-	mux.HandleFunc("GET /livez", state.live)
-	mux.HandleFunc("GET /readyz", state.ready)
-	mux.Handle("GET /openapi.yaml", web.OpenAPI())
+
+	healthPath, healthHandler := grpchealth.NewHandler(state, small)
+	open(healthPath, bounded(stop, service.Compat(healthHandler))) // /grpc.health.v1.Health/
+	open("GET /livez", http.HandlerFunc(state.live))
+	open("GET /readyz", http.HandlerFunc(state.ready))
+	open("GET /openapi.yaml", web.OpenAPI())
 	if !cfg.NoPage {
-		mux.Handle("GET /{$}", page)
-		mux.Handle("GET /page/", page)
+		open("GET /{$}", page)
+		open("GET /page/", page)
 	}
 
-	obs.crossOrigin = newCrossOrigin(cfg.CORSOrigin, cfg.CORSHeader)
+	isPublic := func(r *http.Request) bool {
+		_, pattern := mux.Handler(r)
+		return public[pattern]
+	}
+	obs.crossOrigin = newCrossOrigin(cfg.CORSOrigin, slices.Concat(cfg.CORSHeader, sec.headers()))
 	return chain(mux,
 		connectionAge(cfg.ConnAge).handler, // ends old connections
 		state.leaving,                      // ends all connections before the server stops
 		obs.handler,                        // request id, access log, metrics, traces
 		svc.Recover,                        // turns panics into errors
 		obs.crossOrigin.handler,            // lets pages of other origins call the server
+		sec.callers(svc, isPublic),         // API keys and client certificates
 	)
 }
 

@@ -26,8 +26,9 @@ type source struct {
 	// was before.
 	load func(contents [][]byte) error
 
-	// seen is the content that load got last, whether it accepted it or not.
-	seen [][]byte
+	// seen is the content that load got last, whether it accepted it or not. changed is
+	// other content that was read since.
+	seen, changed [][]byte
 	// failed is the error that was logged last; "" after a success.
 	failed string
 }
@@ -66,8 +67,15 @@ func (s *source) isRegular() bool {
 	return true
 }
 
-func (s *source) isSeen(contents [][]byte) bool {
-	return slices.EqualFunc(s.seen, contents, bytes.Equal)
+// isSettled reports whether contents is new, and was the same when the files were read
+// before. Files that are written in place, and pairs of files, are not complete at once.
+func (s *source) isSettled(contents [][]byte) bool {
+	if slices.EqualFunc(s.seen, contents, bytes.Equal) {
+		return false
+	}
+	before := s.changed
+	s.changed = contents
+	return slices.EqualFunc(before, contents, bytes.Equal)
 }
 
 // A reloader loads sources again when their files change, and on SIGHUP.
@@ -125,10 +133,10 @@ func (r *reloader) reload(because string) {
 		}
 		contents, err := s.read()
 		if err == nil {
-			if because == "" && s.isSeen(contents) {
+			if because == "" && !s.isSettled(contents) {
 				continue
 			}
-			s.seen = contents
+			s.seen, s.changed = contents, nil
 			err = s.load(contents)
 		}
 		attrs := []any{"what", s.what, "files", s.files}

@@ -3,14 +3,23 @@ package main
 import (
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"log/slog"
+	"net/http"
 	"time"
+
+	"connectrpc.com/authn"
+
+	"github.com/mienproject/mien/auth"
+	"github.com/mienproject/mien/service"
 )
 
 // security has what protects the server from strangers, as the flags configure it.
 type security struct {
 	// certificates is nil if the server does not use TLS.
 	certificates *certificates
+	// auth determines who sends a request.
+	auth auth.Authenticator
 	// files loads what comes from files again.
 	files *reloader
 }
@@ -30,7 +39,53 @@ func newSecurity(cfg *config, log *slog.Logger) (*security, error) {
 	if s.certificates = certs; certs != nil {
 		s.files.every = func(now time.Time) { certs.checkExpiry(now) }
 	}
+	s.auth.Keys, from, err = cfg.keys()
+	load(from, err)
 	return s, errors.Join(errs...)
+}
+
+// headers returns the headers in which pages may send keys.
+func (s *security) headers() []string {
+	if s.auth.Keys == nil {
+		return nil
+	}
+	return []string{"Authorization", auth.KeyHeader}
+}
+
+// callers returns the middleware that determines who sends a request, and refuses those of
+// nobody, except for public ones, before their bodies are read. It does not use authn's own
+// middleware, which answers each refusal as an RPC: /predict has answers of its own.
+func (s *security) callers(svc *service.Service, isPublic func(*http.Request) bool) func(http.Handler) http.Handler {
+	return func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if isPublic(r) || isPreflight(r) {
+				next.ServeHTTP(w, r)
+				return
+			}
+			info, err := s.auth.Authenticate(r.Context(), r)
+			if err != nil {
+				// RFC 6750, section 3.
+				challenge := `Bearer realm="mien"`
+				if auth.Refused(err) {
+					challenge += `, error="invalid_token"`
+				}
+				w.Header().Set("WWW-Authenticate", challenge)
+				svc.Refuse(w, r, fmt.Errorf("%w: %w", service.ErrUnauthenticated, err))
+				return
+			}
+			ctx := authn.SetInfo(r.Context(), info)
+			if caller := auth.CallerOf(ctx); caller != nil {
+				service.RecordFrom(ctx).Identity = caller.Name
+			}
+			next.ServeHTTP(w, r.WithContext(ctx))
+		})
+	}
+}
+
+// isPreflight reports whether a browser asks what a page may send. Such a request has
+// neither keys nor a body.
+func isPreflight(r *http.Request) bool {
+	return r.Method == http.MethodOptions && r.Header.Get("Access-Control-Request-Method") != ""
 }
 
 // tls returns nil if the server does not use TLS.

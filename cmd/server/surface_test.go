@@ -73,6 +73,13 @@ func TestSurface(t *testing.T) {
 		_, log := s.stop()
 		compareGolden(t, "deadline.txt", out+"\n"+requestLog(t, log))
 	})
+	t.Run("unauthenticated", func(t *testing.T) {
+		file, _ := keysFile(t, "acme")
+		s := start(t, "--auth-keys", file)
+		out := recordSurface(t, s, everyDoor("unauthenticated", &inferencev1.Image{RawData: readFile(t, samplePath)}))
+		_, log := s.stop()
+		compareGolden(t, "unauthenticated.txt", out+"\n"+requestLog(t, log))
+	})
 	t.Run("overloaded", func(t *testing.T) {
 		s := start(t, "--max-requests", "1", "--admin-listen", "127.0.0.1:0")
 		end := openStream(t, s)

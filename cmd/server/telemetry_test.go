@@ -265,6 +265,7 @@ func TestMetricsDocumented(t *testing.T) {
 	// Metrics with labels appear only once they have a value.
 	m.observe(&service.Record{Model: "pigo", Code: connect.CodeInternal, Reason: "INTERNAL"})
 	m.request("/predict", "http", "ok", time.Second)
+	m.identity("acme", "ok")
 	families, err := m.registry.Gather()
 	if err != nil {
 		t.Fatal(err)
