@@ -9,6 +9,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/json"
 	"encoding/pem"
 	"fmt"
 	"io"
@@ -19,6 +20,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -390,6 +392,178 @@ func TestLogReaderLeaves(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := cmd.Wait(); err != nil {
+		t.Error(err)
+	}
+}
+
+// clientWith returns a client with a certificate, in PEM; nil for none.
+func clientWith(t *testing.T, version int, pool *x509.CertPool, cert, key []byte) *http.Client {
+	t.Helper()
+	h := httpClient(t, version, pool)
+	if cert != nil {
+		pair, err := tls.X509KeyPair(cert, key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		h.Transport.(*http.Transport).TLSClientConfig.Certificates = []tls.Certificate{pair}
+	}
+	return h
+}
+
+// TestClientCertificates checks which requests are served with which certificates and keys,
+// and as whom.
+func TestClientCertificates(t *testing.T) {
+	a, stranger := newAuthority(t), newAuthority(t)
+	dir := t.TempDir()
+	certFile, keyFile, caFile := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem"), filepath.Join(dir, "ca.pem")
+	cert, key := a.issue(t, nil)
+	replace(t, certFile, cert)
+	replace(t, keyFile, key)
+	replace(t, caFile, a.pem())
+	keys, secrets := keysFile(t, "acme")
+	secure := []string{"--tls-cert", certFile, "--tls-key", keyFile, "--tls-client-ca", caFile}
+
+	robot := func(c *x509.Certificate) { c.Subject.CommonName = "robot" }
+	type pair struct{ cert, key []byte }
+	certificates := map[string]pair{"none": {}}
+	for name, issue := range map[string]func() ([]byte, []byte){
+		"robot":         func() ([]byte, []byte) { return a.issue(t, robot) },
+		"of a stranger": func() ([]byte, []byte) { return stranger.issue(t, robot) },
+		"expired": func() ([]byte, []byte) {
+			return a.issue(t, func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) })
+		},
+		"for servers only": func() ([]byte, []byte) {
+			return a.issue(t, func(c *x509.Certificate) { c.ExtKeyUsage = c.ExtKeyUsage[:1] })
+		},
+	} {
+		c, k := issue()
+		certificates[name] = pair{c, k}
+	}
+	const handshake = "handshake"
+	for _, server := range []struct {
+		name string
+		args []string
+		// want says how a request with that certificate is served, without and with a key:
+		// the identity in the log, handshake if there is no connection, or the reason.
+		want map[string][2]string
+	}{
+		{"required by default", nil, map[string][2]string{
+			"none": {handshake, handshake}, "robot": {"robot", "robot"}, "of a stranger": {handshake, handshake}, "expired": {handshake, handshake}, "for servers only": {handshake, handshake},
+		}},
+		{"required, with keys", []string{"--auth-keys", keys, "--tls-client-auth", "required"}, map[string][2]string{
+			"none": {handshake, handshake}, "robot": {"UNAUTHENTICATED", "acme"}, "of a stranger": {handshake, handshake},
+		}},
+		{"optional", []string{"--tls-client-auth", "optional"}, map[string][2]string{
+			"none": {"", ""}, "robot": {"robot", "robot"}, "of a stranger": {handshake, handshake}, "expired": {handshake, handshake},
+		}},
+		{"optional, with keys", []string{"--auth-keys", keys, "--tls-client-auth", "optional"}, map[string][2]string{
+			"none": {"UNAUTHENTICATED", "acme"}, "robot": {"robot", "acme"}, "of a stranger": {handshake, handshake},
+		}},
+	} {
+		t.Run(server.name, func(t *testing.T) {
+			s := start(t, slices.Concat(patient, secure, server.args)...)
+			want := map[string]string{} // by request id
+			for name, answers := range server.want {
+				for i, header := range []http.Header{{}, {"X-Api-Key": {secrets[0]}}} {
+					for protocol, opts := range map[string][]connect.ClientOption{"connect": nil, "grpc": {connect.WithGRPC()}} {
+						id := strings.ReplaceAll(fmt.Sprintf("%s-%d-%s", name, i, protocol), " ", "_")
+						h := clientWith(t, 2, a.pool(), certificates[name].cert, certificates[name].key)
+						header.Set(requestIDHeader, id)
+						_, err := inferencev1connect.NewInferenceClient(withHeaders(h, header.Clone()), s.url, opts...).Predict(t.Context(), tinyImage())
+						switch answer := answers[i]; answer {
+						case handshake:
+							if err == nil || connect.IsWireError(err) {
+								t.Errorf("%s: %v, want no connection", id, err)
+							}
+						case "UNAUTHENTICATED":
+							if code, reason := reasonOf(t, err); code != connect.CodeUnauthenticated || reason != answer {
+								t.Errorf("%s: %v", id, err)
+							}
+						default:
+							want[id] = answer
+							if err != nil {
+								t.Errorf("%s: %v", id, err)
+							}
+						}
+					}
+				}
+			}
+			_, log := s.stop()
+			for line := range strings.Lines(log) {
+				var entry struct {
+					Msg, Identity string
+					ID            string `json:"request_id"`
+				}
+				if err := json.Unmarshal([]byte(line), &entry); err != nil {
+					t.Fatal(err)
+				}
+				if identity, ok := want[entry.ID]; ok && entry.Msg == "request" {
+					if entry.Identity != identity {
+						t.Errorf("%s has identity %q, want %q", entry.ID, entry.Identity, identity)
+					}
+					delete(want, entry.ID)
+				}
+			}
+			if len(want) > 0 {
+				t.Errorf("not in the log: %v", want)
+			}
+		})
+	}
+	t.Run("another authority", func(t *testing.T) {
+		s := start(t, slices.Concat(patient, secure)...)
+		call := func(name string) error {
+			h := clientWith(t, 1, a.pool(), certificates[name].cert, certificates[name].key)
+			_, err := inferencev1connect.NewInferenceClient(h, s.url).Predict(t.Context(), tinyImage())
+			return err
+		}
+		if err := call("robot"); err != nil {
+			t.Fatal(err)
+		}
+		replace(t, caFile, append(stranger.pem(), []byte("\nnot PEM\n")...))
+		hangUp(t)
+		until(t, "the new authority counts", func() bool { return call("of a stranger") == nil })
+		if err := call("robot"); err == nil {
+			t.Error("the old authority still counts")
+		}
+		replace(t, caFile, []byte("not PEM"))
+		hangUp(t)
+		time.Sleep(100 * time.Millisecond)
+		if err := call("of a stranger"); err != nil {
+			t.Errorf("a broken file: %v", err)
+		}
+		replace(t, caFile, a.pem())
+	})
+}
+
+// TestAdminSecured checks that operators need TLS and a key of their own, if configured.
+func TestAdminSecured(t *testing.T) {
+	cert, key, pool := certificate(t)
+	callers, callerKeys := keysFile(t, "acme")
+	operators, operatorKeys := keysFile(t, "prometheus")
+	s := start(t, "--admin-listen", "127.0.0.1:0", "--tls-cert", cert, "--tls-key", key, "--admin-tls", "--auth-keys", callers, "--admin-auth-keys", operators)
+	if !strings.HasPrefix(s.admin, "https://") {
+		t.Fatal(s.admin)
+	}
+	for _, path := range []string{"/metrics", "/debug/pprof/", "/debug/pprof/cmdline"} {
+		for secret, want := range map[string]int{"": 401, "wrong": 401, callerKeys[0]: 401, operatorKeys[0]: 200} {
+			req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.admin+path, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			req.Header.Set("Authorization", "Bearer "+secret)
+			res, err := httpClient(t, 1, pool).Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = res.Body.Close()
+			if res.StatusCode != want || (want == 401) != (res.Header.Get("WWW-Authenticate") != "") {
+				t.Errorf("%s with %q: %d, %v", path, secret, res.StatusCode, res.Header)
+			}
+		}
+	}
+	// An operator's key is no key of a caller.
+	h := withHeaders(httpClient(t, 1, pool), http.Header{"X-Api-Key": {operatorKeys[0]}})
+	if _, err := inferencev1connect.NewInferenceClient(h, s.url).Predict(t.Context(), tinyImage()); connect.CodeOf(err) != connect.CodeUnauthenticated {
 		t.Error(err)
 	}
 }

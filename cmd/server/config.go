@@ -52,15 +52,19 @@ Each flag can also be set by the environment variable named beside it. If both a
 
 // config has the values of flags and environment variables.
 type config struct {
-	Listen       []string `group:"Network" default:":8080" placeholder:"ADDR" help:"Address to listen on: host:port (default :8080; port 0 picks a free one) or unix:PATH. Repeatable."`
-	AdminListen  *string  `group:"Network" placeholder:"ADDR" help:"Address for operators, which serves /metrics and /debug/pprof/ (default ${admin_listen}; none with --reuse-port). Empty or off disables it. Everyone who can connect to it can profile the process."`
-	ReusePort    bool     `group:"Network" help:"Let other processes listen on the same ports (SO_REUSEPORT). The system distributes connections among them."`
-	TLSCert      string   `group:"Network" placeholder:"FILE" help:"Certificate chain in PEM. With it and --tls-key, the server accepts only TLS, of version 1.2 or later. Both files are loaded again when they change, and on SIGHUP."`
-	TLSKey       string   `group:"Network" placeholder:"FILE" help:"Private key of the certificate in PEM."`
-	AuthKeys     string   `group:"Network" placeholder:"FILE" help:"File of API keys, each line with a caller's name and a key's hash, as mien keys add NAME prints it. With it, all requests except for health probes, the page's files and /openapi.yaml need a key, as Authorization: Bearer KEY or X-Api-Key: KEY. The file is loaded again when it changes, and on SIGHUP."`
-	CORSOrigin   []string `group:"Network" name:"cors-origin" placeholder:"ORIGIN" help:"Origin whose web pages may call this server, such as https://app.example.com, https://*.example.com for all its subdomains, or * for all origins. Repeatable. Pages of this server's own origin are always allowed."`
-	CORSHeader   []string `group:"Network" name:"cors-header" placeholder:"NAME" help:"Header that these pages may send in addition to those of the protocols, such as Authorization. Repeatable."`
-	TrustedProxy []string `group:"Network" placeholder:"CIDR" help:"Network or address of a reverse proxy, or unix for proxies that connect through a Unix socket. For their requests, the log has the client's address from X-Forwarded-For. Repeatable."`
+	Listen        []string `group:"Network" default:":8080" placeholder:"ADDR" help:"Address to listen on: host:port (default :8080; port 0 picks a free one) or unix:PATH. Repeatable."`
+	AdminListen   *string  `group:"Network" placeholder:"ADDR" help:"Address for operators, which serves /metrics and /debug/pprof/ (default ${admin_listen}; none with --reuse-port). Empty or off disables it. Everyone who can connect to it can profile the process."`
+	AdminTLS      bool     `group:"Network" name:"admin-tls" help:"Serve operators over TLS, with the certificate of --tls-cert."`
+	AdminAuthKeys string   `group:"Network" name:"admin-auth-keys" placeholder:"FILE" help:"File of API keys for operators, like that of --auth-keys. With it, all requests to --admin-listen need a key of this file."`
+	ReusePort     bool     `group:"Network" help:"Let other processes listen on the same ports (SO_REUSEPORT). The system distributes connections among them."`
+	TLSCert       string   `group:"Network" placeholder:"FILE" help:"Certificate chain in PEM. With it and --tls-key, the server accepts only TLS, of version 1.2 or later. Both files are loaded again when they change, and on SIGHUP."`
+	TLSKey        string   `group:"Network" placeholder:"FILE" help:"Private key of the certificate in PEM."`
+	TLSClientCA   string   `group:"Network" name:"tls-client-ca" placeholder:"FILE" help:"Certificates in PEM of the authorities that issue client certificates. With it, connections need a client certificate, or may have one; see --tls-client-auth. The file is loaded again when it changes, and on SIGHUP."`
+	TLSClientAuth string   `group:"Network" name:"tls-client-auth" placeholder:"WHEN" help:"required (default): all connections need a client certificate, in addition to an API key if there are keys. optional: connections may have one, which replaces an API key."`
+	AuthKeys      string   `group:"Network" placeholder:"FILE" help:"File of API keys, each line with a caller's name and a key's hash, as mien keys add NAME prints it. With it, all requests except for health probes, the page's files and /openapi.yaml need a key, as Authorization: Bearer KEY or X-Api-Key: KEY. The file is loaded again when it changes, and on SIGHUP."`
+	CORSOrigin    []string `group:"Network" name:"cors-origin" placeholder:"ORIGIN" help:"Origin whose web pages may call this server, such as https://app.example.com, https://*.example.com for all its subdomains, or * for all origins. Repeatable. Pages of this server's own origin are always allowed."`
+	CORSHeader    []string `group:"Network" name:"cors-header" placeholder:"NAME" help:"Header that these pages may send in addition to those of the protocols, such as Authorization. Repeatable."`
+	TrustedProxy  []string `group:"Network" placeholder:"CIDR" help:"Network or address of a reverse proxy, or unix for proxies that connect through a Unix socket. For their requests, the log has the client's address from X-Forwarded-For. Repeatable."`
 
 	NoPage bool `group:"Network" help:"Do not serve the page at /. Everything else, including /openapi.yaml, is still served."`
 
@@ -228,6 +232,10 @@ func (c *config) validate() error {
 	c.proxies = proxies
 	errs = append(errs, err)
 	check((c.TLSCert == "") == (c.TLSKey == ""), "--tls-cert and --tls-key: set both or neither")
+	check(c.TLSClientCA == "" || c.TLSCert != "", "--tls-client-ca: it has no effect without --tls-cert and --tls-key")
+	check(slices.Contains([]string{"", clientAuthRequired, clientAuthOptional}, c.TLSClientAuth), "--tls-client-auth: %q is unknown; allowed are %s and %s", c.TLSClientAuth, clientAuthRequired, clientAuthOptional)
+	check(c.TLSClientAuth == "" || c.TLSClientCA != "", "--tls-client-auth: it has no effect without --tls-client-ca, which names the authorities that issue client certificates")
+	check(!c.AdminTLS || c.TLSCert != "", "--admin-tls: it needs a certificate; set --tls-cert and --tls-key")
 	for _, origin := range c.CORSOrigin {
 		check(isOrigin(origin), "--cors-origin: %q is not an origin, which is a scheme, a host and, unless it is the scheme's default, a port, such as https://app.example.com", origin)
 	}

@@ -59,19 +59,19 @@ func appendLine(path, line string) (err error) {
 	return err
 }
 
-// keys loads the file of --auth-keys. It returns nil if there is none.
-func (c *config) keys() (*auth.Keys, *source, error) {
-	if c.AuthKeys == "" {
+// loadKeys loads the file of keys that a flag names. It returns nil if there is none.
+func loadKeys(flag, path string) (*auth.Keys, *source, error) {
+	if path == "" {
 		return nil, nil, nil
 	}
 	keys := &auth.Keys{}
-	s := &source{what: "API keys", files: []string{c.AuthKeys}, load: func(contents [][]byte) error { return keys.Load(contents[0]) }}
+	s := &source{what: "API keys", files: []string{path}, load: func(contents [][]byte) error { return keys.Load(contents[0]) }}
 	err := s.first()
 	switch {
 	case errors.Is(err, os.ErrNotExist):
-		err = fmt.Errorf("--auth-keys: %w; to make the file and its first key, run: mien keys add NAME --auth-keys %s", err, c.AuthKeys)
+		err = fmt.Errorf("%s: %w; to make the file and its first key, run: mien keys add NAME --auth-keys %s", flag, err, path)
 	case err != nil:
-		err = fmt.Errorf("--auth-keys: %s: %w", c.AuthKeys, err)
+		err = fmt.Errorf("%s: %s: %w", flag, path, err)
 	}
 	return keys, s, err
 }

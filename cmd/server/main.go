@@ -152,7 +152,7 @@ func serve(ctx context.Context, terminated <-chan os.Signal, cfg *config, svc *s
 		return err
 	}
 	if admin != nil {
-		defer serveAdmin(admin, obs.metrics, log)()
+		defer serveAdmin(admin, obs.metrics, sec, log)()
 	}
 	started := time.Now()
 	if err := svc.SelfTest(ctx); err != nil {
@@ -172,20 +172,14 @@ func serve(ctx context.Context, terminated <-chan os.Signal, cfg *config, svc *s
 	}
 	failed := make(chan error, len(listeners))
 	for _, l := range listeners {
-		go func() {
-			if sec.certificates != nil {
-				failed <- server.ServeTLS(l, "", "")
-			} else {
-				failed <- server.Serve(l)
-			}
-		}()
+		go func() { failed <- serveOn(server, l, sec.certificates != nil) }()
 	}
 	state.serving(true)
 	for _, l := range listeners {
 		log.Info("listening", "url", url(l.Addr(), sec.certificates != nil))
 	}
 	if admin != nil {
-		log.Info("admin", "metrics", url(admin.Addr(), false)+"/metrics", "profiles", url(admin.Addr(), false)+"/debug/pprof/")
+		log.Info("admin", "metrics", url(admin.Addr(), sec.adminTLS)+"/metrics", "profiles", url(admin.Addr(), sec.adminTLS)+"/debug/pprof/")
 	}
 	log.Info("ready", "version", version, "models", svc.Models(), "workers", cfg.limits.workers,
 		"self_test_ms", milliseconds(time.Since(started)))
@@ -212,6 +206,13 @@ func (c *config) listen(ctx context.Context) ([]net.Listener, error) {
 		listeners = append(listeners, l)
 	}
 	return listeners, nil
+}
+
+func serveOn(server *http.Server, l net.Listener, secure bool) error {
+	if secure {
+		return server.ServeTLS(l, "", "")
+	}
+	return server.Serve(l)
 }
 
 func closeAll(listeners []net.Listener) {

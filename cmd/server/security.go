@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"time"
 
 	"connectrpc.com/authn"
 
@@ -18,30 +17,33 @@ import (
 type security struct {
 	// certificates is nil if the server does not use TLS.
 	certificates *certificates
-	// auth determines who sends a request.
-	auth auth.Authenticator
+	// auth determines who sends a request, and admin who sends one to the admin listener.
+	auth, admin auth.Authenticator
+	// adminTLS says whether the admin listener uses TLS.
+	adminTLS bool
 	// files loads what comes from files again.
 	files *reloader
 }
 
 // newSecurity loads all files. The error lists all problems.
 func newSecurity(cfg *config, log *slog.Logger) (*security, error) {
-	s := &security{files: &reloader{log: log}}
-	var errs []error
-	load := func(from *source, err error) {
-		errs = append(errs, err)
+	s := &security{files: &reloader{log: log}, adminTLS: cfg.AdminTLS}
+	certs, sources, err := cfg.certificates(log)
+	if s.certificates = certs; certs != nil {
+		s.files.every = certs.checkExpiry
+		s.auth.Certificates = cfg.TLSClientCA != ""
+		s.auth.KeyAlways = certs.clients == tls.RequireAndVerifyClientCert
+	}
+	var ofCallers, ofOperators *source
+	var errCallers, errOperators error
+	s.auth.Keys, ofCallers, errCallers = loadKeys("--auth-keys", cfg.AuthKeys)
+	s.admin.Keys, ofOperators, errOperators = loadKeys("--admin-auth-keys", cfg.AdminAuthKeys)
+	for _, from := range append(sources, ofCallers, ofOperators) {
 		if from != nil {
 			s.files.sources = append(s.files.sources, from)
 		}
 	}
-	certs, from, err := cfg.certificates(log)
-	load(from, err)
-	if s.certificates = certs; certs != nil {
-		s.files.every = func(now time.Time) { certs.checkExpiry(now) }
-	}
-	s.auth.Keys, from, err = cfg.keys()
-	load(from, err)
-	return s, errors.Join(errs...)
+	return s, errors.Join(err, errCallers, errOperators)
 }
 
 // headers returns the headers in which pages may send keys.
@@ -64,12 +66,7 @@ func (s *security) callers(svc *service.Service, isPublic func(*http.Request) bo
 			}
 			info, err := s.auth.Authenticate(r.Context(), r)
 			if err != nil {
-				// RFC 6750, section 3.
-				challenge := `Bearer realm="mien"`
-				if auth.Refused(err) {
-					challenge += `, error="invalid_token"`
-				}
-				w.Header().Set("WWW-Authenticate", challenge)
+				challenge(w, err)
 				svc.Refuse(w, r, fmt.Errorf("%w: %w", service.ErrUnauthenticated, err))
 				return
 			}
@@ -80,6 +77,27 @@ func (s *security) callers(svc *service.Service, isPublic func(*http.Request) bo
 			next.ServeHTTP(w, r.WithContext(ctx))
 		})
 	}
+}
+
+// operators is the middleware of the admin listener.
+func (s *security) operators(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if _, err := s.admin.Authenticate(r.Context(), r); err != nil {
+			challenge(w, err)
+			http.Error(w, err.Error(), http.StatusUnauthorized)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// challenge adds the header that an answer with status 401 needs (RFC 6750, section 3).
+func challenge(w http.ResponseWriter, err error) {
+	value := `Bearer realm="mien"`
+	if auth.Refused(err) {
+		value += `, error="invalid_token"`
+	}
+	w.Header().Set("WWW-Authenticate", value)
 }
 
 // isPreflight reports whether a browser asks what a page may send. Such a request has
