@@ -20,20 +20,18 @@ import (
 
 // The service's own sentinels; others come from the packages photo, admission and context.
 var (
-	errOptions      = errors.New("invalid options")
-	errUnknownModel = errors.New("unknown model")
-	errNoJSON       = errors.New("request body is not the expected JSON")
-	errForm         = errors.New("request body is not the expected form")
-	errEncoding     = errors.New("unsupported encoding")
-	errGzip         = errors.New("request body is not valid gzip")
-	errBody         = errors.New("malformed HTTP body")
-	errTooManyBytes = errors.New("too many bytes")
-	errTooManyItems = errors.New("too many images")
-	errDraining     = errors.New("this server is shutting down; try another server")
+	errOptions         = errors.New("invalid options")
+	errUnknownModel    = errors.New("unknown model")
+	errNoJSON          = errors.New("request body is not the expected JSON")
+	errForm            = errors.New("request body is not the expected form")
+	errEncoding        = errors.New("unsupported encoding")
+	errGzip            = errors.New("request body is not valid gzip")
+	errBody            = errors.New("malformed HTTP body")
+	errTooManyBytes    = errors.New("too many bytes")
+	errTooManyItems    = errors.New("too many images")
+	errUnauthenticated = errors.New("unauthenticated")
+	errDraining        = errors.New("this server is shutting down; try another server")
 )
-
-// ErrUnauthenticated is for Refuse: the request does not say who sends it.
-var ErrUnauthenticated = errors.New("unauthenticated")
 
 // deadlineError is a context.DeadlineExceeded whose text says more than that.
 type deadlineError string
@@ -82,7 +80,7 @@ var outcomes = []outcome{
 	{is: errTooManyItems, reason: reason.TooManyImages, code: connect.CodeInvalidArgument, status: http.StatusBadRequest},
 	{is: errTooManyBytes, reason: reason.TooManyBytes, code: connect.CodeResourceExhausted, status: http.StatusRequestEntityTooLarge},
 	{is: errUnknownModel, reason: reason.UnknownModel, code: connect.CodeNotFound, status: http.StatusNotFound},
-	{is: ErrUnauthenticated, reason: reason.Unauthenticated, code: connect.CodeUnauthenticated, status: http.StatusUnauthorized},
+	{is: errUnauthenticated, reason: reason.Unauthenticated, code: connect.CodeUnauthenticated, status: http.StatusUnauthorized},
 	{is: admission.ErrOverloaded, reason: reason.Overloaded, code: connect.CodeUnavailable, status: http.StatusServiceUnavailable, retry: true},
 	{is: errDraining, reason: reason.Draining, code: connect.CodeUnavailable, status: http.StatusServiceUnavailable, retry: true},
 	{is: context.DeadlineExceeded, reason: reason.Deadline, code: connect.CodeDeadlineExceeded, status: http.StatusGatewayTimeout},

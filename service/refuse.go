@@ -8,10 +8,21 @@ import (
 	"connectrpc.com/authn"
 )
 
+// A refusal is an error of the code in front of the service, with its text, and with the
+// outcome of is.
+type refusal struct{ is, err error }
+
+func (r refusal) Error() string   { return r.err.Error() }
+func (r refusal) Unwrap() []error { return []error{r.is, r.err} }
+
+// Unauthenticated returns an error for Refuse: err says why the sender of a request is not
+// known.
+func Unauthenticated(err error) error { return refusal{errUnauthenticated, err} }
+
 // Refuse answers a request that the code in front of the service refuses, in the protocol
 // of its door: an RPC's error, or that of PredictHandler. It answers before it reads anything
-// of the body, and uses nothing of it. err wraps one of the exported errors of this package. It records the refusal in the Record of
-// the request's context.
+// of the body, and uses nothing of it. err is one of those that this package makes for it, such
+// as Unauthenticated; the Record of the request's context then has it.
 func (s *Service) Refuse(w http.ResponseWriter, r *http.Request, err error) {
 	if r.ProtoMajor == 1 {
 		// Otherwise net/http reads the body before it sends the answer. The error is that of

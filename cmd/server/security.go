@@ -3,7 +3,6 @@ package main
 import (
 	"crypto/tls"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net/http"
 
@@ -67,7 +66,7 @@ func (s *security) callers(svc *service.Service, isPublic func(*http.Request) bo
 			info, err := s.auth.Authenticate(r.Context(), r)
 			if err != nil {
 				challenge(w, err)
-				svc.Refuse(w, r, fmt.Errorf("%w: %w", service.ErrUnauthenticated, err))
+				svc.Refuse(w, r, service.Unauthenticated(err))
 				return
 			}
 			ctx := authn.SetInfo(r.Context(), info)

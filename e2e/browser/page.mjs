@@ -736,6 +736,36 @@ const scenarios = {
     return {};
   },
 
+  // The server requires an API key. The page asks for it, and the tab remembers it.
+  async key() {
+    const page = await visit();
+    const dialog = page.locator("dialog[open]");
+    const enter = async (key) => {
+      await page.getByLabel("API key", { exact: true }).fill(key);
+      await page.keyboard.press("Enter");
+    };
+    await dialog.getByRole("heading", { name: "This server requires an API key" }).waitFor();
+    await accessible(page, "the question for a key");
+    await enter("mien_wrong");
+    await dialog.getByText("not valid").waitFor();
+    // The user declines, and there are no more questions until the user wants one.
+    await page.keyboard.press("Escape");
+    await says(page, ".card.error", /This server requires an API key[\s\S]+Enter a key/);
+    assert.equal(await dialog.count(), 0);
+    await page.getByRole("button", { name: "Enter a key" }).click();
+    await enter(task.key);
+    await shows(page, 1, "sample.jpg");
+    await until(page, () => document.querySelector("#code").textContent.includes("$MIEN_API_KEY"), null, "show code with a key");
+    assert.ok(!(await page.content()).includes(task.key), "the key is in the document");
+    await page.reload();
+    await shows(page, 1, "sample.jpg");
+    assert.equal(await dialog.count(), 0, "the tab has forgotten the key");
+    await checkQuiet(page, "the server responded with a status of 401");
+    const other = await visit();
+    await other.locator("dialog[open]").getByRole("heading", { name: "This server requires an API key" }).waitFor();
+    return {};
+  },
+
   // The server cannot be reached, as while it restarts. The page finds out when it is back, and
   // announces nothing in the meantime.
   async reconnects() {

@@ -15,7 +15,7 @@ const ADVICE = {
   OVERLOADED: ["The server is busy", "Try again in a moment."],
   DRAINING: ["The server is shutting down", "Try again when it is back."],
   DEADLINE: ["The request took too long", "Raise the smallest face, or start the server with a larger --default-timeout."],
-  UNAUTHENTICATED: ["This server requires authentication", "Ask the server’s operator for access."],
+  UNAUTHENTICATED: ["This server requires an API key", "Ask the server’s operator for one."],
   INTERNAL: ["The server failed", "Report the request ID to the server’s operator. The server’s log has the cause."],
 };
 
