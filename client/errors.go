@@ -26,6 +26,7 @@ const (
 	ReasonTooManyImages     = reason.TooManyImages
 	ReasonUnknownModel      = reason.UnknownModel
 	ReasonUnauthenticated   = reason.Unauthenticated
+	ReasonPermissionDenied  = reason.PermissionDenied
 	ReasonOverloaded        = reason.Overloaded
 	ReasonDraining          = reason.Draining
 	ReasonDeadline          = reason.Deadline

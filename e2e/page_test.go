@@ -40,6 +40,8 @@ type pageTask struct {
 	Busy     string            `json:"busy,omitempty"`
 	Boxes    [][4]int          `json:"boxes,omitempty"`
 	Key      string            `json:"key,omitempty"`
+	Trusted  []string          `json:"trusted,omitempty"`
+	Refused  []string          `json:"refused,omitempty"`
 }
 
 // play runs a scenario of browser/page.mjs on the server's page and returns its output. The

@@ -18,6 +18,7 @@ const (
 	TooManyImages     = "TOO_MANY_IMAGES"
 	UnknownModel      = "UNKNOWN_MODEL"
 	Unauthenticated   = "UNAUTHENTICATED"
+	PermissionDenied  = "PERMISSION_DENIED"
 	Overloaded        = "OVERLOADED"
 	Draining          = "DRAINING"
 	Deadline          = "DEADLINE"

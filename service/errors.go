@@ -29,6 +29,7 @@ var (
 	errBody            = errors.New("malformed HTTP body")
 	errTooManyBytes    = errors.New("too many bytes")
 	errTooManyItems    = errors.New("too many images")
+	errForbidden       = errors.New("permission denied")
 	errUnauthenticated = errors.New("unauthenticated")
 	errDraining        = errors.New("this server is shutting down; try another server")
 )
@@ -81,6 +82,7 @@ var outcomes = []outcome{
 	{is: errTooManyBytes, reason: reason.TooManyBytes, code: connect.CodeResourceExhausted, status: http.StatusRequestEntityTooLarge},
 	{is: errUnknownModel, reason: reason.UnknownModel, code: connect.CodeNotFound, status: http.StatusNotFound},
 	{is: errUnauthenticated, reason: reason.Unauthenticated, code: connect.CodeUnauthenticated, status: http.StatusUnauthorized},
+	{is: errForbidden, reason: reason.PermissionDenied, code: connect.CodePermissionDenied, status: http.StatusForbidden},
 	{is: admission.ErrOverloaded, reason: reason.Overloaded, code: connect.CodeUnavailable, status: http.StatusServiceUnavailable, retry: true},
 	{is: errDraining, reason: reason.Draining, code: connect.CodeUnavailable, status: http.StatusServiceUnavailable, retry: true},
 	{is: context.DeadlineExceeded, reason: reason.Deadline, code: connect.CodeDeadlineExceeded, status: http.StatusGatewayTimeout},

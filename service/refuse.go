@@ -19,6 +19,10 @@ func (r refusal) Unwrap() []error { return []error{r.is, r.err} }
 // known.
 func Unauthenticated(err error) error { return refusal{errUnauthenticated, err} }
 
+// PermissionDenied returns an error for Refuse: err says why the sender of a request may not
+// send it.
+func PermissionDenied(err error) error { return refusal{errForbidden, err} }
+
 // Refuse answers a request that the code in front of the service refuses, in the protocol
 // of its door: an RPC's error, or that of PredictHandler. It answers before it reads anything
 // of the body, and uses nothing of it. err is one of those that this package makes for it, such

@@ -52,9 +52,10 @@ func (c *config) listenAdmin(ctx context.Context) (net.Listener, error) {
 
 // serveAdmin serves operators on l until stop is called, which is after draining, so
 // that they can watch it.
-func serveAdmin(l net.Listener, m *metrics, sec *security, log *slog.Logger) (stop func()) {
+func serveAdmin(l net.Listener, m *metrics, sec *security, site *sites, log *slog.Logger) (stop func()) {
 	server := &http.Server{
-		Handler:           sec.operators(adminRoutes(m, log)),
+		Handler:           chain(adminRoutes(m, log), site.operators, sec.operators),
+		BaseContext:       markLoopback,
 		MaxHeaderBytes:    maxHeaderBytes,
 		ReadHeaderTimeout: 10 * time.Second,
 		ReadTimeout:       10 * time.Second,

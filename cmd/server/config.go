@@ -63,6 +63,7 @@ type config struct {
 	TLSClientAuth string   `group:"Network" name:"tls-client-auth" placeholder:"WHEN" help:"required (default): all connections need a client certificate, in addition to an API key if there are keys. optional: connections may have one, which replaces an API key."`
 	AuthKeys      string   `group:"Network" placeholder:"FILE" help:"File of API keys, each line with a caller's name and a key's hash, as mien keys add NAME prints it. With it, all requests except for health probes, the page's files and /openapi.yaml need a key, as Authorization: Bearer KEY or X-Api-Key: KEY. The file is loaded again when it changes, and on SIGHUP."`
 	CORSOrigin    []string `group:"Network" name:"cors-origin" placeholder:"ORIGIN" help:"Origin whose web pages may call this server, such as https://app.example.com, https://*.example.com for all its subdomains, or * for all origins. Repeatable. Pages of this server's own origin are always allowed."`
+	AllowedHost   []string `group:"Network" name:"allowed-host" placeholder:"NAME" help:"Host name for which requests are accepted, such as faces.example.com, *.example.com or *. Repeatable. By default, listeners on a loopback address accept only names of this machine, such as localhost, and other listeners all names; with this flag, listeners accept these names and those of this machine."`
 	CORSHeader    []string `group:"Network" name:"cors-header" placeholder:"NAME" help:"Header that these pages may send in addition to those of the protocols, such as Authorization. Repeatable."`
 	TrustedProxy  []string `group:"Network" placeholder:"CIDR" help:"Network or address of a reverse proxy, or unix for proxies that connect through a Unix socket. For their requests, the log has the client's address from X-Forwarded-For. Repeatable."`
 
@@ -238,6 +239,9 @@ func (c *config) validate() error {
 	check(!c.AdminTLS || c.TLSCert != "", "--admin-tls: it needs a certificate; set --tls-cert and --tls-key")
 	for _, origin := range c.CORSOrigin {
 		check(isOrigin(origin), "--cors-origin: %q is not an origin, which is a scheme, a host and, unless it is the scheme's default, a port, such as https://app.example.com", origin)
+	}
+	for _, host := range c.AllowedHost {
+		check(isHost(host), "--allowed-host: %q is not a host name; write it in lower case, without a scheme and a port, such as faces.example.com, *.example.com or *", host)
 	}
 	for _, header := range c.CORSHeader {
 		check(headerName.MatchString(header), "--cors-header: %q is not the name of a header, such as Authorization; set the flag once for each header", header)

@@ -152,7 +152,7 @@ func serve(ctx context.Context, terminated <-chan os.Signal, cfg *config, svc *s
 		return err
 	}
 	if admin != nil {
-		defer serveAdmin(admin, obs.metrics, sec, log)()
+		defer serveAdmin(admin, obs.metrics, sec, newSites(cfg.AllowedHost, nil, nil), log)()
 	}
 	started := time.Now()
 	if err := svc.SelfTest(ctx); err != nil {
@@ -226,6 +226,7 @@ func closeAll(listeners []net.Listener) {
 func newServer(cfg *config, handler http.Handler, tlsConfig *tls.Config, log *slog.Logger) (*http.Server, error) {
 	server := &http.Server{
 		Handler:     handler,
+		BaseContext: markLoopback,
 		ConnContext: connectionAge(cfg.ConnAge).limit,
 		Protocols:   new(http.Protocols),
 		TLSConfig:   tlsConfig,
@@ -354,12 +355,14 @@ func routes(stop context.Context, cfg *config, svc *service.Service, state *heal
 		return public[pattern]
 	}
 	obs.crossOrigin = newCrossOrigin(cfg.CORSOrigin, slices.Concat(cfg.CORSHeader, sec.headers()))
+	site := newSites(cfg.AllowedHost, cfg.CORSOrigin, obs.crossOrigin)
 	return chain(mux,
 		connectionAge(cfg.ConnAge).handler, // ends old connections
 		state.leaving,                      // ends all connections before the server stops
 		obs.handler,                        // request id, access log, metrics, traces
 		svc.Recover,                        // turns panics into errors
 		obs.crossOrigin.handler,            // lets pages of other origins call the server
+		site.handler(svc, isPublic),        // refuses pages of other sites, and host names of others
 		sec.callers(svc, isPublic),         // API keys and client certificates
 	)
 }

@@ -260,6 +260,11 @@ func (c *crossOrigin) handler(next http.Handler) http.Handler {
 	return c.cors.Handler(next)
 }
 
+// allows reports whether r comes from a page of an allowed origin.
+func (c *crossOrigin) allows(r *http.Request) bool {
+	return c != nil && c.cors != nil && c.cors.OriginAllowed(r)
+}
+
 // refusal returns the reason why browsers withhold the answer to r from the page that
 // sent it. answer has the headers of the answer. It returns "" if they do not, or if r
 // was not sent by a page of another origin.

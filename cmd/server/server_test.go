@@ -56,9 +56,9 @@ func TestMain(m *testing.M) {
 
 // server is the whole program, running.
 type server struct {
-	// url is the first address. admin is the address for operators, or "" if there is
+	// url is the first address, and last the last one. admin is the address for operators, or "" if there is
 	// none.
-	url, admin string
+	url, last, admin string
 	// stop interrupts the program, and returns its exit code and log.
 	stop func() (int, string)
 }
@@ -92,7 +92,7 @@ func start(t *testing.T, args ...string) server {
 			}
 			switch line.Msg {
 			case "listening":
-				s.url = cmp.Or(s.url, line.URL)
+				s.url, s.last = cmp.Or(s.url, line.URL), line.URL
 			case "admin":
 				s.admin = strings.TrimSuffix(line.Metrics, "/metrics")
 			case "ready":
@@ -919,6 +919,9 @@ func TestMisconfigured(t *testing.T) {
 		{name: "client certificates sometimes", args: []string{"--tls-client-ca", "ca.pem", "--tls-client-auth", "sometimes"}, code: 2, want: []string{"--tls-client-auth", `"sometimes"`, "required and optional"}},
 		{name: "operators over TLS without TLS", args: []string{"--admin-tls"}, code: 2, want: []string{"--admin-tls", "--tls-cert"}, max: 1},
 		{name: "operators' keys that are none", args: []string{"--admin-auth-keys", "none.txt"}, code: 2, want: []string{"--admin-auth-keys", "none.txt"}, max: 1},
+		{name: "host with a scheme", args: []string{"--allowed-host", "https://faces.example.com"}, code: 2, want: []string{"--allowed-host", `"https://faces.example.com"`, "without a scheme"}, max: 1},
+		{name: "host with a port", args: []string{"--allowed-host", "faces.example.com:8080"}, code: 2, want: []string{"--allowed-host"}, max: 1},
+		{name: "host in capitals", args: []string{"--allowed-host", "Faces.example.com"}, code: 2, want: []string{"--allowed-host", "lower case"}, max: 1},
 		{name: "command without a name", args: []string{"keys", "add"}, code: 2, want: []string{"<name>"}},
 		{name: "origin with a path", args: []string{"--cors-origin", "https://example.com/app"}, code: 2, want: []string{"--cors-origin", "https://app.example.com"}},
 		{name: "origin with the scheme's own port", args: []string{"--cors-origin", "https://app.example.com:443"}, code: 2, want: []string{"--cors-origin"}},

@@ -601,7 +601,7 @@ func disconnectEarly(t *testing.T, s server) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	fmt.Fprintf(conn, "POST /predict HTTP/1.1\r\nHost: x\r\nX-Request-Id: left-in-the-middle\r\nContent-Length: 1000\r\n\r\nhello")
+	fmt.Fprintf(conn, "POST /predict HTTP/1.1\r\nHost: localhost\r\nX-Request-Id: left-in-the-middle\r\nContent-Length: 1000\r\n\r\nhello")
 	_ = conn.Close()
 	return ""
 }
@@ -614,7 +614,7 @@ func breakChunks(t *testing.T, s server) string {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	fmt.Fprintf(conn, "POST /predict HTTP/1.1\r\nHost: x\r\nX-Request-Id: broken-chunks\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n")
+	fmt.Fprintf(conn, "POST /predict HTTP/1.1\r\nHost: localhost\r\nX-Request-Id: broken-chunks\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n")
 	res, err := http.ReadResponse(bufio.NewReader(conn), nil)
 	if err != nil {
 		t.Fatal(err)

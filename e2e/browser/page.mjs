@@ -25,7 +25,9 @@ const task = JSON.parse(await text(process.stdin));
 const axe = await readFile(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 
 const camera = task.camera ? ["--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream", `--use-file-for-fake-video-capture=${task.camera}`] : [];
-const browser = await launch(...camera);
+// The name faces.test is this machine's, and unlike localhost it is one that browsers do not trust.
+const names = ["--host-resolver-rules=MAP faces.test 127.0.0.1"];
+const browser = await launch(...camera, ...names);
 
 const pages = []; // every page that was opened
 
@@ -733,6 +735,20 @@ const scenarios = {
     await page.context().setOffline(false);
     await shows(page, 1, "sample.jpg");
     await checkQuiet(page, "the server responded with a status of 400", "the server responded with a status of 429", "net::ERR_INTERNET_DISCONNECTED");
+    return {};
+  },
+
+  // The page behind a proxy that changes the header Host.
+  async proxied() {
+    for (const url of task.trusted ?? []) {
+      const page = await visit({}, url);
+      await shows(page, 1, "sample.jpg");
+      await checkQuiet(page);
+    }
+    for (const url of task.refused ?? []) {
+      const page = await visit({}, url);
+      await says(page, ".card.error", /may not call this server[\s\S]+--cors-origin[\s\S]+header Host/);
+    }
     return {};
   },
 

@@ -16,6 +16,7 @@ const ADVICE = {
   DRAINING: ["The server is shutting down", "Try again when it is back."],
   DEADLINE: ["The request took too long", "Raise the smallest face, or start the server with a larger --default-timeout."],
   UNAUTHENTICATED: ["This server requires an API key", "Ask the server’s operator for one."],
+  PERMISSION_DENIED: ["The server does not allow this page", "Open the page by another address, or ask the server’s operator."],
   INTERNAL: ["The server failed", "Report the request ID to the server’s operator. The server’s log has the cause."],
 };
 
