@@ -82,7 +82,8 @@ func WithGRPC() Option { return func(c *config) { c.grpc = true } }
 func WithTimeout(d time.Duration) Option { return func(c *config) { c.timeout = d } }
 
 // WithAttempts sets the maximum number of attempts of a call. A call is retried
-// while the server is unavailable or cannot be reached. The default is
+// while the server is unavailable or cannot be reached, or the caller's quota is used
+// up. The default is
 // DefaultAttempts; 1 means no retries.
 func WithAttempts(n int) Option { return func(c *config) { c.attempts = n } }
 

@@ -27,6 +27,7 @@ const (
 	ReasonUnknownModel      = reason.UnknownModel
 	ReasonUnauthenticated   = reason.Unauthenticated
 	ReasonPermissionDenied  = reason.PermissionDenied
+	ReasonQuota             = reason.Quota
 	ReasonOverloaded        = reason.Overloaded
 	ReasonDraining          = reason.Draining
 	ReasonDeadline          = reason.Deadline

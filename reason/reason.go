@@ -19,6 +19,7 @@ const (
 	UnknownModel      = "UNKNOWN_MODEL"
 	Unauthenticated   = "UNAUTHENTICATED"
 	PermissionDenied  = "PERMISSION_DENIED"
+	Quota             = "QUOTA"
 	Overloaded        = "OVERLOADED"
 	Draining          = "DRAINING"
 	Deadline          = "DEADLINE"

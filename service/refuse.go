@@ -23,6 +23,18 @@ func Unauthenticated(err error) error { return refusal{errUnauthenticated, err} 
 // send it.
 func PermissionDenied(err error) error { return refusal{errForbidden, err} }
 
+// quotaError is a refusal that ends after a time.
+type quotaError struct {
+	refusal
+	after time.Duration
+}
+
+// OverQuota returns an error for Refuse and for Config.Charge: err says which quota the sender
+// of a request has used up, and after is the time until the same request fits.
+func OverQuota(err error, after time.Duration) error {
+	return quotaError{refusal{errQuota, err}, after}
+}
+
 // Refuse answers a request that the code in front of the service refuses, in the protocol
 // of its door: an RPC's error, or that of PredictHandler. It answers before it reads anything
 // of the body, and uses nothing of it. err is one of those that this package makes for it, such

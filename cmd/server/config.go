@@ -21,6 +21,7 @@ import (
 	"github.com/alecthomas/kong"
 	"github.com/dustin/go-humanize"
 
+	"github.com/mienproject/mien/auth"
 	"github.com/mienproject/mien/cores"
 	"github.com/mienproject/mien/engine"
 	"github.com/mienproject/mien/face"
@@ -84,6 +85,10 @@ type config struct {
 	Timeout          time.Duration  `group:"Limits" default:"${timeout}" placeholder:"DURATION" help:"Maximum time for a request after it has been read, or for each image of a stream or batch, whatever deadline the client sets (default ${timeout})."`
 	DefaultTimeout   *time.Duration `group:"Limits" placeholder:"DURATION" help:"Deadline for requests that set none; at most --timeout (default ${default_timeout}, or --timeout if that is less)."`
 	StreamIdle       *time.Duration `group:"Limits" name:"stream-idle-timeout" placeholder:"DURATION" help:"How long a client may send no image on a stream, or read no answer, before the stream is ended (default ${stream_idle}, or --timeout if that is more, because clients may wait for an answer before they send the next image)."`
+
+	QuotaRequests    *float64 `group:"Quotas" name:"quota-requests" placeholder:"N" help:"Maximum number of requests per second of each caller, such as 10 or 0.5. Each image of a stream or batch counts as one too (default: no limit). A caller is an API key's or certificate's name or, without either, an address."`
+	QuotaConcurrency *int     `group:"Quotas" name:"quota-concurrency" placeholder:"N" help:"Maximum number of requests of each caller at the same time, including open streams (default: no limit)."`
+	QuotaPixels      *int64   `group:"Quotas" name:"quota-pixels" placeholder:"N" help:"Maximum number of pixels per second of each caller (default: no limit). A caller that was idle may send an image of --max-pixels at once."`
 
 	DrainDelay   time.Duration  `group:"Operation" default:"2s" placeholder:"DURATION" help:"How long to continue accepting requests after SIGTERM (default 2s), while /readyz already fails, so that load balancers notice. An interrupt (Ctrl-C) or a second SIGTERM skips this."`
 	DrainTimeout *time.Duration `group:"Operation" placeholder:"DURATION" help:"Maximum time after that for requests in flight to end (default ${drain_timeout}, or 5s more than --timeout if that is more). Another SIGTERM ends them at once."`
@@ -211,15 +216,21 @@ func (c *config) service(ctx context.Context, log *slog.Logger, progress io.Writ
 	return s, errors.Join(errs...)
 }
 
+// problems is a list of errors.
+type problems []error
+
+// checkf adds an error if a condition does not hold.
+func (p *problems) checkf(ok bool, format string, args ...any) {
+	if !ok {
+		*p = append(*p, fmt.Errorf(format, args...))
+	}
+}
+
 // validate returns all problems of the flags, except for the limits of the service,
 // which service.Config validates.
 func (c *config) validate() error {
-	var errs []error
-	check := func(ok bool, format string, args ...any) {
-		if !ok {
-			errs = append(errs, fmt.Errorf(format, args...))
-		}
-	}
+	var errs problems
+	check := errs.checkf
 	check(len(c.Listen) > 0, "--listen: at least one address is required, such as :8080")
 	for _, addr := range c.Listen {
 		err := checkAddress(addr)
@@ -232,6 +243,19 @@ func (c *config) validate() error {
 	proxies, err := parseProxies(c.TrustedProxy)
 	c.proxies = proxies
 	errs = append(errs, err)
+	errs = append(errs, c.validateAccess(), c.validateQuota())
+	check(c.DrainDelay >= 0 && c.DrainDelay <= maxTime, "--drain-delay: %v is not between 0 and %v; 0s means no delay", c.DrainDelay, maxTime)
+	drain := or(c.DrainTimeout, minDrain)
+	check(drain > 0 && drain <= maxTime, "--drain-timeout: %v must be above 0 and at most %v", drain, maxTime)
+	check(c.ConnAge >= 0 && c.ConnAge <= maxTime, "--max-connection-age: %v is not between 0 and %v; 0 leaves connections open", c.ConnAge, maxTime)
+	check(slices.Contains([]string{"auto", "text", "json"}, c.LogFormat), "--log-format: %q is unknown; allowed are text, json and auto", c.LogFormat)
+	return errors.Join(errs...)
+}
+
+// validateAccess returns all problems of the flags about who may call.
+func (c *config) validateAccess() error {
+	var errs problems
+	check := errs.checkf
 	check((c.TLSCert == "") == (c.TLSKey == ""), "--tls-cert and --tls-key: set both or neither")
 	check(c.TLSClientCA == "" || c.TLSCert != "", "--tls-client-ca: it has no effect without --tls-cert and --tls-key")
 	check(slices.Contains([]string{"", clientAuthRequired, clientAuthOptional}, c.TLSClientAuth), "--tls-client-auth: %q is unknown; allowed are %s and %s", c.TLSClientAuth, clientAuthRequired, clientAuthOptional)
@@ -247,12 +271,32 @@ func (c *config) validate() error {
 		check(headerName.MatchString(header), "--cors-header: %q is not the name of a header, such as Authorization; set the flag once for each header", header)
 	}
 	check(len(c.CORSHeader) == 0 || len(c.CORSOrigin) > 0, "--cors-header: it has no effect without --cors-origin, which allows pages to call this server")
-	check(c.DrainDelay >= 0 && c.DrainDelay <= maxTime, "--drain-delay: %v is not between 0 and %v; 0s means no delay", c.DrainDelay, maxTime)
-	drain := or(c.DrainTimeout, minDrain)
-	check(drain > 0 && drain <= maxTime, "--drain-timeout: %v must be above 0 and at most %v", drain, maxTime)
-	check(c.ConnAge >= 0 && c.ConnAge <= maxTime, "--max-connection-age: %v is not between 0 and %v; 0 leaves connections open", c.ConnAge, maxTime)
-	check(slices.Contains([]string{"auto", "text", "json"}, c.LogFormat), "--log-format: %q is unknown; allowed are text, json and auto", c.LogFormat)
 	return errors.Join(errs...)
+}
+
+// validateQuota returns all problems of the flags about quotas.
+func (c *config) validateQuota() error {
+	var errs problems
+	check := errs.checkf
+	q := c.quota()
+	check(c.QuotaRequests == nil || (q.Requests > 0 && q.Requests <= maxQuota), "--quota-requests: %v is not above 0 and at most %v; omit it for no limit", q.Requests, float64(maxQuota))
+	check(c.QuotaConcurrency == nil || q.Concurrency > 0, "--quota-concurrency: %d is not above 0; omit it for no limit", q.Concurrency)
+	check(c.QuotaPixels == nil || (q.Pixels > 0 && q.Pixels <= maxQuota*maxQuota), "--quota-pixels: %d is not above 0 and at most %d; omit it for no limit", q.Pixels, int64(maxQuota)*maxQuota)
+	return errors.Join(errs...)
+}
+
+// maxQuota is the maximum number of requests per second in a quota. Its square is that of
+// pixels.
+const maxQuota = 1e6
+
+// quota returns what each caller may use.
+func (c *config) quota() auth.Quota {
+	return auth.Quota{
+		Requests:    or(c.QuotaRequests, 0),
+		Concurrency: or(c.QuotaConcurrency, 0),
+		Pixels:      or(c.QuotaPixels, 0),
+		LargestItem: c.limits.pixels,
+	}
 }
 
 // build returns the configuration of a service with these models. Limits without a flag

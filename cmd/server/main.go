@@ -99,6 +99,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	}
 	defer obs.tracing.shutdown(ctx, log)
 	svcConfig.Observe = obs.observe
+	if sec.quotas != nil {
+		svcConfig.Charge = charge
+	}
 	svc, err := service.New(svcConfig)
 	if err != nil {
 		return misconfigured(stderr, err)
@@ -364,6 +367,7 @@ func routes(stop context.Context, cfg *config, svc *service.Service, state *heal
 		obs.crossOrigin.handler,            // lets pages of other origins call the server
 		site.handler(svc, isPublic),        // refuses pages of other sites, and host names of others
 		sec.callers(svc, isPublic),         // API keys and client certificates
+		sec.account(svc, isPublic),         // quotas of callers
 	)
 }
 

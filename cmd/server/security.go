@@ -1,10 +1,12 @@
 package main
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"log/slog"
 	"net/http"
+	"net/netip"
 
 	"connectrpc.com/authn"
 
@@ -18,6 +20,10 @@ type security struct {
 	certificates *certificates
 	// auth determines who sends a request, and admin who sends one to the admin listener.
 	auth, admin auth.Authenticator
+	// quotas is nil if there are none.
+	quotas *auth.Quotas
+	// proxies report the addresses of callers without an identity.
+	proxies proxies
 	// adminTLS says whether the admin listener uses TLS.
 	adminTLS bool
 	// files loads what comes from files again.
@@ -26,7 +32,10 @@ type security struct {
 
 // newSecurity loads all files. The error lists all problems.
 func newSecurity(cfg *config, log *slog.Logger) (*security, error) {
-	s := &security{files: &reloader{log: log}, adminTLS: cfg.AdminTLS}
+	s := &security{files: &reloader{log: log}, adminTLS: cfg.AdminTLS, proxies: cfg.proxies}
+	if q := cfg.quota(); q.IsLimited() {
+		s.quotas = auth.NewQuotas(q)
+	}
 	certs, sources, err := cfg.certificates(log)
 	if s.certificates = certs; certs != nil {
 		s.files.every = certs.checkExpiry
@@ -76,6 +85,66 @@ func (s *security) callers(svc *service.Service, isPublic func(*http.Request) bo
 			next.ServeHTTP(w, r.WithContext(ctx))
 		})
 	}
+}
+
+// account returns the middleware that refuses requests over the quota of their callers before
+// their bodies are read. Callers without an identity are told apart by their addresses.
+func (s *security) account(svc *service.Service, isPublic func(*http.Request) bool) func(http.Handler) http.Handler {
+	return func(next http.Handler) http.Handler {
+		if s.quotas == nil {
+			return next
+		}
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if isPublic(r) || isPreflight(r) {
+				next.ServeHTTP(w, r)
+				return
+			}
+			name := "identity " + service.RecordFrom(r.Context()).Identity
+			if auth.CallerOf(r.Context()) == nil {
+				address, _ := s.proxies.caller(r)
+				name = "address " + network(address)
+			}
+			account := s.quotas.Account(name)
+			if err := account.Begin(); err != nil {
+				svc.Refuse(w, r, overQuota(err))
+				return
+			}
+			defer account.End()
+			next.ServeHTTP(w, r.WithContext(auth.WithAccount(r.Context(), account)))
+		})
+	}
+}
+
+// charge charges an image to the account of its caller. It is service.Config's Charge.
+func charge(ctx context.Context, one bool, pixels int64) error {
+	account := auth.AccountOf(ctx)
+	switch {
+	case account == nil:
+		return nil
+	case one:
+		return overQuota(account.Charge(pixels))
+	default:
+		return overQuota(account.ChargeWaiting(ctx, pixels))
+	}
+}
+
+// overQuota converts an error of an account for the service.
+func overQuota(err error) error {
+	if quota, ok := errors.AsType[*auth.QuotaError](err); ok {
+		return service.OverQuota(err, quota.RetryAfter)
+	}
+	return err
+}
+
+// network returns the network of an address that one client is likely to have alone: IPv6
+// hands out 64 bits to each.
+func network(address string) string {
+	addr, err := netip.ParseAddr(address)
+	if err != nil || addr.Is4() {
+		return address
+	}
+	prefix, _ := addr.Prefix(64) // never fails for IPv6
+	return prefix.String()
 }
 
 // operators is the middleware of the admin listener.

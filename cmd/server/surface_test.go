@@ -80,6 +80,13 @@ func TestSurface(t *testing.T) {
 		_, log := s.stop()
 		compareGolden(t, "unauthenticated.txt", out+"\n"+requestLog(t, log))
 	})
+	t.Run("quota", func(t *testing.T) {
+		s := start(t, "--quota-requests", "0.001")
+		_, _ = grpcClient(t, s.url).ListModels(t.Context(), &inferencev1.ListModelsRequest{}) // uses up the quota
+		out := recordSurface(t, s, everyDoor("quota", &inferencev1.Image{RawData: readFile(t, samplePath)}))
+		out = regexp.MustCompile(`(Retry-After: |retryDelay=|RetryInfo after )[0-9hms.]+`).ReplaceAllString(out, "${1}some time")
+		compareGolden(t, "quota.txt", out)
+	})
 	t.Run("overloaded", func(t *testing.T) {
 		s := start(t, "--max-requests", "1", "--admin-listen", "127.0.0.1:0")
 		end := openStream(t, s)
