@@ -31,19 +31,27 @@ $(BIN)/%: tools/go.mod tools/go.sum
 	@mkdir -p $(BIN)
 	go build -modfile=tools/go.mod -o $@ $(filter %/$*,$(tool_packages))
 
-# MODEL=yunet downloads that model, and the runtime that it needs.
-MODEL ?= pigo
-fetched = $(filter-out pigo pigo-reference,$(MODEL))
 .PHONY: run
-run: $(if $(fetched),onnxruntime) ## Run the server. MODEL=yunet runs it with that model, and ARGS="--help" lists its flags.
-	go run ./cmd/server --model $(MODEL) $(if $(fetched),--onnxruntime $(BIN)/$(library)) $(ARGS)
+run: ## Run the server. MODEL=yunet runs it with that model, and ARGS="--help" lists its flags.
+	go run ./cmd/server $(if $(MODEL),--model $(MODEL)) $(ARGS)
+
+# EMBED=yunet puts that model into the server. It comes from the cache of models, from the
+# mirror in MIEN_MODEL_MIRROR or from its publisher, and is verified.
+EMBED ?=
+$(if $(filter-out yunet,$(EMBED)),$(error EMBED=$(EMBED): only yunet can be embedded))
+embed_tags = $(if $(EMBED),-tags embed_$(EMBED))
+embedded = $(if $(EMBED),cmd/server/embedded/$(EMBED).onnx)
+cmd/server/embedded/%.onnx: always
+	go run ./internal/embed $* $@
+.PHONY: always
+always:
 
 .PHONY: build
-build: $(BIN)/mien $(BIN)/mien-client ## Build the server into .bin/mien (static and stripped, or with CGO=1 for ONNX models), and .bin/mien-client.
+build: $(BIN)/mien $(BIN)/mien-client ## Build the server into .bin/mien (static and stripped; CGO=1 adds ONNX Runtime, EMBED=yunet that model), and .bin/mien-client.
 .PHONY: $(BIN)/mien $(BIN)/mien-client
-$(BIN)/mien:
+$(BIN)/mien: $(embedded)
 	@mkdir -p $(BIN)
-	CGO_ENABLED=$(or $(CGO),0) go build -trimpath -ldflags='-s -w' -o $@ ./cmd/server
+	CGO_ENABLED=$(or $(CGO),0) go build -trimpath $(embed_tags) -ldflags='-s -w' -o $@ ./cmd/server
 $(BIN)/mien-client:
 	@mkdir -p $(BIN)
 	CGO_ENABLED=0 go build -trimpath -ldflags='-s -w' -o $@ ./cmd/client
@@ -95,7 +103,7 @@ page-test: ## Test the modules of the page in Node.js. "make e2e" tests the page
 # Without the race detector, which allocates memory itself.
 .PHONY: memory
 memory: ## Check that decoding and detecting take no more memory than is reserved for them, and that networks allocate nothing new.
-	go test $(PATIENCE) -count=1 -run Memory ./nn ./photo ./face/luma ./face/pigo ./service
+	go test $(PATIENCE) -count=1 -run Memory ./nn ./face/mtcnn/area ./photo ./face/luma ./face/pigo ./service
 
 # Without the race detector, with which these tests take minutes.
 .PHONY: accuracy
@@ -200,17 +208,22 @@ vulndb: ## Update the database of known vulnerabilities, and check against it.
 finish_openapi = sed -i.generated -E -e '/^      additionalProperties: false$$/d' \
 	-e 's,x-ref: (.+),$$ref: "\#/components/schemas/\1",' $(1) && rm $(1).generated
 
-# The kernels of nn/, in the folder that is given.
-generate_kernels = cd $(1) && nnkernels -out kernels_amd64.s -stubs kernels_amd64.go -pkg nn
+# The licenses of all that is in the binaries, into the file that is given.
+write_licenses = go run ./internal/licenses ./cmd/server ./cmd/client > $(1).new && mv $(1).new $(1)
+
+# The kernels of a package, in the folder that is given.
+kernels := nn face/mtcnn/area
+generate_kernels = cd $(1) && nnkernels -kernels $(notdir $(1)) -out kernels_amd64.s -stubs kernels_amd64.go -pkg $(notdir $(1))
 .PHONY: $(BIN)/nnkernels
 $(BIN)/nnkernels:
 	cd tools/nnkernels && go build -o $(abspath $@) .
 
 .PHONY: generate
-generate: $(BIN)/buf $(BIN)/protoc-gen-connect-openapi $(BIN)/nnkernels ## Generate gen/ and web/openapi.yaml from proto/, and the assembly of nn/.
+generate: $(BIN)/buf $(BIN)/protoc-gen-connect-openapi $(BIN)/nnkernels ## Generate gen/ and web/openapi.yaml from proto/, the assembly, and the text of --licenses.
 	buf generate
+	$(call write_licenses,cmd/server/licenses.txt)
 	$(call finish_openapi,web/openapi.yaml)
-	$(call generate_kernels,nn)
+	$(foreach package,$(kernels),($(call generate_kernels,$(package)));)
 
 .PHONY: check-generated
 check-generated: $(BIN)/buf $(BIN)/protoc-gen-connect-openapi $(BIN)/nnkernels ## Fail if the generated files are not up to date.
@@ -218,9 +231,12 @@ check-generated: $(BIN)/buf $(BIN)/protoc-gen-connect-openapi $(BIN)/nnkernels #
 	@$(call finish_openapi,$(BIN)/generated/web/openapi.yaml)
 	@diff -r gen $(BIN)/generated/gen && diff web/openapi.yaml $(BIN)/generated/web/openapi.yaml || \
 		{ echo 'gen/ or web/openapi.yaml is not what proto/ generates: run "make generate"'; exit 1; }
-	@mkdir -p $(BIN)/generated/nn && $(call generate_kernels,$(BIN)/generated/nn)
-	@diff nn/kernels_amd64.s $(BIN)/generated/nn/kernels_amd64.s && diff nn/kernels_amd64.go $(BIN)/generated/nn/kernels_amd64.go || \
-		{ echo 'the assembly of nn/ is not what tools/nnkernels generates: run "make generate"'; exit 1; }
+	@$(call write_licenses,$(BIN)/generated/licenses.txt)
+	@diff cmd/server/licenses.txt $(BIN)/generated/licenses.txt || \
+		{ echo 'the text of --licenses is not that of all modules: run "make generate"'; exit 1; }
+	@$(foreach package,$(kernels),mkdir -p $(BIN)/generated/$(package) && ($(call generate_kernels,$(BIN)/generated/$(package))) && \
+		diff $(package)/kernels_amd64.s $(BIN)/generated/$(package)/kernels_amd64.s && diff $(package)/kernels_amd64.go $(BIN)/generated/$(package)/kernels_amd64.go || \
+		{ echo 'the assembly of $(package) is not what tools/nnkernels generates: run "make generate"'; exit 1; };)
 
 # proto/released.binpb is the contract of the last release, on which clients depend.
 .PHONY: check-contract

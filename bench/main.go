@@ -21,6 +21,7 @@ import (
 	"github.com/mienproject/mien/bench/server"
 	"github.com/mienproject/mien/face"
 	"github.com/mienproject/mien/face/facetest"
+	"github.com/mienproject/mien/face/networks"
 	"github.com/mienproject/mien/face/pigo"
 	"github.com/mienproject/mien/onnx"
 )
@@ -41,10 +42,11 @@ type options struct {
 // A detector is a detector to evaluate, with its name in the service.
 type detector struct {
 	name string
-	// file is the model's file or folder below --models. builtIn makes a detector that
-	// needs no file.
+	// file is the model's file below --models. builtIn makes a detector that needs no file.
 	file    string
 	builtIn func() (face.Detector, error)
+	// onRuntime means that it needs ONNX Runtime.
+	onRuntime bool
 	// The style of its curve. Detectors of a family share a color.
 	color  color.RGBA
 	dashed bool
@@ -60,9 +62,9 @@ const (
 var detectors = []detector{
 	{name: recommended, file: "yunet_n_dynamic.onnx", color: blue},
 	{name: "yunet-s", file: "yunet_s_dynamic.onnx", color: blue, dashed: true},
-	{name: oldSystem, file: "mtcnn", color: orange},
-	{name: "scrfd-2.5g", file: "scrfd_2.5g_kps_640.onnx", color: green},
-	{name: "scrfd-500m", file: "scrfd_500m_kps_640.onnx", color: green, dashed: true},
+	{name: oldSystem, builtIn: func() (face.Detector, error) { return networks.MTCNN(options{}.network) }, color: orange},
+	{name: "scrfd-2.5g", file: "scrfd_2.5g_kps_640.onnx", onRuntime: true, color: green},
+	{name: "scrfd-500m", file: "scrfd_500m_kps_640.onnx", onRuntime: true, color: green, dashed: true},
 	{name: "pigo", builtIn: func() (face.Detector, error) { return pigo.New(nil) }, color: purple},
 	{name: reference, builtIn: func() (face.Detector, error) { return pigo.NewReference() }, color: purple, dashed: true},
 }
@@ -171,7 +173,7 @@ func (o *options) checkFiles() error {
 		if d.file == "" {
 			continue
 		}
-		needsRuntime = true
+		needsRuntime = needsRuntime || d.onRuntime
 		if _, err := os.Stat(filepath.Join(o.Models, d.file)); err != nil {
 			fail("the models are not part of the repository: put them beside it, in ../shared/models, or name their folder with --models: %w", err)
 			break

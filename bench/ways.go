@@ -21,6 +21,7 @@ import (
 	"github.com/mienproject/mien/face/networks"
 	inferencev1 "github.com/mienproject/mien/gen/inference/v1"
 	"github.com/mienproject/mien/gen/inference/v1/inferencev1connect"
+	"github.com/mienproject/mien/nn"
 	"github.com/mienproject/mien/onnx"
 	"github.com/mienproject/mien/photo"
 )
@@ -81,15 +82,21 @@ func openInProcess(o options) (inProcess, error) {
 		if d.builtIn != nil {
 			opened[d.name], err = d.builtIn()
 		} else {
-			opened[d.name], err = networks.Open(filepath.Join(o.Models, d.file), func(file string, _ bool) (engine.Engine, error) {
-				return onnx.Open(file, onnx.Options{Library: o.ONNXRuntime})
-			})
+			opened[d.name], err = networks.Open(filepath.Join(o.Models, d.file), o.network)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", d.name, err)
 		}
 	}
 	return opened, nil
+}
+
+// network opens a network on one core, as the server does.
+func (o options) network(file networks.File, _ bool) (engine.Engine, error) {
+	if e, err := nn.New(file.Data, nn.Options{}); err == nil {
+		return e, nil
+	}
+	return onnx.Open(file.Path, onnx.Options{Library: o.ONNXRuntime})
 }
 
 func (inProcess) title() string { return "in process" }

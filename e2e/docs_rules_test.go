@@ -117,7 +117,7 @@ curl -T photo.jpg 'localhost:8080/predict?max_results=1&skip_landmarks=true'
 ~~~
 <!-- output -->
 ~~~json
-{"message": "", "results": [{"box": {"upLeft": {"x": 64, "y": 89}, "lowerRight": {"x": 254, "y": 332}}, "confidence": 0.9997}]}
+{"message": "", "results": [{"box": {"upLeft": {"x": 68, "y": 70}, "lowerRight": {"x": 252, "y": 340}}, "confidence": 0.99999}]}
 ~~~
 `); err != nil {
 		t.Error(err)

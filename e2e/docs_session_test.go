@@ -198,9 +198,9 @@ func (s *session) install(blocks []block) {
 		if !b.runs() || !strings.Contains(b.code, "--model ") {
 			continue
 		}
-		library, models := onnx(s.t)
+		library, models := shelf(s.t)
 		s.env = append(s.env, "MIEN_ONNXRUNTIME="+library)
-		for name, file := range map[string]string{"mtcnn": "mtcnn/*.onnx", "yunet": "yunet_n_dynamic.onnx", "yunet-s": "yunet_s_dynamic.onnx"} {
+		for name, file := range map[string]string{"yunet": "yunet_n_dynamic.onnx", "yunet-s": "yunet_s_dynamic.onnx"} {
 			s.cache(name, filepath.Join(models, file))
 		}
 		return

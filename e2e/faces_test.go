@@ -28,9 +28,9 @@ type testImage struct {
 	tolerance float64
 
 	// The server promises the same faces for the same bytes, so every client must get
-	// the same faces as the first one. mu guards first.
+	// the same faces of a model as the first one. mu guards first, which is by model.
 	mu    sync.Mutex
-	first []face
+	first map[string][]face
 }
 
 var (
@@ -163,6 +163,15 @@ type answer struct {
 // check fails the test unless data is the answer for p.
 func (p *testImage) check(t testing.TB, data []byte) answer {
 	t.Helper()
+	return p.checkOf(t, data, defaultModel)
+}
+
+// defaultModel answers requests that name none.
+const defaultModel = "mtcnn"
+
+// checkOf is check for the answer of a model.
+func (p *testImage) checkOf(t testing.TB, data []byte, model string) answer {
+	t.Helper()
 	var a answer
 	if err := json.Unmarshal(data, &a); err != nil {
 		t.Fatalf("%s: the answer is no JSON: %v\n%s", p.name, err, excerpt(data))
@@ -170,12 +179,12 @@ func (p *testImage) check(t testing.TB, data []byte) answer {
 	if a.ImageID != p.name {
 		t.Errorf("image_id is %q, want %q", a.ImageID, p.name)
 	}
-	p.checkFaces(t, a.Results)
+	p.checkFacesOf(t, model, a.Results)
 	if a.Width != p.width || a.Height != p.height {
 		t.Errorf("%s: size is %d × %d, want %d × %d", p.name, a.Width, a.Height, p.width, p.height)
 	}
-	if a.Model != "pigo" {
-		t.Errorf("%s: model is %q, want pigo", p.name, a.Model)
+	if a.Model != model {
+		t.Errorf("%s: model is %q, want %s", p.name, a.Model, model)
 	}
 	if a.MetaData.UUID == "" || a.MetaData.Environment != "ENVIRONMENT_PRODUCTION" {
 		t.Errorf("%s: meta_data is %+v", p.name, a.MetaData)
@@ -195,6 +204,12 @@ func (p *testImage) check(t testing.TB, data []byte) answer {
 
 // checkFaces fails the test unless faces are those of p.
 func (p *testImage) checkFaces(t testing.TB, faces []face) {
+	t.Helper()
+	p.checkFacesOf(t, defaultModel, faces)
+}
+
+// checkFacesOf is checkFaces for a model.
+func (p *testImage) checkFacesOf(t testing.TB, model string, faces []face) {
 	t.Helper()
 	if len(faces) != len(p.centers) {
 		t.Fatalf("%s: %d faces, want %d: %+v", p.name, len(faces), len(p.centers), faces)
@@ -241,11 +256,13 @@ func (p *testImage) checkFaces(t testing.TB, faces []face) {
 
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.first == nil && !t.Failed() {
-		p.first = faces
+	if p.first == nil {
+		p.first = map[string][]face{}
 	}
-	if p.first != nil && !reflect.DeepEqual(p.first, faces) {
-		t.Errorf("%s: another client was told other faces:\n%s\n%s", p.name, marshal(t, p.first), marshal(t, faces))
+	if first, ok := p.first[model]; ok && !reflect.DeepEqual(first, faces) {
+		t.Errorf("%s: another client was told other faces:\n%s\n%s", p.name, marshal(t, first), marshal(t, faces))
+	} else if !ok && !t.Failed() {
+		p.first[model] = faces
 	}
 }
 
@@ -264,13 +281,15 @@ func checkModels(t testing.TB, data []byte) {
 	if err := json.Unmarshal(data, &list); err != nil {
 		t.Fatalf("the list of models is no JSON: %v\n%s", err, excerpt(data))
 	}
-	if len(list.Models) != 1 {
-		t.Fatalf("%d models, want 1: %s", len(list.Models), data)
+	names := []string{defaultModel, "pigo"}
+	if len(list.Models) != len(names) {
+		t.Fatalf("%d models, want %d: %s", len(list.Models), len(names), data)
 	}
-	m := list.Models[0]
-	if m.Name != "pigo" || m.Family != "pigo" || m.Version == "" || !m.Landmarks || !m.Default ||
-		m.MinFaceSize < 1 || m.DefaultMinConfidence <= 0 || m.DefaultMinConfidence >= 1 {
-		t.Errorf("the model is %+v", m)
+	for i, m := range list.Models {
+		if m.Name != names[i] || m.Family != names[i] || m.Version == "" || !m.Landmarks || m.Default != (i == 0) ||
+			m.MinFaceSize < 1 || m.DefaultMinConfidence <= 0 || m.DefaultMinConfidence >= 1 {
+			t.Errorf("model %d is %+v", i, m)
+		}
 	}
 }
 

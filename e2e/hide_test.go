@@ -37,7 +37,7 @@ func hideAll(t *testing.T, images []hideImage, boxes [][4]int) map[string][]stri
 		Name, Style string
 		Steps       []string
 	}
-	if err := json.Unmarshal(play(t, start(t), pageTask{Scenario: "hides", Images: images, Boxes: boxes}), &made); err != nil {
+	if err := json.Unmarshal(play(t, start(t, "--model", "pigo"), pageTask{Scenario: "hides", Images: images, Boxes: boxes}), &made); err != nil {
 		t.Fatal(err)
 	}
 	if len(made) != len(images)*len(hideSteps) {
@@ -213,9 +213,9 @@ func checkChecks(t *testing.T, name string, before, after [2]image.Image, covere
 	}
 }
 
-// onnx returns the path of ONNX Runtime's library, and the folder of the models that
-// run on it. If one is missing, the test is skipped, or fails if CI is set.
-func onnx(t testing.TB) (library, models string) {
+// shelf returns the path of ONNX Runtime's library, and the folder of the models. If one is
+// missing, the test is skipped, or fails if CI is set.
+func shelf(t testing.TB) (library, models string) {
 	t.Helper()
 	refuse := t.Skipf
 	if inCI() {
@@ -232,15 +232,11 @@ func onnx(t testing.TB) (library, models string) {
 	return library, models
 }
 
-// onnxModels returns the server's flags for models on ONNX Runtime, YuNet first.
-func onnxModels(t testing.TB) []string {
+// yunet returns the server's flag for YuNet.
+func yunet(t testing.TB) []string {
 	t.Helper()
-	library, models := onnx(t)
-	return []string{
-		"--onnxruntime", library,
-		"--model", "yunet=" + filepath.Join(models, "yunet_n_dynamic.onnx"),
-		"--model", "mtcnn=" + filepath.Join(models, "mtcnn"),
-	}
+	_, models := shelf(t)
+	return []string{"--model", "yunet=" + filepath.Join(models, "yunet_n_dynamic.onnx")}
 }
 
 // peopleHeads are the heads in people, from hair to chin and from ear to ear, as ellipses drawn
@@ -254,7 +250,7 @@ func TestPageHidesPeople(t *testing.T) {
 	t.Parallel()
 	file := peoplePath(t)
 	models := []string{"yunet", "mtcnn", "pigo"}
-	s := start(t, append(onnxModels(t), "--model", "pigo")...)
+	s := start(t, append(yunet(t), "--model", "mtcnn", "--model", "pigo")...)
 	var made []struct{ Model, Style, File, Asked string }
 	if err := json.Unmarshal(play(t, s, pageTask{Scenario: "hidesPeople", Files: map[string]string{"people": file}}), &made); err != nil {
 		t.Fatal(err)
@@ -319,5 +315,5 @@ func heads(img image.Image) (worst, detail float64) {
 // show a face.
 func TestPageQuestion(t *testing.T) {
 	t.Parallel()
-	play(t, start(t), pageTask{Scenario: "question"})
+	play(t, start(t, "--model", "pigo"), pageTask{Scenario: "question"})
 }

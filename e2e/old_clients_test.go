@@ -97,7 +97,7 @@ func TestPredictByCurl(t *testing.T) {
 		"data":    {"--data-binary", "@" + photo},
 		"upload":  {"--upload-file", photo},
 		"form":    {"--form", "image=@" + photo},
-		"options": {"--form", "image=@" + photo, "--form", "min_face_size=50"},
+		"options": {"--form", "image=@" + photo, "--form", "min_face_size=20"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := curl(t, nil, append(args, s.url+"/predict?max_results=1")...).want(t, 200, "application/json")

@@ -137,7 +137,7 @@ func TestPageReconnects(t *testing.T) {
 func TestPageKeyboard(t *testing.T) {
 	t.Parallel()
 	file := peoplePath(t)
-	play(t, start(t), pageTask{Scenario: "keyboard", Files: map[string]string{"people": file}})
+	play(t, start(t, "--model", "pigo"), pageTask{Scenario: "keyboard", Files: map[string]string{"people": file}})
 }
 
 // TestPageAppearance checks that axe finds no violation at any size of the screen and
@@ -190,7 +190,7 @@ func TestPageExports(t *testing.T) {
 		if err := json.Unmarshal(read(t, files["json"]), &a); err != nil {
 			t.Fatal(err)
 		}
-		p.checkFaces(t, a.Results)
+		p.checkFacesOf(t, a.Model, a.Results)
 		original := decode(t, p.load(t))
 		for _, kind := range []string{"marked", "blur", "cover"} {
 			img := decode(t, read(t, files[kind]))
@@ -423,7 +423,7 @@ func pasteCode(t *testing.T, s *server, p *testImage, env []string, fetch func(c
 		codes map[string]string
 		check func(*testing.T, []face)
 	}{
-		{"plain", shown.Plain, func(t *testing.T, faces []face) { t.Helper(); sample.checkFaces(t, faces) }},
+		{"plain", shown.Plain, func(t *testing.T, faces []face) { t.Helper(); sample.checkFacesOf(t, "pigo", faces) }},
 		{"options", shown.Options, asOnPage},
 	} {
 		for _, client := range []string{"curl", "buf", "grpcurl"} {

@@ -45,8 +45,14 @@ func start(t testing.TB, args ...string) *server {
 // startEnv is like start, with variables added to the environment.
 func startEnv(t testing.TB, env []string, args ...string) *server {
 	t.Helper()
+	return startProgram(t, binary, env, args...)
+}
+
+// startProgram is like startEnv, with another build of the server.
+func startProgram(t testing.TB, program string, env []string, args ...string) *server {
+	t.Helper()
 	args = append([]string{"--listen", "127.0.0.1:0", "--admin-listen", "off", "--log-format", "json", "--drain-delay", "0s"}, args...)
-	s := &server{t: t, cmd: exec.Command(binary, args...), exited: make(chan struct{})}
+	s := &server{t: t, cmd: exec.Command(program, args...), exited: make(chan struct{})}
 	s.cmd.Env = append(environ(), env...)
 	stderr, err := s.cmd.StderrPipe()
 	if err != nil {

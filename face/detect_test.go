@@ -91,7 +91,7 @@ func TestDetect(t *testing.T) {
 			if s.asked != c.input {
 				t.Errorf("the source is asked for %+v, want %+v", s.asked, c.input)
 			}
-			if want := (face.Options{MinFaceSize: c.min, MinConfidence: 0.5, MaxResults: 7}); d.img.Bounds().Size() != c.size || d.opts != want {
+			if want := (face.Options{MinFaceSize: c.min, MinConfidence: 0.5, MaxResults: 7}); d.img.Bounds().Size() != c.size || !reflect.DeepEqual(d.opts, want) {
 				t.Errorf("the detector gets %v and %+v, want %v and %+v", d.img.Bounds().Size(), d.opts, c.size, want)
 			}
 		})

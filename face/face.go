@@ -84,6 +84,11 @@ type Options struct {
 	MinFaceSize float64
 	// SkipLandmarks leaves Face.Landmarks nil.
 	SkipLandmarks bool
+	// Truncated is called if faces may be missing because the detector limits its time and
+	// memory: it looked for larger faces only than MinFaceSize asks for (or than it usually
+	// does, where that is 0), or did not examine all candidates. Nil means that nobody
+	// needs to know.
+	Truncated func()
 	// AnyOrientation has the function Detect also look for faces that are turned by a
 	// quarter, a half or three quarters. Detectors ignore it.
 	AnyOrientation bool
@@ -135,7 +140,7 @@ func (b Box) Width() float64 { return max(0, b.MaxX-b.MinX) }
 func (b Box) Height() float64 { return max(0, b.MaxY-b.MinY) }
 
 // Area returns Width times Height.
-func (b Box) Area() float64 { return b.Width() * b.Height() }
+func (b Box) Area() float64 { return float64(b.Width() * b.Height()) }
 
 // Clamp returns the part of b within an image of width × height pixels.
 func (b Box) Clamp(width, height int) Box {

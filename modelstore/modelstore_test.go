@@ -615,7 +615,7 @@ func TestUnknownModel(t *testing.T) {
 	if !errors.Is(err, modelstore.ErrUnknownModel) {
 		t.Fatalf("error %v, want ErrUnknownModel", err)
 	}
-	if want := `unknown model "retinaface": those that can be fetched are mtcnn, yunet, yunet-s`; err.Error() != want {
+	if want := `unknown model "retinaface": those that can be fetched are yunet, yunet-s`; err.Error() != want {
 		t.Errorf("error %q, want %q", err, want)
 	}
 }

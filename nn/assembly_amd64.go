@@ -7,6 +7,13 @@ import "golang.org/x/sys/cpu"
 // assembly reports whether the kernels are the assembly. Tests change it.
 var assembly = cpu.X86.HasAVX2
 
+// wide reports whether the kernels of float32 use the vectors of AVX-512, which hasWide says that
+// the processor has. Tests change it.
+var (
+	hasWide = cpu.X86.HasAVX2 && cpu.X86.HasAVX512F
+	wide    = hasWide
+)
+
 // convSums computes float32(bias + sum of products) of pixels pixels. taps are the places in
 // src of each tap's values of the first pixel.
 func convSums(dst []float32, src []int16, taps []int, f *filter, dstBlock, pixel, pixels int) {

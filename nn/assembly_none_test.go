@@ -3,3 +3,5 @@
 package nn
 
 func setAssembly(bool) (was bool) { return false }
+
+func setWide(bool) (was bool) { return false }

@@ -3,13 +3,8 @@
 package nn
 
 import (
-	"fmt"
-	"runtime"
-	"slices"
 	"testing"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/mienproject/mien/cores"
 	"github.com/mienproject/mien/engine"
@@ -17,23 +12,8 @@ import (
 	"github.com/mienproject/mien/face/facetest"
 )
 
-// threadTime is the time that the calling thread has computed, which other processes do not
-// add to.
-func threadTime() time.Duration {
-	var now unix.Timespec
-	if err := unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &now); err != nil {
-		panic(err)
-	}
-	return time.Duration(now.Nano())
-}
-
-func median(v []float64) float64 {
-	slices.Sort(v)
-	return v[len(v)/2]
-}
-
 // runner returns a function that runs the engine on an input again and again.
-func runner(b *testing.B, e engine.Engine, input engine.Tensor) func() {
+func runner(b *testing.B, e engine.Engine, input engine.Tensor) func(int) {
 	b.Helper()
 	shapes, err := e.Probe(input.Shape)
 	if err != nil {
@@ -42,41 +22,11 @@ func runner(b *testing.B, e engine.Engine, input engine.Tensor) func() {
 	var buffers engine.Buffers
 	buffers.Resize(input.Shape, shapes)
 	buffers.Input = input
-	return func() {
+	return func(int) {
 		if err := e.Run(b.Context(), buffers.Input, buffers.Outputs); err != nil {
 			b.Fatal(err)
 		}
 	}
-}
-
-// compare times two functions in turns, on one thread, and reports the median of the first
-// one's time over the second one's.
-func compare(b *testing.B, now func() time.Duration, first, second func()) {
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	of := func(f func()) float64 {
-		start := now()
-		f()
-		return (now() - start).Seconds() * 1e3
-	}
-	first()
-	second()
-	var firsts, seconds, ratios []float64
-	for i := 0; b.Loop(); i++ {
-		var x, y float64
-		if i%2 == 0 {
-			x = of(first)
-			y = of(second)
-		} else {
-			y = of(second)
-			x = of(first)
-		}
-		firsts, seconds, ratios = append(firsts, x), append(seconds, y), append(ratios, x/y)
-	}
-	b.ReportMetric(0, "ns/op")
-	b.ReportMetric(median(firsts), "ms")
-	b.ReportMetric(median(seconds), "other-ms")
-	b.ReportMetric(median(ratios), "ratio")
 }
 
 // benchmarkInputs are those of the benchmarks by the network that takes them.
@@ -119,7 +69,7 @@ func BenchmarkAsONNXRuntime(b *testing.B) {
 	for _, c := range benchmarkInputs(b) {
 		b.Run(c.name, func(b *testing.B) {
 			judge := enginetest.Open(b, enginetest.Model(b, c.file))
-			compare(b, threadTime, runner(b, open(b, c.file, Options{}), c.input), runner(b, judge, c.input))
+			enginetest.Compare(b, enginetest.ThreadTime, 1, runner(b, open(b, c.file, Options{}), c.input), runner(b, judge, c.input))
 		})
 	}
 }
@@ -132,9 +82,9 @@ func BenchmarkTwin(b *testing.B) {
 	for _, c := range benchmarkInputs(b) {
 		b.Run(c.name, func(b *testing.B) {
 			fast := runner(b, open(b, c.file, Options{}), c.input)
-			var twin func()
+			var twin func(int)
 			withTwins(func() { twin = runner(b, open(b, c.file, Options{}), c.input) })
-			compare(b, threadTime, func() { withTwins(twin) }, fast)
+			enginetest.Compare(b, enginetest.ThreadTime, 1, func(i int) { withTwins(func() { twin(i) }) }, fast)
 		})
 	}
 }
@@ -143,9 +93,9 @@ func BenchmarkTwin(b *testing.B) {
 func BenchmarkCores(b *testing.B) {
 	start := time.Now()
 	for _, c := range benchmarkInputs(b) {
-		b.Run(fmt.Sprint(c.name), func(b *testing.B) {
+		b.Run(c.name, func(b *testing.B) {
 			two := runner(b, open(b, c.file, Options{Gate: cores.NewGate(2)}), c.input)
-			compare(b, func() time.Duration { return time.Since(start) }, two, runner(b, open(b, c.file, Options{}), c.input))
+			enginetest.Compare(b, func() time.Duration { return time.Since(start) }, 1, two, runner(b, open(b, c.file, Options{}), c.input))
 		})
 	}
 }

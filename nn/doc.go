@@ -1,5 +1,5 @@
-// Package nn runs small convolutional networks, in pure Go with AVX2 assembly. It reads them
-// from ONNX files, and knows nothing of what they are for.
+// Package nn runs small convolutional networks, in pure Go with assembly for AVX2 and AVX-512.
+// It reads them from ONNX files, and knows nothing of what they are for.
 //
 // It gives the same bits on all processors, with any number of cores, and in any batch. So it
 // computes with integers, or with single operations of floating-point numbers in a fixed
@@ -35,7 +35,8 @@
 // once (room.go).
 //
 // Networks of float32 have chains only, of which several rows are computed at once, so that
-// small maps fill the kernels (float.go, float_run.go, float_room.go).
+// small maps fill the kernels (float.go, float_run.go, float_room.go). Their 3×3 convolutions
+// take less than half of the products (winograd.go, image.go).
 //
 // What computes a row is a kernel: assembly that tools/nnkernels generates, or its pure Go
 // twin on other processors (kernels.go).

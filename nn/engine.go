@@ -49,8 +49,11 @@ func Open(path string, o Options) (*Engine, error) {
 	return e, nil
 }
 
-// New returns an engine for the network in an ONNX file. The error names a node or an
-// attribute that is not supported.
+// ErrDamaged means that a file is not an ONNX file, or only a part of one.
+var ErrDamaged = onnxfile.ErrDamaged
+
+// New returns an engine for the network in an ONNX file. The error is ErrDamaged, or
+// names a node or an attribute that is not supported.
 func New(file []byte, o Options) (*Engine, error) {
 	g, err := onnxfile.Read(file)
 	if err != nil {

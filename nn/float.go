@@ -13,7 +13,8 @@ import (
 //
 // Rows of maps lie in memory as [pixels][channels], with the channels filled up to whole
 // vectors of 8. Each sum begins with the bias, and adds the products in the order of the
-// window's rows, columns and channels.
+// window's rows, columns and channels. 3×3 convolutions are computed in tiles, with fewer
+// products (winograd.go; image.go for the first one).
 type floatNetwork struct {
 	*network
 	stages []floatStage
@@ -26,7 +27,11 @@ type floatNetwork struct {
 // floatStage is a stage, and its weights for the kernels.
 type floatStage struct {
 	*stage
-	filter *floatFilter // of a convolution
+	// filter is that of a convolution, unless it is computed in tiles: of the image, or of what
+	// another stage makes, of the one or the other size.
+	filter *floatFilter
+	image  *imageFilter
+	tiles  []*winograd
 	// pixel is the distance of pixels in the stage's map, and source that in the map that it
 	// reads.
 	pixel, source int
@@ -84,22 +89,10 @@ func (n *network) floats() (*floatNetwork, error) {
 			t.source, bound = f.stages[s.from.stage].pixel, bounds[s.from.stage]
 		}
 		if s.op == convolve {
-			if w := s.window; w.same || w.top+w.left+w.bottom+w.right > 0 {
-				return nil, fmt.Errorf("%s: padding is not supported in a network without depthwise convolutions", s.name)
+			var err error
+			if bound, err = t.convolution(bound, f.flattened(i)); err != nil {
+				return nil, err
 			}
-			t.filter = newFloatFilter(&t)
-			if s.vector {
-				t.taps = t.appendTaps(nil, s.window.columns*t.source)
-			}
-			bound *= t.largest()
-			for c, b := range s.bias {
-				slope := 1.
-				if s.slope != nil {
-					slope = max(slope, math.Abs(float64(s.slope[c])))
-				}
-				bounds[i] = max(bounds[i], (bound+math.Abs(float64(b)))*slope)
-			}
-			bound = bounds[i]
 		}
 		if bounds[i] = bound; !(bound < maxFloat) {
 			return nil, fmt.Errorf("%s: %w", s.name, errTooLarge)
@@ -112,6 +105,33 @@ func (n *network) floats() (*floatNetwork, error) {
 		}
 	}
 	return f, nil
+}
+
+// convolution makes the weights of a convolution of values up to a bound, and returns the bound
+// of what it makes. flattened means that a matrix product takes it.
+func (s *floatStage) convolution(bound float64, flattened bool) (float64, error) {
+	if w := s.window; w.same || w.top+w.left+w.bottom+w.right > 0 {
+		return 0, fmt.Errorf("%s: padding is not supported in a network without depthwise convolutions", s.name)
+	}
+	sums := float64(bound * s.largest())
+	if !flattened {
+		s.image, s.tiles = newImageFilter(s, sums), newWinograds(s, sums)
+	}
+	if s.image == nil && s.tiles == nil {
+		s.filter = newFloatFilter(s)
+	}
+	if s.vector {
+		s.taps = s.appendTaps(nil, s.window.columns*s.source)
+	}
+	bound = 0
+	for c, b := range s.bias {
+		slope := 1.
+		if s.slope != nil {
+			slope = max(slope, math.Abs(float64(s.slope[c])))
+		}
+		bound = max(bound, float64((sums+math.Abs(float64(b)))*slope))
+	}
+	return bound, nil
 }
 
 // largest returns the greatest sum of the magnitudes of an output's weights.

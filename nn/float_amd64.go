@@ -7,6 +7,8 @@ func denseFloats(dst, src []float32, places []int32, taps []int, weights, after 
 	switch {
 	case !assembly:
 		denseFloatsGo(dst, src, places, taps, weights, after, width, perTap, step, tiles)
+	case width == 16 && wide:
+		denseWide(&dst[0], &src[0], &places[0], &taps[0], &weights[0], &after[0], len(taps), perTap, step, tiles)
 	case width == 16:
 		dense16(&dst[0], &src[0], &places[0], &taps[0], &weights[0], &after[0], len(taps), perTap, step, tiles)
 	default:

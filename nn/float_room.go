@@ -13,6 +13,8 @@ type floatRoom struct {
 	// results.
 	features [][]float32
 	places   []int32
+	winograd winogradRoom
+	tiles    imageRoom
 }
 
 // floatRows are the rows of a map that are in memory: from first to end. Rows from limit on
@@ -46,7 +48,8 @@ func (r *floatRoom) fit(of *floatRun) {
 				r.features[l.stage] = resized(r.features[l.stage], maxChunk*n+tile*s.pixel)
 				continue
 			}
-			r.rows[c][k].data = resized(r.rows[c][k].data, n+tile*s.pixel)
+			// Tiles may write some rows more, which are not used.
+			r.rows[c][k].data = resized(r.rows[c][k].data, n+3*l.row+tile*s.pixel)
 		}
 	}
 }
@@ -97,9 +100,14 @@ func (r *floatRoom) compute(chain, k int) {
 	from, to := l.window(s, m.end, end)
 	src := r.need(chain, k-1, from, to)
 	dst := m.data[(m.end-m.first)*l.row:]
-	if s.filter != nil {
+	switch {
+	case s.image != nil:
+		s.image.convolve(&r.tiles, l, dst, src, m.end, end-m.end)
+	case l.tiles != nil:
+		l.tiles.convolve(&r.winograd, l, dst, src, s.source, m.end, end-m.end)
+	case s.filter != nil:
 		s.filter.convolve(dst, src, l.places, l.taps, (end-m.end)*l.out.width)
-	} else {
+	default:
 		l.pool(s, dst, src, m.end, end)
 	}
 	m.end = end
@@ -112,7 +120,9 @@ func (r *floatRoom) need(chain, k, from, to int) []float32 {
 	}
 	l, m := &r.run.plan.chains[chain][k], &r.rows[chain][k]
 	if m.end <= from {
-		m.first, m.end = from, from
+		m.first = from
+		m.first -= from % l.side // whole tiles
+		m.end = m.first
 	}
 	for m.end < to {
 		if m.end+min(l.group, m.limit-m.end)-m.first > l.rows {

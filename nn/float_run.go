@@ -27,6 +27,11 @@ type floatLink struct {
 	// group is how many rows are computed at once, and rows how many of the map there is
 	// room for.
 	group, rows int
+	// side is that of tiles of the map, or 1.
+	side int
+	// tiles is how a convolution is computed, unless it is one of the image, or has taps and
+	// places.
+	tiles *winograd
 	// taps and places are those of the first pixels, from where the first one's window
 	// begins.
 	taps   []int
@@ -39,6 +44,7 @@ const minPixels = 96
 
 // window returns the rows of the source that rows of the stage are made of.
 func (l *floatLink) window(s *floatStage, begin, end int) (int, int) {
+	end = (end + l.side - 1) / l.side * l.side // whole tiles
 	return begin * s.window.stride, min((end-1)*s.window.stride+s.window.rows, l.in.height)
 }
 
@@ -59,8 +65,19 @@ func (p *floatPlan) set(input size) error {
 			s, l, z := &p.network.stages[stage], &links[k], &p.sizes[stage]
 			l.in, l.out = z.in, z.out
 			l.sourceRow, l.row = row, s.pixel*z.out.width
-			row = l.row
 			l.group = min((minPixels+z.out.width-1)/z.out.width, z.out.height)
+			l.side = 1
+			switch { // whole tiles are written
+			case s.image != nil:
+				l.side = 2
+				l.group = (l.group + 1) &^ 1
+				l.row = s.pixel * ((z.out.width + 2*imageTiles - 1) / (2 * imageTiles) * (2 * imageTiles))
+			case s.tiles != nil:
+				l.tiles, l.group = fastest(s.tiles, z.out)
+				l.side = l.tiles.side
+				l.row = s.pixel * ((z.out.width + l.side - 1) / l.side * l.side)
+			}
+			row = l.row
 			l.place(s)
 		}
 		for k := range links {
@@ -178,10 +195,7 @@ func (r *floatRun) bands(cores int) {
 
 // work is the number of products for a map.
 func (s *floatStage) work(of size) int {
-	if s.filter == nil {
-		return 0
-	}
-	return of.height * of.width * len(s.filter.weights)
+	return of.height * of.width * len(s.weights)
 }
 
 // images makes tasks of the images of a batch, the same number on each core.

@@ -109,7 +109,7 @@ func windows(seed uint64) *onnxfile.Graph {
 	}
 	v := b.prelu(b.conv(b.node("Transpose", attributes{"perm": ints(0, 3, 1, 2)}, "input"), 10, 3, 3, nil), 10, 1, 1)
 	v = b.prelu(b.conv(b.node("MaxPool", same(2), v), 16, 10, 3, nil), 16, 1, 1)
-	v = b.prelu(b.conv(v, 32, 16, 2, attributes{"auto_pad": {String: "VALID"}}), 1, 32, 1, 1)
+	v = b.prelu(b.conv(v, 32, 16, 3, attributes{"auto_pad": {String: "VALID"}}), 1, 32, 1, 1)
 	for _, channels := range []int64{4, 2} {
 		o := b.node("Transpose", attributes{"perm": ints(0, 2, 3, 1)}, b.conv(v, channels, 32, 1, nil))
 		if channels == 2 {
@@ -137,6 +137,17 @@ func dense(seed uint64) *onnxfile.Graph {
 	return &b.g
 }
 
+// tiles is a network of dense convolutions that are computed in tiles of both sizes.
+func tiles(seed uint64) *onnxfile.Graph {
+	b := newBuilder(seed, -1, -1, -1, 3)
+	v := b.relu(b.conv(b.node("Transpose", attributes{"perm": ints(0, 3, 1, 2)}, "input"), 25, 3, 3, nil))
+	v = b.prelu(b.conv(v, 48, 25, 3, nil), 1, 48, 1, 1)
+	v = b.prelu(b.conv(v, 24, 48, 3, nil), 1, 24, 1, 1)
+	v = b.relu(b.conv(v, 7, 24, 3, nil))
+	b.output(b.node("Transpose", attributes{"perm": ints(0, 2, 3, 1)}, b.conv(v, 5, 7, 1, nil)), -1, -1, -1, 5)
+	return &b.g
+}
+
 // graphs are those of all kinds, each with inputs of some sizes.
 var graphs = []struct {
 	name   string
@@ -147,6 +158,7 @@ var graphs = []struct {
 }{
 	{"pyramid", pyramid, []engine.Shape{{1, 3, 64, 96}, {1, 3, 32, 32}, {2, 3, 160, 80}, {1, 3, 8, 8}, {1, 3, 352, 264}}, 0, 255},
 	{"windows", windows, []engine.Shape{{1, 16, 24, 3}, {1, 15, 15, 3}, {3, 37, 40, 3}, {1, 12, 12, 3}, {1, 190, 231, 3}}, -1, 2},
+	{"tiles", tiles, []engine.Shape{{1, 9, 9, 3}, {2, 21, 30, 3}, {1, 24, 23, 3}, {1, 80, 101, 3}, {1, 103, 98, 3}}, -1, 2},
 	{"dense", dense, []engine.Shape{{1, 24, 24, 3}, {5, 24, 24, 3}, {37, 24, 24, 3}}, -1, 2},
 }
 

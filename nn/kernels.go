@@ -2,7 +2,8 @@ package nn
 
 // The kernels are what takes the time: functions that compute a row, or two. Each has two
 // implementations that give the same bits: assembly where the processor has AVX2
-// (kernels_amd64.s, which tools/nnkernels generates), and a pure Go twin (twin.go).
+// (kernels_amd64.s, which tools/nnkernels generates), and a pure Go twin (twin.go). Those of
+// float32 that take most of the time use AVX-512 where the processor has it.
 //
 // Rows lie in blocks of 8 channels: [channels/8][pixels][8]. dstBlock, srcBlock and
 // poolBlock are the distances of blocks, and pixel that of pixels, in values.

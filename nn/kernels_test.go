@@ -89,6 +89,13 @@ func each[T int16 | float32](b *bits, values []T, block, pixels, blocks int) {
 	}
 }
 
+// add appends all values.
+func (b *bits) add(values []float32) {
+	for _, v := range values {
+		*b = append(*b, math.Float32bits(v))
+	}
+}
+
 // kernels are all of them, on the input of a case.
 var kernels = map[string]func(c *kernelCase, out *bits){
 	"convSums": func(c *kernelCase, out *bits) {
@@ -171,9 +178,52 @@ var kernels = map[string]func(c *kernelCase, out *bits){
 		}
 		dst := make([]float32, tiles*tile*step)
 		denseFloats(dst, src, places, taps, c.floats(width*perTap*c.taps, 1), after, width, perTap, step, tiles)
-		for _, v := range dst {
-			*out = append(*out, math.Float32bits(v))
+		out.add(dst)
+	},
+	"tileInputs": func(c *kernelCase, out *bits) {
+		f, tiles, pixel := c.winograd(), 1+c.IntN(20), 8*(1+c.IntN(4))
+		row := (f.side*tiles + 2 + c.IntN(3)) * pixel
+		plane := (tiles + c.IntN(3)) * pixel
+		dst := make([]float32, f.positions*plane)
+		f.input(dst, c.floats((f.side+2)*row, 300), new([36 * 8]float32), row, pixel, plane, tiles)
+		out.add(dst)
+	},
+	"tileProducts": func(c *kernelCase, out *bits) {
+		width, values, blocks := 8+8*c.IntN(2), 2+2*c.IntN(20), 1+c.IntN(4)
+		srcTile, dstTile := values+c.IntN(8), width+8*c.IntN(3)
+		dst := make([]float32, blocks*tile*dstTile)
+		tileProducts(dst, c.floats(blocks*tile*srcTile, 300), c.floats(width*values, 1), c.floats(width, 2), srcTile, dstTile, blocks)
+		out.add(dst)
+	},
+	"tileOutputs": func(c *kernelCase, out *bits) {
+		f, tiles, pixel := c.winograd(), 1+c.IntN(20), 8*(1+c.IntN(4))
+		row := (f.side*tiles + c.IntN(3)) * pixel
+		plane := (tiles + c.IntN(3)) * pixel
+		src := c.floats(f.positions*plane, 300)
+		f.slope = c.floats(pixel, 2)
+		if c.IntN(2) == 0 {
+			clear(f.slope) // as ReLU has it
+			clear(src[plane:])
 		}
+		dst := make([]float32, f.side*row)
+		f.output(dst, src, new([36 * 8]float32), plane, row, tiles)
+		out.add(dst)
+	},
+	"imageInputs": func(c *kernelCase, out *bits) {
+		tiles := 1 + c.IntN(20)
+		row := 3 * (2*tiles + 2 + c.IntN(3))
+		dst := make([]float32, tiles*imageTile+1)
+		imageInputs(dst, c.floats(4*row+1, 300), row, tiles)
+		out.add(dst[:tiles*imageTile])
+	},
+	"imageOutputs": func(c *kernelCase, out *bits) {
+		f, groups := imageFilter{channels: 8 * (1 + c.IntN(4))}, 1+c.IntN(4)
+		f.weights, f.after = c.floats(f.channels*imageTile, 1), c.floats(2*f.channels, 2)
+		f.wide, f.wideAfter = widened(f.weights, imageTile), widened(f.after, 2)
+		row := (2*imageTiles*groups + c.IntN(3)) * f.channels
+		dst := make([]float32, 2*row)
+		f.output(dst, c.floats(groups*imageTiles*imageTile, 300), row, groups)
+		out.add(dst)
 	},
 	"poolFloats": func(c *kernelCase, out *bits) {
 		for side := 2; side <= 3; side++ {
@@ -185,9 +235,7 @@ var kernels = map[string]func(c *kernelCase, out *bits){
 			dst := make([]float32, c.pixels*pixel)
 			columns := [2]int{pixel * c.IntN(2), pixel * c.IntN(3)}
 			poolFloats(dst, &rows, side, columns, pixel, c.pixels)
-			for _, v := range dst {
-				*out = append(*out, math.Float32bits(v))
-			}
+			out.add(dst)
 		}
 	},
 	"quantize": func(c *kernelCase, out *bits) {
@@ -221,6 +269,24 @@ func (c *kernelCase) source() (src []int16, taps []int, pixel int) {
 	return src, taps, pixel
 }
 
+// winograd returns one of those, without weights.
+func (c *kernelCase) winograd() *winograd {
+	side := 2 + 2*c.IntN(2)
+	return &winograd{side: side, positions: (side + 2) * (side + 2)}
+}
+
+// widened returns pairs of vectors side by side: each vector is a number of rows of 8.
+func widened(v []float32, rows int) []float32 {
+	var w []float32
+	for pair := 0; pair+16*rows <= len(v); pair += 16 * rows {
+		for r := range rows {
+			w = append(w, v[pair+8*r:][:8]...)
+			w = append(w, v[pair+8*(rows+r):][:8]...)
+		}
+	}
+	return w
+}
+
 // window returns an input for a depthwise convolution.
 func (c *kernelCase) window() (in *window, weights []float32, tiles, block int) {
 	tiles = (c.pixels + 1) / 2
@@ -239,15 +305,21 @@ func withTwins(do func()) {
 	do()
 }
 
-// sameBits checks that a kernel gives the same bits in assembly and in Go.
+// sameBits checks that a kernel gives the same bits in assembly, with vectors of each width,
+// and in Go.
 func sameBits(t *testing.T, name string, seed uint64) {
 	t.Helper()
-	var fast, twin bits
-	kernels[name](newKernelCase(seed), &fast)
+	var twin bits
 	withTwins(func() { kernels[name](newKernelCase(seed), &twin) })
-	for i, v := range twin {
-		if fast[i] != v {
-			t.Fatalf("%s, case %d: value %d of %d is %x in assembly and %x in Go", name, seed, i, len(twin), fast[i], v)
+	for _, wide := range []bool{true, false} {
+		was := setWide(wide)
+		var fast bits
+		kernels[name](newKernelCase(seed), &fast)
+		setWide(was)
+		for i, v := range twin {
+			if fast[i] != v {
+				t.Fatalf("%s, case %d: value %d of %d is %x in assembly and %x in Go", name, seed, i, len(twin), fast[i], v)
+			}
 		}
 	}
 }
@@ -289,10 +361,15 @@ var kernelDigests = map[string]string{
 	"denseFloats":     "f5f7037ad598e4ee",
 	"depthwiseFloats": "1e3a03e335f0f944",
 	"depthwiseInts":   "46f4c01637c29125",
+	"imageInputs":     "9648146a5196fffe",
+	"imageOutputs":    "bc09e2473a8fd961",
 	"maxMagnitude":    "a6784d393107d986",
 	"maxPool":         "52caf0aab0d15709",
 	"poolFloats":      "8ab309185979650c",
 	"quantize":        "9d9f77e3b145c483",
+	"tileProducts":    "b86908447ce8dc90",
+	"tileInputs":      "965718e682445e7f",
+	"tileOutputs":     "7b1ab82b764381ee",
 }
 
 // TestKernelsDigest: the kernels give the same bits everywhere. TestARM64 runs this test

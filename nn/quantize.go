@@ -272,7 +272,7 @@ func (s *stage) after(c int, q *quantizer, from, to float64, unsigned bool) erro
 		return check(float64(s.unit[c]))
 	}
 	// The sums of a stage that reads the input are divided by the input's scale, too.
-	factor, summand, least := to/(from*q.factor), float64(s.bias[c])*to, 0.
+	factor, summand, least := to/(from*q.factor), float64(float64(s.bias[c])*to), 0.
 	if unsigned {
 		summand -= offset
 		least -= offset

@@ -6,6 +6,7 @@ package onnx
 
 import (
 	"errors"
+	"fmt"
 
 	"github.com/mienproject/mien/cores"
 )
@@ -24,4 +25,31 @@ type Options struct {
 	Gate *cores.Gate
 	// OneCore limits every run to one core.
 	OneCore bool
+	// Provider computes the network. Empty means CPU.
+	Provider Provider
+	// Device is the number of the GPU for CUDA, from 0 on.
+	Device int
 }
+
+// Provider is one of ONNX Runtime's execution providers.
+type Provider string
+
+// The providers. CUDA needs a build of ONNX Runtime for GPUs, and an NVIDIA GPU.
+const (
+	CPU  Provider = "cpu"
+	CUDA Provider = "cuda"
+)
+
+// A ProviderError reports that the library, or this machine, does not have the provider.
+type ProviderError struct {
+	Provider Provider
+	// Library is the path of the library that was asked.
+	Library string
+	Err     error
+}
+
+func (e *ProviderError) Error() string {
+	return fmt.Sprintf("ONNX Runtime's library %s cannot use the execution provider %s: %v", e.Library, e.Provider, e.Err)
+}
+
+func (e *ProviderError) Unwrap() error { return e.Err }

@@ -3,13 +3,11 @@
 package onnx
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
-	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -69,7 +67,7 @@ func Available() error { return nil }
 
 // Open loads the network in the file at path. If the context of a run ends, the run
 // stops at the next operator. If the library cannot be used, the error is a
-// *LibraryError.
+// *LibraryError; if it has no such provider, a *ProviderError.
 func Open(path string, o Options) (engine.Engine, error) {
 	if _, err := os.Stat(path); err != nil {
 		return nil, err
@@ -79,18 +77,18 @@ func Open(path string, o Options) (engine.Engine, error) {
 	}
 	inputs, outputs, err := ort.GetInputOutputInfo(path)
 	if err != nil {
-		return nil, fmt.Errorf("%s is not an ONNX model that ONNX Runtime can load%s: %w", path, wrongFileHint(path), err)
+		return nil, fmt.Errorf("%s is not an ONNX model that ONNX Runtime can load: %w", path, err)
 	}
 	gate := o.Gate
 	if gate == nil {
 		gate = cores.NewGate(1)
 	}
 	s := &session{gate: gate, inputs: values(inputs), outputs: values(outputs)}
-	if s.single, err = s.open(path, 1); err != nil {
+	if s.single, err = s.open(path, 1, o); err != nil {
 		return nil, err
 	}
-	if gate.Cores() > 1 && !o.OneCore {
-		if s.parallel, err = s.open(path, gate.Cores()); err != nil {
+	if gate.Cores() > 1 && !o.OneCore && o.Provider != CUDA {
+		if s.parallel, err = s.open(path, gate.Cores(), o); err != nil {
 			return nil, errors.Join(err, s.Close())
 		}
 	}
@@ -119,28 +117,7 @@ func (s *session) Inputs() []engine.Value { return s.inputs }
 // Outputs implements engine.Engine.
 func (s *session) Outputs() []engine.Value { return s.outputs }
 
-// wrongFileHint returns a hint if the file is one that is often found in place of a
-// model, and "" otherwise.
-func wrongFileHint(path string) string {
-	file, err := os.Open(filepath.Clean(path))
-	if err != nil {
-		return ""
-	}
-	defer file.Close() //nolint:errcheck // it was only read
-	start := make([]byte, 512)
-	n, _ := io.ReadFull(file, start) // the file may be shorter
-	switch start = bytes.TrimSpace(start[:n]); {
-	case len(start) == 0:
-		return " (it is empty)"
-	case bytes.HasPrefix(start, []byte("version https://git-lfs")):
-		return ` (it is a pointer of Git LFS: "git lfs pull" fetches the file itself)`
-	case bytes.HasPrefix(start, []byte("<")):
-		return " (it is a web page, perhaps about the file)"
-	}
-	return ""
-}
-
-func (s *session) open(path string, threads int) (*ort.DynamicAdvancedSession, error) {
+func (s *session) open(path string, threads int, o Options) (*ort.DynamicAdvancedSession, error) {
 	options, err := ort.NewSessionOptions()
 	if err != nil {
 		return nil, err
@@ -154,11 +131,29 @@ func (s *session) open(path string, threads int) (*ort.DynamicAdvancedSession, e
 	); err != nil {
 		return nil, err
 	}
+	if o.Provider == CUDA {
+		if err := useCUDA(options, o.Device); err != nil {
+			return nil, &ProviderError{Provider: CUDA, Library: o.Library, Err: err}
+		}
+	}
 	run, err := ort.NewDynamicAdvancedSession(path, names(s.inputs), names(s.outputs), options)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	return run, nil
+}
+
+// useCUDA makes a session run on a GPU. What CUDA does not have still runs on the CPU.
+func useCUDA(options *ort.SessionOptions, device int) error {
+	cuda, err := ort.NewCUDAProviderOptions()
+	if err != nil {
+		return err
+	}
+	defer func() { _ = cuda.Destroy() }() // it only frees memory
+	if err := cuda.Update(map[string]string{"device_id": strconv.Itoa(device)}); err != nil {
+		return err
+	}
+	return options.AppendExecutionProviderCUDA(cuda)
 }
 
 // Close implements engine.Engine.

@@ -162,7 +162,7 @@ func (d *jpegDecoder) checkComplete() error {
 			if c.total > 0 {
 				share = min(c.decoded/c.total, 1)
 			}
-			passes += share * float64(p.total)
+			passes += float64(share * float64(p.total))
 			totalPasses += float64(p.total)
 		}
 	}

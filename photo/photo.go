@@ -206,7 +206,7 @@ func (p *Photo) Reduced(o Options) *Photo {
 // point at an edge may end up to Reduction−1 pixels outside of the image.
 func (p *Photo) FullSize(x, y float64) (float64, float64) {
 	r := float64(p.Reduction)
-	return x*r - float64(p.Inset.X), y*r - float64(p.Inset.Y)
+	return float64(x*r) - float64(p.Inset.X), float64(y*r) - float64(p.Inset.Y)
 }
 
 func tooSmallFor(width, height, bytes int) error {

@@ -28,6 +28,10 @@ import (
 	"github.com/mienproject/mien/reason"
 )
 
+// TruncatedHeader is a header of answers of PredictHandler: "true" if faces may be missing,
+// as InferResults.truncated says.
+const TruncatedHeader = "Mien-Truncated"
+
 // ReasonHeader is a header of answers of PredictHandler. It has the reason of a
 // failure, the same as google.rpc.ErrorInfo in the other protocols.
 const ReasonHeader = "Mien-Reason"
@@ -149,14 +153,22 @@ func (p *prediction) answer(ctx context.Context, req *inferencev1.Image) error {
 	if err != nil {
 		return err
 	}
+	p.tell(res)
 	p.write(http.StatusOK, "", res.GetResults())
 	return nil
+}
+
+// tell sets the headers for what the answer has no field for.
+func (p *prediction) tell(res *inferencev1.InferResults) {
+	if res.GetTruncated() {
+		p.w.Header().Set(TruncatedHeader, "true")
+	}
 }
 
 // mark answers with the annotated image.
 func (p *prediction) mark(ctx context.Context, req *inferencev1.Image) error {
 	var encoded chunks
-	_, err := p.service.infer(ctx, p.request, req, func(img image.Image, faces []face.Face) error {
+	res, err := p.service.infer(ctx, p.request, req, func(img image.Image, faces []face.Face) error {
 		return annotate.Encode(&encoded, annotate.Draw(img, faces), annotate.Format(strings.TrimPrefix(p.accept, "image/")))
 	})
 	if err != nil {
@@ -171,6 +183,7 @@ func (p *prediction) mark(ctx context.Context, req *inferencev1.Image) error {
 	if err := p.request.body.replaceReservation(encoded.size); err != nil {
 		return err
 	}
+	p.tell(res)
 	p.w.Header().Set("Content-Type", p.accept)
 	for _, part := range encoded.parts {
 		_, _ = p.w.Write(part) // the client may have disconnected

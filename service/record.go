@@ -44,8 +44,10 @@ type Record struct {
 	// Pixels is how many pixels were decoded and searched: 0 if it did not get so far, and
 	// fewer than Width times Height if the model needs no more.
 	Pixels int64
-	// Faces is how many were returned.
-	Faces int
+	// Faces is how many were returned. Truncated is true if others may be missing, because
+	// the model limits its time and memory.
+	Faces     int
+	Truncated bool
 	// Arrived is when the image had been read; zero if it never was.
 	Arrived time.Time
 	// Queue, Decode and Detect are where the time went from Arrived on, one after the

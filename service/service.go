@@ -121,6 +121,7 @@ func (s *Service) infer(ctx context.Context, rq *request, req *inferencev1.Image
 	// The slot is released when the work has ended, even if the client has disconnected
 	// before.
 	defer func() { src.leave() }()
+	opts.Truncated = func() { record.Truncated = true }
 	faces, err := face.Detect(ctx, model.Detector, src, opts)
 	if !src.decoded.IsZero() {
 		record.Detect = time.Since(src.decoded)
@@ -135,12 +136,13 @@ func (s *Service) infer(ctx context.Context, rq *request, req *inferencev1.Image
 		}
 	}
 	return &inferencev1.InferResults{
-		ImageId:  req.GetImageId(),
-		MetaData: s.metaData(record.ID),
-		Results:  results(faces, opened.Width, opened.Height),
-		Width:    int32(opened.Width),
-		Height:   int32(opened.Height),
-		Model:    model.Name,
+		ImageId:   req.GetImageId(),
+		MetaData:  s.metaData(record.ID),
+		Results:   results(faces, opened.Width, opened.Height),
+		Width:     int32(opened.Width),
+		Height:    int32(opened.Height),
+		Model:     model.Name,
+		Truncated: record.Truncated,
 		Timing: &inferencev1.Timing{
 			Queue:  durationpb.New(record.Queue),
 			Decode: durationpb.New(record.Decode),

@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"reflect"
 	"regexp"
 	"strings"
 	"sync/atomic"
@@ -367,6 +368,7 @@ func TestOptionsReachTheModel(t *testing.T) {
 		info: face.Info{MinConfidence: 0.75},
 		detect: func(_ context.Context, img image.Image, opts face.Options) ([]face.Face, error) {
 			asked = opts
+			asked.Truncated = nil
 			if img.Bounds() != image.Rect(0, 0, 320, 400) {
 				return nil, fmt.Errorf("image of %v", img.Bounds())
 			}
@@ -386,7 +388,7 @@ func TestOptionsReachTheModel(t *testing.T) {
 			if _, err := client.Predict(t.Context(), &inferencev1.Image{RawData: jpeg}); err != nil {
 				t.Fatal(err)
 			}
-			if want := (face.Options{MinConfidence: 0.75}); asked != want {
+			if want := (face.Options{MinConfidence: 0.75}); !reflect.DeepEqual(asked, want) {
 				t.Errorf("without options: %+v, want %+v", asked, want)
 			}
 			explicit := float32(0)
@@ -401,7 +403,7 @@ func TestOptionsReachTheModel(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if want := (face.Options{MaxResults: 3, MinFaceSize: 40, SkipLandmarks: true}); asked != want {
+			if want := (face.Options{MaxResults: 3, MinFaceSize: 40, SkipLandmarks: true}); !reflect.DeepEqual(asked, want) {
 				t.Errorf("with options: %+v, want %+v", asked, want)
 			}
 			if res.GetImageId() != "ünïque" || res.GetWidth() != 320 || res.GetHeight() != 400 || res.GetModel() != "stub" {
@@ -622,6 +624,43 @@ func TestMemoryIsBounded(t *testing.T) {
 	_, err := client.Predict(t.Context(), gray(1600))
 	if _, reason, _ := reasonOf(t, err); reason != "TOO_MANY_PIXELS" {
 		t.Errorf("an image of 10 MB in 8 MB: %v", err)
+	}
+}
+
+// TestTruncated checks that every door says if the detector has left something out.
+func TestTruncated(t *testing.T) {
+	var limited atomic.Bool
+	d := stub{detect: func(_ context.Context, _ image.Image, opts face.Options) ([]face.Face, error) {
+		if limited.Load() {
+			opts.Truncated()
+		}
+		return nil, nil
+	}}
+	_, url := start(t, d, nil)
+	data := sample(t)
+	for _, want := range []bool{false, true} {
+		limited.Store(want)
+		for protocol, client := range clients(t, url) {
+			res, err := client.Predict(t.Context(), &inferencev1.Image{RawData: data})
+			if err != nil || res.GetTruncated() != want {
+				t.Errorf("%s: %v, %v; truncated should be %t", protocol, res, err, want)
+			}
+		}
+		for _, accept := range []string{"application/json", "image/png"} {
+			req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url+"/predict", bytes.NewReader(data))
+			if err != nil {
+				t.Fatal(err)
+			}
+			req.Header.Set("Accept", accept)
+			res, err := http.DefaultClient.Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = res.Body.Close()
+			if header := res.Header.Get(service.TruncatedHeader); res.StatusCode != http.StatusOK || (header == "true") != want || (header == "") == want {
+				t.Errorf("/predict, %s: %s, %q; truncated should be %t", accept, res.Status, header, want)
+			}
+		}
 	}
 }
 

@@ -35,6 +35,8 @@ type Answer struct {
 	Height  int32             `json:"height"`
 	Model   string            `json:"model"`
 	Results []json.RawMessage `json:"results"`
+	// Truncated means that faces may be missing.
+	Truncated bool `json:"truncated,omitempty"`
 }
 
 type failure struct {
@@ -54,7 +56,7 @@ func (f *failure) isPermanent() bool { return slices.Contains(permanentReasons, 
 // answerOf returns the parts of a response that depend only on the image, so that
 // two runs give the same lines.
 func answerOf(res *inferencev1.InferResults) (*Answer, error) {
-	a := &Answer{Width: res.GetWidth(), Height: res.GetHeight(), Model: res.GetModel(), Results: []json.RawMessage{}}
+	a := &Answer{Width: res.GetWidth(), Height: res.GetHeight(), Model: res.GetModel(), Truncated: res.GetTruncated(), Results: []json.RawMessage{}}
 	for _, r := range res.GetResults() {
 		// Include fields that are zero, as the server's JSON does.
 		face, err := protojson.MarshalOptions{EmitDefaultValues: true}.Marshal(r)

@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	_ "embed" // the licenses
 	"errors"
 	"fmt"
 	"io"
@@ -22,13 +23,7 @@ import (
 	"github.com/dustin/go-humanize"
 
 	"github.com/mienproject/mien/auth"
-	"github.com/mienproject/mien/cores"
-	"github.com/mienproject/mien/engine"
-	"github.com/mienproject/mien/face"
-	"github.com/mienproject/mien/face/networks"
-	"github.com/mienproject/mien/face/pigo"
 	inferencev1 "github.com/mienproject/mien/gen/inference/v1"
-	"github.com/mienproject/mien/modelstore"
 	"github.com/mienproject/mien/onnx"
 	"github.com/mienproject/mien/service"
 )
@@ -70,8 +65,10 @@ type config struct {
 
 	NoPage bool `group:"Network" help:"Do not serve the page at /. Everything else, including /openapi.yaml, is still served."`
 
-	Model       []string `group:"Models" default:"pigo" placeholder:"NAME" help:"Model to serve (default pigo, which is built in): a known name (${models}), or NAME=PATH of an ONNX file. A known model that is not built in is downloaded once. Repeatable. The first model answers requests that name none."`
-	ONNXRuntime string   `group:"Models" name:"onnxruntime" placeholder:"FILE" help:"Shared library of ONNX Runtime, which all models except pigo need. By default, the server searches for it beside its binary and in the system's library folders."`
+	Model       []string `group:"Models" default:"${default_models}" placeholder:"NAME" help:"Model to serve (default ${default_models}): a known name, which is one of ${models}; or NAME=PATH of an ONNX file. Repeatable. The first model answers requests that name none."`
+	ONNXRuntime string   `group:"Models" name:"onnxruntime" placeholder:"FILE" help:"Shared library of ONNX Runtime, for SCRFD and other networks that Mien's own engine does not run. By default, the server searches for it beside its binary and in the system's library folders."`
+	Provider    string   `group:"Models" name:"execution-provider" default:"cpu" placeholder:"NAME" help:"What ONNX Runtime computes with: cpu (default), or cuda for an NVIDIA GPU. With cuda, all models in files run on ONNX Runtime, and --onnxruntime must name a build of it for GPUs. Models that are built in always run on the CPU."`
+	CUDADevice  int      `group:"Models" name:"cuda-device" default:"0" placeholder:"N" help:"Number of the GPU for --execution-provider cuda (default 0)."`
 	ModelMirror string   `group:"Models" name:"model-mirror" placeholder:"URL" help:"URL of a mirror from which known models are downloaded, as URL/NAME/FILE, instead of from their publishers."`
 
 	MaxImageBytes    byteSize       `group:"Limits" default:"${max_image_bytes}" placeholder:"SIZE" help:"Maximum size of an image as sent (default ${max_image_bytes}). Messages may be 5/12 larger, so that base64 with line breaks fits."`
@@ -100,7 +97,8 @@ type config struct {
 	Serve struct{}    `cmd:"" default:"1" help:"Run the server. This is what happens without a command."`
 	Keys  keysCommand `cmd:"" help:"Make API keys."`
 
-	Version bool `env:"-" help:"Print the version and the known models, and exit."`
+	Version  bool `env:"-" help:"Print the version and the known models, and exit."`
+	Licenses bool `env:"-" help:"Print the licenses of everything in this binary, and exit."`
 
 	command string  // what Kong calls the command, such as "keys add <name>"
 	proxies proxies // parsed from TrustedProxy
@@ -138,7 +136,8 @@ func parse(root string, args []string, stdout io.Writer) (cfg *config, done bool
 			"timeout":            defaults.Timeout.String(),
 			"default_timeout":    defaults.DefaultTimeout.String(),
 			"drain_timeout":      minDrain.String(),
-			"models":             describeModels(onnx.Available()),
+			"models":             describeModels(),
+			"default_models":     strings.Join(defaultModels(), ","),
 		},
 	)
 	if err != nil {
@@ -164,11 +163,20 @@ func parse(root string, args []string, stdout io.Writer) (cfg *config, done bool
 	}
 	if cfg.Version {
 		_, err := fmt.Fprintf(stdout, "mien %s, models: %s; %s %s/%s\n",
-			version, describeModels(onnx.Available()), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+			version, describeModels(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+		return nil, true, err
+	}
+	if cfg.Licenses {
+		_, err := io.WriteString(stdout, licenses+yunetLicense)
 		return nil, true, err
 	}
 	return cfg, false, nil
 }
+
+// licenses is written by internal/licenses.
+//
+//go:embed licenses.txt
+var licenses string
 
 const envPrefix = "MIEN"
 
@@ -248,6 +256,9 @@ func (c *config) validate() error {
 	drain := or(c.DrainTimeout, minDrain)
 	check(drain > 0 && drain <= maxTime, "--drain-timeout: %v must be above 0 and at most %v", drain, maxTime)
 	check(c.ConnAge >= 0 && c.ConnAge <= maxTime, "--max-connection-age: %v is not between 0 and %v; 0 leaves connections open", c.ConnAge, maxTime)
+	check(slices.Contains([]string{string(onnx.CPU), string(onnx.CUDA)}, c.Provider), "--execution-provider: %q is unknown; allowed are cpu and cuda", c.Provider)
+	check(c.CUDADevice >= 0, "--cuda-device: %d is negative; GPUs are numbered from 0 on", c.CUDADevice)
+	check(c.CUDADevice == 0 || c.Provider == string(onnx.CUDA), "--cuda-device: it has no effect without --execution-provider cuda")
 	check(slices.Contains([]string{"auto", "text", "json"}, c.LogFormat), "--log-format: %q is unknown; allowed are text, json and auto", c.LogFormat)
 	return errors.Join(errs...)
 }
@@ -403,99 +414,6 @@ func isOrigin(s string) bool {
 	// Browsers omit the default port of the scheme.
 	ownPort := (u.Scheme == "http" && u.Port() == "80") || (u.Scheme == "https" && u.Port() == "443")
 	return !ownPort && u.User == nil && u.Path == "" && u.RawQuery == "" && !u.ForceQuery && u.Fragment == ""
-}
-
-// The models that are built in.
-const (
-	embedded  = "pigo"
-	reference = "pigo-reference"
-)
-
-func modelNames() []string {
-	names := []string{embedded, reference}
-	for _, m := range modelstore.Known() {
-		names = append(names, m.Name)
-	}
-	return names
-}
-
-// describeModels returns the list of known models for --help and --version. available
-// is the reason why this binary cannot run ONNX models, or nil if it can.
-func describeModels(available error) string {
-	names := modelNames()
-	if available == nil {
-		return strings.Join(names, ", ")
-	}
-	builtIn := slices.Index(names, reference) + 1
-	return fmt.Sprintf("%s; not in this binary, which was built without cgo: %s", strings.Join(names[:builtIn], ", "), strings.Join(names[builtIn:], ", "))
-}
-
-// store returns the store that downloads known models.
-func (c *config) store() *modelstore.Store { return &modelstore.Store{Mirror: c.ModelMirror} }
-
-// unused warns about settings that no model uses. That is not an error, because several
-// servers may share an environment.
-func (c *config) unused(log *slog.Logger) {
-	builtIn := func(arg string) bool { return arg == embedded || arg == reference }
-	if c.ONNXRuntime != "" && !slices.ContainsFunc(c.Model, func(arg string) bool { return !builtIn(arg) }) {
-		log.Warn("--onnxruntime (or MIEN_ONNXRUNTIME) has no effect: no model runs on ONNX Runtime", "onnxruntime", c.ONNXRuntime, "models", c.Model)
-	}
-	if c.ModelMirror != "" && !slices.ContainsFunc(c.Model, func(arg string) bool { return !builtIn(arg) && !strings.Contains(arg, "=") }) {
-		log.Warn("--model-mirror (or MIEN_MODEL_MIRROR) has no effect: no model needs to be downloaded", "models", c.Model)
-	}
-}
-
-// models opens the models of --model, and downloads them if necessary.
-func (c *config) models(ctx context.Context, log *slog.Logger, progress io.Writer) ([]service.Model, error) {
-	var models []service.Model
-	gate := cores.NewGate(c.limits.workers)
-	for _, arg := range c.Model {
-		name, path, named := strings.Cut(arg, "=")
-		d, err := c.model(ctx, name, path, named, gate, log, progress)
-		if err != nil {
-			return nil, fmt.Errorf("--model: %w", err)
-		}
-		models = append(models, service.Model{Name: name, Detector: d})
-	}
-	c.unused(log)
-	return models, nil
-}
-
-func (c *config) model(ctx context.Context, name, path string, named bool, gate *cores.Gate, log *slog.Logger, progress io.Writer) (face.Detector, error) {
-	if named && (name == "" || path == "") {
-		return nil, fmt.Errorf("%q: write it as NAME=PATH", name+"="+path)
-	}
-	if name == embedded && !named {
-		return pigo.New(gate)
-	}
-	if name == reference && !named {
-		return pigo.NewReference()
-	}
-	if !named && !slices.Contains(modelNames(), name) {
-		return nil, fmt.Errorf("%q is unknown; known models are %s; to serve an ONNX file of a known family, use NAME=PATH", name, describeModels(onnx.Available()))
-	}
-	// Check this before anything is fetched.
-	if err := onnx.Available(); err != nil {
-		return nil, explainRuntime(err)
-	}
-	library, err := onnx.FindLibrary(c.ONNXRuntime)
-	if err != nil {
-		return nil, explainRuntime(err)
-	}
-	if !named {
-		store := c.store()
-		store.Logger, store.Progress = log, progress
-		if path, err = store.Fetch(ctx, name); err != nil {
-			return nil, explainFetch(err, store.Mirror != "")
-		}
-	}
-	d, err := networks.Open(path, func(file string, oneCore bool) (engine.Engine, error) {
-		return onnx.Open(file, onnx.Options{Library: library, Gate: gate, OneCore: oneCore})
-	})
-	if err != nil {
-		return nil, explainRuntime(err)
-	}
-	return d, nil
 }
 
 // environment returns the value of --environment. Case does not matter, because the

@@ -59,11 +59,14 @@ func cacheVariable() string {
 // returns other errors unchanged.
 func explainRuntime(err error) error {
 	if errors.Is(err, onnx.ErrUnavailable) {
-		return fmt.Errorf("%w; build it with CGO_ENABLED=1 and a C compiler, or serve --model %s, which needs neither", err, embedded)
+		return fmt.Errorf("%w; build it with CGO_ENABLED=1 and a C compiler, or serve a model that needs neither: %s", err, strings.Join(modelNames(), ", "))
 	}
 	if _, ok := errors.AsType[*onnx.LibraryError](err); ok {
 		return fmt.Errorf(`%w; "make onnxruntime" in Mien's repository fetches the library into .bin; or take lib/%s of a release of ONNX Runtime, %s or later, and put it beside the binary, or name it with --onnxruntime (or MIEN_ONNXRUNTIME)`,
 			err, onnx.LibraryName(), onnx.MinVersion)
+	}
+	if _, ok := errors.AsType[*onnx.ProviderError](err); ok {
+		return fmt.Errorf("%w; it needs an NVIDIA GPU with its driver, CUDA and cuDNN, and a release of ONNX Runtime for GPUs (onnxruntime-linux-x64-gpu), all of whose libraries are in one folder, named with --onnxruntime (or MIEN_ONNXRUNTIME); or leave out --execution-provider", err)
 	}
 	return err
 }

@@ -59,7 +59,7 @@ func TestExplainRuntime(t *testing.T) {
 		want []string
 	}{
 		{missing, []string{"/nowhere.so does not exist", `"make onnxruntime"`, onnx.MinVersion + " or later", onnx.LibraryName(), "--onnxruntime (or MIEN_ONNXRUNTIME)"}},
-		{fmt.Errorf("model.onnx: %w", onnx.ErrUnavailable), []string{"built without cgo", "CGO_ENABLED=1", "--model pigo"}},
+		{fmt.Errorf("model.onnx: %w", onnx.ErrUnavailable), []string{"built without cgo", "CGO_ENABLED=1", "mtcnn, pigo, pigo-reference, yunet, yunet-s"}},
 		{errors.New("other"), []string{"other"}},
 	} {
 		err := explainRuntime(c.err)

@@ -22,17 +22,17 @@ import (
 type metrics struct {
 	registry *prometheus.Registry
 
-	requests       *prometheus.CounterVec
-	requestSeconds *prometheus.HistogramVec
-	identities     *identities
-	images         *prometheus.CounterVec
-	refusals       *prometheus.CounterVec
-	queueSeconds   prometheus.Histogram
-	decodeSeconds  prometheus.Histogram
-	detectSeconds  *prometheus.HistogramVec
-	pixels, bytes  prometheus.Histogram
-	faces          *prometheus.CounterVec
-	anyOrientation *prometheus.CounterVec
+	requests                  *prometheus.CounterVec
+	requestSeconds            *prometheus.HistogramVec
+	identities                *identities
+	images                    *prometheus.CounterVec
+	refusals                  *prometheus.CounterVec
+	queueSeconds              prometheus.Histogram
+	decodeSeconds             prometheus.Histogram
+	detectSeconds             *prometheus.HistogramVec
+	pixels, bytes             prometheus.Histogram
+	faces                     *prometheus.CounterVec
+	anyOrientation, truncated *prometheus.CounterVec
 }
 
 // Values of labels for requests that have none of their own.
@@ -93,6 +93,7 @@ func newMetrics() *metrics {
 		pixels:         one("mien_image_pixels", "Pixels of an image, width times height.", pixelBuckets),
 		bytes:          one("mien_image_bytes", "Size of an image as sent.", byteBuckets),
 		faces:          counters("mien_faces_total", "Faces found.", "model"),
+		truncated:      counters("mien_truncated_images_total", "Images of which faces may be missing, because the model limits its time and memory.", "model"),
 		anyOrientation: counters("mien_any_orientation_images_total", "Images that were also searched in their quarter turns, which takes four times as long.", "model"),
 	}
 	for _, why := range alerting {
@@ -136,6 +137,7 @@ func (m *metrics) watch(svc *service.Service) {
 		// Series for models that have not been used yet.
 		m.faces.WithLabelValues(model.GetName())
 		m.anyOrientation.WithLabelValues(model.GetName())
+		m.truncated.WithLabelValues(model.GetName())
 		m.detectSeconds.WithLabelValues(model.GetName())
 	}
 	m.registry.MustRegister(&state{stats: svc.Stats})
@@ -179,6 +181,9 @@ func (m *metrics) observe(record *service.Record) {
 		m.faces.WithLabelValues(record.Model).Add(float64(record.Faces))
 		if record.AnyOrientation {
 			m.anyOrientation.WithLabelValues(record.Model).Inc()
+		}
+		if record.Truncated {
+			m.truncated.WithLabelValues(record.Model).Inc()
 		}
 	}
 }

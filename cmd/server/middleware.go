@@ -165,6 +165,9 @@ func recordAttrs(record *service.Record) []slog.Attr {
 	if record.AnyOrientation {
 		attrs = append(attrs, slog.Bool("any_orientation", true))
 	}
+	if record.Truncated {
+		attrs = append(attrs, slog.Bool("truncated", true))
+	}
 	return attrs
 }
 
@@ -247,7 +250,7 @@ func newCrossOrigin(origins, headers []string) *crossOrigin {
 		AllowedOrigins: origins,
 		AllowedMethods: c.methods,
 		AllowedHeaders: headers,
-		ExposedHeaders: append(connectcors.ExposedHeaders(), requestIDHeader, service.ReasonHeader, service.IgnoredFieldsHeader, "Retry-After", "WWW-Authenticate"),
+		ExposedHeaders: append(connectcors.ExposedHeaders(), requestIDHeader, service.ReasonHeader, service.IgnoredFieldsHeader, service.TruncatedHeader, "Retry-After", "WWW-Authenticate"),
 		MaxAge:         7200, // seconds; some browsers limit it to two hours
 	})
 	return c

@@ -16,7 +16,6 @@ import (
 
 	"github.com/mienproject/mien/face/facetest"
 	inferencev1 "github.com/mienproject/mien/gen/inference/v1"
-	"github.com/mienproject/mien/onnx"
 )
 
 // onnxShelf returns the path of ONNX Runtime's library and the folder of the models. If
@@ -37,8 +36,8 @@ func onnxShelf(t *testing.T) (library, models string) {
 	return library, models
 }
 
-// TestModels serves a known model from a mirror, one by its path, MTCNN's folder and
-// the embedded model, and checks that each finds the four people.
+// TestModels serves a known model from a mirror, those that are built in, one that needs
+// ONNX Runtime and MTCNN from a folder, and checks that each finds the four people.
 func TestModels(t *testing.T) {
 	library, models := onnxShelf(t)
 	t.Setenv("XDG_CACHE_HOME", t.TempDir())
@@ -53,7 +52,7 @@ func TestModels(t *testing.T) {
 	}))
 	args := []string{
 		"--onnxruntime", library, "--model-mirror", mirror.URL,
-		"--model", "yunet", "--model", "pigo", "--model", "mtcnn=" + filepath.Join(models, "mtcnn"),
+		"--model", "yunet", "--model", "pigo", "--model", "mtcnn", "--model", "folder=" + filepath.Join(models, "mtcnn"),
 		"--model", "scrfd=" + filepath.Join(models, "scrfd_2.5g_kps_640.onnx"),
 	}
 	s := start(t, args...)
@@ -74,7 +73,7 @@ func TestModels(t *testing.T) {
 			t.Errorf("%v", m)
 		}
 	}
-	if want := []string{"yunet", "pigo", "mtcnn", "scrfd"}; !slices.Equal(names, want) || !slices.Equal(families, want) {
+	if !slices.Equal(names, []string{"yunet", "pigo", "mtcnn", "folder", "scrfd"}) || !slices.Equal(families, []string{"yunet", "pigo", "mtcnn", "mtcnn", "scrfd"}) {
 		t.Errorf("names %q, families %q", names, families)
 	}
 	people := readFile(t, facetest.Path(t, "peoples.jpg"))
@@ -117,10 +116,13 @@ func TestModelsRejected(t *testing.T) {
 	}{
 		{"no path", []string{"--model", "mine="}, []string{"NAME=PATH"}},
 		{"nothing there", []string{"--model", "mine=/nowhere.onnx", "--onnxruntime", library}, []string{"/nowhere.onnx", "no such file"}},
-		{"no model", []string{"--model", "mine=main.go", "--onnxruntime", library}, []string{"main.go"}},
+		{"no model", []string{"--model", "mine=main.go", "--onnxruntime", library}, []string{"main.go", "not an ONNX file"}},
+		{"no provider", []string{"--execution-provider", "tpu", "--cuda-device=-1"}, []string{"allowed are cpu and cuda", "numbered from 0"}},
+		{"no GPU", []string{"--model", "mine=" + filepath.Join(models, "yunet_n_dynamic.onnx"), "--execution-provider", "cuda", "--cuda-device", "1", "--onnxruntime", library}, []string{"execution provider cuda", "NVIDIA", "MIEN_ONNXRUNTIME"}},
+		{"unknown name", []string{"--model", "retinaface"}, []string{describeModels(), "NAME=PATH"}},
 		{"unknown kind", []string{"--model", "mine=" + filepath.Join(models, "mtcnn", "rnet.onnx"), "--onnxruntime", library}, []string{"softmax_1", "YuNet"}},
-		{"no runtime", []string{"--model", "yunet", "--onnxruntime", "/nowhere.so"}, []string{"/nowhere.so"}},
-		{"not on the mirror", []string{"--model", "yunet", "--onnxruntime", library, "--model-mirror", nowhere.URL}, []string{nowhere.URL, "404", "yunet=path"}},
+		{"no runtime", []string{"--model", "mine=" + filepath.Join(models, "scrfd_500m_kps_640.onnx"), "--onnxruntime", "/nowhere.so"}, []string{"/nowhere.so", "does not run it", "make onnxruntime"}},
+		{"not on the mirror", []string{"--model", "yunet", "--model-mirror", nowhere.URL}, []string{nowhere.URL, "404", "yunet=path"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -159,7 +161,8 @@ func TestUnusedSettings(t *testing.T) {
 		want []string // words of the warning; none if nothing is unused
 	}{
 		{"nothing", nil, nil},
-		{"runtime", []string{"--onnxruntime", "/nowhere.so"}, []string{"MIEN_ONNXRUNTIME", "has no effect", "/nowhere.so"}},
+		{"runtime", []string{"--onnxruntime", "/nowhere.so", "--model", "mtcnn"}, []string{"MIEN_ONNXRUNTIME", "has no effect", "/nowhere.so"}},
+		{"provider", []string{"--execution-provider", "cuda", "--model", "mtcnn"}, []string{"MIEN_EXECUTION_PROVIDER", "has no effect"}},
 		{"mirror", []string{"--model-mirror", "https://me:secret@example.com/?secret", "--model", "pigo", "--model", "pigo-reference"}, []string{"MIEN_MODEL_MIRROR", "has no effect"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -177,28 +180,16 @@ func TestUnusedSettings(t *testing.T) {
 	}
 	t.Run("by name", func(t *testing.T) {
 		library, models := onnxShelf(t)
-		s := start(t, "--onnxruntime", library, "--model-mirror", "https://example.com", "--model", "mine="+filepath.Join(models, "yunet_n_dynamic.onnx"))
+		s := start(t, "--onnxruntime", library, "--model-mirror", "https://example.com", "--model", "mine="+filepath.Join(models, "scrfd_500m_kps_640.onnx"))
 		if code, log := s.stop(); code != 0 || strings.Contains(log, "ONNXRUNTIME") || !strings.Contains(log, "MIEN_MODEL_MIRROR) has no effect") {
 			t.Errorf("exit code %d:\n%s", code, log)
 		}
 	})
 }
 
-// TestDescribeModels checks that a binary without cgo says which models it does not
-// have.
-func TestDescribeModels(t *testing.T) {
-	if got, want := describeModels(nil), "pigo, pigo-reference, mtcnn, yunet, yunet-s"; got != want {
-		t.Errorf("%q, want %q", got, want)
-	}
-	if got, want := describeModels(onnx.ErrUnavailable), "pigo, pigo-reference; not in this binary, which was built without cgo: mtcnn, yunet, yunet-s"; got != want {
-		t.Errorf("%q, want %q", got, want)
-	}
-}
-
 // TestInterruptedFetch checks that an interrupted download ends at once, without
 // blaming a setting.
 func TestInterruptedFetch(t *testing.T) {
-	library, _ := onnxShelf(t)
 	t.Setenv("XDG_CACHE_HOME", t.TempDir())
 	ctx, interrupt := context.WithCancel(t.Context())
 	defer interrupt()
@@ -208,7 +199,7 @@ func TestInterruptedFetch(t *testing.T) {
 	}))
 	defer silent.Close()
 	var stderr bytes.Buffer
-	code := run(ctx, []string{"--listen", "127.0.0.1:0", "--onnxruntime", library, "--model-mirror", silent.URL, "--model", "yunet"}, io.Discard, &stderr)
+	code := run(ctx, []string{"--listen", "127.0.0.1:0", "--model-mirror", silent.URL, "--model", "yunet"}, io.Discard, &stderr)
 	if text := stderr.String(); code != 1 || !strings.Contains(text, "canceled") || strings.Contains(text, "--help") {
 		t.Errorf("exit code %d: %s", code, text)
 	}

@@ -138,8 +138,8 @@ func TestMetrics(t *testing.T) {
 		`mien_requests_total{code="ok",procedure="/predict",protocol="http"}`:                                         1,
 		`mien_requests_total{code="invalid_argument",procedure="/inference.v1.Inference/Predict",protocol="connect"}`: 1,
 		`mien_request_seconds{procedure="/inference.v1.Inference/Predict"}`:                                           5,
-		`mien_images_total{code="ok",model="pigo"}`:                                                                   2,
-		`mien_images_total{code="invalid_argument",model="pigo"}`:                                                     2,
+		`mien_images_total{code="ok",model="mtcnn"}`:                                                                  2,
+		`mien_images_total{code="invalid_argument",model="mtcnn"}`:                                                    2,
 		`mien_images_total{code="not_found",model=""}`:                                                                1,
 		`mien_images_total{code="invalid_argument",model=""}`:                                                         1,
 		`mien_refusals_total{reason="CORRUPT_IMAGE"}`:                                                                 1,
@@ -147,11 +147,11 @@ func TestMetrics(t *testing.T) {
 		`mien_refusals_total{reason="UNKNOWN_MODEL"}`:                                                                 1,
 		`mien_refusals_total{reason="UNREADABLE"}`:                                                                    1,
 		`mien_refusals_total{reason="OVERLOADED"}`:                                                                    0,
-		`mien_detect_seconds{model="pigo"}`:                                                                           2,
-		`mien_faces_total{model="pigo"}`:                                                                              2,
+		`mien_detect_seconds{model="mtcnn"}`:                                                                          2,
+		`mien_faces_total{model="mtcnn"}`:                                                                             2,
 		`mien_workers_busy`:                                                                                           0,
 		`mien_inflight_requests`:                                                                                      0,
-		`mien_model_info{default="true",family="pigo",model="pigo",version="` + pigoVersion(t) + `"}`:                 1,
+		`mien_model_info{default="true",family="mtcnn",model="mtcnn",version="` + defaultVersion(t, client) + `"}`:    1,
 	})
 	if before["go_goroutines"] < 2 || before["process_resident_memory_bytes"] < 1<<20 || before["mien_workers"] < 1 {
 		t.Errorf("%v goroutines, %v bytes, %v workers", before["go_goroutines"], before["process_resident_memory_bytes"], before["mien_workers"])
@@ -173,13 +173,14 @@ func TestMetrics(t *testing.T) {
 	}
 }
 
-func pigoVersion(t *testing.T) string {
+// defaultVersion returns the version of the model that answers if a request names none.
+func defaultVersion(t *testing.T, client inferencev1connect.InferenceClient) string {
 	t.Helper()
-	d, err := pigo.New(nil)
+	res, err := client.ListModels(t.Context(), &inferencev1.ListModelsRequest{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return d.Info().Version
+	return res.GetModels()[0].GetVersion()
 }
 
 // TestAdmin checks that profiles and metrics are served only on the admin address, and
@@ -372,7 +373,7 @@ func TestStreamLogged(t *testing.T) {
 	}
 	eventually(t, s, map[string]float64{
 		`mien_requests_total{code="ok",procedure="/inference.v1.Inference/PredictStream",protocol="grpc"}`: 1,
-		`mien_images_total{code="ok",model="pigo"}`:                                                        2,
+		`mien_images_total{code="ok",model="mtcnn"}`:                                                       2,
 		`mien_refusals_total{reason="CORRUPT_IMAGE"}`:                                                      1,
 		`mien_streams`: 0,
 	})

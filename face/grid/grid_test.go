@@ -6,16 +6,26 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/mienproject/mien/engine"
 	"github.com/mienproject/mien/engine/enginetest"
 	"github.com/mienproject/mien/face"
 	"github.com/mienproject/mien/face/facetest"
+	"github.com/mienproject/mien/nn"
 )
 
 var calibrate = flag.Bool("calibrate", false, "print confidence weights fitted on the labeled photographs")
 
+// openGrid opens a network as the server does: with package nn or, if that cannot run it,
+// with ONNX Runtime.
 func openGrid(t testing.TB, name string) *Detector {
 	t.Helper()
-	e := enginetest.Open(t, enginetest.Model(t, name))
+	path := enginetest.Model(t, name)
+	var e engine.Engine
+	if own, err := nn.Open(path, nn.Options{}); err == nil {
+		e = own
+	} else {
+		e = enginetest.Open(t, path)
+	}
 	open := NewSCRFD
 	if IsYuNet(e) {
 		open = NewYuNet

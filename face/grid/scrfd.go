@@ -77,13 +77,13 @@ func NewSCRFD(e engine.Engine, version string) (*Detector, error) {
 					s, x, y := float64(stride), float64(cell%cols[i]*stride), float64(cell/cols[i]*stride)
 					b, p := boxes[4*c:][:4], points[10*c:][:10]
 					at := func(k int) face.Point {
-						return face.Point{X: x + float64(p[2*k])*s, Y: y + float64(p[2*k+1])*s}
+						return face.Point{X: x + float64(float64(p[2*k])*s), Y: y + float64(float64(p[2*k+1])*s)}
 					}
 					err := yield(detection{
 						raw: float64(score),
 						box: face.Box{
-							MinX: x - float64(b[0])*s, MinY: y - float64(b[1])*s,
-							MaxX: x + float64(b[2])*s, MaxY: y + float64(b[3])*s,
+							MinX: x - float64(float64(b[0])*s), MinY: y - float64(float64(b[1])*s),
+							MaxX: x + float64(float64(b[2])*s), MaxY: y + float64(float64(b[3])*s),
 						},
 						landmarks: face.Landmarks{LeftEye: at(0), RightEye: at(1), Nose: at(2), MouthLeft: at(3), MouthRight: at(4)},
 					})

@@ -7,6 +7,7 @@ import (
 	"github.com/mienproject/mien/engine"
 	"github.com/mienproject/mien/face"
 	"github.com/mienproject/mien/face/landmark"
+	"github.com/mienproject/mien/internal/exact"
 )
 
 // IsYuNet reports whether the network is a YuNet, by the names of its outputs.
@@ -86,8 +87,8 @@ func NewYuNet(e engine.Engine, version string) (*Detector, error) {
 }
 
 func yunetFace(stride float64, col, row int, score float64, box, points []float32) detection {
-	x, y := (float64(col)+float64(box[0]))*stride, (float64(row)+float64(box[1]))*stride
-	w, h := math.Exp(float64(box[2]))*stride/2, math.Exp(float64(box[3]))*stride/2
+	x, y := float64((float64(col)+float64(box[0]))*stride), float64((float64(row)+float64(box[1]))*stride)
+	w, h := float64(exact.Exp(float64(box[2]))*stride/2), float64(exact.Exp(float64(box[3]))*stride/2)
 	at := func(i int) face.Point {
 		return face.Point{X: (float64(col) + float64(points[2*i])) * stride, Y: (float64(row) + float64(points[2*i+1])) * stride}
 	}

@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/mienproject/mien/face/luma"
+	"github.com/mienproject/mien/internal/exact"
 )
 
 // cascade finds one point of a face. It has stages of regression trees over pairs of
@@ -164,8 +165,8 @@ func (c *cascade) walk(w *walkers, n int, pix *luma.Tile) {
 			if !inside(*g) {
 				m = c.clampedStage(*g, stageNodes, stageLeaves, pix)
 			}
-			g.row += m.row * g.scale
-			g.col += m.col * g.scale
+			g.row += float32(m.row * g.scale)
+			g.col += float32(m.col * g.scale)
 			g.scale *= c.shrink
 		}
 	}
@@ -237,9 +238,9 @@ func (c *cascade) find(g guess, pix *luma.Tile, j jitter) (at guess, spread floa
 	n := len(j)
 	for i, u := range j {
 		w.at[i] = guess{
-			row:   g.row + g.scale*0.15*(0.5-u[0]),
-			col:   g.col + g.scale*0.15*(0.5-u[1]),
-			scale: g.scale * (0.925 + 0.15*u[2]),
+			row:   g.row + float32(g.scale*0.15*(0.5-u[0])),
+			col:   g.col + float32(g.scale*0.15*(0.5-u[1])),
+			scale: g.scale * (0.925 + float32(0.15*u[2])),
 		}
 	}
 	c.walk(&w, n, pix)
@@ -263,9 +264,9 @@ func (c *cascade) find(g guess, pix *luma.Tile, j jitter) (at guess, spread floa
 // its shift of 0.15 of the eye distance to the viewer's right. Without the shift,
 // landmarks are a tenth better (docs/calibration.md).
 func belowEyes(left, right guess) guess {
-	dist := float32(math.Hypot(float64(right.col-left.col), float64(right.row-left.row)))
+	dist := float32(exact.Hypot(float64(right.col-left.col), float64(right.row-left.row)))
 	return guess{
-		row:   (left.row+right.row)/2 + 0.25*dist,
+		row:   float32((left.row+right.row)/2) + float32(0.25*dist),
 		col:   (left.col + right.col) / 2,
 		scale: 3 * dist,
 	}

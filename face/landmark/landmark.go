@@ -10,6 +10,7 @@ import (
 
 	"github.com/mienproject/mien/face"
 	"github.com/mienproject/mien/face/luma"
+	"github.com/mienproject/mien/internal/exact"
 )
 
 // The cascades are those of github.com/esimov/pigo v1.4.6, MIT licensed; see
@@ -62,21 +63,18 @@ func New() (*Landmarker, error) {
 // infinite.
 func (l *Landmarker) Refine(img luma.Plane, rough face.Landmarks) (refined face.Landmarks, spread float64) {
 	// Pupils lie 0.35 window sizes apart.
-	size := math.Hypot(rough.RightEye.X-rough.LeftEye.X, rough.RightEye.Y-rough.LeftEye.Y) / 0.35
-	middle := face.Point{X: (rough.LeftEye.X + rough.RightEye.X) / 2, Y: (rough.LeftEye.Y + rough.RightEye.Y) / 2}
+	// The upper side of the window is parallel to the line between the eyes.
+	const eyeDistance = 0.35
+	across := face.Point{X: (rough.RightEye.X - rough.LeftEye.X) / eyeDistance, Y: (rough.RightEye.Y - rough.LeftEye.Y) / eyeDistance}
+	size := exact.Hypot(across.X, across.Y)
+	middle := face.Point{X: float64((rough.LeftEye.X + rough.RightEye.X) / 2), Y: float64((rough.LeftEye.Y + rough.RightEye.Y) / 2)}
 	const maxSize = 1 << 30 // in pixels; 64 bits can hold this in units of 1/65536 pixel
 	if !(size >= 1 && size <= maxSize && max(math.Abs(middle.X), math.Abs(middle.Y)) <= maxSize) || img.Width == 0 {
 		return rough, math.Inf(1)
 	}
-	tilt := math.Atan2(rough.RightEye.Y-rough.LeftEye.Y, rough.RightEye.X-rough.LeftEye.X)
-	sin, cos := math.Sincos(tilt)
-	down := eyesAbove * size
 	p := l.patches.Get().(*patch)
 	defer l.patches.Put(p)
-	p.cut(img, face.Point{
-		X: middle.X - down*sin,
-		Y: middle.Y + down*cos,
-	}, size, tilt)
+	p.cut(img, face.Point{X: middle.X - float64(eyesAbove*across.Y), Y: middle.Y + float64(eyesAbove*across.X)}, across)
 	refined, s := l.find(img, p, rough.LeftEye, rough.RightEye)
 	return refined, (s.LeftEye + s.RightEye + s.Nose + s.MouthLeft + s.MouthRight) / 5
 }
@@ -107,9 +105,9 @@ const (
 func (l *Landmarker) Find(img luma.Plane, center face.Point, size float64) Found {
 	p := l.patches.Get().(*patch)
 	defer l.patches.Put(p)
-	p.cut(img, center, size, 0)
-	y := center.Y - eyesAbove*size
-	points, s := l.find(img, p, face.Point{X: center.X - eyesAside*size, Y: y}, face.Point{X: center.X + eyesAside*size, Y: y})
+	p.cut(img, center, face.Point{X: size})
+	y, aside := center.Y-float64(eyesAbove*size), float64(eyesAside*size)
+	points, s := l.find(img, p, face.Point{X: center.X - aside, Y: y}, face.Point{X: center.X + aside, Y: y})
 	return Found{points, s, p.repetition()}
 }
 

@@ -20,7 +20,7 @@ import (
 // perturbations.
 func TestLandmarksAreTheLibrarys(t *testing.T) {
 	var p patch
-	p.cut(luma.Of(facetest.Decode(t, "../../service/selftest/sample.jpg"), nil), face.Point{X: 157, Y: 211}, 255, 0)
+	p.cut(luma.Of(facetest.Decode(t, "../../service/selftest/sample.jpg"), nil), face.Point{X: 157, Y: 211}, face.Point{X: 255})
 	img := pigo.ImageParams{Pixels: p.pix[:], Rows: patchSide, Cols: patchSide, Dim: luma.TileStride}
 	for _, c := range []struct {
 		name   string
@@ -89,7 +89,7 @@ func FuzzParseCascade(f *testing.F) {
 	f.Add(mouthCascade[:16])
 	f.Add([]byte{1, 0, 0, 0, 0, 0, 0, 63, 1, 0, 0, 0, 1, 0, 0, 0, 1, 2, 3, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0})
 	var p patch
-	p.cut(luma.Of(facetest.Noise(400, 300), nil), face.Point{X: 200, Y: 150}, 100, 0)
+	p.cut(luma.Of(facetest.Noise(400, 300), nil), face.Point{X: 200, Y: 150}, face.Point{X: 100})
 	f.Fuzz(func(_ *testing.T, data []byte) {
 		c, err := parseCascade(data)
 		if err != nil {

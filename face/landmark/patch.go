@@ -29,11 +29,11 @@ type patch struct {
 	cos, sin float64
 }
 
-// cut fills the patch with the face in a window of that size around middle, rotated by
-// tilt, in radians clockwise. Outside of the image, its edges are repeated.
-func (p *patch) cut(img luma.Plane, middle face.Point, size, tilt float64) {
-	sin, cos := math.Sincos(tilt)
-	p.middle, p.cos, p.sin = middle, cos*size/patchWindow, sin*size/patchWindow
+// cut fills the patch with the face in a square window around middle. across is the way
+// from the upper left to the upper right corner of the window, in pixels of the image, so
+// that the window may be turned. Outside of the image, its edges are repeated.
+func (p *patch) cut(img luma.Plane, middle, across face.Point) {
+	p.middle, p.cos, p.sin = middle, across.X/patchWindow, across.Y/patchWindow
 	for row := range patchSide {
 		first := p.toImage(guess{row: float32(row) + 0.5, col: 0.5})
 		sample(img, p.pix[row*luma.TileStride:][:patchSide], first, p.cos, p.sin)
@@ -44,14 +44,18 @@ func (p *patch) cut(img luma.Plane, middle face.Point, size, tilt float64) {
 // from n to n+1: a guess of 7.9 reads pixel 7. In the image, pixel n is at position n.
 func (p *patch) toImage(g guess) face.Point {
 	x, y := float64(g.col)-patchSide/2, float64(g.row)-patchSide/2
-	return face.Point{X: p.middle.X + x*p.cos - y*p.sin, Y: p.middle.Y + x*p.sin + y*p.cos}
+	return face.Point{
+		X: p.middle.X + float64(x*p.cos) - float64(y*p.sin),
+		Y: p.middle.Y + float64(x*p.sin) + float64(y*p.cos),
+	}
 }
 
 // fromImage is the inverse of toImage.
 func (p *patch) fromImage(q face.Point) (row, col float32) {
 	x, y := q.X-p.middle.X, q.Y-p.middle.Y
-	square := p.cos*p.cos + p.sin*p.sin
-	return float32((y*p.cos-x*p.sin)/square + patchSide/2), float32((x*p.cos+y*p.sin)/square + patchSide/2)
+	square := float64(p.cos*p.cos) + float64(p.sin*p.sin)
+	down, right := float64(y*p.cos)-float64(x*p.sin), float64(x*p.cos)+float64(y*p.sin)
+	return float32(down/square + patchSide/2), float32(right/square + patchSide/2)
 }
 
 // sample fills out with interpolated values of the image, from first on in steps of

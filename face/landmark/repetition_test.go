@@ -48,7 +48,7 @@ func TestRepetition(t *testing.T) {
 	}
 	img := luma.Of(facetest.Decode(t, "../../service/selftest/sample.jpg"), nil)
 	p := new(patch)
-	p.cut(img, face.Point{X: 157, Y: 211}, 255, 0)
+	p.cut(img, face.Point{X: 157, Y: 211}, face.Point{X: 255})
 	if got := p.repetition(); got > 0.45 {
 		t.Errorf("a face: %.3f, want at most .45, as for 94 of 100 faces", got)
 	}
@@ -58,7 +58,7 @@ func TestRepetition(t *testing.T) {
 func BenchmarkRepetition(b *testing.B) {
 	img := luma.Of(facetest.Decode(b, "../../service/selftest/sample.jpg"), nil)
 	p := new(patch)
-	p.cut(img, face.Point{X: 157, Y: 211}, 255, 0)
+	p.cut(img, face.Point{X: 157, Y: 211}, face.Point{X: 255})
 	b.ReportAllocs()
 	for b.Loop() {
 		p.repetition()

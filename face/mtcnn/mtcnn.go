@@ -14,6 +14,7 @@ import (
 
 	"github.com/mienproject/mien/engine"
 	"github.com/mienproject/mien/face"
+	"github.com/mienproject/mien/face/mtcnn/area"
 	"github.com/mienproject/mien/face/rgba"
 )
 
@@ -46,7 +47,7 @@ type Detector struct {
 var _ face.Detector = (*Detector)(nil)
 
 // codeVersion changes whenever the same networks may give different faces.
-const codeVersion = "+4"
+const codeVersion = "+5"
 
 // cutOff is the average difference between a number and the number truncated to an
 // integer.
@@ -88,6 +89,13 @@ const (
 	// windows give the same results as the whole level. A tile takes 4 MB in the
 	// network, which fits into caches.
 	tileCells = 128
+	// maxProposals is the number of cells of a level that may be faces, and maxRefined and
+	// maxFinished are the numbers of boxes that R-net and O-net examine: the most probable
+	// ones. On photographs of crowds they are at most 6000, 10,000 and 1100, and mostly
+	// less than a tenth of that.
+	maxProposals = 1 << 16
+	maxRefined   = 10_000
+	maxFinished  = 2_500
 	// R-net takes 0.1 MB for each face in a batch, and O-net 0.5 MB.
 	rnetBatch = 64
 	onetBatch = 16
@@ -203,11 +211,12 @@ func (d *Detector) Input(int, int, face.Options) face.Input { return face.Input{
 type workspace struct {
 	pixels              []uint8
 	pnet, rnet, onet    engine.Buffers
-	across, down        kernel
-	rows                rowBuffers
+	scaler              area.Scaler
 	proposals           []proposal
 	kept                []bool
 	candidates, batches []candidate
+	// truncated is whether faces may be missing because of a limit.
+	truncated bool
 }
 
 // candidate is a box that may be a face. As in the package, it is 1-based, and both of
@@ -218,7 +227,8 @@ type candidate struct {
 	points         [5]face.Point
 }
 
-func (c candidate) area() float64 { return (c.x2 - c.x1 + 1) * (c.y2 - c.y1 + 1) }
+// Products are rounded before they are added to others, on all processors alike.
+func (c candidate) area() float64 { return float64((c.x2 - c.x1 + 1) * (c.y2 - c.y1 + 1)) }
 
 // Detect implements face.Detector. It runs on one core.
 func (d *Detector) Detect(ctx context.Context, img image.Image, opts face.Options) ([]face.Face, error) {
@@ -231,8 +241,12 @@ func (d *Detector) Detect(ctx context.Context, img image.Image, opts face.Option
 	}
 	w := d.workspaces.Get().(*workspace)
 	defer d.workspaces.Put(w)
+	w.truncated = false
 	if err := d.cascade(ctx, w, img, opts.MinFaceSize); err != nil {
 		return nil, err
+	}
+	if w.truncated && opts.Truncated != nil {
+		opts.Truncated()
 	}
 	faces := make([]face.Face, 0, len(w.candidates))
 	for _, c := range w.candidates {
@@ -268,7 +282,9 @@ func (d *Detector) Detect(ctx context.Context, img image.Image, opts face.Option
 func (d *Detector) cascade(ctx context.Context, w *workspace, img image.Image, smallest float64) error {
 	w.candidates = w.candidates[:0]
 	width, height := img.Bounds().Dx(), img.Bounds().Dy()
-	levels := scales(width, height, smallestFace(width, height, smallest))
+	side, bounded := smallestFace(width, height, smallest)
+	w.truncated = bounded
+	levels := scales(width, height, side)
 	if len(levels) == 0 {
 		return nil
 	}
@@ -288,21 +304,35 @@ func (d *Detector) cascade(ctx context.Context, w *workspace, img image.Image, s
 	// probability.
 	slices.Reverse(w.candidates)
 	slices.SortStableFunc(w.candidates, func(a, b candidate) int { return cmp.Compare(b.score, a.score) })
+	w.limit(maxRefined)
 	if err := d.refine(ctx, w, src); err != nil {
 		return err
 	}
+	// They are in the order of falling probability again.
+	w.limit(maxFinished)
 	return d.finish(ctx, w, src)
 }
 
-// smallestFace returns the side of the smallest face to find. asked is the size that
-// the caller set.
-func smallestFace(width, height int, asked float64) int {
-	side, maxPixels := stockFace, float64(defaultLevel)
+// limit keeps the first n candidates.
+func (w *workspace) limit(n int) {
+	if len(w.candidates) > n {
+		w.candidates, w.truncated = w.candidates[:n], true
+	}
+}
+
+// smallestFace returns the side of the smallest face to find, and whether the size of the
+// image makes it larger. asked is the size that the caller set.
+func smallestFace(width, height int, asked float64) (side int, bounded bool) {
+	side = stockFace
+	maxPixels := float64(defaultLevel)
 	if asked > 0 {
 		side, maxPixels = int(max(pnetWindow, min(asked, math.MaxInt32))), largestLevel
 	}
 	bound := math.Ceil(pnetWindow * math.Sqrt(float64(width)*float64(height)/maxPixels))
-	return max(side, int(bound))
+	if int(bound) > side {
+		return int(bound), true
+	}
+	return side, false
 }
 
 // scales returns the scales of the levels of the pyramid: the first one at which a face
@@ -322,10 +352,8 @@ func scales(width, height, smallest int) []float64 {
 // level is one level of the pyramid: an image of width × height pixels, and P-net's
 // output of columns × rows cells for it.
 type level struct {
-	src           *image.RGBA
 	width, height int
 	columns, rows int
-	rounding      rounding
 }
 
 // cellsOf returns the number of P-net's cells along a side. P-net has a 3×3
@@ -343,15 +371,11 @@ type proposal struct {
 // w.candidates: squares in whole pixels.
 func (d *Detector) propose(ctx context.Context, w *workspace, src *image.RGBA, scale float64) error {
 	l := level{
-		src:    src,
 		width:  int(math.Ceil(float64(src.Rect.Dx()) * scale)),
 		height: int(math.Ceil(float64(src.Rect.Dy()) * scale)),
 	}
 	l.columns, l.rows = cellsOf(l.width), cellsOf(l.height)
-	l.rounding = w.kernels(src.Rect.Dx(), src.Rect.Dy(), l.width, l.height)
-	if l.rounding == unrounded {
-		l.rounding = halfEven
-	}
+	w.scaler.Scale(src, src.Rect, image.Pt(l.width, l.height))
 	w.proposals = w.proposals[:0]
 	for y := 0; y < l.rows; y += tileCells {
 		for x := 0; x < l.columns; x += tileCells {
@@ -373,6 +397,9 @@ func (d *Detector) propose(ctx context.Context, w *workspace, src *image.RGBA, s
 					return fmt.Errorf("in P-net: %w", engine.ErrNotFinite)
 				}
 				w.proposals = append(w.proposals, proposal{x + i/cells.Dy(), y + i%cells.Dy(), score, [4]float32(offset)})
+			}
+			if len(w.proposals) > 2*maxProposals {
+				w.sortProposals()
 			}
 		}
 	}
@@ -406,7 +433,7 @@ func (d *Detector) runPNet(ctx context.Context, w *workspace, l level, cells ima
 	shapes[d.pOffsets] = engine.Shape{1, columns, rows, 4}
 	shapes[d.pScores] = engine.Shape{1, columns, rows, 2}
 	w.pnet.Resize(engine.Shape{1, int64(pixels.Dx()), int64(pixels.Dy()), 3}, shapes)
-	if err := w.resample(ctx, w.pnet.Input.Data, l.src, pixels, l.rounding); err != nil {
+	if err := w.scaler.Part(ctx, w.pnet.Input.Data, pixels, area.Rounded); err != nil {
 		return nil, nil, err
 	}
 	if err := d.pnet.Run(ctx, w.pnet.Input, w.pnet.Outputs); err != nil {
@@ -415,15 +442,22 @@ func (d *Detector) runPNet(ctx context.Context, w *workspace, l level, cells ima
 	return w.pnet.Outputs[d.pOffsets].Data, w.pnet.Outputs[d.pScores].Data, nil
 }
 
-// squares suppresses the weaker of proposals at the same place, moves the others by
-// their offsets, and makes them square.
-func (w *workspace) squares(ctx context.Context, l level, scale float64) error {
-	// The package sorts by columns and processes the result from the end, with a sort
-	// that does not define the order of equal proposals. Here the last of them comes
-	// first.
+// sortProposals sorts the proposals of a level, and keeps the first maxProposals. The
+// package sorts by columns and processes the result from the end, with a sort that does not
+// define the order of equal proposals. Here the last of them comes first.
+func (w *workspace) sortProposals() {
 	slices.SortFunc(w.proposals, func(a, b proposal) int {
 		return cmp.Or(cmp.Compare(b.score, a.score), cmp.Compare(b.x, a.x), cmp.Compare(b.y, a.y))
 	})
+	if len(w.proposals) > maxProposals {
+		w.proposals, w.truncated = w.proposals[:maxProposals], true
+	}
+}
+
+// squares suppresses the weaker of proposals at the same place, moves the others by
+// their offsets, and makes them square.
+func (w *workspace) squares(ctx context.Context, l level, scale float64) error {
+	w.sortProposals()
 	box := func(x, y int) candidate {
 		at := func(cell, pixel int) float64 { return math.Trunc(float64(pnetStride*cell+pixel) / scale) }
 		return candidate{x1: at(x, 1), y1: at(y, 1), x2: at(x, pnetWindow), y2: at(y, pnetWindow)}
@@ -446,10 +480,10 @@ func (w *workspace) squares(ctx context.Context, l level, scale float64) error {
 		}
 		w.kept[p.y*l.columns+p.x] = true
 		width, height := c.x2-c.x1, c.y2-c.y1
-		c.x1 += float64(p.offset[0]) * width
-		c.y1 += float64(p.offset[1]) * height
-		c.x2 += float64(p.offset[2]) * width
-		c.y2 += float64(p.offset[3]) * height
+		c.x1 += float64(float64(p.offset[0]) * width)
+		c.y1 += float64(float64(p.offset[1]) * height)
+		c.x2 += float64(float64(p.offset[2]) * width)
+		c.y2 += float64(float64(p.offset[3]) * height)
 		c.score = p.score
 		w.candidates = append(w.candidates, c.square().whole())
 	}
@@ -528,8 +562,8 @@ func (d *Detector) finish(ctx context.Context, w *workspace, src *image.RGBA) er
 		}
 		for k := range c.points {
 			c.points[k] = face.Point{
-				X: (c.x2-c.x1+1)*float64(p[k]) + c.x1 - 1,
-				Y: (c.y2-c.y1+1)*float64(p[5+k]) + c.y1 - 1,
+				X: float64((c.x2-c.x1+1)*float64(p[k])) + c.x1 - 1,
+				Y: float64((c.y2-c.y1+1)*float64(p[5+k])) + c.y1 - 1,
 			}
 		}
 		w.candidates = append(w.candidates, c.moved([4]float32(offset)))
@@ -591,22 +625,21 @@ func (w *workspace) crop(ctx context.Context, dst []float32, src *image.RGBA, c 
 	// A box much larger than the image cannot be a face.
 	if limit := 16 * max(src.Rect.Dx(), src.Rect.Dy(), side); width < 1 || height < 1 || width > limit || height > limit {
 		for i := range dst {
-			dst[i] = normalized(0)
+			dst[i] = area.Black
 		}
 		return nil
 	}
-	w.kernels(width, height, side, side)
-	w.across.move(int(c.x1)-1, src.Rect.Dx())
-	w.down.move(int(c.y1)-1, src.Rect.Dy())
-	return w.resample(ctx, dst, src, image.Rect(0, 0, side, side), unrounded)
+	from := image.Pt(int(c.x1)-1, int(c.y1)-1)
+	w.scaler.Scale(src, image.Rectangle{from, from.Add(image.Pt(width, height))}, image.Pt(side, side))
+	return w.scaler.Part(ctx, dst, image.Rect(0, 0, side, side), area.Unrounded)
 }
 
 // square makes c a square with the same middle and the longer side.
 func (c candidate) square() candidate {
 	width, height := c.x2-c.x1, c.y2-c.y1
 	side := max(width, height)
-	c.x1 += width*0.5 - side*0.5
-	c.y1 += height*0.5 - side*0.5
+	c.x1 += float64(width*0.5) - float64(side*0.5)
+	c.y1 += float64(height*0.5) - float64(side*0.5)
 	c.x2, c.y2 = c.x1+side, c.y1+side
 	return c
 }
@@ -620,17 +653,17 @@ func (c candidate) whole() candidate {
 // moved moves the sides of c by fractions of its size.
 func (c candidate) moved(offset [4]float32) candidate {
 	width, height := c.x2-c.x1+1, c.y2-c.y1+1
-	c.x1 += float64(offset[0]) * width
-	c.y1 += float64(offset[1]) * height
-	c.x2 += float64(offset[2]) * width
-	c.y2 += float64(offset[3]) * height
+	c.x1 += float64(float64(offset[0]) * width)
+	c.y1 += float64(float64(offset[1]) * height)
+	c.x2 += float64(float64(offset[2]) * width)
+	c.y2 += float64(float64(offset[3]) * height)
 	return c
 }
 
 func shared(a, b candidate) float64 {
 	w := min(a.x2, b.x2) - max(a.x1, b.x1) + 1
 	h := min(a.y2, b.y2) - max(a.y1, b.y1) + 1
-	return max(0, w) * max(0, h)
+	return float64(max(0, w) * max(0, h))
 }
 
 func overUnion(a, b candidate) float64 {

@@ -8,6 +8,7 @@ import (
 	"flag"
 	"image"
 	"image/color"
+	"image/draw"
 	"image/png"
 	"maps"
 	"math"
@@ -21,16 +22,18 @@ import (
 	"testing"
 	"time"
 
+	xdraw "golang.org/x/image/draw"
+
 	"github.com/mienproject/mien/engine"
 	"github.com/mienproject/mien/engine/enginetest"
 	"github.com/mienproject/mien/face"
 	"github.com/mienproject/mien/face/facetest"
 )
 
-// newMTCNN returns the detector of the embedded networks, on ONNX Runtime.
+// newMTCNN returns the detector of the embedded networks.
 func newMTCNN(t testing.TB) *Detector {
 	t.Helper()
-	d, err := New(openWeights(t), "")
+	d, err := New(openOwn(t), "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -300,19 +303,70 @@ func mtcnnNoise(width, height int) *image.RGBA {
 }
 
 func TestMTCNNSmallestFace(t *testing.T) {
-	for _, c := range []struct{ width, height, asked, want int }{
-		{640, 480, 0, 20},
-		{640, 480, -3, 20},
-		{640, 480, 5, 12},
-		{640, 480, 13, 13},
-		{4000, 3000, 0, 20},
-		{8000, 8000, 0, 46},
-		{8000, 8000, 12, 24},
-		{8000, 8000, 200, 200},
+	for _, c := range []struct {
+		width, height, asked, want int
+		bounded                    bool
+	}{
+		{640, 480, 0, 20, false},
+		{640, 480, -3, 20, false},
+		{640, 480, 5, 12, false},
+		{640, 480, 13, 13, false},
+		{4000, 3000, 0, 20, false},
+		{8000, 8000, 0, 46, true},
+		{8000, 8000, 12, 24, true},
+		{8000, 8000, 200, 200, false},
 	} {
-		if got := smallestFace(c.width, c.height, float64(c.asked)); got != c.want {
-			t.Errorf("%d×%d, %d asked: %d, want %d", c.width, c.height, c.asked, got, c.want)
+		if got, bounded := smallestFace(c.width, c.height, float64(c.asked)); got != c.want || bounded != c.bounded {
+			t.Errorf("%d×%d, %d asked: %d, %t; want %d, %t", c.width, c.height, c.asked, got, bounded, c.want, c.bounded)
 		}
+	}
+}
+
+// TestAccuracyOnCrowd checks that the numbers of candidates are limited, that the detector
+// says so, and that it keeps the most probable ones: the faces of a crowd of small faces that
+// are certain are still found.
+func TestAccuracyOnCrowd(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes half a minute with the race detector: make accuracy runs it")
+	}
+	d := newMTCNN(t)
+	// A crowd: the four people, side by side, at a quarter of their size.
+	people := facetest.Decode(t, facetest.Path(t, "peoples.jpg"))
+	tile := image.NewRGBA(image.Rect(0, 0, people.Bounds().Dx()/4, people.Bounds().Dy()/4))
+	xdraw.CatmullRom.Scale(tile, tile.Rect, people, people.Bounds(), xdraw.Src, nil)
+	const across, down = 12, 18
+	crowd := image.NewRGBA(image.Rect(0, 0, across*tile.Rect.Dx(), down*tile.Rect.Dy()))
+	for y := range down {
+		for x := range across {
+			at := image.Pt(x*tile.Rect.Dx(), y*tile.Rect.Dy())
+			draw.Draw(crowd, tile.Rect.Add(at), tile, image.Point{}, draw.Src)
+		}
+	}
+	told := 0
+	find := func(img image.Image, opts face.Options) []face.Face {
+		opts.Truncated = func() { told++ }
+		return detectMTCNN(t, d, img, opts)
+	}
+	if few := find(people, face.Options{MinFaceSize: 1}); len(few) < 4 || told != 0 {
+		t.Errorf("%d faces of four people, told %d times that some may be missing", len(few), told)
+	}
+	w := d.workspaces.Get().(*workspace)
+	if err := d.cascade(t.Context(), w, crowd, 1); err != nil {
+		t.Fatal(err)
+	}
+	if len(w.candidates) > maxFinished || !w.truncated {
+		t.Errorf("%d faces of a crowd, truncated %t", len(w.candidates), w.truncated)
+	}
+	all := find(crowd, face.Options{MinFaceSize: 1})
+	if told != 1 {
+		t.Errorf("told %d times that faces of a crowd may be missing, want once", told)
+	}
+	t.Logf("%d faces of %d", len(all), 4*across*down)
+	if len(all) < across*down {
+		t.Errorf("%d faces of %d", len(all), 4*across*down)
+	}
+	if blank := find(image.NewGray(image.Rect(0, 0, 5000, 3000)), face.Options{}); len(blank) > 0 || told != 2 {
+		t.Errorf("an image of 15 megapixels has %d faces, told %d times", len(blank), told)
 	}
 }
 
@@ -390,8 +444,8 @@ func TestMTCNNTiles(t *testing.T) {
 	for _, size := range []image.Point{{301, 290}, {300, 291}} {
 		img := mtcnnNoise(size.X, size.Y)
 		w := &workspace{}
-		l := level{src: img, width: size.X, height: size.Y, columns: cellsOf(size.X), rows: cellsOf(size.Y)}
-		l.rounding = w.kernels(size.X, size.Y, size.X, size.Y)
+		l := level{width: size.X, height: size.Y, columns: cellsOf(size.X), rows: cellsOf(size.Y)}
+		w.scaler.Scale(img, img.Rect, size)
 		run := func(cells image.Rectangle) []float32 {
 			_, scores, err := d.runPNet(t.Context(), w, l, cells)
 			if err != nil {

@@ -3,6 +3,7 @@
 package networks
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -11,6 +12,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/mienproject/mien/engine"
@@ -71,82 +73,109 @@ func detector[D face.Detector](d D, err error) (face.Detector, error) {
 	return d, nil
 }
 
-// Opener opens the network in the file at path. With oneCore, its runs never need more
-// than one core.
-type Opener func(path string, oneCore bool) (engine.Engine, error)
+// File is an ONNX file.
+type File struct {
+	// Path is where the file is, or its name if it is only in memory.
+	Path string
+	// Data is its content.
+	Data []byte
+}
+
+// Opener opens the network in a file. With oneCore, its runs never need more than one
+// core.
+type Opener func(file File, oneCore bool) (engine.Engine, error)
+
+// maxFile is the maximum size of a file. Those of the known families are far below it.
+const maxFile = 1 << 30
 
 // Open opens the model at path: a file of YuNet or SCRFD, or a folder with MTCNN's
-// pnet.onnx, rnet.onnx and onet.onnx. It opens each network with open and runs it once,
-// and rejects networks that the family does not support. The version of the detector
-// depends on the contents of the files.
+// pnet.onnx, rnet.onnx and onet.onnx; see OpenFiles.
 func Open(path string, open Opener) (face.Detector, error) {
 	info, err := os.Stat(path)
 	if err != nil {
 		return nil, err
 	}
+	paths := []string{path}
 	if info.IsDir() {
-		return openFolder(path, open)
-	}
-	return openFile(path, open)
-}
-
-func openFile(path string, open Opener) (face.Detector, error) {
-	version, err := fileVersion(path)
-	if err != nil {
-		return nil, err
-	}
-	e, err := open(path, false)
-	if err != nil {
-		return nil, err
-	}
-	var known []string
-	for _, f := range families {
-		known = append(known, f.known)
-		if f.recognizes == nil || !f.recognizes(e) {
-			continue
+		if paths, err = filesIn(path); err != nil {
+			return nil, err
 		}
-		d, err := f.open([]engine.Engine{e}, version)
+	}
+	var files []File
+	for _, path := range paths {
+		data, err := readFile(path)
 		if err != nil {
-			return nil, errors.Join(fmt.Errorf("%s: it appears to be %s, but %w", path, f.name, err), e.Close())
+			return nil, err
 		}
-		return d, nil
+		files = append(files, File{path, data})
 	}
-	return nil, errors.Join(fmt.Errorf("%s: %w: it has the inputs %s and the outputs %s; known families are %s",
-		path, ErrUnknownFamily, engine.Describe(e.Inputs()), engine.Describe(e.Outputs()), strings.Join(known, ", ")), e.Close())
+	return OpenFiles(files, open)
 }
 
-func openFolder(folder string, open Opener) (face.Detector, error) {
-	f, paths, err := familyOf(folder)
-	if err != nil {
-		return nil, err
-	}
-	version, err := fileVersion(paths...)
-	if err != nil {
-		return nil, err
-	}
-	var networks []engine.Engine
+// OpenFiles opens the model in one file, or in MTCNN's three files in the order of
+// mtcnn.Files. It opens each network with open and runs it once, and rejects networks that
+// the family does not support. The version of the detector depends on the contents of the
+// files.
+func OpenFiles(files []File, open Opener) (face.Detector, error) {
+	of := func(f family) bool { return len(f.files) == len(files) }
+	oneCore := slices.ContainsFunc(families, func(f family) bool { return of(f) && f.oneCore })
+	var opened []engine.Engine
 	fail := func(err error) (face.Detector, error) {
-		for _, e := range networks {
+		for _, e := range opened {
 			err = errors.Join(err, e.Close())
 		}
 		return nil, err
 	}
-	for _, path := range paths {
-		e, err := open(path, f.oneCore)
+	for _, file := range files {
+		e, err := open(file, oneCore)
 		if err != nil {
 			return fail(err)
 		}
-		networks = append(networks, e)
+		opened = append(opened, e)
 	}
-	d, err := f.open(networks, version)
-	if err != nil {
-		return fail(fmt.Errorf("%s: %w", folder, err))
+	for _, f := range families {
+		if !of(f) && !(len(files) == 1 && f.recognizes != nil && f.recognizes(opened[0])) {
+			continue
+		}
+		d, err := f.open(opened, version(files))
+		if err != nil && f.recognizes != nil {
+			err = fmt.Errorf("it appears to be %s, but %w", f.name, err)
+		}
+		if err != nil {
+			return fail(fmt.Errorf("%s: %w", place(files), err))
+		}
+		return d, nil
 	}
-	return d, nil
+	var known []string
+	for _, f := range families {
+		known = append(known, f.known)
+	}
+	if len(opened) != 1 {
+		return fail(fmt.Errorf("%w: no family has %d files", ErrUnknownFamily, len(files)))
+	}
+	return fail(fmt.Errorf("%s: %w: it has the inputs %s and the outputs %s; known families are %s", files[0].Path, ErrUnknownFamily,
+		engine.Describe(opened[0].Inputs()), engine.Describe(opened[0].Outputs()), strings.Join(known, ", ")))
 }
 
-// familyOf returns the family whose files are all in the folder, and their paths.
-func familyOf(folder string) (family, []string, error) {
+// MTCNN opens the networks that are built in; see mtcnn.Weights.
+func MTCNN(open Opener) (face.Detector, error) {
+	var files []File
+	for i, data := range mtcnn.Weights() {
+		files = append(files, File{mtcnn.Files[i], data})
+	}
+	return OpenFiles(files, open)
+}
+
+// place returns the path of a model's file, or the folder of its files.
+func place(files []File) string {
+	if len(files) == 1 {
+		return files[0].Path
+	}
+	return filepath.Dir(files[0].Path)
+}
+
+// filesIn returns the paths of the files of the family whose files are all in the folder.
+func filesIn(folder string) ([]string, error) {
 	var errs []error
 	for _, f := range families {
 		if len(f.files) == 0 {
@@ -161,27 +190,52 @@ func familyOf(folder string) (family, []string, error) {
 			}
 		}
 		if len(missing) == 0 {
-			return f, paths, nil
+			return paths, nil
 		}
 		errs = append(errs, fmt.Errorf("%s does not contain %s: a folder must be %s's, with %s; for all other models, name the file",
 			folder, strings.Join(missing, ", "), f.name, strings.Join(f.files, ", ")))
 	}
-	return family{}, nil, errors.Join(errs...)
+	return nil, errors.Join(errs...)
 }
 
-// fileVersion returns the beginning of the files' hash.
-func fileVersion(paths ...string) (string, error) {
-	hash := sha256.New()
-	for _, path := range paths {
-		file, err := os.Open(filepath.Clean(path))
-		if err != nil {
-			return "", err
-		}
-		_, err = io.Copy(hash, file)
-		_ = file.Close() // it was only read
-		if err != nil {
-			return "", err
-		}
+func readFile(path string) ([]byte, error) {
+	file, err := os.Open(filepath.Clean(path))
+	if err != nil {
+		return nil, err
 	}
-	return hex.EncodeToString(hash.Sum(nil)[:6]), nil
+	defer file.Close() //nolint:errcheck // it was only read
+	data, err := io.ReadAll(io.LimitReader(file, maxFile+1))
+	if err == nil && len(data) > maxFile {
+		err = fmt.Errorf("%s is larger than %d bytes, which no model of a known family is", path, maxFile)
+	}
+	if err == nil {
+		err = checkKind(path, data)
+	}
+	return data, err
+}
+
+// checkKind returns an error for files that are often found in place of a model.
+func checkKind(path string, data []byte) error {
+	start := bytes.TrimSpace(data[:min(len(data), 512)])
+	var what string
+	switch {
+	case len(start) == 0:
+		what = "it is empty"
+	case bytes.HasPrefix(start, []byte("version https://git-lfs")):
+		what = `it is a pointer of Git LFS: "git lfs pull" fetches the file itself`
+	case bytes.HasPrefix(start, []byte("<")):
+		what = "it is a web page, perhaps about the file"
+	default:
+		return nil
+	}
+	return fmt.Errorf("%s is not an ONNX model: %s", path, what)
+}
+
+// version returns the beginning of the files' hash.
+func version(files []File) string {
+	hash := sha256.New()
+	for _, f := range files {
+		_, _ = hash.Write(f.Data) // it never fails
+	}
+	return hex.EncodeToString(hash.Sum(nil)[:6])
 }

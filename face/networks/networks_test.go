@@ -20,18 +20,24 @@ import (
 	"github.com/mienproject/mien/face/facetest"
 	"github.com/mienproject/mien/face/mtcnn"
 	"github.com/mienproject/mien/face/networks"
+	"github.com/mienproject/mien/nn"
 	"github.com/mienproject/mien/onnx"
 )
 
 const sample = "../../service/selftest/sample.jpg"
 
-// openOn opens a model whose runs may use that many cores.
+// openOn opens a model as the server does: what package nn cannot run is opened with ONNX
+// Runtime. Its runs may use that many cores.
 func openOn(t testing.TB, path string, threads int) (face.Detector, error) {
 	t.Helper()
-	options, gate := enginetest.Options(t), cores.NewGate(threads)
-	return networks.Open(path, func(file string, oneCore bool) (engine.Engine, error) {
+	gate := cores.NewGate(threads)
+	return networks.Open(path, func(file networks.File, oneCore bool) (engine.Engine, error) {
+		if e, err := nn.New(file.Data, nn.Options{Gate: gate, OneCore: oneCore}); err == nil {
+			return e, nil
+		}
+		options := enginetest.Options(t)
 		options.Gate, options.OneCore = gate, oneCore
-		return onnx.Open(file, options)
+		return onnx.Open(file.Path, options)
 	})
 }
 
@@ -90,13 +96,20 @@ func TestSameAnswer(t *testing.T) {
 // TestOpenRejects checks files that are not models, and models of unknown families.
 func TestOpenRejects(t *testing.T) {
 	known := enginetest.Model(t, "yunet_n_dynamic.onnx")
-	text := filepath.Join(t.TempDir(), "text.onnx")
-	if err := os.WriteFile(text, []byte("not a model"), 0o600); err != nil {
-		t.Fatal(err)
+	write := func(text string) string {
+		t.Helper()
+		path := filepath.Join(t.TempDir(), "text.onnx")
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
 	}
 	for _, c := range []struct{ name, path, words string }{
 		{"nothing there", filepath.Join(t.TempDir(), "missing.onnx"), "no such file"},
-		{"not a model", text, "text.onnx"},
+		{"not a model", write("not a model"), "text.onnx"},
+		{"empty", write(" \n"), "empty"},
+		{"Git LFS", write("version https://git-lfs.github.com/spec/v1\noid sha256:0123\nsize 322906\n"), "git lfs pull"},
+		{"web page", write("\n<!DOCTYPE html>\n<html>"), "web page"},
 		{"unknown family", filepath.Join(filepath.Dir(known), "mtcnn", "rnet.onnx"), "softmax_1"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -261,7 +261,7 @@ func TestMTCNNVersion(t *testing.T) {
 		}
 		return d.Info().Version
 	}
-	const codeVersion = "+4"
+	const codeVersion = "+5"
 	want := version(shelf)
 	if !strings.HasSuffix(want, codeVersion) || len(want) != 12+len(codeVersion) {
 		t.Errorf("%q is not a hash and the code's version", want)

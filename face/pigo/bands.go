@@ -39,7 +39,7 @@ type sizes struct {
 // nextSize returns the next window size in the library.
 func nextSize(size int, scale float64) int {
 	s := float64(size)
-	return int(s + max(2, s*scale-s))
+	return int(s + max(2, float64(s*scale)-s))
 }
 
 // band is a set of rows of windows of one size, which can be scanned independently.

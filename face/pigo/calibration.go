@@ -1,10 +1,9 @@
 package pigo
 
 import (
-	"math"
-
 	"github.com/mienproject/mien/face"
 	"github.com/mienproject/mien/face/landmark"
+	"github.com/mienproject/mien/internal/exact"
 )
 
 // Geometry and confidence, fitted on labeled faces. docs/calibration.md says on which,
@@ -25,8 +24,8 @@ const (
 func (c cluster) box() face.Box {
 	// The position of a cluster is the number of a pixel, and means the middle of that
 	// pixel.
-	x, y := c.col+0.5, c.row+0.5+boxDown*c.size
-	w, h := boxWidth*c.size/2, boxHeight*c.size/2
+	x, y := c.col+0.5, c.row+0.5+float64(boxDown*c.size)
+	w, h := float64(boxWidth*c.size/2), float64(boxHeight*c.size/2)
 	return face.Box{MinX: x - w, MinY: y - h, MaxX: x + w, MaxY: y + h}
 }
 
@@ -41,10 +40,10 @@ func evidenceOf(c cluster, f landmark.Found) evidence {
 	s := f.Spreads
 	return evidence{
 		1,
-		math.Log(c.score),
-		math.Log(s.LeftEye + s.RightEye + floor),
-		math.Log(s.Nose + floor),
-		math.Log(s.MouthLeft + s.MouthRight + floor),
+		exact.Log(c.score),
+		exact.Log(s.LeftEye + s.RightEye + floor),
+		exact.Log(s.Nose + floor),
+		exact.Log(s.MouthLeft + s.MouthRight + floor),
 		f.Repetition * f.Repetition,
 	}
 }
@@ -62,9 +61,9 @@ const defaultMinConfidence = 0.4
 func confidence(e evidence) float64 {
 	var z float64
 	for i, v := range e {
-		z += weights[i] * v
+		z += float64(weights[i] * v)
 	}
-	return 1 / (1 + math.Exp(-z))
+	return exact.Logistic(z)
 }
 
 // The same for Reference: a logistic regression on the logarithm of the score.
@@ -74,5 +73,5 @@ const (
 )
 
 func referenceConfidence(c cluster) float64 {
-	return 1 / (1 + math.Exp(-referenceIntercept-referenceSlope*math.Log(c.score)))
+	return exact.Logistic(referenceIntercept + float64(referenceSlope*exact.Log(c.score)))
 }

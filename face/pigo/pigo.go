@@ -27,7 +27,7 @@ var faceFinder []byte
 
 // Version is the version of the cascades, the scan and the calibration together. It
 // changes whenever the same image may give different faces.
-const Version = "1.4.6+4"
+const Version = "1.4.6+5"
 
 // Detector is the embedded model. It is immutable and therefore safe for concurrent
 // use. All calls share its cascades.

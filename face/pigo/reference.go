@@ -92,9 +92,8 @@ func (r *Reference) Detect(ctx context.Context, img image.Image, opts face.Optio
 
 // square returns the window itself, as the library's programs draw it.
 func (c cluster) square() face.Box {
-	return face.Box{
-		MinX: c.col - c.size/2, MinY: c.row - c.size/2, MaxX: c.col + c.size/2, MaxY: c.row + c.size/2,
-	}
+	half := float64(c.size / 2)
+	return face.Box{MinX: c.col - half, MinY: c.row - half, MaxX: c.col + half, MaxY: c.row + half}
 }
 
 // bandWindows is the number of windows that the library scans between two checks of the

@@ -97,9 +97,9 @@ type cluster struct {
 
 func (c *cluster) add(w window) {
 	q := float64(w.score)
-	c.row += q * float64(w.row)
-	c.col += q * float64(w.col)
-	c.size += q * float64(w.size)
+	c.row += float64(q * float64(w.row))
+	c.col += float64(q * float64(w.col))
+	c.size += float64(q * float64(w.size))
 	c.score += q
 }
 
@@ -203,21 +203,21 @@ func (p pyramid) rescan(ctx context.Context, cascade *faceCascade, c cluster) (c
 	near.settle()
 	// The position of a pixel of this level is the middle of factor pixels of the
 	// image.
-	middle := (factor - 1) / 2
-	near.row = near.row*factor + middle
-	near.col = near.col*factor + middle
+	middle := float64((factor - 1) / 2)
+	near.row = float64(near.row*factor) + middle
+	near.col = float64(near.col*factor) + middle
 	near.size *= factor
 	return near, nil
 }
 
 func windowIoU(a, b window) float64 {
-	half := float64(a.size+b.size) / 2
+	half := float64(float64(a.size+b.size) / 2)
 	dr := half - math.Abs(float64(a.row-b.row))
 	dc := half - math.Abs(float64(a.col-b.col))
 	if dr <= 0 || dc <= 0 {
 		return 0
 	}
 	sa, sb := float64(a.size), float64(b.size)
-	inter := min(dr, sa, sb) * min(dc, sa, sb)
-	return inter / (sa*sa + sb*sb - inter)
+	inter := float64(min(dr, sa, sb) * min(dc, sa, sb))
+	return inter / (float64(sa*sa) + float64(sb*sb) - inter)
 }

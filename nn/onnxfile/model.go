@@ -10,7 +10,7 @@ import (
 // model reads a ModelProto.
 func (r *reader) model(b []byte) error {
 	if len(b) == 0 {
-		return errors.New("not an ONNX file: it is empty")
+		return fmt.Errorf("%w: it is empty", ErrDamaged)
 	}
 	like := false // it has a part that other files hardly have
 	err := walk(b, func(f field) error {
@@ -19,11 +19,11 @@ func (r *reader) model(b []byte) error {
 	})
 	switch {
 	case err != nil && !like:
-		return fmt.Errorf("not an ONNX file, or a damaged one: %w", err)
+		return fmt.Errorf("%w: %w", ErrDamaged, err)
 	case err != nil:
 		return err
 	case !r.hasGraph:
-		return errors.New("not an ONNX file: it has no graph")
+		return fmt.Errorf("%w: it has no graph", ErrDamaged)
 	case !r.hasOpset:
 		return errors.New("the file does not say which version of the operators (opset_import) it is for")
 	}

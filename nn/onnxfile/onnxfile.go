@@ -17,6 +17,9 @@ import (
 	"strings"
 )
 
+// ErrDamaged means that the data is not that of an ONNX file, or only a part of it.
+var ErrDamaged = errors.New("not an ONNX file, or a damaged one")
+
 // Graph is the network in a file.
 type Graph struct {
 	// Opset is the version of the standard operators, ai.onnx, that the file is written

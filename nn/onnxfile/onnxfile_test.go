@@ -184,10 +184,10 @@ func TestBrokenFiles(t *testing.T) {
 		want string
 	}{
 		// Other files.
-		{"empty", nil, "not an ONNX file: it is empty"},
+		{"empty", nil, "not an ONNX file, or a damaged one: it is empty"},
 		{"HTML", []byte("<!DOCTYPE html>"), "not an ONNX file, or a damaged one: field 7 is a group, which ONNX does not have"},
 		{"Git LFS", []byte("version https://git-lfs.github.com/spec/v1\n"), "not an ONNX file, or a damaged one: field 14 is a group, which ONNX does not have"},
-		{"no graph", integer(1, 7), "not an ONNX file: it has no graph"},
+		{"no graph", integer(1, 7), "not an ONNX file, or a damaged one: it has no graph"},
 		{"no opset", message(7, good), "the file does not say which version of the operators (opset_import) it is for"},
 		{"other opset", slices.Concat(message(8, text(1, "com.microsoft"), integer(2, 1)), message(7, good)), "the file does not say which version of the operators (opset_import) it is for"},
 		{"two opsets", slices.Concat(model(good), message(8, integer(2, 13))), "the file is for two versions of the operators (opset_import), 12 and 13"},

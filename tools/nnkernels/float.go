@@ -12,8 +12,27 @@ import (
 // channels in registers. Products are rounded before they are added.
 type dense struct {
 	name string
-	// vectors of 8 output channels.
+	// vectors of output channels.
 	vectors int
+	// wide vectors are those of AVX-512, of 16 channels rather than 8. The processor computes
+	// as many products with them or more, for half as many instructions.
+	wide bool
+}
+
+// vector returns a register.
+func (d dense) vector() reg.VecVirtual {
+	if d.wide {
+		return ZMM()
+	}
+	return YMM()
+}
+
+// bytes are those of a vector.
+func (d dense) bytes() int {
+	if d.wide {
+		return 64
+	}
+	return 32
 }
 
 func (d dense) generate() {
@@ -47,8 +66,8 @@ func (d dense) sum(pixels *[tile]reg.Register) *[tile][2]reg.VecVirtual {
 	var sums [tile][2]reg.VecVirtual
 	for i := range sums {
 		for v := range d.vectors {
-			sums[i][v] = YMM()
-			VMOVUPS(Mem{Base: after, Disp: 32 * v}, sums[i][v])
+			sums[i][v] = d.vector()
+			VMOVUPS(Mem{Base: after, Disp: d.bytes() * v}, sums[i][v])
 		}
 	}
 	tap := Load(Param("taps"), GP64())
@@ -86,12 +105,17 @@ const unrolled = 2
 // multiply adds the products of some values of a tap to the sums.
 func (d dense) multiply(sums *[tile][2]reg.VecVirtual, pixels *[tile]reg.Register, at, weights reg.Register, values int) {
 	for k := range values {
-		w := [2]reg.VecVirtual{YMM(), YMM()}
+		w := [2]reg.VecVirtual{d.vector(), d.vector()}
 		for v := range d.vectors {
-			VMOVUPS(Mem{Base: weights, Disp: 32 * (k*d.vectors + v)}, w[v])
+			VMOVUPS(Mem{Base: weights, Disp: d.bytes() * (k*d.vectors + v)}, w[v])
 		}
-		x, product := YMM(), YMM()
+		x, product := d.vector(), d.vector()
 		for i := range sums {
+			if d.wide {
+				VMULPS_BCST(Mem{Base: pixels[i], Index: at, Scale: 4, Disp: 4 * k}, w[0], x)
+				VADDPS(x, sums[i][0], sums[i][0])
+				continue
+			}
 			VBROADCASTSS(Mem{Base: pixels[i], Index: at, Scale: 4, Disp: 4 * k}, x)
 			for v := range d.vectors {
 				to := product
@@ -103,7 +127,7 @@ func (d dense) multiply(sums *[tile][2]reg.VecVirtual, pixels *[tile]reg.Registe
 			}
 		}
 	}
-	ADDQ(U32(uint32(32*d.vectors*values)), weights)
+	ADDQ(U32(uint32(d.bytes()*d.vectors*values)), weights)
 	ADDQ(Imm(uint64(values)), at)
 }
 
@@ -111,16 +135,16 @@ func (d dense) multiply(sums *[tile][2]reg.VecVirtual, pixels *[tile]reg.Registe
 func (d dense) finish(sums *[tile][2]reg.VecVirtual, dst reg.Register) {
 	after := Load(Param("after"), GP64())
 	step := Load(Param("dstPixel"), GP64())
-	zero, negative := YMM(), YMM()
-	VXORPS(zero, zero, zero)
+	zero, negative := d.vector(), d.vector()
+	VXORPS(zero.AsX(), zero.AsX(), zero.AsX())
 	for i := range sums {
 		for v := range d.vectors {
 			sum := sums[i][v]
 			VMINPS(zero, sum, negative)
-			VMULPS(Mem{Base: after, Disp: 32 * (d.vectors + v)}, negative, negative)
+			VMULPS(Mem{Base: after, Disp: d.bytes() * (d.vectors + v)}, negative, negative)
 			VMAXPS(zero, sum, sum)
 			VADDPS(negative, sum, sum)
-			VMOVUPS(sum, Mem{Base: dst, Disp: 32 * v})
+			VMOVUPS(sum, Mem{Base: dst, Disp: d.bytes() * v})
 		}
 		LEAQ(Mem{Base: dst, Index: step, Scale: 4}, dst.(reg.GPVirtual))
 	}

@@ -1,15 +1,38 @@
-// Command nnkernels writes the AVX2 kernels of package nn: nn/kernels_amd64.s, and their
-// declarations. "make generate" runs it.
+// Command nnkernels writes the assembly of package nn, or with -kernels area that of
+// package face/mtcnn/area, and its declarations. "make generate" runs it.
 //
-// What each kernel computes is said where its pure Go twin is, in nn/twin.go.
+// What each kernel computes is said where its pure Go twin is: in nn/twin.go,
+// nn/float_twin.go, nn/winograd_twin.go and nn/image_twin.go, and in face/mtcnn/area/rows.go.
 package main
 
-import "github.com/mmcloughlin/avo/build"
+import (
+	"flag"
+	"log"
+
+	"github.com/mmcloughlin/avo/build"
+)
 
 func main() {
+	kernels := flag.String("kernels", "nn", "the package whose kernels to write: nn or area")
+	flag.Parse()
 	build.ConstraintExpr("amd64")
 	build.ConstraintExpr("!purego")
+	switch *kernels {
+	case "nn":
+		integers()
+		floats()
+	case "area":
+		scaleRow()
+		addRow()
+		store()
+	default:
+		log.Fatalf("-kernels %s is not supported: it is nn or area", *kernels)
+	}
+	build.Generate()
+}
 
+// integers generates the kernels of int16.
+func integers() {
 	convolution{name: "convFloat4", pairs: 4}.generate()
 	convolution{name: "convInt4", pairs: 4, toInt: true}.generate()
 	convolution{name: "convInt2", pairs: 2, toInt: true}.generate()
@@ -25,11 +48,15 @@ func main() {
 	addUpsampled()
 	quantize()
 	maxMagnitude()
+}
 
+// floats generates the kernels of float32.
+func floats() {
 	dense{name: "dense16", vectors: 2}.generate()
 	dense{name: "dense8", vectors: 1}.generate()
+	dense{name: "denseWide", vectors: 1, wide: true}.generate()
+	winograd()
+	image()
 	poolFloats("poolFloats2", 2)
 	poolFloats("poolFloats3", 3)
-
-	build.Generate()
 }

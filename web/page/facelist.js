@@ -3,11 +3,11 @@ import { $, el } from "./dom.js";
 import { box, LANDMARK_NAMES, landmarks } from "./faces.js";
 import { percent } from "./format.js";
 import { countShown, modelsOnView, state } from "./state.js";
-import { noFaces } from "./wording.js";
+import { noFaces, TRUNCATED } from "./wording.js";
 
 const CROP_SIDE = 88; // pixels of the small image of a face
 
-const lists = new Map(); // by pane, the faces of an entry: {entry, rows, heading, nothing}
+const lists = new Map(); // by pane, the faces of an entry: {entry, rows, heading, nothing, truncated}
 
 /** drawList shows the faces above the threshold, of each pane in use. The rows call on.select(pane, index) and on.hover(pane, index). */
 export function drawList(entries, panes, on) {
@@ -35,13 +35,18 @@ function nodesOf(pane, entry, heading, on) {
   list.rows.forEach((row, i) => (row.node.hidden = i >= n));
   list.heading.textContent = heading;
   list.nothing.textContent = noFaces(results, state.threshold);
-  return [...(heading ? [list.heading] : []), ...list.rows.map((row) => row.node), ...(entry.answer && !n ? [list.nothing] : [])];
+  return [
+    ...(heading ? [list.heading] : []),
+    ...list.rows.map((row) => row.node),
+    ...(entry.answer && !n ? [list.nothing] : []),
+    ...(entry.answer?.truncated ? [list.truncated] : []),
+  ];
 }
 
 function listOf(pane, entry) {
   let list = lists.get(pane);
   if (!list || list.entry !== entry) {
-    list = { entry, rows: [], heading: el("li", { className: "heading" }), nothing: el("li", { className: "nothing" }) };
+    list = { entry, rows: [], heading: el("li", { className: "heading" }), nothing: el("li", { className: "nothing" }), truncated: el("li", { className: "nothing" }, TRUNCATED) };
     lists.set(pane, list);
   }
   return list;

@@ -76,3 +76,6 @@ function confidenceOf(faces) {
   const { model, confidence } = faces.reduce((a, b) => (b.confidence > a.confidence ? b : a));
   return `${model}: ${faces.length > 1 ? "up to " : ""}${percent(confidence)}`;
 }
+
+/** TRUNCATED is shown below the faces of an answer that is truncated. */
+export const TRUNCATED = "There may be more faces. The image is too large, or has too many faces, for the model to look at all of it. A part of the image, or a larger smallest face, gives a complete answer.";

@@ -468,7 +468,11 @@ type InferResults struct {
 	Error *ItemError `protobuf:"bytes,8,opt,name=error,proto3" json:"error,omitempty"`
 	// The number of the image, counted from 0 in the order of sending. Only in streams
 	// and batches.
-	Index         *int32 `protobuf:"varint,9,opt,name=index,proto3,oneof" json:"index,omitempty"`
+	Index *int32 `protobuf:"varint,9,opt,name=index,proto3,oneof" json:"index,omitempty"`
+	// Whether faces may be missing, because the image is too large for the smallest face
+	// that was asked for, or has too many candidates for faces. The limits depend on the
+	// model.
+	Truncated     bool `protobuf:"varint,10,opt,name=truncated,proto3" json:"truncated,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -564,6 +568,13 @@ func (x *InferResults) GetIndex() int32 {
 		return *x.Index
 	}
 	return 0
+}
+
+func (x *InferResults) GetTruncated() bool {
+	if x != nil {
+		return x.Truncated
+	}
+	return false
 }
 
 // ItemError says why one image of a stream or batch has no answer.
@@ -1234,7 +1245,7 @@ const file_inference_v1_inference_proto_rawDesc = "" +
 	"\ttimestamp\x18\x01 \x01(\x01R\ttimestamp\x12;\n" +
 	"\venvironment\x18\x02 \x01(\x0e2\x19.inference.v1.EnvironmentR\venvironment\x12\x12\n" +
 	"\x04uuid\x18\x03 \x01(\tR\x04uuid\x12\x19\n" +
-	"\biso_date\x18\x04 \x01(\tR\aisoDate\"\xd4\x02\n" +
+	"\biso_date\x18\x04 \x01(\tR\aisoDate\"\xf2\x02\n" +
 	"\fInferResults\x12\x19\n" +
 	"\bimage_id\x18\x01 \x01(\tR\aimageId\x123\n" +
 	"\tmeta_data\x18\x02 \x01(\v2\x16.inference.v1.MetaDataR\bmetaData\x12.\n" +
@@ -1244,7 +1255,9 @@ const file_inference_v1_inference_proto_rawDesc = "" +
 	"\x05model\x18\x06 \x01(\tR\x05model\x12,\n" +
 	"\x06timing\x18\a \x01(\v2\x14.inference.v1.TimingR\x06timing\x12-\n" +
 	"\x05error\x18\b \x01(\v2\x17.inference.v1.ItemErrorR\x05error\x12\x19\n" +
-	"\x05index\x18\t \x01(\x05H\x00R\x05index\x88\x01\x01B\b\n" +
+	"\x05index\x18\t \x01(\x05H\x00R\x05index\x88\x01\x01\x12\x1c\n" +
+	"\ttruncated\x18\n" +
+	" \x01(\bR\ttruncatedB\b\n" +
 	"\x06_index\"Q\n" +
 	"\tItemError\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\x05R\x04code\x12\x16\n" +

@@ -1,0 +1,63 @@
+package area
+
+// rounding is how a mean is rounded to a gray level.
+type rounding int
+
+const (
+	unrounded rounding = iota
+	// halfEven rounds to a whole gray level, and halves to the even one.
+	halfEven
+	// halfUp rounds halves up, as OpenCV does if both sides are halved exactly.
+	halfUp
+)
+
+// scaleRowGo makes columns of RGBA pixels. sums is memory for the sums of pixels from the
+// start on.
+func scaleRowGo(dst []float32, src []uint8, columns []column, sums []int32) {
+	var r, g, b int32
+	to := sums
+	for from := src; len(from) >= 4 && len(to) >= 4; from, to = from[4:], to[4:] {
+		to[0], to[1], to[2] = r, g, b
+		r, g, b = r+int32(from[0]), g+int32(from[1]), b+int32(from[2])
+	}
+	to[0], to[1], to[2] = r, g, b
+	for i := range columns {
+		c := &columns[i]
+		first, last := src[2*c.first:][:3], src[2*c.last:][:3]
+		before, after := sums[2*c.first+4:][:3], sums[2*c.last:][:3]
+		out := dst[4*i:][:3]
+		for k := range out {
+			v := float32(c.weights[0] * float32(first[k]))
+			v += float32(c.weights[1] * float32(after[k]-before[k]))
+			v += float32(c.weights[2] * float32(last[k]))
+			out[k] = v
+		}
+	}
+}
+
+// addRowGo adds a row times its weight to a sum of rows.
+func addRowGo(sum, row []float32, weight float32) {
+	for i, v := range row[:len(sum)] {
+		sum[i] += float32(weight * v)
+	}
+}
+
+// storeGo rounds pixels of a sum of rows, normalizes them, and stores them with a distance of
+// step.
+func storeGo(dst, sum []float32, step, pixels int, r rounding) {
+	for p := range pixels {
+		from, to := sum[4*p:][:3], dst[p*step:][:3]
+		for c, v := range from {
+			switch r {
+			case unrounded:
+			case halfEven:
+				// Above 2^23 a float32 has no fraction bits, so the processor rounds.
+				const shift = 1 << 23
+				v = float32(v+shift) - shift
+			case halfUp:
+				v = float32(int32(v + 0.5))
+			}
+			to[c] = normalize(v)
+		}
+	}
+}

@@ -1,0 +1,32 @@
+//go:build amd64 && !purego
+
+package area
+
+import "golang.org/x/sys/cpu"
+
+// assembly reports whether the kernels are the assembly. Tests change it.
+var assembly = cpu.X86.HasAVX2
+
+func scaleRow(dst []float32, src []uint8, columns []column, sums []int32) {
+	if !assembly {
+		scaleRowGo(dst, src, columns, sums)
+		return
+	}
+	scaleRowAVX2(&dst[0], &src[0], &columns[0].first, &sums[0], len(src)/4, len(columns))
+}
+
+func addRow(sum, row []float32, weight float32) {
+	if !assembly {
+		addRowGo(sum, row, weight)
+		return
+	}
+	addRowAVX2(&sum[0], &row[0], weight, len(sum)/8)
+}
+
+func store(dst, sum []float32, step, pixels int, r rounding) {
+	if !assembly {
+		storeGo(dst, sum, step, pixels, r)
+		return
+	}
+	storeAVX2(&dst[0], &sum[0], step, pixels, int(r))
+}

@@ -1,0 +1,11 @@
+//go:build !amd64 || purego
+
+package area
+
+func scaleRow(dst []float32, src []uint8, columns []column, sums []int32) {
+	scaleRowGo(dst, src, columns, sums)
+}
+
+func addRow(sum, row []float32, weight float32) { addRowGo(sum, row, weight) }
+
+func store(dst, sum []float32, step, pixels int, r rounding) { storeGo(dst, sum, step, pixels, r) }
