@@ -1,8 +1,8 @@
 // Package auth determines who sends a request, before anything of its body is read. It
 // knows nothing about images, procedures or protocols.
 //
-// A caller has API keys, which come in the headers of each request, or a TLS certificate.
-// Both only have a name, which logs, metrics, traces and quotas use: all callers may do the
+// A caller has API keys or tokens, which come in the headers of each request, or a TLS
+// certificate. All of them only have a name, which logs, metrics, traces and quotas use: all callers may do the
 // same.
 package auth
 
@@ -10,6 +10,7 @@ import (
 	"context"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"net/http"
 	"strings"
 
@@ -20,11 +21,16 @@ import (
 // something else in it.
 const KeyHeader = "X-Api-Key"
 
+// maxNameBytes is the maximum length of the name of a caller, which quotas keep.
+const maxNameBytes = 256
+
 // Errors of Authenticate. Neither has anything of the key.
 var (
 	errNoKey       = errors.New("this server requires an API key: send it as Authorization: Bearer KEY, or as " + KeyHeader + ": KEY")
+	errNoToken     = errors.New("this server requires a token: send it as Authorization: Bearer TOKEN")
+	errWrongToken  = errors.New("the token is not valid")
 	errWrongKey    = errors.New("the API key is not valid: it is misspelled, or was removed from the server's list")
-	errNoName      = errors.New("the client certificate has no name: it needs a common name or a subject alternative name")
+	errNoName      = errors.New("the client certificate has no usable name: it needs a common name or a subject alternative name of at most 256 bytes")
 	errNoKeyOrCert = errors.New("this server requires an API key or a client certificate: send a key as Authorization: Bearer KEY, or as " + KeyHeader + ": KEY")
 )
 
@@ -41,6 +47,8 @@ type Caller struct {
 type Authenticator struct {
 	// Keys has the accepted keys. If it is nil, requests need none.
 	Keys *Keys
+	// Tokens checks tokens, which replace keys. If it is nil, requests have none.
+	Tokens *Tokens
 	// Certificates makes the certificate of the connection, which crypto/tls has verified,
 	// the identity of requests without a key.
 	Certificates bool
@@ -49,30 +57,46 @@ type Authenticator struct {
 }
 
 // Authenticate returns the *Caller of a request. It is an authn.AuthFunc. A request with a
-// key has the name of the key's line, whatever its certificate. It returns nil and no error
-// if neither a key nor a certificate is required, and there is none.
+// key or token has the name of the key's line or the token's subject, whatever its
+// certificate. It returns nil and no error if nothing is required, and there is nothing.
 func (a *Authenticator) Authenticate(_ context.Context, r *http.Request) (any, error) {
-	if secret := credential(r); a.Keys != nil && secret != "" {
-		if name := a.Keys.caller(secret); name != "" {
-			return &Caller{Name: name}, nil
-		}
-		return nil, errWrongKey
+	if secret := credential(r); secret != "" && a.needsCredential() {
+		return a.bySecret(secret)
 	}
-	if a.Certificates && r.TLS != nil && len(r.TLS.VerifiedChains) > 0 && (a.Keys == nil || !a.KeyAlways) {
+	if a.Certificates && r.TLS != nil && len(r.TLS.VerifiedChains) > 0 && !(a.needsCredential() && a.KeyAlways) {
 		name := certificateName(r.TLS.VerifiedChains[0][0])
-		if name == "" {
+		if name == "" || len(name) > maxNameBytes {
 			return nil, errNoName
 		}
 		return &Caller{Name: name, Certificate: true}, nil
 	}
 	switch {
-	case a.Keys == nil:
+	case !a.needsCredential():
 		return nil, nil
 	case a.Certificates && !a.KeyAlways:
 		return nil, errNoKeyOrCert
+	case a.Keys == nil:
+		return nil, errNoToken
 	default:
 		return nil, errNoKey
 	}
+}
+
+func (a *Authenticator) needsCredential() bool { return a.Keys != nil || a.Tokens != nil }
+
+// bySecret returns the caller with a key or token.
+func (a *Authenticator) bySecret(secret string) (any, error) {
+	if a.Tokens != nil && (a.Keys == nil || looksLikeToken(secret)) {
+		name, err := a.Tokens.caller(secret)
+		if err != nil {
+			return nil, fmt.Errorf("%w: %w", errWrongToken, err)
+		}
+		return &Caller{Name: name}, nil
+	}
+	if name := a.Keys.caller(secret); name != "" {
+		return &Caller{Name: name}, nil
+	}
+	return nil, errWrongKey
 }
 
 // CallerOf returns the caller that Authenticate found for a request, from its context. It
@@ -82,9 +106,9 @@ func CallerOf(ctx context.Context) *Caller {
 	return caller
 }
 
-// Refused reports whether err means that a key was sent and is wrong. If it is false, none
+// Refused reports whether err means that a key or token was sent and is wrong. If it is false, none
 // was sent.
-func Refused(err error) bool { return errors.Is(err, errWrongKey) }
+func Refused(err error) bool { return errors.Is(err, errWrongKey) || errors.Is(err, errWrongToken) }
 
 // credential returns the key in a request, or "". KeyHeader comes first, because a proxy
 // may use Authorization for a purpose of its own.

@@ -88,7 +88,7 @@ func TestAuthenticate(t *testing.T) {
 		{"certificate where a key is needed too", auth.Authenticator{Keys: keys, Certificates: true, KeyAlways: true}, withCertificate(request(t), named), "", "requires an API key: send it"},
 		{"neither", auth.Authenticator{Keys: keys, Certificates: true}, request(t), "", "an API key or a client certificate"},
 		{"certificate that nobody asked for", auth.Authenticator{Keys: keys}, withCertificate(request(t), named), "", "requires an API key"},
-		{"certificate without a name", auth.Authenticator{Certificates: true}, withCertificate(request(t), &x509.Certificate{}), "", "no name"},
+		{"certificate without a name", auth.Authenticator{Certificates: true}, withCertificate(request(t), &x509.Certificate{}), "", "no usable name"},
 		{"no certificate, and none is needed", auth.Authenticator{Certificates: true}, request(t), "", ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -3,11 +3,15 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"encoding/json"
 	"fmt"
 	"io"
 	"maps"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -18,6 +22,8 @@ import (
 
 	"connectrpc.com/connect"
 	"connectrpc.com/grpcreflect"
+	"github.com/go-jose/go-jose/v4"
+	"github.com/go-jose/go-jose/v4/jwt"
 	"go.opentelemetry.io/otel/attribute"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
@@ -471,5 +477,75 @@ func TestKeysAdd(t *testing.T) {
 	}
 	if code := run(t.Context(), []string{"keys", "add", "acme", "--auth-keys", t.TempDir()}, io.Discard, &stderr); code != 1 {
 		t.Errorf("exit code %d: %s", code, stderr.String())
+	}
+}
+
+// TestTokensOfIssuer checks tokens at each protocol, with keys from a URL that change.
+func TestTokensOfIssuer(t *testing.T) {
+	type signing struct {
+		private ed25519.PrivateKey
+		id      string
+	}
+	var keys atomic.Pointer[[]signing]
+	add := func(id string) signing {
+		_, private, err := ed25519.GenerateKey(rand.Reader)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return signing{private, id}
+	}
+	first, second := add("first"), add("second")
+	keys.Store(&[]signing{first})
+	issuer := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		var set jose.JSONWebKeySet
+		for _, k := range *keys.Load() {
+			set.Keys = append(set.Keys, jose.JSONWebKey{Key: k.private.Public(), KeyID: k.id, Use: "sig"})
+		}
+		_ = json.NewEncoder(w).Encode(set)
+	}))
+	defer issuer.Close()
+	token := func(k signing) string {
+		signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.EdDSA, Key: jose.JSONWebKey{Key: k.private, KeyID: k.id}}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := jwt.Signed(signer).Claims(map[string]any{"iss": "me", "aud": "mien", "sub": "robot", "exp": time.Now().Add(time.Hour).Unix()}).Serialize()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return text
+	}
+	file, secrets := keysFile(t, "acme")
+	s := start(t, append(patient, "--auth-keys", file, "--auth-jwks", issuer.URL, "--auth-issuer", "me", "--auth-audience", "mien")...)
+	call := func(secret string, opts ...connect.ClientOption) error {
+		h := withHeaders(httpClient(t, 2, nil), http.Header{"Authorization": {"Bearer " + secret}})
+		_, err := inferencev1connect.NewInferenceClient(h, s.url, opts...).Predict(t.Context(), tinyImage())
+		return err
+	}
+	for protocol, opts := range map[string][]connect.ClientOption{"connect": nil, "grpc": {connect.WithGRPC()}, "grpc-web": {connect.WithGRPCWeb()}} {
+		for _, secret := range []string{token(first), secrets[0]} {
+			if err := call(secret, opts...); err != nil {
+				t.Errorf("%s: %v", protocol, err)
+			}
+		}
+		err := call(token(second), opts...)
+		if code, reason := reasonOf(t, err); code != connect.CodeUnauthenticated || reason != "UNAUTHENTICATED" || !strings.Contains(err.Error(), "none of the issuer's keys") {
+			t.Errorf("%s: %v", protocol, err)
+		}
+	}
+	keys.Store(&[]signing{second})
+	hangUp(t)
+	until(t, "the new key of the issuer counts", func() bool { return call(token(second)) == nil })
+	if call(token(first)) == nil {
+		t.Error("the old key of the issuer still counts")
+	}
+	issuer.Close()
+	hangUp(t)
+	time.Sleep(100 * time.Millisecond)
+	if err := call(token(second)); err != nil {
+		t.Errorf("while the issuer cannot be reached: %v", err)
+	}
+	if _, log := s.stop(); !strings.Contains(log, `"identity":"robot"`) || !strings.Contains(log, "reload failed") {
+		t.Error(log)
 	}
 }

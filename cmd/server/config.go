@@ -58,6 +58,9 @@ type config struct {
 	TLSClientCA   string   `group:"Network" name:"tls-client-ca" placeholder:"FILE" help:"Certificates in PEM of the authorities that issue client certificates. With it, connections need a client certificate, or may have one; see --tls-client-auth. The file is loaded again when it changes, and on SIGHUP."`
 	TLSClientAuth string   `group:"Network" name:"tls-client-auth" placeholder:"WHEN" help:"required (default): all connections need a client certificate, in addition to an API key if there are keys. optional: connections may have one, which replaces an API key."`
 	AuthKeys      string   `group:"Network" placeholder:"FILE" help:"File of API keys, each line with a caller's name and a key's hash, as mien keys add NAME prints it. With it, all requests except for health probes, the page's files and /openapi.yaml need a key, as Authorization: Bearer KEY or X-Api-Key: KEY. The file is loaded again when it changes, and on SIGHUP."`
+	AuthJWKS      string   `group:"Network" name:"auth-jwks" placeholder:"FILE" help:"JSON Web Key Set, a file or an https:// URL, with the public keys of an issuer of tokens (JWT). With it, callers may send a token as Authorization: Bearer TOKEN instead of an API key. A file is loaded again when it changes, a URL every five minutes, and both on SIGHUP."`
+	AuthIssuer    string   `group:"Network" name:"auth-issuer" placeholder:"ISS" help:"Claim iss that tokens must have. Required with --auth-jwks."`
+	AuthAudience  string   `group:"Network" name:"auth-audience" placeholder:"AUD" help:"Value that the claim aud of tokens must contain. Required with --auth-jwks."`
 	CORSOrigin    []string `group:"Network" name:"cors-origin" placeholder:"ORIGIN" help:"Origin whose web pages may call this server, such as https://app.example.com, https://*.example.com for all its subdomains, or * for all origins. Repeatable. Pages of this server's own origin are always allowed."`
 	AllowedHost   []string `group:"Network" name:"allowed-host" placeholder:"NAME" help:"Host name for which requests are accepted, such as faces.example.com, *.example.com or *. Repeatable. By default, listeners on a loopback address accept only names of this machine, such as localhost, and other listeners all names; with this flag, listeners accept these names and those of this machine."`
 	CORSHeader    []string `group:"Network" name:"cors-header" placeholder:"NAME" help:"Header that these pages may send in addition to those of the protocols, such as Authorization. Repeatable."`
@@ -268,6 +271,9 @@ func (c *config) validateAccess() error {
 	var errs problems
 	check := errs.checkf
 	check((c.TLSCert == "") == (c.TLSKey == ""), "--tls-cert and --tls-key: set both or neither")
+	check(c.AuthJWKS == "" || (c.AuthIssuer != "" && c.AuthAudience != ""), "--auth-jwks: set --auth-issuer and --auth-audience too, so that tokens of others or for other servers are not valid here")
+	check(c.AuthJWKS != "" || (c.AuthIssuer == "" && c.AuthAudience == ""), "--auth-issuer and --auth-audience: they have no effect without --auth-jwks")
+	check(!isURL(c.AuthJWKS) || isSafeURL(c.AuthJWKS), "--auth-jwks: %q is not an https:// URL; http:// is allowed only to this machine", c.AuthJWKS)
 	check(c.TLSClientCA == "" || c.TLSCert != "", "--tls-client-ca: it has no effect without --tls-cert and --tls-key")
 	check(slices.Contains([]string{"", clientAuthRequired, clientAuthOptional}, c.TLSClientAuth), "--tls-client-auth: %q is unknown; allowed are %s and %s", c.TLSClientAuth, clientAuthRequired, clientAuthOptional)
 	check(c.TLSClientAuth == "" || c.TLSClientCA != "", "--tls-client-auth: it has no effect without --tls-client-ca, which names the authorities that issue client certificates")
@@ -397,6 +403,15 @@ func checkAddress(addr string) error {
 		return fmt.Errorf("%q is neither host:port, such as :8080 or 127.0.0.1:8080, nor unix:PATH", addr)
 	}
 	return nil
+}
+
+// isSafeURL reports whether nobody on the way can change what s returns.
+func isSafeURL(s string) bool {
+	u, err := neturl.Parse(s)
+	if err != nil || u.Host == "" {
+		return false
+	}
+	return u.Scheme == "https" || (u.Scheme == "http" && isLoopbackName(hostName(u.Host)))
 }
 
 // headerName matches the names of all headers in use. HTTP allows more characters,

@@ -75,3 +75,16 @@ func loadKeys(flag, path string) (*auth.Keys, *source, error) {
 	}
 	return keys, s, err
 }
+
+// tokens loads the set of --auth-jwks. It returns nil if there is none.
+func (c *config) tokens() (*auth.Tokens, *source, error) {
+	if c.AuthJWKS == "" {
+		return nil, nil, nil
+	}
+	tokens := &auth.Tokens{Issuer: c.AuthIssuer, Audience: c.AuthAudience}
+	s := &source{what: "keys of tokens", files: []string{c.AuthJWKS}, load: func(contents [][]byte) error { return tokens.Load(contents[0]) }}
+	if err := s.first(); err != nil {
+		return nil, nil, fmt.Errorf("--auth-jwks: %s: %w", c.AuthJWKS, err)
+	}
+	return tokens, s, nil
+}

@@ -3,10 +3,15 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
+	"fmt"
+	"io"
 	"log/slog"
+	"net/http"
 	"os"
 	"os/signal"
 	"slices"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -29,15 +34,21 @@ type source struct {
 	// seen is the content that load got last, whether it accepted it or not. changed is
 	// other content that was read since.
 	seen, changed [][]byte
+	// readAt is when the files were read last.
+	readAt time.Time
 	// failed is the error that was logged last; "" after a success.
 	failed string
 }
 
 // read returns the content of the files.
-func (s *source) read() ([][]byte, error) {
+func (s *source) read(ctx context.Context) ([][]byte, error) {
 	var contents [][]byte
 	for _, path := range s.files {
-		data, err := os.ReadFile(path)
+		read := func() ([]byte, error) { return os.ReadFile(path) }
+		if isURL(path) {
+			read = func() ([]byte, error) { return download(ctx, path) }
+		}
+		data, err := read()
 		if err != nil {
 			return nil, err
 		}
@@ -46,9 +57,46 @@ func (s *source) read() ([][]byte, error) {
 	return contents, nil
 }
 
+func isURL(path string) bool { return strings.Contains(path, "://") }
+
+const (
+	// downloadInterval is how often URLs are read again. Issuers publish new keys long before
+	// they use them.
+	downloadInterval = 5 * time.Minute
+	// downloadTime and maxDownload limit the time and the size of a download.
+	downloadTime = 10 * time.Second
+	maxDownload  = 1 << 20
+)
+
+// download returns the content of a URL.
+func download(ctx context.Context, url string) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, downloadTime)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return nil, err
+	}
+	// A client of its own has no idle connections to close.
+	client := http.Client{Transport: &http.Transport{Proxy: http.ProxyFromEnvironment, DisableKeepAlives: true, TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12}}}
+	res, err := client.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = res.Body.Close() }() // it was only read
+	if res.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("%s: the status is %s", url, res.Status)
+	}
+	data, err := io.ReadAll(io.LimitReader(res.Body, maxDownload+1))
+	if err == nil && len(data) > maxDownload {
+		err = fmt.Errorf("%s has more than %d bytes", url, maxDownload)
+	}
+	return data, err
+}
+
 // first loads the source at start.
 func (s *source) first() error {
-	contents, err := s.read()
+	s.readAt = time.Now()
+	contents, err := s.read(context.Background())
 	if err != nil {
 		return err
 	}
@@ -56,10 +104,13 @@ func (s *source) first() error {
 	return s.load(contents)
 }
 
-// isRegular reports whether all files that exist are regular files. Others, such as a pipe
-// from a shell, can be read only once.
-func (s *source) isRegular() bool {
+// isDue reports whether the files may be read again now. Those that are not regular files, such
+// as a pipe from a shell, can be read only once.
+func (s *source) isDue(now time.Time, forced bool) bool {
 	for _, path := range s.files {
+		if isURL(path) && !forced && now.Sub(s.readAt) < downloadInterval {
+			return false
+		}
 		if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
 			return false
 		}
@@ -72,6 +123,9 @@ func (s *source) isRegular() bool {
 func (s *source) isSettled(contents [][]byte) bool {
 	if slices.EqualFunc(s.seen, contents, bytes.Equal) {
 		return false
+	}
+	if slices.ContainsFunc(s.files, isURL) {
+		return true // nothing is written in place
 	}
 	before := s.changed
 	s.changed = contents
@@ -101,9 +155,9 @@ func (r *reloader) start(ctx context.Context, hangup <-chan os.Signal) (stop fun
 				return
 			case <-hangup:
 				r.log.Info("reloading", "because", "SIGHUP", "files", r.files())
-				r.reload("SIGHUP")
+				r.reload(ctx, "SIGHUP")
 			case now := <-ticker.C:
-				r.reload("")
+				r.reload(ctx, "")
 				if r.every != nil {
 					r.every(now)
 				}
@@ -126,12 +180,14 @@ func (r *reloader) files() []string {
 
 // reload loads all sources because of what the caller says or, if that is "", those whose
 // files have changed.
-func (r *reloader) reload(because string) {
+func (r *reloader) reload(ctx context.Context, because string) {
 	for _, s := range r.sources {
-		if !s.isRegular() {
+		now := time.Now()
+		if !s.isDue(now, because != "") {
 			continue
 		}
-		contents, err := s.read()
+		s.readAt = now
+		contents, err := s.read(ctx)
 		if err == nil {
 			if because == "" && !s.isSettled(contents) {
 				continue

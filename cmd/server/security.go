@@ -42,21 +42,22 @@ func newSecurity(cfg *config, log *slog.Logger) (*security, error) {
 		s.auth.Certificates = cfg.TLSClientCA != ""
 		s.auth.KeyAlways = certs.clients == tls.RequireAndVerifyClientCert
 	}
-	var ofCallers, ofOperators *source
-	var errCallers, errOperators error
+	var ofCallers, ofOperators, ofTokens *source
+	var errCallers, errOperators, errTokens error
+	s.auth.Tokens, ofTokens, errTokens = cfg.tokens()
 	s.auth.Keys, ofCallers, errCallers = loadKeys("--auth-keys", cfg.AuthKeys)
 	s.admin.Keys, ofOperators, errOperators = loadKeys("--admin-auth-keys", cfg.AdminAuthKeys)
-	for _, from := range append(sources, ofCallers, ofOperators) {
+	for _, from := range append(sources, ofCallers, ofTokens, ofOperators) {
 		if from != nil {
 			s.files.sources = append(s.files.sources, from)
 		}
 	}
-	return s, errors.Join(err, errCallers, errOperators)
+	return s, errors.Join(err, errCallers, errTokens, errOperators)
 }
 
 // headers returns the headers in which pages may send keys.
 func (s *security) headers() []string {
-	if s.auth.Keys == nil {
+	if s.auth.Keys == nil && s.auth.Tokens == nil {
 		return nil
 	}
 	return []string{"Authorization", auth.KeyHeader}
