@@ -103,7 +103,7 @@ page-test: ## Test the modules of the page in Node.js. "make e2e" tests the page
 # Without the race detector, which allocates memory itself.
 .PHONY: memory
 memory: ## Check that decoding and detecting take no more memory than is reserved for them, and that networks allocate nothing new.
-	go test $(PATIENCE) -count=1 -run Memory ./nn ./face/mtcnn/area ./photo ./face/luma ./face/pigo ./service
+	go test $(PATIENCE) -count=1 -run Memory ./nn ./face/mtcnn/area ./photo ./face/luma ./face/pigo ./face/grid ./face/mtcnn ./service
 
 # Without the race detector, with which these tests take minutes.
 .PHONY: accuracy
@@ -158,7 +158,7 @@ soak: ## Send 100,000 images through one stream and as many in batches, and chec
 # Runs all benchmarks several times, instead of each benchmark several times in a row,
 # so that other work of the machine affects all of them alike.
 .PHONY: bench
-bench: $(BIN)/benchstat onnxruntime ## Measure the speed compared with the library's, as in docs/performance.md. RUNS=6 is the default.
+bench: $(BIN)/benchstat onnxruntime ## Measure the speed compared with the library's and with ONNX Runtime's, as in docs/performance.md. RUNS=6 is the default.
 	@rm -f $(BIN)/bench.txt
 	@for run in $$(seq $(or $(RUNS),6)); do \
 		go test -run '^$$' -bench '^BenchmarkLandmarks$$' -cpu 1 ./face/landmark; \
@@ -167,6 +167,11 @@ bench: $(BIN)/benchstat onnxruntime ## Measure the speed compared with the libra
 		go test -run '^$$' -bench '^BenchmarkRequest$$' -cpu 1 ./service; \
 		go test -run '^$$' -bench '^BenchmarkThroughput$$' -cpu 2 -benchtime 3s ./service; \
 		(cd e2e && go test -run '^$$' -bench '^BenchmarkStart$$' -cpu 2 -benchtime 5x .); \
+		go test -run '^$$' -bench '^BenchmarkAsONNXRuntime$$' -cpu 1 -benchtime 20x ./nn; \
+		go test -run '^$$' -bench '^BenchmarkTwin$$' -cpu 1 -benchtime 5x ./nn; \
+		go test -run '^$$' -bench '^BenchmarkCores$$' -cpu 2 -benchtime 50x ./nn; \
+		go test -run '^$$' -bench '^BenchmarkAsONNXRuntime$$' -cpu 1 -benchtime 1x ./face/mtcnn; \
+		go test -run '^$$' -bench '^BenchmarkAsPigo$$' -cpu 1 -benchtime 20x ./face/mtcnn; \
 	done | tee $(BIN)/bench.txt
 	benchstat -col /by $(BIN)/bench.txt
 

@@ -47,10 +47,10 @@ var mayImport = map[string][]string{
 
 	"engine/enginetest":                   {"engine", "onnx"},
 	"face/facetest":                       {"face"},
-	"internal/exact":                      {},
-	"internal/embed":                      {"modelstore"},
-	"internal/licenses":                   {},
 	"internal/arm64test":                  {},
+	"internal/embed":                      {"modelstore"},
+	"internal/exact":                      {},
+	"internal/licenses":                   {},
 	"internal/terminaltest":               {},
 	"gen/inference/v1":                    {},
 	"gen/inference/v1/inferencev1connect": {"gen/inference/v1"},

@@ -24,6 +24,9 @@ type Engine interface {
 	// Probe runs the network on zeros of that shape, and returns the shapes of its
 	// outputs, because those that a file declares may be wrong.
 	Probe(input Shape) ([]Shape, error)
+	// Memory returns an upper bound, in bytes, of the memory that a run on an input of that
+	// shape takes beside the input and the outputs.
+	Memory(input Shape) int64
 	// Close frees the network. There must be no running or later calls.
 	Close() error
 }

@@ -46,6 +46,16 @@ type Input struct {
 	// reduced image, except for rounding, if Options.MinFaceSize is divided too. It is
 	// a power of two, at least 1.
 	Reduce int
+	// Detect takes at most Bytes + BytesPerPixel × pixels of memory beside the image, where
+	// pixels are those of the image that it is given, which may have been reduced.
+	Bytes         int64
+	BytesPerPixel float64
+}
+
+// Memory returns an upper bound, in bytes, of the memory that Detect takes beside an image
+// of that size.
+func (in Input) Memory(width, height int) int64 {
+	return in.Bytes + int64(math.Ceil(in.BytesPerPixel*float64(width)*float64(height)))
 }
 
 // Info describes a detector.

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 
 	"github.com/mienproject/mien/cores"
 	"github.com/mienproject/mien/engine"
@@ -27,9 +28,9 @@ type Engine struct {
 	network         *network
 	options         Options
 	inputs, outputs []engine.Value
-	// runs and rooms are memory for the next ones. cutRooms are rooms for bands.
-	runs            chan *run
-	rooms, cutRooms chan *room
+	// These are memory for the next runs: *run, *room and, for bands, *room. The garbage
+	// collector frees what was not used for a while.
+	runs, rooms, cutRooms sync.Pool
 	// floats is the network if it is computed with float32.
 	floats *floatNetwork
 }
@@ -62,9 +63,6 @@ func New(file []byte, o Options) (*Engine, error) {
 	return newEngine(g, o)
 }
 
-// maxKept is how many runs' memory is kept: more than a server has workers would lie idle.
-const maxKept = 64
-
 func newEngine(g *onnxfile.Graph, o Options) (*Engine, error) {
 	n, err := read(g)
 	if err != nil {
@@ -73,10 +71,10 @@ func newEngine(g *onnxfile.Graph, o Options) (*Engine, error) {
 	if o.Gate == nil {
 		o.Gate = cores.NewGate(1)
 	}
-	e := &Engine{
-		network: n, options: o, inputs: values(g.Inputs), outputs: values(g.Outputs),
-		runs: make(chan *run, maxKept), rooms: make(chan *room, maxKept), cutRooms: make(chan *room, maxKept),
-	}
+	e := &Engine{network: n, options: o, inputs: values(g.Inputs), outputs: values(g.Outputs)}
+	e.runs.New = func() any { return newRun(e) }
+	e.rooms.New = func() any { return newRoom(n) }
+	e.cutRooms.New = e.rooms.New
 	if n.isDense() {
 		e.floats, err = n.floats()
 	} else {
@@ -84,6 +82,9 @@ func newEngine(g *onnxfile.Graph, o Options) (*Engine, error) {
 	}
 	if err != nil {
 		return nil, err
+	}
+	if e.floats != nil {
+		e.floats.runs.New = func() any { return newFloatRun(e) }
 	}
 	return e, nil
 }
@@ -106,33 +107,6 @@ func (e *Engine) Outputs() []engine.Value { return e.outputs }
 // it.
 func (e *Engine) Close() error { return nil }
 
-// take returns something from a pool, or nil.
-func take[T any](pool chan *T) *T {
-	select {
-	case v := <-pool:
-		return v
-	default:
-		return nil
-	}
-}
-
-// leave puts something into a pool, or drops it.
-func leave[T any](pool chan *T, v *T) {
-	select {
-	case pool <- v:
-	default:
-	}
-}
-
-// takeRun returns the memory of a run.
-func (e *Engine) takeRun() *run {
-	r := take(e.runs)
-	if r == nil {
-		r = newRun(e)
-	}
-	return r
-}
-
 // Probe implements engine.Engine. It computes the shapes, which is all that it needs for
 // them.
 func (e *Engine) Probe(input engine.Shape) ([]engine.Shape, error) {
@@ -150,6 +124,19 @@ func (e *Engine) Probe(input engine.Shape) ([]engine.Shape, error) {
 		shapes = append(shapes, o.appendShape(nil, batch, all[o.stage].out))
 	}
 	return shapes, nil
+}
+
+// What a run takes at most, for the networks that are known to it: rows of all maps, and
+// whole maps where two stages read one. TestMemory measures it.
+const (
+	baseBytes     = 2 << 20
+	bytesPerValue = 6 // of the input
+)
+
+// Memory implements engine.Engine. A run that takes cores which are idle takes as much
+// again for each of them.
+func (e *Engine) Memory(input engine.Shape) int64 {
+	return baseBytes + bytesPerValue*int64(input.Size())
 }
 
 // check returns the batch and the size of an input.
@@ -182,15 +169,12 @@ func (e *Engine) Run(ctx context.Context, input engine.Tensor, outputs []engine.
 	gate.Enter()
 	defer gate.Leave()
 	if f := e.floats; f != nil {
-		r := take(f.runs)
-		if r == nil {
-			r = newFloatRun(e)
-		}
-		defer leave(f.runs, r)
+		r := f.runs.Get().(*floatRun)
+		defer f.runs.Put(r)
 		return r.run(ctx, input, outputs, int(batch), of)
 	}
-	r := e.takeRun()
-	defer leave(e.runs, r)
+	r := e.runs.Get().(*run)
+	defer e.runs.Put(r)
 	return r.run(ctx, input, outputs, int(batch), of)
 }
 

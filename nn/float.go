@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"sync"
 )
 
 // floatNetwork is a network that is computed with float32: one of dense convolutions without
@@ -20,8 +21,8 @@ type floatNetwork struct {
 	stages []floatStage
 	// chains are the stages of each chain, from the input on.
 	chains [][]int
-	runs   chan *floatRun
-	rooms  chan *floatRoom
+	// runs and rooms are memory for the next runs: *floatRun and *floatRoom.
+	runs, rooms sync.Pool
 }
 
 // floatStage is a stage, and its weights for the kernels.
@@ -80,7 +81,8 @@ func (n *network) floats() (*floatNetwork, error) {
 	if !n.interleaved {
 		return nil, errors.New("a network of dense convolutions has to take images whose channels come last")
 	}
-	f := &floatNetwork{network: n, runs: make(chan *floatRun, maxKept), rooms: make(chan *floatRoom, maxKept)}
+	f := &floatNetwork{network: n}
+	f.rooms.New = func() any { return newFloatRoom(f) }
 	bounds := make([]float64, len(n.stages))
 	for i, s := range n.stages {
 		t := floatStage{stage: s, pixel: 8 * vectorsOf(s.channels), source: n.channels}

@@ -210,11 +210,8 @@ func (r *floatRun) images(batch, cores int) {
 // task does one of the tasks.
 func (r *floatRun) task(i int) error {
 	t := r.tasks[i]
-	m := take(r.network.rooms)
-	if m == nil {
-		m = newFloatRoom(r.network)
-	}
-	defer leave(r.network.rooms, m)
+	m := r.network.rooms.Get().(*floatRoom)
+	defer r.network.rooms.Put(m)
 	m.fit(r)
 	defer func() { m.run, m.image = nil, nil }()
 	if t.chain >= 0 {

@@ -9,11 +9,12 @@ func denseFloatsGo(dst, src []float32, places []int32, taps []int, weights, afte
 			bias, slope := (*[4]float32)(after[c:]), (*[4]float32)(after[width+c:])
 			a0, a1, a2, a3 := bias[0], bias[1], bias[2], bias[3]
 			b0, b1, b2, b3 := a0, a1, a2, a3
-			w := weights[c:]
+			at := c
 			for _, tap := range taps {
-				x, y := x[tap:][:perTap], y[tap:][:perTap]
+				x := x[tap:][:perTap]
+				y := y[tap:][:len(x)]
 				for k, u := range x {
-					v, q := y[k], (*[4]float32)(w)
+					v, q := y[k], weights[at:][:4]
 					a0 += float32(u * q[0])
 					b0 += float32(v * q[0])
 					a1 += float32(u * q[1])
@@ -22,7 +23,7 @@ func denseFloatsGo(dst, src []float32, places []int32, taps []int, weights, afte
 					b2 += float32(v * q[2])
 					a3 += float32(u * q[3])
 					b3 += float32(v * q[3])
-					w = w[min(width, len(w)):]
+					at += width
 				}
 			}
 			out := (*[4]float32)(dst[p*step+c:])

@@ -128,15 +128,12 @@ func (r *run) bands(cores int) (err error) {
 func (r *run) task(i int) error {
 	t := r.tasks[i]
 	e := r.engine
-	rooms := e.rooms
+	rooms := &e.rooms
 	if r.plan.cut {
-		rooms = e.cutRooms
+		rooms = &e.cutRooms
 	}
-	m := take(rooms)
-	if m == nil {
-		m = newRoom(e.network)
-	}
-	defer leave(rooms, m)
+	m := rooms.Get().(*room)
+	defer rooms.Put(m)
 	m.fit(r)
 	defer func() { m.run, m.planes = nil, nil }()
 	if t.segment >= 0 {

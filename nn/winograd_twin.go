@@ -62,14 +62,15 @@ func tileProductsGo(dst, src, weights, start []float32, srcTile, dstTile, blocks
 	width := len(start)
 	values := len(weights) / width
 	for p := 0; p < tile*blocks; p += 2 {
-		x, y := src[p*srcTile:][:values], src[(p+1)*srcTile:][:values]
+		x := src[p*srcTile:][:values]
+		y := src[(p+1)*srcTile:][:len(x)]
 		for c := 0; c < width; c += 4 {
 			bias := (*[4]float32)(start[c:])
 			a0, a1, a2, a3 := bias[0], bias[1], bias[2], bias[3]
 			b0, b1, b2, b3 := a0, a1, a2, a3
-			w := weights[c:]
+			at := c
 			for k, u := range x {
-				v, q := y[k], (*[4]float32)(w)
+				v, q := y[k], weights[at:][:4]
 				a0 += float32(u * q[0])
 				b0 += float32(v * q[0])
 				a1 += float32(u * q[1])
@@ -78,7 +79,7 @@ func tileProductsGo(dst, src, weights, start []float32, srcTile, dstTile, blocks
 				b2 += float32(v * q[2])
 				a3 += float32(u * q[3])
 				b3 += float32(v * q[3])
-				w = w[min(width, len(w)):]
+				at += width
 			}
 			*(*[4]float32)(dst[p*dstTile+c:]) = [4]float32{a0, a1, a2, a3}
 			*(*[4]float32)(dst[(p+1)*dstTile+c:]) = [4]float32{b0, b1, b2, b3}

@@ -195,6 +195,14 @@ func (s *session) Probe(input engine.Shape) ([]engine.Shape, error) {
 	return shapes, nil
 }
 
+// bytesPerValue is how much memory the runtime takes for each value of the input. Measured
+// with version 1.30: SCRFD takes 36 (2.5 GF) and 15 bytes (500 MF), YuNet 13, on inputs of
+// 640×640 to 2560×1696 pixels. The runtime keeps this memory for the next run.
+const bytesPerValue = 48
+
+// Memory implements engine.Engine.
+func (s *session) Memory(input engine.Shape) int64 { return bytesPerValue * int64(input.Size()) }
+
 // destroy frees the runtime's memory for the values.
 func destroy(values ...ort.Value) {
 	for _, v := range values {

@@ -7,16 +7,15 @@ import (
 	"image/gif"
 	"image/jpeg"
 	"image/png"
-	"math"
 	"os"
 	"path/filepath"
-	"runtime"
 	"testing"
 
 	"golang.org/x/image/bmp"
 	"golang.org/x/image/tiff"
 
 	"github.com/mienproject/mien/face"
+	"github.com/mienproject/mien/face/facetest"
 	"github.com/mienproject/mien/face/pigo"
 	inferencev1 "github.com/mienproject/mien/gen/inference/v1"
 	"github.com/mienproject/mien/photo"
@@ -95,19 +94,8 @@ func TestMemory(t *testing.T) {
 			t.Fatal(name, err)
 		}
 		needs := d.Input(p.Width, p.Height, face.Options{MinConfidence: d.Info().MinConfidence})
-		want := memoryOf(p.Reduced(photo.Options{Gray: needs.Gray, Reduce: needs.Reduce}))
-		// A garbage collection in the middle would make the detector allocate what it
-		// would otherwise find in its pools.
-		used := int64(math.MaxInt64)
-		for range 3 {
-			runtime.GC()
-			runtime.GC() // empties the pools
-			var before, after runtime.MemStats
-			runtime.ReadMemStats(&before)
-			predict(data)
-			runtime.ReadMemStats(&after)
-			used = min(used, int64(after.TotalAlloc-before.TotalAlloc))
-		}
+		want := memoryOf(p.Reduced(photo.Options{Gray: needs.Gray, Reduce: needs.Reduce}), needs)
+		used := facetest.Allocated(func() { predict(data) })
 		const slack = 192 << 10 // the answer, the detector's tables
 		if used > want+slack || float64(want) > 1.8*float64(used) {
 			t.Errorf("%s of %d×%d pixels: %d bytes allocated, %d counted", name, p.Width, p.Height, used, want)

@@ -184,7 +184,7 @@ func (s *source) Size() image.Point { return image.Pt(s.photo.Width, s.photo.Hei
 // Decode implements face.Source.
 func (s *source) Decode(ctx context.Context, in face.Input) (face.Decoded, error) {
 	reduced := s.photo.Reduced(photo.Options{Gray: in.Gray, Reduce: in.Reduce})
-	memory := memoryOf(reduced)
+	memory := memoryOf(reduced, in)
 	if s.anyOrientation {
 		memory *= 2 // beside the image there is a copy, turned
 	}
@@ -314,11 +314,9 @@ func (s *Service) open(p *procedure, req *inferencev1.Image) (*photo.Photo, erro
 	return photo.OpenRaw(data, format, int(req.GetWidth()), int(req.GetHeight()), limits)
 }
 
-// memoryOf returns the memory that decoding p and detecting take at their peak: one
-// byte per pixel for luminance that a model may make, and a third of that for its
-// copies at a half, a quarter and so on.
-func memoryOf(p *photo.Photo) int64 {
-	return p.MemoryBytes + 4*int64(p.Width)*int64(p.Height)/3
+// memoryOf returns the memory that decoding p and detecting in it take at their peak.
+func memoryOf(p *photo.Photo, in face.Input) int64 {
+	return p.MemoryBytes + in.Memory(p.Width, p.Height)
 }
 
 // isoDate is RFC 3339 as Python writes it. Before Python 3.11, datetime.fromisoformat

@@ -43,7 +43,9 @@ type stub struct {
 
 func (s stub) Info() face.Info { return s.info }
 
-func (s stub) Input(int, int, face.Options) face.Input { return face.Input{Reduce: 1} }
+func (s stub) Input(int, int, face.Options) face.Input {
+	return face.Input{Reduce: 1, BytesPerPixel: 4. / 3}
+}
 
 func (s stub) Detect(ctx context.Context, img image.Image, opts face.Options) ([]face.Face, error) {
 	if s.detect == nil {

@@ -58,7 +58,7 @@ func TestImagesThatNeverFit(t *testing.T) {
 		{name: "pixels", limits: func(c *service.Config) { c.MaxPixels = 999_999 }, text: "the limit is 999999"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			c.needs.Reduce = max(1, c.needs.Reduce)
+			c.needs.Reduce, c.needs.BytesPerPixel = max(1, c.needs.Reduce), 4./3
 			svc, url := start(t, reducing{needs: c.needs}, c.limits)
 			res, body := sendPredict(t, http.MethodPost, url+"/predict", map[string]string{"Accept": c.accept}, bytes.NewReader(photo))
 			switch {

@@ -13,7 +13,6 @@ import (
 	"testing"
 
 	"github.com/mienproject/mien/face"
-	"github.com/mienproject/mien/face/pigo"
 	"github.com/mienproject/mien/photo"
 )
 
@@ -39,20 +38,20 @@ var worst = []struct {
 	{"JPEG, progressive, CMYK, turned", func(side int) []byte { return jpegOf(side, 0xc2, 4, 6) }},
 }
 
-// memoryOf returns the memory that the service reserves for an image and pigo.
+// memoryOf returns the memory that the service reserves for an image and the default model.
 func memoryOf(t *testing.T, data []byte) int64 {
 	t.Helper()
 	p, err := photo.Open(data, photo.Limits{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	detector, err := pigo.New(nil)
+	detector, err := (&opener{config: &config{}}).model(t.Context(), defaultModels()[0], "", false)
 	if err != nil {
 		t.Fatal(err)
 	}
 	needs := detector.Input(p.Width, p.Height, face.Options{})
 	looked := p.Reduced(photo.Options{Gray: needs.Gray, Reduce: needs.Reduce})
-	return looked.MemoryBytes + 4*int64(looked.Width)*int64(looked.Height)/3
+	return looked.MemoryBytes + needs.Memory(looked.Width, looked.Height)
 }
 
 // largestWithin returns the largest image, within a few percent, that takes at most

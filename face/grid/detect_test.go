@@ -97,7 +97,7 @@ func TestInput(t *testing.T) {
 			if err := s.set(t.Context(), c.img); err != nil {
 				t.Fatal(err)
 			}
-			s.input(planes[:stride*h], planes[stride*h:2*stride*h], planes[2*stride*h:], w, h, stride, 1)
+			s.input(planes[:stride*h], planes[stride*h:2*stride*h], planes[2*stride*h:], image.Rect(0, 0, w, h), stride, 1)
 			var off float64
 			for y := range h {
 				for x := range w {
@@ -128,7 +128,7 @@ func TestInput(t *testing.T) {
 			if err := s.set(t.Context(), board); err != nil {
 				t.Fatal(err)
 			}
-			s.input(planes[:w*h], planes[w*h:2*w*h], planes[2*w*h:], w, h, w, scale)
+			s.input(planes[:w*h], planes[w*h:2*w*h], planes[2*w*h:], image.Rect(0, 0, w, h), w, scale)
 			for i, v := range planes {
 				x, y := i%w, i/w%h
 				if x > 0 && y > 0 && x < w-1 && y < h-1 && (v < 85 || v > 115) {

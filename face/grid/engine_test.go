@@ -41,6 +41,8 @@ func (f *fake) Probe(engine.Shape) ([]engine.Shape, error) {
 	return shapes, nil
 }
 
+func (*fake) Memory(engine.Shape) int64 { return 0 }
+
 func (*fake) Close() error { return nil }
 
 // TestEngines checks that with any engine, one face in the outputs of YuNet or SCRFD

@@ -11,11 +11,13 @@ import (
 	"image"
 	"math"
 	"slices"
+	"sync"
 
 	"github.com/mienproject/mien/engine"
 	"github.com/mienproject/mien/face"
 	"github.com/mienproject/mien/face/landmark"
 	"github.com/mienproject/mien/face/luma"
+	"github.com/mienproject/mien/internal/exact"
 )
 
 // Detector is a face.Detector whose network has outputs for each cell of three grids,
@@ -47,11 +49,11 @@ type Detector struct {
 	// refined.
 	landmarker *landmark.Landmarker
 
-	workspaces chan *workspace
+	workspaces sync.Pool // contains *workspace
 }
 
 // codeVersion changes whenever this package finds different faces in the same outputs.
-const codeVersion = "+4"
+const codeVersion = "+5"
 
 var strides = [...]int{8, 16, 32}
 
@@ -76,11 +78,10 @@ type workspace struct {
 	source     source
 	buffers    [maxInputs]engine.Buffers // one for each input size
 	candidates []detection
+	// hints is the frame of the hints of this image and their surroundings; see
+	// pass.hintsTo. It is empty if there are none.
+	hints face.Box
 }
-
-// maxWorkspaces is the maximum number of workspaces that are kept. More than a server
-// has workers would be unused.
-const maxWorkspaces = 64
 
 // Info implements face.Detector.
 func (g *Detector) Info() face.Info { return g.info }
@@ -93,8 +94,32 @@ func (g *Detector) Input(width, height int, opts face.Options) face.Input {
 	for scale := passes[len(passes)-1].scale; scale <= halveFrom && n.Reduce < maxReduced; scale *= 2 {
 		n.Reduce *= 2
 	}
+	// A copy of an image in other colors than Y'CbCr, its luminance, and each plane at a half,
+	// a quarter and so on.
+	n.BytesPerPixel = 4 + 1 + 4./3
+	var inputs [maxInputs]int64
+	var network int64 // keeps its memory for the next pass
+	for _, p := range passes {
+		_, padded := g.inputOf(p)
+		_, cells := cellsIn(padded)
+		input := inputShape(padded)
+		values := int64(input.Size())
+		for _, output := range g.outputs(cells) {
+			values += int64(output.Size())
+		}
+		inputs[p.input] = max(inputs[p.input], 4*values)
+		network = max(network, g.engine.Memory(input))
+	}
+	n.Bytes = candidateBytes + network
+	for _, bytes := range inputs {
+		n.Bytes += bytes
+	}
 	return n
 }
+
+// candidateBytes is for the candidates of an image, of which there are seldom more than some
+// thousands.
+const candidateBytes = 1 << 20
 
 // maxReduced is the maximum reduction. At a quarter of the size or less, boxes would be
 // as precise, but the error of landmarks would be a third larger (docs/performance.md),
@@ -107,8 +132,11 @@ func (g *Detector) Detect(ctx context.Context, img image.Image, opts face.Option
 	if b.Empty() {
 		return nil, ctx.Err()
 	}
-	work := g.takeWorkspace()
-	defer g.keepWorkspace(work)
+	work := g.workspaces.Get().(*workspace)
+	defer g.workspaces.Put(work)
+	if opts.Truncated != nil && g.bounded(b.Dx(), b.Dy(), opts.MinFaceSize) {
+		opts.Truncated()
+	}
 	if err := work.source.set(ctx, img); err != nil {
 		return nil, err
 	}
@@ -148,29 +176,17 @@ func (g *Detector) Detect(ctx context.Context, img image.Image, opts face.Option
 	return faces, nil
 }
 
-// takeWorkspace returns a workspace of an earlier call, or a new one.
-func (g *Detector) takeWorkspace() *workspace {
-	select {
-	case work := <-g.workspaces:
-		return work
-	default:
-		return &workspace{}
-	}
-}
-
-// keepWorkspace keeps work for a later call, unless there are enough.
-func (g *Detector) keepWorkspace(work *workspace) {
-	select {
-	case g.workspaces <- work:
-	default:
-	}
-}
-
 // candidates runs all passes over an image of that size, and returns the candidates,
 // the best first. The result is in the memory of work.
 func (g *Detector) candidates(ctx context.Context, work *workspace, size image.Point, opts face.Options) ([]detection, error) {
-	work.candidates = work.candidates[:0]
+	work.candidates, work.hints = work.candidates[:0], face.Box{}
 	for _, p := range g.passes(size.X, size.Y, opts.MinFaceSize) {
+		if p.narrowed {
+			if work.hints == (face.Box{}) {
+				continue
+			}
+			p = p.narrow(work.hints)
+		}
 		first := len(work.candidates)
 		if err := g.pass(ctx, work, p, opts.MinConfidence); err != nil {
 			return nil, err
@@ -215,6 +231,7 @@ func (g *Detector) check() error {
 
 // checked returns g, or the error of check.
 func checked(g *Detector) (*Detector, error) {
+	g.workspaces.New = func() any { return &workspace{} }
 	if err := g.check(); err != nil {
 		return nil, err
 	}
@@ -225,17 +242,29 @@ func inputShape(size image.Point) engine.Shape {
 	return engine.Shape{1, 3, int64(size.Y), int64(size.X)}
 }
 
+// inputOf returns the size of the input of pass p, and the window of the scaled image that
+// it shows in its upper left corner.
+func (g *Detector) inputOf(p pass) (window image.Rectangle, padded image.Point) {
+	w := max(1, int(math.Round(float64(p.part.Dx())*p.scale)))
+	h := max(1, int(math.Round(float64(p.part.Dy())*p.scale)))
+	padded = image.Pt(aligned(w), aligned(h))
+	window = image.Rect(0, 0, w, h)
+	if !p.window.Empty() {
+		window = window.Intersect(p.window)
+		padded = p.window.Intersect(image.Rectangle{Max: padded}).Size()
+	}
+	if g.info.InputSize != (image.Point{}) {
+		padded = g.info.InputSize
+		window = window.Intersect(image.Rectangle{Max: padded})
+	}
+	return window, padded
+}
+
 // prepare fills the input of pass p, and returns the number of cells in a row at each
 // stride.
 func (g *Detector) prepare(work *workspace, p pass) (cols [len(strides)]int) {
 	work.source.crop(p.part)
-	w := max(1, int(math.Round(float64(p.part.Dx())*p.scale)))
-	h := max(1, int(math.Round(float64(p.part.Dy())*p.scale)))
-	padded := image.Pt((w+31)/32*32, (h+31)/32*32)
-	if g.info.InputSize != (image.Point{}) {
-		padded = g.info.InputSize
-		w, h = min(w, padded.X), min(h, padded.Y)
-	}
+	window, padded := g.inputOf(p)
 	cols, cells := cellsIn(padded)
 	buffers := &work.buffers[p.input]
 	buffers.Resize(inputShape(padded), g.outputs(cells))
@@ -245,7 +274,7 @@ func (g *Detector) prepare(work *workspace, p pass) (cols [len(strides)]int) {
 	for i, color := range g.order {
 		planes[color] = data[i*n : (i+1)*n]
 	}
-	work.source.input(planes[0], planes[1], planes[2], w, h, padded.X, p.scale)
+	work.source.input(planes[0], planes[1], planes[2], window, padded.X, p.scale)
 	if g.normalize != nil {
 		g.normalize(data)
 	}
@@ -262,8 +291,9 @@ func (g *Detector) pass(ctx context.Context, work *workspace, p pass, minConfide
 	}
 
 	size := work.source.size()
+	corner := face.Point{X: float64(p.window.Min.X), Y: float64(p.window.Min.Y)}
 	at := func(q face.Point) face.Point {
-		return face.Point{X: q.X/p.scale + float64(p.part.Min.X), Y: q.Y/p.scale + float64(p.part.Min.Y)}
+		return face.Point{X: (q.X+corner.X)/p.scale + float64(p.part.Min.X), Y: (q.Y+corner.Y)/p.scale + float64(p.part.Min.Y)}
 	}
 	return g.faces(buffers.Outputs, cols, func(c detection) error {
 		if !c.finite() {
@@ -274,6 +304,13 @@ func (g *Detector) pass(ctx context.Context, work *workspace, p pass, minConfide
 		// The size counts before clamping, because a face does not become smaller when
 		// the edge of the image cuts it.
 		c.size = max(c.box.Width(), c.box.Height())
+		clamped := c.box.Clamp(size.X, size.Y)
+		if clamped.Area() == 0 {
+			return nil // the box is in the padding
+		}
+		if c.raw >= minHint && c.size <= p.hintsTo {
+			work.hint(c)
+		}
 		if !p.takes(c) {
 			return nil
 		}
@@ -283,10 +320,7 @@ func (g *Detector) pass(ctx context.Context, work *workspace, p pass, minConfide
 		}
 		// Clamp before boxes are compared: two boxes that differ only outside of the
 		// image are the same.
-		c.box = c.box.Clamp(size.X, size.Y)
-		if c.box.Area() == 0 {
-			return nil // the box is in the padding
-		}
+		c.box = clamped
 		// The network's landmarks have (0, 0) at the corner of the first pixel, like
 		// boxes.
 		c.landmarks = eachPoint(c.landmarks, func(q face.Point) face.Point {
@@ -296,6 +330,17 @@ func (g *Detector) pass(ctx context.Context, work *workspace, p pass, minConfide
 		work.candidates = append(work.candidates, c)
 		return nil
 	})
+}
+
+// hint adds the surroundings of c to the hints.
+func (w *workspace) hint(c detection) {
+	margin := float64(hintMargin * c.size)
+	b := face.Box{MinX: c.box.MinX - margin, MinY: c.box.MinY - margin, MaxX: c.box.MaxX + margin, MaxY: c.box.MaxY + margin}
+	if w.hints != (face.Box{}) {
+		b.MinX, b.MinY = min(b.MinX, w.hints.MinX), min(b.MinY, w.hints.MinY)
+		b.MaxX, b.MaxY = max(b.MaxX, w.hints.MaxX), max(b.MaxY, w.hints.MaxY)
+	}
+	w.hints = b
 }
 
 func eachPoint(l face.Landmarks, f func(face.Point) face.Point) face.Landmarks {
@@ -323,9 +368,9 @@ const (
 
 func refine(l *landmark.Landmarker, img luma.Plane, rough face.Landmarks) face.Landmarks {
 	fine, spread := l.Refine(img, rough)
-	w := 0.5 + 0.5*min(max((doubted-spread)/(doubted-trusted), 0), 1)
+	w := 0.5 + float64(0.5*min(max((doubted-spread)/(doubted-trusted), 0), 1))
 	mix := func(a, b face.Point) face.Point {
-		return face.Point{X: w*a.X + (1-w)*b.X, Y: w*a.Y + (1-w)*b.Y}
+		return face.Point{X: float64(w*a.X) + float64((1-w)*b.X), Y: float64(w*a.Y) + float64((1-w)*b.Y)}
 	}
 	return face.Landmarks{
 		LeftEye: mix(fine.LeftEye, rough.LeftEye), RightEye: mix(fine.RightEye, rough.RightEye),
@@ -338,7 +383,7 @@ func refine(l *landmark.Landmarker, img luma.Plane, rough face.Landmarks) face.L
 // its logit.
 func logistic(raw, intercept, slope float64) float64 {
 	raw = min(max(raw, 1e-6), 1-1e-6)
-	return 1 / (1 + math.Exp(-intercept-slope*math.Log(raw/(1-raw))))
+	return exact.Logistic(intercept + float64(slope*exact.Log(raw/(1-raw))))
 }
 
 // maxFixed is the maximum area of a fixed input: the largest area that networks of any

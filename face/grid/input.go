@@ -202,11 +202,12 @@ type axis struct {
 	same   bool // the scale is 1
 }
 
-// fit sets the axis to scale size inputs by scale to n outputs.
-func (a *axis) fit(size, n int, scale float64) {
+// fit sets the axis to scale size inputs by scale, and to n of the outputs, the first of
+// which is from.
+func (a *axis) fit(size, from, n int, scale float64) {
 	a.first, a.weight, a.same = grown(a.first, n), grown(a.weight, n), scale == 1
 	for i := range n {
-		at := min(max((float64(i)+0.5)/scale-0.5, 0), float64(size-1))
+		at := min(max((float64(from+i)+0.5)/scale-0.5, 0), float64(size-1))
 		first := min(int(at), max(size-2, 0))
 		a.first[i], a.weight[i] = int32(first), float32(at-float64(first))
 	}
@@ -222,13 +223,13 @@ type channel struct {
 	at   [2]int
 }
 
-// fit prepares for scaling p by scaleX and scaleY to w × h values.
-func (c *channel) fit(p plane, w, h int, scaleX, scaleY float64) {
+// fit prepares for scaling p by scaleX and scaleY, to the values in window.
+func (c *channel) fit(p plane, window image.Rectangle, scaleX, scaleY float64) {
 	c.plane = p
-	c.across.fit(p.width, w, scaleX)
-	c.down.fit(p.height, h, scaleY)
+	c.across.fit(p.width, window.Min.X, window.Dx(), scaleX)
+	c.down.fit(p.height, window.Min.Y, window.Dy(), scaleY)
 	for i := range c.rows {
-		c.rows[i], c.at[i] = grown(c.rows[i], w), -1
+		c.rows[i], c.at[i] = grown(c.rows[i], window.Dx()), -1
 	}
 }
 
@@ -257,20 +258,21 @@ func (c *channel) scaled(y int) []float32 {
 			out[x] = float32(src[0])
 		}
 	case c.step == 1 && c.across.same:
-		for x, v := range src[:min(len(out), c.width)] {
+		src = src[c.across.first[0]:c.width]
+		for x, v := range src[:min(len(out), len(src))] {
 			out[x] = float32(v)
 		}
 	case c.step == 1:
 		for x, first := range c.across.first[:len(out)] {
 			pair := src[first:][:2]
 			left := float32(pair[0])
-			out[x] = left + (float32(pair[1])-left)*weights[x]
+			out[x] = left + float32((float32(pair[1])-left)*weights[x])
 		}
 	default:
 		for x, first := range c.across.first[:len(out)] {
 			pair := src[int(first)*c.step:][:c.step+1]
 			left := float32(pair[0])
-			out[x] = left + (float32(pair[c.step])-left)*weights[x]
+			out[x] = left + float32((float32(pair[c.step])-left)*weights[x])
 		}
 	}
 	return out
@@ -281,31 +283,34 @@ func (c *channel) fill(out []float32, y int) {
 	upper, lower, weight := c.row(y)
 	upper, lower = upper[:len(out)], lower[:len(out)]
 	for x := range out {
-		out[x] = upper[x] + (lower[x]-upper[x])*weight
+		out[x] = upper[x] + float32((lower[x]-upper[x])*weight)
 	}
 }
 
-// input fills planes of stride × height values with the image scaled by scale. The
-// image has w × h pixels and is in the top left corner; the rest is zero. The planes
-// are in the order blue, green, red, from 0 to 255. stride must be even.
-func (s *source) input(blue, green, red []float32, w, h, stride int, scale float64) {
+// input fills planes of stride × height values with a window of the image scaled by
+// scale. The window, in pixels of the scaled image, begins at even coordinates. It is in
+// the top left corner of the planes; the rest is zero. The planes are in the order blue,
+// green, red, from 0 to 255. stride must be even.
+func (s *source) input(blue, green, red []float32, window image.Rectangle, stride int, scale float64) {
 	p, scale := s.level(scale)
+	w, h := window.Dx(), window.Dy()
 	// Colors are written in pairs. Clear the value after an odd width.
 	pairs := (w + 1) / 2
 	even := 2 * pairs
+	window.Max.X = window.Min.X + even
 	var write func(b, g, r []float32, y int)
 	switch p.kind {
 	case grayKind:
-		s.luma.fit(p.planes[0], even, h, scale, scale)
+		s.luma.fit(p.planes[0], window, scale, scale)
 		write = func(b, g, r []float32, y int) {
 			s.luma.fill(b, y)
 			copy(g, b)
 			copy(r, b)
 		}
 	case rgbKind:
-		s.red.fit(p.planes[0], even, h, scale, scale)
-		s.green.fit(p.planes[1], even, h, scale, scale)
-		s.blue.fit(p.planes[2], even, h, scale, scale)
+		s.red.fit(p.planes[0], window, scale, scale)
+		s.green.fit(p.planes[1], window, scale, scale)
+		s.blue.fit(p.planes[2], window, scale, scale)
 		write = func(b, g, r []float32, y int) {
 			s.blue.fill(b, y)
 			s.green.fill(g, y)
@@ -314,9 +319,11 @@ func (s *source) input(blue, green, red []float32, w, h, stride int, scale float
 	case yCbCrKind:
 		// Four pixels share a chroma sample, as in nearly all photographs.
 		scaleX, scaleY := scale*float64(s.ratioX)/2, scale*float64(s.ratioY)/2
-		s.luma.fit(p.planes[0], even, h, scale, scale)
-		s.blue.fit(p.planes[1], pairs, (h+1)/2, scaleX, scaleY)
-		s.red.fit(p.planes[2], pairs, (h+1)/2, scaleX, scaleY)
+		chroma := image.Rectangle{Min: window.Min.Div(2)}
+		chroma.Max = chroma.Min.Add(image.Pt(pairs, (h+1)/2))
+		s.luma.fit(p.planes[0], window, scale, scale)
+		s.blue.fit(p.planes[1], chroma, scaleX, scaleY)
+		s.red.fit(p.planes[2], chroma, scaleX, scaleY)
 		for i := range s.chromaRGB {
 			s.chromaRGB[i] = grown(s.chromaRGB[i], pairs)
 		}
@@ -344,7 +351,7 @@ func (s *source) colors(b, g, r []float32, y int) {
 	for i, toRed := range s.chromaRGB[0] {
 		toGreen, toBlue := toGreen[i], toBlue[i]
 		above, below := upper[2*i:][:2], lower[2*i:][:2]
-		left, right := above[0]+(below[0]-above[0])*weight, above[1]+(below[1]-above[1])*weight
+		left, right := above[0]+float32((below[0]-above[0])*weight), above[1]+float32((below[1]-above[1])*weight)
 		out := b[2*i:][:2]
 		out[0], out[1] = clamp(left+toBlue), clamp(right+toBlue)
 		out = g[2*i:][:2]
@@ -359,10 +366,10 @@ func (s *source) fillChroma(y int) {
 	blue, blueBelow, weight := s.blue.row(y)
 	red, redBelow, _ := s.red.row(y)
 	for x := range s.chromaRGB[0] {
-		cb := blue[x] + (blueBelow[x]-blue[x])*weight - 128
-		cr := red[x] + (redBelow[x]-red[x])*weight - 128
+		cb := blue[x] + float32((blueBelow[x]-blue[x])*weight) - 128
+		cr := red[x] + float32((redBelow[x]-red[x])*weight) - 128
 		s.chromaRGB[0][x] = 1.402 * cr
-		s.chromaRGB[1][x] = -0.344136*cb - 0.714136*cr
+		s.chromaRGB[1][x] = float32(-0.344136*cb) - float32(0.714136*cr)
 		s.chromaRGB[2][x] = 1.772 * cb
 	}
 }

@@ -16,6 +16,14 @@ type pass struct {
 	// core contains the centers of this pass's faces. Of the faces in the overlap of
 	// two tiles, each tile takes those that are nearer to it.
 	core face.Box
+	// narrowed means that the pass is run only over the part in which an earlier pass
+	// has hints, and not at all if there are none. window is that part, in pixels of the
+	// input, if it is not empty.
+	narrowed bool
+	window   image.Rectangle
+	// hintsTo is the size of the largest candidates, in pixels of the image, that are
+	// hints for a narrowed pass. 0 means that there are no hints.
+	hintsTo float64
 	// input is the index into workspace.buffers. Passes with the same input size share
 	// it.
 	input int
@@ -36,7 +44,7 @@ const maxInputs = 3
 // docs/accuracy.md compares pairs of the coarse and the fine one.
 const (
 	coarseSide = 640
-	fineSide   = 1024
+	fineSide   = 1128
 	// Faces that fill the image are found best when they are small.
 	tinySide = 256
 	tinyFrom = 0.35
@@ -59,6 +67,32 @@ func sideOf(width, height int) float64 {
 	return math.Sqrt(aspect * float64(width) * float64(height))
 }
 
+// minHint is the minimum raw score of a candidate that is a hint for a finer pass. On the
+// WIDER images, the coarse pass has such a candidate at each face that the fine pass
+// finds with a confidence of .9 (docs/accuracy.md).
+const minHint = 0.1
+
+// hintMargin is the margin around a hint that the network must see to find the same face
+// as in the whole image, in sizes of the hint.
+const hintMargin = 1.5
+
+// alignment of inputs and of windows, in pixels: the width of the largest cells.
+const alignment = 32
+
+// narrow returns p for the part of the image in which there are hints, whose frame, in
+// pixels of the image, is hints. A window is aligned to the largest cells, so that the
+// network sees the same values there as in a pass over the whole image.
+func (p pass) narrow(hints face.Box) pass {
+	down := func(v float64) int { return int(v*p.scale) / alignment * alignment }
+	up := func(v float64) int { return aligned(int(math.Ceil(v * p.scale))) }
+	hints = hints.Clamp(p.part.Dx(), p.part.Dy())
+	p.window = image.Rect(down(hints.MinX), down(hints.MinY), up(hints.MaxX), up(hints.MaxY))
+	return p
+}
+
+// aligned rounds n up to a multiple of alignment.
+func aligned(n int) int { return (n + alignment - 1) / alignment * alignment }
+
 // passes returns the passes for an image of width × height pixels; the finest one is
 // last. By default they find faces from a hundredth of the image's side on.
 // minFaceSize, in pixels, overrides this.
@@ -72,21 +106,42 @@ func (g *Detector) passes(width, height int, minFaceSize float64) []pass {
 		// input for a very narrow image from having many times the pixels of other
 		// inputs.
 		scale := min(to/side, to*to/aspect/32/float64(max(width, height)))
-		return pass{scale, minSize, maxSize, image.Rect(0, 0, width, height), everywhere, input}
+		return pass{
+			scale: scale, minSize: minSize, maxSize: maxSize,
+			part: image.Rect(0, 0, width, height), core: everywhere, input: input,
+		}
 	}
-	fine := float64(fineSide)
-	if minFaceSize > 0 {
-		fine = min(max(side*smallestSeen/minFaceSize, coarseSide/2), maxSide)
-	}
+	fine := min(fineFor(side, minFaceSize), maxSide)
 	if fine <= coarseSide {
 		return []pass{over(0, fine, 0, math.Inf(1))}
 	}
 	pixel := side / fine // the size of a pixel of the finest input, in pixels of the image
-	return []pass{
+	passes := []pass{
 		over(0, tinySide, side*tinyFrom, math.Inf(1)),
 		over(1, coarseSide, bandFrom*pixel, math.Inf(1)),
 		over(2, fine, 0, bandTo*pixel),
 	}
+	// In a still finer pass there are faces that are too small for hints.
+	if fine <= fineSide {
+		passes[1].hintsTo = passes[2].maxSize
+		passes[2].narrowed = true
+	}
+	return passes
+}
+
+// fineFor returns the side of the finest pass for a smallest face, which may be more than
+// maxSide.
+func fineFor(side, minFaceSize float64) float64 {
+	if minFaceSize > 0 {
+		return max(side*smallestSeen/minFaceSize, coarseSide/2)
+	}
+	return fineSide
+}
+
+// bounded reports whether the passes over an image of that size find larger faces only than
+// the caller asks for.
+func (g *Detector) bounded(width, height int, minFaceSize float64) bool {
+	return g.info.InputSize == (image.Point{}) && fineFor(sideOf(width, height), minFaceSize) > maxSide
 }
 
 var everywhere = face.Box{MinX: math.Inf(-1), MinY: math.Inf(-1), MaxX: math.Inf(1), MaxY: math.Inf(1)}
@@ -125,10 +180,10 @@ func (g *Detector) fixedPasses(width, height int) []pass {
 	}
 	scale = min(scale, tile*(maxTiles*(1-tileOverlap)+tileOverlap)/length)
 	tile /= scale
-	overlap := tile * tileOverlap
+	overlap := float64(tile * tileOverlap)
 	tiles := int(math.Ceil((length - overlap) / (tile - overlap)))
 	// Start at a chroma sample, which at most four pixels share in each direction.
-	start := func(i int) float64 { return 4 * math.Ceil(float64(i)*(length-tile)/float64(tiles-1)/4) }
+	start := func(i int) float64 { return float64(4 * math.Ceil(float64(i)*(length-tile)/float64(tiles-1)/4)) }
 	end := func(i int) float64 { return min(start(i)+tile, length) }
 	between := func(from, to float64) face.Box {
 		if vertical {
@@ -144,7 +199,7 @@ func (g *Detector) fixedPasses(width, height int) []pass {
 	for i := range tiles {
 		to := math.Inf(1)
 		if i < tiles-1 {
-			to = (start(i+1) + end(i)) / 2
+			to = float64((start(i+1) + end(i)) / 2)
 		}
 		part := between(start(i), end(i)).Clamp(width, height)
 		passes = append(passes, pass{

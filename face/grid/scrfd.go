@@ -42,7 +42,6 @@ func NewSCRFD(e engine.Engine, version string) (*Detector, error) {
 		},
 		maxEnlarged: coarseSide,
 		order:       [3]int{2, 1, 0},
-		workspaces:  make(chan *workspace, maxWorkspaces),
 		confidence:  func(raw float64) float64 { return logistic(raw, scrfdIntercept, scrfdSlope) },
 		normalize: func(data []float32) {
 			for i, v := range data {

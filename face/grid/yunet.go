@@ -52,7 +52,6 @@ func NewYuNet(e engine.Engine, version string) (*Detector, error) {
 		maxEnlarged: fineSide,
 		order:       [3]int{0, 1, 2},
 		landmarker:  landmarker,
-		workspaces:  make(chan *workspace, maxWorkspaces),
 		confidence:  func(raw float64) float64 { return logistic(raw, yunetIntercept, yunetSlope) },
 		outputs: func(cells [len(strides)]int64) []engine.Shape {
 			shapes := make([]engine.Shape, len(e.Outputs()))

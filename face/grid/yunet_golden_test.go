@@ -71,7 +71,7 @@ func TestYuNetGolden(t *testing.T) {
 		name  string
 		faces int // minimum number of faces to compare
 	}{
-		{"yunet_n_dynamic.onnx", 290},
+		{"yunet_n_dynamic.onnx", 305},
 		{"face_detection_yunet_2023mar.onnx", 160},
 	}
 	if *updateYuNet {
@@ -135,6 +135,9 @@ type yunetAgreement struct {
 func (a *yunetAgreement) compare(t *testing.T, want yunetGoldenPhoto, got []face.Face, width, height int) {
 	t.Helper()
 	const floor = 0.3 // minimum raw score
+	// Scores of package nn differ by some thousandths, so that of two boxes of a face
+	// that are nearly as good the other one may be kept.
+	const sameBox = .92
 	expected := make([]face.Face, len(want.Faces))
 	for i, w := range want.Faces {
 		// Its points have (0, 0) at the corner of the first pixel.
@@ -161,7 +164,7 @@ func (a *yunetAgreement) compare(t *testing.T, want yunetGoldenPhoto, got []face
 		a.faces++
 		i, iou := nearest(f, got)
 		a.iou = min(a.iou, iou)
-		if iou < .95 {
+		if iou < sameBox {
 			t.Errorf("%s: no face at %.1f, of raw score %.3f: the nearest has an IoU of %.3f", want.File, f.Box, f.Confidence, iou)
 			continue
 		}
@@ -183,7 +186,7 @@ func (a *yunetAgreement) compare(t *testing.T, want yunetGoldenPhoto, got []face
 		if f.Confidence < floor {
 			continue
 		}
-		if _, iou := nearest(f, expected); iou < .95 {
+		if _, iou := nearest(f, expected); iou < sameBox {
 			t.Errorf("%s: face at %.1f, of raw score %.3f, is ours only", want.File, f.Box, f.Confidence)
 		}
 	}

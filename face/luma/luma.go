@@ -16,6 +16,10 @@ type Plane struct {
 	Width, Height, Stride int
 }
 
+// BytesPerPixel is the memory for the luminance of an image, if it has to be made, and for
+// its copies at a half, a quarter and so on.
+const BytesPerPixel = 4. / 3
+
 // Of returns the luminance of img. Transparent pixels are black. The Y plane of JPEG
 // and video frames already is luminance, and is shared; everything else is converted
 // with the weights of image/color. The result of a conversion is in buffer, which grows

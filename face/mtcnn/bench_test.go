@@ -24,7 +24,8 @@ func detecting(b *testing.B, d face.Detector, images []image.Image) func(i int) 
 }
 
 // BenchmarkAsONNXRuntime compares the embedded networks on package nn with the same detector
-// on ONNX Runtime, on one thread: from decoded photographs to faces.
+// on ONNX Runtime, on one thread: from decoded photographs to faces. An iteration of the one
+// or the other detects all photographs of a set.
 func BenchmarkAsONNXRuntime(b *testing.B) {
 	var originals []image.Image
 	for _, p := range facetest.Subset(b, "wider_val_orig") {

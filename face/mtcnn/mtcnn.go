@@ -205,7 +205,18 @@ func (d *Detector) Info() face.Info {
 }
 
 // Input implements face.Detector. The Python package scales the whole image.
-func (d *Detector) Input(int, int, face.Options) face.Input { return face.Input{Reduce: 1} }
+func (d *Detector) Input(width, height int, opts face.Options) face.Input {
+	const (
+		rgba = 4 // a copy in RGBA
+		// tables are the candidates, at their limits, and what the networks take for a
+		// tile of P-net and for the batches of the others.
+		tables = 14 << 20
+	)
+	side, _ := smallestFace(width, height, opts.MinFaceSize)
+	scale := float64(pnetWindow) / float64(side)
+	cells := float64(scale * scale / (pnetStride * pnetStride)) // a byte for each of the largest level
+	return face.Input{Reduce: 1, Bytes: tables, BytesPerPixel: rgba + cells}
+}
 
 // workspace is the memory of one call.
 type workspace struct {

@@ -322,6 +322,24 @@ func TestMTCNNSmallestFace(t *testing.T) {
 	}
 }
 
+// A crowd has the four people of peoples.jpg side by side, at a quarter of their size.
+const across, down = 12, 18
+
+func crowd(t *testing.T) image.Image {
+	t.Helper()
+	people := facetest.Decode(t, facetest.Path(t, "peoples.jpg"))
+	tile := image.NewRGBA(image.Rect(0, 0, people.Bounds().Dx()/4, people.Bounds().Dy()/4))
+	xdraw.CatmullRom.Scale(tile, tile.Rect, people, people.Bounds(), xdraw.Src, nil)
+	img := image.NewRGBA(image.Rect(0, 0, across*tile.Rect.Dx(), down*tile.Rect.Dy()))
+	for y := range down {
+		for x := range across {
+			at := image.Pt(x*tile.Rect.Dx(), y*tile.Rect.Dy())
+			draw.Draw(img, tile.Rect.Add(at), tile, image.Point{}, draw.Src)
+		}
+	}
+	return img
+}
+
 // TestAccuracyOnCrowd checks that the numbers of candidates are limited, that the detector
 // says so, and that it keeps the most probable ones: the faces of a crowd of small faces that
 // are certain are still found.
@@ -330,18 +348,7 @@ func TestAccuracyOnCrowd(t *testing.T) {
 		t.Skip("takes half a minute with the race detector: make accuracy runs it")
 	}
 	d := newMTCNN(t)
-	// A crowd: the four people, side by side, at a quarter of their size.
-	people := facetest.Decode(t, facetest.Path(t, "peoples.jpg"))
-	tile := image.NewRGBA(image.Rect(0, 0, people.Bounds().Dx()/4, people.Bounds().Dy()/4))
-	xdraw.CatmullRom.Scale(tile, tile.Rect, people, people.Bounds(), xdraw.Src, nil)
-	const across, down = 12, 18
-	crowd := image.NewRGBA(image.Rect(0, 0, across*tile.Rect.Dx(), down*tile.Rect.Dy()))
-	for y := range down {
-		for x := range across {
-			at := image.Pt(x*tile.Rect.Dx(), y*tile.Rect.Dy())
-			draw.Draw(crowd, tile.Rect.Add(at), tile, image.Point{}, draw.Src)
-		}
-	}
+	people, crowd := facetest.Decode(t, facetest.Path(t, "peoples.jpg")), crowd(t)
 	told := 0
 	find := func(img image.Image, opts face.Options) []face.Face {
 		opts.Truncated = func() { told++ }

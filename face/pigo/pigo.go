@@ -123,7 +123,7 @@ func (d *Detector) Detect(ctx context.Context, img image.Image, opts face.Option
 
 // Input implements face.Detector.
 func (d *Detector) Input(width, height int, opts face.Options) face.Input {
-	n := face.Input{Gray: true, Reduce: 1}
+	n := face.Input{Gray: true, Reduce: 1, BytesPerPixel: luma.BytesPerPixel}
 	for smallestFor(width, height, opts.MinFaceSize) >= 2*n.Reduce*minReduced {
 		n.Reduce *= 2
 	}

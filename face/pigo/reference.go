@@ -54,7 +54,7 @@ func (r *Reference) Info() face.Info {
 
 // Input implements face.Detector. The library scans the whole image.
 func (r *Reference) Input(int, int, face.Options) face.Input {
-	return face.Input{Gray: true, Reduce: 1}
+	return face.Input{Gray: true, Reduce: 1, BytesPerPixel: luma.BytesPerPixel}
 }
 
 // Detect implements face.Detector. It uses one core, and takes as long as the library.

@@ -17,54 +17,83 @@ func constant(value float32) reg.VecVirtual {
 	return v
 }
 
-// scaleRow computes the sums of RGBA pixels from the start of the row, and then the outputs.
-// All four values of a pixel are computed at once.
+// scaleRow computes the sums of RGBA pixels from the start of the row, and then pairs of
+// outputs. All four values of a pixel are computed at once.
 func scaleRow() {
-	TEXT("scaleRowAVX2", NOSPLIT, "func(dst *float32, src *uint8, columns *int32, sums *int32, pixels, outputs int)")
+	TEXT("scaleRowAVX2", NOSPLIT, "func(dst *float32, src *uint8, pairs *int32, sums *int32, pixels, count int)")
 	Pragma("noescape")
 	src := Load(Param("src"), GP64())
 	sums := Load(Param("sums"), GP64())
-	n := Load(Param("pixels"), GP64())
-	from, to := GP64(), GP64()
-	MOVQ(src, from)
-	MOVQ(sums, to)
-	sum, pixel := XMM(), XMM()
-	VPXOR(sum, sum, sum)
-	VMOVDQU(sum, Mem{Base: to})
-	Label("sum")
-	VPMOVZXBD(Mem{Base: from}, pixel)
-	VPADDD(pixel, sum, sum)
-	VMOVDQU(sum, Mem{Base: to, Disp: 16})
-	ADDQ(Imm(4), from)
-	ADDQ(Imm(16), to)
-	DECQ(n)
-	JNE(LabelRef("sum"))
-
+	sumRow(src, sums)
 	dst := Load(Param("dst"), GP64())
-	column := Load(Param("columns"), GP64())
-	Load(Param("outputs"), n)
-	first, last := GP64(), GP64()
-	a, b, c, weight := XMM(), XMM(), XMM(), XMM()
-	Label("output")
-	MOVLQSX(Mem{Base: column}, first)
-	MOVLQSX(Mem{Base: column, Disp: 4}, last)
-	VPMOVZXBD(Mem{Base: src, Index: first, Scale: 2}, a)
-	VMOVDQU(Mem{Base: sums, Index: last, Scale: 8}, b)
-	VPSUBD(Mem{Base: sums, Index: first, Scale: 8, Disp: 16}, b, b)
-	VPMOVZXBD(Mem{Base: src, Index: last, Scale: 2}, c)
+	pairs := Load(Param("pairs"), GP64())
+	count := Load(Param("count"), GP64())
+	Label("pair")
+	var first, last [2]reg.Register
+	for i := range 2 {
+		first[i], last[i] = GP64(), GP64()
+		MOVLQSX(Mem{Base: pairs, Disp: 4 * i}, first[i].(reg.GPVirtual))
+		MOVLQSX(Mem{Base: pairs, Disp: 8 + 4*i}, last[i].(reg.GPVirtual))
+	}
+	pixels := func(at [2]reg.Register) reg.VecVirtual {
+		v := YMM()
+		VMOVD(Mem{Base: src, Index: at[0], Scale: 2}, v.AsX())
+		VPINSRD(Imm(1), Mem{Base: src, Index: at[1], Scale: 2}, v.AsX(), v.AsX())
+		VPMOVZXBD(v.AsX(), v)
+		return v
+	}
+	sumsAt := func(at [2]reg.Register, disp int) reg.VecVirtual {
+		v := YMM()
+		VMOVDQU(Mem{Base: sums, Index: at[0], Scale: 8, Disp: disp}, v.AsX())
+		VINSERTI128(Imm(1), Mem{Base: sums, Index: at[1], Scale: 8, Disp: disp}, v, v)
+		return v
+	}
+	a, b, c := pixels(first), sumsAt(last, 0), pixels(last)
+	VPSUBD(sumsAt(first, 16), b, b)
 	for i, v := range []reg.VecVirtual{a, b, c} {
 		VCVTDQ2PS(v, v)
-		VBROADCASTSS(Mem{Base: column, Disp: 8 + 4*i}, weight)
-		VMULPS(weight, v, v)
+		VMULPS(Mem{Base: pairs, Disp: 16 + 32*i}, v, v)
 	}
 	VADDPS(b, a, a)
 	VADDPS(c, a, a)
 	VMOVUPS(a, Mem{Base: dst})
-	ADDQ(Imm(20), column)
-	ADDQ(Imm(16), dst)
-	DECQ(n)
-	JNE(LabelRef("output"))
+	ADDQ(Imm(16+3*32), pairs)
+	ADDQ(Imm(32), dst)
+	DECQ(count)
+	JNE(LabelRef("pair"))
+	VZEROUPPER()
 	RET()
+}
+
+// sumRow computes the sums of the pixels before each one, and of all.
+func sumRow(src, sums reg.Register) {
+	from, to, rest := GP64(), GP64(), Load(Param("pixels"), GP64())
+	MOVQ(src, from)
+	MOVQ(sums, to)
+	sum, first, second := XMM(), XMM(), XMM()
+	VPXOR(sum, sum, sum)
+	VMOVDQU(sum, Mem{Base: to})
+	SUBQ(Imm(2), rest)
+	JL(LabelRef("last"))
+	Label("two")
+	VPMOVZXBD(Mem{Base: from}, first)
+	VPMOVZXBD(Mem{Base: from, Disp: 4}, second)
+	VPADDD(first, second, second)
+	VPADDD(first, sum, first)
+	VPADDD(second, sum, sum)
+	VMOVDQU(first, Mem{Base: to, Disp: 16})
+	VMOVDQU(sum, Mem{Base: to, Disp: 32})
+	ADDQ(Imm(8), from)
+	ADDQ(Imm(32), to)
+	SUBQ(Imm(2), rest)
+	JGE(LabelRef("two"))
+	Label("last")
+	ADDQ(Imm(2), rest)
+	JEQ(LabelRef("summed"))
+	VPMOVZXBD(Mem{Base: from}, first)
+	VPADDD(first, sum, sum)
+	VMOVDQU(sum, Mem{Base: to, Disp: 16})
+	Label("summed")
 }
 
 // addRow adds vectors of a row, times its weight, to others.

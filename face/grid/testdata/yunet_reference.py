@@ -36,9 +36,12 @@ from PIL import Image
 # Of a network of any input size: the side of the image in a pass, and the longer
 # sides of the faces that it is for, the smaller ones in pixels of the finest. The
 # side of an image is the longer one of a 3:2 image with as many pixels.
-FRAME_FILLING, COARSE, FINE = 256, 640, 1024
+FRAME_FILLING, COARSE, FINE = 256, 640, 1128
 FRAME_FILLING_FROM = 0.35  # of the side of the image
 COARSE_FROM, FINE_TO = 32, 128
+# A candidate of the coarse pass that the finest would take is a hint from this raw score
+# on. The finest pass sees the part with all hints, each with a margin in its own sizes.
+HINT, HINT_MARGIN = 0.1, 1.5
 OVERLAP = 0.4  # of two boxes of the same face
 CANDIDATE, TOLD = 0.02, 0.25  # raw scores
 
@@ -156,13 +159,35 @@ def passes(network, picture):
         yield scale, smallest, largest, pixels
 
 
+def window(picture, scale, hints):
+    """The part of a pass over the image in which the hints are, in whole cells of 32
+    pixels: left, top, right and bottom."""
+    margin = HINT_MARGIN * np.max(hints[:, 2:4] - hints[:, :2], axis=1, keepdims=True)
+    size = [picture.width, picture.height]
+    low = np.clip((hints[:, :2] - margin).min(axis=0), 0, size)
+    high = np.clip((hints[:, 2:4] + margin).max(axis=0), 0, size)
+    return *(np.floor(low * scale / 32).astype(int) * 32), *(np.ceil(np.ceil(high * scale) / 32).astype(int) * 32)
+
+
 def detect(network, picture):
     found = [np.empty((0, 15))]
+    hints = None
     for scale, smallest, largest, pixels in passes(network, picture):
+        left = top = 0
+        if smallest == 0 and not network.fixed:
+            if len(hints) == 0:
+                continue
+            left, top, right, bottom = window(picture, scale, hints)
+            pixels = pixels[:, top:bottom, left:right]
         faces = network.run(pixels)
+        faces[:, :4] += [left, top, left, top]
+        faces[:, 5:] += [left, top] * 5
         faces[:, :4] /= scale
         faces[:, 5:] /= scale
         side = np.max(faces[:, 2:4] - faces[:, :2], axis=1, initial=0)
+        inside = (faces[:, 2:4] > 0).all(axis=1) & (faces[:, :2] < [picture.width, picture.height]).all(axis=1)
+        hint_to = FINE_TO * math.sqrt(1.5 * picture.width * picture.height) / FINE
+        hints = faces[inside & (faces[:, 4] >= HINT) & (side <= hint_to)]
         faces = faces[(side >= smallest) & (side <= largest)]
         # Boxes are cut at the frame before they are compared.
         faces[:, 0:4:2] = np.clip(faces[:, 0:4:2], 0, picture.width)

@@ -26,9 +26,9 @@ type Scaler struct {
 	// across and down have a span for each column and each row of the result.
 	across, down []span
 	// halved means that both sides shrink to exactly a half.
-	halved  bool
-	columns []column
-	sums    []int32
+	halved bool
+	pairs  []pair
+	sums   []int32
 	// row has a row of src scaled horizontally, and sum a sum of such rows: four values for
 	// each pixel, the last of which is not used.
 	row, sum []float32
@@ -198,7 +198,7 @@ func (s *Scaler) Part(ctx context.Context, dst []float32, part image.Rectangle, 
 					}
 					done = 0
 				}
-				scaleRow(s.row, s.src.Pix[at*s.src.Stride+4*from:][:4*pixels], s.columns, s.sums)
+				scaleRow(s.row, s.src.Pix[at*s.src.Stride+4*from:][:4*pixels], s.pairs, s.sums)
 				have = at
 			}
 			addRow(s.sum, s.row, down.weight(k))
@@ -208,16 +208,18 @@ func (s *Scaler) Part(ctx context.Context, dst []float32, part image.Rectangle, 
 	return nil
 }
 
-// column is how an output of a row is made: of its first pixel, of those between, and of its
-// last.
-type column struct {
+// pair is how two outputs of a row that lie side by side are made: of a first pixel each, of
+// those between, and of a last one.
+type pair struct {
 	// first and last are two times the positions of those pixels in the part of a row that is
 	// read: an address is at most eight times an index, and a pixel's sums are 16 bytes.
-	first, last int32
-	weights     [3]float32
+	first, last [2]int32
+	// weights are those of the first pixel, of each one between, and of the last: four times
+	// for each output, as a pixel has values.
+	weights [3][8]float32
 }
 
-// place sets s.columns for some columns of the result, and returns which pixels of a row they
+// place sets s.pairs for some columns of the result, and returns which pixels of a row they
 // are made of: the first, and how many.
 func (s *Scaler) place(begin, end int) (from, pixels int) {
 	to := 0
@@ -227,19 +229,33 @@ func (s *Scaler) place(begin, end int) (from, pixels int) {
 			from, to = min(from, c.first), max(to, c.first+c.n)
 		}
 	}
-	s.columns = s.columns[:0]
+	s.pairs = s.pairs[:0]
 	if to == 0 {
 		return 0, 0
 	}
-	for _, c := range s.across[begin:end] {
-		w := c.weights
-		switch c.n {
-		case 0: // all weights are 0
-			c.first, c.n = from, 1
-		case 1:
-			w[1], w[2] = 0, 0
+	for x := begin; x < end; x += 2 {
+		var p pair
+		for i, c := range s.across[x:min(x+2, end)] {
+			p.set(i, c, from)
 		}
-		s.columns = append(s.columns, column{int32(2 * (c.first - from)), int32(2 * (c.first + c.n - 1 - from)), w})
+		s.pairs = append(s.pairs, p)
 	}
 	return from, to - from
+}
+
+// set sets one of the two outputs. An output without inputs stays as it is: its weights are 0.
+func (p *pair) set(i int, c span, from int) {
+	w := c.weights
+	switch c.n {
+	case 0:
+		return
+	case 1:
+		w[1], w[2] = 0, 0
+	}
+	p.first[i], p.last[i] = int32(2*(c.first-from)), int32(2*(c.first+c.n-1-from))
+	for k, v := range w {
+		for lane := range 4 {
+			p.weights[k][4*i+lane] = v
+		}
+	}
 }

@@ -5,7 +5,7 @@
 package area
 
 //go:noescape
-func scaleRowAVX2(dst *float32, src *uint8, columns *int32, sums *int32, pixels int, outputs int)
+func scaleRowAVX2(dst *float32, src *uint8, pairs *int32, sums *int32, pixels int, count int)
 
 //go:noescape
 func addRowAVX2(sum *float32, row *float32, weight float32, vectors int)

@@ -4,52 +4,74 @@
 
 #include "textflag.h"
 
-// func scaleRowAVX2(dst *float32, src *uint8, columns *int32, sums *int32, pixels int, outputs int)
-// Requires: AVX
+// func scaleRowAVX2(dst *float32, src *uint8, pairs *int32, sums *int32, pixels int, count int)
+// Requires: AVX, AVX2
 TEXT ·scaleRowAVX2(SB), NOSPLIT, $0-48
 	MOVQ    src+8(FP), AX
 	MOVQ    sums+24(FP), CX
-	MOVQ    pixels+32(FP), DX
-	MOVQ    AX, BX
-	MOVQ    CX, SI
+	MOVQ    pixels+32(FP), SI
+	MOVQ    AX, DX
+	MOVQ    CX, BX
 	VPXOR   X0, X0, X0
-	VMOVDQU X0, (SI)
+	VMOVDQU X0, (BX)
+	SUBQ    $0x02, SI
+	JL      last
 
-sum:
-	VPMOVZXBD (BX), X1
+two:
+	VPMOVZXBD (DX), X1
+	VPMOVZXBD 4(DX), X2
+	VPADDD    X1, X2, X2
+	VPADDD    X1, X0, X1
+	VPADDD    X2, X0, X0
+	VMOVDQU   X1, 16(BX)
+	VMOVDQU   X0, 32(BX)
+	ADDQ      $0x08, DX
+	ADDQ      $0x20, BX
+	SUBQ      $0x02, SI
+	JGE       two
+
+last:
+	ADDQ      $0x02, SI
+	JEQ       summed
+	VPMOVZXBD (DX), X1
 	VPADDD    X1, X0, X0
-	VMOVDQU   X0, 16(SI)
-	ADDQ      $0x04, BX
-	ADDQ      $0x10, SI
-	DECQ      DX
-	JNE       sum
-	MOVQ      dst+0(FP), BX
-	MOVQ      columns+16(FP), SI
-	MOVQ      outputs+40(FP), DX
+	VMOVDQU   X0, 16(BX)
 
-output:
-	MOVLQSX      (SI), DI
-	MOVLQSX      4(SI), R8
-	VPMOVZXBD    (AX)(DI*2), X0
-	VMOVDQU      (CX)(R8*8), X1
-	VPSUBD       16(CX)(DI*8), X1, X1
-	VPMOVZXBD    (AX)(R8*2), X2
-	VCVTDQ2PS    X0, X0
-	VBROADCASTSS 8(SI), X3
-	VMULPS       X3, X0, X0
-	VCVTDQ2PS    X1, X1
-	VBROADCASTSS 12(SI), X3
-	VMULPS       X3, X1, X1
-	VCVTDQ2PS    X2, X2
-	VBROADCASTSS 16(SI), X3
-	VMULPS       X3, X2, X2
-	VADDPS       X1, X0, X0
-	VADDPS       X2, X0, X0
-	VMOVUPS      X0, (BX)
-	ADDQ         $0x14, SI
-	ADDQ         $0x10, BX
-	DECQ         DX
-	JNE          output
+summed:
+	MOVQ dst+0(FP), DX
+	MOVQ pairs+16(FP), BX
+	MOVQ count+40(FP), SI
+
+pair:
+	MOVLQSX     (BX), DI
+	MOVLQSX     8(BX), R8
+	MOVLQSX     4(BX), R9
+	MOVLQSX     12(BX), R10
+	VMOVD       (AX)(DI*2), X0
+	VPINSRD     $0x01, (AX)(R9*2), X0, X0
+	VPMOVZXBD   X0, Y0
+	VMOVDQU     (CX)(R8*8), X1
+	VINSERTI128 $0x01, (CX)(R10*8), Y1, Y1
+	VMOVD       (AX)(R8*2), X2
+	VPINSRD     $0x01, (AX)(R10*2), X2, X2
+	VPMOVZXBD   X2, Y2
+	VMOVDQU     16(CX)(DI*8), X3
+	VINSERTI128 $0x01, 16(CX)(R9*8), Y3, Y3
+	VPSUBD      Y3, Y1, Y1
+	VCVTDQ2PS   Y0, Y0
+	VMULPS      16(BX), Y0, Y0
+	VCVTDQ2PS   Y1, Y1
+	VMULPS      48(BX), Y1, Y1
+	VCVTDQ2PS   Y2, Y2
+	VMULPS      80(BX), Y2, Y2
+	VADDPS      Y1, Y0, Y0
+	VADDPS      Y2, Y0, Y0
+	VMOVUPS     Y0, (DX)
+	ADDQ        $0x70, BX
+	ADDQ        $0x20, DX
+	DECQ        SI
+	JNE         pair
+	VZEROUPPER
 	RET
 
 // func addRowAVX2(sum *float32, row *float32, weight float32, vectors int)

@@ -11,9 +11,9 @@ const (
 	halfUp
 )
 
-// scaleRowGo makes columns of RGBA pixels. sums is memory for the sums of pixels from the
-// start on.
-func scaleRowGo(dst []float32, src []uint8, columns []column, sums []int32) {
+// scaleRowGo makes pairs of outputs of RGBA pixels. sums is memory for the sums of pixels from
+// the start on.
+func scaleRowGo(dst []float32, src []uint8, pairs []pair, sums []int32) {
 	var r, g, b int32
 	to := sums
 	for from := src; len(from) >= 4 && len(to) >= 4; from, to = from[4:], to[4:] {
@@ -21,16 +21,19 @@ func scaleRowGo(dst []float32, src []uint8, columns []column, sums []int32) {
 		r, g, b = r+int32(from[0]), g+int32(from[1]), b+int32(from[2])
 	}
 	to[0], to[1], to[2] = r, g, b
-	for i := range columns {
-		c := &columns[i]
-		first, last := src[2*c.first:][:3], src[2*c.last:][:3]
-		before, after := sums[2*c.first+4:][:3], sums[2*c.last:][:3]
-		out := dst[4*i:][:3]
-		for k := range out {
-			v := float32(c.weights[0] * float32(first[k]))
-			v += float32(c.weights[1] * float32(after[k]-before[k]))
-			v += float32(c.weights[2] * float32(last[k]))
-			out[k] = v
+	for i := range pairs {
+		p := &pairs[i]
+		for k := range 2 {
+			first, last := src[2*p.first[k]:][:3], src[2*p.last[k]:][:3]
+			before, after := sums[2*p.first[k]+4:][:3], sums[2*p.last[k]:][:3]
+			w0, w1, w2 := p.weights[0][4*k], p.weights[1][4*k], p.weights[2][4*k]
+			out := dst[8*i+4*k:][:3]
+			for c := range out {
+				v := float32(w0 * float32(first[c]))
+				v += float32(w1 * float32(after[c]-before[c]))
+				v += float32(w2 * float32(last[c]))
+				out[c] = v
+			}
 		}
 	}
 }

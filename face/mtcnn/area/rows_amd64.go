@@ -7,12 +7,12 @@ import "golang.org/x/sys/cpu"
 // assembly reports whether the kernels are the assembly. Tests change it.
 var assembly = cpu.X86.HasAVX2
 
-func scaleRow(dst []float32, src []uint8, columns []column, sums []int32) {
+func scaleRow(dst []float32, src []uint8, pairs []pair, sums []int32) {
 	if !assembly {
-		scaleRowGo(dst, src, columns, sums)
+		scaleRowGo(dst, src, pairs, sums)
 		return
 	}
-	scaleRowAVX2(&dst[0], &src[0], &columns[0].first, &sums[0], len(src)/4, len(columns))
+	scaleRowAVX2(&dst[0], &src[0], &pairs[0].first[0], &sums[0], len(src)/4, len(pairs))
 }
 
 func addRow(sum, row []float32, weight float32) {

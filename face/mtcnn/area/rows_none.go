@@ -2,8 +2,8 @@
 
 package area
 
-func scaleRow(dst []float32, src []uint8, columns []column, sums []int32) {
-	scaleRowGo(dst, src, columns, sums)
+func scaleRow(dst []float32, src []uint8, pairs []pair, sums []int32) {
+	scaleRowGo(dst, src, pairs, sums)
 }
 
 func addRow(sum, row []float32, weight float32) { addRowGo(sum, row, weight) }
