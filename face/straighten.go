@@ -94,7 +94,7 @@ type patch struct {
 
 func newPatch(img image.Image, box Box) patch {
 	whole := surroundings * max(box.Width(), box.Height())
-	p := patch{box: box, center: Point{X: (box.MinX + box.MaxX) / 2, Y: (box.MinY + box.MaxY) / 2}}
+	p := patch{box: box, center: Point{X: float64((box.MinX + box.MaxX) / 2), Y: float64((box.MinY + box.MaxY) / 2)}}
 	p.side = int(math.Ceil(min(max(whole, 1), maxSurroundings)))
 	p.scale = whole / float64(p.side)
 	p.block = max(1, int(p.scale))
@@ -141,9 +141,9 @@ func (p patch) turned(eighths int) (*image.RGBA, func(x, y float64) (float64, fl
 	const half = math.Sqrt2 / 2
 	sin := [8]float64{0, half, 1, half, 0, -half, -1, -half}[eighths]
 	cos := [8]float64{1, half, 0, -half, -1, -half, 0, half}[eighths]
-	middle := float64(p.side) / 2
+	middle := float64(float64(p.side) / 2)
 	at := func(x, y float64) (float64, float64) {
-		u, v := (x-middle)*p.scale, (y-middle)*p.scale
+		u, v := float64((x-middle)*p.scale), float64((y-middle)*p.scale)
 		return p.center.X + (float64(u*cos) + float64(v*sin)), p.center.Y + (float64(v*cos) - float64(u*sin))
 	}
 	out := image.NewRGBA(image.Rect(0, 0, p.side, p.side))
@@ -169,7 +169,7 @@ func (p patch) turned(eighths int) (*image.RGBA, func(x, y float64) (float64, fl
 // of fraction.
 func (p patch) sample(x, y float64) (r, g, b int) {
 	const gray = 128
-	x, y = (x-float64(p.corner.X))/float64(p.block)-0.5, (y-float64(p.corner.Y))/float64(p.block)-0.5
+	x, y = float64((x-float64(p.corner.X))/float64(p.block))-0.5, float64((y-float64(p.corner.Y))/float64(p.block))-0.5
 	left, top := math.Floor(x), math.Floor(y)
 	u, v := int((x-left)*256), int((y-top)*256)
 	for i, weight := range [4]int{(256 - u) * (256 - v), u * (256 - v), (256 - u) * v, u * v} {
