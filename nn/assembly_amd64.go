@@ -7,10 +7,10 @@ import "golang.org/x/sys/cpu"
 // assembly reports whether the kernels are the assembly. Tests change it.
 var assembly = cpu.X86.HasAVX2
 
-// wide reports whether the kernels of float32 use the vectors of AVX-512, which hasWide says that
-// the processor has. Tests change it.
+// wide reports whether the kernels that take most of the time use the vectors of AVX-512, with
+// VNNI's products of integers, which hasWide says that the processor has. Tests change it.
 var (
-	hasWide = cpu.X86.HasAVX2 && cpu.X86.HasAVX512F
+	hasWide = cpu.X86.HasAVX2 && cpu.X86.HasAVX512F && cpu.X86.HasAVX512VNNI
 	wide    = hasWide
 )
 
@@ -21,21 +21,33 @@ func convSums(dst []float32, src []int16, taps []int, f *filter, dstBlock, pixel
 		f.convSums(dst, src, taps, dstBlock, pixel, pixels)
 		return
 	}
-	convFloat4(&dst[0], &src[0], &taps[0], &f.weights[0], &f.bias[0], dstBlock, pixel, pixels, f.taps, f.blocks)
+	conv := convFloat4
+	if wide {
+		conv = convFloat4Wide
+	}
+	conv(&dst[0], &src[0], &taps[0], &f.weights[0], &f.bias[0], dstBlock, pixel, pixels, f.taps, f.blocks)
 }
 
 // convInts computes the sums of products and what comes after them, and rounds to int16.
 func convInts(dst, src []int16, taps []int, f *filter, after []float32, dstBlock, pixel, pixels int) {
-	switch {
-	case !assembly:
+	if !assembly {
 		f.convInts(dst, src, taps, after, dstBlock, pixel, pixels)
-	case f.pairs == 2:
-		convInt2(&dst[0], &src[0], &taps[0], &f.weights[0], &f.bias[0], &after[0], dstBlock, pixel, pixels, f.taps, f.blocks)
-	case f.pairs == 4:
-		convInt4(&dst[0], &src[0], &taps[0], &f.weights[0], &f.bias[0], &after[0], dstBlock, pixel, pixels, f.taps, f.blocks)
-	case f.pairs == 5:
-		convInt5(&dst[0], &src[0], &taps[0], &f.weights[0], &f.bias[0], &after[0], dstBlock, pixel, pixels, f.taps, f.blocks)
+		return
 	}
+	conv := convInt4
+	switch {
+	case f.pairs == 2 && wide:
+		conv = convInt2Wide
+	case f.pairs == 2:
+		conv = convInt2
+	case f.pairs == 5 && wide:
+		conv = convInt5Wide
+	case f.pairs == 5:
+		conv = convInt5
+	case wide:
+		conv = convInt4Wide
+	}
+	conv(&dst[0], &src[0], &taps[0], &f.weights[0], &f.bias[0], &after[0], dstBlock, pixel, pixels, f.taps, f.blocks)
 }
 
 // depthwiseInts computes two rows after ReLU, in pairs of pixels, and the maxima of 2×2 of

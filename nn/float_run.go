@@ -186,7 +186,8 @@ func (r *floatRun) bands(cores int) {
 			work += r.network.stages[links[k].stage].work(links[k].out)
 		}
 		height := links[len(links)-1].out.height
-		bands := max(1, min(cores, work/minWork, height))
+		// In tiles, products take half of the time or less.
+		bands := max(1, min(cores, work/(2*minWork), height))
 		for b := range bands {
 			r.tasks = append(r.tasks, floatTask{chain: i, begin: b * height / bands, end: (b + 1) * height / bands})
 		}

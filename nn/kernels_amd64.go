@@ -17,6 +17,18 @@ func convInt2(dst *int16, src *int16, taps *int, weights *int16, bias *int32, af
 func convInt5(dst *int16, src *int16, taps *int, weights *int16, bias *int32, after *float32, dstBlock int, pixel int, pixels int, tapCount int, blocks int)
 
 //go:noescape
+func convFloat4Wide(dst *float32, src *int16, taps *int, weights *int16, bias *int32, dstBlock int, pixel int, pixels int, tapCount int, blocks int)
+
+//go:noescape
+func convInt4Wide(dst *int16, src *int16, taps *int, weights *int16, bias *int32, after *float32, dstBlock int, pixel int, pixels int, tapCount int, blocks int)
+
+//go:noescape
+func convInt2Wide(dst *int16, src *int16, taps *int, weights *int16, bias *int32, after *float32, dstBlock int, pixel int, pixels int, tapCount int, blocks int)
+
+//go:noescape
+func convInt5Wide(dst *int16, src *int16, taps *int, weights *int16, bias *int32, after *float32, dstBlock int, pixel int, pixels int, tapCount int, blocks int)
+
+//go:noescape
 func depthwiseReLU(dst0 *int16, dst1 *int16, r0 *float32, r1 *float32, r2 *float32, r3 *float32, weights *float32, dstBlock int, srcBlock int, tiles int, blocks int)
 
 //go:noescape

@@ -1119,6 +1119,770 @@ done:
 	VZEROUPPER
 	RET
 
+// func convFloat4Wide(dst *float32, src *int16, taps *int, weights *int16, bias *int32, dstBlock int, pixel int, pixels int, tapCount int, blocks int)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV
+TEXT ·convFloat4Wide(SB), NOSPLIT, $0-80
+	MOVQ dst+0(FP), AX
+	MOVQ src+8(FP), CX
+	MOVQ dstBlock+40(FP), DX
+	MOVQ pixel+48(FP), BX
+	SHLQ $0x01, BX
+	SHLQ $0x02, DX
+	MOVQ pixels+56(FP), SI
+	SUBQ $0x06, SI
+
+strip:
+	MOVQ AX, DI
+	MOVQ weights+24(FP), R8
+	MOVQ blocks+72(FP), R9
+	MOVQ bias+32(FP), R10
+
+block:
+	VMOVDQU32 (R10), Z1
+	VMOVDQU32 (R10), Z3
+	VMOVDQU32 (R10), Z5
+	VMOVDQU32 (R10), Z7
+	VMOVDQU32 (R10), Z9
+	VMOVDQU32 (R10), Z11
+	MOVQ      taps+16(FP), R11
+	MOVQ      tapCount+64(FP), R12
+
+tap:
+	MOVQ          (R11), R13
+	LEAQ          (CX)(R13*2), R13
+	LEAQ          (BX)(BX*2), R14
+	ADDQ          R13, R14
+	ADDQ          $0x08, R11
+	VMOVDQU32     (R8), Z0
+	VPDPWSSD.BCST (R13), Z0, Z1
+	VPDPWSSD.BCST (R13)(BX*1), Z0, Z3
+	VPDPWSSD.BCST (R13)(BX*2), Z0, Z5
+	VPDPWSSD.BCST (R14), Z0, Z7
+	VPDPWSSD.BCST (R14)(BX*1), Z0, Z9
+	VPDPWSSD.BCST (R14)(BX*2), Z0, Z11
+	VMOVDQU32     64(R8), Z0
+	VPDPWSSD.BCST 4(R13), Z0, Z1
+	VPDPWSSD.BCST 4(R13)(BX*1), Z0, Z3
+	VPDPWSSD.BCST 4(R13)(BX*2), Z0, Z5
+	VPDPWSSD.BCST 4(R14), Z0, Z7
+	VPDPWSSD.BCST 4(R14)(BX*1), Z0, Z9
+	VPDPWSSD.BCST 4(R14)(BX*2), Z0, Z11
+	VMOVDQU32     128(R8), Z0
+	VPDPWSSD.BCST 8(R13), Z0, Z1
+	VPDPWSSD.BCST 8(R13)(BX*1), Z0, Z3
+	VPDPWSSD.BCST 8(R13)(BX*2), Z0, Z5
+	VPDPWSSD.BCST 8(R14), Z0, Z7
+	VPDPWSSD.BCST 8(R14)(BX*1), Z0, Z9
+	VPDPWSSD.BCST 8(R14)(BX*2), Z0, Z11
+	VMOVDQU32     192(R8), Z0
+	VPDPWSSD.BCST 12(R13), Z0, Z1
+	VPDPWSSD.BCST 12(R13)(BX*1), Z0, Z3
+	VPDPWSSD.BCST 12(R13)(BX*2), Z0, Z5
+	VPDPWSSD.BCST 12(R14), Z0, Z7
+	VPDPWSSD.BCST 12(R14)(BX*1), Z0, Z9
+	VPDPWSSD.BCST 12(R14)(BX*2), Z0, Z11
+	ADDQ          $0x00000100, R8
+	DECQ          R12
+	JNE           tap
+	VMOVDQA       Y1, Y0
+	VEXTRACTI64X4 $0x01, Z1, Y1
+	VMOVDQA       Y3, Y2
+	VEXTRACTI64X4 $0x01, Z3, Y3
+	VMOVDQA       Y5, Y4
+	VEXTRACTI64X4 $0x01, Z5, Y5
+	VMOVDQA       Y7, Y6
+	VEXTRACTI64X4 $0x01, Z7, Y7
+	VMOVDQA       Y9, Y8
+	VEXTRACTI64X4 $0x01, Z9, Y9
+	VMOVDQA       Y11, Y10
+	VEXTRACTI64X4 $0x01, Z11, Y11
+	VCVTDQ2PS     Y0, Y0
+	VMOVUPS       Y0, (DI)
+	VCVTDQ2PS     Y2, Y2
+	VMOVUPS       Y2, 32(DI)
+	VCVTDQ2PS     Y4, Y4
+	VMOVUPS       Y4, 64(DI)
+	VCVTDQ2PS     Y6, Y6
+	VMOVUPS       Y6, 96(DI)
+	VCVTDQ2PS     Y8, Y8
+	VMOVUPS       Y8, 128(DI)
+	VCVTDQ2PS     Y10, Y10
+	VMOVUPS       Y10, 160(DI)
+	ADDQ          DX, DI
+	VCVTDQ2PS     Y1, Y1
+	VMOVUPS       Y1, (DI)
+	VCVTDQ2PS     Y3, Y3
+	VMOVUPS       Y3, 32(DI)
+	VCVTDQ2PS     Y5, Y5
+	VMOVUPS       Y5, 64(DI)
+	VCVTDQ2PS     Y7, Y7
+	VMOVUPS       Y7, 96(DI)
+	VCVTDQ2PS     Y9, Y9
+	VMOVUPS       Y9, 128(DI)
+	VCVTDQ2PS     Y11, Y11
+	VMOVUPS       Y11, 160(DI)
+	ADDQ          DX, DI
+	ADDQ          $0x40, R10
+	DECQ          R9
+	JNE           block
+	TESTQ         SI, SI
+	JLE           done
+	MOVQ          $0x00000006, DI
+	CMPQ          SI, DI
+	CMOVQLT       SI, DI
+	SUBQ          DI, SI
+	MOVQ          DI, R8
+	IMULQ         BX, R8
+	ADDQ          R8, CX
+	SHLQ          $0x05, DI
+	ADDQ          DI, AX
+	JMP           strip
+
+done:
+	VZEROUPPER
+	RET
+
+// func convInt4Wide(dst *int16, src *int16, taps *int, weights *int16, bias *int32, after *float32, dstBlock int, pixel int, pixels int, tapCount int, blocks int)
+// Requires: AVX, AVX2, AVX512F, AVX512VNNI, CMOV
+TEXT ·convInt4Wide(SB), NOSPLIT, $0-88
+	MOVQ dst+0(FP), AX
+	MOVQ src+8(FP), CX
+	MOVQ dstBlock+48(FP), DX
+	MOVQ pixel+56(FP), BX
+	SHLQ $0x01, BX
+	SHLQ $0x01, DX
+	MOVQ pixels+64(FP), SI
+	SUBQ $0x06, SI
+
+strip:
+	MOVQ AX, DI
+	MOVQ weights+24(FP), R8
+	MOVQ blocks+80(FP), R9
+	MOVQ bias+32(FP), R10
+	MOVQ after+40(FP), R11
+
+block:
+	VMOVDQU32 (R10), Z1
+	VMOVDQU32 (R10), Z3
+	VMOVDQU32 (R10), Z5
+	VMOVDQU32 (R10), Z7
+	VMOVDQU32 (R10), Z9
+	VMOVDQU32 (R10), Z11
+	MOVQ      taps+16(FP), R12
+	MOVQ      tapCount+72(FP), R13
+
+tap:
+	MOVQ          (R12), R14
+	LEAQ          (CX)(R14*2), R14
+	LEAQ          (BX)(BX*2), R15
+	ADDQ          R14, R15
+	ADDQ          $0x08, R12
+	VMOVDQU32     (R8), Z0
+	VPDPWSSD.BCST (R14), Z0, Z1
+	VPDPWSSD.BCST (R14)(BX*1), Z0, Z3
+	VPDPWSSD.BCST (R14)(BX*2), Z0, Z5
+	VPDPWSSD.BCST (R15), Z0, Z7
+	VPDPWSSD.BCST (R15)(BX*1), Z0, Z9
+	VPDPWSSD.BCST (R15)(BX*2), Z0, Z11
+	VMOVDQU32     64(R8), Z0
+	VPDPWSSD.BCST 4(R14), Z0, Z1
+	VPDPWSSD.BCST 4(R14)(BX*1), Z0, Z3
+	VPDPWSSD.BCST 4(R14)(BX*2), Z0, Z5
+	VPDPWSSD.BCST 4(R15), Z0, Z7
+	VPDPWSSD.BCST 4(R15)(BX*1), Z0, Z9
+	VPDPWSSD.BCST 4(R15)(BX*2), Z0, Z11
+	VMOVDQU32     128(R8), Z0
+	VPDPWSSD.BCST 8(R14), Z0, Z1
+	VPDPWSSD.BCST 8(R14)(BX*1), Z0, Z3
+	VPDPWSSD.BCST 8(R14)(BX*2), Z0, Z5
+	VPDPWSSD.BCST 8(R15), Z0, Z7
+	VPDPWSSD.BCST 8(R15)(BX*1), Z0, Z9
+	VPDPWSSD.BCST 8(R15)(BX*2), Z0, Z11
+	VMOVDQU32     192(R8), Z0
+	VPDPWSSD.BCST 12(R14), Z0, Z1
+	VPDPWSSD.BCST 12(R14)(BX*1), Z0, Z3
+	VPDPWSSD.BCST 12(R14)(BX*2), Z0, Z5
+	VPDPWSSD.BCST 12(R15), Z0, Z7
+	VPDPWSSD.BCST 12(R15)(BX*1), Z0, Z9
+	VPDPWSSD.BCST 12(R15)(BX*2), Z0, Z11
+	ADDQ          $0x00000100, R8
+	DECQ          R13
+	JNE           tap
+	VMOVDQA       Y1, Y0
+	VEXTRACTI64X4 $0x01, Z1, Y1
+	VMOVDQA       Y3, Y2
+	VEXTRACTI64X4 $0x01, Z3, Y3
+	VMOVDQA       Y5, Y4
+	VEXTRACTI64X4 $0x01, Z5, Y5
+	VMOVDQA       Y7, Y6
+	VEXTRACTI64X4 $0x01, Z7, Y7
+	VMOVDQA       Y9, Y8
+	VEXTRACTI64X4 $0x01, Z9, Y9
+	VMOVDQA       Y11, Y10
+	VEXTRACTI64X4 $0x01, Z11, Y11
+	VPXOR         Y12, Y12, Y12
+	VCVTDQ2PS     Y0, Y0
+	VMULPS        (R11), Y0, Y0
+	VADDPS        64(R11), Y0, Y0
+	VMINPS        Y12, Y0, Y13
+	VMULPS        128(R11), Y13, Y13
+	VMAXPS        192(R11), Y0, Y0
+	VADDPS        Y13, Y0, Y0
+	VCVTPS2DQ     Y0, Y0
+	VCVTDQ2PS     Y2, Y2
+	VMULPS        (R11), Y2, Y2
+	VADDPS        64(R11), Y2, Y2
+	VMINPS        Y12, Y2, Y13
+	VMULPS        128(R11), Y13, Y13
+	VMAXPS        192(R11), Y2, Y2
+	VADDPS        Y13, Y2, Y2
+	VCVTPS2DQ     Y2, Y2
+	VPACKSSDW     Y2, Y0, Y0
+	VPERMQ        $0xd8, Y0, Y0
+	VMOVDQU       Y0, (DI)
+	VCVTDQ2PS     Y4, Y4
+	VMULPS        (R11), Y4, Y4
+	VADDPS        64(R11), Y4, Y4
+	VMINPS        Y12, Y4, Y13
+	VMULPS        128(R11), Y13, Y13
+	VMAXPS        192(R11), Y4, Y4
+	VADDPS        Y13, Y4, Y4
+	VCVTPS2DQ     Y4, Y4
+	VCVTDQ2PS     Y6, Y6
+	VMULPS        (R11), Y6, Y6
+	VADDPS        64(R11), Y6, Y6
+	VMINPS        Y12, Y6, Y13
+	VMULPS        128(R11), Y13, Y13
+	VMAXPS        192(R11), Y6, Y6
+	VADDPS        Y13, Y6, Y6
+	VCVTPS2DQ     Y6, Y6
+	VPACKSSDW     Y6, Y4, Y4
+	VPERMQ        $0xd8, Y4, Y4
+	VMOVDQU       Y4, 32(DI)
+	VCVTDQ2PS     Y8, Y8
+	VMULPS        (R11), Y8, Y8
+	VADDPS        64(R11), Y8, Y8
+	VMINPS        Y12, Y8, Y13
+	VMULPS        128(R11), Y13, Y13
+	VMAXPS        192(R11), Y8, Y8
+	VADDPS        Y13, Y8, Y8
+	VCVTPS2DQ     Y8, Y8
+	VCVTDQ2PS     Y10, Y10
+	VMULPS        (R11), Y10, Y10
+	VADDPS        64(R11), Y10, Y10
+	VMINPS        Y12, Y10, Y13
+	VMULPS        128(R11), Y13, Y13
+	VMAXPS        192(R11), Y10, Y10
+	VADDPS        Y13, Y10, Y10
+	VCVTPS2DQ     Y10, Y10
+	VPACKSSDW     Y10, Y8, Y8
+	VPERMQ        $0xd8, Y8, Y8
+	VMOVDQU       Y8, 64(DI)
+	ADDQ          DX, DI
+	VCVTDQ2PS     Y1, Y1
+	VMULPS        32(R11), Y1, Y1
+	VADDPS        96(R11), Y1, Y1
+	VMINPS        Y12, Y1, Y13
+	VMULPS        160(R11), Y13, Y13
+	VMAXPS        224(R11), Y1, Y1
+	VADDPS        Y13, Y1, Y1
+	VCVTPS2DQ     Y1, Y1
+	VCVTDQ2PS     Y3, Y3
+	VMULPS        32(R11), Y3, Y3
+	VADDPS        96(R11), Y3, Y3
+	VMINPS        Y12, Y3, Y13
+	VMULPS        160(R11), Y13, Y13
+	VMAXPS        224(R11), Y3, Y3
+	VADDPS        Y13, Y3, Y3
+	VCVTPS2DQ     Y3, Y3
+	VPACKSSDW     Y3, Y1, Y1
+	VPERMQ        $0xd8, Y1, Y1
+	VMOVDQU       Y1, (DI)
+	VCVTDQ2PS     Y5, Y5
+	VMULPS        32(R11), Y5, Y5
+	VADDPS        96(R11), Y5, Y5
+	VMINPS        Y12, Y5, Y13
+	VMULPS        160(R11), Y13, Y13
+	VMAXPS        224(R11), Y5, Y5
+	VADDPS        Y13, Y5, Y5
+	VCVTPS2DQ     Y5, Y5
+	VCVTDQ2PS     Y7, Y7
+	VMULPS        32(R11), Y7, Y7
+	VADDPS        96(R11), Y7, Y7
+	VMINPS        Y12, Y7, Y13
+	VMULPS        160(R11), Y13, Y13
+	VMAXPS        224(R11), Y7, Y7
+	VADDPS        Y13, Y7, Y7
+	VCVTPS2DQ     Y7, Y7
+	VPACKSSDW     Y7, Y5, Y5
+	VPERMQ        $0xd8, Y5, Y5
+	VMOVDQU       Y5, 32(DI)
+	VCVTDQ2PS     Y9, Y9
+	VMULPS        32(R11), Y9, Y9
+	VADDPS        96(R11), Y9, Y9
+	VMINPS        Y12, Y9, Y13
+	VMULPS        160(R11), Y13, Y13
+	VMAXPS        224(R11), Y9, Y9
+	VADDPS        Y13, Y9, Y9
+	VCVTPS2DQ     Y9, Y9
+	VCVTDQ2PS     Y11, Y11
+	VMULPS        32(R11), Y11, Y11
+	VADDPS        96(R11), Y11, Y11
+	VMINPS        Y12, Y11, Y13
+	VMULPS        160(R11), Y13, Y13
+	VMAXPS        224(R11), Y11, Y11
+	VADDPS        Y13, Y11, Y11
+	VCVTPS2DQ     Y11, Y11
+	VPACKSSDW     Y11, Y9, Y9
+	VPERMQ        $0xd8, Y9, Y9
+	VMOVDQU       Y9, 64(DI)
+	ADDQ          DX, DI
+	ADDQ          $0x00000100, R11
+	ADDQ          $0x40, R10
+	DECQ          R9
+	JNE           block
+	TESTQ         SI, SI
+	JLE           done
+	MOVQ          $0x00000006, DI
+	CMPQ          SI, DI
+	CMOVQLT       SI, DI
+	SUBQ          DI, SI
+	MOVQ          DI, R8
+	IMULQ         BX, R8
+	ADDQ          R8, CX
+	SHLQ          $0x04, DI
+	ADDQ          DI, AX
+	JMP           strip
+
+done:
+	VZEROUPPER
+	RET
+
+// func convInt2Wide(dst *int16, src *int16, taps *int, weights *int16, bias *int32, after *float32, dstBlock int, pixel int, pixels int, tapCount int, blocks int)
+// Requires: AVX, AVX2, AVX512F, AVX512VNNI, CMOV
+TEXT ·convInt2Wide(SB), NOSPLIT, $0-88
+	MOVQ dst+0(FP), AX
+	MOVQ src+8(FP), CX
+	MOVQ dstBlock+48(FP), DX
+	MOVQ pixel+56(FP), BX
+	SHLQ $0x01, BX
+	SHLQ $0x01, DX
+	MOVQ pixels+64(FP), SI
+	SUBQ $0x06, SI
+
+strip:
+	MOVQ AX, DI
+	MOVQ weights+24(FP), R8
+	MOVQ blocks+80(FP), R9
+	MOVQ bias+32(FP), R10
+	MOVQ after+40(FP), R11
+
+block:
+	VMOVDQU32 (R10), Z1
+	VMOVDQU32 (R10), Z3
+	VMOVDQU32 (R10), Z5
+	VMOVDQU32 (R10), Z7
+	VMOVDQU32 (R10), Z9
+	VMOVDQU32 (R10), Z11
+	MOVQ      taps+16(FP), R12
+	MOVQ      tapCount+72(FP), R13
+
+tap:
+	MOVQ          (R12), R14
+	LEAQ          (CX)(R14*2), R14
+	LEAQ          (BX)(BX*2), R15
+	ADDQ          R14, R15
+	ADDQ          $0x08, R12
+	VMOVDQU32     (R8), Z0
+	VPDPWSSD.BCST (R14), Z0, Z1
+	VPDPWSSD.BCST (R14)(BX*1), Z0, Z3
+	VPDPWSSD.BCST (R14)(BX*2), Z0, Z5
+	VPDPWSSD.BCST (R15), Z0, Z7
+	VPDPWSSD.BCST (R15)(BX*1), Z0, Z9
+	VPDPWSSD.BCST (R15)(BX*2), Z0, Z11
+	VMOVDQU32     64(R8), Z0
+	VPDPWSSD.BCST 4(R14), Z0, Z1
+	VPDPWSSD.BCST 4(R14)(BX*1), Z0, Z3
+	VPDPWSSD.BCST 4(R14)(BX*2), Z0, Z5
+	VPDPWSSD.BCST 4(R15), Z0, Z7
+	VPDPWSSD.BCST 4(R15)(BX*1), Z0, Z9
+	VPDPWSSD.BCST 4(R15)(BX*2), Z0, Z11
+	ADDQ          $0x00000080, R8
+	DECQ          R13
+	JNE           tap
+	VMOVDQA       Y1, Y0
+	VEXTRACTI64X4 $0x01, Z1, Y1
+	VMOVDQA       Y3, Y2
+	VEXTRACTI64X4 $0x01, Z3, Y3
+	VMOVDQA       Y5, Y4
+	VEXTRACTI64X4 $0x01, Z5, Y5
+	VMOVDQA       Y7, Y6
+	VEXTRACTI64X4 $0x01, Z7, Y7
+	VMOVDQA       Y9, Y8
+	VEXTRACTI64X4 $0x01, Z9, Y9
+	VMOVDQA       Y11, Y10
+	VEXTRACTI64X4 $0x01, Z11, Y11
+	VPXOR         Y12, Y12, Y12
+	VCVTDQ2PS     Y0, Y0
+	VMULPS        (R11), Y0, Y0
+	VADDPS        64(R11), Y0, Y0
+	VMINPS        Y12, Y0, Y13
+	VMULPS        128(R11), Y13, Y13
+	VMAXPS        192(R11), Y0, Y0
+	VADDPS        Y13, Y0, Y0
+	VCVTPS2DQ     Y0, Y0
+	VCVTDQ2PS     Y2, Y2
+	VMULPS        (R11), Y2, Y2
+	VADDPS        64(R11), Y2, Y2
+	VMINPS        Y12, Y2, Y13
+	VMULPS        128(R11), Y13, Y13
+	VMAXPS        192(R11), Y2, Y2
+	VADDPS        Y13, Y2, Y2
+	VCVTPS2DQ     Y2, Y2
+	VPACKSSDW     Y2, Y0, Y0
+	VPERMQ        $0xd8, Y0, Y0
+	VMOVDQU       Y0, (DI)
+	VCVTDQ2PS     Y4, Y4
+	VMULPS        (R11), Y4, Y4
+	VADDPS        64(R11), Y4, Y4
+	VMINPS        Y12, Y4, Y13
+	VMULPS        128(R11), Y13, Y13
+	VMAXPS        192(R11), Y4, Y4
+	VADDPS        Y13, Y4, Y4
+	VCVTPS2DQ     Y4, Y4
+	VCVTDQ2PS     Y6, Y6
+	VMULPS        (R11), Y6, Y6
+	VADDPS        64(R11), Y6, Y6
+	VMINPS        Y12, Y6, Y13
+	VMULPS        128(R11), Y13, Y13
+	VMAXPS        192(R11), Y6, Y6
+	VADDPS        Y13, Y6, Y6
+	VCVTPS2DQ     Y6, Y6
+	VPACKSSDW     Y6, Y4, Y4
+	VPERMQ        $0xd8, Y4, Y4
+	VMOVDQU       Y4, 32(DI)
+	VCVTDQ2PS     Y8, Y8
+	VMULPS        (R11), Y8, Y8
+	VADDPS        64(R11), Y8, Y8
+	VMINPS        Y12, Y8, Y13
+	VMULPS        128(R11), Y13, Y13
+	VMAXPS        192(R11), Y8, Y8
+	VADDPS        Y13, Y8, Y8
+	VCVTPS2DQ     Y8, Y8
+	VCVTDQ2PS     Y10, Y10
+	VMULPS        (R11), Y10, Y10
+	VADDPS        64(R11), Y10, Y10
+	VMINPS        Y12, Y10, Y13
+	VMULPS        128(R11), Y13, Y13
+	VMAXPS        192(R11), Y10, Y10
+	VADDPS        Y13, Y10, Y10
+	VCVTPS2DQ     Y10, Y10
+	VPACKSSDW     Y10, Y8, Y8
+	VPERMQ        $0xd8, Y8, Y8
+	VMOVDQU       Y8, 64(DI)
+	ADDQ          DX, DI
+	VCVTDQ2PS     Y1, Y1
+	VMULPS        32(R11), Y1, Y1
+	VADDPS        96(R11), Y1, Y1
+	VMINPS        Y12, Y1, Y13
+	VMULPS        160(R11), Y13, Y13
+	VMAXPS        224(R11), Y1, Y1
+	VADDPS        Y13, Y1, Y1
+	VCVTPS2DQ     Y1, Y1
+	VCVTDQ2PS     Y3, Y3
+	VMULPS        32(R11), Y3, Y3
+	VADDPS        96(R11), Y3, Y3
+	VMINPS        Y12, Y3, Y13
+	VMULPS        160(R11), Y13, Y13
+	VMAXPS        224(R11), Y3, Y3
+	VADDPS        Y13, Y3, Y3
+	VCVTPS2DQ     Y3, Y3
+	VPACKSSDW     Y3, Y1, Y1
+	VPERMQ        $0xd8, Y1, Y1
+	VMOVDQU       Y1, (DI)
+	VCVTDQ2PS     Y5, Y5
+	VMULPS        32(R11), Y5, Y5
+	VADDPS        96(R11), Y5, Y5
+	VMINPS        Y12, Y5, Y13
+	VMULPS        160(R11), Y13, Y13
+	VMAXPS        224(R11), Y5, Y5
+	VADDPS        Y13, Y5, Y5
+	VCVTPS2DQ     Y5, Y5
+	VCVTDQ2PS     Y7, Y7
+	VMULPS        32(R11), Y7, Y7
+	VADDPS        96(R11), Y7, Y7
+	VMINPS        Y12, Y7, Y13
+	VMULPS        160(R11), Y13, Y13
+	VMAXPS        224(R11), Y7, Y7
+	VADDPS        Y13, Y7, Y7
+	VCVTPS2DQ     Y7, Y7
+	VPACKSSDW     Y7, Y5, Y5
+	VPERMQ        $0xd8, Y5, Y5
+	VMOVDQU       Y5, 32(DI)
+	VCVTDQ2PS     Y9, Y9
+	VMULPS        32(R11), Y9, Y9
+	VADDPS        96(R11), Y9, Y9
+	VMINPS        Y12, Y9, Y13
+	VMULPS        160(R11), Y13, Y13
+	VMAXPS        224(R11), Y9, Y9
+	VADDPS        Y13, Y9, Y9
+	VCVTPS2DQ     Y9, Y9
+	VCVTDQ2PS     Y11, Y11
+	VMULPS        32(R11), Y11, Y11
+	VADDPS        96(R11), Y11, Y11
+	VMINPS        Y12, Y11, Y13
+	VMULPS        160(R11), Y13, Y13
+	VMAXPS        224(R11), Y11, Y11
+	VADDPS        Y13, Y11, Y11
+	VCVTPS2DQ     Y11, Y11
+	VPACKSSDW     Y11, Y9, Y9
+	VPERMQ        $0xd8, Y9, Y9
+	VMOVDQU       Y9, 64(DI)
+	ADDQ          DX, DI
+	ADDQ          $0x00000100, R11
+	ADDQ          $0x40, R10
+	DECQ          R9
+	JNE           block
+	TESTQ         SI, SI
+	JLE           done
+	MOVQ          $0x00000006, DI
+	CMPQ          SI, DI
+	CMOVQLT       SI, DI
+	SUBQ          DI, SI
+	MOVQ          DI, R8
+	IMULQ         BX, R8
+	ADDQ          R8, CX
+	SHLQ          $0x04, DI
+	ADDQ          DI, AX
+	JMP           strip
+
+done:
+	VZEROUPPER
+	RET
+
+// func convInt5Wide(dst *int16, src *int16, taps *int, weights *int16, bias *int32, after *float32, dstBlock int, pixel int, pixels int, tapCount int, blocks int)
+// Requires: AVX, AVX2, AVX512F, AVX512VNNI, CMOV
+TEXT ·convInt5Wide(SB), NOSPLIT, $0-88
+	MOVQ dst+0(FP), AX
+	MOVQ src+8(FP), CX
+	MOVQ dstBlock+48(FP), DX
+	MOVQ pixel+56(FP), BX
+	SHLQ $0x01, BX
+	SHLQ $0x01, DX
+	MOVQ pixels+64(FP), SI
+	SUBQ $0x06, SI
+
+strip:
+	MOVQ AX, DI
+	MOVQ weights+24(FP), R8
+	MOVQ blocks+80(FP), R9
+	MOVQ bias+32(FP), R10
+	MOVQ after+40(FP), R11
+
+block:
+	VMOVDQU32 (R10), Z1
+	VMOVDQU32 (R10), Z3
+	VMOVDQU32 (R10), Z5
+	VMOVDQU32 (R10), Z7
+	VMOVDQU32 (R10), Z9
+	VMOVDQU32 (R10), Z11
+	MOVQ      taps+16(FP), R12
+	MOVQ      tapCount+72(FP), R13
+
+tap:
+	MOVQ          (R12), R14
+	LEAQ          (CX)(R14*2), R14
+	LEAQ          (BX)(BX*2), R15
+	ADDQ          R14, R15
+	ADDQ          $0x08, R12
+	VMOVDQU32     (R8), Z0
+	VPDPWSSD.BCST (R14), Z0, Z1
+	VPDPWSSD.BCST (R14)(BX*1), Z0, Z3
+	VPDPWSSD.BCST (R14)(BX*2), Z0, Z5
+	VPDPWSSD.BCST (R15), Z0, Z7
+	VPDPWSSD.BCST (R15)(BX*1), Z0, Z9
+	VPDPWSSD.BCST (R15)(BX*2), Z0, Z11
+	VMOVDQU32     64(R8), Z0
+	VPDPWSSD.BCST 4(R14), Z0, Z1
+	VPDPWSSD.BCST 4(R14)(BX*1), Z0, Z3
+	VPDPWSSD.BCST 4(R14)(BX*2), Z0, Z5
+	VPDPWSSD.BCST 4(R15), Z0, Z7
+	VPDPWSSD.BCST 4(R15)(BX*1), Z0, Z9
+	VPDPWSSD.BCST 4(R15)(BX*2), Z0, Z11
+	VMOVDQU32     128(R8), Z0
+	VPDPWSSD.BCST 8(R14), Z0, Z1
+	VPDPWSSD.BCST 8(R14)(BX*1), Z0, Z3
+	VPDPWSSD.BCST 8(R14)(BX*2), Z0, Z5
+	VPDPWSSD.BCST 8(R15), Z0, Z7
+	VPDPWSSD.BCST 8(R15)(BX*1), Z0, Z9
+	VPDPWSSD.BCST 8(R15)(BX*2), Z0, Z11
+	VMOVDQU32     192(R8), Z0
+	VPDPWSSD.BCST 12(R14), Z0, Z1
+	VPDPWSSD.BCST 12(R14)(BX*1), Z0, Z3
+	VPDPWSSD.BCST 12(R14)(BX*2), Z0, Z5
+	VPDPWSSD.BCST 12(R15), Z0, Z7
+	VPDPWSSD.BCST 12(R15)(BX*1), Z0, Z9
+	VPDPWSSD.BCST 12(R15)(BX*2), Z0, Z11
+	VMOVDQU32     256(R8), Z0
+	VPDPWSSD.BCST 16(R14), Z0, Z1
+	VPDPWSSD.BCST 16(R14)(BX*1), Z0, Z3
+	VPDPWSSD.BCST 16(R14)(BX*2), Z0, Z5
+	VPDPWSSD.BCST 16(R15), Z0, Z7
+	VPDPWSSD.BCST 16(R15)(BX*1), Z0, Z9
+	VPDPWSSD.BCST 16(R15)(BX*2), Z0, Z11
+	ADDQ          $0x00000140, R8
+	DECQ          R13
+	JNE           tap
+	VMOVDQA       Y1, Y0
+	VEXTRACTI64X4 $0x01, Z1, Y1
+	VMOVDQA       Y3, Y2
+	VEXTRACTI64X4 $0x01, Z3, Y3
+	VMOVDQA       Y5, Y4
+	VEXTRACTI64X4 $0x01, Z5, Y5
+	VMOVDQA       Y7, Y6
+	VEXTRACTI64X4 $0x01, Z7, Y7
+	VMOVDQA       Y9, Y8
+	VEXTRACTI64X4 $0x01, Z9, Y9
+	VMOVDQA       Y11, Y10
+	VEXTRACTI64X4 $0x01, Z11, Y11
+	VPXOR         Y12, Y12, Y12
+	VCVTDQ2PS     Y0, Y0
+	VMULPS        (R11), Y0, Y0
+	VADDPS        64(R11), Y0, Y0
+	VMINPS        Y12, Y0, Y13
+	VMULPS        128(R11), Y13, Y13
+	VMAXPS        192(R11), Y0, Y0
+	VADDPS        Y13, Y0, Y0
+	VCVTPS2DQ     Y0, Y0
+	VCVTDQ2PS     Y2, Y2
+	VMULPS        (R11), Y2, Y2
+	VADDPS        64(R11), Y2, Y2
+	VMINPS        Y12, Y2, Y13
+	VMULPS        128(R11), Y13, Y13
+	VMAXPS        192(R11), Y2, Y2
+	VADDPS        Y13, Y2, Y2
+	VCVTPS2DQ     Y2, Y2
+	VPACKSSDW     Y2, Y0, Y0
+	VPERMQ        $0xd8, Y0, Y0
+	VMOVDQU       Y0, (DI)
+	VCVTDQ2PS     Y4, Y4
+	VMULPS        (R11), Y4, Y4
+	VADDPS        64(R11), Y4, Y4
+	VMINPS        Y12, Y4, Y13
+	VMULPS        128(R11), Y13, Y13
+	VMAXPS        192(R11), Y4, Y4
+	VADDPS        Y13, Y4, Y4
+	VCVTPS2DQ     Y4, Y4
+	VCVTDQ2PS     Y6, Y6
+	VMULPS        (R11), Y6, Y6
+	VADDPS        64(R11), Y6, Y6
+	VMINPS        Y12, Y6, Y13
+	VMULPS        128(R11), Y13, Y13
+	VMAXPS        192(R11), Y6, Y6
+	VADDPS        Y13, Y6, Y6
+	VCVTPS2DQ     Y6, Y6
+	VPACKSSDW     Y6, Y4, Y4
+	VPERMQ        $0xd8, Y4, Y4
+	VMOVDQU       Y4, 32(DI)
+	VCVTDQ2PS     Y8, Y8
+	VMULPS        (R11), Y8, Y8
+	VADDPS        64(R11), Y8, Y8
+	VMINPS        Y12, Y8, Y13
+	VMULPS        128(R11), Y13, Y13
+	VMAXPS        192(R11), Y8, Y8
+	VADDPS        Y13, Y8, Y8
+	VCVTPS2DQ     Y8, Y8
+	VCVTDQ2PS     Y10, Y10
+	VMULPS        (R11), Y10, Y10
+	VADDPS        64(R11), Y10, Y10
+	VMINPS        Y12, Y10, Y13
+	VMULPS        128(R11), Y13, Y13
+	VMAXPS        192(R11), Y10, Y10
+	VADDPS        Y13, Y10, Y10
+	VCVTPS2DQ     Y10, Y10
+	VPACKSSDW     Y10, Y8, Y8
+	VPERMQ        $0xd8, Y8, Y8
+	VMOVDQU       Y8, 64(DI)
+	ADDQ          DX, DI
+	VCVTDQ2PS     Y1, Y1
+	VMULPS        32(R11), Y1, Y1
+	VADDPS        96(R11), Y1, Y1
+	VMINPS        Y12, Y1, Y13
+	VMULPS        160(R11), Y13, Y13
+	VMAXPS        224(R11), Y1, Y1
+	VADDPS        Y13, Y1, Y1
+	VCVTPS2DQ     Y1, Y1
+	VCVTDQ2PS     Y3, Y3
+	VMULPS        32(R11), Y3, Y3
+	VADDPS        96(R11), Y3, Y3
+	VMINPS        Y12, Y3, Y13
+	VMULPS        160(R11), Y13, Y13
+	VMAXPS        224(R11), Y3, Y3
+	VADDPS        Y13, Y3, Y3
+	VCVTPS2DQ     Y3, Y3
+	VPACKSSDW     Y3, Y1, Y1
+	VPERMQ        $0xd8, Y1, Y1
+	VMOVDQU       Y1, (DI)
+	VCVTDQ2PS     Y5, Y5
+	VMULPS        32(R11), Y5, Y5
+	VADDPS        96(R11), Y5, Y5
+	VMINPS        Y12, Y5, Y13
+	VMULPS        160(R11), Y13, Y13
+	VMAXPS        224(R11), Y5, Y5
+	VADDPS        Y13, Y5, Y5
+	VCVTPS2DQ     Y5, Y5
+	VCVTDQ2PS     Y7, Y7
+	VMULPS        32(R11), Y7, Y7
+	VADDPS        96(R11), Y7, Y7
+	VMINPS        Y12, Y7, Y13
+	VMULPS        160(R11), Y13, Y13
+	VMAXPS        224(R11), Y7, Y7
+	VADDPS        Y13, Y7, Y7
+	VCVTPS2DQ     Y7, Y7
+	VPACKSSDW     Y7, Y5, Y5
+	VPERMQ        $0xd8, Y5, Y5
+	VMOVDQU       Y5, 32(DI)
+	VCVTDQ2PS     Y9, Y9
+	VMULPS        32(R11), Y9, Y9
+	VADDPS        96(R11), Y9, Y9
+	VMINPS        Y12, Y9, Y13
+	VMULPS        160(R11), Y13, Y13
+	VMAXPS        224(R11), Y9, Y9
+	VADDPS        Y13, Y9, Y9
+	VCVTPS2DQ     Y9, Y9
+	VCVTDQ2PS     Y11, Y11
+	VMULPS        32(R11), Y11, Y11
+	VADDPS        96(R11), Y11, Y11
+	VMINPS        Y12, Y11, Y13
+	VMULPS        160(R11), Y13, Y13
+	VMAXPS        224(R11), Y11, Y11
+	VADDPS        Y13, Y11, Y11
+	VCVTPS2DQ     Y11, Y11
+	VPACKSSDW     Y11, Y9, Y9
+	VPERMQ        $0xd8, Y9, Y9
+	VMOVDQU       Y9, 64(DI)
+	ADDQ          DX, DI
+	ADDQ          $0x00000100, R11
+	ADDQ          $0x40, R10
+	DECQ          R9
+	JNE           block
+	TESTQ         SI, SI
+	JLE           done
+	MOVQ          $0x00000006, DI
+	CMPQ          SI, DI
+	CMOVQLT       SI, DI
+	SUBQ          DI, SI
+	MOVQ          DI, R8
+	IMULQ         BX, R8
+	ADDQ          R8, CX
+	SHLQ          $0x04, DI
+	ADDQ          DI, AX
+	JMP           strip
+
+done:
+	VZEROUPPER
+	RET
+
 // func depthwiseReLU(dst0 *int16, dst1 *int16, r0 *float32, r1 *float32, r2 *float32, r3 *float32, weights *float32, dstBlock int, srcBlock int, tiles int, blocks int)
 // Requires: AVX, AVX2
 TEXT ·depthwiseReLU(SB), NOSPLIT, $0-88

@@ -53,7 +53,7 @@ type Detector struct {
 }
 
 // codeVersion changes whenever this package finds different faces in the same outputs.
-const codeVersion = "+5"
+const codeVersion = "+6"
 
 var strides = [...]int{8, 16, 32}
 

@@ -14,6 +14,9 @@ type convolution struct {
 	pairs int
 	// toInt gives int16 after an affine function and an activation, instead of the sums.
 	toInt bool
+	// wide vectors are those of AVX-512, which has an instruction (of VNNI) that adds
+	// products to a sum.
+	wide bool
 }
 
 // tile is how many pixels are computed at once.
@@ -54,10 +57,16 @@ func (c convolution) generate() {
 	for i := range sums {
 		for half := range sums[i] {
 			sums[i][half] = YMM()
-			VMOVDQU(Mem{Base: bias, Disp: 32 * half}, sums[i][half])
+			if !c.wide {
+				VMOVDQU(Mem{Base: bias, Disp: 32 * half}, sums[i][half])
+			}
 		}
 	}
-	c.sum(&sums, src, pixel, weights)
+	if c.wide {
+		c.wideSum(&sums, bias, src, pixel, weights)
+	} else {
+		c.sum(&sums, src, pixel, weights)
+	}
 	if c.toInt {
 		c.finish(&sums, after, out, dstBlock)
 		ADDQ(U32(256), after)
@@ -96,6 +105,43 @@ func (c convolution) generate() {
 
 // sum adds the products of all taps to the sums.
 func (c convolution) sum(sums *[tile][2]reg.VecVirtual, src, pixel reg.Register, weights reg.Register) {
+	c.taps(src, pixel, weights, func(pair int, pixels *[tile]Mem) {
+		lower, upper, x, product := YMM(), YMM(), YMM(), YMM()
+		VMOVDQU(Mem{Base: weights, Disp: 64 * pair}, lower)
+		VMOVDQU(Mem{Base: weights, Disp: 64*pair + 32}, upper)
+		for i, m := range pixels {
+			VPBROADCASTD(m, x)
+			VPMADDWD(lower, x, product)
+			VPMADDWD(upper, x, x)
+			VPADDD(product, sums[i][0], sums[i][0])
+			VPADDD(x, sums[i][1], sums[i][1])
+		}
+	})
+}
+
+// wideSum sets the sums to the bias and the products of all taps.
+func (c convolution) wideSum(sums *[tile][2]reg.VecVirtual, bias, src, pixel reg.Register, weights reg.Register) {
+	var both [tile]reg.VecVirtual
+	for i := range both {
+		both[i] = ZMM()
+		VMOVDQU32(Mem{Base: bias}, both[i])
+	}
+	c.taps(src, pixel, weights, func(pair int, pixels *[tile]Mem) {
+		w := ZMM()
+		VMOVDQU32(Mem{Base: weights, Disp: 64 * pair}, w)
+		for i, m := range pixels {
+			VPDPWSSD_BCST(m, w, both[i])
+		}
+	})
+	for i, v := range both {
+		VMOVDQA(v.AsY(), sums[i][0])
+		VEXTRACTI64X4(Imm(1), v, sums[i][1])
+	}
+}
+
+// taps calls multiply for each pair of values of a tap, with where they are in each pixel, in a
+// loop over all taps.
+func (c convolution) taps(src, pixel, weights reg.Register, multiply func(pair int, pixels *[tile]Mem)) {
 	tap := Load(Param("taps"), GP64())
 	count := Load(Param("tapCount"), GP64())
 	Label("tap")
@@ -105,11 +151,9 @@ func (c convolution) sum(sums *[tile][2]reg.VecVirtual, src, pixel reg.Register,
 	LEAQ(Mem{Base: pixel, Index: pixel, Scale: 2}, third)
 	ADDQ(at, third)
 	ADDQ(Imm(8), tap)
-	lower, upper, x, product := YMM(), YMM(), YMM(), YMM()
 	for pair := range c.pairs {
-		VMOVDQU(Mem{Base: weights, Disp: 64 * pair}, lower)
-		VMOVDQU(Mem{Base: weights, Disp: 64*pair + 32}, upper)
-		for i := range sums {
+		var pixels [tile]Mem
+		for i := range pixels {
 			m := Mem{Base: at, Disp: 4 * pair}
 			if i >= 3 {
 				m.Base = third
@@ -117,12 +161,9 @@ func (c convolution) sum(sums *[tile][2]reg.VecVirtual, src, pixel reg.Register,
 			if i%3 > 0 {
 				m.Index, m.Scale = pixel, uint8(i%3)
 			}
-			VPBROADCASTD(m, x)
-			VPMADDWD(lower, x, product)
-			VPMADDWD(upper, x, x)
-			VPADDD(product, sums[i][0], sums[i][0])
-			VPADDD(x, sums[i][1], sums[i][1])
+			pixels[i] = m
 		}
+		multiply(pair, &pixels)
 	}
 	ADDQ(U32(uint32(64*c.pairs)), weights)
 	DECQ(count)

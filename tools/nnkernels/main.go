@@ -33,10 +33,16 @@ func main() {
 
 // integers generates the kernels of int16.
 func integers() {
-	convolution{name: "convFloat4", pairs: 4}.generate()
-	convolution{name: "convInt4", pairs: 4, toInt: true}.generate()
-	convolution{name: "convInt2", pairs: 2, toInt: true}.generate()
-	convolution{name: "convInt5", pairs: 5, toInt: true}.generate()
+	for _, wide := range []bool{false, true} {
+		suffix := ""
+		if wide {
+			suffix = "Wide"
+		}
+		convolution{name: "convFloat4" + suffix, pairs: 4, wide: wide}.generate()
+		convolution{name: "convInt4" + suffix, pairs: 4, toInt: true, wide: wide}.generate()
+		convolution{name: "convInt2" + suffix, pairs: 2, toInt: true, wide: wide}.generate()
+		convolution{name: "convInt5" + suffix, pairs: 5, toInt: true, wide: wide}.generate()
+	}
 
 	depthwise{name: "depthwiseReLU", full: true}.generate()
 	depthwise{name: "depthwisePool", pooled: true}.generate()
