@@ -769,7 +769,7 @@ func TestSecureServer(t *testing.T) {
 		{args: certificates + "--api-key-file empty.key", code: exitUsage, want: "--api-key-file: empty.key is empty"},
 		{args: certificates + "--api-key-file two.key", code: exitUsage, want: "--api-key-file: it must be one key"},
 		{args: certificates + "--api-key-file large.key", code: exitUsage, want: "--api-key-file: large.key is larger"},
-		{args: "--api-key-file api.key --tls-ca ca.pem --wait 300ms", code: exitUnreachable, want: "certificate"},
+		{args: "--api-key-file api.key --tls-ca ca.pem --wait 300ms", code: exitUnreachable, want: "the server did not become ready"},
 		{args: "--api-key-file api.key --wait 300ms", code: exitUnreachable, want: "certificate"},
 		{args: "--tls-ca a.jpg", code: exitUsage, want: "--tls-ca: a.jpg has no certificate"},
 		{args: "--tls-cert cert.pem", code: exitUsage, want: "--tls-cert and --tls-key: set both or neither"},
