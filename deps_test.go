@@ -15,11 +15,12 @@ const module = "github.com/mienproject/mien/"
 // of it that it may import. A package that is missing here has to be added,
 // which is a moment to think.
 var mayImport = map[string][]string{
-	"cmd/server": {"cores", "engine", "face", "face/networks", "face/pigo", "gen/inference/v1", "gen/inference/v1/inferencev1connect", "modelstore", "nn", "onnx", "reason", "service", "web"},
+	"cmd/server": {"auth", "cores", "engine", "face", "face/networks", "face/pigo", "gen/inference/v1", "gen/inference/v1/inferencev1connect", "modelstore", "nn", "onnx", "reason", "service", "web"},
 	"cmd/client": {"annotate", "client", "face", "gen/inference/v1", "photo"},
 	"client":     {"gen/inference/v1", "gen/inference/v1/inferencev1connect", "reason"},
 	"service":    {"admission", "annotate", "face", "photo", "reason", "gen/inference/v1", "gen/inference/v1/inferencev1connect"},
 	"admission":  {},
+	"auth":       {},
 	"annotate":   {"face"},
 	"modelstore": {},
 	"reason":     {},
@@ -70,7 +71,9 @@ var mayNotDepend = map[string][]string{
 	"web":           {"connectrpc.com/", "google.golang.org/protobuf"},
 	"cmd/server":    testHelpers,
 	"cmd/client":    testHelpers,
-	"admission":     {"github.com/", "golang.org/", "google.golang.org/", "connectrpc.com/", "go.opentelemetry.io/", "net/http"},
+	// It is the boundary to strangers, and knows no image and no exporter.
+	"auth":      {"image", "github.com/prometheus/", "github.com/alecthomas/kong", "go.opentelemetry.io/"},
+	"admission": {"github.com/", "golang.org/", "google.golang.org/", "connectrpc.com/", "go.opentelemetry.io/", "net/http"},
 }
 
 // testHelpers are linked into no product.

@@ -62,6 +62,8 @@ type Client struct {
 
 type config struct {
 	grpc     bool
+	apiKey   *string
+	tls      *tls.Config
 	http     connect.HTTPClient
 	timeout  time.Duration
 	attempts int
@@ -80,12 +82,22 @@ func WithGRPC() Option { return func(c *config) { c.grpc = true } }
 func WithTimeout(d time.Duration) Option { return func(c *config) { c.timeout = d } }
 
 // WithAttempts sets the maximum number of attempts of a call. A call is retried
-// while the server is unavailable or cannot be reached. The default is
+// while the server is unavailable or cannot be reached, or the caller's quota is used
+// up. The default is
 // DefaultAttempts; 1 means no retries.
 func WithAttempts(n int) Option { return func(c *config) { c.attempts = n } }
 
-// WithHTTPClient makes the client use h for all calls. With it you can trust your own
-// certificate authority, or add headers. For WithGRPC and PredictStream, h must support
+// WithAPIKey makes the client send an API key of the server's --auth-keys with each
+// call. Use an https:// URL: over http://, everyone on the way can read the key.
+func WithAPIKey(key string) Option { return func(c *config) { c.apiKey = &key } }
+
+// WithTLSConfig sets the TLS configuration of an https:// URL: authorities to trust, or
+// a client certificate. The client uses a copy, and no version below TLS 1.2. It cannot
+// be combined with WithHTTPClient.
+func WithTLSConfig(t *tls.Config) Option { return func(c *config) { c.tls = t } }
+
+// WithHTTPClient makes the client use h for all calls. With it you can add headers, or
+// use a proxy of your own. For WithGRPC and PredictStream, h must support
 // HTTP/2. It cannot be combined with a unix:// URL, because h would not know how to
 // dial the socket.
 func WithHTTPClient(h connect.HTTPClient) Option { return func(c *config) { c.http = h } }
@@ -100,17 +112,7 @@ func New(address string, opts ...Option) (*Client, error) {
 		opt(&c)
 	}
 	base, socket, err := parseAddress(address)
-	errs := []error{err}
-	if c.timeout <= 0 {
-		errs = append(errs, fmt.Errorf("WithTimeout: %v must be above 0", c.timeout))
-	}
-	if c.attempts < 1 {
-		errs = append(errs, fmt.Errorf("WithAttempts: %d must be at least 1, which means a single attempt", c.attempts))
-	}
-	if c.http != nil && socket != "" {
-		errs = append(errs, errors.New("WithHTTPClient cannot be combined with a unix:// URL: omit it, or use an http:// URL and an HTTP client that dials the socket"))
-	}
-	if err := errors.Join(errs...); err != nil {
+	if err := errors.Join(append([]error{err}, c.validate(address, base, socket)...)...); err != nil {
 		return nil, err
 	}
 
@@ -118,15 +120,18 @@ func New(address string, opts ...Option) (*Client, error) {
 	streams := c.http
 	if c.http == nil {
 		secure := strings.HasPrefix(base, "https://")
-		c.http = client.newHTTPClient(newTransport(c.grpc, secure, socket))
+		c.http = client.newHTTPClient(newTransport(c.grpc, secure, socket, c.tls))
 		streams = c.http
 		if !c.grpc && !secure {
-			streams = client.newHTTPClient(newTransport(true, secure, socket))
+			streams = client.newHTTPClient(newTransport(true, secure, socket, nil))
 		}
 	}
 	options := []connect.ClientOption{connect.WithReadMaxBytes(maxAnswerBytes)}
 	if c.grpc {
 		options = append(options, connect.WithGRPC())
+	}
+	if c.apiKey != nil {
+		options = append(options, connect.WithInterceptors(keySender("Bearer "+*c.apiKey)))
 	}
 	client.inference = inferencev1connect.NewInferenceClient(c.http, base, options...)
 	client.streams = inferencev1connect.NewInferenceClient(streams, base, options...)
@@ -134,6 +139,24 @@ func New(address string, opts ...Option) (*Client, error) {
 	// the request is a string and the response a number, both in field 1.
 	client.health = connect.NewClient[wrapperspb.StringValue, wrapperspb.Int32Value](c.http, base+"/grpc.health.v1.Health/Check", options...)
 	return client, nil
+}
+
+// validate returns what is wrong with the options for the server at address. base and
+// socket are the results of parseAddress, or empty.
+func (c *config) validate(address, base, socket string) []error {
+	var errs []error
+	check := func(ok bool, format string, args ...any) {
+		if !ok {
+			errs = append(errs, fmt.Errorf(format, args...))
+		}
+	}
+	check(c.timeout > 0, "WithTimeout: %v must be above 0", c.timeout)
+	check(c.attempts >= 1, "WithAttempts: %d must be at least 1, which means a single attempt", c.attempts)
+	check(c.http == nil || socket == "", "WithHTTPClient cannot be combined with a unix:// URL: omit it, or use an http:// URL and an HTTP client that dials the socket")
+	check(c.apiKey == nil || isHeaderValue(*c.apiKey), "WithAPIKey: the key is empty, or has spaces or other characters that a key cannot have")
+	check(c.http == nil || c.tls == nil, "WithTLSConfig cannot be combined with WithHTTPClient: configure TLS in the HTTP client")
+	check(c.tls == nil || base == "" || strings.HasPrefix(base, "https://"), "WithTLSConfig has no effect: %q is not an https:// URL", address)
+	return errs
 }
 
 // newHTTPClient returns an HTTP client for t, and makes t one of c's transports.
@@ -169,7 +192,11 @@ func parseAddress(address string) (base, socket string, err error) {
 
 // newTransport returns a transport that dials socket or, if socket is empty, the
 // URL's host. In cleartext Connect uses HTTP/1.1, which every proxy understands.
-func newTransport(grpc, secure bool, socket string) *http.Transport {
+func newTransport(grpc, secure bool, socket string, config *tls.Config) *http.Transport {
+	if config = config.Clone(); config == nil {
+		config = &tls.Config{MinVersion: tls.VersionTLS12}
+	}
+	config.MinVersion = max(config.MinVersion, tls.VersionTLS12)
 	t := &http.Transport{
 		Protocols: new(http.Protocols),
 		// Enough for the connections of all concurrent calls.
@@ -177,7 +204,7 @@ func newTransport(grpc, secure bool, socket string) *http.Transport {
 		// Shorter than the server's, so that the client closes first.
 		IdleConnTimeout:     90 * time.Second,
 		TLSHandshakeTimeout: 10 * time.Second,
-		TLSClientConfig:     &tls.Config{MinVersion: tls.VersionTLS12},
+		TLSClientConfig:     config,
 		// Pings detect a connection whose other end vanished.
 		HTTP2: &http.HTTP2Config{SendPingTimeout: 15 * time.Second, PingTimeout: 10 * time.Second},
 	}

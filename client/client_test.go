@@ -2,6 +2,7 @@ package client_test
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"image"
 	"image/jpeg"
@@ -24,6 +25,7 @@ import (
 	"connectrpc.com/grpchealth"
 	"go.uber.org/goleak"
 
+	"github.com/mienproject/mien/auth"
 	"github.com/mienproject/mien/client"
 	"github.com/mienproject/mien/cores"
 	"github.com/mienproject/mien/face"
@@ -222,11 +224,77 @@ func TestNewErrors(t *testing.T) {
 			t.Errorf("%q: %v", url, err)
 		}
 	}
-	_, err := client.New("unix:///mien.sock", client.WithTimeout(0), client.WithAttempts(0), client.WithHTTPClient(http.DefaultClient))
-	for _, want := range []string{"WithTimeout", "WithAttempts", "WithHTTPClient"} {
+	_, err := client.New("unix:///mien.sock", client.WithTimeout(0), client.WithAttempts(0), client.WithHTTPClient(http.DefaultClient),
+		client.WithAPIKey("two words"), client.WithTLSConfig(&tls.Config{MinVersion: tls.VersionTLS13}))
+	for _, want := range []string{"WithTimeout", "WithAttempts", "WithHTTPClient cannot", "WithAPIKey", "WithTLSConfig cannot", "WithTLSConfig has no effect"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v, want it to name %s", err, want)
 		}
+	}
+}
+
+// TestAPIKey checks that each kind of call sends the key, and only to a server that has the
+// right certificate.
+func TestAPIKey(t *testing.T) {
+	keys := &auth.Keys{}
+	secret, line, err := auth.NewKey("acme")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := keys.Load([]byte(line)); err != nil {
+		t.Fatal(err)
+	}
+	server := newServer()
+	inside := server.Config.Handler
+	authenticate := auth.Authenticator{Keys: keys}
+	var served atomic.Int64
+	server.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if _, err := authenticate.Authenticate(r.Context(), r); err != nil {
+			_ = connect.NewErrorWriter().Write(w, r, connect.NewError(connect.CodeUnauthenticated, err))
+			return
+		}
+		if len(r.TLS.PeerCertificates) != 1 {
+			t.Error("no client certificate")
+		}
+		served.Add(1)
+		inside.ServeHTTP(w, r)
+	})
+	server.EnableHTTP2 = true
+	server.TLS = &tls.Config{ClientAuth: tls.RequireAnyClientCert, MinVersion: tls.VersionTLS12}
+	server.StartTLS()
+	t.Cleanup(server.Close)
+	secure := &tls.Config{RootCAs: server.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs, Certificates: server.TLS.Certificates, MinVersion: tls.VersionTLS12}
+
+	for protocol, opts := range map[string][]client.Option{"connect": nil, "grpc": {client.WithGRPC()}} {
+		t.Run(protocol, func(t *testing.T) {
+			before := served.Load()
+			c := newClient(t, server.URL, append(opts, client.WithAPIKey(secret), client.WithTLSConfig(secure))...)
+			assertAnswers(t, c)
+			for res, err := range c.PredictStream(t.Context(), func(yield func(*inferencev1.Image) bool) {
+				yield(&inferencev1.Image{RawData: make([]byte, 100), Width: 10, Height: 10, PixelFormat: inferencev1.PixelFormat_PIXEL_FORMAT_GRAY8})
+			}) {
+				if err != nil {
+					t.Errorf("stream: %v, %v", res, err)
+				}
+			}
+			if n := served.Load() - before; n < 4 { // health, Predict, ListModels and the stream
+				t.Errorf("only %d calls were served", n)
+			}
+			for _, wrong := range [][]client.Option{{client.WithAPIKey("wrong")}, nil} {
+				c := newClient(t, server.URL, slices.Concat(opts, wrong, []client.Option{client.WithTLSConfig(secure)})...)
+				_, err := c.ListModels(t.Context())
+				if e, ok := errors.AsType[*client.Error](err); !ok || e.Code != connect.CodeUnauthenticated {
+					t.Errorf("%v", err)
+				}
+				if err := c.WaitReady(t.Context()); err == nil {
+					t.Error("ready")
+				}
+			}
+			c = newClient(t, server.URL, append(opts, client.WithAPIKey(secret))...)
+			if _, err := c.ListModels(t.Context()); err == nil {
+				t.Error("a certificate is trusted that should not be")
+			}
+		})
 	}
 }
 

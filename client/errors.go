@@ -25,6 +25,9 @@ const (
 	ReasonTooManyBytes      = reason.TooManyBytes
 	ReasonTooManyImages     = reason.TooManyImages
 	ReasonUnknownModel      = reason.UnknownModel
+	ReasonUnauthenticated   = reason.Unauthenticated
+	ReasonPermissionDenied  = reason.PermissionDenied
+	ReasonQuota             = reason.Quota
 	ReasonOverloaded        = reason.Overloaded
 	ReasonDraining          = reason.Draining
 	ReasonDeadline          = reason.Deadline

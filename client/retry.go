@@ -50,7 +50,7 @@ func sleep(ctx context.Context, d time.Duration) bool {
 }
 
 // withRetries calls do, which calls the server, until it succeeds, fails with a
-// code other than Unavailable, or there are no attempts, budget or time left. A
+// code other than Unavailable and not for a quota, or there are no attempts, budget or time left. A
 // prediction changes nothing on the server, so it may always be tried again.
 // progressed, if not nil, reports whether the failed attempt got answers; then the
 // attempts are counted anew. The error is an *Error.
@@ -83,7 +83,7 @@ func (c *Client) withRetries(ctx context.Context, do func() error, progressed fu
 // there may be another attempt. err is an *Error.
 func (c *Client) pauseAfter(ctx context.Context, attempt int, err error) (pause time.Duration, again bool) {
 	failure, _ := errors.AsType[*Error](err)
-	if failure.Code != connect.CodeUnavailable || isPermanent(failure) {
+	if (failure.Code != connect.CodeUnavailable && failure.Reason != ReasonQuota) || isPermanent(failure) {
 		return 0, false
 	}
 	if !c.budget.failed() || attempt+1 >= c.attempts {

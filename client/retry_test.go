@@ -154,6 +154,38 @@ func unavailable(retryAfter time.Duration) error {
 	return err
 }
 
+// TestRetryQuota checks that a call over the quota of its caller is sent again after the time
+// that the server names, and that other errors of the same code are not.
+func TestRetryQuota(t *testing.T) {
+	failure := func(reason string) error {
+		err := connect.NewError(connect.CodeResourceExhausted, errors.New("too much"))
+		for _, m := range []proto.Message{&errdetails.ErrorInfo{Reason: reason, Domain: "mien"}, &errdetails.RetryInfo{RetryDelay: durationpb.New(3 * time.Second)}} {
+			if d, e := connect.NewErrorDetail(m); e == nil {
+				err.AddDetail(d)
+			}
+		}
+		return err
+	}
+	for reason, want := range map[string]int{client.ReasonQuota: 2, client.ReasonTooManyBytes: 1} {
+		scripted(t, nil, nil, func(t *testing.T, c *client.Client, s *script) {
+			s.predict = func(_ context.Context, n int) error {
+				if n == 1 {
+					return failure(reason)
+				}
+				return nil
+			}
+			started := time.Now()
+			_, err := c.Predict(t.Context(), image1)
+			if (err == nil) != (want == 2) || s.requests() != want {
+				t.Errorf("%s: %v after %d requests", reason, err, s.requests())
+			}
+			if took := time.Since(started); want == 2 && took < 3*time.Second {
+				t.Errorf("tried again after %v", took)
+			}
+		})
+	}
+}
+
 var image1 = &inferencev1.Image{RawData: []byte{1}}
 
 // TestRetry checks that a call is retried until it succeeds, and not before the server

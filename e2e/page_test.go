@@ -39,6 +39,9 @@ type pageTask struct {
 	Compare  string            `json:"compare,omitempty"`
 	Busy     string            `json:"busy,omitempty"`
 	Boxes    [][4]int          `json:"boxes,omitempty"`
+	Key      string            `json:"key,omitempty"`
+	Trusted  []string          `json:"trusted,omitempty"`
+	Refused  []string          `json:"refused,omitempty"`
 }
 
 // play runs a scenario of browser/page.mjs on the server's page and returns its output. The
@@ -112,6 +115,13 @@ func TestPageControls(t *testing.T) {
 func TestPageErrors(t *testing.T) {
 	t.Parallel()
 	play(t, start(t, "--max-image-bytes", "100KiB"), pageTask{Scenario: "errors"})
+}
+
+func TestPageKey(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "keys")
+	key := strings.TrimSpace(string(run(t, nil, binary, "keys", "add", "acme", "--auth-keys", file).must(t)))
+	play(t, start(t, "--auth-keys", file), pageTask{Scenario: "key", Key: key})
 }
 
 func TestPageOverload(t *testing.T) {

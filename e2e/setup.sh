@@ -50,23 +50,34 @@ if ((${#missing[@]})); then
 	"${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "${missing[@]}"
 fi
 
-# Prometheus is unpacked and not installed, because its package would start a
-# service on this machine.
-if [[ ! -x ../.bin/prometheus || ! -x ../.bin/promtool ]]; then
-	command -v apt-get >/dev/null || die "this is no Debian system; put prometheus and promtool into .bin/"
+# unpack PACKAGE PROGRAM... unpacks programs of a Debian package into .bin, if they are not
+# there. Packages that would start a service on this machine are not installed.
+unpack() {
+	local package=$1 program missing=
+	shift
+	for program; do
+		[[ -x ../.bin/${program##*/} ]] || missing=1
+	done
+	[[ $missing ]] || return 0
+	command -v apt-get >/dev/null || die "this is no Debian system; put ${*##*/} into .bin/"
+	local unpacked
 	unpacked=$(mktemp -d)
-	trap 'rm -rf "$unpacked"' EXIT
 	(
 		cd "$unpacked"
-		apt-get download -q prometheus || {
+		apt-get download -q "$package" || {
 			"${as_root[@]}" apt-get update -q
-			apt-get download -q prometheus
+			apt-get download -q "$package"
 		}
-		dpkg-deb -x prometheus_*.deb .
+		dpkg-deb -x "$package"_*.deb .
 	)
 	mkdir -p ../.bin
-	cp "$unpacked"/usr/bin/{prometheus,promtool} ../.bin/
-fi
+	for program; do
+		cp "$unpacked/$program" ../.bin/
+	done
+	rm -rf "$unpacked"
+}
+unpack prometheus usr/bin/prometheus usr/bin/promtool
+unpack nginx usr/sbin/nginx
 
 # npm ci first removes node_modules, so the copy of the lock file exists only if
 # npm ci has completed.

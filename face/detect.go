@@ -60,7 +60,7 @@ func Detect(ctx context.Context, d Detector, src Source, opts Options) ([]Face, 
 const maxTurnedIoU = 0.3
 
 // detectTurned detects in the image and in its three quarter turns. Of faces in the same
-// place it keeps the most confident.
+// place it keeps the most confident, and straightens it.
 func detectTurned(ctx context.Context, d Detector, decoded Decoded, opts Options) ([]Face, error) {
 	size := decoded.Image.Bounds().Size()
 	limit := opts.MaxResults
@@ -81,8 +81,14 @@ func detectTurned(ctx context.Context, d Detector, decoded Decoded, opts Options
 		all = append(all, faces...)
 	}
 	all, err := Suppress(ctx, all, Compare, func(kept, f *Face) bool { return IoUAbove(kept.Box, f.Box, maxTurnedIoU) })
+	if err != nil {
+		return nil, err
+	}
 	if limit > 0 && len(all) > limit {
 		all = all[:limit]
+	}
+	if !opts.SkipLandmarks && d.Info().Landmarks {
+		err = straighten(ctx, d, decoded.Image, all, opts)
 	}
 	return all, err
 }

@@ -66,6 +66,12 @@ type Config struct {
 	Environment inferencev1.Environment
 	// Logger receives what operators must know: internal errors with their causes.
 	Logger *slog.Logger
+	// Charge, if not nil, is called before an image waits for a worker, with the number of its
+	// pixels, or four times that if it is also searched in its quarter turns. one is true for
+	// the image of a unary request, and false for one of a stream or batch, which Charge may
+	// let wait until ctx ends. An error refuses the image; OverQuota makes one. ctx is derived
+	// from the context of the HTTP request.
+	Charge func(ctx context.Context, one bool, pixels int64) error
 	// Observe, if not nil, is called once for every image that the service was asked
 	// about, when it has been answered, has failed or was refused. It is called from
 	// many goroutines, with the context of the request, which may have ended. The

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"net/http"
 	"strconv"
 	"time"
@@ -20,16 +21,19 @@ import (
 
 // The service's own sentinels; others come from the packages photo, admission and context.
 var (
-	errOptions      = errors.New("invalid options")
-	errUnknownModel = errors.New("unknown model")
-	errNoJSON       = errors.New("request body is not the expected JSON")
-	errForm         = errors.New("request body is not the expected form")
-	errEncoding     = errors.New("unsupported encoding")
-	errGzip         = errors.New("request body is not valid gzip")
-	errBody         = errors.New("malformed HTTP body")
-	errTooManyBytes = errors.New("too many bytes")
-	errTooManyItems = errors.New("too many images")
-	errDraining     = errors.New("this server is shutting down; try another server")
+	errOptions         = errors.New("invalid options")
+	errUnknownModel    = errors.New("unknown model")
+	errNoJSON          = errors.New("request body is not the expected JSON")
+	errForm            = errors.New("request body is not the expected form")
+	errEncoding        = errors.New("unsupported encoding")
+	errGzip            = errors.New("request body is not valid gzip")
+	errBody            = errors.New("malformed HTTP body")
+	errTooManyBytes    = errors.New("too many bytes")
+	errTooManyItems    = errors.New("too many images")
+	errQuota           = errors.New("quota exceeded")
+	errForbidden       = errors.New("permission denied")
+	errUnauthenticated = errors.New("unauthenticated")
+	errDraining        = errors.New("this server is shutting down; try another server")
 )
 
 // deadlineError is a context.DeadlineExceeded whose text says more than that.
@@ -79,6 +83,9 @@ var outcomes = []outcome{
 	{is: errTooManyItems, reason: reason.TooManyImages, code: connect.CodeInvalidArgument, status: http.StatusBadRequest},
 	{is: errTooManyBytes, reason: reason.TooManyBytes, code: connect.CodeResourceExhausted, status: http.StatusRequestEntityTooLarge},
 	{is: errUnknownModel, reason: reason.UnknownModel, code: connect.CodeNotFound, status: http.StatusNotFound},
+	{is: errUnauthenticated, reason: reason.Unauthenticated, code: connect.CodeUnauthenticated, status: http.StatusUnauthorized},
+	{is: errForbidden, reason: reason.PermissionDenied, code: connect.CodePermissionDenied, status: http.StatusForbidden},
+	{is: errQuota, reason: reason.Quota, code: connect.CodeResourceExhausted, status: http.StatusTooManyRequests, retry: true},
 	{is: admission.ErrOverloaded, reason: reason.Overloaded, code: connect.CodeUnavailable, status: http.StatusServiceUnavailable, retry: true},
 	{is: errDraining, reason: reason.Draining, code: connect.CodeUnavailable, status: http.StatusServiceUnavailable, retry: true},
 	{is: context.DeadlineExceeded, reason: reason.Deadline, code: connect.CodeDeadlineExceeded, status: http.StatusGatewayTimeout},
@@ -124,8 +131,12 @@ func (o outcome) connectError(err error, id string) *connect.Error {
 	converted := connect.NewError(o.code, message)
 	addDetail(converted, &errdetails.ErrorInfo{Reason: o.reason, Domain: errorDomain})
 	if o.retry {
-		addDetail(converted, &errdetails.RetryInfo{RetryDelay: durationpb.New(retryAfter)})
-		converted.Meta().Set("Retry-After", strconv.Itoa(int(retryAfter.Seconds())))
+		after := retryAfter
+		if quota, ok := errors.AsType[quotaError](err); ok {
+			after = quota.after
+		}
+		addDetail(converted, &errdetails.RetryInfo{RetryDelay: durationpb.New(after)})
+		converted.Meta().Set("Retry-After", strconv.Itoa(int(math.Ceil(after.Seconds()))))
 	}
 	return converted
 }

@@ -126,7 +126,6 @@ func (c *rpcs) options() connect.HandlerOption {
 // Recover prevents a panic in next from closing the connection. The client gets
 // INTERNAL in its protocol, unless the answer has begun.
 func (s *Service) Recover(next http.Handler) http.Handler {
-	errorWriter := connect.NewErrorWriter()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		began := false
 		defer func() {
@@ -147,7 +146,7 @@ func (s *Service) Recover(next http.Handler) http.Handler {
 			if began {
 				panic(http.ErrAbortHandler)
 			}
-			_ = errorWriter.Write(w, r, internal.connectError(nil, record.ID)) // the client may have disconnected
+			_ = s.errorWriter.Write(w, r, internal.connectError(nil, record.ID)) // the client may have disconnected
 		}()
 		next.ServeHTTP(httpsnoop.Wrap(w, httpsnoop.Hooks{
 			WriteHeader: func(f httpsnoop.WriteHeaderFunc) httpsnoop.WriteHeaderFunc {

@@ -220,6 +220,11 @@ func (c *chunks) Write(p []byte) (int, error) {
 
 // write writes {"message", "results"}.
 func (p *prediction) write(status int, message string, results []*inferencev1.Result) {
+	writePrediction(p.w, status, message, results)
+}
+
+// writePrediction writes {"message", "results"} to w.
+func writePrediction(w http.ResponseWriter, status int, message string, results []*inferencev1.Result) {
 	body := struct {
 		Message string            `json:"message"`
 		Results []json.RawMessage `json:"results"`
@@ -235,9 +240,9 @@ func (p *prediction) write(status int, message string, results []*inferencev1.Re
 	if err != nil {
 		panic(err) // the parts are valid JSON
 	}
-	p.w.Header().Set("Content-Type", jsonType)
-	p.w.WriteHeader(status)
-	_, _ = p.w.Write(append(out, '\n')) // the client may have disconnected
+	w.Header().Set("Content-Type", jsonType)
+	w.WriteHeader(status)
+	_, _ = w.Write(append(out, '\n')) // the client may have disconnected
 }
 
 // fail answers with the error.

@@ -21,6 +21,9 @@ import (
 type Record struct {
 	// ID is the request id, set by the code that serves the request.
 	ID string
+	// Identity is the name of the authenticated caller, set by the code that serves the
+	// request; empty if there is none.
+	Identity string
 	// Procedure and Protocol are those of the request, such as
 	// "/inference.v1.Inference/Predict" and "grpc"; empty if it was for no procedure.
 	Procedure, Protocol string

@@ -14,6 +14,8 @@ import (
 	"sync"
 	"time"
 
+	"connectrpc.com/connect"
+
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/mienproject/mien/admission"
@@ -31,6 +33,8 @@ type Service struct {
 	// drained is closed when draining begins.
 	drained chan struct{}
 	drain   sync.Once
+	// errorWriter writes errors in the protocol of an RPC, outside of Connect's handlers.
+	errorWriter *connect.ErrorWriter
 }
 
 // New returns a service. If c is invalid, the error lists every problem.
@@ -46,11 +50,12 @@ func New(c Config) (*Service, error) {
 		return nil, err
 	}
 	return &Service{
-		config:  c,
-		ledger:  newLedger(c),
-		queue:   admission.NewQueue(c.Workers, c.Queue),
-		memory:  admission.NewMemory(c.MaxInflightBytes),
-		drained: make(chan struct{}),
+		errorWriter: connect.NewErrorWriter(),
+		config:      c,
+		ledger:      newLedger(c),
+		queue:       admission.NewQueue(c.Workers, c.Queue),
+		memory:      admission.NewMemory(c.MaxInflightBytes),
+		drained:     make(chan struct{}),
 	}, nil
 }
 
@@ -108,6 +113,9 @@ func (s *Service) infer(ctx context.Context, rq *request, req *inferencev1.Image
 	}
 	record.AnyOrientation = opts.AnyOrientation
 	record.Width, record.Height = opened.Width, opened.Height
+	if err := s.charge(ctx, rq, opened.Width, opened.Height, opts.AnyOrientation); err != nil {
+		return nil, err
+	}
 
 	src := &source{service: s, request: rq, photo: opened, draw: draw != nil, anyOrientation: opts.AnyOrientation, leave: func() {}}
 	// The slot is released when the work has ended, even if the client has disconnected
@@ -141,6 +149,18 @@ func (s *Service) infer(ctx context.Context, rq *request, req *inferencev1.Image
 			Detect: durationpb.New(record.Detect),
 		},
 	}, nil
+}
+
+// charge has Config.Charge decide whether an image fits into the quota of its sender.
+func (s *Service) charge(ctx context.Context, rq *request, width, height int, anyOrientation bool) error {
+	if s.config.Charge == nil {
+		return nil
+	}
+	pixels := int64(width) * int64(height)
+	if anyOrientation {
+		pixels *= 4
+	}
+	return s.config.Charge(ctx, !rq.streamed, pixels)
 }
 
 // source is the image of a request, for face.Detect. It is decoded, as far as the model

@@ -232,9 +232,9 @@ func (j *job) waitToRetry(ctx context.Context, err error, round int, started tim
 		e.Code == connect.CodeUnauthenticated, e.Code == connect.CodePermissionDenied, e.Code == connect.CodeUnimplemented:
 		// All other images would be rejected too.
 		return j.stopWith(exitUsage, err)
-	case e.Code != connect.CodeUnavailable:
+	case e.Code != connect.CodeUnavailable && e.Reason != client.ReasonQuota:
 		return err
-	case e.Reason == client.ReasonOverloaded:
+	case e.Reason == client.ReasonOverloaded, e.Reason == client.ReasonQuota:
 		if j.isStuck(started) {
 			return err
 		}

@@ -18,7 +18,6 @@ import (
 	"github.com/alecthomas/kong"
 	"golang.org/x/term"
 
-	"github.com/mienproject/mien/client"
 	inferencev1 "github.com/mienproject/mien/gen/inference/v1"
 )
 
@@ -53,6 +52,10 @@ type config struct {
 	Null      bool   `group:"Input" short:"0" help:"Names in --files-from end with a NUL byte instead of a newline, as find -print0 writes them."`
 
 	URL         string        `group:"Server" name:"url" default:"http://localhost:8080" env:"${url_variable}" placeholder:"URL" help:"Address of the server: http://HOST:PORT, https://HOST:PORT, HOST:PORT or unix:///PATH (default ${default})."`
+	APIKeyFile  string        `group:"Server" name:"api-key-file" placeholder:"FILE" help:"File with the API key that the server requires. Without it, the key is in $MIEN_API_KEY, if there is one."`
+	TLSCA       string        `group:"Server" name:"tls-ca" placeholder:"FILE" help:"Certificates in PEM of the authorities to trust, instead of those of this system."`
+	TLSCert     string        `group:"Server" name:"tls-cert" placeholder:"FILE" help:"Client certificate in PEM, for servers that ask for one."`
+	TLSKey      string        `group:"Server" name:"tls-key" placeholder:"FILE" help:"Private key of the client certificate in PEM."`
 	GRPC        bool          `group:"Server" name:"grpc" help:"Use gRPC instead of Connect."`
 	Timeout     time.Duration `group:"Server" default:"30s" placeholder:"DURATION" help:"Maximum time for one image (default ${default}). Waiting for an overloaded server does not count."`
 	Wait        time.Duration `group:"Server" default:"10s" placeholder:"DURATION" help:"How long to wait for a server that cannot be reached (default ${default})."`
@@ -90,7 +93,7 @@ func run(args []string, stdin io.Reader, stdout, stderr *os.File) int {
 	}
 	c, err := cfg.client()
 	if err != nil {
-		return usageError(stderr, fmt.Errorf("--url: %w", err))
+		return usageError(stderr, err)
 	}
 	defer c.CloseIdleConnections()
 	names, err := cfg.inputs(stdin)
@@ -171,6 +174,7 @@ func (c *config) validate(stdout *os.File) error {
 		check(!c.Resume, "--resume cannot be used with an image on standard input, which has no name")
 		reads = true
 	}
+	check((c.TLSCert == "") == (c.TLSKey == ""), "--tls-cert and --tls-key: set both or neither")
 	check(c.Timeout > 0, "--timeout: %v must be above 0", c.Timeout)
 	check(c.Wait > 0, "--wait: %v must be above 0", c.Wait)
 	check(c.Concurrency >= 1 && c.Concurrency <= maxConcurrency, "--concurrency: %d is not between 1 and %d", c.Concurrency, maxConcurrency)
@@ -191,14 +195,6 @@ func (c *config) validate(stdout *os.File) error {
 // maxConcurrency bounds the memory for images, each of which has at most
 // client.MaxFileBytes.
 const maxConcurrency = 1024
-
-func (c *config) client() (*client.Client, error) {
-	opts := []client.Option{client.WithTimeout(c.Timeout)}
-	if c.GRPC {
-		opts = append(opts, client.WithGRPC())
-	}
-	return client.New(c.URL, opts...)
-}
 
 func (c *config) options() *inferencev1.DetectOptions {
 	return &inferencev1.DetectOptions{

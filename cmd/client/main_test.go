@@ -3,7 +3,10 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"image"
@@ -27,6 +30,7 @@ import (
 	"connectrpc.com/connect"
 	"connectrpc.com/grpchealth"
 
+	"github.com/mienproject/mien/auth"
 	"github.com/mienproject/mien/cores"
 	"github.com/mienproject/mien/face/pigo"
 	inferencev1connect "github.com/mienproject/mien/gen/inference/v1/inferencev1connect"
@@ -690,4 +694,111 @@ func TestPause(t *testing.T) {
 	if err := pause(ctx, time.Hour); !errors.Is(err, errNotDone) {
 		t.Error(err)
 	}
+}
+
+// secureServer returns a server that requires a client certificate and an API key, and a
+// folder with what is needed to call it: ca.pem, cert.pem, key.pem and api.key.
+func secureServer(t *testing.T) (server *httptest.Server, dir string) {
+	t.Helper()
+	secret, line, err := auth.NewKey("acme")
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys := &auth.Keys{}
+	if err := keys.Load([]byte(line)); err != nil {
+		t.Fatal(err)
+	}
+	authenticate := auth.Authenticator{Keys: keys}
+	inside := handler(service.DefaultConfig())
+	server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if _, err := authenticate.Authenticate(r.Context(), r); err != nil && !strings.HasPrefix(r.URL.Path, "/grpc.health.v1.Health/") {
+			_ = connect.NewErrorWriter().Write(w, r, connect.NewError(connect.CodeUnauthenticated, err))
+			return
+		}
+		inside.ServeHTTP(w, r)
+	}))
+	server.EnableHTTP2 = true
+	server.TLS = &tls.Config{ClientAuth: tls.RequireAnyClientCert, MinVersion: tls.VersionTLS12}
+	server.StartTLS()
+	t.Cleanup(server.Close)
+
+	dir = t.TempDir()
+	pair := server.TLS.Certificates[0]
+	key, err := x509.MarshalPKCS8PrivateKey(pair.PrivateKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: pair.Certificate[0]})
+	for name, data := range map[string][]byte{
+		"ca.pem": cert, "cert.pem": cert, "key.pem": pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key}),
+		"api.key": []byte(secret + "\n"), "empty.key": []byte("\n"), "two.key": []byte(secret + "\n" + secret), "large.key": make([]byte, 5<<10),
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	sample, err := os.ReadFile(samplePath)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "a.jpg"), sample, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return server, dir
+}
+
+// TestSecureServer checks which flags and variables let the program call a server that
+// requires a key and a certificate, and what it says without them.
+func TestSecureServer(t *testing.T) {
+	server, dir := secureServer(t)
+	secret := strings.TrimSpace(string(readAll(t, filepath.Join(dir, "api.key"))))
+	const certificates = "--tls-ca ca.pem --tls-cert cert.pem --tls-key key.pem "
+	for _, c := range []struct {
+		args, variable string
+		code           int
+		want           string // in standard error
+	}{
+		{args: certificates + "--api-key-file api.key", code: exitOK},
+		{args: certificates + "--grpc --api-key-file api.key", code: exitOK},
+		{args: certificates, variable: secret, code: exitOK},
+		{args: certificates + "--api-key-file api.key", variable: "wrong", code: exitOK}, // the flag counts
+		{args: certificates, code: exitUsage, want: "requires an API key"},
+		{args: certificates, variable: "wrong", code: exitUsage, want: "not valid"},
+		{args: certificates, variable: "two words", code: exitUsage, want: "MIEN_API_KEY"},
+		{args: certificates + "--api-key-file none.key", code: exitUsage, want: "--api-key-file: open none.key"},
+		{args: certificates + "--api-key-file empty.key", code: exitUsage, want: "--api-key-file: empty.key is empty"},
+		{args: certificates + "--api-key-file two.key", code: exitUsage, want: "--api-key-file: it must be one key"},
+		{args: certificates + "--api-key-file large.key", code: exitUsage, want: "--api-key-file: large.key is larger"},
+		{args: "--api-key-file api.key --tls-ca ca.pem --wait 300ms", code: exitUnreachable, want: "the server did not become ready"},
+		{args: "--api-key-file api.key --wait 300ms", code: exitUnreachable, want: "certificate"},
+		{args: "--tls-ca a.jpg", code: exitUsage, want: "--tls-ca: a.jpg has no certificate"},
+		{args: "--tls-cert cert.pem", code: exitUsage, want: "--tls-cert and --tls-key: set both or neither"},
+		{args: "--tls-cert cert.pem --tls-key a.jpg", code: exitUsage, want: "--tls-cert and --tls-key"},
+		{args: "--tls-ca ca.pem --url http://localhost:1", code: exitUsage, want: "not an https:// URL"},
+	} {
+		t.Run(c.args+" "+c.variable, func(t *testing.T) {
+			args := strings.Fields(c.args)
+			if !slices.Contains(args, "--url") {
+				args = append(args, "--url", server.URL)
+			}
+			cmd := program(t, dir, append(args, quick, "a.jpg")...)
+			cmd.Env = append(cmd.Env, apiKeyVariable+"="+c.variable)
+			r := wait(t, cmd)
+			if r.code != c.code || !strings.Contains(r.stderr, c.want) || (c.code == exitOK && !strings.Contains(r.stdout, `"results":[{`)) {
+				t.Errorf("exit code %d, want %d: %s%s", r.code, c.code, r.stdout, r.stderr)
+			}
+			if strings.Contains(r.stdout+r.stderr, secret) {
+				t.Error("the output has the key")
+			}
+		})
+	}
+}
+
+func readAll(t *testing.T, path string) []byte {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
 }

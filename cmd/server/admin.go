@@ -52,9 +52,10 @@ func (c *config) listenAdmin(ctx context.Context) (net.Listener, error) {
 
 // serveAdmin serves operators on l until stop is called, which is after draining, so
 // that they can watch it.
-func serveAdmin(l net.Listener, m *metrics, log *slog.Logger) (stop func()) {
+func serveAdmin(l net.Listener, m *metrics, sec *security, site *sites, log *slog.Logger) (stop func()) {
 	server := &http.Server{
-		Handler:           adminRoutes(m, log),
+		Handler:           chain(adminRoutes(m, log), site.operators, sec.operators),
+		BaseContext:       markLoopback,
 		MaxHeaderBytes:    maxHeaderBytes,
 		ReadHeaderTimeout: 10 * time.Second,
 		ReadTimeout:       10 * time.Second,
@@ -62,10 +63,15 @@ func serveAdmin(l net.Listener, m *metrics, log *slog.Logger) (stop func()) {
 		IdleTimeout: 2 * time.Minute,
 		ErrorLog:    slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
+	if sec.adminTLS {
+		server.TLSConfig = sec.certificates.serverOnly()
+		server.Protocols = new(http.Protocols)
+		server.Protocols.SetHTTP1(true)
+	}
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		if err := serveOn(server, l, sec.adminTLS); !errors.Is(err, http.ErrServerClosed) {
 			log.Error("the admin listener ended", "error", err)
 		}
 	}()

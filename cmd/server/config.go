@@ -22,6 +22,7 @@ import (
 	"github.com/alecthomas/kong"
 	"github.com/dustin/go-humanize"
 
+	"github.com/mienproject/mien/auth"
 	inferencev1 "github.com/mienproject/mien/gen/inference/v1"
 	"github.com/mienproject/mien/onnx"
 	"github.com/mienproject/mien/service"
@@ -47,14 +48,23 @@ Each flag can also be set by the environment variable named beside it. If both a
 
 // config has the values of flags and environment variables.
 type config struct {
-	Listen       []string `group:"Network" default:":8080" placeholder:"ADDR" help:"Address to listen on: host:port (default :8080; port 0 picks a free one) or unix:PATH. Repeatable."`
-	AdminListen  *string  `group:"Network" placeholder:"ADDR" help:"Address for operators, which serves /metrics and /debug/pprof/ (default ${admin_listen}; none with --reuse-port). Empty or off disables it. Everyone who can connect to it can profile the process."`
-	ReusePort    bool     `group:"Network" help:"Let other processes listen on the same ports (SO_REUSEPORT). The system distributes connections among them."`
-	TLSCert      string   `group:"Network" placeholder:"FILE" help:"Certificate chain in PEM. With it and --tls-key, the server accepts only TLS."`
-	TLSKey       string   `group:"Network" placeholder:"FILE" help:"Private key of the certificate in PEM."`
-	CORSOrigin   []string `group:"Network" name:"cors-origin" placeholder:"ORIGIN" help:"Origin whose web pages may call this server, such as https://app.example.com, https://*.example.com for all its subdomains, or * for all origins. Repeatable. Pages of this server's own origin are always allowed."`
-	CORSHeader   []string `group:"Network" name:"cors-header" placeholder:"NAME" help:"Header that these pages may send in addition to those of the protocols, such as Authorization. Repeatable."`
-	TrustedProxy []string `group:"Network" placeholder:"CIDR" help:"Network or address of a reverse proxy, or unix for proxies that connect through a Unix socket. For their requests, the log has the client's address from X-Forwarded-For. Repeatable."`
+	Listen        []string `group:"Network" default:":8080" placeholder:"ADDR" help:"Address to listen on: host:port (default :8080; port 0 picks a free one) or unix:PATH. Repeatable."`
+	AdminListen   *string  `group:"Network" placeholder:"ADDR" help:"Address for operators, which serves /metrics and /debug/pprof/ (default ${admin_listen}; none with --reuse-port). Empty or off disables it. Everyone who can connect to it can profile the process."`
+	AdminTLS      bool     `group:"Network" name:"admin-tls" help:"Serve operators over TLS, with the certificate of --tls-cert."`
+	AdminAuthKeys string   `group:"Network" name:"admin-auth-keys" placeholder:"FILE" help:"File of API keys for operators, like that of --auth-keys. With it, all requests to --admin-listen need a key of this file."`
+	ReusePort     bool     `group:"Network" help:"Let other processes listen on the same ports (SO_REUSEPORT). The system distributes connections among them."`
+	TLSCert       string   `group:"Network" placeholder:"FILE" help:"Certificate chain in PEM. With it and --tls-key, the server accepts only TLS, of version 1.2 or later. Both files are loaded again when they change, and on SIGHUP."`
+	TLSKey        string   `group:"Network" placeholder:"FILE" help:"Private key of the certificate in PEM."`
+	TLSClientCA   string   `group:"Network" name:"tls-client-ca" placeholder:"FILE" help:"Certificates in PEM of the authorities that issue client certificates. With it, connections need a client certificate, or may have one; see --tls-client-auth. The file is loaded again when it changes, and on SIGHUP."`
+	TLSClientAuth string   `group:"Network" name:"tls-client-auth" placeholder:"WHEN" help:"required (default): all connections need a client certificate, in addition to an API key if there are keys. optional: connections may have one, which replaces an API key."`
+	AuthKeys      string   `group:"Network" placeholder:"FILE" help:"File of API keys, each line with a caller's name and a key's hash, as mien keys add NAME prints it. With it, all requests except for health probes, the page's files and /openapi.yaml need a key, as Authorization: Bearer KEY or X-Api-Key: KEY. The file is loaded again when it changes, and on SIGHUP."`
+	AuthJWKS      string   `group:"Network" name:"auth-jwks" placeholder:"FILE" help:"JSON Web Key Set, a file or an https:// URL, with the public keys of an issuer of tokens (JWT). With it, callers may send a token as Authorization: Bearer TOKEN instead of an API key. A file is loaded again when it changes, a URL every five minutes, and both on SIGHUP."`
+	AuthIssuer    string   `group:"Network" name:"auth-issuer" placeholder:"ISS" help:"Claim iss that tokens must have. Required with --auth-jwks."`
+	AuthAudience  string   `group:"Network" name:"auth-audience" placeholder:"AUD" help:"Value that the claim aud of tokens must contain. Required with --auth-jwks."`
+	CORSOrigin    []string `group:"Network" name:"cors-origin" placeholder:"ORIGIN" help:"Origin whose web pages may call this server, such as https://app.example.com, https://*.example.com for all its subdomains, or * for all origins. Repeatable. Pages of this server's own origin are always allowed."`
+	AllowedHost   []string `group:"Network" name:"allowed-host" placeholder:"NAME" help:"Host name for which requests are accepted, such as faces.example.com, *.example.com or *. Repeatable. By default, listeners on a loopback address accept only names of this machine, such as localhost, and other listeners all names; with this flag, listeners accept these names and those of this machine."`
+	CORSHeader    []string `group:"Network" name:"cors-header" placeholder:"NAME" help:"Header that these pages may send in addition to those of the protocols, such as Authorization. Repeatable."`
+	TrustedProxy  []string `group:"Network" placeholder:"CIDR" help:"Network or address of a reverse proxy, or unix for proxies that connect through a Unix socket. For their requests, the log has the client's address from X-Forwarded-For. Repeatable."`
 
 	NoPage bool `group:"Network" help:"Do not serve the page at /. Everything else, including /openapi.yaml, is still served."`
 
@@ -76,6 +86,10 @@ type config struct {
 	DefaultTimeout   *time.Duration `group:"Limits" placeholder:"DURATION" help:"Deadline for requests that set none; at most --timeout (default ${default_timeout}, or --timeout if that is less)."`
 	StreamIdle       *time.Duration `group:"Limits" name:"stream-idle-timeout" placeholder:"DURATION" help:"How long a client may send no image on a stream, or read no answer, before the stream is ended (default ${stream_idle}, or --timeout if that is more, because clients may wait for an answer before they send the next image)."`
 
+	QuotaRequests    *float64 `group:"Quotas" name:"quota-requests" placeholder:"N" help:"Maximum number of requests per second of each caller, such as 10 or 0.5. Each image of a stream or batch counts as one too (default: no limit). A caller is an API key's or certificate's name or, without either, an address."`
+	QuotaConcurrency *int     `group:"Quotas" name:"quota-concurrency" placeholder:"N" help:"Maximum number of requests of each caller at the same time, including open streams (default: no limit)."`
+	QuotaPixels      *int64   `group:"Quotas" name:"quota-pixels" placeholder:"N" help:"Maximum number of pixels per second of each caller (default: no limit). A caller that was idle may send an image of --max-pixels at once."`
+
 	DrainDelay   time.Duration  `group:"Operation" default:"2s" placeholder:"DURATION" help:"How long to continue accepting requests after SIGTERM (default 2s), while /readyz already fails, so that load balancers notice. An interrupt (Ctrl-C) or a second SIGTERM skips this."`
 	DrainTimeout *time.Duration `group:"Operation" placeholder:"DURATION" help:"Maximum time after that for requests in flight to end (default ${drain_timeout}, or 5s more than --timeout if that is more). Another SIGTERM ends them at once."`
 	ConnAge      time.Duration  `group:"Operation" name:"max-connection-age" default:"0s" placeholder:"DURATION" help:"Close a connection with the next request when it is older than this, plus or minus a tenth, so that the client reconnects (default 0s: never). If a load balancer distributes connections instead of requests, use 5m so that clients also use new replicas."`
@@ -83,9 +97,13 @@ type config struct {
 	LogFormat    string         `group:"Operation" default:"auto" placeholder:"FORMAT" help:"Format of the log on standard error: text, json, or auto (default), which is text on a terminal and JSON otherwise."`
 	LogLevel     logLevel       `group:"Operation" default:"info" placeholder:"LEVEL" help:"Minimum level of the log: debug, info (default), warn or error. Health probes are logged at debug."`
 
+	Serve struct{}    `cmd:"" default:"1" help:"Run the server. This is what happens without a command."`
+	Keys  keysCommand `cmd:"" help:"Make API keys."`
+
 	Version  bool `env:"-" help:"Print the version and the known models, and exit."`
 	Licenses bool `env:"-" help:"Print the licenses of everything in this binary, and exit."`
 
+	command string  // what Kong calls the command, such as "keys add <name>"
 	proxies proxies // parsed from TrustedProxy
 
 	resources    resources
@@ -136,9 +154,12 @@ func parse(root string, args []string, stdout io.Writer) (cfg *config, done bool
 			}
 		}
 	}
-	_, err = parser.Parse(args)
+	parsed, err := parser.Parse(args)
 	if done {
 		return nil, true, nil
+	}
+	if err == nil {
+		cfg.command = parsed.Command()
 	}
 	if err := errors.Join(err, unknownVariables(parser.Model.Flags, os.Environ())); err != nil {
 		return nil, false, err
@@ -169,7 +190,7 @@ var injected = regexp.MustCompile(`^MIEN_([A-Z0-9_]+_)?(SERVICE_HOST|SERVICE_POR
 // unknownVariables rejects unknown MIEN_ variables, so that a misspelled limit is not
 // ignored.
 func unknownVariables(flags []*kong.Flag, environ []string) error {
-	known := map[string]bool{"MIEN_URL": true} // used by cmd/client
+	known := map[string]bool{"MIEN_URL": true, "MIEN_API_KEY": true} // used by cmd/client
 	for _, f := range flags {
 		for _, env := range f.Envs {
 			known[env] = true
@@ -206,15 +227,21 @@ func (c *config) service(ctx context.Context, log *slog.Logger, progress io.Writ
 	return s, errors.Join(errs...)
 }
 
+// problems is a list of errors.
+type problems []error
+
+// checkf adds an error if a condition does not hold.
+func (p *problems) checkf(ok bool, format string, args ...any) {
+	if !ok {
+		*p = append(*p, fmt.Errorf(format, args...))
+	}
+}
+
 // validate returns all problems of the flags, except for the limits of the service,
 // which service.Config validates.
 func (c *config) validate() error {
-	var errs []error
-	check := func(ok bool, format string, args ...any) {
-		if !ok {
-			errs = append(errs, fmt.Errorf(format, args...))
-		}
-	}
+	var errs problems
+	check := errs.checkf
 	check(len(c.Listen) > 0, "--listen: at least one address is required, such as :8080")
 	for _, addr := range c.Listen {
 		err := checkAddress(addr)
@@ -227,14 +254,7 @@ func (c *config) validate() error {
 	proxies, err := parseProxies(c.TrustedProxy)
 	c.proxies = proxies
 	errs = append(errs, err)
-	check((c.TLSCert == "") == (c.TLSKey == ""), "--tls-cert and --tls-key: set both or neither")
-	for _, origin := range c.CORSOrigin {
-		check(isOrigin(origin), "--cors-origin: %q is not an origin, which is a scheme, a host and, unless it is the scheme's default, a port, such as https://app.example.com", origin)
-	}
-	for _, header := range c.CORSHeader {
-		check(headerName.MatchString(header), "--cors-header: %q is not the name of a header, such as Authorization; set the flag once for each header", header)
-	}
-	check(len(c.CORSHeader) == 0 || len(c.CORSOrigin) > 0, "--cors-header: it has no effect without --cors-origin, which allows pages to call this server")
+	errs = append(errs, c.validateAccess(), c.validateQuota())
 	check(c.DrainDelay >= 0 && c.DrainDelay <= maxTime, "--drain-delay: %v is not between 0 and %v; 0s means no delay", c.DrainDelay, maxTime)
 	drain := or(c.DrainTimeout, minDrain)
 	check(drain > 0 && drain <= maxTime, "--drain-timeout: %v must be above 0 and at most %v", drain, maxTime)
@@ -244,6 +264,56 @@ func (c *config) validate() error {
 	check(c.CUDADevice == 0 || c.Provider == string(onnx.CUDA), "--cuda-device: it has no effect without --execution-provider cuda")
 	check(slices.Contains([]string{"auto", "text", "json"}, c.LogFormat), "--log-format: %q is unknown; allowed are text, json and auto", c.LogFormat)
 	return errors.Join(errs...)
+}
+
+// validateAccess returns all problems of the flags about who may call.
+func (c *config) validateAccess() error {
+	var errs problems
+	check := errs.checkf
+	check((c.TLSCert == "") == (c.TLSKey == ""), "--tls-cert and --tls-key: set both or neither")
+	check(c.AuthJWKS == "" || (c.AuthIssuer != "" && c.AuthAudience != ""), "--auth-jwks: set --auth-issuer and --auth-audience too, so that tokens of others or for other servers are not valid here")
+	check(c.AuthJWKS != "" || (c.AuthIssuer == "" && c.AuthAudience == ""), "--auth-issuer and --auth-audience: they have no effect without --auth-jwks")
+	check(!isURL(c.AuthJWKS) || isSafeURL(c.AuthJWKS), "--auth-jwks: %q is not an https:// URL; http:// is allowed only to this machine", c.AuthJWKS)
+	check(c.TLSClientCA == "" || c.TLSCert != "", "--tls-client-ca: it has no effect without --tls-cert and --tls-key")
+	check(slices.Contains([]string{"", clientAuthRequired, clientAuthOptional}, c.TLSClientAuth), "--tls-client-auth: %q is unknown; allowed are %s and %s", c.TLSClientAuth, clientAuthRequired, clientAuthOptional)
+	check(c.TLSClientAuth == "" || c.TLSClientCA != "", "--tls-client-auth: it has no effect without --tls-client-ca, which names the authorities that issue client certificates")
+	check(!c.AdminTLS || c.TLSCert != "", "--admin-tls: it needs a certificate; set --tls-cert and --tls-key")
+	for _, origin := range c.CORSOrigin {
+		check(isOrigin(origin), "--cors-origin: %q is not an origin, which is a scheme, a host and, unless it is the scheme's default, a port, such as https://app.example.com", origin)
+	}
+	for _, host := range c.AllowedHost {
+		check(isHost(host), "--allowed-host: %q is not a host name; write it in lower case, without a scheme and a port, such as faces.example.com, *.example.com or *", host)
+	}
+	for _, header := range c.CORSHeader {
+		check(headerName.MatchString(header), "--cors-header: %q is not the name of a header, such as Authorization; set the flag once for each header", header)
+	}
+	check(len(c.CORSHeader) == 0 || len(c.CORSOrigin) > 0, "--cors-header: it has no effect without --cors-origin, which allows pages to call this server")
+	return errors.Join(errs...)
+}
+
+// validateQuota returns all problems of the flags about quotas.
+func (c *config) validateQuota() error {
+	var errs problems
+	check := errs.checkf
+	q := c.quota()
+	check(c.QuotaRequests == nil || (q.Requests > 0 && q.Requests <= maxQuota), "--quota-requests: %v is not above 0 and at most %v; omit it for no limit", q.Requests, float64(maxQuota))
+	check(c.QuotaConcurrency == nil || q.Concurrency > 0, "--quota-concurrency: %d is not above 0; omit it for no limit", q.Concurrency)
+	check(c.QuotaPixels == nil || (q.Pixels > 0 && q.Pixels <= maxQuota*maxQuota), "--quota-pixels: %d is not above 0 and at most %d; omit it for no limit", q.Pixels, int64(maxQuota)*maxQuota)
+	return errors.Join(errs...)
+}
+
+// maxQuota is the maximum number of requests per second in a quota. Its square is that of
+// pixels.
+const maxQuota = 1e6
+
+// quota returns what each caller may use.
+func (c *config) quota() auth.Quota {
+	return auth.Quota{
+		Requests:    or(c.QuotaRequests, 0),
+		Concurrency: or(c.QuotaConcurrency, 0),
+		Pixels:      or(c.QuotaPixels, 0),
+		LargestItem: c.limits.pixels,
+	}
 }
 
 // build returns the configuration of a service with these models. Limits without a flag
@@ -333,6 +403,15 @@ func checkAddress(addr string) error {
 		return fmt.Errorf("%q is neither host:port, such as :8080 or 127.0.0.1:8080, nor unix:PATH", addr)
 	}
 	return nil
+}
+
+// isSafeURL reports whether nobody on the way can change what s returns.
+func isSafeURL(s string) bool {
+	u, err := neturl.Parse(s)
+	if err != nil || u.Host == "" {
+		return false
+	}
+	return u.Scheme == "https" || (u.Scheme == "http" && isLoopbackName(hostName(u.Host)))
 }
 
 // headerName matches the names of all headers in use. HTTP allows more characters,

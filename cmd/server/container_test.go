@@ -139,12 +139,16 @@ func TestContainer(t *testing.T) {
 	for _, w := range worst {
 		large[w.name] = w.make(8000)
 	}
-	for _, mib := range []int64{256, 512, 1024} {
+	for _, c := range []struct {
+		mib   int64
+		model string
+	}{{256, mtcnnName}, {512, pigoName}, {1024, mtcnnName}} {
+		mib := c.mib
 		t.Run(fmt.Sprint(mib, "MiB"), func(t *testing.T) {
 			g := newCgroup(t, mib<<20)
 			// The limits of memory have their defaults. Those of time are raised, so
 			// that a slow machine answers what it admits.
-			p := startCommand(t, g.command("--admin-listen", "", "--timeout", "10m", "--default-timeout", "10m")...)
+			p := startCommand(t, g.command("--model", c.model, "--admin-listen", "", "--timeout", "10m", "--default-timeout", "10m")...)
 			said := func(key string) string { return fmt.Sprint(p.limits[key]) }
 			if said("memory") != byteSize(mib<<20).String() || !strings.HasPrefix(said("memory_from"), "cgroup ") {
 				t.Errorf("%v", p.limits)
@@ -153,21 +157,21 @@ func TestContainer(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			c := &crowd{t: t, p: p, g: g, client: httpClient(t, 1, nil)}
+			many := &crowd{t: t, p: p, g: g, client: httpClient(t, 1, nil)}
 			t.Logf("%v; %d MiB at the start", p.limits, g.peak(t)>>20)
 
 			largest := map[string][]byte{}
 			for _, w := range worst {
-				largest[w.name] = largestWithin(t, w.make, int64(inflight))
-				c.say(w.name+", as large as fits", c.send(6, "/predict", nil, largest[w.name]))
-				if got := c.got["200 "]; got == 0 {
-					t.Errorf("%s: none was answered: %v", w.name, c.got)
+				largest[w.name] = largestWithin(t, c.model, w.make, int64(inflight))
+				many.say(w.name+", as large as fits", many.send(6, "/predict", nil, largest[w.name]))
+				if got := many.got["200 "]; got == 0 {
+					t.Errorf("%s: none was answered: %v", w.name, many.got)
 				}
-				c.say(w.name+", 64 megapixels", c.send(6, "/predict", nil, large[w.name]))
+				many.say(w.name+", 64 megapixels", many.send(6, "/predict", nil, large[w.name]))
 			}
-			c.say("marked", c.send(6, "/predict", map[string]string{"Accept": "image/png"}, pngOf(1024, 8, 6, 4096, false)))
+			many.say("marked", many.send(6, "/predict", map[string]string{"Accept": "image/png"}, pngOf(1024, 8, 6, 4096, false)))
 			for _, file := range hostile(t) {
-				c.say(filepath.Base(file), c.send(6, "/predict", nil, readFile(t, file)))
+				many.say(filepath.Base(file), many.send(6, "/predict", nil, readFile(t, file)))
 			}
 			// Compressed messages of the maximum size take the most memory for their
 			// size: random bytes do not shrink. Images are sent at the same time.
@@ -175,26 +179,26 @@ func TestContainer(t *testing.T) {
 			_, _ = rand.Read(noise)
 			packed := gzipOf(jsonOf(noise))
 			for _, n := range []int{1, 1, 2} { // more could block each other
-				c.say("compressed messages",
-					c.send(n, "/inference.v1.Inference/Predict", gzipHeader(jsonHeader), packed),
-					c.send(4, "/predict", nil, largest["PNG, RGBA of 8 bits"]))
+				many.say("compressed messages",
+					many.send(n, "/inference.v1.Inference/Predict", gzipHeader(jsonHeader), packed),
+					many.send(4, "/predict", nil, largest["PNG, RGBA of 8 bits"]))
 			}
 			// Everything together, and messages of the maximum size.
 			var all []func()
 			for _, data := range largest {
-				all = append(all, c.send(2, "/predict", nil, data), c.send(2, "/inference.v1.Inference/Predict", jsonHeader, jsonOf(data)))
+				all = append(all, many.send(2, "/predict", nil, data), many.send(2, "/inference.v1.Inference/Predict", jsonHeader, jsonOf(data)))
 			}
 			junk := make([]byte, 16<<20)
 			copy(junk, "\xff\xd8\xff\xe0")
 			all = append(all,
-				c.send(8, "/inference.v1.Inference/Predict", jsonHeader, jsonOf(junk)),
-				c.send(4, "/inference.v1.Inference/Predict", jsonHeader, jsonOf(junk[:4<<20])),
-				c.send(4, "/predict", nil, junk),
-				c.send(8, "/inference.v1.Inference/Predict", gzipHeader(jsonHeader), packed),
-				c.send(8, "/predict", gzipHeader(nil), gzipOf(noise)))
-			c.say("all together", all...)
+				many.send(8, "/inference.v1.Inference/Predict", jsonHeader, jsonOf(junk)),
+				many.send(4, "/inference.v1.Inference/Predict", jsonHeader, jsonOf(junk[:4<<20])),
+				many.send(4, "/predict", nil, junk),
+				many.send(8, "/inference.v1.Inference/Predict", gzipHeader(jsonHeader), packed),
+				many.send(8, "/predict", gzipHeader(nil), gzipOf(noise)))
+			many.say("all together", all...)
 
-			sample := c.post("/predict", nil, readFile(t, samplePath))
+			sample := many.post("/predict", nil, readFile(t, samplePath))
 			if sample != "200 " {
 				t.Errorf("a neighbor, afterward: %s", sample)
 			}

@@ -63,7 +63,7 @@ func TestHostileClients(t *testing.T) {
 	}
 	// Slow bodies: the header and a little of the body.
 	attack(0, 30, func() bool {
-		return dial("POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: image/jpeg\r\nContent-Length: 1000000\r\n\r\nlittle")
+		return dial("POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/jpeg\r\nContent-Length: 1000000\r\n\r\nlittle")
 	})
 	// Half-open connections, of either version of HTTP.
 	attack(1, 30, func() bool { return dial("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n") || dial("POST /pre") })

@@ -47,12 +47,21 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if err != nil {
 		return misconfigured(stderr, err)
 	}
+	if cfg.command == addCommand {
+		return cfg.addKey(stdout, stderr)
+	}
 	// An interrupt comes from a person and stops the server at once. SIGTERM comes from
 	// an orchestrator, and is handled below.
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt)
 	defer stop()
 	// A second interrupt ends the process at once.
 	context.AfterFunc(ctx, stop)
+
+	// From here on, SIGHUP does not end the process.
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	defer signal.Stop(hangup)
+	ignoreBrokenPipes()
 
 	log := cfg.logger(stderr, isTerminal(stderr))
 	var progress io.Writer // only on a terminal
@@ -68,10 +77,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if err != nil {
 		return misconfigured(stderr, err)
 	}
-	tlsConfig, err := cfg.tls()
+	sec, err := newSecurity(cfg, log)
 	if err != nil {
 		return misconfigured(stderr, err)
 	}
+	defer sec.files.start(ctx, hangup)()
 	// Without a limit, the garbage collector lets the heap grow to twice what is in use.
 	if os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(cfg.limits.heap)
@@ -89,16 +99,20 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	}
 	defer obs.tracing.shutdown(ctx, log)
 	svcConfig.Observe = obs.observe
+	if sec.quotas != nil {
+		svcConfig.Charge = charge
+	}
 	svc, err := service.New(svcConfig)
 	if err != nil {
 		return misconfigured(stderr, err)
 	}
 	obs.metrics.watch(svc)
+	obs.metrics.watchCertificates(sec.certificates)
 	// Before this point SIGTERM ends the process, because there is nothing to drain.
 	terminated := make(chan os.Signal, 1)
 	signal.Notify(terminated, syscall.SIGTERM)
 	defer signal.Stop(terminated)
-	if err := serve(ctx, terminated, cfg, svc, obs, tlsConfig, log); err != nil {
+	if err := serve(ctx, terminated, cfg, svc, obs, sec, log); err != nil {
 		fmt.Fprintf(stderr, "mien: %v\n", err)
 		return 1
 	}
@@ -128,7 +142,7 @@ func isTerminal(w io.Writer) bool {
 
 // serve serves requests until ctx ends or a signal comes from terminated, and then
 // drains the server.
-func serve(ctx context.Context, terminated <-chan os.Signal, cfg *config, svc *service.Service, obs *observability, tlsConfig *tls.Config, log *slog.Logger) error {
+func serve(ctx context.Context, terminated <-chan os.Signal, cfg *config, svc *service.Service, obs *observability, sec *security, log *slog.Logger) error {
 	// Listen before the self-test, so that a port in use is reported at once. Clients
 	// that connect now wait until the self-test has passed.
 	listeners, err := cfg.listen(ctx)
@@ -141,7 +155,7 @@ func serve(ctx context.Context, terminated <-chan os.Signal, cfg *config, svc *s
 		return err
 	}
 	if admin != nil {
-		defer serveAdmin(admin, obs.metrics, log)()
+		defer serveAdmin(admin, obs.metrics, sec, newSites(cfg.AllowedHost, nil, nil), log)()
 	}
 	started := time.Now()
 	if err := svc.SelfTest(ctx); err != nil {
@@ -155,26 +169,20 @@ func serve(ctx context.Context, terminated <-chan os.Signal, cfg *config, svc *s
 	}
 	stopping, stopNow := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopNow()
-	server, err := newServer(cfg, routes(stopping, cfg, svc, state, page, obs), tlsConfig, log)
+	server, err := newServer(cfg, routes(stopping, cfg, svc, state, page, obs, sec), sec.tls(), log)
 	if err != nil {
 		return err
 	}
 	failed := make(chan error, len(listeners))
 	for _, l := range listeners {
-		go func() {
-			if tlsConfig != nil {
-				failed <- server.ServeTLS(l, "", "")
-			} else {
-				failed <- server.Serve(l)
-			}
-		}()
+		go func() { failed <- serveOn(server, l, sec.certificates != nil) }()
 	}
 	state.serving(true)
 	for _, l := range listeners {
-		log.Info("listening", "url", url(l.Addr(), tlsConfig != nil))
+		log.Info("listening", "url", url(l.Addr(), sec.certificates != nil))
 	}
 	if admin != nil {
-		log.Info("admin", "metrics", url(admin.Addr(), false)+"/metrics", "profiles", url(admin.Addr(), false)+"/debug/pprof/")
+		log.Info("admin", "metrics", url(admin.Addr(), sec.adminTLS)+"/metrics", "profiles", url(admin.Addr(), sec.adminTLS)+"/debug/pprof/")
 	}
 	log.Info("ready", "version", version, "models", svc.Models(), "workers", cfg.limits.workers,
 		"self_test_ms", milliseconds(time.Since(started)))
@@ -203,6 +211,13 @@ func (c *config) listen(ctx context.Context) ([]net.Listener, error) {
 	return listeners, nil
 }
 
+func serveOn(server *http.Server, l net.Listener, secure bool) error {
+	if secure {
+		return server.ServeTLS(l, "", "")
+	}
+	return server.Serve(l)
+}
+
 func closeAll(listeners []net.Listener) {
 	for _, l := range listeners {
 		_ = l.Close() // the server may have closed it already
@@ -214,6 +229,7 @@ func closeAll(listeners []net.Listener) {
 func newServer(cfg *config, handler http.Handler, tlsConfig *tls.Config, log *slog.Logger) (*http.Server, error) {
 	server := &http.Server{
 		Handler:     handler,
+		BaseContext: markLoopback,
 		ConnContext: connectionAge(cfg.ConnAge).limit,
 		Protocols:   new(http.Protocols),
 		TLSConfig:   tlsConfig,
@@ -311,8 +327,11 @@ const (
 
 // routes returns the handler of all URLs. The middleware is listed in the order in
 // which a request passes through it.
-func routes(stop context.Context, cfg *config, svc *service.Service, state *health, page http.Handler, obs *observability) http.Handler {
+func routes(stop context.Context, cfg *config, svc *service.Service, state *health, page http.Handler, obs *observability, sec *security) http.Handler {
 	mux := http.NewServeMux()
+	// Routes that are open to everyone. All others need a key, if the server has keys.
+	public := map[string]bool{}
+	open := func(path string, h http.Handler) { mux.Handle(path, h); public[path] = true }
 	handle := func(path string, h http.Handler) { mux.Handle(path, bounded(stop, service.Compat(h))) }
 	// These messages are tiny, so compression is off: compressed, they could only be bombs.
 	small := connect.WithHandlerOptions(connect.WithReadMaxBytes(smallMessage), connect.WithCompression("gzip", nil, nil))
@@ -321,24 +340,34 @@ func routes(stop context.Context, cfg *config, svc *service.Service, state *heal
 	mux.Handle(svc.OldHandler()) // /Inference/Predict
 	mux.Handle("POST /predict", svc.PredictHandler())
 	mux.Handle("PUT /predict", svc.PredictHandler())
-	handle(grpchealth.NewHandler(state, small))               // /grpc.health.v1.Health/
 	handle(grpcreflect.NewHandlerV1(reflector(), small))      // /grpc.reflection.v1.ServerReflection/
 	handle(grpcreflect.NewHandlerV1Alpha(reflector(), small)) // /grpc.reflection.v1alpha.ServerReflection/
-	mux.HandleFunc("GET /livez", state.live)
-	mux.HandleFunc("GET /readyz", state.ready)
-	mux.Handle("GET /openapi.yaml", web.OpenAPI())
+
+	healthPath, healthHandler := grpchealth.NewHandler(state, small)
+	open(healthPath, bounded(stop, service.Compat(healthHandler))) // /grpc.health.v1.Health/
+	open("GET /livez", http.HandlerFunc(state.live))
+	open("GET /readyz", http.HandlerFunc(state.ready))
+	open("GET /openapi.yaml", web.OpenAPI())
 	if !cfg.NoPage {
-		mux.Handle("GET /{$}", page)
-		mux.Handle("GET /page/", page)
+		open("GET /{$}", page)
+		open("GET /page/", page)
 	}
 
-	obs.crossOrigin = newCrossOrigin(cfg.CORSOrigin, cfg.CORSHeader)
+	isPublic := func(r *http.Request) bool {
+		_, pattern := mux.Handler(r)
+		return public[pattern]
+	}
+	obs.crossOrigin = newCrossOrigin(cfg.CORSOrigin, slices.Concat(cfg.CORSHeader, sec.headers()))
+	site := newSites(cfg.AllowedHost, cfg.CORSOrigin, obs.crossOrigin)
 	return chain(mux,
 		connectionAge(cfg.ConnAge).handler, // ends old connections
 		state.leaving,                      // ends all connections before the server stops
 		obs.handler,                        // request id, access log, metrics, traces
 		svc.Recover,                        // turns panics into errors
 		obs.crossOrigin.handler,            // lets pages of other origins call the server
+		site.handler(svc, isPublic),        // refuses pages of other sites, and host names of others
+		sec.callers(svc, isPublic),         // API keys and client certificates
+		sec.account(svc, isPublic),         // quotas of callers
 	)
 }
 
@@ -441,16 +470,4 @@ func url(addr net.Addr, secure bool) string {
 		host = "localhost"
 	}
 	return scheme + "://" + net.JoinHostPort(host, port)
-}
-
-// tls returns nil if no certificate is configured.
-func (c *config) tls() (*tls.Config, error) {
-	if c.TLSCert == "" {
-		return nil, nil
-	}
-	cert, err := tls.LoadX509KeyPair(c.TLSCert, c.TLSKey)
-	if err != nil {
-		return nil, fmt.Errorf("--tls-cert and --tls-key: %w", err)
-	}
-	return &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}, nil
 }

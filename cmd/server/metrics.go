@@ -5,6 +5,8 @@ import (
 	"runtime"
 	"runtime/debug"
 	"strconv"
+	"strings"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -22,6 +24,7 @@ type metrics struct {
 
 	requests                  *prometheus.CounterVec
 	requestSeconds            *prometheus.HistogramVec
+	identities                *identities
 	images                    *prometheus.CounterVec
 	refusals                  *prometheus.CounterVec
 	queueSeconds              prometheus.Histogram
@@ -81,6 +84,7 @@ func newMetrics() *metrics {
 		registry:       registry,
 		requests:       counters("mien_requests_total", "Requests that have ended, by procedure, protocol and gRPC code.", "procedure", "protocol", "code"),
 		requestSeconds: histograms("mien_request_seconds", "Time from the header of a request to the end of its answer.", secondBuckets, "procedure"),
+		identities:     &identities{counter: counters("mien_identity_requests_total", "Requests of authenticated callers that have ended, by the caller's name and gRPC code.", "identity", "code"), seen: map[string]bool{}},
 		images:         counters("mien_images_total", "Images received, including each image of streams and batches, by model and gRPC code.", "model", "code"),
 		refusals:       counters("mien_refusals_total", "Images that failed or were refused, by reason.", "reason"),
 		queueSeconds:   one("mien_queue_seconds", "Time that images waited for a worker and for memory.", secondBuckets),
@@ -139,6 +143,17 @@ func (m *metrics) watch(svc *service.Service) {
 	m.registry.MustRegister(&state{stats: svc.Stats})
 }
 
+// watchCertificates adds the metric of the server's certificate, if there is one.
+func (m *metrics) watchCertificates(c *certificates) {
+	if c == nil {
+		return
+	}
+	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "mien_tls_certificate_expiry_timestamp_seconds",
+		Help: "When the TLS certificate expires, as Unix time: the first certificate of its chain to do so.",
+	}, func() float64 { return float64(c.expires().Unix()) }))
+}
+
 // observe counts one image that has been answered, has failed or was refused.
 func (m *metrics) observe(record *service.Record) {
 	m.images.WithLabelValues(record.Model, code(record)).Inc()
@@ -177,6 +192,36 @@ func (m *metrics) observe(record *service.Record) {
 func (m *metrics) request(procedure, protocol, code string, took time.Duration) {
 	m.requests.WithLabelValues(procedure, protocol, code).Inc()
 	m.requestSeconds.WithLabelValues(procedure).Observe(took.Seconds())
+}
+
+// maxIdentities is the maximum number of callers with series of their own. The names come
+// from the file of keys and from certificates, and so not from strangers, but an authority
+// may issue any number of certificates.
+const maxIdentities = 200
+
+// identities counts the requests of authenticated callers. It is safe for concurrent use.
+type identities struct {
+	counter *prometheus.CounterVec
+	mu      sync.Mutex
+	seen    map[string]bool
+}
+
+// name returns the label for a caller: its name, or "other" if there are too many.
+func (i *identities) name(identity string) string {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if !i.seen[identity] {
+		if len(i.seen) >= maxIdentities {
+			return "other"
+		}
+		i.seen[identity] = true
+	}
+	return strings.ToValidUTF8(shorten(identity), "?")
+}
+
+// identity counts one request of that caller.
+func (m *metrics) identity(identity, code string) {
+	m.identities.counter.WithLabelValues(m.identities.name(identity), code).Inc()
 }
 
 // code returns the gRPC code of a request as logs and metrics name it.

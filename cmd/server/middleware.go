@@ -88,6 +88,9 @@ func (o *observability) count(r *http.Request, e entry) {
 		}
 	}
 	o.metrics.request(procedure, protocol, result, e.took)
+	if e.record.Identity != "" {
+		o.metrics.identity(e.record.Identity, result)
+	}
 }
 
 // observe counts and traces one image. It logs images of streams and batches at debug
@@ -115,6 +118,9 @@ func (o *observability) write(ctx context.Context, r *http.Request, e entry) {
 	attrs := []slog.Attr{slog.String("request_id", e.record.ID), slog.String("caller", e.caller)}
 	if e.proxy != "" {
 		attrs = append(attrs, slog.String("proxy", e.proxy))
+	}
+	if e.record.Identity != "" {
+		attrs = append(attrs, slog.String("identity", shorten(e.record.Identity)))
 	}
 	attrs = append(attrs,
 		slog.String("http", r.Proto),
@@ -244,7 +250,7 @@ func newCrossOrigin(origins, headers []string) *crossOrigin {
 		AllowedOrigins: origins,
 		AllowedMethods: c.methods,
 		AllowedHeaders: headers,
-		ExposedHeaders: append(connectcors.ExposedHeaders(), requestIDHeader, service.ReasonHeader, service.IgnoredFieldsHeader, service.TruncatedHeader, "Retry-After"),
+		ExposedHeaders: append(connectcors.ExposedHeaders(), requestIDHeader, service.ReasonHeader, service.IgnoredFieldsHeader, service.TruncatedHeader, "Retry-After", "WWW-Authenticate"),
 		MaxAge:         7200, // seconds; some browsers limit it to two hours
 	})
 	return c
@@ -255,6 +261,11 @@ func (c *crossOrigin) handler(next http.Handler) http.Handler {
 		return next
 	}
 	return c.cors.Handler(next)
+}
+
+// allows reports whether r comes from a page of an allowed origin.
+func (c *crossOrigin) allows(r *http.Request) bool {
+	return c != nil && c.cors != nil && c.cors.OriginAllowed(r)
 }
 
 // refusal returns the reason why browsers withhold the answer to r from the page that

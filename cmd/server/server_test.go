@@ -56,9 +56,9 @@ func TestMain(m *testing.M) {
 
 // server is the whole program, running.
 type server struct {
-	// url is the first address. admin is the address for operators, or "" if there is
+	// url is the first address, and last the last one. admin is the address for operators, or "" if there is
 	// none.
-	url, admin string
+	url, last, admin string
 	// stop interrupts the program, and returns its exit code and log.
 	stop func() (int, string)
 }
@@ -92,7 +92,7 @@ func start(t *testing.T, args ...string) server {
 			}
 			switch line.Msg {
 			case "listening":
-				s.url = cmp.Or(s.url, line.URL)
+				s.url, s.last = cmp.Or(s.url, line.URL), line.URL
 			case "admin":
 				s.admin = strings.TrimSuffix(line.Metrics, "/metrics")
 			case "ready":
@@ -912,6 +912,26 @@ func TestMisconfigured(t *testing.T) {
 		{name: "limits, all at once", args: []string{"--workers", "0", "--timeout", "0s", "--max-pixels", "0"}, code: 2, want: []string{"--workers", "--timeout", "--max-pixels"}},
 		{name: "certificate without key", args: []string{"--tls-cert", "x.pem"}, code: 2, want: []string{"--tls-key"}},
 		{name: "certificate that is none", args: []string{"--tls-cert", "main.go", "--tls-key", "main.go"}, code: 2, want: []string{"--tls-cert"}},
+		{name: "no file of keys", args: []string{"--auth-keys", "none.txt"}, code: 2, want: []string{"--auth-keys", "none.txt", "mien keys add NAME"}, max: 1},
+		{name: "file of keys that is none", args: []string{"--auth-keys", "main.go"}, code: 2, want: []string{"--auth-keys: main.go: line 1"}, max: 1},
+		{name: "client authorities without TLS", args: []string{"--tls-client-ca", "ca.pem"}, code: 2, want: []string{"--tls-client-ca", "--tls-cert"}, max: 1},
+		{name: "client certificates without authorities", args: []string{"--tls-client-auth", "optional"}, code: 2, want: []string{"--tls-client-auth", "--tls-client-ca"}, max: 1},
+		{name: "client certificates sometimes", args: []string{"--tls-client-ca", "ca.pem", "--tls-client-auth", "sometimes"}, code: 2, want: []string{"--tls-client-auth", `"sometimes"`, "required and optional"}},
+		{name: "operators over TLS without TLS", args: []string{"--admin-tls"}, code: 2, want: []string{"--admin-tls", "--tls-cert"}, max: 1},
+		{name: "operators' keys that are none", args: []string{"--admin-auth-keys", "none.txt"}, code: 2, want: []string{"--admin-auth-keys", "none.txt"}, max: 1},
+		{name: "host with a scheme", args: []string{"--allowed-host", "https://faces.example.com"}, code: 2, want: []string{"--allowed-host", `"https://faces.example.com"`, "without a scheme"}, max: 1},
+		{name: "host with a port", args: []string{"--allowed-host", "faces.example.com:8080"}, code: 2, want: []string{"--allowed-host"}, max: 1},
+		{name: "host in capitals", args: []string{"--allowed-host", "Faces.example.com"}, code: 2, want: []string{"--allowed-host", "lower case"}, max: 1},
+		{name: "no requests", args: []string{"--quota-requests", "0"}, code: 2, want: []string{"--quota-requests", "omit it"}, max: 1},
+		{name: "requests that are no number", args: []string{"--quota-requests", "NaN"}, code: 2, want: []string{"--quota-requests"}, max: 1},
+		{name: "fewer than no pixels", args: []string{"--quota-pixels=-5"}, code: 2, want: []string{"--quota-pixels: -5"}, max: 1},
+		{name: "nothing at the same time", args: []string{"--quota-concurrency", "0"}, code: 2, want: []string{"--quota-concurrency"}, max: 1},
+		{name: "tokens of anyone", args: []string{"--auth-jwks", "keys.json"}, code: 2, want: []string{"--auth-issuer", "--auth-audience"}, max: 2},
+		{name: "an issuer without keys", args: []string{"--auth-issuer", "me"}, code: 2, want: []string{"--auth-jwks"}, max: 1},
+		{name: "keys that anyone on the way can change", args: []string{"--auth-jwks", "http://issuer.example/keys", "--auth-issuer", "me", "--auth-audience", "mien"}, code: 2, want: []string{"--auth-jwks", "https://"}, max: 1},
+		{name: "keys that are none", args: []string{"--auth-jwks", "main.go", "--auth-issuer", "me", "--auth-audience", "mien"}, code: 2, want: []string{"--auth-jwks: main.go", "JSON Web Key Set"}, max: 1},
+		{name: "keys that cannot be reached", args: []string{"--auth-jwks", "http://127.0.0.1:1/keys", "--auth-issuer", "me", "--auth-audience", "mien"}, code: 2, want: []string{"--auth-jwks", "refused"}, max: 1},
+		{name: "command without a name", args: []string{"keys", "add"}, code: 2, want: []string{"<name>"}},
 		{name: "origin with a path", args: []string{"--cors-origin", "https://example.com/app"}, code: 2, want: []string{"--cors-origin", "https://app.example.com"}},
 		{name: "origin with the scheme's own port", args: []string{"--cors-origin", "https://app.example.com:443"}, code: 2, want: []string{"--cors-origin"}},
 		{name: "no port", args: []string{"--listen", "127.0.0.1:99999"}, code: 2, want: []string{"--listen", "99999"}},

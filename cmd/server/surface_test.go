@@ -73,6 +73,20 @@ func TestSurface(t *testing.T) {
 		_, log := s.stop()
 		compareGolden(t, "deadline.txt", out+"\n"+requestLog(t, log))
 	})
+	t.Run("unauthenticated", func(t *testing.T) {
+		file, _ := keysFile(t, "acme")
+		s := start(t, "--auth-keys", file)
+		out := recordSurface(t, s, everyDoor("unauthenticated", &inferencev1.Image{RawData: readFile(t, samplePath)}))
+		_, log := s.stop()
+		compareGolden(t, "unauthenticated.txt", out+"\n"+requestLog(t, log))
+	})
+	t.Run("quota", func(t *testing.T) {
+		s := start(t, "--quota-requests", "0.001")
+		_, _ = grpcClient(t, s.url).ListModels(t.Context(), &inferencev1.ListModelsRequest{}) // uses up the quota
+		out := recordSurface(t, s, everyDoor("quota", &inferencev1.Image{RawData: readFile(t, samplePath)}))
+		out = regexp.MustCompile(`(Retry-After: |retryDelay=|RetryInfo after )[0-9hms.]+`).ReplaceAllString(out, "${1}some time")
+		compareGolden(t, "quota.txt", out)
+	})
 	t.Run("overloaded", func(t *testing.T) {
 		s := start(t, "--max-requests", "1", "--admin-listen", "127.0.0.1:0")
 		end := openStream(t, s)
@@ -594,7 +608,7 @@ func disconnectEarly(t *testing.T, s server) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	fmt.Fprintf(conn, "POST /predict HTTP/1.1\r\nHost: x\r\nX-Request-Id: left-in-the-middle\r\nContent-Length: 1000\r\n\r\nhello")
+	fmt.Fprintf(conn, "POST /predict HTTP/1.1\r\nHost: localhost\r\nX-Request-Id: left-in-the-middle\r\nContent-Length: 1000\r\n\r\nhello")
 	_ = conn.Close()
 	return ""
 }
@@ -607,7 +621,7 @@ func breakChunks(t *testing.T, s server) string {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	fmt.Fprintf(conn, "POST /predict HTTP/1.1\r\nHost: x\r\nX-Request-Id: broken-chunks\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n")
+	fmt.Fprintf(conn, "POST /predict HTTP/1.1\r\nHost: localhost\r\nX-Request-Id: broken-chunks\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n")
 	res, err := http.ReadResponse(bufio.NewReader(conn), nil)
 	if err != nil {
 		t.Fatal(err)

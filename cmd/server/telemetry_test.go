@@ -245,6 +245,7 @@ func TestMetricsDocumented(t *testing.T) {
 			documented[row[1]] = row[2]
 		}
 	}
+	certFile, keyFile, _ := certificate(t)
 	d, err := pigo.New(nil)
 	if err != nil {
 		t.Fatal(err)
@@ -257,9 +258,15 @@ func TestMetricsDocumented(t *testing.T) {
 	}
 	m := newMetrics()
 	m.watch(svc)
+	certs := &certificates{log: slog.New(slog.DiscardHandler)}
+	if err := certs.load([][]byte{readFile(t, certFile), readFile(t, keyFile)}); err != nil {
+		t.Fatal(err)
+	}
+	m.watchCertificates(certs)
 	// Metrics with labels appear only once they have a value.
 	m.observe(&service.Record{Model: "pigo", Code: connect.CodeInternal, Reason: "INTERNAL"})
 	m.request("/predict", "http", "ok", time.Second)
+	m.identity("acme", "ok")
 	families, err := m.registry.Gather()
 	if err != nil {
 		t.Fatal(err)

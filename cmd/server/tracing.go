@@ -155,6 +155,9 @@ func (t *tracing) end(span trace.Span, r *http.Request, e entry) {
 		attribute.String("client.address", e.caller),
 		attribute.String("mien.request_id", e.record.ID),
 	)
+	if e.record.Identity != "" {
+		span.SetAttributes(attribute.String("enduser.id", shorten(e.record.Identity)))
+	}
 	if agent := r.UserAgent(); agent != "" {
 		span.SetAttributes(attribute.String("user_agent.original", shorten(agent)))
 	}

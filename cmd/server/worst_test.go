@@ -38,14 +38,14 @@ var worst = []struct {
 	{"JPEG, progressive, CMYK, turned", func(side int) []byte { return jpegOf(side, 0xc2, 4, 6) }},
 }
 
-// memoryOf returns the memory that the service reserves for an image and the default model.
-func memoryOf(t *testing.T, data []byte) int64 {
+// memoryOf returns the memory that the service reserves for an image and a model.
+func memoryOf(t *testing.T, model string, data []byte) int64 {
 	t.Helper()
 	p, err := photo.Open(data, photo.Limits{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	detector, err := (&opener{config: &config{}}).model(t.Context(), defaultModels()[0], "", false)
+	detector, err := (&opener{config: &config{}}).model(t.Context(), model, "", false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -56,16 +56,16 @@ func memoryOf(t *testing.T, data []byte) int64 {
 
 // largestWithin returns the largest image, within a few percent, that takes at most
 // budget bytes. It has at most 64 megapixels.
-func largestWithin(t *testing.T, encode func(side int) []byte, budget int64) []byte {
+func largestWithin(t *testing.T, model string, encode func(side int) []byte, budget int64) []byte {
 	t.Helper()
 	// Except for a constant, memory grows with the pixels.
 	const small, large = 1024, 2048
-	constant := memoryOf(t, encode(small))
-	perPixel := float64(memoryOf(t, encode(large))-constant) / (large*large - small*small)
+	constant := memoryOf(t, model, encode(small))
+	perPixel := float64(memoryOf(t, model, encode(large))-constant) / (large*large - small*small)
 	constant -= int64(perPixel * small * small)
 	side := min(8000, 64*int(math.Sqrt(max(0, float64(budget-constant))/perPixel)/64))
 	for ; ; side -= 64 {
-		if data := encode(side); memoryOf(t, data) <= budget {
+		if data := encode(side); memoryOf(t, model, data) <= budget {
 			return data
 		}
 	}

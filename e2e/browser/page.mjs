@@ -25,7 +25,9 @@ const task = JSON.parse(await text(process.stdin));
 const axe = await readFile(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 
 const camera = task.camera ? ["--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream", `--use-file-for-fake-video-capture=${task.camera}`] : [];
-const browser = await launch(...camera);
+// The name faces.test is this machine's, and unlike localhost it is one that browsers do not trust.
+const names = ["--host-resolver-rules=MAP faces.test 127.0.0.1"];
+const browser = await launch(...camera, ...names);
 
 const pages = []; // every page that was opened
 
@@ -733,6 +735,50 @@ const scenarios = {
     await page.context().setOffline(false);
     await shows(page, 1, "sample.jpg");
     await checkQuiet(page, "the server responded with a status of 400", "the server responded with a status of 429", "net::ERR_INTERNET_DISCONNECTED");
+    return {};
+  },
+
+  // The page behind a proxy that changes the header Host.
+  async proxied() {
+    for (const url of task.trusted ?? []) {
+      const page = await visit({}, url);
+      await shows(page, 1, "sample.jpg");
+      await checkQuiet(page);
+    }
+    for (const url of task.refused ?? []) {
+      const page = await visit({}, url);
+      await says(page, ".card.error", /may not call this server[\s\S]+--cors-origin[\s\S]+header Host/);
+    }
+    return {};
+  },
+
+  // The server requires an API key. The page asks for it, and the tab remembers it.
+  async key() {
+    const page = await visit();
+    const dialog = page.locator("dialog[open]");
+    const enter = async (key) => {
+      await page.getByLabel("API key", { exact: true }).fill(key);
+      await page.keyboard.press("Enter");
+    };
+    await dialog.getByRole("heading", { name: "This server requires an API key" }).waitFor();
+    await accessible(page, "the question for a key");
+    await enter("mien_wrong");
+    await dialog.getByText("not valid").waitFor();
+    // The user declines, and there are no more questions until the user wants one.
+    await page.keyboard.press("Escape");
+    await says(page, ".card.error", /This server requires an API key[\s\S]+Enter a key/);
+    assert.equal(await dialog.count(), 0);
+    await page.getByRole("button", { name: "Enter a key" }).click();
+    await enter(task.key);
+    await shows(page, 1, "sample.jpg");
+    await until(page, () => document.querySelector("#code").textContent.includes("$MIEN_API_KEY"), null, "show code with a key");
+    assert.ok(!(await page.content()).includes(task.key), "the key is in the document");
+    await page.reload();
+    await shows(page, 1, "sample.jpg");
+    assert.equal(await dialog.count(), 0, "the tab has forgotten the key");
+    await checkQuiet(page, "the server responded with a status of 401");
+    const other = await visit();
+    await other.locator("dialog[open]").getByRole("heading", { name: "This server requires an API key" }).waitFor();
     return {};
   },
 

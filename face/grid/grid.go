@@ -53,7 +53,7 @@ type Detector struct {
 }
 
 // codeVersion changes whenever this package finds different faces in the same outputs.
-const codeVersion = "+5"
+const codeVersion = "+6"
 
 var strides = [...]int{8, 16, 32}
 
@@ -295,6 +295,9 @@ func (g *Detector) pass(ctx context.Context, work *workspace, p pass, minConfide
 	at := func(q face.Point) face.Point {
 		return face.Point{X: (q.X+corner.X)/p.scale + float64(p.part.Min.X), Y: (q.Y+corner.Y)/p.scale + float64(p.part.Min.Y)}
 	}
+	// The highest raw score that was too low. Most scores are lower, and so are their
+	// confidences, which need not be computed.
+	tooLow := -1.0
 	return g.faces(buffers.Outputs, cols, func(c detection) error {
 		if !c.finite() {
 			return engine.ErrNotFinite
@@ -315,7 +318,11 @@ func (g *Detector) pass(ctx context.Context, work *workspace, p pass, minConfide
 			return nil
 		}
 		// These cannot suppress a better one.
+		if c.raw <= tooLow {
+			return nil
+		}
 		if !(g.confidence(c.raw) >= minConfidence) {
+			tooLow = c.raw
 			return nil
 		}
 		// Clamp before boxes are compared: two boxes that differ only outside of the

@@ -2,6 +2,7 @@
 import { announce } from "./announcements.js";
 import { $, el } from "./dom.js";
 import { toHundredths } from "./format.js";
+import { apiKey } from "./key.js";
 import { LANGUAGES, snippets } from "./snippets.js";
 import { chosenModel, state } from "./state.js";
 
@@ -46,7 +47,7 @@ function chooseTab(key) {
 export function drawCode() {
   const image = state.cameraOn ? null : state.current;
   const sample = image?.source === "sample" ? location.origin + "/page/sample.jpg" : "";
-  const code = snippets({ origin: location.origin, name: image?.name ?? "photo.jpg", sample, options: changedOptions() })[language];
+  const code = snippets({ origin: location.origin, name: image?.name ?? "photo.jpg", sample, options: changedOptions(), hasKey: Boolean(apiKey()) })[language];
   if ($("code").textContent !== code) $("code").textContent = code;
 }
 

@@ -5,7 +5,7 @@ import { messageFor } from "./messages.js";
 import { drawView, isReading } from "./redraw.js";
 import { entriesOnView, modelsOnView, state } from "./state.js";
 
-let pageErrors = []; // of the page itself, such as a camera that cannot be started: {title, message}
+let pageErrors = []; // of the page itself, such as a camera that cannot be started: see messageFor
 let actions = {}; // what the buttons call, by the keys of messages.js
 
 /** onMessageAction registers what the buttons of messages call. */
@@ -13,9 +13,9 @@ export function onMessageAction(functions) {
   actions = { closeError, ...functions };
 }
 
-/** showPageError shows an error of the page itself. */
-export function showPageError(title, message) {
-  pageErrors = [{ title, message }];
+/** showPageError shows an error of the page itself. buttons are actions other than to close it: see messageFor. */
+export function showPageError(title, message, buttons) {
+  pageErrors = [{ title, message, ...(buttons && { actions: buttons }) }];
   refresh();
 }
 

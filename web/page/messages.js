@@ -7,13 +7,13 @@ import { duration } from "./format.js";
  * of the page itself, a request that failed, was stopped or waits, an image that the browser
  * cannot show, and no image at all.
  *
- * pageErrors are {title, message}; entries are those on view; image is the one on view or null;
+ * pageErrors are {title, message}, and actions other than to close them; entries are those on view; image is the one on view or null;
  * isEmpty is whether the view should invite the user to add an image.
  */
 export function messageFor({ pageErrors, entries, image, isEmpty }) {
   const failed = entries.find((e) => e.error && !e.error.canceled);
   const waiting = entries.find((e) => e.pending && e.wait);
-  if (pageErrors.length) return message("error", { ...pageErrors[0], actions: [["Close", "closeError"]] });
+  if (pageErrors.length) return message("error", { actions: [["Close", "closeError"]], ...pageErrors[0] });
   if (failed) return failedMessage(failed.error);
   if (entries.some((e) => e.error?.canceled)) return message("error", { title: "Stopped", message: "The image was not processed.", actions: [["Try again", "retry"]] });
   if (waiting) return waitingMessage(waiting.wait);

@@ -4,8 +4,8 @@
 //
 //   state      state.js; redraw.js draws when it has changed
 //   images     inputs.js (ways to add them), images.js, gallery.js
-//   answers    requests.js, with queue.js and reconnect.js; server.js, with worker.js, retry.js
-//              and replies.js
+//   answers    requests.js, with queue.js and reconnect.js; server.js, with worker.js, key.js,
+//              retry.js and replies.js
 //   view       stage.js, with pane.js; live.js, with camera.js; message.js, with messages.js
 //   panel      panel.js, facelist.js, controls.js
 //   exports    exports.js, with files.js, paint.js, hiding.js, disks.js, gradient.js and
@@ -19,6 +19,7 @@ import { listenToControls, setModels } from "./controls.js";
 import { drawExports, listenForExports } from "./exports.js";
 import { drawGallery, drawGalleryCounts } from "./gallery.js";
 import { chooseFiles, listenForImages, openSample } from "./inputs.js";
+import { askAgain } from "./key.js";
 import { releaseCamera } from "./live.js";
 import { clearPageErrors, drawMessage, onMessageAction, showPageError } from "./message.js";
 import { drawPanel } from "./panel.js";
@@ -29,6 +30,8 @@ import { drawStage, panes } from "./stage.js";
 import { entriesOnView, state } from "./state.js";
 
 const START_PAUSE = 2000; // milliseconds before the models are requested again
+
+let enterKey = () => {}; // continues the start after the user has declined to enter a key
 
 onDraw({
   view() {
@@ -47,7 +50,11 @@ onDraw({
 });
 
 onMessageAction({
-  retry: () => retry(state.current),
+  retry() {
+    askAgain();
+    retry(state.current);
+  },
+  enterKey: () => enterKey(),
   stop: () => stopWaiting(entriesOnView()),
   closeNote() {
     state.current.noteClosed = true;
@@ -82,8 +89,13 @@ async function modelsOfServer() {
     try {
       return await listModels();
     } catch (error) {
-      showPageError(error.title, `${error.message} ${error.remedy}`);
-      await new Promise((resolve) => setTimeout(resolve, START_PAUSE));
+      const isKeyMissing = error.reason === "UNAUTHENTICATED";
+      showPageError(error.title, `${error.message} ${error.remedy}`, isKeyMissing ? [["Enter a key", "enterKey"]] : undefined);
+      await new Promise((resolve) => {
+        if (isKeyMissing) enterKey = resolve;
+        else setTimeout(resolve, START_PAUSE);
+      });
+      askAgain();
     }
   }
 }

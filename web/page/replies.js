@@ -12,10 +12,12 @@ const ADVICE = {
   TOO_MANY_PIXELS: ["This image has too many pixels", "Reduce it, or start the server with a larger --max-pixels."],
   TOO_MANY_BYTES: ["This file is too large", "Reduce it, or start the server with a larger --max-image-bytes."],
   UNKNOWN_MODEL: ["This server does not have that model", "Choose another model, or reload the page."],
+  QUOTA: ["Your quota is used up", "Try again in a moment."],
   OVERLOADED: ["The server is busy", "Try again in a moment."],
   DRAINING: ["The server is shutting down", "Try again when it is back."],
   DEADLINE: ["The request took too long", "Raise the smallest face, or start the server with a larger --default-timeout."],
-  UNAUTHENTICATED: ["This server requires authentication", "Ask the server’s operator for access."],
+  UNAUTHENTICATED: ["This server requires an API key", "Ask the server’s operator for one."],
+  PERMISSION_DENIED: ["The server does not allow this page", "Open the page by another address, or ask the server’s operator."],
   INTERNAL: ["The server failed", "Report the request ID to the server’s operator. The server’s log has the cause."],
 };
 

@@ -1,4 +1,5 @@
 // The server's RPCs, called in JSON through a worker.
+import { apiKey, askForKey } from "./key.js";
 import { errorOf, timesOf } from "./replies.js";
 import { withRetries } from "./retry.js";
 
@@ -31,18 +32,26 @@ export async function predict(blob, options, signal) {
 /** predictWithRetries is predict, repeated while the server is overloaded: see withRetries. */
 export const predictWithRetries = (blob, options, { signal, ...retries } = {}) => withRetries(() => predict(blob, options, signal), { signal, ...retries });
 
+// call sends a request, and again with each API key that the user enters, as long as the server
+// requires another one.
 async function call(method, blob, request, signal) {
-  const reply = await post(method, blob, request, signal);
-  if (reply.status === 200 && reply.answer) return reply;
-  throw errorOf(reply, blob?.size);
+  for (;;) {
+    const key = apiKey();
+    const reply = await post(method, blob, request, key, signal);
+    if (reply.status === 200 && reply.answer) return reply;
+    const error = errorOf(reply, blob?.size);
+    // In the meantime, another call may have asked for a key.
+    const again = reply.status === 401 && (apiKey() !== key || (await askForKey(error.message)));
+    if (!again) throw error;
+  }
 }
 
-function post(method, blob, request, signal) {
+function post(method, blob, request, key, signal) {
   const id = ++lastID;
   return new Promise((resolve) => {
     if (signal?.aborted) return resolve({ id, failed: "AbortError" });
     replied.set(id, resolve);
     signal?.addEventListener("abort", () => worker.postMessage({ id, cancel: true }), { once: true });
-    worker.postMessage({ id, url: SERVICE + method, blob, request });
+    worker.postMessage({ id, url: SERVICE + method, key, blob, request });
   });
 }

@@ -18,22 +18,25 @@ export const LANGUAGES = [
 /**
  * snippets returns the code for each language. origin is the server's; name is the file name of
  * the image; sample is the image's URL if the server serves it, else ""; options are those of
- * DetectOptions that differ from their defaults.
+ * DetectOptions that differ from their defaults; hasKey is whether the server requires an API
+ * key, which the code takes from the variable MIEN_API_KEY.
  */
-export function snippets({ origin, name, sample, options }) {
+export function snippets({ origin, name, sample, options, hasKey = false }) {
   return {
-    ...shellSnippets({ origin, file: asPath(name), sample, options }),
-    fetch: fetchSnippet({ origin, name, sample, options }),
-    go: goSnippet({ origin, file: asPath(name), sample, options }),
+    ...shellSnippets({ origin, file: asPath(name), sample, options, hasKey }),
+    fetch: fetchSnippet({ origin, name, sample, options, hasKey }),
+    go: goSnippet({ origin, file: asPath(name), sample, options, hasKey }),
   };
 }
+
+const KEY_HEADER = '"X-Api-Key: $MIEN_API_KEY"'; // for a shell
 
 // asPath protects a file name that a program could read as a flag or as standard input.
 const asPath = (name) => (/^-/.test(name) ? "./" + name : name);
 
 const QUERY_PARAMETERS = { minConfidence: "min_confidence", minFaceSize: "min_face_size", anyOrientation: "any_orientation", model: "model" };
 
-function shellSnippets({ origin, file, sample, options }) {
+function shellSnippets({ origin, file, sample, options, hasKey }) {
   const server = new URL(origin);
   const secure = server.protocol === "https:";
   // gRPC clients need the port, which browsers leave out if it is the default one.
@@ -41,10 +44,11 @@ function shellSnippets({ origin, file, sample, options }) {
   const query = new URLSearchParams(Object.entries(options).map(([key, value]) => [QUERY_PARAMETERS[key], String(value)])).toString();
   const start = (flag) => (secure ? `# For a certificate of your own, add ${flag}\n` : "") + (sample ? `curl -sO ${sample}\n` : "");
   const body = jsonFromFile(file, options);
+  const key = (...flags) => (hasKey ? flags.map((flag) => `${flag} ${KEY_HEADER} `).join("") : "");
   return {
-    curl: start("--cacert FILE") + `curl -s --data-binary ${shell("@" + file)} ${shell(`${origin}/predict${query ? "?" + query : ""}`)}\n`,
-    buf: start("--cacert FILE") + body + `  buf curl --protocol grpc ${secure ? "" : "--http2-prior-knowledge "}--data @- \\\n    ${origin}/${PATH}\n`,
-    grpcurl: start("-cacert FILE") + body + `  grpcurl ${secure ? "" : "-plaintext "}-d @ ${shell(address)} ${PATH}\n`,
+    curl: start("--cacert FILE") + `curl -s ${key("-H")}--data-binary ${shell("@" + file)} ${shell(`${origin}/predict${query ? "?" + query : ""}`)}\n`,
+    buf: start("--cacert FILE") + body + `  buf curl --protocol grpc ${secure ? "" : "--http2-prior-knowledge "}${key("--header", "--reflect-header")}--data @- \\\n    ${origin}/${PATH}\n`,
+    grpcurl: start("-cacert FILE") + body + `  grpcurl ${secure ? "" : "-plaintext "}${key("-H")}-d @ ${shell(address)} ${PATH}\n`,
   };
 }
 
@@ -55,7 +59,7 @@ function jsonFromFile(file, options) {
   return `(printf '{"rawData":"'; base64 < ${shell(file)} | tr -d '\\n'; printf ${format(`"${more}}`)}) |\n`;
 }
 
-function fetchSnippet({ origin, name, sample, options }) {
+function fetchSnippet({ origin, name, sample, options, hasKey }) {
   const more = Object.keys(options).length ? `, options: ${JSON.stringify(options)}` : "";
   return `// To call the server from another origin, start it with --cors-origin and that origin.
 const photo = await fetch(${JSON.stringify(sample || encodeURIComponent(name))}).then((r) => r.blob()); // or a File
@@ -66,14 +70,14 @@ const dataURL = await new Promise((resolve) => {
 });
 const answer = await fetch(${JSON.stringify(`${origin}/${PATH}`)}, {
   method: "POST",
-  headers: { "Content-Type": "application/json" },
+  headers: { "Content-Type": "application/json"${hasKey ? ', "X-Api-Key": "YOUR KEY"' : ""} },
   body: JSON.stringify({ rawData: dataURL.split(",")[1]${more} }),
 }).then((r) => r.json());
 console.log(answer.results);
 `;
 }
 
-function goSnippet({ origin, file, sample, options }) {
+function goSnippet({ origin, file, sample, options, hasKey }) {
   const set = [];
   if (options.minConfidence !== undefined) set.push(["MinConfidence:", `proto.Float32(${options.minConfidence})`]);
   if (options.minFaceSize) set.push(["MinFaceSize:", options.minFaceSize]);
@@ -89,12 +93,12 @@ import (
 	"context"
 	"fmt"
 	"log"
-${needsProto ? '\n\t"google.golang.org/protobuf/proto"\n' : ""}
+${hasKey ? '\t"os"\n' : ""}${needsProto ? '\n\t"google.golang.org/protobuf/proto"\n' : ""}
 	"github.com/mienproject/mien/client"
 ${fields.length ? '\tinferencev1 "github.com/mienproject/mien/gen/inference/v1"\n' : ""})
 
 func main() {
-	c, err := client.New(${JSON.stringify(origin)})
+	c, err := client.New(${JSON.stringify(origin)}${hasKey ? ', client.WithAPIKey(os.Getenv("MIEN_API_KEY"))' : ""})
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -1,7 +1,7 @@
 // Encodes images and calls the server, so that the page's own thread stays free to draw.
 //
-// Messages in: {id, url, blob, request} starts a call: request is the message in JSON, to which
-// the image of the blob is added as rawData; {id, cancel: true} cancels it. Message out, one for
+// Messages in: {id, url, key, blob, request} starts a call: key is an API key or "", and request
+// the message in JSON, to which the image of the blob is added as rawData; {id, cancel: true} cancels it. Message out, one for
 // each call: {id, status, retryAfter, requestID, answer, text, encode, roundTrip}, where answer
 // is the body if it is JSON, and text the start of it if not; or {id, failed, text}, where
 // failed is the name of the error. encode and roundTrip are in milliseconds.
@@ -12,7 +12,7 @@ self.onmessage = async ({ data }) => {
     running.get(data.id)?.abort();
     return;
   }
-  const { id, url, blob, request } = data;
+  const { id, url, key, blob, request } = data;
   const abort = new AbortController();
   running.set(id, abort);
   try {
@@ -27,7 +27,8 @@ self.onmessage = async ({ data }) => {
     const encoded = performance.now();
     const response = await fetch(url, {
       method: "POST",
-      headers: { "Content-Type": "application/json" },
+      // A proxy may use Authorization for itself.
+      headers: { "Content-Type": "application/json", ...(key ? { "X-Api-Key": key } : {}) },
       body,
       signal: abort.signal,
       cache: "no-store",

@@ -72,6 +72,17 @@ test("with TLS, gRPC clients get the port, and nothing says plaintext", () => {
   assert.match(snippets({ ...plain, origin: "http://faces.example" }).grpcurl, /faces\.example:80 /);
 });
 
+test("a key comes from a variable, and is sent to reflection too", () => {
+  const code = snippets({ ...plain, options, hasKey: true });
+  const header = '"X-Api-Key: $MIEN_API_KEY"';
+  assert.ok(code.curl.startsWith(`curl -s -H ${header} --data-binary @photo.jpg `), code.curl);
+  assert.ok(code.buf.includes(`--http2-prior-knowledge --header ${header} --reflect-header ${header} --data @-`), code.buf);
+  assert.ok(code.grpcurl.includes(`grpcurl -plaintext -H ${header} -d @ `), code.grpcurl);
+  assert.ok(code.fetch.includes('headers: { "Content-Type": "application/json", "X-Api-Key": "YOUR KEY" }'), code.fetch);
+  assert.ok(code.go.includes('\t"log"\n\t"os"\n') && code.go.includes('client.New("http://localhost:8080", client.WithAPIKey(os.Getenv("MIEN_API_KEY")))'), code.go);
+  for (const text of Object.values(snippets(plain))) assert.doesNotMatch(text, /key/i);
+});
+
 test("the sample is downloaded first", () => {
   const sample = origin + "/page/sample.jpg";
   const code = snippets({ ...plain, name: "sample.jpg", sample });
