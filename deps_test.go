@@ -25,7 +25,8 @@ var mayImport = map[string][]string{
 	"modelstore": {},
 	"reason":     {},
 	"web":        {},
-	"photo":      {},
+	"photo":      {"photo/dct"},
+	"photo/dct":  {},
 
 	"face":          {},
 	"face/luma":     {},
