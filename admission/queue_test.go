@@ -43,14 +43,8 @@ func TestQueueOrder(t *testing.T) {
 		{"first come, first served", 1, []string{"c1", "c2", "c3"}, []string{"c1", "c2", "c3"}},
 		{"streams among themselves", 1, []string{"s1", "s2", "s3"}, []string{"s1", "s2", "s3"}},
 		{"in turn", 1, []string{"s1", "s2", "s3", "s4", "c1", "c2"}, []string{"s1", "c1", "s2", "c2", "s3", "s4"}},
-		{
-			"large images of streams", 1, []string{"s1", "s2 large", "s3 large", "c1", "c2", "c3", "c4", "c5"},
-			[]string{"s1", "c1", "s2 large", "c2", "c3", "c4", "s3 large", "c5"},
-		},
-		{
-			"large calls", 1, []string{"c1", "c2 large", "c3", "s1", "s2", "s3", "s4"},
-			[]string{"c1", "c2 large", "s1", "s2", "s3", "c3", "s4"},
-		},
+		{"large images of streams", 1, []string{"s1", "s2 large", "s3 large", "c1", "c2", "c3", "c4", "c5"}, []string{"s1", "c1", "s2 large", "c2", "c3", "c4", "s3 large", "c5"}},
+		{"large calls", 1, []string{"c1", "c2 large", "c3", "s1", "s2", "s3", "s4"}, []string{"c1", "c2 large", "s1", "s2", "s3", "c3", "s4"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

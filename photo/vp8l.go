@@ -373,16 +373,35 @@ func (c vp8lCache) add(pix []byte, shift uint) {
 	}
 }
 
+// cache reads the size of the cache of colors, and how far hashes are shifted for it.
+func (d *vp8lDecoder) cache() (c vp8lCache, shift uint, err error) {
+	if d.take(1) == 0 {
+		return nil, 0, nil
+	}
+	bits := uint(d.take(4))
+	if bits < 1 || bits > vp8lMaxCache {
+		return nil, 0, errVP8L
+	}
+	return make(vp8lCache, 1<<bits), 32 - bits, nil
+}
+
+// repeatPixels sets count pixels from byte p on to those that are distance pixels before. It
+// returns false if they are not all within pix.
+func repeatPixels(pix []byte, p, count, distance int) bool {
+	if 4*distance > p || 4*count > len(pix)-p {
+		return false
+	}
+	for i := p; i < p+4*count; i++ { // the two may overlap
+		pix[i] = pix[i-4*distance]
+	}
+	return true
+}
+
 // pixels decodes an image of width × height pixels (section 3.6).
 func (d *vp8lDecoder) pixels(width, height int, top bool) ([]byte, error) {
-	var cache vp8lCache
-	shift := uint(0)
-	if d.take(1) == 1 {
-		bits := uint(d.take(4))
-		if bits < 1 || bits > vp8lMaxCache {
-			return nil, errVP8L
-		}
-		cache, shift = make(vp8lCache, 1<<bits), 32-bits
+	cache, shift, err := d.cache()
+	if err != nil {
+		return nil, err
 	}
 	groups, err := d.groups(width, height, top, len(cache))
 	if err != nil {
@@ -415,11 +434,8 @@ func (d *vp8lDecoder) pixels(width, height int, top bool) ([]byte, error) {
 		case symbol < vp8lLiterals+vp8lLengths:
 			count = d.number(symbol - vp8lLiterals)
 			distance := vp8lDistance(width, d.number(d.symbol(&group[4])))
-			if 4*distance > p || 4*count > len(pix)-p {
+			if !repeatPixels(pix, p, count, distance) {
 				return nil, errVP8L
-			}
-			for i := p; i < p+4*count; i++ { // the two may overlap
-				pix[i] = pix[i-4*distance]
 			}
 			group = nil
 		default:

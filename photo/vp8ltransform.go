@@ -151,18 +151,8 @@ func addPrediction(mode uint8, row, above []byte) {
 			p = topRight
 		case 4:
 			p = topLeft
-		case 5:
-			p = mean(mean(left, topRight), top)
-		case 6:
-			p = mean(left, topLeft)
-		case 7:
-			p = mean(left, top)
-		case 8:
-			p = mean(topLeft, top)
-		case 9:
-			p = mean(top, topRight)
-		case 10:
-			p = mean(mean(left, topLeft), mean(top, topRight))
+		case 5, 6, 7, 8, 9, 10:
+			p = meanPrediction(mode, left, topLeft, top, topRight)
 		case 12:
 			p = clampByte(int(left) + int(top) - int(topLeft))
 		case 13:
@@ -170,6 +160,24 @@ func addPrediction(mode uint8, row, above []byte) {
 			p = clampByte(m + (m-int(topLeft))/2)
 		}
 		row[i] += p
+	}
+}
+
+// meanPrediction returns the prediction of the modes 5 to 10.
+func meanPrediction(mode, left, topLeft, top, topRight uint8) uint8 {
+	switch mode {
+	case 5:
+		return mean(mean(left, topRight), top)
+	case 6:
+		return mean(left, topLeft)
+	case 7:
+		return mean(left, top)
+	case 8:
+		return mean(topLeft, top)
+	case 9:
+		return mean(top, topRight)
+	default:
+		return mean(mean(left, topLeft), mean(top, topRight))
 	}
 }
 

@@ -173,6 +173,17 @@ func (g *Detector) Detect(ctx context.Context, img image.Image, opts face.Option
 	if opts.Truncated != nil && (work.truncated || g.bounded(b.Dx(), b.Dy(), opts.MinFaceSize)) {
 		opts.Truncated()
 	}
+	faces, err := g.convert(ctx, img, candidates, opts)
+	if err != nil {
+		return nil, err
+	}
+	// Different raw scores may have the same confidence.
+	slices.SortFunc(faces, face.Compare)
+	return faces, nil
+}
+
+// convert converts the candidates of img to faces, the best first.
+func (g *Detector) convert(ctx context.Context, img image.Image, candidates []detection, opts face.Options) ([]face.Face, error) {
 	var luminance luma.Plane
 	if g.landmarker != nil && !opts.SkipLandmarks {
 		luminance = luma.Of(img, nil)
@@ -194,12 +205,10 @@ func (g *Detector) Detect(ctx context.Context, img image.Image, opts face.Option
 			if g.landmarker != nil && len(faces) < maxRefined {
 				l = refine(g.landmarker, luminance, l)
 			}
-			f.Landmarks = clampLandmarks(l, b.Dx(), b.Dy())
+			f.Landmarks = clampLandmarks(l, img.Bounds().Dx(), img.Bounds().Dy())
 		}
 		faces = append(faces, f)
 	}
-	// Different raw scores may have the same confidence.
-	slices.SortFunc(faces, face.Compare)
 	return faces, nil
 }
 

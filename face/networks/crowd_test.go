@@ -58,7 +58,7 @@ func TestAccuracyOfCrowds(t *testing.T) {
 	}
 	people := facetest.Decode(t, facetest.Path(t, "peoples.jpg"))
 	one := facetest.Decode(t, sample).(interface {
-		SubImage(image.Rectangle) image.Image
+		SubImage(r image.Rectangle) image.Image
 	}).SubImage(image.Rect(40, 70, 274, 350))
 	images := map[string]image.Image{"noise": facetest.Noise(2000, 2000)}
 	for _, width := range []int{210, 105, 70, 52} {
