@@ -614,9 +614,9 @@ func TestPageScreenshots(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := start(t, "--model", "pigo", "--model", "pigo-reference")
+	s := start(t)
 	play(t, s, pageTask{
-		Scenario: "screenshots", Out: out, Compare: "pigo-reference", Busy: "overloaded: 2 images are being worked on and 8 wait; try again later",
+		Scenario: "screenshots", Out: out, Compare: "pigo", Busy: "overloaded: 2 images are being worked on and 8 wait; try again later",
 		Camera: temp(t, "frames.y4m", encodeY4M(t, decode(t, read(t, samplePath())), 3)),
 		Files: map[string]string{
 			"twenty": temp(t, "twenty.jpg", encodeJPEG(t, tiled(t, 5, 4, 1))),

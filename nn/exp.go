@@ -1,6 +1,10 @@
 package nn
 
-import "github.com/mienproject/mien/internal/exact"
+import (
+	"math"
+
+	"github.com/mienproject/mien/internal/exact"
+)
 
 // sigmoid returns 1 / (1 + exp(-x)).
 func sigmoid(x float32) float32 { return float32(exact.Logistic(float64(x))) }
@@ -33,4 +37,21 @@ func softmax2(values *[2]float32) {
 	power := exact.Exp(float64(values[less]) - float64(values[greatest]))
 	// The sum does not depend on the order.
 	values[less], values[greatest] = float32(power/(power+1)), float32(1/(power+1))
+}
+
+// softmax4 is softmax2 of four pairs of values, with the same bits.
+func softmax4(values *[8]float32) {
+	var powers [4]float64
+	for i := range powers {
+		powers[i] = -math.Abs(float64(values[2*i]) - float64(values[2*i+1]))
+	}
+	exact.Exp4(&powers)
+	for i, power := range powers {
+		less, greatest := float32(power/(power+1)), float32(1/(power+1))
+		if values[2*i] <= values[2*i+1] {
+			values[2*i], values[2*i+1] = less, greatest
+		} else {
+			values[2*i], values[2*i+1] = greatest, less
+		}
+	}
 }

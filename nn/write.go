@@ -36,6 +36,12 @@ func (o *output) finish(values []float32) {
 			values[k] = sigmoid(v)
 		}
 	case softmaxes:
+		if o.channels == 2 {
+			for len(values) >= 8 {
+				softmax4((*[8]float32)(values))
+				values = values[8:]
+			}
+		}
 		for k := 0; k < len(values); k += o.channels {
 			softmax(values[k:][:o.channels])
 		}

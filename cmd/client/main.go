@@ -66,7 +66,7 @@ type config struct {
 	MaxResults     int32    `group:"Detection" placeholder:"N" help:"Return only the N most confident faces (default: all)."`
 	MinFaceSize    int32    `group:"Detection" placeholder:"PIXELS" help:"Size of the smallest face to find (default: depends on the size of the image)."`
 	SkipLandmarks  bool     `group:"Detection" help:"Return no landmarks (eyes, nose and mouth)."`
-	AnyOrientation bool     `group:"Detection" help:"Also find faces that lie on their side or stand on their head. Takes four times as long."`
+	AnyOrientation bool     `group:"Detection" help:"Also find faces that lie on their side or stand on their head. Takes at least four times as long."`
 
 	Output   string `group:"Output" short:"o" placeholder:"FILE" help:"Write the lines to FILE instead of standard output. The file must be empty or missing, except with --resume."`
 	Resume   bool   `group:"Output" help:"Continue an earlier run with the same --output, however it ended. Images that have results are skipped. Give the same names, from the same working directory."`

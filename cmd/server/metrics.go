@@ -94,7 +94,7 @@ func newMetrics() *metrics {
 		bytes:          one("mien_image_bytes", "Size of an image as sent.", byteBuckets),
 		faces:          counters("mien_faces_total", "Faces found.", "model"),
 		truncated:      counters("mien_truncated_images_total", "Images of which faces may be missing, because the model limits its time and memory.", "model"),
-		anyOrientation: counters("mien_any_orientation_images_total", "Images that were also searched in their quarter turns, which takes four times as long.", "model"),
+		anyOrientation: counters("mien_any_orientation_images_total", "Images that were also searched in their quarter turns, which takes at least four times as long.", "model"),
 	}
 	for _, why := range alerting {
 		m.refusals.WithLabelValues(why)

@@ -71,3 +71,24 @@ func TestBits(t *testing.T) {
 		t.Errorf("the bits have the hash %#x, want %#x", got, want)
 	}
 }
+
+// TestExp4 checks that four powers at once have the bits of each alone.
+func TestExp4(t *testing.T) {
+	random := rand.New(rand.NewPCG(5, 6))
+	for range 50_000 {
+		var x, got [4]float64
+		for i := range x {
+			x[i] = 1600*random.Float64() - 800
+			if random.IntN(50) == 0 {
+				x[i] = []float64{0, math.Inf(1), math.Inf(-1), math.NaN()}[random.IntN(4)]
+			}
+		}
+		got = x
+		exact.Exp4(&got)
+		for i, v := range got {
+			if want := exact.Exp(x[i]); math.Float64bits(v) != math.Float64bits(want) && (v == v || want == want) {
+				t.Fatalf("Exp4(%v) is %v, want %v", x[i], v, want)
+			}
+		}
+	}
+}

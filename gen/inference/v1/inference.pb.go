@@ -287,7 +287,7 @@ type DetectOptions struct {
 	// name that ListModels does not return is rejected with the reason UNKNOWN_MODEL.
 	Model string `protobuf:"bytes,5,opt,name=model,proto3" json:"model,omitempty"`
 	// Also find faces that lie on their side or stand on their head: the image is
-	// searched in four quarter turns, which takes four times as long, and the faces
+	// searched in four quarter turns, which takes at least four times as long, and the faces
 	// are merged. Boxes and landmarks are those of the image as it came; "left" and
 	// "right" are those of the face when it is upright. Off by default.
 	AnyOrientation bool `protobuf:"varint,6,opt,name=any_orientation,json=anyOrientation,proto3" json:"any_orientation,omitempty"`
