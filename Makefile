@@ -31,6 +31,19 @@ $(BIN)/%: tools/go.mod tools/go.sum
 	@mkdir -p $(BIN)
 	go build -modfile=tools/go.mod -o $@ $(filter %/$*,$(tool_packages))
 
+# The test suites of others, which are a part of the tests, and the contract of the service
+# that connectconformance calls.
+suites := $(BIN)/connectconformance $(BIN)/h2spec $(BIN)/conformance.binpb
+suite_packages := connectrpc.com/conformance/cmd/connectconformance github.com/summerwind/h2spec/cmd/h2spec
+.PHONY: suites
+suites: $(suites) ## Build connectconformance and h2spec into .bin, which some tests need.
+$(BIN)/connectconformance $(BIN)/h2spec: $(BIN)/%: tools/conformance/go.mod tools/conformance/go.sum
+	@mkdir -p $(BIN)
+	cd tools/conformance && go build -o $(abspath $@) $(filter %/$*,$(suite_packages))
+$(BIN)/conformance.binpb: $(BIN)/buf tools/conformance/go.mod
+	cd tools/conformance && go mod download connectrpc.com/conformance
+	buf build "$$(cd tools/conformance && go list -m -f '{{.Dir}}' connectrpc.com/conformance)/proto" -o $@
+
 .PHONY: run
 run: ## Run the server. MODEL=yunet runs it with that model, and ARGS="--help" lists its flags.
 	go run ./cmd/server $(if $(MODEL),--model $(MODEL)) $(ARGS)
@@ -93,7 +106,7 @@ setup: ## Install what the tests need: Debian packages, npm packages, jars.
 PATIENCE = -timeout 30m
 
 .PHONY: unit
-unit: onnxruntime ## Test every package, with the race detector.
+unit: onnxruntime $(suites) ## Test every package, with the race detector.
 	go test $(PATIENCE) -race -short ./...
 
 .PHONY: page-test
@@ -103,7 +116,7 @@ page-test: ## Test the modules of the page in Node.js. "make e2e" tests the page
 # Without the race detector, which allocates memory itself.
 .PHONY: memory
 memory: ## Check that decoding and detecting take no more memory than is reserved for them, and that networks allocate nothing new.
-	go test $(PATIENCE) -count=1 -run Memory ./nn ./face/mtcnn/area ./photo ./face/luma ./face/pigo ./face/grid ./face/mtcnn ./service
+	go test $(PATIENCE) -count=1 -run Memory ./nn ./face/mtcnn/area ./face/grid/resample ./photo ./face/luma ./face/pigo ./face/grid ./face/mtcnn ./service
 
 # Without the race detector, with which these tests take minutes.
 .PHONY: accuracy
@@ -120,6 +133,31 @@ soak-test:
 .PHONY: container-test
 container-test: ## Test a default server in small containers with the worst images.
 	go test $(PATIENCE) -count=1 -run '^TestContainer' ./cmd/server
+
+# A part of the cases, and all of h2spec, are among the unit tests.
+.PHONY: conformance
+conformance: $(suites) ## Run all conformance tests of Connect, and h2spec, against the server.
+	go test $(PATIENCE) -count=1 -v -run '^(TestConformance|TestH2spec)$$' ./cmd/server -conformance
+
+# All of them are among the unit tests, the slowest in a shorter form.
+ATTACKS := TestRapidResets|TestHostileFiles|TestManyTrailers|TestSettingsChangeUnderRequests|TestHostileClients|TestStalledBody|TestStalledStreamsDoNotBlock|TestWorst|TestBrokenFiles|TestRefusedUnread|TestSlowClients|TestStreamsLeaveRoom|TestWaitingStreamsLeaveRoom|TestUnreadAnswers|TestNoUselessEviction|TestGarbageOfImages|TestImagesThatNeverFit
+.PHONY: attack
+attack: ## Attack the server on this machine: slow and endless bodies, bombs, hostile files, resets, settings, trailers.
+	go test $(PATIENCE) -count=1 -v -run '^($(ATTACKS))$$' ./cmd/server ./service
+
+# Go records no time and, with -trimpath, no folder in a binary. GOFLAGS leaves out the
+# commit, which a copy of the source does not have.
+.PHONY: reproducible
+reproducible: ## Build the server and the client twice, in different folders without a cache, and compare the results.
+	rm -rf $(BIN)/reproducible && mkdir -p $(BIN)/reproducible/{one,another/folder}
+	for copy in one another/folder; do \
+		git ls-files -z --cached --others --exclude-standard | xargs -0 tar -c --ignore-failed-read | tar -x -C $(BIN)/reproducible/$$copy; \
+		(cd $(BIN)/reproducible/$$copy && export CGO_ENABLED=0 GOFLAGS=-buildvcs=false GOCACHE="$$PWD/.cache" && \
+			go build -trimpath -ldflags='-s -w' -o mien ./cmd/server && go build -trimpath -ldflags='-s -w' -o mien-client ./cmd/client); \
+	done
+	cd $(BIN)/reproducible/one && sha256sum mien mien-client > ../SHA256SUMS && cat ../SHA256SUMS
+	cd $(BIN)/reproducible/another/folder && sha256sum -c ../../SHA256SUMS
+	rm -rf $(BIN)/reproducible
 
 .PHONY: bench-test
 bench-test: onnxruntime ## Test the evaluation and the load tool with a few photographs.
@@ -217,7 +255,7 @@ finish_openapi = sed -i.generated -E -e '/^      additionalProperties: false$$/d
 write_licenses = go run ./internal/licenses ./cmd/server ./cmd/client > $(1).new && mv $(1).new $(1)
 
 # The kernels of a package, in the folder that is given.
-kernels := nn face/mtcnn/area
+kernels := nn face/mtcnn/area face/grid/resample photo/dct
 generate_kernels = cd $(1) && nnkernels -kernels $(notdir $(1)) -out kernels_amd64.s -stubs kernels_amd64.go -pkg $(notdir $(1))
 .PHONY: $(BIN)/nnkernels
 $(BIN)/nnkernels:

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs what the tests need: Debian packages, npm packages into node_modules, and
-# grpc-java into java/jars. If everything is installed, it does and prints nothing.
+# Installs what the tests need: Debian packages, npm packages into node_modules, grpc-java
+# into java/jars, and Schemathesis into ../.bin/schemathesis. If everything is installed, it does and prints nothing.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
@@ -20,6 +20,7 @@ debian=(
 	python3-grpcio
 	python3-pil
 	python3-protobuf
+	python3-venv
 	qemu-user
 )
 
@@ -96,4 +97,13 @@ if ! cmp -s java/pom.xml java/jars/pom.xml; then
 		org.apache.maven.plugins:maven-dependency-plugin:3.11.0:copy-dependencies \
 		-DoutputDirectory=jars -DincludeScope=runtime
 	cp java/pom.xml java/jars/pom.xml
+fi
+
+# And for Schemathesis, which is in an environment of its own.
+environment=../.bin/schemathesis
+if ! cmp -s schemathesis.txt "$environment/installed.txt"; then
+	rm -rf "$environment"
+	python3 -m venv "$environment"
+	"$environment/bin/pip" install --quiet --disable-pip-version-check --no-deps --requirement schemathesis.txt
+	cp schemathesis.txt "$environment/installed.txt"
 fi

@@ -3,6 +3,7 @@ package service
 import (
 	"compress/gzip"
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -76,11 +77,33 @@ func (s *Service) serveRPCs(open func(*rpcs) http.Handler) http.Handler {
 			rq.body = s.bounded(rq, w, r)
 			defer rq.body.end()
 			rq.body.connect(r)
+			if err := checkQuery(r); err != nil {
+				rq.record.Procedure, rq.record.Protocol = p.path, connect.ProtocolConnect
+				rq.unreadable()
+				_ = s.errorWriter.Write(w, r, connect.NewError(connect.CodeInvalidArgument, err)) // the client may have disconnected
+				return
+			}
 			r.Body = rq.body
 			serve(w, r, rq)
 			rq.body.linger()
 		}).ServeHTTP(w, r)
 	}))
+}
+
+// checkQuery returns an error if the message of a Connect GET request is not the base64 that
+// it should be, which Connect would report as a failure of the server.
+func checkQuery(r *http.Request) error {
+	if r.Method != http.MethodGet {
+		return nil
+	}
+	query := r.URL.Query()
+	if query.Get("base64") != "1" {
+		return nil
+	}
+	if _, err := base64.RawURLEncoding.DecodeString(query.Get("message")); err != nil {
+		return fmt.Errorf("message is not base64: %w", err)
+	}
+	return nil
 }
 
 // Predict implements inferencev1connect.InferenceHandler.
@@ -109,15 +132,27 @@ func (c *rpcs) options() connect.HandlerOption {
 		connect.WithConditionalHandlerOptions(func(spec connect.Spec) []connect.HandlerOption {
 			p := procedureAt(spec.Procedure) // never nil: New has checked this
 			limit := maxMessage(p.imageBytes(c.config))
-			return []connect.HandlerOption{
-				connect.WithCodec(recordingCodec{protoCodec{p.maxItems}, c}),
-				connect.WithCodec(recordingCodec{jsonCodec{"json", p.maxItems}, c}),
-				connect.WithCodec(recordingCodec{jsonCodec{"json; charset=utf-8", p.maxItems}, c}),
-				connect.WithCompression("gzip",
-					func() connect.Decompressor { return &decompressor{boundedGzip{limit: limit}, c} },
-					func() connect.Compressor { return gzip.NewWriter(io.Discard) }),
-			}
+			return []connect.HandlerOption{encodings(p.maxItems,
+				func(codec messageCodec) connect.Codec { return recordingCodec{codec, c} },
+				func() connect.Decompressor { return &decompressor{boundedGzip{limit: limit}, c} })}
 		}),
+	)
+}
+
+// Encodings returns the codecs and the compression of the RPCs, for handlers of other
+// services. limit is the maximum number of bytes to which a message decompresses.
+func Encodings(limit int64) connect.HandlerOption {
+	return encodings(0,
+		func(codec messageCodec) connect.Codec { return codec },
+		func() connect.Decompressor { return &plainDecompressor{boundedGzip{limit: limit}} })
+}
+
+func encodings(maxItems int, codec func(messageCodec) connect.Codec, decompressor func() connect.Decompressor) connect.HandlerOption {
+	return connect.WithHandlerOptions(
+		connect.WithCodec(codec(protoCodec{maxItems})),
+		connect.WithCodec(codec(jsonCodec{"json", maxItems})),
+		connect.WithCodec(codec(jsonCodec{"json; charset=utf-8", maxItems})),
+		connect.WithCompression("gzip", decompressor, func() connect.Compressor { return gzip.NewWriter(io.Discard) }),
 		// Most answers are small. Compression is worth it only for an image with many
 		// faces.
 		connect.WithCompressMinBytes(4<<10),
@@ -333,6 +368,17 @@ func (d *decompressor) Read(p []byte) (int, error) {
 		return 0, d.rpcs.connectError(rq.body.ctx, rq.record, err)
 	case errors.Is(err, errGzip):
 		rq.unreadable()
+	}
+	return n, err
+}
+
+// plainDecompressor is a boundedGzip whose error for a bomb has the code that clients get.
+type plainDecompressor struct{ boundedGzip }
+
+func (d *plainDecompressor) Read(p []byte) (int, error) {
+	n, err := d.boundedGzip.Read(p)
+	if errors.Is(err, errTooManyBytes) {
+		return 0, connect.NewError(classify(err).code, err)
 	}
 	return n, err
 }

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"math"
 	"net"
+	"net/http"
 	neturl "net/url"
 	"os"
 	"regexp"
@@ -105,6 +106,10 @@ type config struct {
 
 	command string  // what Kong calls the command, such as "keys add <name>"
 	proxies proxies // parsed from TrustedProxy
+
+	// extra are handlers of more paths. Tests set it, so that the test suites of others
+	// examine this program's own HTTP server and middleware.
+	extra map[string]http.Handler
 
 	resources    resources
 	resourcesErr error  // why some resources may be unknown

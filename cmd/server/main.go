@@ -37,8 +37,7 @@ func main() {
 	os.Exit(run(context.Background(), os.Args[1:], os.Stdout, os.Stderr))
 }
 
-// run is the whole program. It returns the exit code: 0 after a graceful stop, 1 after
-// a failure, and 2 if the configuration is wrong.
+// run is the whole program. It returns the exit code.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	cfg, done, err := parse("/", args, stdout)
 	if done {
@@ -50,6 +49,12 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if cfg.command == addCommand {
 		return cfg.addKey(stdout, stderr)
 	}
+	return runServer(ctx, cfg, stderr)
+}
+
+// runServer runs the server that cfg describes. It returns the exit code: 0 after a graceful stop, 1 after a
+// failure, and 2 if the configuration is wrong.
+func runServer(ctx context.Context, cfg *config, stderr io.Writer) int {
 	// An interrupt comes from a person and stops the server at once. SIGTERM comes from
 	// an orchestrator, and is handled below.
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt)
@@ -342,6 +347,10 @@ func routes(stop context.Context, cfg *config, svc *service.Service, state *heal
 	mux.Handle("PUT /predict", svc.PredictHandler())
 	handle(grpcreflect.NewHandlerV1(reflector(), small))      // /grpc.reflection.v1.ServerReflection/
 	handle(grpcreflect.NewHandlerV1Alpha(reflector(), small)) // /grpc.reflection.v1alpha.ServerReflection/
+
+	for path, h := range cfg.extra {
+		handle(path, h)
+	}
 
 	healthPath, healthHandler := grpchealth.NewHandler(state, small)
 	open(healthPath, bounded(stop, service.Compat(healthHandler))) // /grpc.health.v1.Health/

@@ -51,6 +51,9 @@ func TestMain(m *testing.M) {
 	if os.Getenv(asProgram) != "" {
 		main()
 	}
+	if os.Getenv(asConformance) != "" {
+		serveConformance()
+	}
 	goleak.VerifyTestMain(m)
 }
 
