@@ -200,7 +200,7 @@ func TestMistakesInRequests(t *testing.T) {
 		{"base64", "GET", get + message, "", "", http.StatusOK, ""},
 		{"base64 with padding", "GET", get + neturl.QueryEscape(padded), "", "", http.StatusOK, ""},
 		{"no base64", "GET", get + "%25%25", "", "", http.StatusBadRequest, "not base64"},
-		{"a letter alone", "GET", get + "a", "", "", http.StatusBadRequest, "INVALID_BODY"},
+		{"a letter alone", "GET", get + "a", "", "", http.StatusBadRequest, "not base64"},
 		{"base64 in JSON", "POST", "", "", `{"rawData": "%%"}`, http.StatusBadRequest, "invalid_argument"},
 		{"no time", "POST", "", "0", "{}", http.StatusGatewayTimeout, "DEADLINE"},
 		{"less than no time", "POST", "", "-1", "{}", http.StatusBadRequest, "is negative"},
