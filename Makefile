@@ -116,7 +116,7 @@ page-test: ## Test the modules of the page in Node.js. "make e2e" tests the page
 # Without the race detector, which allocates memory itself.
 .PHONY: memory
 memory: ## Check that decoding and detecting take no more memory than is reserved for them, and that networks allocate nothing new.
-	go test $(PATIENCE) -count=1 -run Memory ./nn ./face/mtcnn/area ./photo ./face/luma ./face/pigo ./face/grid ./face/mtcnn ./service
+	go test $(PATIENCE) -count=1 -run Memory ./nn ./face/mtcnn/area ./face/grid/resample ./photo ./face/luma ./face/pigo ./face/grid ./face/mtcnn ./service
 
 # Without the race detector, with which these tests take minutes.
 .PHONY: accuracy
@@ -255,7 +255,7 @@ finish_openapi = sed -i.generated -E -e '/^      additionalProperties: false$$/d
 write_licenses = go run ./internal/licenses ./cmd/server ./cmd/client > $(1).new && mv $(1).new $(1)
 
 # The kernels of a package, in the folder that is given.
-kernels := nn face/mtcnn/area
+kernels := nn face/mtcnn/area face/grid/resample photo/dct
 generate_kernels = cd $(1) && nnkernels -kernels $(notdir $(1)) -out kernels_amd64.s -stubs kernels_amd64.go -pkg $(notdir $(1))
 .PHONY: $(BIN)/nnkernels
 $(BIN)/nnkernels:

@@ -25,18 +25,20 @@ var mayImport = map[string][]string{
 	"modelstore": {},
 	"reason":     {},
 	"web":        {},
-	"photo":      {},
+	"photo":      {"photo/dct"},
+	"photo/dct":  {},
 
 	"face":          {},
 	"face/luma":     {},
 	"face/rgba":     {},
 	"face/landmark": {"face", "face/luma", "internal/exact"},
 	"face/pigo":     {"cores", "face", "face/landmark", "face/luma", "internal/exact"},
-	"face/grid":     {"engine", "face", "face/landmark", "face/luma", "face/rgba", "internal/exact"},
+	"face/grid":     {"engine", "face", "face/grid/resample", "face/landmark", "face/luma", "face/rgba", "internal/exact"},
 	"face/mtcnn":    {"engine", "face", "face/mtcnn/area", "face/rgba"},
 	"face/networks": {"engine", "face", "face/grid", "face/mtcnn"},
-	// It scales pixels for the networks, and knows nothing of them.
-	"face/mtcnn/area": {},
+	// They scale pixels for the networks, and know nothing of them.
+	"face/grid/resample": {},
+	"face/mtcnn/area":    {},
 	// Engines know no face.
 	"engine": {},
 	"nn":     {"cores", "engine", "internal/exact", "nn/onnxfile"},

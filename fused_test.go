@@ -10,7 +10,7 @@ import (
 
 // exactPackages compute what is in an answer, from decoding to confidence.
 var exactPackages = []string{
-	"./face", "./face/grid", "./face/landmark", "./face/luma", "./face/mtcnn", "./face/mtcnn/area", "./face/pigo", "./face/rgba", "./internal/exact", "./nn", "./photo",
+	"./face", "./face/grid", "./face/grid/resample", "./face/landmark", "./face/luma", "./face/mtcnn", "./face/mtcnn/area", "./face/pigo", "./face/rgba", "./internal/exact", "./nn", "./photo", "./photo/dct",
 }
 
 // TestNoFusedProducts checks that the compiler fuses no product with a sum in what makes an

@@ -19,7 +19,8 @@ import (
 )
 
 // SlowBytes and SlowTime say what a slow request is: one of whose body fewer than
-// SlowBytes bytes come in SlowTime. It has to go when others need its room.
+// SlowBytes bytes come in SlowTime. It has to go when others need its room. For a place among
+// the requests it has to go at once, when less has come than this from the beginning on.
 const (
 	SlowBytes = 16 << 10
 	SlowTime  = time.Second

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -109,9 +110,11 @@ func (g *Ledger) unlock() {
 func (g *Ledger) evict(n int64, streams bool) bool {
 	var slowest *Lease
 	free := int64(0)
-	slow := time.Now().Add(-SlowTime)
+	now := time.Now()
+	slow := now.Add(-SlowTime)
 	for l := range g.reading {
-		if !l.pace.Before(slow) || (streams && !l.stream) || (n > 0 && l.bytes == 0) {
+		isSlow := l.pace.Before(slow) || (n == 0 && l.isBehind(now))
+		if !isSlow || (streams && !l.stream) || (n > 0 && l.bytes == 0) {
 			continue
 		}
 		free += l.bytes
@@ -241,6 +244,8 @@ type Lease struct {
 	revoke func()
 	// since is how many bytes came after pace.
 	since int
+	// got is how many bytes came since the request began to wait for its caller.
+	got atomic.Int64
 	// inflating is how much of the ledger's pool it has.
 	inflating int64
 
@@ -249,8 +254,9 @@ type Lease struct {
 	overflow bool
 	admitted bool // it has a place
 	revoked  bool
-	// pace is when the last SlowBytes bytes were complete.
-	pace time.Time
+	// pace is when the last SlowBytes bytes were complete, and began is when the request
+	// began to wait for its caller.
+	pace, began time.Time
 }
 
 // Admit takes a place among the requests in flight, or returns an error that wraps
@@ -302,6 +308,13 @@ func (l *Lease) end() {
 
 // slowAt is when the request becomes slow, if nothing comes.
 func (l *Lease) slowAt() time.Time { return l.pace.Add(SlowTime + 1) }
+
+// isBehind reports whether fewer bytes have come than SlowBytes in each SlowTime, since the
+// request began to wait for them.
+func (l *Lease) isBehind(now time.Time) bool {
+	due := now.Sub(l.began) * SlowBytes / SlowTime
+	return l.got.Load() < int64(due)
+}
 
 // missing returns how many bytes are missing to n. A stream that has the overflow
 // allowance misses none. The caller holds the lock.
@@ -464,13 +477,15 @@ func (l *Lease) StartReading() {
 }
 
 func (l *Lease) startReading(now time.Time) {
-	l.since, l.pace = 0, now
+	l.since, l.pace, l.began = 0, now, now
+	l.got.Store(0)
 	l.ledger.reading[l] = struct{}{}
 	l.ledger.wake(l.slowAt())
 }
 
 // Progress says that n more bytes of the body have come.
 func (l *Lease) Progress(n int) {
+	l.got.Add(int64(n))
 	if l.since += n; l.since < SlowBytes {
 		return
 	}

@@ -165,27 +165,47 @@ func TestSlowMakeRoom(t *testing.T) {
 	})
 }
 
-// TestSlowLeavePlaces: a request that is slow has to go for another, whatever it holds.
+// TestSlowLeavePlaces: a request that is slow, or behind, has to go for another at once,
+// whatever it holds.
 func TestSlowLeavePlaces(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHouse(t, small)
 		var all []*Lease
 		for range small.Requests {
-			all = append(all, h.admit(false, 0))
+			l := h.admit(false, 0)
+			l.Progress(SlowBytes / 100) // enough for 10 ms
+			all = append(all, l)
 			time.Sleep(time.Millisecond)
 		}
 		if err := h.NewLease(false, nil).Admit(); !errors.Is(err, ErrOverloaded) {
-			t.Errorf("nobody is slow: %v", err)
+			t.Errorf("nobody is behind: %v", err)
 		}
-		time.Sleep(SlowTime)
-		all[0].Progress(SlowBytes - 1)
-		all[1].Progress(SlowBytes)
+		time.Sleep(8 * time.Millisecond)
+		all[0].Progress(1000)
 		another := h.admit(false, 0)
-		if !h.isRevoked(all[0]) || h.isRevoked(all[1]) || h.isRevoked(all[2]) {
-			t.Error("another than the slowest had to go")
+		if h.isRevoked(all[0]) || !h.isRevoked(all[1]) || h.isRevoked(all[2]) {
+			t.Error("another than the first that is behind had to go")
 		}
 		h.want(4, 0, 0)
-		for _, l := range append(all, another) {
+		// all[0] has stopped reading, and cannot go. This one has come fast, and pauses.
+		fast := all[3]
+		fast.StartReading()
+		fast.Progress(10 * SlowBytes)
+		all[2].StartReading()
+		all[2].Progress(10 * SlowBytes)
+		another.Progress(10 * SlowBytes)
+		time.Sleep(SlowTime / 2)
+		fast.Progress(SlowBytes)
+		another.Progress(SlowBytes)
+		if err := h.NewLease(false, nil).Admit(); !errors.Is(err, ErrOverloaded) {
+			t.Errorf("nobody is slow: %v", err)
+		}
+		time.Sleep(SlowTime/2 + 1)
+		last := h.admit(false, 0)
+		if !h.isRevoked(all[2]) || h.isRevoked(fast) || h.isRevoked(another) {
+			t.Error("another than the slow one had to go")
+		}
+		for _, l := range append(all, another, last) {
 			l.Close()
 		}
 		h.want(0, 0, 0)

@@ -9,18 +9,24 @@ import (
 )
 
 // Queue has a number of worker slots. Those that wait for one are served first come,
-// first served, alternating between single calls and images of streams while both wait.
+// first served. While single calls and images of streams both wait, they have slots for
+// equal work: as many pixels of the ones as of the others.
 type Queue struct {
 	workers, limit int
 
 	mu   sync.Mutex
 	busy int // workers
-	// calls and images are the lines of those that wait, of chan struct{}, which is
-	// closed when its owner has a slot.
+	// calls and images are the lines of those that wait, of queueWaiter.
 	calls, images list.List
-	// imagesNext is true when the next slot is for images, if both lines have somebody.
-	imagesNext bool
-	times      estimate
+	// balance is how many more pixels images of streams were given than single calls, since
+	// both lines have had somebody. The next slot is for images if it is negative.
+	balance int64
+	times   estimate
+}
+
+type queueWaiter struct {
+	pixels  int64
+	granted chan struct{} // closed when its owner has a slot
 }
 
 // NewQueue returns a queue of that many workers, in which at most limit single calls
@@ -60,10 +66,10 @@ func (q *Queue) full() error {
 
 // Enter waits for a slot until ctx ends. A single call is refused at once when the
 // queue is full (ErrOverloaded), or so long that ctx would end first (*WaitError); an
-// image of a stream waits. Without an error, the caller has to call leave once, with
+// image of a stream waits. pixels is the size of the image. Without an error, the caller has to call leave once, with
 // false if it did no work in the slot.
-func (q *Queue) Enter(ctx context.Context, streamed bool) (leave func(worked bool), err error) {
-	if err := q.wait(ctx, streamed); err != nil {
+func (q *Queue) Enter(ctx context.Context, streamed bool, pixels int64) (leave func(worked bool), err error) {
+	if err := q.wait(ctx, streamed, pixels); err != nil {
 		return nil, err
 	}
 	// The context may have ended at the same moment: work for a caller that has left
@@ -83,7 +89,7 @@ func (q *Queue) Enter(ctx context.Context, streamed bool) (leave func(worked boo
 }
 
 // wait takes a slot, or waits in line for one until ctx ends.
-func (q *Queue) wait(ctx context.Context, streamed bool) error {
+func (q *Queue) wait(ctx context.Context, streamed bool, pixels int64) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -102,7 +108,7 @@ func (q *Queue) wait(ctx context.Context, streamed bool) error {
 		}
 	}
 	granted := make(chan struct{})
-	place := line.PushBack(granted)
+	place := line.PushBack(queueWaiter{pixels, granted})
 	q.mu.Unlock()
 
 	select {
@@ -145,20 +151,25 @@ func (q *Queue) free(took time.Duration) {
 	if took > 0 {
 		q.times.add(time.Now(), took)
 	}
-	line, other := &q.calls, &q.images
-	if q.imagesNext {
-		line, other = other, line
+	line := &q.calls
+	if both := q.calls.Len() > 0 && q.images.Len() > 0; !both {
+		q.balance = 0
 	}
-	if line.Len() == 0 {
-		line = other
+	if q.calls.Len() == 0 || (q.images.Len() > 0 && q.balance < 0) {
+		line = &q.images
 	}
 	next := line.Front()
 	if next == nil {
 		q.busy--
 		return
 	}
-	q.imagesNext = line == &q.calls // alternate between the lines
-	close(line.Remove(next).(chan struct{}))
+	w := line.Remove(next).(queueWaiter)
+	if line == &q.images {
+		q.balance += w.pixels
+	} else {
+		q.balance -= w.pixels
+	}
+	close(w.granted)
 }
 
 // QueueStats is what a queue is doing at one moment.

@@ -4,17 +4,23 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 )
 
 // enter waits in q in a goroutine, and tells order its name when it has a slot, which
-// it keeps until release is closed.
+// it keeps until release is closed. Names of images of three pixels end with "large"; others
+// have one pixel.
 func enter(t *testing.T, q *Queue, name string, streamed bool, order chan<- string, release <-chan struct{}) {
 	t.Helper()
+	pixels := int64(1)
+	if strings.HasSuffix(name, "large") {
+		pixels = 3
+	}
 	go func() {
-		leave, err := q.Enter(t.Context(), streamed)
+		leave, err := q.Enter(t.Context(), streamed, pixels)
 		if err != nil {
 			order <- name + ": " + err.Error()
 			return
@@ -37,6 +43,8 @@ func TestQueueOrder(t *testing.T) {
 		{"first come, first served", 1, []string{"c1", "c2", "c3"}, []string{"c1", "c2", "c3"}},
 		{"streams among themselves", 1, []string{"s1", "s2", "s3"}, []string{"s1", "s2", "s3"}},
 		{"in turn", 1, []string{"s1", "s2", "s3", "s4", "c1", "c2"}, []string{"s1", "c1", "s2", "c2", "s3", "s4"}},
+		{"large images of streams", 1, []string{"s1", "s2 large", "s3 large", "c1", "c2", "c3", "c4", "c5"}, []string{"s1", "c1", "s2 large", "c2", "c3", "c4", "s3 large", "c5"}},
+		{"large calls", 1, []string{"c1", "c2 large", "c3", "s1", "s2", "s3", "s4"}, []string{"c1", "c2 large", "s1", "s2", "s3", "c3", "s4"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -76,7 +84,7 @@ func TestQueueRefuses(t *testing.T) {
 		if err := q.Full(); !errors.Is(err, ErrOverloaded) {
 			t.Errorf("a full queue: %v", err)
 		}
-		if _, err := q.Enter(t.Context(), false); !errors.Is(err, ErrOverloaded) {
+		if _, err := q.Enter(t.Context(), false, 1); !errors.Is(err, ErrOverloaded) {
 			t.Errorf("a call: %v", err)
 		}
 		if s := q.Stats(); s != (QueueStats{Busy: 1, Workers: 1, Calls: 1, Limit: 1, Images: 1}) {
@@ -92,7 +100,7 @@ func TestQueueDeadlines(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := NewQueue(1, 10)
 		for range minSamples {
-			leave, err := q.Enter(t.Context(), false)
+			leave, err := q.Enter(t.Context(), false, 1)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -106,14 +114,14 @@ func TestQueueDeadlines(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 1900*time.Millisecond)
 		defer cancel()
 		began := time.Now()
-		_, err := q.Enter(ctx, false)
+		_, err := q.Enter(ctx, false, 1)
 		var wait *WaitError
 		if !errors.As(err, &wait) || wait.Wait != 2*time.Second || !errors.Is(err, context.DeadlineExceeded) || time.Since(began) > 0 {
 			t.Errorf("two are before it, of 1 s each: %v after %v", err, time.Since(began))
 		}
 		ctx, cancel = context.WithTimeout(t.Context(), 2100*time.Millisecond)
 		defer cancel()
-		if _, err := q.Enter(ctx, false); !errors.Is(err, context.DeadlineExceeded) || errors.As(err, &wait) || time.Since(began) != 2100*time.Millisecond {
+		if _, err := q.Enter(ctx, false, 1); !errors.Is(err, context.DeadlineExceeded) || errors.As(err, &wait) || time.Since(began) != 2100*time.Millisecond {
 			t.Errorf("with a little more time: %v after %v", err, time.Since(began))
 		}
 		if s := q.Stats(); s.Calls != 2 {
@@ -121,7 +129,7 @@ func TestQueueDeadlines(t *testing.T) {
 		}
 		ended, cancel := context.WithCancel(t.Context())
 		cancel()
-		if _, err := q.Enter(ended, true); !errors.Is(err, context.Canceled) {
+		if _, err := q.Enter(ended, true, 1); !errors.Is(err, context.Canceled) {
 			t.Errorf("%v", err)
 		}
 		close(release)
@@ -133,7 +141,7 @@ func TestQueueWithoutWork(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := NewQueue(1, 10)
 		for range minSamples {
-			leave, err := q.Enter(t.Context(), false)
+			leave, err := q.Enter(t.Context(), false, 1)
 			if err != nil {
 				t.Fatal(err)
 			}

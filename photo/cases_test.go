@@ -142,7 +142,7 @@ var hostile = []struct {
 	{"png_tall.png", 0, 0, nil},
 	{"tiff_hugecount.tif", 0, 0, photo.ErrCorrupt},
 	{"tiff_rgb16_deflate.tif", 5600, 5600, nil},
-	{"webp_ll.webp", 8000, 8000, nil},
+	{"webp_ll.webp", 0, 0, photo.ErrTooManyPixels}, // 46 bytes
 	{"webp_lossy.webp", 8000, 8000, nil},
 }
 

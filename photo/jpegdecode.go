@@ -10,6 +10,8 @@ import (
 	"image/jpeg"
 	"io"
 	"math/bits"
+
+	"github.com/mienproject/mien/photo/dct"
 )
 
 // jpegDecoder decodes 8-bit, Huffman-coded JPEGs, sequential or progressive. It follows
@@ -811,7 +813,7 @@ func (d *jpegDecoder) reconstruct(c *jpegPlane, b *jpegBlock, set uint64, x, y i
 	case c.shift == 1:
 		inverse4(b, set, out, c.stride)
 	default:
-		inverse8(b, set, out, c.stride)
+		dct.Inverse((*[64]int32)(b), set, out, c.stride)
 	}
 }
 

@@ -115,6 +115,15 @@ type header struct {
 	decode func(context.Context) (image.Image, error)
 }
 
+// Images of more than freePixels may have maxPixelsPerByte pixels for each byte of the file,
+// so that the work for a file is in proportion to its length. Some codes can describe any
+// number of pixels of one color in some bytes: those of lossless WebP and of fax in TIFF. A
+// blank page of paper, scanned at 600 dpi, has 40,000 pixels per byte as a fax.
+const (
+	freePixels       = 1 << 20
+	maxPixelsPerByte = 1 << 16
+)
+
 // overhead is the memory for tables and windows of a decoder, which do not grow with
 // the image.
 const overhead = 256 << 10
@@ -147,6 +156,10 @@ func Open(data []byte, l Limits) (*Photo, error) {
 	// Reject sizes that the data cannot hold, before allocating.
 	if int64(h.width)*int64(h.height) > h.capacity {
 		return nil, classify(f.title, tooSmallFor(h.width, h.height, len(data)))
+	}
+	if pixels := int64(h.width) * int64(h.height); pixels > max(freePixels, int64(len(data))*maxPixelsPerByte) {
+		return nil, fmt.Errorf("%w: this %s has %d×%d pixels in %d bytes; the limit for images of more than %d pixels is %d pixels per byte",
+			ErrTooManyPixels, f.title, h.width, h.height, len(data), freePixels, maxPixelsPerByte)
 	}
 	p := &Photo{Format: f.name, title: f.title, Orientation: orientation(h.exif)}
 	p.setHeader(h)
@@ -239,8 +252,9 @@ func (l Limits) checkMemory(p *Photo) error {
 // Photo was opened from.
 //
 // When ctx ends, Decode returns ctx.Err() as soon as its decoder asks for more data;
-// the JPEG decoder checks ctx after each row of blocks. The WebP decoder asks for all
-// data first, so the work of decoding, about a second for 64 megapixels, is still done.
+// the decoders of JPEG and of lossless WebP check ctx every few rows. The decoder of lossy
+// WebP asks for all data first, so the work of decoding, about a second for 64 megapixels,
+// is still done.
 //
 // If chroma is subsampled and a side is odd, applying the orientation moves colors by
 // at most the width of one chroma sample. It does not move luma.

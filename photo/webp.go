@@ -12,14 +12,11 @@ import (
 	"slices"
 
 	"golang.org/x/image/vp8"
-	"golang.org/x/image/vp8l"
-	"golang.org/x/image/webp"
 )
 
 // webpFile has the chunks of a WebP that are needed to decode its first frame.
 // golang.org/x/image/webp does not read animations, and rejects still images for
-// details that other decoders ignore. Therefore it gets a file that contains only the
-// first frame.
+// details that other decoders ignore. Therefore only its decoder of lossy frames is used.
 type webpFile struct {
 	canvas    image.Point // zero if there is no VP8X chunk
 	animated  bool
@@ -35,6 +32,8 @@ const (
 	webpHeader = 12 // "RIFF", size, "WEBP"
 	vp8xSize   = 10
 	anmfHeader = 16
+
+	alphaCompression = 3 // bits of the first byte of an ALPH chunk
 )
 
 // read reads a sequence of chunks: those of the file, or those of a frame.
@@ -132,16 +131,7 @@ func openWebP(data []byte) (header, error) {
 		width: f.canvas.X, height: f.canvas.Y, exif: f.exif,
 		capacity: math.MaxInt64,
 		decode: func(ctx context.Context) (image.Image, error) {
-			img, err := catchPanics(func() (image.Image, error) { return webp.Decode(contextReader{ctx, f.file()}) })
-			if err != nil {
-				return nil, err
-			}
-			switch m := img.(type) {
-			case *image.YCbCr:
-				err = expandRange(ctx, m)
-			case *image.NYCbCrA:
-				err = expandRange(ctx, &m.YCbCr)
-			}
+			img, err := catchPanics(func() (image.Image, error) { return f.decode(ctx) })
 			if err != nil {
 				return nil, err
 			}
@@ -200,8 +190,7 @@ func (f *webpFile) size() (image.Point, error) {
 		}
 		return image.Pt(frame.Width, frame.Height), err
 	case f.lossless != nil:
-		cfg, err := decodeConfig(f.lossless, vp8l.DecodeConfig)
-		return image.Pt(cfg.Width, cfg.Height), err
+		return vp8lSize(f.lossless)
 	case f.truncated != nil:
 		return image.Point{}, f.truncated
 	}
@@ -221,10 +210,9 @@ func (f *webpFile) memory() (decode, orient int64) {
 		orient = padded * 3 / 2
 	}
 	if len(f.alpha) > 0 {
-		const compressed = 3
 		decode += w * h
 		orient += w * h
-		if f.alpha[0]&compressed != 0 {
+		if f.alpha[0]&alphaCompression != 0 {
 			decode += losslessMemory(w, h, len(f.alpha))
 		}
 	}
@@ -237,44 +225,113 @@ func (f *webpFile) memory() (decode, orient int64) {
 // losslessMemory returns an upper bound of what the VP8L decoder holds, in bytes.
 func losslessMemory(w, h int64, size int) int64 {
 	tiles := (w + 3) / 4 * ((h + 3) / 4)
-	// Packed pixels of half the width, the unpacked ones, and up to four images with a
-	// pixel for each 4×4 tile: two transforms, one that is rejected because it is
-	// repeated, and the map of Huffman groups.
-	pixels := 2*(w+2)*h + 4*w*h + 4*4*tiles
-	// Groups of five Huffman trees. There are at most 2600, which is the decoder's
-	// limit, and at most one for each tile. A group has tables of 2.7 KB and takes at
-	// least 20 bits; its nodes take up to 50 KB, but at most 400 bytes for each byte of
-	// the data.
-	const maxGroups = 2600
+	// Packed pixels of half the width, the unpacked ones, and up to three images with a
+	// pixel for each 4×4 tile: two transforms and the map of groups.
+	pixels := 2*(w+2)*h + 4*w*h + 3*4*tiles
+	// Groups of five prefix codes. There are at most 2600, which is the decoder's limit,
+	// and at most one for each tile. A group has tables of 2.9 KB and takes at least 20
+	// bits; its symbols take up to 48 bytes for each byte of the data, because a length
+	// that is repeated six times can take two bits.
+	const group, maxSymbols = 3 << 10, 64
 	n := int64(size)
-	groups := 2720*min(maxGroups, tiles, n*8/20) + min(maxGroups*50<<10, 400*n)
+	groups := group*min(maxVP8LGroups, tiles, n*8/20) + maxSymbols*n
 	return pixels + groups
 }
 
-// file returns a WebP file that contains only the first frame.
-func (f *webpFile) file() io.Reader {
-	var chunks []io.Reader
-	size := 4
-	add := func(name string, payload []byte) {
-		chunk := binary.LittleEndian.AppendUint32([]byte(name), uint32(len(payload)))
-		pad := make([]byte, len(payload)&1)
-		chunks = append(chunks, bytes.NewReader(chunk), bytes.NewReader(payload), bytes.NewReader(pad))
-		size += len(chunk) + len(payload) + len(pad)
-	}
+// decode returns the first frame.
+func (f *webpFile) decode(ctx context.Context) (image.Image, error) {
+	size := f.frame.Size()
 	if f.lossless != nil {
-		add("VP8L", f.lossless)
-	} else {
-		if f.alpha != nil {
-			const hasAlpha = 1 << 4
-			w, h := f.frame.Dx()-1, f.frame.Dy()-1
-			add("VP8X", []byte{
-				hasAlpha, 0, 0, 0,
-				byte(w), byte(w >> 8), byte(w >> 16), byte(h), byte(h >> 8), byte(h >> 16),
-			})
-			add("ALPH", f.alpha)
+		pix, err := decodeVP8L(ctx, f.lossless[vp8lHeader:], size)
+		if err != nil {
+			return nil, err
 		}
-		add("VP8 ", f.lossy)
+		return &image.NRGBA{Pix: pix, Stride: 4 * size.X, Rect: image.Rectangle{Max: size}}, nil
 	}
-	head := binary.LittleEndian.AppendUint32([]byte("RIFF"), uint32(size))
-	return io.MultiReader(append([]io.Reader{bytes.NewReader(append(head, "WEBP"...))}, chunks...)...)
+	var alpha []byte
+	if f.alpha != nil {
+		var err error
+		if alpha, err = f.decodeAlpha(ctx); err != nil {
+			return nil, err
+		}
+	}
+	d := vp8.NewDecoder()
+	d.Init(contextReader{ctx, bytes.NewReader(f.lossy)}, len(f.lossy))
+	if _, err := d.DecodeFrameHeader(); err != nil {
+		return nil, err
+	}
+	img, err := d.DecodeFrame()
+	if err != nil {
+		return nil, err
+	}
+	if err := expandRange(ctx, img); err != nil {
+		return nil, err
+	}
+	if alpha != nil {
+		return &image.NYCbCrA{YCbCr: *img, A: alpha, AStride: size.X}, nil
+	}
+	return img, nil
+}
+
+// decodeAlpha decodes the alpha of a lossy frame, a byte for each pixel (RFC 9649, section
+// 2.7.1.2).
+func (f *webpFile) decodeAlpha(ctx context.Context) ([]byte, error) {
+	if len(f.alpha) == 0 {
+		return nil, io.ErrUnexpectedEOF
+	}
+	size, data := f.frame.Size(), f.alpha[1:]
+	alpha := make([]byte, size.X*size.Y)
+	switch f.alpha[0] & alphaCompression {
+	case 0:
+		if copy(alpha, data) < len(alpha) {
+			return nil, io.ErrUnexpectedEOF
+		}
+	case 1:
+		pix, err := decodeVP8L(ctx, data, size)
+		if err != nil {
+			return nil, err
+		}
+		for i := range alpha {
+			alpha[i] = pix[4*i+1]
+		}
+	default:
+		return nil, errors.New("the compression of alpha is unknown")
+	}
+	filter := f.alpha[0] >> 2 & 3
+	for y := range size.Y {
+		if y%64 == 0 {
+			if err := ctx.Err(); err != nil {
+				return nil, err
+			}
+		}
+		unfilter(filter, alpha[max(0, y-1)*size.X:(y+1)*size.X], size.X)
+	}
+	return alpha, nil
+}
+
+// unfilter adds the predictions for the last row of rows, whose first row is the one above,
+// if there is one.
+func unfilter(filter byte, rows []byte, width int) {
+	const horizontal, vertical, gradient = 1, 2, 3
+	if filter == 0 {
+		return
+	}
+	row, above := rows[len(rows)-width:], rows[:width]
+	if len(rows) == width { // the first row
+		for x := 1; x < width; x++ {
+			row[x] += row[x-1]
+		}
+		return
+	}
+	row[0] += above[0]
+	for x := 1; x < width; x++ {
+		switch filter {
+		case horizontal:
+			row[x] += row[x-1]
+		case vertical:
+			row[x] += above[x]
+		case gradient:
+			row[x] += clampByte(int(row[x-1]) + int(above[x]) - int(above[x-1]))
+		}
+	}
 }

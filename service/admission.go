@@ -20,10 +20,10 @@ func newLedger(c Config) *admission.Ledger {
 
 // enter waits for a worker slot, and then for n bytes of memory. In this order,
 // requests in the queue hold no memory, and a request that holds memory has the slot
-// that it needs to finish. Images of streams wait where unary requests are refused. If
-// err is nil, the caller must call leave once when the work has ended.
-func (s *Service) enter(ctx context.Context, n int64, streamed bool) (leave func(), err error) {
-	leaveQueue, err := s.queue.Enter(ctx, streamed)
+// that it needs to finish. Images of streams wait where unary requests are refused, and pay
+// for their pixels with their turns. If err is nil, the caller must call leave once when the work has ended.
+func (s *Service) enter(ctx context.Context, n, pixels int64, streamed bool) (leave func(), err error) {
+	leaveQueue, err := s.queue.Enter(ctx, streamed, pixels)
 	if err != nil {
 		return nil, err
 	}

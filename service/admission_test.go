@@ -1,10 +1,13 @@
 package service_test
 
 import (
+	"bufio"
 	"bytes"
 	"context"
+	"fmt"
 	"image"
 	"io"
+	"net"
 	"net/http"
 	"strings"
 	"sync"
@@ -121,6 +124,53 @@ func TestTooManyRequests(t *testing.T) {
 	// ListModels has no image, and shows operators which server this is.
 	if _, err := all["grpc"].ListModels(t.Context(), &inferencev1.ListModelsRequest{}); err != nil {
 		t.Error(err)
+	}
+	g.open <- struct{}{}
+	if err := <-answered; err != nil {
+		t.Error(err)
+	}
+	idle(t, svc)
+}
+
+// TestRefusalsOfLargeBodies checks that a client of HTTP/1.1 which sends all of a large body
+// before it reads, as most of those outside of Go do, gets the answer to a refused request.
+func TestRefusalsOfLargeBodies(t *testing.T) {
+	g := newGate()
+	svc, url := start(t, stub{detect: g.only(1)}, func(c *service.Config) { c.MaxRequests = 1 })
+	answered := make(chan error)
+	go func() {
+		_, err := clients(t, url)["grpc"].Predict(t.Context(), gray(1))
+		answered <- err
+	}()
+	<-g.arrived
+	const size = 12 << 20
+	for _, c := range []struct{ path, contentType string }{{"/predict", "image/jpeg"}, {predictPath, "application/proto"}} {
+		conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", strings.TrimPrefix(url, "http://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := conn.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
+			t.Fatal(err)
+		}
+		head := fmt.Sprintf("POST %s HTTP/1.1\r\nHost: localhost\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n", c.path, c.contentType, size)
+		if _, err := conn.Write([]byte(head)); err != nil {
+			t.Fatal(err)
+		}
+		part := make([]byte, size/12)
+		for n := 0; n < size && err == nil; n += len(part) {
+			_, err = conn.Write(part)
+			time.Sleep(10 * time.Millisecond)
+		}
+		if err != nil {
+			t.Errorf("%s: %v, while the body was sent", c.path, err)
+		}
+		res, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		if err != nil {
+			t.Errorf("%s: %v", c.path, err)
+		} else {
+			assertOverloaded(t, res, c.contentType)
+		}
+		_ = conn.Close()
 	}
 	g.open <- struct{}{}
 	if err := <-answered; err != nil {

@@ -2,11 +2,13 @@ package service
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"slices"
 	"strings"
@@ -23,8 +25,8 @@ const (
 	// messageTime is the maximum time for receiving one message of a stream. For all
 	// other requests, the timeouts of the HTTP server apply.
 	messageTime = time.Minute
-	// refusalPatience is how long the answer to a refused request waits for the rest of
-	// the body.
+	// refusalPatience is the maximum pause in the rest of the body of a request that was
+	// refused.
 	refusalPatience = 100 * time.Millisecond
 	// maxInflation is the maximum number of bytes that one compressed byte inflates to.
 	maxInflation = 1032
@@ -60,6 +62,9 @@ type body struct {
 	// in the URL.
 	compressed, query bool
 	http1             bool
+	// refused is true if the request was not admitted. expects is true if its client waits
+	// for 100-continue before it sends the body.
+	refused, expects bool
 
 	// streamed is true if several messages follow each other. Between them, the client
 	// may pause for idle.
@@ -90,6 +95,7 @@ func (s *Service) bounded(rq *request, w http.ResponseWriter, r *http.Request) *
 	b.limit = maxMessage(b.images)
 	b.message = limitedReader{r.Body, b.limit}
 	b.http1 = r.ProtoMajor == 1
+	b.expects = r.Header.Get("Expect") != ""
 	if b.streamed {
 		b.idle = s.config.StreamIdle
 	} else if b.declared > b.limit {
@@ -107,12 +113,34 @@ func (b *body) connect(r *http.Request) {
 	encodings := []string{r.Header.Get("Content-Encoding"), r.Header.Get("Connect-Content-Encoding"), r.Header.Get("Grpc-Encoding")}
 	if b.query = r.Method == http.MethodGet; b.query {
 		b.declared = int64(len(r.URL.RawQuery))
-		encodings = []string{r.URL.Query().Get("compression")}
+		query := r.URL.Query()
+		encodings = []string{query.Get("compression")}
+		// Connect answers this with UNKNOWN.
+		if err := checkBase64(query); err != nil {
+			_ = b.fail(err)
+		}
 	}
 	b.compressed = slices.ContainsFunc(encodings, func(e string) bool { return e != "" && e != "identity" })
 	if b.query && b.declared > b.limit {
 		_ = b.over()
 	}
+}
+
+// checkBase64 checks the message of a GET as Connect decodes it: with base64=1, it is base64
+// for URLs, padded or not.
+func checkBase64(query url.Values) error {
+	message := query.Get("message")
+	if query.Get("base64") != "1" {
+		return nil
+	}
+	encoding := base64.URLEncoding
+	if len(message)%4 != 0 {
+		encoding = base64.RawURLEncoding
+	}
+	if _, err := encoding.DecodeString(message); err != nil {
+		return fmt.Errorf("%w: %v", errBase64, err) //nolint:errorlint // its text only
+	}
+	return nil
 }
 
 // maxMessage returns the maximum size of a message with that many bytes of images. It
@@ -123,15 +151,37 @@ func maxMessage(images int64) int64 { return images/12*17 + 64<<10 }
 // admit admits the request before its body is read, or returns why it is refused.
 func (b *body) admit() error {
 	err := b.reserve()
-	if err != nil {
-		// On HTTP/1.1, net/http reads the rest of the body before it answers, so that
-		// the connection can be reused. It must not wait long for that.
-		b.conn.setReadDeadline(time.Now().Add(refusalPatience))
+	if err != nil && b.http1 {
+		b.refused = true
+		// Otherwise net/http reads of the body before it sends the answer. The error is that
+		// of a writer that does not support it, which sends the answer later.
+		_ = b.conn.control.EnableFullDuplex()
 	}
 	return err
 }
 
+// linger sends the answer to a refused request of HTTP/1.1, and then discards the rest of the
+// body as long as it comes; see Service.linger.
+func (b *body) linger() {
+	if !b.refused || b.declared == 0 || b.expects || b.conn.control.Flush() != nil {
+		return
+	}
+	buffer := make([]byte, 32<<10)
+	end := time.Now().Add(lingerTime)
+	for left := 4 * b.limit; left > 0 && time.Now().Before(end); {
+		b.conn.setReadDeadline(time.Now().Add(refusalPatience))
+		n, err := b.source.Read(buffer)
+		if err != nil {
+			return
+		}
+		left -= int64(n)
+	}
+}
+
 func (b *body) reserve() error {
+	if b.query && b.err != nil {
+		return b.err
+	}
 	if b.service.draining() {
 		return errDraining
 	}
@@ -219,6 +269,9 @@ func (b *body) failure(err error) error {
 // returned with them. Once the message is complete, it ends the reading.
 func (b *body) account(p []byte, err error) error {
 	b.whole = b.frames.add(p, err)
+	if b.frames.enveloped && !b.whole && b.frames.size > 0 && errors.Is(err, io.EOF) {
+		return fmt.Errorf("%w: it ends in the middle of a message, after %d bytes of it", errBody, b.frames.size)
+	}
 	if failed := b.take(b.frames.size); failed != nil || !b.whole {
 		return failed
 	}

@@ -34,6 +34,7 @@ func (s *Service) doorHandler(path string, open func(http.ResponseWriter, *http.
 			return
 		}
 		d.fail(r.Context(), err)
+		rq.body.linger()
 		if why := rq.record.Reason; why == reason.TooManyBytes || why == reason.UnsupportedEncoding {
 			// Most clients do not look for an answer before they have sent all. It is no
 			// request in flight any more.

@@ -28,6 +28,7 @@ var (
 	errEncoding        = errors.New("unsupported encoding")
 	errGzip            = errors.New("request body is not valid gzip")
 	errBody            = errors.New("malformed HTTP body")
+	errBase64          = errors.New("the message in the URL is not base64 for URLs")
 	errTooManyBytes    = errors.New("too many bytes")
 	errTooManyItems    = errors.New("too many images")
 	errQuota           = errors.New("quota exceeded")
@@ -76,6 +77,7 @@ var outcomes = []outcome{
 	{is: errNoJSON, reason: reason.InvalidJSON, code: connect.CodeInvalidArgument, status: http.StatusBadRequest},
 	{is: errForm, reason: reason.InvalidForm, code: connect.CodeInvalidArgument, status: http.StatusBadRequest},
 	{is: errBody, reason: reason.InvalidBody, code: connect.CodeInvalidArgument, status: http.StatusBadRequest},
+	{is: errBase64, reason: reason.InvalidBody, code: connect.CodeInvalidArgument, status: http.StatusBadRequest},
 	{is: errGzip, reason: reason.InvalidBody, code: connect.CodeInvalidArgument, status: http.StatusBadRequest},
 	{is: errEncoding, reason: reason.UnsupportedEncoding, code: connect.CodeUnimplemented, status: http.StatusUnsupportedMediaType},
 	{is: photo.ErrPixels, reason: reason.InvalidPixels, code: connect.CodeInvalidArgument, status: http.StatusBadRequest},

@@ -85,6 +85,7 @@ func (s *Service) serveRPCs(open func(*rpcs) http.Handler) http.Handler {
 			}
 			r.Body = rq.body
 			serve(w, r, rq)
+			rq.body.linger()
 		}).ServeHTTP(w, r)
 	}))
 }
@@ -299,7 +300,7 @@ func (s *Service) limit(ctx context.Context) time.Duration {
 func (s *Service) connectError(ctx context.Context, record *Record, err error) *connect.Error {
 	if converted := new(connect.Error); errors.As(err, &converted) {
 		if record.Code == 0 {
-			record.Code, record.Reason = converted.Code(), reasonOf(converted)
+			record.recordConnect(converted)
 		}
 		return converted
 	}

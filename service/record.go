@@ -159,19 +159,35 @@ func (rq *request) recordRefusal(header http.Header, status int) {
 	// As a header, or as a trailer that was not announced.
 	for _, key := range []string{"Grpc-Status", http.TrailerPrefix + "Grpc-Status"} {
 		if n, err := strconv.ParseUint(header.Get(key), 10, 32); err == nil {
-			record.Code = connect.Code(n)
+			record.Code = refusalCode(connect.Code(n))
 			return
 		}
 	}
 	switch status {
-	case http.StatusBadRequest:
-		record.Code = connect.CodeInvalidArgument
+	case http.StatusBadRequest, http.StatusInternalServerError:
+		record.Code = connect.CodeInvalidArgument // see refusalCode
 	case http.StatusNotImplemented:
 		record.Code = connect.CodeUnimplemented
-	case http.StatusInternalServerError:
-		record.Code = connect.CodeInternal
 	default:
 		record.Code = connect.CodeUnknown
+	}
+}
+
+// refusalCode returns the code to record for a refusal by Connect itself. Connect answers some
+// broken envelopes, such as those with unknown flags, with INTERNAL. They are mistakes of the
+// client: operators are alerted to INTERNAL, which means a bug here.
+func refusalCode(code connect.Code) connect.Code {
+	if code == connect.CodeInternal {
+		return connect.CodeInvalidArgument
+	}
+	return code
+}
+
+// recordConnect records an error of Connect, or one that was converted before.
+func (r *Record) recordConnect(err *connect.Error) {
+	r.Code, r.Reason = err.Code(), reasonOf(err)
+	if r.Reason == "" {
+		r.Code = refusalCode(r.Code)
 	}
 }
 

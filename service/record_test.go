@@ -3,10 +3,13 @@ package service_test
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"image"
+	"io"
 	"net/http"
+	neturl "net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -150,10 +153,14 @@ func TestObserve(t *testing.T) {
 		{predict, "application/grpc-web+proto", "gzip", enveloped(1, broken), connect.CodeInvalidArgument, ""},
 		{predict, "application/proto", "gzip", gzipped(t, make([]byte, 4<<20)), connect.CodeResourceExhausted, "TOO_MANY_BYTES"},
 		{batch, "application/connect+proto", "gzip", enveloped(1, gzipped(t, make([]byte, 200<<20))), connect.CodeResourceExhausted, "TOO_MANY_BYTES"},
-		// These Connect itself refuses: no message, two of them, one that ends early.
+		// Messages that end early, in their prefix or after it.
+		{predict, "application/grpc-web+proto", "", []byte("\x00\x00\x00\x00\x09{"), connect.CodeInvalidArgument, "INVALID_BODY"},
+		{batch, "application/connect+json", "", []byte("\x00\x00"), connect.CodeInvalidArgument, "INVALID_BODY"},
+		// These Connect itself refuses: no message, two of them, unknown flags.
 		{predict, "application/grpc-web+proto", "", nil, connect.CodeUnimplemented, ""},
 		{predict, "application/grpc-web+proto", "", slices.Concat(enveloped(0, nil), enveloped(0, nil)), connect.CodeUnimplemented, ""},
-		{predict, "application/grpc-web+proto", "", []byte("\x00\x00\x00\x00\x09{"), connect.CodeInternal, ""},
+		{predict, "application/grpc-web+proto", "", enveloped(0x40, nil), connect.CodeInvalidArgument, ""},
+		{batch, "application/connect+json", "", enveloped(0x40, []byte("{}")), connect.CodeInvalidArgument, ""},
 	} {
 		post(c.procedure, c.contentType, c.encoding, c.body)
 		if r := seen.take(t, 1)[0]; r.Handled || r.Code != c.code || r.Reason != c.reason || !r.Arrived.IsZero() {
@@ -175,5 +182,46 @@ func TestObserve(t *testing.T) {
 	eventually(t, "nothing in flight", func() bool { return svc.Stats().RequestsInFlight == 0 })
 	if s := svc.Stats(); !s.Draining || s.Busy != 0 || s.DecodedBytesInFlight != 0 || s.DecodedBytesLimit != 1<<30 {
 		t.Errorf("%+v", s)
+	}
+}
+
+// TestMistakesInRequests checks that the mistakes of a client which Connect finds are answered
+// as such, and not as failures of the server.
+func TestMistakesInRequests(t *testing.T) {
+	_, url := start(t, stub{}, nil)
+	const get = "?connect=v1&encoding=proto&base64=1&message="
+	message := base64.RawURLEncoding.EncodeToString(marshal(t, gray(1)))
+	padded := base64.URLEncoding.EncodeToString(marshal(t, gray(1)))
+	for _, c := range []struct {
+		name, method, query, timeout, body string
+		status                             int
+		text                               string
+	}{
+		{"base64", "GET", get + message, "", "", http.StatusOK, ""},
+		{"base64 with padding", "GET", get + neturl.QueryEscape(padded), "", "", http.StatusOK, ""},
+		{"no base64", "GET", get + "%25%25", "", "", http.StatusBadRequest, "not base64"},
+		{"a letter alone", "GET", get + "a", "", "", http.StatusBadRequest, "INVALID_BODY"},
+		{"base64 in JSON", "POST", "", "", `{"rawData": "%%"}`, http.StatusBadRequest, "invalid_argument"},
+		{"no time", "POST", "", "0", "{}", http.StatusGatewayTimeout, "DEADLINE"},
+		{"less than no time", "POST", "", "-1", "{}", http.StatusBadRequest, "is negative"},
+		{"no number", "POST", "", "x", "{}", http.StatusBadRequest, "invalid_argument"},
+	} {
+		req, err := http.NewRequestWithContext(t.Context(), c.method, url+predictPath+c.query, strings.NewReader(c.body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Content-Type", "application/json")
+		if c.timeout != "" {
+			req.Header.Set("Connect-Timeout-Ms", c.timeout)
+		}
+		res, err := httpClient(t).Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(res.Body)
+		_ = res.Body.Close()
+		if err != nil || res.StatusCode != c.status || !strings.Contains(string(body), c.text) {
+			t.Errorf("%s: %d, %s, %v; want %d with %q", c.name, res.StatusCode, body, err, c.status, c.text)
+		}
 	}
 }

@@ -156,11 +156,16 @@ func (s *Service) charge(ctx context.Context, rq *request, width, height int, an
 	if s.config.Charge == nil {
 		return nil
 	}
+	return s.config.Charge(ctx, !rq.streamed, pixelsOf(width, height, anyOrientation))
+}
+
+// pixelsOf returns the pixels that a request for an image of that size has to pay for.
+func pixelsOf(width, height int, anyOrientation bool) int64 {
 	pixels := int64(width) * int64(height)
 	if anyOrientation {
 		pixels *= 4
 	}
-	return s.config.Charge(ctx, !rq.streamed, pixels)
+	return pixels
 }
 
 // source is the image of a request, for face.Detect. It is decoded, as far as the model
@@ -235,7 +240,7 @@ func (s *source) admit(ctx context.Context, memory int64) error {
 			return fmt.Errorf("%w; %s", err, jsonFits)
 		}
 	}
-	leave, err := s.service.enter(ctx, memory, s.request.streamed)
+	leave, err := s.service.enter(ctx, memory, pixelsOf(s.photo.Width, s.photo.Height, s.anyOrientation), s.request.streamed)
 	s.request.record.Queue = time.Since(s.request.record.Arrived)
 	if err != nil {
 		return err

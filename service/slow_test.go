@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -247,6 +248,40 @@ func TestSlowClients(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestSlowClientsThatReconnect checks that clients which fill all places with slow bodies, and
+// come back as soon as they are evicted, leave others at least 95 % of their calls.
+func TestSlowClientsThatReconnect(t *testing.T) {
+	const places, slowOnes, calls = 16, 32, 300
+	svc, url := start(t, stub{}, func(c *service.Config) { c.MaxRequests = places })
+	ctx, cancel := context.WithCancel(t.Context())
+	var slow sync.WaitGroup
+	var came atomic.Int64
+	for range slowOnes {
+		slow.Go(func() {
+			client := httpClient(t)
+			for ctx.Err() == nil {
+				came.Add(1)
+				slowClient{path: "/predict", contentType: "image/jpeg", declares: 1000, sends: []byte("\xff\xd8")}.call(ctx, t, client, url)
+			}
+		})
+	}
+	eventually(t, "they have all places", func() bool { return svc.Stats().RequestsInFlight == places })
+	failed := 0
+	client := clients(t, url)["connect"]
+	for range calls {
+		if _, err := client.Predict(t.Context(), gray(1)); err != nil {
+			failed++
+		}
+	}
+	t.Logf("%d of %d calls failed while slow clients came %d times", failed, calls, came.Load())
+	if failed > calls/20 {
+		t.Errorf("%d of %d calls failed, want at most a twentieth", failed, calls)
+	}
+	cancel()
+	slow.Wait()
+	idle(t, svc)
 }
 
 // TestStreamsLeaveRoom checks that what streams have sent never prevents unary

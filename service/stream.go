@@ -206,7 +206,7 @@ func (it *items) lost(err error) {
 		return
 	}
 	record := it.request.image(false).record
-	record.Code, record.Reason = converted.Code(), reasonOf(converted)
+	record.recordConnect(converted)
 	it.service.observe(it.ctx, record)
 }
 

@@ -78,6 +78,8 @@ type workspace struct {
 	source     source
 	buffers    [maxInputs]engine.Buffers // one for each input size
 	candidates []detection
+	// truncated is whether there were more than maxCandidates.
+	truncated bool
 	// hints is the frame of the hints of this image and their surroundings; see
 	// pass.hintsTo. It is empty if there are none.
 	hints face.Box
@@ -99,6 +101,7 @@ func (g *Detector) Input(width, height int, opts face.Options) face.Input {
 	n.BytesPerPixel = 4 + 1 + 4./3
 	var inputs [maxInputs]int64
 	var network int64 // keeps its memory for the next pass
+	few := int64(fewCandidates)
 	for _, p := range passes {
 		_, padded := g.inputOf(p)
 		_, cells := cellsIn(padded)
@@ -107,19 +110,43 @@ func (g *Detector) Input(width, height int, opts face.Options) face.Input {
 		for _, output := range g.outputs(cells) {
 			values += int64(output.Size())
 		}
+		for _, n := range cells {
+			few -= scrfdAnchors * n // YuNet has one candidate in each cell
+		}
 		inputs[p.input] = max(inputs[p.input], 4*values)
 		network = max(network, g.engine.Memory(input))
 	}
-	n.Bytes = candidateBytes + network
+	n.Bytes = fewCandidateBytes + network
+	if few < 0 {
+		n.Bytes += candidateBytes
+	}
 	for _, bytes := range inputs {
 		n.Bytes += bytes
 	}
 	return n
 }
 
-// candidateBytes is for the candidates of an image, of which there are seldom more than some
-// thousands.
-const candidateBytes = 1 << 20
+// Limits of time and memory: those with the highest scores are examined. An image of small
+// faces, repeated, has one in each cell.
+const (
+	// maxCandidates is the number of cells in a pass that may be faces. Suppression compares
+	// each with each.
+	maxCandidates = 1 << 14
+	// maxFaces is the number of faces in the result. Photographs of crowds have at most 5400,
+	// whatever their confidence, and then nearly all of them are none.
+	maxFaces = 1 << 13
+	// maxRefined is the number of faces whose landmarks are refined, which takes up to half a
+	// millisecond for each. The others have those of the network.
+	maxRefined = 2000
+)
+
+// Memory of the candidates of an image, of 128 bytes each. Up to fewCandidates, the slice of
+// them grows as append makes it; then it grows once, to manyCandidates. A pass collects
+// up to twice as many candidates as it examines, and follows two others.
+const (
+	fewCandidates, manyCandidates     = 4096, 4 * maxCandidates
+	fewCandidateBytes, candidateBytes = 1 << 20, 128 * manyCandidates
+)
 
 // maxReduced is the maximum reduction. At a quarter of the size or less, boxes would be
 // as precise, but the error of landmarks would be a third larger (docs/performance.md),
@@ -134,9 +161,6 @@ func (g *Detector) Detect(ctx context.Context, img image.Image, opts face.Option
 	}
 	work := g.workspaces.Get().(*workspace)
 	defer g.workspaces.Put(work)
-	if opts.Truncated != nil && g.bounded(b.Dx(), b.Dy(), opts.MinFaceSize) {
-		opts.Truncated()
-	}
 	if err := work.source.set(ctx, img); err != nil {
 		return nil, err
 	}
@@ -146,6 +170,20 @@ func (g *Detector) Detect(ctx context.Context, img image.Image, opts face.Option
 	if err != nil {
 		return nil, err
 	}
+	if opts.Truncated != nil && (work.truncated || g.bounded(b.Dx(), b.Dy(), opts.MinFaceSize)) {
+		opts.Truncated()
+	}
+	faces, err := g.convert(ctx, img, candidates, opts)
+	if err != nil {
+		return nil, err
+	}
+	// Different raw scores may have the same confidence.
+	slices.SortFunc(faces, face.Compare)
+	return faces, nil
+}
+
+// convert converts the candidates of img to faces, the best first.
+func (g *Detector) convert(ctx context.Context, img image.Image, candidates []detection, opts face.Options) ([]face.Face, error) {
 	var luminance luma.Plane
 	if g.landmarker != nil && !opts.SkipLandmarks {
 		luminance = luma.Of(img, nil)
@@ -164,22 +202,20 @@ func (g *Detector) Detect(ctx context.Context, img image.Image, opts face.Option
 		f := face.Face{Box: c.box, Confidence: g.confidence(c.raw)}
 		if !opts.SkipLandmarks {
 			l := c.landmarks
-			if g.landmarker != nil {
+			if g.landmarker != nil && len(faces) < maxRefined {
 				l = refine(g.landmarker, luminance, l)
 			}
-			f.Landmarks = clampLandmarks(l, b.Dx(), b.Dy())
+			f.Landmarks = clampLandmarks(l, img.Bounds().Dx(), img.Bounds().Dy())
 		}
 		faces = append(faces, f)
 	}
-	// Different raw scores may have the same confidence.
-	slices.SortFunc(faces, face.Compare)
 	return faces, nil
 }
 
 // candidates runs all passes over an image of that size, and returns the candidates,
 // the best first. The result is in the memory of work.
 func (g *Detector) candidates(ctx context.Context, work *workspace, size image.Point, opts face.Options) ([]detection, error) {
-	work.candidates, work.hints = work.candidates[:0], face.Box{}
+	work.candidates, work.hints, work.truncated = work.candidates[:0], face.Box{}, false
 	for _, p := range g.passes(size.X, size.Y, opts.MinFaceSize) {
 		if p.narrowed {
 			if work.hints == (face.Box{}) {
@@ -198,15 +234,43 @@ func (g *Detector) candidates(ctx context.Context, work *workspace, size image.P
 		}
 		work.candidates = work.candidates[:first+len(kept)]
 	}
-	return suppress(ctx, work.candidates)
+	work.bound(0, maxCandidates)
+	kept, err := suppress(ctx, work.candidates)
+	if len(kept) > maxFaces {
+		kept, work.truncated = kept[:maxFaces], true
+	}
+	return kept, err
+}
+
+// add adds a candidate to those of a pass, which begin at first.
+func (w *workspace) add(c detection, first int) {
+	if len(w.candidates)-first >= 2*maxCandidates {
+		w.bound(first, maxCandidates)
+	}
+	if n := len(w.candidates); n >= fewCandidates && n == cap(w.candidates) {
+		w.candidates = slices.Grow(w.candidates, manyCandidates-n)
+	}
+	w.candidates = append(w.candidates, c)
+}
+
+// bound keeps the best candidates, at most that many, of those from first on.
+func (w *workspace) bound(first, most int) {
+	if len(w.candidates)-first <= most {
+		return
+	}
+	slices.SortFunc(w.candidates[first:], compare)
+	w.candidates, w.truncated = w.candidates[:first+most], true
+}
+
+// compare orders candidates, the best first.
+func compare(a, b detection) int {
+	return face.Compare(face.Face{Box: a.box, Confidence: a.raw}, face.Face{Box: b.box, Confidence: b.raw})
 }
 
 // suppress drops candidates that cover the same face as a better one; see
 // face.Suppress.
 func suppress(ctx context.Context, candidates []detection) ([]detection, error) {
-	return face.Suppress(ctx, candidates, func(a, b detection) int {
-		return face.Compare(face.Face{Box: a.box, Confidence: a.raw}, face.Face{Box: b.box, Confidence: b.raw})
-	}, func(kept, c *detection) bool { return face.IoUAbove(kept.box, c.box, suppressIoU) })
+	return face.Suppress(ctx, candidates, compare, func(kept, c *detection) bool { return face.IoUAbove(kept.box, c.box, suppressIoU) })
 }
 
 // cellsIn returns the number of cells in a row at each stride, and the number of all
@@ -298,6 +362,8 @@ func (g *Detector) pass(ctx context.Context, work *workspace, p pass, minConfide
 	// The highest raw score that was too low. Most scores are lower, and so are their
 	// confidences, which need not be computed.
 	tooLow := -1.0
+	first := len(work.candidates)
+	defer func() { work.bound(first, maxCandidates) }()
 	return g.faces(buffers.Outputs, cols, func(c detection) error {
 		if !c.finite() {
 			return engine.ErrNotFinite
@@ -334,7 +400,7 @@ func (g *Detector) pass(ctx context.Context, work *workspace, p pass, minConfide
 			q = at(q)
 			return face.Point{X: q.X - 0.5, Y: q.Y - 0.5}
 		})
-		work.candidates = append(work.candidates, c)
+		work.add(c, first)
 		return nil
 	})
 }

@@ -5,6 +5,7 @@ import (
 	"image"
 	"math"
 
+	"github.com/mienproject/mien/face/grid/resample"
 	"github.com/mienproject/mien/face/luma"
 	"github.com/mienproject/mien/face/rgba"
 )
@@ -46,8 +47,8 @@ type source struct {
 	// ratioX and ratioY are the numbers of pixels that share a chroma sample.
 	ratioX, ratioY int
 
-	luma, red, green, blue channel      // red and blue have Cr and Cb for images in Y'CbCr
-	chromaRGB              [3][]float32 // the contribution of chroma to red, green and blue
+	luma, red, green, blue channel // red and blue have Cr and Cb for images in Y'CbCr
+	chroma                 resample.Chroma
 }
 
 // set sets the image. It shares the pixels of the types that decoders return, and
@@ -194,29 +195,10 @@ func (p plane) half(out []uint8) plane {
 	return h
 }
 
-// axis has, for each output of a linear interpolation along one axis, its first input,
-// and the weight of the input after it.
-type axis struct {
-	first  []int32
-	weight []float32
-	same   bool // the scale is 1
-}
-
-// fit sets the axis to scale size inputs by scale, and to n of the outputs, the first of
-// which is from.
-func (a *axis) fit(size, from, n int, scale float64) {
-	a.first, a.weight, a.same = grown(a.first, n), grown(a.weight, n), scale == 1
-	for i := range n {
-		at := min(max((float64(from+i)+0.5)/scale-0.5, 0), float64(size-1))
-		first := min(int(at), max(size-2, 0))
-		a.first[i], a.weight[i] = int32(first), float32(at-float64(first))
-	}
-}
-
 // channel scales a plane, row by row.
 type channel struct {
 	plane
-	across, down axis
+	across, down resample.Axis
 	// rows has the last even and the last odd row of the plane, scaled horizontally. at
 	// has their numbers.
 	rows [2][]float32
@@ -226,8 +208,8 @@ type channel struct {
 // fit prepares for scaling p by scaleX and scaleY, to the values in window.
 func (c *channel) fit(p plane, window image.Rectangle, scaleX, scaleY float64) {
 	c.plane = p
-	c.across.fit(p.width, window.Min.X, window.Dx(), scaleX)
-	c.down.fit(p.height, window.Min.Y, window.Dy(), scaleY)
+	c.across.Fit(p.width, window.Min.X, window.Dx(), scaleX)
+	c.down.Fit(p.height, window.Min.Y, window.Dy(), scaleY)
 	for i := range c.rows {
 		c.rows[i], c.at[i] = grown(c.rows[i], window.Dx()), -1
 	}
@@ -236,12 +218,12 @@ func (c *channel) fit(p plane, window image.Rectangle, scaleX, scaleY float64) {
 // row returns the two rows, scaled horizontally, between which row y of the output is,
 // and the weight of the second one.
 func (c *channel) row(y int) (upper, lower []float32, weight float32) {
-	first := int(c.down.first[y])
-	if c.down.weight[y] == 0 {
+	first := int(c.down.First[y])
+	if c.down.Weight[y] == 0 {
 		upper = c.scaled(first)
 		return upper, upper, 0
 	}
-	return c.scaled(first), c.scaled(min(first+1, c.height-1)), c.down.weight[y]
+	return c.scaled(first), c.scaled(min(first+1, c.height-1)), c.down.Weight[y]
 }
 
 func (c *channel) scaled(y int) []float32 {
@@ -251,29 +233,19 @@ func (c *channel) scaled(y int) []float32 {
 	}
 	c.at[y&1] = y
 	src := c.pix[y*c.stride:]
-	weights := c.across.weight[:len(out)]
-	switch {
-	case c.width == 1:
-		for x := range out {
-			out[x] = float32(src[0])
-		}
-	case c.step == 1 && c.across.same:
-		src = src[c.across.first[0]:c.width]
-		for x, v := range src[:min(len(out), len(src))] {
-			out[x] = float32(v)
-		}
-	case c.step == 1:
-		for x, first := range c.across.first[:len(out)] {
-			pair := src[first:][:2]
-			left := float32(pair[0])
-			out[x] = left + float32((float32(pair[1])-left)*weights[x])
-		}
-	default:
-		for x, first := range c.across.first[:len(out)] {
-			pair := src[int(first)*c.step:][:c.step+1]
-			left := float32(pair[0])
-			out[x] = left + float32((float32(pair[c.step])-left)*weights[x])
-		}
+	if c.step == 1 {
+		c.across.Row(out, src[:c.width])
+		return out
+	}
+	next := c.step
+	if c.width == 1 {
+		next = 0
+	}
+	weights := c.across.Weight[:len(out)]
+	for x, first := range c.across.First[:len(out)] {
+		pair := src[int(first)*c.step:][:next+1]
+		left := float32(pair[0])
+		out[x] = left + float32((float32(pair[next])-left)*weights[x])
 	}
 	return out
 }
@@ -281,10 +253,7 @@ func (c *channel) scaled(y int) []float32 {
 // fill writes row y of the output.
 func (c *channel) fill(out []float32, y int) {
 	upper, lower, weight := c.row(y)
-	upper, lower = upper[:len(out)], lower[:len(out)]
-	for x := range out {
-		out[x] = upper[x] + float32((lower[x]-upper[x])*weight)
-	}
+	resample.Blend(out, upper, lower, weight)
 }
 
 // input fills planes of stride × height values with a window of the image scaled by
@@ -324,9 +293,7 @@ func (s *source) input(blue, green, red []float32, window image.Rectangle, strid
 		s.luma.fit(p.planes[0], window, scale, scale)
 		s.blue.fit(p.planes[1], chroma, scaleX, scaleY)
 		s.red.fit(p.planes[2], chroma, scaleX, scaleY)
-		for i := range s.chromaRGB {
-			s.chromaRGB[i] = grown(s.chromaRGB[i], pairs)
-		}
+		s.chroma.Resize(pairs)
 		write = s.colors
 	}
 	for y := range h {
@@ -344,44 +311,10 @@ func (s *source) input(blue, green, red []float32, window image.Rectangle, strid
 // colors writes row y of an image in the Y'CbCr of JFIF.
 func (s *source) colors(b, g, r []float32, y int) {
 	if y%2 == 0 {
-		s.fillChroma(y / 2)
+		blue, blueBelow, weight := s.blue.row(y / 2)
+		red, redBelow, _ := s.red.row(y / 2)
+		s.chroma.Set(blue, blueBelow, red, redBelow, weight)
 	}
 	upper, lower, weight := s.luma.row(y)
-	toGreen, toBlue := s.chromaRGB[1], s.chromaRGB[2]
-	for i, toRed := range s.chromaRGB[0] {
-		toGreen, toBlue := toGreen[i], toBlue[i]
-		above, below := upper[2*i:][:2], lower[2*i:][:2]
-		left, right := above[0]+float32((below[0]-above[0])*weight), above[1]+float32((below[1]-above[1])*weight)
-		out := b[2*i:][:2]
-		out[0], out[1] = clamp(left+toBlue), clamp(right+toBlue)
-		out = g[2*i:][:2]
-		out[0], out[1] = clamp(left+toGreen), clamp(right+toGreen)
-		out = r[2*i:][:2]
-		out[0], out[1] = clamp(left+toRed), clamp(right+toRed)
-	}
-}
-
-// fillChroma fills chromaRGB from row y of Cb and Cr.
-func (s *source) fillChroma(y int) {
-	blue, blueBelow, weight := s.blue.row(y)
-	red, redBelow, _ := s.red.row(y)
-	for x := range s.chromaRGB[0] {
-		cb := blue[x] + float32((blueBelow[x]-blue[x])*weight) - 128
-		cr := red[x] + float32((redBelow[x]-red[x])*weight) - 128
-		s.chromaRGB[0][x] = 1.402 * cr
-		s.chromaRGB[1][x] = float32(-0.344136*cb) - float32(0.714136*cr)
-		s.chromaRGB[2][x] = 1.772 * cb
-	}
-}
-
-// clamp limits v to the range 0 to 255, with branches that are almost always predicted.
-// min and max, which also handle signed zeros and NaN, take four times as long.
-func clamp(v float32) float32 {
-	if v < 0 {
-		return 0
-	}
-	if v > 255 {
-		return 255
-	}
-	return v
+	s.chroma.Colors(r, g, b, upper, lower, weight)
 }

@@ -35,7 +35,7 @@ func TestCalibrate(t *testing.T) {
 	// The shape is fitted only to boxes that people drew.
 	gather := func(img image.Image, faces []facetest.Label, byPeople bool) {
 		g := luma.Of(img, nil)
-		clusters, err := d.candidates(t.Context(), new(workspace), g, smallestWindow(g.Width, g.Height))
+		clusters, _, err := d.candidates(t.Context(), new(workspace), g, smallestWindow(g.Width, g.Height))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -143,11 +143,11 @@ func TestScansShareMemory(t *testing.T) {
 	var w workspace
 	for range 20 {
 		img := noise(22+random.Intn(300), 22+random.Intn(300))
-		got, err := d.candidates(t.Context(), &w, img, minWindow)
+		got, _, err := d.candidates(t.Context(), &w, img, minWindow)
 		if err != nil {
 			t.Fatal(err)
 		}
-		want, err := d.candidates(t.Context(), new(workspace), img, minWindow)
+		want, _, err := d.candidates(t.Context(), new(workspace), img, minWindow)
 		if err != nil {
 			t.Fatal(err)
 		}

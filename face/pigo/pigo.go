@@ -82,9 +82,12 @@ func (d *Detector) Detect(ctx context.Context, img image.Image, opts face.Option
 	w := d.workspaces.Get().(*workspace)
 	defer d.release(w)
 	g := luma.Of(img, &w.luminance)
-	candidates, err := d.candidates(ctx, w, g, smallestFor(g.Width, g.Height, opts.MinFaceSize))
+	candidates, truncated, err := d.candidates(ctx, w, g, smallestFor(g.Width, g.Height, opts.MinFaceSize))
 	if err != nil {
 		return nil, err
+	}
+	if truncated && opts.Truncated != nil {
+		opts.Truncated()
 	}
 	// The size counts before clamping, because a face does not become smaller when the
 	// edge of the image cuts it. The box of the smallest window is somewhat smaller
@@ -146,26 +149,25 @@ func smallestFor(width, height int, minFaceSize float64) int {
 	return int(max(minWindow, min(minFaceSize/(longerSide*scaleFactor), math.MaxInt32)))
 }
 
-// candidates returns the places that may be faces, each scanned twice. They are valid
-// until w is used again.
-func (d *Detector) candidates(ctx context.Context, w *workspace, img luma.Plane, smallest int) ([]cluster, error) {
+// candidates returns the places that may be faces, each scanned twice, and whether there may
+// be more. They are valid until w is used again.
+func (d *Detector) candidates(ctx context.Context, w *workspace, img luma.Plane, smallest int) (places []cluster, truncated bool, err error) {
 	w.levels = w.levels.reduce(img)
 	w.bands = w.levels.bands(w.bands[:0], smallest)
-	var err error
 	if w.windows, err = d.faces.scanParallel(ctx, d.gate, w.bands, w.windows[:0]); err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	if w.clusters, err = merge(ctx, w.windows, w.clusters[:0]); err != nil {
-		return nil, err
+	if w.clusters, truncated, err = merge(ctx, w.windows, w.clusters[:0]); err != nil {
+		return nil, false, err
 	}
 	err = d.gate.Do(len(w.clusters), func(i int) (err error) {
 		w.clusters[i], err = w.levels.rescan(ctx, d.faces, w.clusters[i])
 		return err
 	})
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	return slices.DeleteFunc(w.clusters, func(c cluster) bool { return c.score == 0 }), nil
+	return slices.DeleteFunc(w.clusters, func(c cluster) bool { return c.score == 0 }), truncated, nil
 }
 
 // duplicateOverlap is the share of the smaller box above which two boxes are the same

@@ -88,6 +88,11 @@ func (p pyramid) bands(all []band, smallest int) []band {
 // clusterIoU is the IoU above which two windows belong to the same face.
 const clusterIoU = 0.2
 
+// maxClusters is the number of clusters of an image that are examined: those with the best
+// windows. Each is scanned again and gets landmarks, which takes a millisecond or two, and
+// merge compares it with all windows that are left.
+const maxClusters = 2000
+
 // cluster is a group of windows that belong to the same face. row, col and size are
 // their means in pixels, weighted by score.
 type cluster struct {
@@ -115,15 +120,19 @@ func (c *cluster) settle() {
 
 // merge groups windows. The best remaining window takes all windows that overlap it,
 // until none is left, so each window counts once and the order of the input does not
-// matter. merge reorders windows and appends to clusters.
-func merge(ctx context.Context, windows []window, clusters []cluster) ([]cluster, error) {
+// matter. merge reorders windows and appends at most maxClusters to clusters. truncated is
+// true if there are more.
+func merge(ctx context.Context, windows []window, clusters []cluster) (merged []cluster, truncated bool, err error) {
 	slices.SortFunc(windows, func(a, b window) int {
 		return cmp.Or(cmp.Compare(b.score, a.score),
 			cmp.Compare(a.row, b.row), cmp.Compare(a.col, b.col), cmp.Compare(a.size, b.size))
 	})
-	for len(windows) > 0 {
+	for limit := len(clusters) + maxClusters; len(windows) > 0; {
 		if err := ctx.Err(); err != nil {
-			return nil, err
+			return nil, false, err
+		}
+		if len(clusters) == limit {
+			return clusters, true, nil
 		}
 		best, left := windows[0], windows[:0]
 		var c cluster
@@ -138,7 +147,7 @@ func merge(ctx context.Context, windows []window, clusters []cluster) ([]cluster
 		clusters = append(clusters, c)
 		windows = left
 	}
-	return clusters, nil
+	return clusters, false, nil
 }
 
 // Parameters of the second scan.

@@ -1,8 +1,10 @@
-// Command nnkernels writes the assembly of package nn, or with -kernels area that of
-// package face/mtcnn/area, and its declarations. "make generate" runs it.
+// Command nnkernels writes the assembly of package nn, or with -kernels area, dct or resample
+// that of package face/mtcnn/area, photo/dct or face/grid/resample, and its declarations. "make
+// generate" runs it.
 //
 // What each kernel computes is said where its pure Go twin is: in nn/twin.go,
-// nn/float_twin.go, nn/winograd_twin.go and nn/image_twin.go, and in face/mtcnn/area/rows.go.
+// nn/float_twin.go, nn/winograd_twin.go and nn/image_twin.go, in rows.go of area and resample,
+// and in dct.go.
 package main
 
 import (
@@ -13,7 +15,7 @@ import (
 )
 
 func main() {
-	kernels := flag.String("kernels", "nn", "the package whose kernels to write: nn or area")
+	kernels := flag.String("kernels", "nn", "the package whose kernels to write: nn, area, dct or resample")
 	flag.Parse()
 	build.ConstraintExpr("amd64")
 	build.ConstraintExpr("!purego")
@@ -25,8 +27,12 @@ func main() {
 		scaleRow()
 		addRow()
 		store()
+	case "dct":
+		inverseDCT()
+	case "resample":
+		resample()
 	default:
-		log.Fatalf("-kernels %s is not supported: it is nn or area", *kernels)
+		log.Fatalf("-kernels %s is not supported: it is nn, area, dct or resample", *kernels)
 	}
 	build.Generate()
 }
