@@ -95,7 +95,7 @@ $(BIN)/$(library): tools/onnxruntime/package-lock.json
 	rm -rf tools/onnxruntime/node_modules
 
 .PHONY: test
-test: setup lint vulncheck check-generated check-contract unit page-test memory accuracy soak-test container-test bench-test e2e ## Install what the tests need, and run all tests.
+test: setup lint vulncheck check-generated check-contract unit page-test memory accuracy soak-test container-test attack bench-test e2e ## Install what the tests need, and run all tests.
 
 .PHONY: setup
 setup: ## Install what the tests need: Debian packages, npm packages, jars.
@@ -139,7 +139,7 @@ container-test: ## Test a default server in small containers with the worst imag
 conformance: $(suites) ## Run all conformance tests of Connect, and h2spec, against the server.
 	go test $(PATIENCE) -count=1 -v -run '^(TestConformance|TestH2spec)$$' ./cmd/server -conformance
 
-# All of them are among the unit tests, the slowest in a shorter form.
+# Without the race detector, with which two of the attacks are skipped.
 ATTACKS := TestRapidResets|TestHostileFiles|TestManyTrailers|TestSettingsChangeUnderRequests|TestHostileClients|TestStalledBody|TestStalledStreamsDoNotBlock|TestWorst|TestBrokenFiles|TestRefusedUnread|TestSlowClients|TestStreamsLeaveRoom|TestWaitingStreamsLeaveRoom|TestUnreadAnswers|TestNoUselessEviction|TestGarbageOfImages|TestImagesThatNeverFit
 .PHONY: attack
 attack: ## Attack the server on this machine: slow and endless bodies, bombs, hostile files, resets, settings, trailers.
