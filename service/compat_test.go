@@ -226,7 +226,7 @@ func TestWrongDoor(t *testing.T) {
 	t.Run("message of GET", func(t *testing.T) {
 		for _, message := range []string{"%7B%7D", "a", "*"} {
 			res, out := fetch(t, url+predictPath+"?connect=v1&encoding=json&base64=1&message="+message)
-			if res.StatusCode != http.StatusBadRequest || !strings.Contains(string(out), `"invalid_argument"`) || !strings.Contains(string(out), "message is not base64") {
+			if res.StatusCode != http.StatusBadRequest || !strings.Contains(string(out), `"invalid_argument"`) || !strings.Contains(string(out), "is not base64 for URLs") {
 				t.Errorf("%s: %s: %q", message, res.Status, out)
 			}
 		}

@@ -3,7 +3,6 @@ package service
 import (
 	"compress/gzip"
 	"context"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -77,33 +76,11 @@ func (s *Service) serveRPCs(open func(*rpcs) http.Handler) http.Handler {
 			rq.body = s.bounded(rq, w, r)
 			defer rq.body.end()
 			rq.body.connect(r)
-			if err := checkQuery(r); err != nil {
-				rq.record.Procedure, rq.record.Protocol = p.path, connect.ProtocolConnect
-				rq.unreadable()
-				_ = s.errorWriter.Write(w, r, connect.NewError(connect.CodeInvalidArgument, err)) // the client may have disconnected
-				return
-			}
 			r.Body = rq.body
 			serve(w, r, rq)
 			rq.body.linger()
 		}).ServeHTTP(w, r)
 	}))
-}
-
-// checkQuery returns an error if the message of a Connect GET request is not the base64 that
-// it should be, which Connect would report as a failure of the server.
-func checkQuery(r *http.Request) error {
-	if r.Method != http.MethodGet {
-		return nil
-	}
-	query := r.URL.Query()
-	if query.Get("base64") != "1" {
-		return nil
-	}
-	if _, err := base64.RawURLEncoding.DecodeString(query.Get("message")); err != nil {
-		return fmt.Errorf("message is not base64: %w", err)
-	}
-	return nil
 }
 
 // Predict implements inferencev1connect.InferenceHandler.
