@@ -69,7 +69,7 @@ func TestSoakBombs(t *testing.T) {
 	if err := png.Encode(&bomb, image.NewGray(image.Rect(0, 0, side, side))); err != nil {
 		t.Fatal(err)
 	}
-	s := start(t, append(patient, "--workers", "2", "--queue", "32", "--max-inflight-bytes", "300MiB", "--max-body-bytes", "96MiB")...)
+	s := start(t, append(patient, "--workers", "2", "--queue", "32", "--max-inflight-bytes", "400MiB", "--max-body-bytes", "96MiB")...)
 	h2 := httpClient(t, 2, nil)
 	client := inferencev1connect.NewInferenceClient(h2, s.url, connect.WithGRPC())
 	var all errgroup.Group
@@ -104,7 +104,7 @@ func TestSoakBombs(t *testing.T) {
 	t.Logf("%d bombs, %d neighbors between them, at most %d MiB in use", bombs*each, between, most>>20)
 	// The server's limits, plus memory for the clients in the same process, and
 	// garbage.
-	if limit := uint64(300<<20 + 96<<20 + 256<<20); most > limit {
+	if limit := uint64(400<<20 + 96<<20 + 256<<20); most > limit {
 		t.Errorf("%d MiB were in use, want %d", most>>20, limit>>20)
 	}
 	if between == 0 {
