@@ -231,7 +231,8 @@ func losslessOf(side int) []byte {
 		bits(1, 1) // of 8 bits
 		bits(7, 8)
 	}
-	return webpOf("VP8L", append(out, 0, 0))
+	// Bytes that nobody reads, so that there are not too many pixels for the bytes.
+	return webpOf("VP8L", append(out, make([]byte, 2+side*side>>16)...))
 }
 
 // lossyOf returns a key frame of zero bytes, which decode to false for any probability.
