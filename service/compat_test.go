@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	inferencev1 "github.com/mienproject/mien/gen/inference/v1"
+	inferencev1connect "github.com/mienproject/mien/gen/inference/v1/inferencev1connect"
 	"google.golang.org/protobuf/proto"
 )
 
@@ -225,9 +226,11 @@ func TestWrongDoor(t *testing.T) {
 	})
 	t.Run("message of GET", func(t *testing.T) {
 		for _, message := range []string{"%7B%7D", "a", "*"} {
-			res, out := fetch(t, url+predictPath+"?connect=v1&encoding=json&base64=1&message="+message)
-			if res.StatusCode != http.StatusBadRequest || !strings.Contains(string(out), `"invalid_argument"`) || !strings.Contains(string(out), "is not base64 for URLs") {
-				t.Errorf("%s: %s: %q", message, res.Status, out)
+			for _, procedure := range []string{predictPath, inferencev1connect.InferenceListModelsProcedure} {
+				res, out := fetch(t, url+procedure+"?connect=v1&encoding=json&base64=1&message="+message)
+				if res.StatusCode != http.StatusBadRequest || !strings.Contains(string(out), `"invalid_argument"`) || !strings.Contains(string(out), "is not base64 for URLs") {
+					t.Errorf("%s of %s: %s: %q", message, procedure, res.Status, out)
+				}
 			}
 		}
 	})
