@@ -146,11 +146,12 @@ func (o *opener) network(file networks.File, oneCore bool) (engine.Engine, error
 		unsupported = err
 	}
 	e, err := o.runtime(file.Path, oneCore)
-	if err != nil && unsupported != nil {
-		return nil, fmt.Errorf("%w; and with ONNX Runtime: %w", unsupported, explainRuntime(err))
-	}
 	if err != nil {
-		return nil, explainRuntime(err)
+		err = explainRuntime(err)
+		if unsupported != nil {
+			err = fmt.Errorf("%w; and with ONNX Runtime: %w", unsupported, err)
+		}
+		return nil, err
 	}
 	o.onRuntime = true
 	return e, nil
