@@ -490,11 +490,7 @@ func (w *workspace) squares(ctx context.Context, l level, scale float64) error {
 			continue
 		}
 		w.kept[p.y*l.columns+p.x] = true
-		width, height := c.x2-c.x1, c.y2-c.y1
-		c.x1 += float64(float64(p.offset[0]) * width)
-		c.y1 += float64(float64(p.offset[1]) * height)
-		c.x2 += float64(float64(p.offset[2]) * width)
-		c.y2 += float64(float64(p.offset[3]) * height)
+		c = c.shifted(p.offset, c.x2-c.x1, c.y2-c.y1)
 		c.score = p.score
 		w.candidates = append(w.candidates, c.square().whole())
 	}
@@ -663,7 +659,11 @@ func (c candidate) whole() candidate {
 
 // moved moves the sides of c by fractions of its size.
 func (c candidate) moved(offset [4]float32) candidate {
-	width, height := c.x2-c.x1+1, c.y2-c.y1+1
+	return c.shifted(offset, c.x2-c.x1+1, c.y2-c.y1+1)
+}
+
+// shifted moves the sides of c by fractions of width and height.
+func (c candidate) shifted(offset [4]float32, width, height float64) candidate {
 	c.x1 += float64(float64(offset[0]) * width)
 	c.y1 += float64(float64(offset[1]) * height)
 	c.x2 += float64(float64(offset[2]) * width)
