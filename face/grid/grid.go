@@ -253,13 +253,13 @@ func (w *workspace) add(c detection, first int) {
 	w.candidates = append(w.candidates, c)
 }
 
-// bound keeps the best candidates, at most that many, of those from first on.
-func (w *workspace) bound(first, most int) {
-	if len(w.candidates)-first <= most {
+// bound keeps the best limit candidates of those from first on.
+func (w *workspace) bound(first, limit int) {
+	if len(w.candidates)-first <= limit {
 		return
 	}
 	slices.SortFunc(w.candidates[first:], compare)
-	w.candidates, w.truncated = w.candidates[:first+most], true
+	w.candidates, w.truncated = w.candidates[:first+limit], true
 }
 
 // compare orders candidates, the best first.
