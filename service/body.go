@@ -179,9 +179,6 @@ func (b *body) linger() {
 }
 
 func (b *body) reserve() error {
-	if b.query && b.err != nil {
-		return b.err
-	}
 	if b.service.draining() {
 		return errDraining
 	}

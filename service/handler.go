@@ -76,8 +76,7 @@ func (s *Service) serveRPCs(open func(*rpcs) http.Handler) http.Handler {
 			rq.body = s.bounded(rq, w, r)
 			defer rq.body.end()
 			rq.body.connect(r)
-			// Procedures with images report this when they are asked for the body.
-			if err := rq.body.err; err != nil && rq.body.query && p.maxImages == nil {
+			if err := rq.body.err; err != nil && rq.body.query { // the message in the URL
 				rq.record.Procedure, rq.record.Protocol = p.path, connect.ProtocolConnect
 				_ = s.errorWriter.Write(w, r, err) // the client may have disconnected
 				return
