@@ -388,9 +388,7 @@ func loseNode(t *testing.T, image []byte, how string) {
 	loads := map[string]*load{"grpc": startLoad(t, "grpc", server, image, 2), "connect": startLoad(t, "connect", server, image, 2)}
 	time.Sleep(4 * time.Second)
 	script(t, how, "2")
-	t.Cleanup(func() {
-		run(t, patience, "./cluster.sh", "join", "2")
-	})
+	defer rejoin(t)
 	time.Sleep(35 * time.Second)
 	for kind, l := range loads {
 		o := l.stop()
@@ -405,9 +403,13 @@ func loseNode(t *testing.T, image []byte, how string) {
 		}
 		complain("%s: %d calls failed, and the longest took %v; the limit is %v", kind, o.failed(), o.percentile(100), limit)
 	}
+}
+
+// rejoin brings the lost node back, and pods onto both nodes.
+func rejoin(t *testing.T) {
+	t.Helper()
 	script(t, "join", "2")
 	waitFor(t, "two nodes to be ready", patience, func() bool { return readyNodes(t) == 2 })
-	// The pods come back to both nodes.
 	kubectl(t, "delete", "pods", "--all", "--grace-period=0", "--force", "--wait=false")
 	kubectl(t, "rollout", "status", "deployment/mien", "--timeout=180s")
 }

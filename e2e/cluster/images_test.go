@@ -189,15 +189,14 @@ func TestDockerfile(t *testing.T) {
 	buildah("copy", "--quiet", builder, "/bin/busybox", "/bin/sh")
 	buildah("copy", "--quiet", builder, "/etc/ssl/certs/ca-certificates.crt", "/etc/ssl/certs/ca-certificates.crt")
 	buildah("run", "--isolation", "chroot", builder, "/bin/sh", "-c", "/bin/sh --install -s /bin 2>/dev/null || true; mkdir -p /tmp")
-	buildah("config", "--env", "PATH=/usr/local/go/bin:/bin", builder)
+	buildah("config", "--env", "PATH=/usr/local/go/bin:/bin", "--env", "GOPROXY=file:///proxy", "--env", "GOCACHE=/cache", builder)
 	buildah("commit", "--quiet", "--rm", builder, "mien-test-builder")
 	folders := strings.Fields(run(t, patience, "go", "env", "GOROOT", "GOMODCACHE", "GOCACHE"))
 	for _, c := range []struct{ target, entrypoint string }{{"server", "/mien"}, {"client", "/mien-client"}} {
 		buildah("build", "--isolation", "chroot", "--pull-never", "--quiet", "--file", root+"/deploy/Dockerfile", "--target", c.target,
 			"--build-arg", "GO_IMAGE=localhost/mien-test-builder", "--build-arg", "TARGETARCH=amd64",
 			"--volume", folders[0]+":/usr/local/go:ro",
-			"--volume", folders[1]+"/cache/download:/proxy:ro", "--env", "GOPROXY=file:///proxy",
-			"--volume", folders[2]+":/cache", "--env", "GOCACHE=/cache", "--tag", "mien-test-"+c.target, root)
+			"--volume", folders[1]+"/cache/download:/proxy:ro", "--volume", folders[2]+":/cache", "--tag", "mien-test-"+c.target, root)
 		image := decode[struct{ OCIv1 config }](t, buildah("inspect", "--type", "image", "mien-test-"+c.target)).OCIv1
 		if image.Config.User != "65532:65532" || !slices.Equal(image.Config.Entrypoint, []string{c.entrypoint}) {
 			t.Errorf("%s: its configuration is %+v", c.target, image)

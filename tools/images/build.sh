@@ -36,7 +36,9 @@ done
 # packages: what ONNX Runtime links to.
 CGO_ENABLED=1 build "$native" mien-onnx ./cmd/server
 cp .bin/libonnxruntime.so.1 "$work/" || die '.bin/libonnxruntime.so.1 is missing: run "make onnxruntime"'
-(cd "$work/base" && apt-get download -q -o APT::Sandbox::User=root libc6 libstdc++6 libgcc-s1 gcc-12-base >/dev/null) ||
+# The fourth package has the licenses of the second and third.
+licenses=$(dpkg-query -W -f '${Depends}' libgcc-s1 | grep -o 'gcc-[0-9]*-base' || true)
+(cd "$work/base" && apt-get download -q -o APT::Sandbox::User=root libc6 libstdc++6 libgcc-s1 "$licenses" >/dev/null) ||
 	die "the packages of mien-onnx cannot be downloaded; it is built on a Debian system after apt-get update"
 
 # cyclonedx-gomod lists the modules in a binary. Go's own library and, for the third image,
