@@ -1,7 +1,6 @@
 package photo
 
 import (
-	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -10,13 +9,9 @@ import (
 	"io"
 	"math"
 	"slices"
-
-	"golang.org/x/image/vp8"
 )
 
 // webpFile has the chunks of a WebP that are needed to decode its first frame.
-// golang.org/x/image/webp does not read animations, and rejects still images for
-// details that other decoders ignore. Therefore only its decoder of lossy frames is used.
 type webpFile struct {
 	canvas    image.Point // zero if there is no VP8X chunk
 	animated  bool
@@ -180,15 +175,7 @@ func rangeTable(zero, newZero, span int) (table [256]uint8) {
 func (f *webpFile) size() (image.Point, error) {
 	switch {
 	case f.lossy != nil:
-		frame, err := catchPanics(func() (vp8.FrameHeader, error) {
-			d := vp8.NewDecoder()
-			d.Init(bytes.NewReader(f.lossy), len(f.lossy))
-			return d.DecodeFrameHeader()
-		})
-		if err == nil && !frame.KeyFrame {
-			err = errors.New("not a key frame")
-		}
-		return image.Pt(frame.Width, frame.Height), err
+		return vp8Size(f.lossy)
 	case f.lossless != nil:
 		return vp8lSize(f.lossless)
 	case f.truncated != nil:
@@ -201,13 +188,10 @@ func (f *webpFile) size() (image.Point, error) {
 // orientation adds.
 func (f *webpFile) memory() (decode, orient int64) {
 	w, h := int64(f.frame.Dx()), int64(f.frame.Dy())
-	padded := (w + 15) / 16 * 16 * ((h + 15) / 16 * 16)
 	if f.lossless != nil {
 		decode, orient = losslessMemory(w, h, len(f.lossless)), 4*w*h
 	} else {
-		const firstPartition = 1 << 19 // allocated before the decoder notices that data is missing
-		decode = padded*3/2 + padded/256*8 + int64(len(f.lossy)) + firstPartition
-		orient = padded * 3 / 2
+		decode, orient = vp8Memory(w, h)
 	}
 	if len(f.alpha) > 0 {
 		decode += w * h
@@ -255,12 +239,7 @@ func (f *webpFile) decode(ctx context.Context) (image.Image, error) {
 			return nil, err
 		}
 	}
-	d := vp8.NewDecoder()
-	d.Init(contextReader{ctx, bytes.NewReader(f.lossy)}, len(f.lossy))
-	if _, err := d.DecodeFrameHeader(); err != nil {
-		return nil, err
-	}
-	img, err := d.DecodeFrame()
+	img, err := decodeVP8(ctx, f.lossy)
 	if err != nil {
 		return nil, err
 	}

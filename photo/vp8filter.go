@@ -1,0 +1,207 @@
+package photo
+
+// vp8Filter says how the edges of a macroblock are filtered (RFC 6386, section 15).
+type vp8Filter struct {
+	limit    int // of the difference across an edge within the macroblock; 0 means no filter
+	interior int // limit of the differences between neighbors on one side of an edge
+	variance int // above this difference, only the pixels at the edge change
+}
+
+// vp8MacroblockEdge is added to the limit at the edges of a macroblock.
+const vp8MacroblockEdge = 4
+
+// newVP8Filter returns the parameters for a level, which may be outside of 0 to 63 (section
+// 9.6).
+func newVP8Filter(level, sharpness int) vp8Filter {
+	level = min(level, 63)
+	if level <= 0 {
+		return vp8Filter{}
+	}
+	f := vp8Filter{interior: level}
+	if sharpness > 0 {
+		f.interior >>= 1
+		if sharpness > 4 {
+			f.interior >>= 1
+		}
+		f.interior = min(f.interior, 9-sharpness)
+	}
+	f.interior = max(f.interior, 1)
+	f.limit = 2*level + f.interior
+	if level >= 40 {
+		f.variance = 2
+	} else if level >= 15 {
+		f.variance = 1
+	}
+	return f
+}
+
+// filterRow filters row y of macroblocks, and up to three rows of pixels above.
+func (d *vp8Decoder) filterRow(y int) {
+	luma, chroma := 16*y*d.img.YStride, 8*y*d.img.CStride
+	for x := range d.columns {
+		col := &d.columns[x]
+		switch {
+		case col.filter.limit == 0:
+		case d.simple:
+			d.filterSimple(&col.filter, col.inner, luma, x > 0, y > 0)
+		default:
+			col.filter.plane(d.img.Y, luma, d.img.YStride, 16, col.inner, x > 0, y > 0)
+			col.filter.plane(d.img.Cb, chroma, d.img.CStride, 8, col.inner, x > 0, y > 0)
+			col.filter.plane(d.img.Cr, chroma, d.img.CStride, 8, col.inner, x > 0, y > 0)
+		}
+		luma += 16
+		chroma += 8
+	}
+}
+
+// filterSimple filters the luma of the macroblock at that place (section 15.2).
+func (d *vp8Decoder) filterSimple(f *vp8Filter, inner bool, at int, left, above bool) {
+	stride := d.img.YStride
+	if left {
+		simpleEdge(d.img.Y, at, 1, stride, f.limit+vp8MacroblockEdge)
+	}
+	if inner {
+		for i := 4; i < 16; i += 4 {
+			simpleEdge(d.img.Y, at+i, 1, stride, f.limit)
+		}
+	}
+	if above {
+		simpleEdge(d.img.Y, at, stride, 1, f.limit+vp8MacroblockEdge)
+	}
+	if inner {
+		for i := 4; i < 16; i += 4 {
+			simpleEdge(d.img.Y, at+i*stride, stride, 1, f.limit)
+		}
+	}
+}
+
+// simpleEdge filters 16 pixels along an edge. across is the distance between pixels across
+// the edge, along that along it.
+func simpleEdge(pix []uint8, at, across, along, limit int) {
+	for range 16 {
+		p1, p0, q0, q1 := int(pix[at-2*across]), int(pix[at-across]), int(pix[at]), int(pix[at+across])
+		if !aboveLimit(p1, p0, q0, q1, limit) {
+			p0, q0 = narrow(p1, p0, q0, q1)
+			pix[at-across], pix[at] = uint8(p0), uint8(q0)
+		}
+		at += along
+	}
+}
+
+// plane filters a macroblock in a plane, where it has size × size pixels (section 15.3).
+func (f *vp8Filter) plane(pix []uint8, at, stride, size int, inner, left, above bool) {
+	if left {
+		f.vertical(pix, at, stride, size, f.limit+vp8MacroblockEdge, false)
+	}
+	if inner {
+		for i := 4; i < size; i += 4 {
+			f.vertical(pix, at+i, stride, size, f.limit, true)
+		}
+	}
+	if above {
+		f.horizontal(pix, at, stride, size, f.limit+vp8MacroblockEdge, false)
+	}
+	if inner {
+		for i := 4; i < size; i += 4 {
+			f.horizontal(pix, at+i*stride, stride, size, f.limit, true)
+		}
+	}
+}
+
+// vertical filters a vertical edge of size pixels. If inner is true, it is within a
+// macroblock.
+func (f *vp8Filter) vertical(pix []uint8, at, stride, size, limit int, inner bool) {
+	for range size {
+		w := (*[8]uint8)(pix[at-4:])
+		at += stride
+		p3, p2, p1, p0 := int(w[0]), int(w[1]), int(w[2]), int(w[3])
+		q0, q1, q2, q3 := int(w[4]), int(w[5]), int(w[6]), int(w[7])
+		if aboveLimit(p1, p0, q0, q1, limit) || rough(p3, p2, p1, p0, f.interior) || rough(q3, q2, q1, q0, f.interior) {
+			continue
+		}
+		switch {
+		case abs(p1-p0) > f.variance || abs(q1-q0) > f.variance:
+			p0, q0 = narrow(p1, p0, q0, q1)
+			w[3], w[4] = uint8(p0), uint8(q0)
+		case inner:
+			p1, p0, q0, q1 = middle(p1, p0, q0, q1)
+			w[2], w[3], w[4], w[5] = uint8(p1), uint8(p0), uint8(q0), uint8(q1)
+		default:
+			a := wide(p1, p0, q0, q1)
+			d2, d1, d0 := (9*a+63)>>7, (18*a+63)>>7, (27*a+63)>>7
+			w[1], w[6] = clampByte(p2+d2), clampByte(q2-d2)
+			w[2], w[5] = clampByte(p1+d1), clampByte(q1-d1)
+			w[3], w[4] = clampByte(p0+d0), clampByte(q0-d0)
+		}
+	}
+}
+
+// horizontal is as vertical, for a horizontal edge.
+func (f *vp8Filter) horizontal(pix []uint8, at, stride, size, limit int, inner bool) {
+	for ; size > 0; size -= 8 {
+		var rows [8]*[8]uint8
+		for i := range rows {
+			rows[i] = (*[8]uint8)(pix[at+(i-4)*stride:])
+		}
+		f.horizontal8(rows[0], rows[1], rows[2], rows[3], rows[4], rows[5], rows[6], rows[7], limit, inner)
+		at += 8
+	}
+}
+
+func (f *vp8Filter) horizontal8(r0, r1, r2, r3, r4, r5, r6, r7 *[8]uint8, limit int, inner bool) {
+	for i := range 8 {
+		p3, p2, p1, p0 := int(r0[i]), int(r1[i]), int(r2[i]), int(r3[i])
+		q0, q1, q2, q3 := int(r4[i]), int(r5[i]), int(r6[i]), int(r7[i])
+		if aboveLimit(p1, p0, q0, q1, limit) || rough(p3, p2, p1, p0, f.interior) || rough(q3, q2, q1, q0, f.interior) {
+			continue
+		}
+		switch {
+		case abs(p1-p0) > f.variance || abs(q1-q0) > f.variance:
+			p0, q0 = narrow(p1, p0, q0, q1)
+			r3[i], r4[i] = uint8(p0), uint8(q0)
+		case inner:
+			p1, p0, q0, q1 = middle(p1, p0, q0, q1)
+			r2[i], r3[i], r4[i], r5[i] = uint8(p1), uint8(p0), uint8(q0), uint8(q1)
+		default:
+			a := wide(p1, p0, q0, q1)
+			d2, d1, d0 := (9*a+63)>>7, (18*a+63)>>7, (27*a+63)>>7
+			r1[i], r6[i] = clampByte(p2+d2), clampByte(q2-d2)
+			r2[i], r5[i] = clampByte(p1+d1), clampByte(q1-d1)
+			r3[i], r4[i] = clampByte(p0+d0), clampByte(q0-d0)
+		}
+	}
+}
+
+// aboveLimit returns true if the difference across an edge is so large that the image may
+// have an edge there itself.
+func aboveLimit(p1, p0, q0, q1, limit int) bool {
+	return abs(p0-q0)<<1+abs(p1-q1)>>1 > limit
+}
+
+// rough returns true if neighbors on one side of an edge differ by more than the limit.
+func rough(v3, v2, v1, v0, limit int) bool {
+	return max(abs(v3-v2), abs(v2-v1), abs(v1-v0)) > limit
+}
+
+// narrow returns the two pixels at an edge, after filtering only them.
+func narrow(p1, p0, q0, q1 int) (int, int) {
+	a := 3*(q0-p0) + min(max(p1-q1, -128), 127)
+	return limited(p0 + min(max((a+3)>>3, -16), 15)), limited(q0 - min(max((a+4)>>3, -16), 15))
+}
+
+// middle returns four pixels at an edge within a macroblock.
+func middle(p1, p0, q0, q1 int) (int, int, int, int) {
+	a := 3 * (q0 - p0)
+	down := min(max((a+4)>>3, -16), 15)
+	up := min(max((a+3)>>3, -16), 15)
+	far := (down + 1) >> 1
+	return limited(p1 + far), limited(p0 + up), limited(q0 - down), limited(q1 - far)
+}
+
+// wide returns the difference that is spread over six pixels at the edge of a macroblock.
+func wide(p1, p0, q0, q1 int) int {
+	return min(max(3*(q0-p0)+min(max(p1-q1, -128), 127), -128), 127)
+}
+
+// limited returns the pixel value that is nearest to v.
+func limited(v int) int { return min(max(v, 0), 255) }
