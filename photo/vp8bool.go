@@ -51,25 +51,28 @@ func (r *vp8Reader) fill(b vp8Bits) vp8Bits {
 	return b
 }
 
-// normalized returns b with a size of 128 or more.
-func (b vp8Bits) normalized() vp8Bits {
-	shift := uint(bits.LeadingZeros8(uint8(b.size))) & 7
-	return vp8Bits{b.value << shift, b.size << shift, b.n - int(shift)}
-}
-
 // next decodes a boolean, which is false with a probability of prob/256.
 func (b vp8Bits) next(prob uint8) (vp8Bits, bool) {
-	b = b.normalized()
+	shift := uint(bits.LeadingZeros8(uint8(b.size))) & 7
+	b.value <<= shift
+	b.size <<= shift
+	b.n -= int(shift)
 	split := 1 + (b.size-1)*uint64(prob)>>8
 	if b.value>>56 < split {
-		return vp8Bits{b.value, split, b.n}, false
+		b.size = split
+		return b, false
 	}
-	return vp8Bits{b.value - split<<56, b.size - split, b.n}, true
+	b.value -= split << 56
+	b.size -= split
+	return b, true
 }
 
 // sign decodes a sign and applies it to v, without a branch: it cannot be predicted.
 func (b vp8Bits) sign(v int32) (vp8Bits, int32) {
-	b = b.normalized()
+	shift := uint(bits.LeadingZeros8(uint8(b.size))) & 7
+	b.value <<= shift
+	b.size <<= shift
+	b.n -= int(shift)
 	split := (b.size + 1) >> 1
 	_, positive := bits.Sub64(b.value, split<<56, 0)
 	negative := positive - 1 // all bits are set

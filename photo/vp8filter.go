@@ -81,8 +81,7 @@ func simpleEdge(pix []uint8, at, across, along, limit int) {
 	for range 16 {
 		p1, p0, q0, q1 := int(pix[at-2*across]), int(pix[at-across]), int(pix[at]), int(pix[at+across])
 		if !aboveLimit(p1, p0, q0, q1, limit) {
-			p0, q0 = narrow(p1, p0, q0, q1)
-			pix[at-across], pix[at] = uint8(p0), uint8(q0)
+			pix[at-across], pix[at] = narrow(p1, p0, q0, q1)
 		}
 		at += along
 	}
@@ -120,18 +119,21 @@ func (f *vp8Filter) vertical(pix []uint8, at, stride, size, limit int, inner boo
 			continue
 		}
 		switch {
-		case abs(p1-p0) > f.variance || abs(q1-q0) > f.variance:
-			p0, q0 = narrow(p1, p0, q0, q1)
-			w[3], w[4] = uint8(p0), uint8(q0)
+		case outside(p1-p0, f.variance) || outside(q1-q0, f.variance):
+			w[3], w[4] = narrow(p1, p0, q0, q1)
 		case inner:
-			p1, p0, q0, q1 = middle(p1, p0, q0, q1)
-			w[2], w[3], w[4], w[5] = uint8(p1), uint8(p0), uint8(q0), uint8(q1)
+			up, down := shares(3 * (q0 - p0))
+			w[3], w[4] = pixel(p0+up), pixel(q0-down)
+			down = (down + 1) >> 1
+			w[2], w[5] = pixel(p1+down), pixel(q1-down)
 		default:
-			a := wide(p1, p0, q0, q1)
-			d2, d1, d0 := (9*a+63)>>7, (18*a+63)>>7, (27*a+63)>>7
-			w[1], w[6] = clampByte(p2+d2), clampByte(q2-d2)
-			w[2], w[5] = clampByte(p1+d1), clampByte(q1-d1)
-			w[3], w[4] = clampByte(p0+d0), clampByte(q0-d0)
+			a := signed(3*(q0-p0) + signed(p1-q1))
+			share := (27*a + 63) >> 7
+			w[3], w[4] = pixel(p0+share), pixel(q0-share)
+			share = (18*a + 63) >> 7
+			w[2], w[5] = pixel(p1+share), pixel(q1-share)
+			share = (9*a + 63) >> 7
+			w[1], w[6] = pixel(p2+share), pixel(q2-share)
 		}
 	}
 }
@@ -156,18 +158,21 @@ func (f *vp8Filter) horizontal8(r0, r1, r2, r3, r4, r5, r6, r7 *[8]uint8, limit 
 			continue
 		}
 		switch {
-		case abs(p1-p0) > f.variance || abs(q1-q0) > f.variance:
-			p0, q0 = narrow(p1, p0, q0, q1)
-			r3[i], r4[i] = uint8(p0), uint8(q0)
+		case outside(p1-p0, f.variance) || outside(q1-q0, f.variance):
+			r3[i], r4[i] = narrow(p1, p0, q0, q1)
 		case inner:
-			p1, p0, q0, q1 = middle(p1, p0, q0, q1)
-			r2[i], r3[i], r4[i], r5[i] = uint8(p1), uint8(p0), uint8(q0), uint8(q1)
+			up, down := shares(3 * (q0 - p0))
+			r3[i], r4[i] = pixel(p0+up), pixel(q0-down)
+			down = (down + 1) >> 1
+			r2[i], r5[i] = pixel(p1+down), pixel(q1-down)
 		default:
-			a := wide(p1, p0, q0, q1)
-			d2, d1, d0 := (9*a+63)>>7, (18*a+63)>>7, (27*a+63)>>7
-			r1[i], r6[i] = clampByte(p2+d2), clampByte(q2-d2)
-			r2[i], r5[i] = clampByte(p1+d1), clampByte(q1-d1)
-			r3[i], r4[i] = clampByte(p0+d0), clampByte(q0-d0)
+			a := signed(3*(q0-p0) + signed(p1-q1))
+			share := (27*a + 63) >> 7
+			r3[i], r4[i] = pixel(p0+share), pixel(q0-share)
+			share = (18*a + 63) >> 7
+			r2[i], r5[i] = pixel(p1+share), pixel(q1-share)
+			share = (9*a + 63) >> 7
+			r1[i], r6[i] = pixel(p2+share), pixel(q2-share)
 		}
 	}
 }
@@ -180,28 +185,31 @@ func aboveLimit(p1, p0, q0, q1, limit int) bool {
 
 // rough returns true if neighbors on one side of an edge differ by more than the limit.
 func rough(v3, v2, v1, v0, limit int) bool {
-	return max(abs(v3-v2), abs(v2-v1), abs(v1-v0)) > limit
+	return outside(v3-v2, limit) || outside(v2-v1, limit) || outside(v1-v0, limit)
 }
+
+// outside returns true if the absolute value of v is above the limit.
+func outside(v, limit int) bool { return uint(v+limit) > uint(2*limit) }
 
 // narrow returns the two pixels at an edge, after filtering only them.
-func narrow(p1, p0, q0, q1 int) (int, int) {
-	a := 3*(q0-p0) + min(max(p1-q1, -128), 127)
-	return limited(p0 + min(max((a+3)>>3, -16), 15)), limited(q0 - min(max((a+4)>>3, -16), 15))
+func narrow(p1, p0, q0, q1 int) (uint8, uint8) {
+	up, down := shares(3*(q0-p0) + signed(p1-q1))
+	return pixel(p0 + up), pixel(q0 - down)
 }
 
-// middle returns four pixels at an edge within a macroblock.
-func middle(p1, p0, q0, q1 int) (int, int, int, int) {
-	a := 3 * (q0 - p0)
-	down := min(max((a+4)>>3, -16), 15)
-	up := min(max((a+3)>>3, -16), 15)
-	far := (down + 1) >> 1
-	return limited(p1 + far), limited(p0 + up), limited(q0 - down), limited(q1 - far)
+// shares returns what is added to the pixel before the edge, and subtracted from the one
+// after it.
+func shares(a int) (up, down int) {
+	return min(max((a+3)>>3, -16), 15), min(max((a+4)>>3, -16), 15)
 }
 
-// wide returns the difference that is spread over six pixels at the edge of a macroblock.
-func wide(p1, p0, q0, q1 int) int {
-	return min(max(3*(q0-p0)+min(max(p1-q1, -128), 127), -128), 127)
-}
+// signed limits v to what a signed byte can hold.
+func signed(v int) int { return min(max(v, -128), 127) }
 
-// limited returns the pixel value that is nearest to v.
-func limited(v int) int { return min(max(v, 0), 255) }
+// pixel is clampByte for values that rarely need it.
+func pixel(v int) uint8 {
+	if uint(v) > 255 {
+		return uint8(^v >> 63)
+	}
+	return uint8(v)
+}

@@ -186,27 +186,28 @@ const (
 	vp8Around
 )
 
+// vp8Edge has the pixels around a block.
+type vp8Edge [vp8Around]uint64
+
+// two and three return the means of two or three pixels from i on.
+func (e *vp8Edge) two(i int) uint64   { return (e[i] + e[i+1] + 1) >> 1 }
+func (e *vp8Edge) three(i int) uint64 { return (e[i] + 2*e[i+1] + e[i+2] + 2) >> 2 }
+
 // around returns the pixels around the block.
-func (b *vp8Block) around() (e [vp8Around]uint64) {
+func (b *vp8Block) around() (e vp8Edge) {
 	e[vp8L3] = uint64(b[4*vp8Stride])
 	e[vp8L2] = uint64(b[3*vp8Stride])
 	e[vp8L1] = uint64(b[2*vp8Stride])
 	e[vp8L0] = uint64(b[1*vp8Stride])
-	for i, v := range b[:9] {
-		e[vp8Corner+i] = uint64(v)
-	}
+	e[vp8Corner] = uint64(b[0])
+	e[vp8A0], e[vp8A1], e[vp8A2], e[vp8A3] = uint64(b[1]), uint64(b[2]), uint64(b[3]), uint64(b[4])
+	e[vp8A4], e[vp8A5], e[vp8A6], e[vp8A7] = uint64(b[5]), uint64(b[6]), uint64(b[7]), uint64(b[8])
 	return e
 }
 
 // predict predicts the block (section 12.3).
-//
-// The modes after HE look in a direction that is not of rows or columns. A row of theirs is
-// one near to it, moved by pixels, so that all rows are parts of one or two sequences.
 func (b *vp8Block) predict(mode uint8) {
 	e := b.around()
-	// The means of two or three pixels from i on.
-	two := func(i int) uint64 { return (e[i] + e[i+1] + 1) >> 1 }
-	three := func(i int) uint64 { return (e[i] + 2*e[i+1] + e[i+2] + 2) >> 2 }
 	switch mode {
 	case vp8ModeDC:
 		v := e[vp8L0] + e[vp8L1] + e[vp8L2] + e[vp8L3] + e[vp8A0] + e[vp8A1] + e[vp8A2] + e[vp8A3]
@@ -222,53 +223,62 @@ func (b *vp8Block) predict(mode uint8) {
 			}
 		}
 	case vp8ModeVE:
-		v := uint32(three(vp8Corner) | three(vp8A0)<<8 | three(vp8A1)<<16 | three(vp8A2)<<24)
+		v := uint32(e.three(vp8Corner) | e.three(vp8A0)<<8 | e.three(vp8A1)<<16 | e.three(vp8A2)<<24)
 		for y := range 4 {
 			b.row(y, v)
 		}
 	case vp8ModeHE:
 		last := (e[vp8L2] + 3*e[vp8L3] + 2) >> 2
-		for y, v := range [...]uint64{three(vp8L1), three(vp8L2), three(vp8L3), last} {
+		for y, v := range [...]uint64{e.three(vp8L1), e.three(vp8L2), e.three(vp8L3), last} {
 			b.row(y, uint32(v)*0x01010101)
 		}
+	default:
+		b.predictDiagonal(mode, &e)
+	}
+}
+
+// predictDiagonal predicts the block in a direction that is not of rows or columns. A row is
+// one near to it, moved by pixels, so that all rows are parts of one or two sequences.
+func (b *vp8Block) predictDiagonal(mode uint8, e *vp8Edge) {
+	switch mode {
 	case vp8ModeLD:
 		last := (e[vp8A6] + 3*e[vp8A7] + 2) >> 2
-		v := three(vp8A0) | three(vp8A1)<<8 | three(vp8A2)<<16 | three(vp8A3)<<24 |
-			three(vp8A4)<<32 | three(vp8A5)<<40 | last<<48
+		v := e.three(vp8A0) | e.three(vp8A1)<<8 | e.three(vp8A2)<<16 | e.three(vp8A3)<<24 |
+			e.three(vp8A4)<<32 | e.three(vp8A5)<<40 | last<<48
 		for y := range 4 {
 			b.row(y, uint32(v>>(8*y)))
 		}
 	case vp8ModeRD:
-		v := three(vp8L3) | three(vp8L2)<<8 | three(vp8L1)<<16 | three(vp8L0)<<24 |
-			three(vp8Corner)<<32 | three(vp8A0)<<40 | three(vp8A1)<<48
+		v := e.three(vp8L3) | e.three(vp8L2)<<8 | e.three(vp8L1)<<16 | e.three(vp8L0)<<24 |
+			e.three(vp8Corner)<<32 | e.three(vp8A0)<<40 | e.three(vp8A1)<<48
 		for y := range 4 {
 			b.row(y, uint32(v>>(8*(3-y))))
 		}
 	case vp8ModeVR:
-		even := three(vp8L1) | two(vp8Corner)<<8 | two(vp8A0)<<16 | two(vp8A1)<<24 | two(vp8A2)<<32
-		odd := three(vp8L2) | three(vp8L0)<<8 | three(vp8Corner)<<16 | three(vp8A0)<<24 | three(vp8A1)<<32
+		even := e.three(vp8L1) | e.two(vp8Corner)<<8 | e.two(vp8A0)<<16 | e.two(vp8A1)<<24 | e.two(vp8A2)<<32
+		odd := e.three(vp8L2) | e.three(vp8L0)<<8 | e.three(vp8Corner)<<16 | e.three(vp8A0)<<24 | e.three(vp8A1)<<32
 		b.row(0, uint32(even>>8))
 		b.row(1, uint32(odd>>8))
 		b.row(2, uint32(even))
 		b.row(3, uint32(odd))
 	case vp8ModeVL:
-		even := two(vp8A0) | two(vp8A1)<<8 | two(vp8A2)<<16 | two(vp8A3)<<24 | three(vp8A4)<<32
-		odd := three(vp8A0) | three(vp8A1)<<8 | three(vp8A2)<<16 | three(vp8A3)<<24 | three(vp8A5)<<32
+		even := e.two(vp8A0) | e.two(vp8A1)<<8 | e.two(vp8A2)<<16 | e.two(vp8A3)<<24 | e.three(vp8A4)<<32
+		odd := e.three(vp8A0) | e.three(vp8A1)<<8 | e.three(vp8A2)<<16 | e.three(vp8A3)<<24 | e.three(vp8A5)<<32
 		b.row(0, uint32(even))
 		b.row(1, uint32(odd))
 		b.row(2, uint32(even>>8))
 		b.row(3, uint32(odd>>8))
 	case vp8ModeHD:
-		low := two(vp8L3) | three(vp8L3)<<8 | two(vp8L2)<<16 | three(vp8L2)<<24 |
-			two(vp8L1)<<32 | three(vp8L1)<<40 | two(vp8L0)<<48 | three(vp8L0)<<56
-		b.row(0, uint32(low>>48|three(vp8Corner)<<16|three(vp8A0)<<24))
+		low := e.two(vp8L3) | e.three(vp8L3)<<8 | e.two(vp8L2)<<16 | e.three(vp8L2)<<24 |
+			e.two(vp8L1)<<32 | e.three(vp8L1)<<40 | e.two(vp8L0)<<48 | e.three(vp8L0)<<56
+		b.row(0, uint32(low>>48|e.three(vp8Corner)<<16|e.three(vp8A0)<<24))
 		b.row(1, uint32(low>>32))
 		b.row(2, uint32(low>>16))
 		b.row(3, uint32(low))
 	case vp8ModeHU:
 		last := e[vp8L3]
-		v := two(vp8L1) | three(vp8L2)<<8 | two(vp8L2)<<16 | three(vp8L3)<<24 |
-			two(vp8L3)<<32 | (e[vp8L2]+3*last+2)>>2<<40 | last<<48 | last<<56
+		v := e.two(vp8L1) | e.three(vp8L2)<<8 | e.two(vp8L2)<<16 | e.three(vp8L3)<<24 |
+			e.two(vp8L3)<<32 | (e[vp8L2]+3*last+2)>>2<<40 | last<<48 | last<<56
 		b.row(0, uint32(v))
 		b.row(1, uint32(v>>16))
 		b.row(2, uint32(v>>32))
@@ -319,8 +329,8 @@ func (b *vp8Block) addDC(c int16) {
 	}
 }
 
-// vp8SpreadDC sets the first coefficients of 16 blocks to the inverse Walsh-Hadamard transform of c
-// (section 14.3).
+// vp8SpreadDC sets the first coefficients of 16 blocks to the inverse Walsh-Hadamard
+// transform of c (section 14.3).
 func vp8SpreadDC(c *[16]int16, blocks *[16][16]int16) {
 	var m [16]int32
 	for i := range 4 {
@@ -328,7 +338,8 @@ func vp8SpreadDC(c *[16]int16, blocks *[16][16]int16) {
 		m[i], m[i+4], m[i+8], m[i+12] = vp8WHT(c0, c1, c2, c3)
 	}
 	for i := 0; i < 16; i += 4 {
-		v0, v1, v2, v3 := vp8WHT(m[i]+3, m[i+1], m[i+2], m[i+3])
+		row := m[i:][:4]
+		v0, v1, v2, v3 := vp8WHT(row[0]+3, row[1], row[2], row[3])
 		blocks[i][0] = int16(v0 >> 3)
 		blocks[i+1][0] = int16(v1 >> 3)
 		blocks[i+2][0] = int16(v2 >> 3)

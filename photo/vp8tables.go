@@ -1,3 +1,4 @@
+//nolint:dupl // rows of numbers resemble each other
 package photo
 
 // The tables of RFC 6386.

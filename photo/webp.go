@@ -260,18 +260,16 @@ func (f *webpFile) decodeAlpha(ctx context.Context) ([]byte, error) {
 	}
 	size, data := f.frame.Size(), f.alpha[1:]
 	alpha := make([]byte, size.X*size.Y)
+	var pix []byte
 	switch f.alpha[0] & alphaCompression {
 	case 0:
 		if copy(alpha, data) < len(alpha) {
 			return nil, io.ErrUnexpectedEOF
 		}
 	case 1:
-		pix, err := decodeVP8L(ctx, data, size)
-		if err != nil {
+		var err error
+		if pix, err = decodeVP8L(ctx, data, size); err != nil {
 			return nil, err
-		}
-		for i := range alpha {
-			alpha[i] = pix[4*i+1]
 		}
 	default:
 		return nil, errors.New("the compression of alpha is unknown")
@@ -281,6 +279,11 @@ func (f *webpFile) decodeAlpha(ctx context.Context) ([]byte, error) {
 		if y%64 == 0 {
 			if err := ctx.Err(); err != nil {
 				return nil, err
+			}
+		}
+		if pix != nil {
+			for x := y * size.X; x < (y+1)*size.X; x++ {
+				alpha[x] = pix[4*x+1]
 			}
 		}
 		unfilter(filter, alpha[max(0, y-1)*size.X:(y+1)*size.X], size.X)
