@@ -122,18 +122,19 @@ func (f *vp8Filter) vertical(pix []uint8, at, stride, size, limit int, inner boo
 		case outside(p1-p0, f.variance) || outside(q1-q0, f.variance):
 			w[3], w[4] = narrow(p1, p0, q0, q1)
 		case inner:
-			up, down := shares(3 * (q0 - p0))
+			a := 3 * (q0 - p0)
+			up, down := share(a+3), share(a+4)
 			w[3], w[4] = pixel(p0+up), pixel(q0-down)
 			down = (down + 1) >> 1
 			w[2], w[5] = pixel(p1+down), pixel(q1-down)
 		default:
 			a := signed(3*(q0-p0) + signed(p1-q1))
-			share := (27*a + 63) >> 7
-			w[3], w[4] = pixel(p0+share), pixel(q0-share)
-			share = (18*a + 63) >> 7
-			w[2], w[5] = pixel(p1+share), pixel(q1-share)
-			share = (9*a + 63) >> 7
-			w[1], w[6] = pixel(p2+share), pixel(q2-share)
+			d := (27*a + 63) >> 7
+			w[3], w[4] = pixel(p0+d), pixel(q0-d)
+			d = (18*a + 63) >> 7
+			w[2], w[5] = pixel(p1+d), pixel(q1-d)
+			d = (9*a + 63) >> 7
+			w[1], w[6] = pixel(p2+d), pixel(q2-d)
 		}
 	}
 }
@@ -161,18 +162,19 @@ func (f *vp8Filter) horizontal8(r0, r1, r2, r3, r4, r5, r6, r7 *[8]uint8, limit 
 		case outside(p1-p0, f.variance) || outside(q1-q0, f.variance):
 			r3[i], r4[i] = narrow(p1, p0, q0, q1)
 		case inner:
-			up, down := shares(3 * (q0 - p0))
+			a := 3 * (q0 - p0)
+			up, down := share(a+3), share(a+4)
 			r3[i], r4[i] = pixel(p0+up), pixel(q0-down)
 			down = (down + 1) >> 1
 			r2[i], r5[i] = pixel(p1+down), pixel(q1-down)
 		default:
 			a := signed(3*(q0-p0) + signed(p1-q1))
-			share := (27*a + 63) >> 7
-			r3[i], r4[i] = pixel(p0+share), pixel(q0-share)
-			share = (18*a + 63) >> 7
-			r2[i], r5[i] = pixel(p1+share), pixel(q1-share)
-			share = (9*a + 63) >> 7
-			r1[i], r6[i] = pixel(p2+share), pixel(q2-share)
+			d := (27*a + 63) >> 7
+			r3[i], r4[i] = pixel(p0+d), pixel(q0-d)
+			d = (18*a + 63) >> 7
+			r2[i], r5[i] = pixel(p1+d), pixel(q1-d)
+			d = (9*a + 63) >> 7
+			r1[i], r6[i] = pixel(p2+d), pixel(q2-d)
 		}
 	}
 }
@@ -193,15 +195,12 @@ func outside(v, limit int) bool { return uint(v+limit) > uint(2*limit) }
 
 // narrow returns the two pixels at an edge, after filtering only them.
 func narrow(p1, p0, q0, q1 int) (uint8, uint8) {
-	up, down := shares(3*(q0-p0) + signed(p1-q1))
-	return pixel(p0 + up), pixel(q0 - down)
+	a := 3*(q0-p0) + signed(p1-q1)
+	return pixel(p0 + share(a+3)), pixel(q0 - share(a+4))
 }
 
-// shares returns what is added to the pixel before the edge, and subtracted from the one
-// after it.
-func shares(a int) (up, down int) {
-	return min(max((a+3)>>3, -16), 15), min(max((a+4)>>3, -16), 15)
-}
+// share returns an eighth of v, which is added to a pixel or subtracted.
+func share(v int) int { return min(max(v>>3, -16), 15) }
 
 // signed limits v to what a signed byte can hold.
 func signed(v int) int { return min(max(v, -128), 127) }
