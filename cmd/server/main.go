@@ -351,7 +351,7 @@ func routes(stop context.Context, cfg *config, svc *service.Service, state *heal
 	mux.Handle(openPath, openRPCs) // /inference.GRPCInferenceService/
 	rest := openInference.REST()
 	mux.Handle("/v2", rest)
-	mux.Handle("/v2/", rest) // /v2/models/{model}/infer
+	mux.Handle("/v2/", rest)                                  // /v2/models/{model}/infer
 	handle(grpcreflect.NewHandlerV1(reflector(), small))      // /grpc.reflection.v1.ServerReflection/
 	handle(grpcreflect.NewHandlerV1Alpha(reflector(), small)) // /grpc.reflection.v1alpha.ServerReflection/
 
