@@ -421,7 +421,8 @@ func TestOpenInference(t *testing.T) {
 			&inferencev1.DetectOptions{MinConfidence: f(0), MaxResults: 2, SkipLandmarks: true}, "",
 		},
 		"unknown parameters": {
-			openCall{model: "stub", images: [][]byte{one}, parameters: map[string]any{"threshold": .9, "model": "other", "timeout": 1}}, nil,
+			openCall{model: "stub", images: [][]byte{one}, parameters: map[string]any{"threshold": .9, "model": "other", "timeout": 1}},
+			nil,
 			"parameters.model, parameters.threshold, parameters.timeout",
 		},
 	} {
@@ -571,7 +572,7 @@ func TestOpenInferenceElements(t *testing.T) {
 		"JSON contents":  {"application/json", []byte(`{"inputs":[{"contents":{"bytesContents":[` + strings.Repeat(`"",`, n) + `""]}}]}`)},
 	} {
 		t.Run(name, func(t *testing.T) {
-			res, err := client.Post(url+inferenceconnect.GRPCInferenceServiceModelInferProcedure, c.contentType, bytes.NewReader(c.body)) //nolint:noctx // a local test server
+			res, err := client.Post(url+inferenceconnect.GRPCInferenceServiceModelInferProcedure, c.contentType, bytes.NewReader(c.body))
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -96,7 +96,7 @@ func notFound(w http.ResponseWriter, r *http.Request, mux *http.ServeMux) {
 	for _, method := range []string{http.MethodGet, http.MethodPost} {
 		if _, pattern := mux.Handler(&http.Request{Method: method, URL: r.URL, Host: r.Host}); pattern != "" {
 			w.Header().Set("Allow", method)
-			writeError(w, http.StatusMethodNotAllowed, fmt.Sprintf("the method must be %s", method))
+			writeError(w, http.StatusMethodNotAllowed, "the method must be "+method)
 			return
 		}
 	}
@@ -417,7 +417,7 @@ func wrongJSON(err error) error {
 
 // readInputs reads the options and the images. rest is the body after the JSON.
 func (q *parsedInfer) readInputs(body *inferBody, rest []byte) error {
-	q.id, q.inferRequest.parameters = body.ID, body.Parameters
+	q.id, q.parameters = body.ID, body.Parameters
 	var inputs []input
 	for _, in := range body.Inputs {
 		inputs = append(inputs, input{in.Name, in.Datatype, in.Shape})

@@ -41,7 +41,7 @@ func FuzzParseInfer(f *testing.F) {
 				t.Fatalf("%s: %v: %q", name, err, body)
 			}
 			if again.id != parsed.id || !slices.EqualFunc(again.images, parsed.images, bytes.Equal) || !slices.Equal(again.outputs, parsed.outputs) ||
-				!maps.Equal(again.binary, parsed.binary) || !maps.Equal(again.inferRequest.parameters, parsed.inferRequest.parameters) {
+				!maps.Equal(again.binary, parsed.binary) || !maps.Equal(again.parameters, parsed.parameters) {
 				t.Fatalf("%s: %+v, want %+v", name, again, parsed)
 			}
 		}
@@ -56,7 +56,7 @@ func encodeInfer(t *testing.T, parsed parsedInfer, in map[string]any) []byte {
 	for _, name := range parsed.outputs {
 		outputs = append(outputs, map[string]any{"name": name, "parameters": map[string]any{binaryParameter: parsed.binary[name]}})
 	}
-	body, err := json.Marshal(map[string]any{"id": parsed.id, "parameters": parsed.inferRequest.parameters, "inputs": []any{in}, "outputs": outputs})
+	body, err := json.Marshal(map[string]any{"id": parsed.id, "parameters": parsed.parameters, "inputs": []any{in}, "outputs": outputs})
 	if err != nil {
 		t.Fatal(err)
 	}
