@@ -83,13 +83,16 @@ func (j *job) run(ctx context.Context, names []string) int {
 
 	if j.failed > 0 || (j.screen.terminal && len(names) > 1) {
 		elapsed := time.Since(started)
-		j.screen.printf("%d of %d answered, %d faces, %d failed, in %v (%.1f images/s)", j.done-j.failed, len(todo), j.faces, j.failed,
-			elapsed.Round(10*time.Millisecond), float64(j.done)/elapsed.Seconds())
+		rate := ""
+		if answered := j.done - j.failed; answered > 0 {
+			rate = fmt.Sprintf(" (%.1f images/s)", float64(answered)/elapsed.Seconds())
+		}
+		j.screen.printf("%d of %d answered, %d faces, %d failed, in %v%s", j.done-j.failed, len(todo), j.faces, j.failed, elapsed.Round(10*time.Millisecond), rate)
 	}
 	switch {
 	case j.fatal != nil:
-		j.screen.printf("stopped: %v", j.fatal)
-		if left := len(todo) - j.done; left > 0 {
+		j.screen.printf("stopped: %s", inFlags(j.fatal.Error()))
+		if left := len(todo) - j.done; left > 0 && j.code != exitUsage {
 			j.screen.printf("%d left; %s", left, j.cfg.resumeHint())
 		}
 		return j.code
@@ -159,7 +162,9 @@ func (j *job) predictAndRecord(ctx context.Context, name string) {
 	}
 	if err != nil {
 		l.Error = failureOf(err)
-		j.screen.printf("%s: %s", printable(l.File), printable(err.Error()))
+		if !j.screen.together || !j.out.table { // a table on the same terminal says it
+			j.screen.printf("%s: %s", printable(l.File), printable(inFlags(err.Error())))
+		}
 	}
 
 	j.mu.Lock()
@@ -271,6 +276,10 @@ func (j *job) isStuck(started time.Time) bool {
 func (j *job) waitReady(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, j.cfg.Wait)
 	defer cancel()
+	notice := time.AfterFunc(time.Second, func() {
+		j.screen.printf("waiting for %s, up to %v (--wait)", j.cfg.servers(), j.cfg.Wait)
+	})
+	defer notice.Stop()
 	return j.client.WaitReady(ctx)
 }
 

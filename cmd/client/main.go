@@ -21,6 +21,7 @@ import (
 	"golang.org/x/term"
 
 	inferencev1 "github.com/mienproject/mien/gen/inference/v1"
+	"github.com/mienproject/mien/internal/version"
 )
 
 const description = `Finds the faces in images with a Mien server.
@@ -80,6 +81,8 @@ type config struct {
 	shard    shard                         // of --shard
 	objects  func() (*minio.Client, error) // opens object storage, once
 
+	Version bool `help:"Print the version, and exit."`
+
 	Progress string `group:"Output" enum:"auto,never" default:"auto" placeholder:"WHEN" help:"auto (default): show a progress bar if standard error is a terminal. never: show none."`
 }
 
@@ -108,7 +111,7 @@ func run(args []string, stdin io.Reader, stdout, stderr *os.File) int {
 	defer stop()
 	// A second interrupt ends the process at once.
 	context.AfterFunc(ctx, stop)
-	names, err := cfg.inputs(ctx, stdin)
+	names, passedOver, err := cfg.inputs(ctx, stdin)
 	if err != nil {
 		return usageError(stderr, err)
 	}
@@ -125,6 +128,7 @@ func run(args []string, stdin io.Reader, stdout, stderr *os.File) int {
 		cfg: cfg, client: c, stdin: stdin, out: out, annotator: mark,
 		screen: newScreen(stderr, stdout, cfg),
 	}
+	passedOver.report(j.screen)
 	code := j.run(ctx, names)
 	if err := errors.Join(out.close(), mark.close()); err != nil {
 		fmt.Fprintf(stderr, "mien-client: %v\n", err)
@@ -135,7 +139,7 @@ func run(args []string, stdin io.Reader, stdout, stderr *os.File) int {
 
 const urlVariable = "MIEN_URL"
 
-// parse reads flags and environment. done is true after --help.
+// parse reads flags and environment. done is true after --help and --version.
 func parse(args []string, stdout io.Writer) (cfg *config, done bool, err error) {
 	cfg = &config{objects: sync.OnceValues(openObjects)}
 	parser, err := kong.New(cfg,
@@ -158,6 +162,10 @@ func parse(args []string, stdout io.Writer) (cfg *config, done bool, err error) 
 		_ = os.Unsetenv(urlVariable) // fails for names that no variable has
 	}
 	_, err = parser.Parse(args)
+	if err == nil && cfg.Version {
+		fmt.Fprintf(stdout, "mien-client %s, %s, %s/%s\n", version.Number, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+		done = true
+	}
 	return cfg, done, err
 }
 

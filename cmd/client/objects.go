@@ -99,8 +99,12 @@ func (l *fileList) expandObject(ctx context.Context, name string) error {
 	before := l.found
 	err = objectsBelow(ctx, c, bucket, key, func(key string) {
 		hidden := slices.ContainsFunc(strings.Split(key, "/"), func(part string) bool { return strings.HasPrefix(part, ".") })
-		if !hidden && slices.Contains(extensions, strings.ToLower(path.Ext(key))) {
-			l.add(objectScheme + bucket + "/" + key)
+		switch name := objectScheme + bucket + "/" + key; {
+		case hidden:
+		case slices.Contains(extensions, strings.ToLower(path.Ext(key))):
+			l.add(name)
+		default:
+			l.pass(name)
 		}
 	})
 	if err == nil && l.found == before && key != "" && !strings.HasSuffix(key, "/") {

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -241,7 +242,7 @@ func (o *output) format(l line, took time.Duration) ([]byte, error) {
 	ms := took.Milliseconds()
 	switch {
 	case l.Error != nil:
-		fmt.Fprintf(&b, "%5s  %5s  %7d  %s: %s\n", "-", "-", ms, printable(l.File), l.Error.summary())
+		fmt.Fprintf(&b, "%5s  %5s  %7d  %s: %s\n", "-", "-", ms, printable(l.File), printable(inFlags(l.Error.summary())))
 	case len(l.Results) == 0:
 		fmt.Fprintf(&b, "%5d  %5s  %7d  %s\n", 0, "-", ms, printable(l.File))
 	default:
@@ -257,12 +258,17 @@ func (o *output) format(l line, took time.Duration) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
+// summary is the error as client.Error has it.
 func (f *failure) summary() string {
-	if f.Reason != "" {
-		return f.Reason
-	}
-	return f.Code
+	return cmp.Or(f.Reason, f.Code) + ": " + f.Message
 }
+
+// inFlags has the names of this program's flags instead of those of the server's options.
+func inFlags(message string) string { return flagNames.Replace(message) }
+
+var flagNames = strings.NewReplacer("options.model", "--model", "options.min_confidence", "--min-confidence",
+	"options.max_results", "--max-results", "options.min_face_size", "--min-face-size",
+	"options.skip_landmarks", "--skip-landmarks", "options.any_orientation", "--any-orientation")
 
 func (o *output) close() error { return o.sink.close() }
 

@@ -30,6 +30,7 @@ import (
 
 	inferenceconnect "github.com/mienproject/mien/gen/inference/inferenceconnect"
 	inferencev1connect "github.com/mienproject/mien/gen/inference/v1/inferencev1connect"
+	"github.com/mienproject/mien/internal/version"
 	"github.com/mienproject/mien/service"
 	"github.com/mienproject/mien/web"
 )
@@ -170,7 +171,7 @@ func serve(ctx context.Context, terminated <-chan os.Signal, cfg *config, svc *s
 	}
 
 	state := newHealth()
-	page, err := web.Page(version)
+	page, err := web.Page(version.Number)
 	if err != nil {
 		return err
 	}
@@ -191,7 +192,7 @@ func serve(ctx context.Context, terminated <-chan os.Signal, cfg *config, svc *s
 	if admin != nil {
 		log.Info("admin", "metrics", url(admin.Addr(), sec.adminTLS)+"/metrics", "profiles", url(admin.Addr(), sec.adminTLS)+"/debug/pprof/")
 	}
-	log.Info("ready", "version", version, "models", svc.Models(), "workers", cfg.limits.workers,
+	log.Info("ready", "version", version.Number, "models", svc.Models(), "workers", cfg.limits.workers,
 		"self_test_ms", milliseconds(time.Since(started)))
 
 	if err := waitForStop(ctx, terminated, failed, cfg, state, log); err != nil {
@@ -347,7 +348,7 @@ func routes(stop context.Context, cfg *config, svc *service.Service, state *heal
 	mux.Handle(svc.OldHandler()) // /Inference/Predict
 	mux.Handle("POST /predict", svc.PredictHandler())
 	mux.Handle("PUT /predict", svc.PredictHandler())
-	openInference := svc.OpenInference(version, state.isReady.Load)
+	openInference := svc.OpenInference(version.Number, state.isReady.Load)
 	openPath, openRPCs := openInference.Handler()
 	mux.Handle(openPath, openRPCs) // /inference.GRPCInferenceService/
 	rest := openInference.REST()
