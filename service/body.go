@@ -182,7 +182,7 @@ func (b *body) reserve() error {
 	if b.service.draining() {
 		return errDraining
 	}
-	if b.procedure.kind == oneImage {
+	if b.procedure.kind.unary() {
 		if err := b.service.queue.Full(); err != nil {
 			return err
 		}

@@ -28,6 +28,7 @@ import (
 	"golang.org/x/net/http2"
 	"golang.org/x/term"
 
+	inferenceconnect "github.com/mienproject/mien/gen/inference/inferenceconnect"
 	inferencev1connect "github.com/mienproject/mien/gen/inference/v1/inferencev1connect"
 	"github.com/mienproject/mien/service"
 	"github.com/mienproject/mien/web"
@@ -104,6 +105,7 @@ func runServer(ctx context.Context, cfg *config, stderr io.Writer) int {
 	}
 	defer obs.tracing.shutdown(ctx, log)
 	svcConfig.Observe = obs.observe
+	svcConfig.Overloaded = connectionAge(cfg.ConnAge).overloaded
 	if sec.quotas != nil {
 		svcConfig.Charge = charge
 	}
@@ -345,6 +347,12 @@ func routes(stop context.Context, cfg *config, svc *service.Service, state *heal
 	mux.Handle(svc.OldHandler()) // /Inference/Predict
 	mux.Handle("POST /predict", svc.PredictHandler())
 	mux.Handle("PUT /predict", svc.PredictHandler())
+	openInference := svc.OpenInference(version, state.isReady.Load)
+	openPath, openRPCs := openInference.Handler()
+	mux.Handle(openPath, openRPCs) // /inference.GRPCInferenceService/
+	rest := openInference.REST()
+	mux.Handle("/v2", rest)
+	mux.Handle("/v2/", rest)                                  // /v2/models/{model}/infer
 	handle(grpcreflect.NewHandlerV1(reflector(), small))      // /grpc.reflection.v1.ServerReflection/
 	handle(grpcreflect.NewHandlerV1Alpha(reflector(), small)) // /grpc.reflection.v1alpha.ServerReflection/
 
@@ -354,6 +362,10 @@ func routes(stop context.Context, cfg *config, svc *service.Service, state *heal
 
 	healthPath, healthHandler := grpchealth.NewHandler(state, small)
 	open(healthPath, bounded(stop, service.Compat(healthHandler))) // /grpc.health.v1.Health/
+	open(inferenceconnect.GRPCInferenceServiceServerLiveProcedure, openRPCs)
+	open(inferenceconnect.GRPCInferenceServiceServerReadyProcedure, openRPCs)
+	open("/v2/health/live", rest)
+	open("/v2/health/ready", rest)
 	open("GET /livez", http.HandlerFunc(state.live))
 	open("GET /readyz", http.HandlerFunc(state.ready))
 	open("GET /openapi.yaml", web.OpenAPI())
@@ -394,7 +406,7 @@ func chain(h http.Handler, middleware ...func(http.Handler) http.Handler) http.H
 func (h *health) leaving(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !h.isReady.Load() {
-			w.Header().Set("Connection", "close")
+			closeConnection(w.Header())
 		}
 		next.ServeHTTP(w, r)
 	})
@@ -417,7 +429,7 @@ func bounded(stop context.Context, next http.Handler) http.Handler {
 }
 
 func reflector() *grpcreflect.Reflector {
-	return grpcreflect.NewStaticReflector(inferencev1connect.InferenceName, grpchealth.HealthV1ServiceName)
+	return grpcreflect.NewStaticReflector(inferencev1connect.InferenceName, inferenceconnect.GRPCInferenceServiceName, grpchealth.HealthV1ServiceName)
 }
 
 // health answers probes: those of gRPC, and the two of Kubernetes.
@@ -427,7 +439,7 @@ type health struct {
 }
 
 func newHealth() *health {
-	h := &health{StaticChecker: grpchealth.NewStaticChecker(inferencev1connect.InferenceName)}
+	h := &health{StaticChecker: grpchealth.NewStaticChecker(inferencev1connect.InferenceName, inferenceconnect.GRPCInferenceServiceName)}
 	h.serving(false)
 	return h
 }
@@ -440,6 +452,7 @@ func (h *health) serving(yes bool) {
 	}
 	h.SetStatus("", status)
 	h.SetStatus(inferencev1connect.InferenceName, status)
+	h.SetStatus(inferenceconnect.GRPCInferenceServiceName, status)
 }
 
 // live reports that the process is alive.

@@ -170,7 +170,7 @@ func (t *tracing) end(span trace.Span, r *http.Request, e entry) {
 		}
 		return
 	}
-	if rpc, method, ok := strings.Cut(strings.TrimPrefix(e.record.Procedure, "/"), "/"); ok {
+	if rpc, method, ok := strings.Cut(strings.TrimPrefix(e.record.Procedure, "/"), "/"); ok && e.record.Protocol != "http" {
 		span.SetName(rpc + "/" + method)
 		span.SetAttributes(
 			attribute.String("rpc.system", rpcSystem(e.record.Protocol)),
