@@ -3,6 +3,8 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"context"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -10,6 +12,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/minio/minio-go/v7"
 )
 
 // extensions are the suffixes of images in folders, in lower or upper case. The
@@ -19,24 +23,14 @@ var extensions = []string{".jpg", ".jpeg", ".png", ".gif", ".webp", ".bmp", ".ti
 // inputs returns the names of all files, without duplicates: those of the arguments,
 // then those of --files-from. Files that do not exist are included, so that each
 // gets an error like any other file that cannot be read.
-func (c *config) inputs(stdin io.Reader) ([]string, error) {
-	l := &fileList{seen: map[string]bool{}, shard: c.shard}
+func (c *config) inputs(ctx context.Context, stdin io.Reader) ([]string, error) {
+	l := &fileList{seen: map[string]bool{}, shard: c.shard, objects: c.objects}
 	if c.Annotate != "" {
 		l.skip, _ = os.Stat(c.Annotate) // the folder may not exist yet
 	}
 	for _, name := range c.Files {
-		if name == "-" {
-			l.add(name)
-			continue
-		}
-		// A pattern that the shell did not expand, unless a file has this name.
-		_, err := os.Lstat(name)
-		matches, bad := filepath.Glob(name)
-		if err == nil || bad != nil || len(matches) == 0 {
-			matches = []string{name}
-		}
-		for _, match := range matches {
-			l.expand(match)
+		if err := l.addNamed(ctx, name); err != nil {
+			return nil, err
 		}
 	}
 	if c.FilesFrom != "" {
@@ -52,6 +46,9 @@ func (c *config) inputs(stdin io.Reader) ([]string, error) {
 		return nil, fmt.Errorf("no images found: nothing below %s ends in one of %s",
 			strings.Trim(fmt.Sprintf("%q", where), "[]"), strings.Join(extensions, " "))
 	}
+	if c.Annotate != "" && slices.ContainsFunc(l.names, isObject) {
+		return nil, errors.New("--annotate: images in object storage cannot be annotated")
+	}
 	return l.names, nil
 }
 
@@ -61,9 +58,32 @@ type fileList struct {
 	seen  map[string]bool
 	shard shard
 	found int // in all shares
+	// objects opens object storage.
+	objects func() (*minio.Client, error)
 	// skip is the folder of annotated images, which are not inputs if it lies in
 	// another folder; nil for none.
 	skip fs.FileInfo
+}
+
+// addNamed adds what an argument stands for.
+func (l *fileList) addNamed(ctx context.Context, name string) error {
+	switch {
+	case name == "-":
+		l.add(name)
+		return nil
+	case isObject(name):
+		return l.expandObject(ctx, name)
+	}
+	// A pattern that the shell did not expand, unless a file has this name.
+	_, err := os.Lstat(name)
+	matches, bad := filepath.Glob(name)
+	if err == nil || bad != nil || len(matches) == 0 {
+		matches = []string{name}
+	}
+	for _, match := range matches {
+		l.expand(match)
+	}
+	return nil
 }
 
 func (l *fileList) add(name string) {
@@ -143,7 +163,11 @@ func (l *fileList) read(path string, null bool, stdin io.Reader) error {
 		})
 	}
 	for names.Scan() {
-		if name := names.Text(); name != "" {
+		switch name := names.Text(); {
+		case name == "":
+		case isObject(name): // a list of a million objects does not ask for each whether it is a folder
+			l.add(name)
+		default:
 			l.expand(name)
 		}
 	}

@@ -121,7 +121,7 @@ func (j *job) predictAll(ctx context.Context, todo []string) {
 	ctx, j.stop = context.WithCancel(ctx)
 	defer j.stop()
 	if j.out.table {
-		_ = j.screen.withoutBar(func() error { _, err := io.WriteString(j.out.file, tableHeader); return err }) // writing the first line will fail too
+		_ = j.screen.withoutBar(j.out.writeHeader) // writing the first line will fail too
 	}
 	j.screen.begin(len(todo))
 	defer j.screen.end()
@@ -200,7 +200,7 @@ func (j *job) giveUp(code int, err error) {
 // flags ask for it. If ctx ends meanwhile it still finishes, unless it is waiting
 // for the server.
 func (j *job) predict(ctx context.Context, name string) (*inferencev1.InferResults, error) {
-	data, err := j.read(name)
+	data, err := j.read(ctx, name)
 	if err != nil {
 		return nil, err
 	}
@@ -274,22 +274,32 @@ func (j *job) waitReady(ctx context.Context) error {
 	return j.client.WaitReady(ctx)
 }
 
-// read returns a file's content.
-func (j *job) read(name string) ([]byte, error) {
-	in := j.stdin
-	if name != "-" {
-		f, err := os.Open(name)
-		if err != nil {
-			return nil, unreadableFile(err)
-		}
-		defer func() { _ = f.Close() }() // only read
-		in = f
+// read returns a file's content. If ctx ends meanwhile it still finishes.
+func (j *job) read(ctx context.Context, name string) ([]byte, error) {
+	in, err := j.openInput(context.WithoutCancel(ctx), name)
+	if err != nil {
+		return nil, unreadableFile(err)
 	}
+	defer func() { _ = in.Close() }() // only read
 	data, err := client.Read(in)
 	if _, told := errors.AsType[*client.Error](err); err != nil && !told {
 		return nil, unreadableFile(err)
 	}
 	return data, err
+}
+
+func (j *job) openInput(ctx context.Context, name string) (io.ReadCloser, error) {
+	switch {
+	case name == "-":
+		return io.NopCloser(j.stdin), nil
+	case isObject(name):
+		storage, err := j.cfg.objects()
+		if err != nil {
+			return nil, err
+		}
+		return readObject(ctx, storage, name)
+	}
+	return os.Open(name)
 }
 
 func unreadableFile(err error) error {

@@ -432,7 +432,7 @@ func TestInputs(t *testing.T) {
 		{cfg: config{FilesFrom: "-"}, stdin: "a.jpg\r\n\nsub\n*.jpg", want: "a.jpg sub/d.webp sub/deep/e.tiff *.jpg"},
 		{cfg: config{FilesFrom: "-", Null: true}, stdin: "new\nline.jpg\x00\x00a.jpg", want: "new\nline.jpg a.jpg"},
 	} {
-		got, err := c.cfg.inputs(strings.NewReader(c.stdin))
+		got, err := c.cfg.inputs(t.Context(), strings.NewReader(c.stdin))
 		if err != nil || strings.Join(got, " ") != c.want {
 			t.Errorf("%q: %q, %v, want %q", c.cfg.Files, got, err, c.want)
 		}
