@@ -8,6 +8,8 @@ import (
 
 	"connectrpc.com/connect"
 	"github.com/felixge/httpsnoop"
+
+	"github.com/mienproject/mien/reason"
 )
 
 // Record is what one request was and how it went, for the access log, for metrics and
@@ -134,10 +136,34 @@ func (s *Service) observed(p *procedure, next handler) http.Handler {
 		}()
 		next(httpsnoop.Wrap(w, httpsnoop.Hooks{
 			WriteHeader: func(f httpsnoop.WriteHeaderFunc) httpsnoop.WriteHeaderFunc {
-				return func(code int) { status = code; f(code) }
+				return func(code int) {
+					status = code
+					s.beforeAnswer(w, r, rq)
+					f(code)
+				}
+			},
+			Write: func(f httpsnoop.WriteFunc) httpsnoop.WriteFunc {
+				return func(b []byte) (int, error) {
+					s.beforeAnswer(w, r, rq)
+					return f(b)
+				}
+			},
+			Flush: func(f httpsnoop.FlushFunc) httpsnoop.FlushFunc {
+				return func() {
+					s.beforeAnswer(w, r, rq)
+					f()
+				}
 			},
 		}), r, rq)
+		s.beforeAnswer(w, r, rq) // without a body
 	})
+}
+
+// beforeAnswer calls Config.Overloaded for a request that was refused so.
+func (s *Service) beforeAnswer(w http.ResponseWriter, r *http.Request, rq *request) {
+	if s.config.Overloaded != nil && rq.record.Reason == reason.Overloaded && !rq.procedure.kind.many() {
+		s.config.Overloaded(w.Header(), r)
+	}
 }
 
 // isObserved reports whether the record of the request is one for Config.Observe. The

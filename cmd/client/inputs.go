@@ -20,7 +20,7 @@ var extensions = []string{".jpg", ".jpeg", ".png", ".gif", ".webp", ".bmp", ".ti
 // then those of --files-from. Files that do not exist are included, so that each
 // gets an error like any other file that cannot be read.
 func (c *config) inputs(stdin io.Reader) ([]string, error) {
-	l := &fileList{seen: map[string]bool{}}
+	l := &fileList{seen: map[string]bool{}, shard: c.shard}
 	if c.Annotate != "" {
 		l.skip, _ = os.Stat(c.Annotate) // the folder may not exist yet
 	}
@@ -44,7 +44,7 @@ func (c *config) inputs(stdin io.Reader) ([]string, error) {
 			return nil, fmt.Errorf("--files-from: %w", err)
 		}
 	}
-	if len(l.names) == 0 {
+	if l.found == 0 {
 		where := c.Files
 		if c.FilesFrom != "" {
 			where = append(where, c.FilesFrom)
@@ -59,13 +59,16 @@ func (c *config) inputs(stdin io.Reader) ([]string, error) {
 type fileList struct {
 	names []string
 	seen  map[string]bool
+	shard shard
+	found int // in all shares
 	// skip is the folder of annotated images, which are not inputs if it lies in
 	// another folder; nil for none.
 	skip fs.FileInfo
 }
 
 func (l *fileList) add(name string) {
-	if !l.seen[name] {
+	l.found++
+	if l.shard.has(name) && !l.seen[name] {
 		l.seen[name] = true
 		l.names = append(l.names, name)
 	}

@@ -75,7 +75,7 @@ func (j *job) run(ctx context.Context, names []string) int {
 			if ctx.Err() != nil {
 				return exitInterrupted
 			}
-			j.screen.printf("%s: %v", j.cfg.URL, err)
+			j.screen.printf("%s: %v", j.cfg.servers(), err)
 			return exitUnreachable
 		}
 		j.predictAll(ctx, todo)
@@ -245,7 +245,7 @@ func (j *job) waitToRetry(ctx context.Context, err error, round int, started tim
 			if ctx.Err() != nil {
 				return errNotDone
 			}
-			return j.stopWith(exitUnreachable, fmt.Errorf("%s: %w", j.cfg.URL, err))
+			return j.stopWith(exitUnreachable, fmt.Errorf("%s: %w", j.cfg.servers(), err))
 		}
 	}
 	return pause(ctx, max(e.RetryAfter, 100*time.Millisecond))

@@ -51,13 +51,16 @@ type config struct {
 	FilesFrom string `group:"Input" placeholder:"FILE" help:"Read the names of files and folders from FILE, one on each line; - for standard input."`
 	Null      bool   `group:"Input" short:"0" help:"Names in --files-from end with a NUL byte instead of a newline, as find -print0 writes them."`
 
-	URL         string        `group:"Server" name:"url" default:"http://localhost:8080" env:"${url_variable}" placeholder:"URL" help:"Address of the server: http://HOST:PORT, https://HOST:PORT, HOST:PORT or unix:///PATH (default ${default})."`
+	Shard string `group:"Input" placeholder:"I/N" help:"Take only the I-th of N shares of the input, counted from 0. N alone takes the index of a pod of an Indexed Job, in $JOB_COMPLETION_INDEX. A file is always in the same share, whatever other files there are."`
+
+	URL         []string      `group:"Server" name:"url" default:"http://localhost:8080" env:"${url_variable}" placeholder:"URL" help:"Address of the server: http://HOST:PORT, https://HOST:PORT, HOST:PORT or unix:///PATH (default ${default}). May be given several times, or as a list with commas, for servers with the same models: images are spread over them, and over all addresses of a name."`
 	APIKeyFile  string        `group:"Server" name:"api-key-file" placeholder:"FILE" help:"File with the API key that the server requires. Without it, the key is in $MIEN_API_KEY, if there is one."`
 	TLSCA       string        `group:"Server" name:"tls-ca" placeholder:"FILE" help:"Certificates in PEM of the authorities to trust, instead of those of this system."`
 	TLSCert     string        `group:"Server" name:"tls-cert" placeholder:"FILE" help:"Client certificate in PEM, for servers that ask for one."`
 	TLSKey      string        `group:"Server" name:"tls-key" placeholder:"FILE" help:"Private key of the client certificate in PEM."`
 	GRPC        bool          `group:"Server" name:"grpc" help:"Use gRPC instead of Connect."`
 	Timeout     time.Duration `group:"Server" default:"30s" placeholder:"DURATION" help:"Maximum time for one image (default ${default}). Waiting for an overloaded server does not count."`
+	Attempt     time.Duration `group:"Server" name:"attempt-timeout" default:"0s" placeholder:"DURATION" help:"Maximum time for an attempt, after which another server is tried (default 0s: only --timeout counts)."`
 	Wait        time.Duration `group:"Server" default:"10s" placeholder:"DURATION" help:"How long to wait for a server that cannot be reached (default ${default})."`
 	Concurrency int           `group:"Server" default:"${concurrency}" placeholder:"N" help:"Maximum number of concurrent images, which are held in memory (default: 2 for each core, here ${concurrency})."`
 
@@ -72,6 +75,8 @@ type config struct {
 	Resume   bool   `group:"Output" help:"Continue an earlier run with the same --output, however it ended. Images that have results are skipped. Give the same names, from the same working directory."`
 	Format   string `group:"Output" enum:"auto,jsonl,table" default:"auto" placeholder:"FORMAT" help:"jsonl, table, or auto (default): table on a terminal, jsonl otherwise."`
 	Annotate string `group:"Output" placeholder:"DIR" help:"Write a copy of each image with its faces marked to DIR, under the same relative path: PNG for PNG, JPEG for all other formats."`
+	shard    shard  // of --shard
+
 	Progress string `group:"Output" enum:"auto,never" default:"auto" placeholder:"WHEN" help:"auto (default): show a progress bar if standard error is a terminal. never: show none."`
 }
 
@@ -163,6 +168,10 @@ func (c *config) validate(stdout *os.File) error {
 			errs = append(errs, fmt.Errorf(format, args...))
 		}
 	}
+	var err error
+	if c.shard, err = parseShard(c.Shard); err != nil {
+		errs = append(errs, err)
+	}
 	check(len(c.Files) > 0 || c.FilesFrom != "", "name an image, a folder or a pattern, or - for standard input")
 	check(!c.Null || c.FilesFrom != "", "-0 has no effect without --files-from")
 	reads := c.FilesFrom == "-"
@@ -176,6 +185,7 @@ func (c *config) validate(stdout *os.File) error {
 	}
 	check((c.TLSCert == "") == (c.TLSKey == ""), "--tls-cert and --tls-key: set both or neither")
 	check(c.Timeout > 0, "--timeout: %v must be above 0", c.Timeout)
+	check(c.Attempt >= 0, "--attempt-timeout: %v is below 0; 0 means no limit", c.Attempt)
 	check(c.Wait > 0, "--wait: %v must be above 0", c.Wait)
 	check(c.Concurrency >= 1 && c.Concurrency <= maxConcurrency, "--concurrency: %d is not between 1 and %d", c.Concurrency, maxConcurrency)
 	check(c.MinConfidence == nil || (*c.MinConfidence >= 0 && *c.MinConfidence <= 1), "--min-confidence: it must be a number from 0 to 1")

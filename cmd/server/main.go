@@ -105,6 +105,7 @@ func runServer(ctx context.Context, cfg *config, stderr io.Writer) int {
 	}
 	defer obs.tracing.shutdown(ctx, log)
 	svcConfig.Observe = obs.observe
+	svcConfig.Overloaded = connectionAge(cfg.ConnAge).overloaded
 	if sec.quotas != nil {
 		svcConfig.Charge = charge
 	}
@@ -405,7 +406,7 @@ func chain(h http.Handler, middleware ...func(http.Handler) http.Handler) http.H
 func (h *health) leaving(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !h.isReady.Load() {
-			w.Header().Set("Connection", "close")
+			closeConnection(w.Header())
 		}
 		next.ServeHTTP(w, r)
 	})

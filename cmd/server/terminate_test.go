@@ -39,8 +39,11 @@ type process struct {
 	cmd    *exec.Cmd
 	// ended is closed when the process has ended. After that, log is its whole output.
 	ended chan struct{}
-	log   []map[string]any
+	// Only the last lines of a long log are kept.
+	log []map[string]any
 }
+
+const maxLogLines = 50_000
 
 func startProcess(t *testing.T, args ...string) *process {
 	t.Helper()
@@ -70,7 +73,9 @@ func startCommand(t *testing.T, command ...string) *process {
 			if json.Unmarshal(lines.Bytes(), &line) != nil {
 				line["text"] = lines.Text()
 			}
-			p.log = append(p.log, line)
+			if p.log = append(p.log, line); len(p.log) > 2*maxLogLines {
+				p.log = slices.Delete(p.log, 0, maxLogLines)
+			}
 			switch line["msg"] {
 			case "limits":
 				p.limits = line
