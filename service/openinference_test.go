@@ -455,6 +455,9 @@ func TestOpenInferenceErrors(t *testing.T) {
 		if opts.MaxResults == 500 && img.Bounds().Dx() == 41 {
 			return nil, errors.New("secret: the disk is on fire")
 		}
+		if opts.MaxResults == 501 && img.Bounds().Dx() == 41 {
+			panic("secret: the disk is on fire")
+		}
 		return bySize.detect(ctx, img, opts)
 	}
 	_, url := start(t, d, func(c *service.Config) {
@@ -484,6 +487,8 @@ func TestOpenInferenceErrors(t *testing.T) {
 		"too many bytes":   {openCall{model: "stub", images: [][]byte{make([]byte, 4001)}}, connect.CodeResourceExhausted, 413, "TOO_MANY_BYTES", "4000"},
 		"too many of both": {openCall{model: "stub", images: [][]byte{make([]byte, 1501), make([]byte, 1500)}}, connect.CodeResourceExhausted, 413, "TOO_MANY_BYTES", "3000"},
 		"far too many":     {openCall{model: "stub", images: [][]byte{make([]byte, 500_000)}}, connect.CodeResourceExhausted, 413, "TOO_MANY_BYTES", "bytes"},
+		"panic":            {openCall{model: "stub", images: [][]byte{good}, parameters: map[string]any{"max_results": 501}}, connect.CodeInternal, 500, "INTERNAL", "the-request"},
+		"panic of many":    {openCall{model: "stub", images: [][]byte{good, good}, parameters: map[string]any{"max_results": 501}}, connect.CodeInternal, 500, "INTERNAL", "the-request"},
 		"bug":              {openCall{model: "stub", images: [][]byte{good, good}, parameters: map[string]any{"max_results": 500}}, connect.CodeInternal, 500, "INTERNAL", "the-request"},
 	} {
 		for door, send := range openDoors(t, url) {

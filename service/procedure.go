@@ -25,7 +25,8 @@ const (
 )
 
 // unary reports whether a request with images has one answer. Such a request is refused
-// where the images of others wait.
+// where the images of others wait. If its message is larger than that of one image, it
+// counts as a stream for the limits of requests and bytes.
 func (k kind) unary() bool { return k == oneImage || k == someImages }
 
 // many reports whether a request has many images. Such a request counts as a stream:

@@ -30,7 +30,7 @@ func (s *Service) checkBatch(images []*inferencev1.Image) (size int64, err error
 // deadline of the request, and if one of them fails, the request fails.
 func (s *Service) inferTogether(ctx context.Context, rq *request, images []*inferencev1.Image) ([]*inferencev1.InferResults, error) {
 	if len(images) == 1 {
-		res, err := s.infer(ctx, rq, images[0], nil)
+		res, err := s.recovered(ctx, rq, images[0])
 		return []*inferencev1.InferResults{res}, err
 	}
 	size, err := s.checkBatch(images)

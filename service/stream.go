@@ -227,8 +227,8 @@ func (it *items) predict(ctx context.Context, req *inferencev1.Image, index int3
 	return answer
 }
 
-// recovered calls infer, and returns a panic as an error, because no handler would
-// recover it in this goroutine.
+// recovered calls infer, and returns a panic as an error. No handler would recover it in the
+// goroutine of an image, or answer it in the form of a door.
 func (s *Service) recovered(ctx context.Context, rq *request, req *inferencev1.Image) (res *inferencev1.InferResults, err error) {
 	defer func() {
 		if p := recover(); p != nil {
