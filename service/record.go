@@ -8,6 +8,8 @@ import (
 
 	"connectrpc.com/connect"
 	"github.com/felixge/httpsnoop"
+
+	"github.com/mienproject/mien/admission"
 )
 
 // Record is what one request was and how it went, for the access log, for metrics and
@@ -83,9 +85,9 @@ type request struct {
 	record    *Record
 	// body is nil for an image of a stream or batch, and if there is no HTTP request.
 	body *body
-	// streamed is true for an image of a stream or batch, which waits where a single call
-	// is refused.
-	streamed bool
+	// stream is nil for a single call. An image of a stream or batch waits where a single
+	// call is refused.
+	stream *admission.Stream
 	// admitted is true if the request was admitted, so that draining does not refuse it.
 	admitted bool
 }
@@ -98,11 +100,11 @@ func (rq *request) unreadable() {
 }
 
 // image returns the request of one image of a stream or batch.
-func (rq *request) image(admitted bool) *request {
+func (rq *request) image(stream *admission.Stream, admitted bool) *request {
 	return &request{
 		procedure: rq.procedure,
 		record:    &Record{ID: rq.record.ID, Procedure: rq.record.Procedure, Protocol: rq.record.Protocol, Handled: true},
-		streamed:  true,
+		stream:    stream,
 		admitted:  admitted,
 	}
 }
