@@ -377,20 +377,37 @@ func routes(stop context.Context, cfg *config, svc *service.Service, state *heal
 
 	isPublic := func(r *http.Request) bool {
 		_, pattern := mux.Handler(r)
-		return public[pattern]
+		return public[pattern] || isPreflight(r)
 	}
 	obs.crossOrigin = newCrossOrigin(cfg.CORSOrigin, slices.Concat(cfg.CORSHeader, sec.headers()))
 	site := newSites(cfg.AllowedHost, cfg.CORSOrigin, obs.crossOrigin)
-	return chain(mux,
+	return chain(
+		split(
+			isPublic,
+			chain(mux, site.handler(svc, false)),
+			chain(mux,
+				site.handler(svc, true), // refuses pages of other sites, and host names of others
+				sec.callers(svc),        // API keys and client certificates
+				sec.account(svc),        // quotas of callers
+			),
+		),
 		connectionAge(cfg.ConnAge).handler, // ends old connections
 		state.leaving,                      // ends all connections before the server stops
 		obs.handler,                        // request id, access log, metrics, traces
 		svc.Recover,                        // turns panics into errors
 		obs.crossOrigin.handler,            // lets pages of other origins call the server
-		site.handler(svc, isPublic),        // refuses pages of other sites, and host names of others
-		sec.callers(svc, isPublic),         // API keys and client certificates
-		sec.account(svc, isPublic),         // quotas of callers
 	)
+}
+
+// split returns a handler that serves a request with yes or no, as the condition says.
+func split(condition func(*http.Request) bool, yes, no http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if condition(r) {
+			yes.ServeHTTP(w, r)
+		} else {
+			no.ServeHTTP(w, r)
+		}
+	})
 }
 
 // chain returns h wrapped in middleware. The first one sees a request first.
