@@ -192,10 +192,11 @@ fuzz: ## Fuzz each target for FUZZTIME (default 1m).
 		done; \
 	done
 
-# A tenth of this is a part of the tests.
+# A short form of both is a part of the tests.
 .PHONY: soak
-soak: ## Send 100,000 images through one stream and as many in batches, and check that memory does not grow.
+soak: ## Send 100,000 images through one stream and as many in batches, and keep a server at capacity for DURATION (default 1h); check that nothing grows, and that no answer is wrong.
 	go test -count=1 -v -timeout 1h -run '^TestSoak$$' ./cmd/server -soak
+	go test -count=1 -v -timeout 0 -run '^TestSoakAtCapacity$$' ./cmd/server -soak-time $(or $(DURATION),1h)
 
 # Runs all benchmarks several times, instead of each benchmark several times in a row,
 # so that other work of the machine affects all of them alike.

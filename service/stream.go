@@ -27,8 +27,8 @@ const (
 )
 
 // predictStream finds the faces in each image of a stream, and answers in order. It
-// works on at most as many images at a time as there are workers, and reads at most one
-// more. It stops reading while the client does not read answers.
+// reads at most one image more than there are workers, so that one waits for its turn
+// whatever the workers are doing. It stops reading while the client does not read answers.
 func (s *Service) predictStream(ctx context.Context, rq *request, stream *connect.BidiStream[inferencev1.Image, inferencev1.InferResults]) error {
 	ctx, items := s.items(ctx, rq)
 	defer items.end()
@@ -52,8 +52,13 @@ func (s *Service) predictStream(ctx context.Context, rq *request, stream *connec
 	var failed error // the error of Receive; nil at the end of the stream
 	items.work.Go(func() {
 		defer close(pending)
-		slots := make(chan struct{}, s.config.Workers)
+		slots := make(chan struct{}, s.config.Workers+1)
 		for index := int32(0); ; index++ {
+			select {
+			case slots <- struct{}{}:
+			case <-ctx.Done():
+				return
+			}
 			req, err := stream.Receive()
 			if err != nil {
 				if !errors.Is(err, io.EOF) {
@@ -67,12 +72,6 @@ func (s *Service) predictStream(ctx context.Context, rq *request, stream *connec
 			draining := s.draining()
 			body.settle(int64(len(req.GetRawData())))
 			held := body.next()
-			select {
-			case slots <- struct{}{}:
-			case <-ctx.Done():
-				held.Close()
-				return
-			}
 			answer := make(chan *inferencev1.InferResults, 1)
 			items.work.Go(func() {
 				answer <- items.predict(ctx, req, index, !draining)
@@ -104,17 +103,11 @@ func (s *Service) predictBatch(ctx context.Context, rq *request, req *inferencev
 	ctx, items := s.items(ctx, rq)
 	defer items.end()
 	images := req.GetImages()
-	size := int64(0)
-	for _, img := range images {
-		size += int64(len(img.GetRawData()))
-	}
+	size, err := s.checkBatch(images)
 	items.request.body.settle(size)
 	items.held = items.request.body.next()
-	if len(images) > maxItems {
-		return fmt.Errorf("%w: at most %d are allowed in a batch", errTooManyItems, maxItems)
-	}
-	if size > s.config.MaxBatchBytes {
-		return fmt.Errorf("%w: the images have %d bytes together; the limit of this server for a batch is %d", errTooManyBytes, size, s.config.MaxBatchBytes)
+	if err != nil {
+		return err
 	}
 
 	indices := make(chan int, len(images))
@@ -124,7 +117,7 @@ func (s *Service) predictBatch(ctx context.Context, rq *request, req *inferencev
 	close(indices)
 	// Release the images even if the client stops reading answers.
 	answers := make(chan *inferencev1.InferResults, len(images))
-	for range min(s.config.Workers, len(images)) {
+	for range min(s.config.Workers+1, len(images)) { // one more waits for its turn
 		items.work.Go(func() {
 			for i := range indices {
 				if ctx.Err() != nil {
@@ -155,7 +148,9 @@ type items struct {
 	service *Service
 	// request is the request that all images belong to, and ctx is its context.
 	request *request
-	ctx     context.Context //nolint:containedctx // for Observe, which is called even after the work is canceled
+	// stream has the turns of the images in the queue.
+	stream admission.Stream
+	ctx    context.Context //nolint:containedctx // for Observe, which is called even after the work is canceled
 	// stop cancels everything in work.
 	stop context.CancelFunc
 	work sync.WaitGroup
@@ -205,7 +200,7 @@ func (it *items) lost(err error) {
 	if it.request.body.began.IsZero() || !errors.As(err, &converted) {
 		return
 	}
-	record := it.request.image(false).record
+	record := it.request.image(&it.stream, false).record
 	record.recordConnect(converted)
 	it.service.observe(it.ctx, record)
 }
@@ -214,7 +209,7 @@ func (it *items) lost(err error) {
 // server drains.
 func (it *items) predict(ctx context.Context, req *inferencev1.Image, index int32, admitted bool) *inferencev1.InferResults {
 	s := it.service
-	rq := it.request.image(admitted)
+	rq := it.request.image(&it.stream, admitted)
 	ctx, cancel := context.WithTimeout(ctx, s.limit(ctx))
 	defer cancel()
 	answer, err := s.recovered(ctx, rq, req)
@@ -233,8 +228,8 @@ func (it *items) predict(ctx context.Context, req *inferencev1.Image, index int3
 	return answer
 }
 
-// recovered calls infer, and returns a panic as an error, because no handler would
-// recover it in this goroutine.
+// recovered calls infer, and returns a panic as an error. No handler would recover it in the
+// goroutine of an image, or answer it in the form of a door.
 func (s *Service) recovered(ctx context.Context, rq *request, req *inferencev1.Image) (res *inferencev1.InferResults, err error) {
 	defer func() {
 		if p := recover(); p != nil {

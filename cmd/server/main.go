@@ -28,7 +28,9 @@ import (
 	"golang.org/x/net/http2"
 	"golang.org/x/term"
 
+	inferenceconnect "github.com/mienproject/mien/gen/inference/inferenceconnect"
 	inferencev1connect "github.com/mienproject/mien/gen/inference/v1/inferencev1connect"
+	"github.com/mienproject/mien/internal/version"
 	"github.com/mienproject/mien/service"
 	"github.com/mienproject/mien/web"
 )
@@ -104,6 +106,7 @@ func runServer(ctx context.Context, cfg *config, stderr io.Writer) int {
 	}
 	defer obs.tracing.shutdown(ctx, log)
 	svcConfig.Observe = obs.observe
+	svcConfig.Overloaded = connectionAge(cfg.ConnAge).overloaded
 	if sec.quotas != nil {
 		svcConfig.Charge = charge
 	}
@@ -168,7 +171,7 @@ func serve(ctx context.Context, terminated <-chan os.Signal, cfg *config, svc *s
 	}
 
 	state := newHealth()
-	page, err := web.Page(version)
+	page, err := web.Page(version.Number)
 	if err != nil {
 		return err
 	}
@@ -189,7 +192,7 @@ func serve(ctx context.Context, terminated <-chan os.Signal, cfg *config, svc *s
 	if admin != nil {
 		log.Info("admin", "metrics", url(admin.Addr(), sec.adminTLS)+"/metrics", "profiles", url(admin.Addr(), sec.adminTLS)+"/debug/pprof/")
 	}
-	log.Info("ready", "version", version, "models", svc.Models(), "workers", cfg.limits.workers,
+	log.Info("ready", "version", version.Number, "models", svc.Models(), "workers", cfg.limits.workers,
 		"self_test_ms", milliseconds(time.Since(started)))
 
 	if err := waitForStop(ctx, terminated, failed, cfg, state, log); err != nil {
@@ -345,6 +348,12 @@ func routes(stop context.Context, cfg *config, svc *service.Service, state *heal
 	mux.Handle(svc.OldHandler()) // /Inference/Predict
 	mux.Handle("POST /predict", svc.PredictHandler())
 	mux.Handle("PUT /predict", svc.PredictHandler())
+	openInference := svc.OpenInference(version.Number, state.isReady.Load)
+	openPath, openRPCs := openInference.Handler()
+	mux.Handle(openPath, openRPCs) // /inference.GRPCInferenceService/
+	rest := openInference.REST()
+	mux.Handle("/v2", rest)
+	mux.Handle("/v2/", rest)                                  // /v2/models/{model}/infer
 	handle(grpcreflect.NewHandlerV1(reflector(), small))      // /grpc.reflection.v1.ServerReflection/
 	handle(grpcreflect.NewHandlerV1Alpha(reflector(), small)) // /grpc.reflection.v1alpha.ServerReflection/
 
@@ -354,6 +363,10 @@ func routes(stop context.Context, cfg *config, svc *service.Service, state *heal
 
 	healthPath, healthHandler := grpchealth.NewHandler(state, small)
 	open(healthPath, bounded(stop, service.Compat(healthHandler))) // /grpc.health.v1.Health/
+	open(inferenceconnect.GRPCInferenceServiceServerLiveProcedure, openRPCs)
+	open(inferenceconnect.GRPCInferenceServiceServerReadyProcedure, openRPCs)
+	open("/v2/health/live", rest)
+	open("/v2/health/ready", rest)
 	open("GET /livez", http.HandlerFunc(state.live))
 	open("GET /readyz", http.HandlerFunc(state.ready))
 	open("GET /openapi.yaml", web.OpenAPI())
@@ -364,20 +377,37 @@ func routes(stop context.Context, cfg *config, svc *service.Service, state *heal
 
 	isPublic := func(r *http.Request) bool {
 		_, pattern := mux.Handler(r)
-		return public[pattern]
+		return public[pattern] || isPreflight(r)
 	}
 	obs.crossOrigin = newCrossOrigin(cfg.CORSOrigin, slices.Concat(cfg.CORSHeader, sec.headers()))
 	site := newSites(cfg.AllowedHost, cfg.CORSOrigin, obs.crossOrigin)
-	return chain(mux,
+	return chain(
+		split(
+			isPublic,
+			chain(mux, site.handler(svc, false)),
+			chain(mux,
+				site.handler(svc, true), // refuses pages of other sites, and host names of others
+				sec.callers(svc),        // API keys and client certificates
+				sec.account(svc),        // quotas of callers
+			),
+		),
 		connectionAge(cfg.ConnAge).handler, // ends old connections
 		state.leaving,                      // ends all connections before the server stops
 		obs.handler,                        // request id, access log, metrics, traces
 		svc.Recover,                        // turns panics into errors
 		obs.crossOrigin.handler,            // lets pages of other origins call the server
-		site.handler(svc, isPublic),        // refuses pages of other sites, and host names of others
-		sec.callers(svc, isPublic),         // API keys and client certificates
-		sec.account(svc, isPublic),         // quotas of callers
 	)
+}
+
+// split returns a handler that serves a request with yes or no, as the condition says.
+func split(condition func(*http.Request) bool, yes, no http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if condition(r) {
+			yes.ServeHTTP(w, r)
+		} else {
+			no.ServeHTTP(w, r)
+		}
+	})
 }
 
 // chain returns h wrapped in middleware. The first one sees a request first.
@@ -394,7 +424,7 @@ func chain(h http.Handler, middleware ...func(http.Handler) http.Handler) http.H
 func (h *health) leaving(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !h.isReady.Load() {
-			w.Header().Set("Connection", "close")
+			closeConnection(w.Header())
 		}
 		next.ServeHTTP(w, r)
 	})
@@ -417,7 +447,7 @@ func bounded(stop context.Context, next http.Handler) http.Handler {
 }
 
 func reflector() *grpcreflect.Reflector {
-	return grpcreflect.NewStaticReflector(inferencev1connect.InferenceName, grpchealth.HealthV1ServiceName)
+	return grpcreflect.NewStaticReflector(inferencev1connect.InferenceName, inferenceconnect.GRPCInferenceServiceName, grpchealth.HealthV1ServiceName)
 }
 
 // health answers probes: those of gRPC, and the two of Kubernetes.
@@ -427,7 +457,7 @@ type health struct {
 }
 
 func newHealth() *health {
-	h := &health{StaticChecker: grpchealth.NewStaticChecker(inferencev1connect.InferenceName)}
+	h := &health{StaticChecker: grpchealth.NewStaticChecker(inferencev1connect.InferenceName, inferenceconnect.GRPCInferenceServiceName)}
 	h.serving(false)
 	return h
 }
@@ -440,6 +470,7 @@ func (h *health) serving(yes bool) {
 	}
 	h.SetStatus("", status)
 	h.SetStatus(inferencev1connect.InferenceName, status)
+	h.SetStatus(inferenceconnect.GRPCInferenceServiceName, status)
 }
 
 // live reports that the process is alive.

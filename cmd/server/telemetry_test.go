@@ -38,6 +38,7 @@ func get(t *testing.T, url string) (int, []byte) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	req.Close = true // the client is not used again
 	res, err := httpClient(t, 1, nil).Do(req)
 	if err != nil {
 		t.Fatal(err)

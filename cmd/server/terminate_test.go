@@ -39,17 +39,20 @@ type process struct {
 	cmd    *exec.Cmd
 	// ended is closed when the process has ended. After that, log is its whole output.
 	ended chan struct{}
-	log   []map[string]any
+	// Only the last lines of a long log are kept.
+	log []map[string]any
 }
 
-func startProcess(t *testing.T, args ...string) *process {
+const maxLogLines = 50_000
+
+func startProcess(t testing.TB, args ...string) *process {
 	t.Helper()
 	return startCommand(t, append([]string{os.Args[0]}, args...)...)
 }
 
 // startCommand starts the server with a command that ends with the name of the program,
 // and with arguments.
-func startCommand(t *testing.T, command ...string) *process {
+func startCommand(t testing.TB, command ...string) *process {
 	t.Helper()
 	p := &process{ended: make(chan struct{})}
 	p.cmd = exec.Command(command[0], append(command[1:], "--listen", "127.0.0.1:0", "--log-format", "json")...)
@@ -70,7 +73,9 @@ func startCommand(t *testing.T, command ...string) *process {
 			if json.Unmarshal(lines.Bytes(), &line) != nil {
 				line["text"] = lines.Text()
 			}
-			p.log = append(p.log, line)
+			if p.log = append(p.log, line); len(p.log) > 2*maxLogLines {
+				p.log = slices.Delete(p.log, 0, maxLogLines)
+			}
 			switch line["msg"] {
 			case "limits":
 				p.limits = line
