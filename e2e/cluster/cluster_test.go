@@ -49,6 +49,7 @@ func TestCluster(t *testing.T) {
 		{"pod", testPod},
 		{"node", testNode},
 		{"link", testLink},
+		{"job", testJob},
 		{"autoscaler", testAutoscaler},
 		{"kserve", testKServe},
 	} {
@@ -237,8 +238,8 @@ func testDryRun(t *testing.T, _ []byte) {
 	if err != nil || len(overlays) == 0 {
 		t.Fatal("no overlays", err)
 	}
-	for _, folder := range append(overlays, root+"/deploy/kubernetes/base") {
-		t.Log(kubectl(t, "apply", "--dry-run=server", "--validate=strict", "--server-side", "-k", folder))
+	for _, folder := range append(overlays, root+"/deploy/kubernetes/base", root+"/deploy/kubernetes/job") {
+		t.Log(kubectl(t, "apply", "--dry-run=server", "--validate=strict", "-k", folder))
 	}
 }
 

@@ -12,6 +12,7 @@ require github.com/mienproject/mien v0.0.0-00010101000000-000000000000
 
 require (
 	connectrpc.com/connect v1.21.1 // indirect
+	golang.org/x/sys v0.49.0 // indirect
 	google.golang.org/genproto/googleapis/rpc v0.0.0-20261026165753-2ffab32bce7e // indirect
 	google.golang.org/protobuf v1.36.12 // indirect
 )

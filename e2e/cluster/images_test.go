@@ -202,8 +202,8 @@ func TestDockerfile(t *testing.T) {
 			t.Errorf("%s: its configuration is %+v", c.target, image)
 		}
 		container := buildah("from", "--pull-never", "mien-test-"+c.target)
-		if out := buildah("run", "--isolation", "chroot", container, c.entrypoint, "--version"); !strings.HasPrefix(out, "mien") {
-			t.Errorf("%s --version prints %q", c.target, out)
+		if out := buildah("run", "--isolation", "chroot", container, c.entrypoint, "--help"); !strings.Contains(out, "Usage: mien") {
+			t.Errorf("%s --help prints %q", c.target, out)
 		}
 	}
 }
