@@ -13,16 +13,15 @@ import (
 // no data, and filters a row of macroblocks as soon as it is decoded.
 type vp8Decoder struct {
 	ctx  context.Context
-	size image.Point
-	img  *image.YCbCr // whole macroblocks, of which size is visible
+	img  *image.YCbCr // whole macroblocks
 	rows int          // of macroblocks
 
 	modes vp8Reader
 	// coefficients are the partitions of the coefficients, which rows take in turn.
 	coefficients []vp8Reader
 
-	segmented bool
-	// newSegments is true if macroblocks have a segment each, with segmentProbs.
+	segmented bool // segments have parameters of their own
+	// newSegments is true if macroblocks say which segment they are in.
 	newSegments  bool
 	segmentProbs [3]uint8
 	segments     [4]vp8Segment
@@ -116,14 +115,18 @@ func vp8Memory(w, h int64) (decode, img int64) {
 	return img + columns*column + decoder, img
 }
 
-// decodeVP8 decodes a key frame.
+// decodeVP8 decodes a key frame. The planes of the result have whole macroblocks.
+//
+// Data that no encoder writes may give other samples than in other decoders: a partition that
+// begins with 255, coefficients whose products overflow 32 bits, and levels of the filter
+// whose sum is not within a signed byte.
 func decodeVP8(ctx context.Context, data []byte) (*image.YCbCr, error) {
 	size, err := vp8Size(data)
 	if err != nil {
 		return nil, err
 	}
 	columns, rows := (size.X+15)/16, (size.Y+15)/16
-	d := &vp8Decoder{ctx: ctx, size: size, rows: rows, columns: make([]vp8Column, columns)}
+	d := &vp8Decoder{ctx: ctx, rows: rows, columns: make([]vp8Column, columns)}
 	if err := d.headers(data); err != nil {
 		return nil, err
 	}
@@ -136,7 +139,8 @@ func decodeVP8(ctx context.Context, data []byte) (*image.YCbCr, error) {
 			d.filterRow(y)
 		}
 	}
-	return d.img.SubImage(image.Rectangle{Max: size}).(*image.YCbCr), nil
+	d.img.Rect.Max = size
+	return d.img, nil
 }
 
 // headers reads all that is before the macroblocks (sections 9.2 to 9.11).
@@ -208,8 +212,8 @@ func (d *vp8Decoder) readSegments(r *vp8Reader) {
 	}
 }
 
-// readFilters reads the parameters of the loop filter (sections 9.3 and 9.6). Of the
-// differences for kinds of macroblocks, those for key frames count.
+// readFilters reads the parameters of the loop filter (section 9.4). Of the differences
+// for kinds of macroblocks, those count that a key frame has.
 func (d *vp8Decoder) readFilters(r *vp8Reader) {
 	d.simple = r.flag()
 	frame, sharpness := r.number(6), r.number(3)
@@ -238,7 +242,7 @@ func (d *vp8Decoder) readFilters(r *vp8Reader) {
 	}
 }
 
-// readFactors reads the indices of the quantization factors (sections 9.6 and 14.1).
+// readFactors reads the indices of the quantization factors (section 9.6).
 func (d *vp8Decoder) readFactors(r *vp8Reader) {
 	frame := r.number(7)
 	var deltas [5]int
@@ -312,7 +316,8 @@ func (d *vp8Decoder) row(y int) error {
 	return nil
 }
 
-// The trees of section 11.2 to 11.4: a leaf is the complement of a mode.
+// The trees of sections 10 and 11.2. A leaf is the complement of a mode, or of a segment. The
+// mode vp8Modes of luma means that each block has its own.
 var (
 	vp8LumaTree = []int8{^vp8Modes, 2, 4, 6, ^vp8ModeDC, ^vp8ModeVE, ^vp8ModeHE, ^vp8ModeTM}
 	vp8ModeTree = []int8{
@@ -367,11 +372,10 @@ func (d *vp8Decoder) readCoefficients(r *vp8Reader, above *vp8Column) bool {
 	}
 	b.last = [24]uint8{}
 	if b.skip {
-		dc := [...]uint8{8: 0}
-		if b.split { // it says nothing of the first coefficients
-			left.coded, above.coded = [9]uint8{8: left.coded[8]}, [9]uint8{8: above.coded[8]}
-		} else {
-			left.coded, above.coded = dc, dc
+		clear(left.coded[:8])
+		clear(above.coded[:8])
+		if !b.split { // otherwise there is no block of first coefficients
+			left.coded[8], above.coded[8] = 0, 0
 		}
 		return false
 	}

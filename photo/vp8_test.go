@@ -2,6 +2,8 @@ package photo
 
 import (
 	"bytes"
+	"cmp"
+	"context"
 	"encoding/binary"
 	"errors"
 	"hash/crc32"
@@ -12,6 +14,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/image/vp8"
 )
@@ -303,9 +306,64 @@ func FuzzVP8(f *testing.F) {
 	}
 	f.Add(frameOf(16, 16, make([]byte, 100), make([]byte, 100)))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		if size, err := vp8Size(data); err == nil && size.X*size.Y > 1<<14 {
-			return
+		if size, err := vp8Size(data); err == nil && (size.X*size.Y > 1<<14 || size.X*size.Y == 0) {
+			return // Open rejects images without pixels
 		}
 		compareVP8(t, data)
 	})
+}
+
+// BenchmarkVP8 decodes a file, the one that MIEN_WEBP_FILE names if it is set, in turn by this
+// package and by golang.org/x/image/vp8.
+func BenchmarkVP8(b *testing.B) {
+	data, err := os.ReadFile(cmp.Or(os.Getenv("MIEN_WEBP_FILE"), "testdata/vp8_partitions.webp"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	data = lossyData(data)
+	var own, library time.Duration
+	n := 0
+	for b.Loop() {
+		start := time.Now()
+		if _, err := decodeVP8(b.Context(), data); err != nil {
+			b.Fatal(err)
+		}
+		between := time.Now()
+		if _, err := decodeByLibrary(data); err != nil {
+			b.Fatal(err)
+		}
+		own, library, n = own+between.Sub(start), library+time.Since(between), n+1
+	}
+	b.ReportMetric(float64(own.Microseconds())/float64(n), "µs/own")
+	b.ReportMetric(float64(library.Microseconds())/float64(n), "µs/library")
+}
+
+// BenchmarkVP8Stops measures the time from a random moment at which a context ends to the end
+// of decoding 16 megapixels with as many coefficients as there can be.
+func BenchmarkVP8Stops(b *testing.B) {
+	const side, blocks = 4096, 4096 / 16 * 4096 / 16
+	rng := rand.New(rand.NewPCG(3, 4))
+	rest := make([]byte, 400*blocks)
+	for i := range rest {
+		rest[i] = byte(rng.Uint32())
+	}
+	rest[0] = 0
+	data := frameOf(side, side, make([]byte, blocks+64), rest)
+	var total, worst time.Duration
+	n := 0
+	for b.Loop() {
+		ctx, cancel := context.WithCancel(b.Context())
+		ended := make(chan time.Time)
+		go func() {
+			_, _ = decodeVP8(ctx, data) // it is canceled
+			ended <- time.Now()
+		}()
+		time.Sleep(time.Duration(rng.IntN(500)) * time.Millisecond)
+		start := time.Now()
+		cancel()
+		took := max(0, (<-ended).Sub(start))
+		total, worst, n = total+took, max(worst, took), n+1
+	}
+	b.ReportMetric(float64(total.Microseconds())/float64(n), "µs/stopped")
+	b.ReportMetric(float64(worst.Microseconds()), "µs/worst")
 }

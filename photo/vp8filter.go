@@ -11,7 +11,7 @@ type vp8Filter struct {
 const vp8MacroblockEdge = 4
 
 // newVP8Filter returns the parameters for a level, which may be outside of 0 to 63 (section
-// 9.6).
+// 15.4).
 func newVP8Filter(level, sharpness int) vp8Filter {
 	level = min(level, 63)
 	if level <= 0 {

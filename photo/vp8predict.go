@@ -286,7 +286,7 @@ func (b *vp8Block) predictDiagonal(mode uint8, e *vp8Edge) {
 	}
 }
 
-// add adds to the block what the coefficients describe (section 14.3).
+// add adds to the block what the coefficients describe (section 14.4).
 //
 // The products may overflow for coefficients that no encoder writes, with the same result as
 // in golang.org/x/image/vp8.

@@ -142,7 +142,7 @@ func TestCancelWebP(t *testing.T) {
 		if _, err := p.Decode(count); err != nil {
 			t.Fatal(err)
 		}
-		for n := 0; n < count.asked; n += 1 + count.asked/50 {
+		for n := 0; n < count.asked; n += 1 + count.asked/15 {
 			ctx := &after{Context: t.Context(), n: n}
 			_, err := p.Decode(ctx)
 			if asked := ctx.asked; !errors.Is(err, context.DeadlineExceeded) || asked > n+3 {

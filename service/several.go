@@ -7,6 +7,7 @@ import (
 
 	"connectrpc.com/connect"
 
+	"github.com/mienproject/mien/admission"
 	inferencev1 "github.com/mienproject/mien/gen/inference/v1"
 )
 
@@ -39,6 +40,7 @@ func (s *Service) inferTogether(ctx context.Context, rq *request, images []*infe
 		return nil, err
 	}
 	rq.itemized = true
+	stream := new(admission.Stream)
 	together := &together{results: make([]*inferencev1.InferResults, len(images)), errs: make([]*connect.Error, len(images))}
 	working, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -54,7 +56,7 @@ func (s *Service) inferTogether(ctx context.Context, rq *request, images []*infe
 				if working.Err() != nil {
 					return
 				}
-				item := rq.image(true)
+				item := rq.image(stream, true)
 				res, err := s.recovered(working, item, images[i])
 				images[i] = nil
 				if err != nil {

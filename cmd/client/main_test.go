@@ -35,6 +35,7 @@ import (
 	"github.com/mienproject/mien/cores"
 	"github.com/mienproject/mien/face/pigo"
 	inferencev1connect "github.com/mienproject/mien/gen/inference/v1/inferencev1connect"
+	"github.com/mienproject/mien/internal/version"
 	"github.com/mienproject/mien/photo"
 	"github.com/mienproject/mien/service"
 )
@@ -432,7 +433,7 @@ func TestInputs(t *testing.T) {
 		{cfg: config{FilesFrom: "-"}, stdin: "a.jpg\r\n\nsub\n*.jpg", want: "a.jpg sub/d.webp sub/deep/e.tiff *.jpg"},
 		{cfg: config{FilesFrom: "-", Null: true}, stdin: "new\nline.jpg\x00\x00a.jpg", want: "new\nline.jpg a.jpg"},
 	} {
-		got, err := c.cfg.inputs(strings.NewReader(c.stdin))
+		got, _, err := c.cfg.inputs(t.Context(), strings.NewReader(c.stdin))
 		if err != nil || strings.Join(got, " ") != c.want {
 			t.Errorf("%q: %q, %v, want %q", c.cfg.Files, got, err, c.want)
 		}
@@ -506,6 +507,37 @@ func TestSeveralServers(t *testing.T) {
 	}
 	if asked[1].Load() < n/4 || asked[2].Load() < n/4 {
 		t.Errorf("%d, %d and %d requests", asked[0].Load(), asked[1].Load(), asked[2].Load())
+	}
+}
+
+// TestMessages checks what is told apart from errors of images.
+func TestMessages(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"a.heic", "b.txt", "c.mp4", "d", ".hidden"} {
+		writeFile(t, filepath.Join(dir, "photos", name), nil)
+	}
+	writeFile(t, filepath.Join(dir, "photos", "good.jpg"), readFile(t, samplePath))
+	for _, c := range []struct {
+		args []string
+		code int
+		want string // on standard error, unless it is the version
+	}{
+		{[]string{"--version"}, exitOK, "mien-client " + version.Number + ", go"},
+		{[]string{"photos", quick}, exitOK, "passed over photos/a.heic, photos/b.txt, photos/c.mp4 and 1 more: in folders"},
+		{[]string{"photos/good.jpg", "--model", "nosuch"}, exitUsage, `UNKNOWN_MODEL: unknown model: --model is "nosuch"`},
+		{[]string{"photos/good.jpg", "--url", "127.0.0.1:1", "--wait", "1500ms"}, exitUnreachable, "waiting for 127.0.0.1:1, up to 1.5s (--wait)"},
+	} {
+		r := runProgram(t, dir, c.args...)
+		text := r.stderr
+		if c.args[0] == "--version" {
+			text = r.stdout
+		}
+		if r.code != c.code || !strings.Contains(text, c.want) || strings.Contains(r.stderr, "--resume can") {
+			t.Errorf("%q: exit code %d\n%s%s", c.args, r.code, r.stdout, r.stderr)
+		}
+	}
+	if r := runProgram(t, dir, "photos/good.jpg", quick); r.stderr != "" {
+		t.Errorf("%s", r.stderr)
 	}
 }
 

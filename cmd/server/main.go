@@ -30,6 +30,7 @@ import (
 
 	inferenceconnect "github.com/mienproject/mien/gen/inference/inferenceconnect"
 	inferencev1connect "github.com/mienproject/mien/gen/inference/v1/inferencev1connect"
+	"github.com/mienproject/mien/internal/version"
 	"github.com/mienproject/mien/service"
 	"github.com/mienproject/mien/web"
 )
@@ -170,7 +171,7 @@ func serve(ctx context.Context, terminated <-chan os.Signal, cfg *config, svc *s
 	}
 
 	state := newHealth()
-	page, err := web.Page(version)
+	page, err := web.Page(version.Number)
 	if err != nil {
 		return err
 	}
@@ -191,7 +192,7 @@ func serve(ctx context.Context, terminated <-chan os.Signal, cfg *config, svc *s
 	if admin != nil {
 		log.Info("admin", "metrics", url(admin.Addr(), sec.adminTLS)+"/metrics", "profiles", url(admin.Addr(), sec.adminTLS)+"/debug/pprof/")
 	}
-	log.Info("ready", "version", version, "models", svc.Models(), "workers", cfg.limits.workers,
+	log.Info("ready", "version", version.Number, "models", svc.Models(), "workers", cfg.limits.workers,
 		"self_test_ms", milliseconds(time.Since(started)))
 
 	if err := waitForStop(ctx, terminated, failed, cfg, state, log); err != nil {
@@ -347,7 +348,7 @@ func routes(stop context.Context, cfg *config, svc *service.Service, state *heal
 	mux.Handle(svc.OldHandler()) // /Inference/Predict
 	mux.Handle("POST /predict", svc.PredictHandler())
 	mux.Handle("PUT /predict", svc.PredictHandler())
-	openInference := svc.OpenInference(version, state.isReady.Load)
+	openInference := svc.OpenInference(version.Number, state.isReady.Load)
 	openPath, openRPCs := openInference.Handler()
 	mux.Handle(openPath, openRPCs) // /inference.GRPCInferenceService/
 	rest := openInference.REST()
@@ -376,20 +377,37 @@ func routes(stop context.Context, cfg *config, svc *service.Service, state *heal
 
 	isPublic := func(r *http.Request) bool {
 		_, pattern := mux.Handler(r)
-		return public[pattern]
+		return public[pattern] || isPreflight(r)
 	}
 	obs.crossOrigin = newCrossOrigin(cfg.CORSOrigin, slices.Concat(cfg.CORSHeader, sec.headers()))
 	site := newSites(cfg.AllowedHost, cfg.CORSOrigin, obs.crossOrigin)
-	return chain(mux,
+	return chain(
+		split(
+			isPublic,
+			chain(mux, site.handler(svc, false)),
+			chain(mux,
+				site.handler(svc, true), // refuses pages of other sites, and host names of others
+				sec.callers(svc),        // API keys and client certificates
+				sec.account(svc),        // quotas of callers
+			),
+		),
 		connectionAge(cfg.ConnAge).handler, // ends old connections
 		state.leaving,                      // ends all connections before the server stops
 		obs.handler,                        // request id, access log, metrics, traces
 		svc.Recover,                        // turns panics into errors
 		obs.crossOrigin.handler,            // lets pages of other origins call the server
-		site.handler(svc, isPublic),        // refuses pages of other sites, and host names of others
-		sec.callers(svc, isPublic),         // API keys and client certificates
-		sec.account(svc, isPublic),         // quotas of callers
 	)
+}
+
+// split returns a handler that serves a request with yes or no, as the condition says.
+func split(condition func(*http.Request) bool, yes, no http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if condition(r) {
+			yes.ServeHTTP(w, r)
+		} else {
+			no.ServeHTTP(w, r)
+		}
+	})
 }
 
 // chain returns h wrapped in middleware. The first one sees a request first.

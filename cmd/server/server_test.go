@@ -44,6 +44,7 @@ import (
 	"github.com/mienproject/mien/face/facetest"
 	inferencev1 "github.com/mienproject/mien/gen/inference/v1"
 	inferencev1connect "github.com/mienproject/mien/gen/inference/v1/inferencev1connect"
+	"github.com/mienproject/mien/internal/version"
 	"github.com/mienproject/mien/service"
 )
 
@@ -53,6 +54,9 @@ func TestMain(m *testing.M) {
 	}
 	if os.Getenv(asConformance) != "" {
 		serveConformance()
+	}
+	if os.Getenv(asBare) != "" {
+		serveBare()
 	}
 	goleak.VerifyTestMain(m)
 }
@@ -161,7 +165,7 @@ func certificate(t *testing.T) (cert, key string, pool *x509.CertPool) {
 }
 
 // httpClient returns a client that uses only one version of HTTP.
-func httpClient(t *testing.T, version int, pool *x509.CertPool) *http.Client {
+func httpClient(t testing.TB, version int, pool *x509.CertPool) *http.Client {
 	t.Helper()
 	p := new(http.Protocols)
 	switch {
@@ -879,7 +883,7 @@ func TestPage(t *testing.T) {
 					if res.StatusCode != want {
 						t.Errorf("%s %s: status %d, want %d", method, path, res.StatusCode, want)
 					}
-					if path == "/" && want == 200 && method == http.MethodGet && !strings.Contains(body, "Mien "+version) {
+					if path == "/" && want == 200 && method == http.MethodGet && !strings.Contains(body, "Mien "+version.Number) {
 						t.Errorf("the page does not tell the version: %s", body)
 					}
 				}
@@ -1100,7 +1104,7 @@ func TestThreads(t *testing.T) {
 func TestHelp(t *testing.T) {
 	for flag, texts := range map[string][]string{
 		"--help":    {"--listen", "$MIEN_LISTEN", "16MiB", "64000000", "grpc", "Limits"},
-		"--version": {version, "pigo", "go1."},
+		"--version": {version.Number, "pigo", "go1."},
 	} {
 		var stdout, stderr bytes.Buffer
 		if code := run(t.Context(), []string{flag}, &stdout, &stderr); code != 0 || stderr.Len() > 0 {
