@@ -636,6 +636,7 @@ func TestInferBodies(t *testing.T) {
 		"length without binary":   {fmt.Sprint(len(in(`"data":["` + b64 + `"]`))), in(`"data":["` + b64 + `"]`), 200, "", "", ""},
 		"binary":                  {fmt.Sprint(len(in(size))), in(size) + raw, 200, "", "", ""},
 		"unknown fields":          {"", `{"hat":1,` + in(`"data":["` + b64 + `"],"shoe":2`)[1:], 200, "", "", "hat, inputs[].shoe"},
+		"unknown names":           {"", `{"a":1,"b":2,"c":3,"d":4,"e":5,"parameters":{"k":1,"l":2,"m":3,"n":4},` + in(`"data":["` + b64 + `"]`)[1:], 200, "", "", "a, b, c, d, e, parameters.k, parameters.l, parameters.m, ..."},
 		"nothing":                 {"", "", 400, "INVALID_JSON", "", ""},
 		"null":                    {"", "null", 400, "INVALID_TENSOR", "0 inputs", ""},
 		"a list":                  {"", "[]", 400, "INVALID_JSON", "", ""},
