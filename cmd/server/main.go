@@ -193,10 +193,10 @@ func serve(ctx context.Context, terminated <-chan os.Signal, cfg *config, svc *s
 	}
 	state.serving(true)
 	for _, l := range listeners {
-		log.Info("listening", "url", url(l.Addr(), sec.certificates != nil))
+		log.Info("listening", "url", localURL(l.Addr(), sec.certificates != nil))
 	}
 	if admin != nil {
-		log.Info("admin", "metrics", url(admin.Addr(), sec.adminTLS)+"/metrics", "profiles", url(admin.Addr(), sec.adminTLS)+"/debug/pprof/")
+		log.Info("admin", "metrics", localURL(admin.Addr(), sec.adminTLS)+"/metrics", "profiles", localURL(admin.Addr(), sec.adminTLS)+"/debug/pprof/")
 	}
 	log.Info("ready", "version", version.Number, "models", svc.Models(), "workers", cfg.limits.workers,
 		"self_test_ms", milliseconds(time.Since(started)))
@@ -499,8 +499,8 @@ func answer(w http.ResponseWriter, status int, text string) {
 	_, _ = io.WriteString(w, text) // the client may have disconnected
 }
 
-// url returns the URL that a person on this machine can open.
-func url(addr net.Addr, secure bool) string {
+// localURL returns the URL that a person on this machine can open.
+func localURL(addr net.Addr, secure bool) string {
 	if addr.Network() == "unix" {
 		return unixScheme + addr.String()
 	}
