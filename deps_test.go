@@ -15,10 +15,10 @@ const module = "github.com/mienproject/mien/"
 // of it that it may import. A package that is missing here has to be added,
 // which is a moment to think.
 var mayImport = map[string][]string{
-	"cmd/server": {"auth", "cores", "engine", "face", "face/networks", "face/pigo", "gen/inference/v1", "gen/inference/v1/inferencev1connect", "modelstore", "nn", "onnx", "reason", "service", "web"},
-	"cmd/client": {"annotate", "client", "face", "gen/inference/v1", "photo"},
+	"cmd/server": {"auth", "cores", "engine", "face", "face/networks", "face/pigo", "gen/inference/v1", "gen/inference/v1/inferencev1connect", "gen/inference/inferenceconnect", "internal/version", "modelstore", "nn", "onnx", "reason", "service", "web"},
+	"cmd/client": {"annotate", "client", "face", "gen/inference/v1", "internal/version", "photo"},
 	"client":     {"gen/inference/v1", "gen/inference/v1/inferencev1connect", "reason"},
-	"service":    {"admission", "annotate", "face", "photo", "reason", "gen/inference/v1", "gen/inference/v1/inferencev1connect"},
+	"service":    {"admission", "annotate", "face", "photo", "reason", "gen/inference", "gen/inference/inferenceconnect", "gen/inference/v1", "gen/inference/v1/inferencev1connect"},
 	"admission":  {},
 	"auth":       {},
 	"annotate":   {"face"},
@@ -54,6 +54,9 @@ var mayImport = map[string][]string{
 	"internal/exact":                      {},
 	"internal/licenses":                   {},
 	"internal/terminaltest":               {},
+	"internal/version":                    {},
+	"gen/inference":                       {},
+	"gen/inference/inferenceconnect":      {"gen/inference"},
 	"gen/inference/v1":                    {},
 	"gen/inference/v1/inferencev1connect": {"gen/inference/v1"},
 }

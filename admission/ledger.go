@@ -134,16 +134,34 @@ func (g *Ledger) evict(n int64, streams bool) bool {
 // makeRoom makes room for n bytes of a stream or a single call, or returns why it
 // cannot. Waiting streams come first.
 func (g *Ledger) makeRoom(n int64, stream bool) error {
-	for stream && (g.streamBytes+n > g.limits.StreamBytes || g.waiters.Len() > 0) {
-		if !g.evict(n, true) {
-			return fmt.Errorf("%w: the streams and batches in flight hold all of their part of the memory for requests, and there is no room for %d bytes more; try again later", ErrOverloaded, n)
+	if stream {
+		if err := g.makeStreamRoom(n); err != nil {
+			return err
 		}
-		g.serve(false)
 	}
 	for g.bytes+n > g.limits.Bytes {
 		if !g.evict(g.bytes+n-g.limits.Bytes, false) {
 			return fmt.Errorf("%w: the requests in flight have %d bytes, and there is no room for %d more; try again later", ErrOverloaded, g.bytes, n)
 		}
+	}
+	return nil
+}
+
+// makeStreamRoom makes room for n bytes in the part of streams, or returns why it cannot.
+func (g *Ledger) makeStreamRoom(n int64) error {
+	for g.streamBytes+n > g.limits.StreamBytes || g.waiters.Len() > 0 {
+		if !g.evict(n, true) {
+			return fmt.Errorf("%w: the streams and batches in flight hold all of their part of the memory for requests, and there is no room for %d bytes more; try again later", ErrOverloaded, n)
+		}
+		g.serve(false)
+	}
+	return nil
+}
+
+// admitStream returns an error if there is no place for one more stream.
+func (g *Ledger) admitStream() error {
+	if g.streams >= max(1, g.limits.Requests/2) {
+		return fmt.Errorf("%w: %d streams and batches are open; try again later", ErrOverloaded, g.streams)
 	}
 	return nil
 }
@@ -240,7 +258,6 @@ func (g *Ledger) wake(at time.Time) {
 // inflate. Its methods are for one goroutine at a time.
 type Lease struct {
 	ledger *Ledger
-	stream bool
 	revoke func()
 	// since is how many bytes came after pace.
 	since int
@@ -250,6 +267,7 @@ type Lease struct {
 	inflating int64
 
 	// The ledger's lock guards the rest.
+	stream   bool
 	bytes    int64
 	overflow bool
 	admitted bool // it has a place
@@ -265,8 +283,10 @@ func (l *Lease) Admit() error {
 	g := l.ledger
 	g.mu.Lock()
 	defer g.unlock()
-	if l.stream && g.streams >= max(1, g.limits.Requests/2) {
-		return fmt.Errorf("%w: %d streams and batches are open; try again later", ErrOverloaded, g.streams)
+	if l.stream {
+		if err := g.admitStream(); err != nil {
+			return err
+		}
 	}
 	for g.requests >= g.limits.Requests {
 		if !g.evict(0, false) {
@@ -278,6 +298,30 @@ func (l *Lease) Admit() error {
 	if l.stream {
 		g.streams++
 	}
+	return nil
+}
+
+// BecomeStream makes the lease that of a stream, with its place and all that it holds, or
+// returns an error that wraps ErrOverloaded.
+func (l *Lease) BecomeStream() error {
+	g := l.ledger
+	g.mu.Lock()
+	defer g.unlock()
+	switch {
+	case l.revoked:
+		return ErrRevoked
+	case l.stream:
+		return nil
+	}
+	if err := g.admitStream(); err != nil {
+		return err
+	}
+	if err := g.makeStreamRoom(max(1, l.bytes)); err != nil {
+		return err
+	}
+	l.stream = true
+	g.streams++
+	g.streamBytes += l.bytes
 	return nil
 }
 

@@ -453,3 +453,43 @@ func TestInflate(t *testing.T) {
 		}
 	})
 }
+
+// TestBecomeStream checks that a request that becomes a stream counts as one from then on,
+// with what it holds, and that it is refused where a new stream would be.
+func TestBecomeStream(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHouse(t, Limits{Requests: 4, Bytes: 1000, StreamBytes: 500})
+		call := h.admit(false, 400)
+		for range 2 { // the second time changes nothing
+			if err := call.BecomeStream(); err != nil || h.Stats() != (LedgerStats{1, 1, 400}) || h.streamBytes != 400 {
+				t.Fatalf("%v, %+v, %d bytes of streams", err, h.Stats(), h.streamBytes)
+			}
+		}
+		if err := call.Grow(501); !errors.Is(err, ErrOverloaded) {
+			t.Errorf("grew over the part of streams: %v", err)
+		}
+		large := h.admit(false, 300)
+		if err := large.BecomeStream(); !errors.Is(err, ErrOverloaded) || h.streamBytes != 400 || h.Stats() != (LedgerStats{2, 1, 700}) {
+			t.Errorf("%v, %+v, %d bytes of streams", err, h.Stats(), h.streamBytes)
+		}
+		// A slow stream has to go for it.
+		time.Sleep(SlowTime + time.Second)
+		if err := large.BecomeStream(); err != nil || !call.Revoked() || h.revoked.count(call) != 1 || h.streamBytes != 300 {
+			t.Errorf("%v, %t, %d bytes of streams", err, call.Revoked(), h.streamBytes)
+		}
+		if err := call.BecomeStream(); !errors.Is(err, ErrRevoked) {
+			t.Errorf("revoked: %v", err)
+		}
+		second := h.admit(true, 0)
+		small := h.admit(false, 1)
+		if err := small.BecomeStream(); !errors.Is(err, ErrOverloaded) {
+			t.Errorf("a third of four requests: %v", err)
+		}
+		for _, l := range []*Lease{call, large, second, small} {
+			l.Close()
+		}
+		if h.Stats() != (LedgerStats{}) || h.streamBytes != 0 {
+			t.Errorf("%+v, %d bytes of streams", h.Stats(), h.streamBytes)
+		}
+	})
+}

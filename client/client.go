@@ -18,16 +18,15 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"os"
 	"strings"
 	"time"
 
 	"connectrpc.com/connect"
-	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	inferencev1 "github.com/mienproject/mien/gen/inference/v1"
-	inferencev1connect "github.com/mienproject/mien/gen/inference/v1/inferencev1connect"
 )
 
 const (
@@ -47,26 +46,23 @@ const (
 // maxAnswerBytes is larger than any response to an image of 64 megapixels.
 const maxAnswerBytes = 64 << 20
 
-// Client calls one server. It is safe for concurrent use. A process needs only
-// one: its calls share connections and the retry budget.
+// Client calls a server, or several that have the same models. It is safe for concurrent
+// use. A process needs only one: its calls share connections and the retry budget.
 type Client struct {
-	inference inferencev1connect.InferenceClient
-	streams   inferencev1connect.InferenceClient // which need HTTP/2
-	health    *connect.Client[wrapperspb.StringValue, wrapperspb.Int32Value]
-	// transports is empty with WithHTTPClient.
-	transports []*http.Transport
-	timeout    time.Duration
-	attempts   int
-	budget     budget
+	config  config
+	servers servers
+	budget  budget
 }
 
 type config struct {
-	grpc     bool
-	apiKey   *string
-	tls      *tls.Config
-	http     connect.HTTPClient
-	timeout  time.Duration
-	attempts int
+	more           []string
+	grpc           bool
+	apiKey         *string
+	tls            *tls.Config
+	http           connect.HTTPClient
+	timeout        time.Duration
+	attemptTimeout time.Duration
+	attempts       int
 }
 
 // Option configures a client.
@@ -80,6 +76,18 @@ func WithGRPC() Option { return func(c *config) { c.grpc = true } }
 // has none. It must be above 0; the default is DefaultTimeout. By default a server
 // ends a call after 30 seconds.
 func WithTimeout(d time.Duration) Option { return func(c *config) { c.timeout = d } }
+
+// WithAddresses adds servers with the same models, whose addresses are like that of [New].
+// Calls are spread over all of them. It cannot be combined with WithHTTPClient.
+func WithAddresses(addresses ...string) Option {
+	return func(c *config) { c.more = append(c.more, addresses...) }
+}
+
+// WithAttemptTimeout sets the maximum time of each attempt of a call, after which another
+// server is tried, or the same one if there is no other. Choose a time in which a server that
+// is busy answers: an attempt that is given up has cost its work. By default, only the deadline
+// of the call ends an attempt. Connections that are lost without a sign are noticed without it.
+func WithAttemptTimeout(d time.Duration) Option { return func(c *config) { c.attemptTimeout = d } }
 
 // WithAttempts sets the maximum number of attempts of a call. A call is retried
 // while the server is unavailable or cannot be reached, or the caller's quota is used
@@ -106,44 +114,33 @@ func WithHTTPClient(h connect.HTTPClient) Option { return func(c *config) { c.ht
 // https://HOST:PORT, HOST:PORT (http), or unix:///PATH of a socket. An http or https
 // URL may have a path, which a proxy may need. New does not connect. The error
 // names every invalid argument.
+//
+// If HOST is a name with several addresses, as that of a headless service in Kubernetes, each
+// of them is a server. The name is looked up again every few seconds while there are calls.
+// A call goes to the server with the fewest calls in flight. If one is overloaded or lost, the
+// call goes to another one at once. With an HTTP proxy, or WithHTTPClient, names are not looked
+// up here.
 func New(address string, opts ...Option) (*Client, error) {
 	c := config{timeout: DefaultTimeout, attempts: DefaultAttempts}
 	for _, opt := range opts {
 		opt(&c)
 	}
-	base, socket, err := parseAddress(address)
-	if err := errors.Join(append([]error{err}, c.validate(address, base, socket)...)...); err != nil {
+	var sources []source
+	errs := c.validate()
+	for _, address := range append([]string{address}, c.more...) {
+		source, err := c.source(address)
+		sources, errs = append(sources, source), append(errs, err)
+	}
+	if err := errors.Join(errs...); err != nil {
 		return nil, err
 	}
-
-	client := &Client{timeout: c.timeout, attempts: c.attempts, budget: newBudget()}
-	streams := c.http
-	if c.http == nil {
-		secure := strings.HasPrefix(base, "https://")
-		c.http = client.newHTTPClient(newTransport(c.grpc, secure, socket, c.tls))
-		streams = c.http
-		if !c.grpc && !secure {
-			streams = client.newHTTPClient(newTransport(true, secure, socket, nil))
-		}
-	}
-	options := []connect.ClientOption{connect.WithReadMaxBytes(maxAnswerBytes)}
-	if c.grpc {
-		options = append(options, connect.WithGRPC())
-	}
-	if c.apiKey != nil {
-		options = append(options, connect.WithInterceptors(keySender("Bearer "+*c.apiKey)))
-	}
-	client.inference = inferencev1connect.NewInferenceClient(c.http, base, options...)
-	client.streams = inferencev1connect.NewInferenceClient(streams, base, options...)
-	// The published client for grpc.health.v1 depends on all of gRPC. On the wire
-	// the request is a string and the response a number, both in field 1.
-	client.health = connect.NewClient[wrapperspb.StringValue, wrapperspb.Int32Value](c.http, base+"/grpc.health.v1.Health/Check", options...)
+	client := &Client{config: c, budget: newBudget()}
+	client.servers.config, client.servers.sources = &client.config, sources
 	return client, nil
 }
 
-// validate returns what is wrong with the options for the server at address. base and
-// socket are the results of parseAddress, or empty.
-func (c *config) validate(address, base, socket string) []error {
+// validate returns what is wrong with the options, whatever the addresses are.
+func (c *config) validate() []error {
 	var errs []error
 	check := func(ok bool, format string, args ...any) {
 		if !ok {
@@ -151,19 +148,61 @@ func (c *config) validate(address, base, socket string) []error {
 		}
 	}
 	check(c.timeout > 0, "WithTimeout: %v must be above 0", c.timeout)
+	check(c.attemptTimeout >= 0, "WithAttemptTimeout: %v is below 0; 0 means no limit", c.attemptTimeout)
 	check(c.attempts >= 1, "WithAttempts: %d must be at least 1, which means a single attempt", c.attempts)
-	check(c.http == nil || socket == "", "WithHTTPClient cannot be combined with a unix:// URL: omit it, or use an http:// URL and an HTTP client that dials the socket")
+	check(c.http == nil || len(c.more) == 0, "WithAddresses cannot be combined with WithHTTPClient, which does not know which server to call")
 	check(c.apiKey == nil || isHeaderValue(*c.apiKey), "WithAPIKey: the key is empty, or has spaces or other characters that a key cannot have")
 	check(c.http == nil || c.tls == nil, "WithTLSConfig cannot be combined with WithHTTPClient: configure TLS in the HTTP client")
-	check(c.tls == nil || base == "" || strings.HasPrefix(base, "https://"), "WithTLSConfig has no effect: %q is not an https:// URL", address)
 	return errs
 }
 
-// newHTTPClient returns an HTTP client for t, and makes t one of c's transports.
-func (c *Client) newHTTPClient(t *http.Transport) *http.Client {
-	c.transports = append(c.transports, t)
-	return &http.Client{Transport: t}
+// source returns what an address stands for. It fails if the options do not fit it.
+func (c *config) source(address string) (source, error) {
+	base, socket, err := parseAddress(address)
+	if err != nil {
+		return source{}, err
+	}
+	s := source{base: base, socket: socket}
+	var errs []error
+	if c.tls != nil && !isSecure(base) {
+		errs = append(errs, fmt.Errorf("WithTLSConfig has no effect: %q is not an https:// URL", address))
+	}
+	if c.http != nil && socket != "" {
+		errs = append(errs, errors.New("WithHTTPClient cannot be combined with a unix:// URL: omit it, or use an http:// URL and an HTTP client that dials the socket"))
+	}
+	if c.http == nil && socket == "" {
+		s.host, s.port = c.lookedUp(base)
+	}
+	return s, errors.Join(errs...)
 }
+
+// lookedUp returns the host and the port of a URL whose host is a name to look up, or nothing.
+func (c *config) lookedUp(base string) (host, port string) {
+	u, err := url.Parse(base)
+	if err != nil {
+		return "", ""
+	}
+	host, port = u.Hostname(), u.Port()
+	if _, err := netip.ParseAddr(host); err == nil || host == "localhost" {
+		return "", ""
+	}
+	if usesProxy(c.grpc, isSecure(base)) {
+		// A proxy looks the name up itself. An error is that of the call.
+		if proxy, err := http.ProxyFromEnvironment(&http.Request{URL: u}); err != nil || proxy != nil {
+			return "", ""
+		}
+	}
+	switch {
+	case port != "":
+	case isSecure(base):
+		port = "443"
+	default:
+		port = "80"
+	}
+	return host, port
+}
+
+func isSecure(base string) bool { return strings.HasPrefix(base, "https://") }
 
 // parseAddress returns the URL to call, and the socket to dial instead of the
 // URL's host if there is one.
@@ -190,9 +229,13 @@ func parseAddress(address string) (base, socket string, err error) {
 	return strings.TrimRight(u.String(), "/"), "", nil
 }
 
-// newTransport returns a transport that dials socket or, if socket is empty, the
-// URL's host. In cleartext Connect uses HTTP/1.1, which every proxy understands.
-func newTransport(grpc, secure bool, socket string, config *tls.Config) *http.Transport {
+// usesProxy reports whether a proxy of the environment is used. Proxies do not support HTTP/2
+// in cleartext.
+func usesProxy(http2, secure bool) bool { return secure || !http2 }
+
+// newTransport returns a transport for a target. In cleartext Connect uses HTTP/1.1, which
+// every proxy understands.
+func newTransport(http2, secure bool, to target, config *tls.Config) *http.Transport {
 	if config = config.Clone(); config == nil {
 		config = &tls.Config{MinVersion: tls.VersionTLS12}
 	}
@@ -209,24 +252,36 @@ func newTransport(grpc, secure bool, socket string, config *tls.Config) *http.Tr
 		HTTP2: &http.HTTP2Config{SendPingTimeout: 15 * time.Second, PingTimeout: 10 * time.Second},
 	}
 	switch {
-	case secure && grpc:
+	case secure && http2:
 		t.Protocols.SetHTTP2(true)
 	case secure:
 		t.Protocols.SetHTTP1(true)
 		t.Protocols.SetHTTP2(true)
-	case grpc:
+	case http2:
 		t.Protocols.SetUnencryptedHTTP2(true)
 	default:
 		t.Protocols.SetHTTP1(true)
 	}
 	dialer := &net.Dialer{Timeout: 5 * time.Second}
+	if to.several {
+		// Another server can take the call, so it is better to give up a connection that is
+		// only slow than to wait for one that is lost.
+		t.HTTP2.SendPingTimeout, t.HTTP2.PingTimeout = silence/2, silence/2
+		dialer.Timeout = silence
+		dialer.KeepAliveConfig = net.KeepAliveConfig{Enable: true, Idle: silence / 2, Interval: silence / 2, Count: 1}
+		dialer.Control = limitSilence
+	}
 	t.DialContext = dialer.DialContext
-	if socket != "" {
+	switch {
+	case to.socket:
 		t.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return dialer.DialContext(ctx, "unix", socket)
+			return dialer.DialContext(ctx, "unix", to.dial)
 		}
-	} else if secure || !grpc {
-		// Proxies do not support HTTP/2 in cleartext.
+	case to.dial != "":
+		t.DialContext = func(ctx context.Context, network, _ string) (net.Conn, error) {
+			return dialer.DialContext(ctx, network, to.dial)
+		}
+	case usesProxy(http2, secure):
 		t.Proxy = http.ProxyFromEnvironment
 	}
 	return t
@@ -234,16 +289,12 @@ func newTransport(grpc, secure bool, socket string, config *tls.Config) *http.Tr
 
 // CloseIdleConnections closes the connections that no call uses. The client stays
 // usable. With WithHTTPClient it does nothing.
-func (c *Client) CloseIdleConnections() {
-	for _, t := range c.transports {
-		t.CloseIdleConnections()
-	}
-}
+func (c *Client) CloseIdleConnections() { c.servers.closeIdleConnections() }
 
 // Predict finds the faces in one image. The error is an *Error.
 func (c *Client) Predict(ctx context.Context, req *inferencev1.Image) (*inferencev1.InferResults, error) {
-	return call(ctx, c, func(ctx context.Context) (*inferencev1.InferResults, error) {
-		return c.inference.Predict(ctx, req)
+	return call(ctx, c, func(ctx context.Context, e *endpoint) (*inferencev1.InferResults, error) {
+		return e.inference.Predict(ctx, req)
 	})
 }
 
@@ -285,8 +336,8 @@ func Read(r io.Reader) ([]byte, error) {
 // ListModels returns the server's models, the default one first. The error is an
 // *Error.
 func (c *Client) ListModels(ctx context.Context) ([]*inferencev1.Model, error) {
-	res, err := call(ctx, c, func(ctx context.Context) (*inferencev1.ListModelsResponse, error) {
-		return c.inference.ListModels(ctx, &inferencev1.ListModelsRequest{})
+	res, err := call(ctx, c, func(ctx context.Context, e *endpoint) (*inferencev1.ListModelsResponse, error) {
+		return e.inference.ListModels(ctx, &inferencev1.ListModelsRequest{})
 	})
 	return res.GetModels(), err
 }
@@ -294,7 +345,7 @@ func (c *Client) ListModels(ctx context.Context) ([]*inferencev1.Model, error) {
 // serving is SERVING of grpc.health.v1.HealthCheckResponse.
 const serving = 1
 
-// WaitReady checks the server's health until the server is ready; then it returns
+// WaitReady checks the server's health until the server, or one of several, is ready; then it returns
 // nil. It gives up when ctx ends, or after DefaultReadyTimeout if ctx has no
 // deadline, and at once if waiting cannot help, as with a certificate that is not
 // trusted. The error is an *Error with the cause of the last failure. Its code is
@@ -306,9 +357,15 @@ func (c *Client) WaitReady(ctx context.Context) error {
 		defer cancel()
 	}
 	last := errors.New("there was no time for a health check")
+	var tried []*endpoint
 	interrupted, err := retry(ctx,
 		func() error {
-			err := c.checkHealth(ctx)
+			e, fresh := c.servers.pick(ctx, tried)
+			if !fresh {
+				tried = nil // once more
+			}
+			tried = append(tried, e)
+			err := e.checkHealth(ctx)
 			if err != nil && ctx.Err() == nil {
 				last = err
 			}
@@ -326,28 +383,4 @@ func (c *Client) WaitReady(ctx context.Context) error {
 	default:
 		return newLocalError(connect.CodeUnavailable, fmt.Errorf("the server did not become ready: %w", last))
 	}
-}
-
-// checkHealth returns nil if the server is ready. An *Error is final: waiting
-// will not change it. The timeout is for servers that accept connections and do
-// not answer.
-func (c *Client) checkHealth(ctx context.Context) error {
-	checkCtx, cancel := context.WithTimeout(ctx, 3*time.Second)
-	defer cancel()
-	res, err := c.health.CallUnary(checkCtx, connect.NewRequest(&wrapperspb.StringValue{Value: inferencev1connect.InferenceName}))
-	if err != nil {
-		failure := newError(err)
-		switch {
-		case ctx.Err() != nil:
-		case failure.Code == connect.CodeUnimplemented:
-			return newLocalError(failure.Code, fmt.Errorf("the server at this address is not a Mien server: %w", failure.cause))
-		case failure.Code == connect.CodeUnauthenticated, failure.Code == connect.CodePermissionDenied, isPermanent(failure):
-			return failure
-		}
-		return errors.New(failure.Message)
-	}
-	if res.Msg.GetValue() != serving {
-		return errors.New("the server is starting or stopping")
-	}
-	return nil
 }

@@ -49,16 +49,22 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// withRetries calls do, which calls the server, until it succeeds, fails with a
-// code other than Unavailable and not for a quota, or there are no attempts, budget or time left. A
-// prediction changes nothing on the server, so it may always be tried again.
+// withRetries calls do, which calls a server, until it succeeds, fails with a
+// code other than Unavailable and not for a quota, or there are no attempts, budget or time
+// left. An attempt on a server that was not tried yet begins at once, and counts neither as
+// one of the attempts nor against the budget: a refusal costs a server little, and one that is
+// lost nothing. A prediction changes nothing on the server, so it may always be tried again.
 // progressed, if not nil, reports whether the failed attempt got answers; then the
 // attempts are counted anew. The error is an *Error.
-func (c *Client) withRetries(ctx context.Context, do func() error, progressed func() bool) error {
+func (c *Client) withRetries(ctx context.Context, do func(*endpoint) error, progressed func() bool) error {
 	first := 0
+	var tried []*endpoint
+	next, _ := c.servers.pick(ctx, nil)
 	interrupted, err := retry(ctx,
 		func() error {
-			err := do()
+			next.calls.Add(1)
+			defer next.calls.Add(-1)
+			err := do(next)
 			if err == nil {
 				return nil
 			}
@@ -69,9 +75,22 @@ func (c *Client) withRetries(ctx context.Context, do func() error, progressed fu
 		},
 		func(attempt int, err error) (time.Duration, bool) {
 			if progressed != nil && progressed() {
-				first = attempt
+				first, tried = attempt, nil
 			}
-			return c.pauseAfter(ctx, attempt-first, err)
+			failure, _ := errors.AsType[*Error](err)
+			if !canRetry(failure) {
+				return 0, false
+			}
+			tried = append(tried, next)
+			c.servers.failed(ctx, next, failure)
+			var fresh bool
+			next, fresh = c.servers.pick(ctx, tried)
+			if fresh && failure.Code == connect.CodeUnavailable && c.config.attempts > 1 {
+				first++
+				return 0, true
+			}
+			tried = nil
+			return c.pauseAfter(ctx, attempt-first, failure)
 		})
 	if interrupted {
 		return newLocalError(connect.CodeCanceled, fmt.Errorf("%w, while waiting to try again after %w", ctx.Err(), err))
@@ -79,19 +98,16 @@ func (c *Client) withRetries(ctx context.Context, do func() error, progressed fu
 	return err
 }
 
-// pauseAfter returns the pause after an attempt that ended with err, and whether
-// there may be another attempt. err is an *Error.
-func (c *Client) pauseAfter(ctx context.Context, attempt int, err error) (pause time.Duration, again bool) {
-	failure, _ := errors.AsType[*Error](err)
-	if (failure.Code != connect.CodeUnavailable && failure.Reason != ReasonQuota) || isPermanent(failure) {
+// canRetry reports whether another attempt can help.
+func canRetry(failure *Error) bool {
+	return (failure.Code == connect.CodeUnavailable || failure.Reason == ReasonQuota) && !isPermanent(failure)
+}
+
+// pauseAfter returns the pause after an attempt that failed, and whether there may be another
+// one.
+func (c *Client) pauseAfter(ctx context.Context, attempt int, failure *Error) (pause time.Duration, again bool) {
+	if !c.budget.failed() || attempt+1 >= c.config.attempts {
 		return 0, false
-	}
-	if !c.budget.failed() || attempt+1 >= c.attempts {
-		return 0, false
-	}
-	if !connect.IsWireError(err) {
-		// The server did not answer: other connections to it are probably lost too.
-		c.CloseIdleConnections()
 	}
 	pause = failure.RetryAfter + backoff(attempt)
 	// If the deadline would pass in the pause, return the error at once.
@@ -101,17 +117,23 @@ func (c *Client) pauseAfter(ctx context.Context, attempt int, err error) (pause 
 
 // call makes a unary call with retries. ctx gets the client's timeout if it has
 // no deadline.
-func call[T any](ctx context.Context, c *Client, do func(context.Context) (T, error)) (T, error) {
+func call[T any](ctx context.Context, c *Client, do func(context.Context, *endpoint) (T, error)) (T, error) {
 	if _, ok := ctx.Deadline(); !ok {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, c.timeout)
+		ctx, cancel = context.WithTimeout(ctx, c.config.timeout)
 		defer cancel()
 	}
 	var result T
-	err := c.withRetries(ctx, func() error {
-		res, err := do(ctx)
+	err := c.withRetries(ctx, func(e *endpoint) error {
+		attempt := ctx
+		if c.config.attemptTimeout > 0 {
+			var cancel context.CancelFunc
+			attempt, cancel = context.WithTimeout(ctx, c.config.attemptTimeout)
+			defer cancel()
+		}
+		res, err := do(attempt, e)
 		if err != nil {
-			return err
+			return endedAttempt(ctx, attempt, err)
 		}
 		c.budget.succeeded()
 		result = res
@@ -120,12 +142,28 @@ func call[T any](ctx context.Context, c *Client, do func(context.Context) (T, er
 	return result, err
 }
 
+// endedAttempt makes an error Unavailable that the server has sent because the time of the
+// attempt was over, while the call has more.
+func endedAttempt(ctx, attempt context.Context, err error) error {
+	deadline, _ := ctx.Deadline()
+	end, _ := attempt.Deadline()
+	// The server may be a moment ahead.
+	if !connect.IsWireError(err) || connect.CodeOf(err) != connect.CodeDeadlineExceeded || !end.Before(deadline) || time.Until(end) > backoff(0) {
+		return err
+	}
+	return connect.NewWireError(connect.CodeUnavailable, fmt.Errorf("there was no answer within the time for an attempt: %w", err))
+}
+
 // lostConnection gives a connection that broke, or could not be made in time,
 // the code Unavailable. Connect reports a reset as if the client had canceled the
-// call, and the dialer's timeout as if the deadline of the call had passed.
+// call, the dialer's timeout as if the deadline of the call had passed, and the end of a
+// connection within an answer as a bad answer.
 func lostConnection(ctx context.Context, err error) error {
 	code := connect.CodeOf(err)
-	if connect.IsWireError(err) || ctx.Err() != nil || (code != connect.CodeCanceled && code != connect.CodeDeadlineExceeded) {
+	if connect.IsWireError(err) || ctx.Err() != nil {
+		return err
+	}
+	if code != connect.CodeCanceled && code != connect.CodeDeadlineExceeded && code != connect.CodeInternal {
 		return err
 	}
 	if deadline, ok := ctx.Deadline(); ok && code == connect.CodeDeadlineExceeded && time.Until(deadline) <= 0 {

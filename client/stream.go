@@ -37,7 +37,7 @@ func (c *Client) PredictStream(ctx context.Context, images iter.Seq[*inferencev1
 		defer stop()
 		s := stream{client: c, next: next, yield: yield}
 		before := int32(0)
-		err := c.withRetries(ctx, func() error { return s.attempt(ctx) }, func() bool {
+		err := c.withRetries(ctx, func(e *endpoint) error { return s.attempt(ctx, e) }, func() bool {
 			progressed := s.answered > before
 			before = s.answered
 			return progressed
@@ -61,10 +61,10 @@ type stream struct {
 
 // attempt makes one attempt. It returns nil when all images have a result or the
 // consumer has stopped, and otherwise the error that ended the attempt.
-func (s *stream) attempt(ctx context.Context) error {
+func (s *stream) attempt(ctx context.Context, e *endpoint) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	wire, err := s.client.streams.PredictStream(ctx)
+	wire, err := e.streams.PredictStream(ctx)
 	if err != nil {
 		return err
 	}
@@ -91,11 +91,6 @@ func (s *stream) attempt(ctx context.Context) error {
 			return s.checkAnswered()
 		}
 		if err != nil {
-			if connect.CodeOf(err) == connect.CodeInternal && !connect.IsWireError(err) {
-				// The connection broke within a message, which Connect reports as a bad
-				// message.
-				err = connect.NewError(connect.CodeUnavailable, err)
-			}
 			return err
 		}
 		failure := itemError(answer)

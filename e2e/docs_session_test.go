@@ -310,6 +310,9 @@ func (s *session) command(b block) (string, error) {
 	case "python":
 		file := s.path(b, ".py")
 		s.put(file, []byte(b.code))
+		if strings.Contains(b.code, "tritonclient") {
+			return quote(filepath.Join(root, ".bin", "tritonclient", "bin", "python3")) + " " + quote(file), nil
+		}
 		return "python3 " + quote(file), nil
 	case "go":
 		return s.buildGo(b)

@@ -14,7 +14,7 @@ func TestGrpcurl(t *testing.T) {
 	}
 	t.Run("list", func(t *testing.T) {
 		got := string(grpcurl(t, nil, s.addr, "list").must(t))
-		if want := "grpc.health.v1.Health\ninference.v1.Inference\n"; got != want {
+		if want := "grpc.health.v1.Health\ninference.GRPCInferenceService\ninference.v1.Inference\n"; got != want {
 			t.Errorf("services are %q, want %q", got, want)
 		}
 		got = string(grpcurl(t, nil, s.addr, "list", "inference.v1.Inference").must(t))
@@ -83,7 +83,7 @@ func probe(t testing.TB, s *server, args ...string) result {
 func TestHealthProbe(t *testing.T) {
 	t.Parallel()
 	s := start(t)
-	for _, args := range [][]string{nil, {"-service", "inference.v1.Inference"}} {
+	for _, args := range [][]string{nil, {"-service", "inference.v1.Inference"}, {"-service", "inference.GRPCInferenceService"}} {
 		if r := probe(t, s, args...); r.code != 0 || !strings.Contains(r.String(), "status: SERVING") {
 			t.Errorf("grpc-health-probe %v: %v", args, r)
 		}

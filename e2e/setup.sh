@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what the tests need: Debian packages, npm packages into node_modules, grpc-java
-# into java/jars, and Schemathesis into ../.bin/schemathesis. If everything is installed, it does and prints nothing.
+# into java/jars, and Schemathesis, tritonclient and perf_analyzer into ../.bin. If everything is installed, it does and prints nothing.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
@@ -12,6 +12,7 @@ debian=(
 	gcc
 	iproute2
 	jq
+	libb64-0d
 	libc6-dev
 	libprotobuf-dev
 	libvips-tools
@@ -99,11 +100,26 @@ if ! cmp -s java/pom.xml java/jars/pom.xml; then
 	cp java/pom.xml java/jars/pom.xml
 fi
 
-# And for Schemathesis, which is in an environment of its own.
-environment=../.bin/schemathesis
-if ! cmp -s schemathesis.txt "$environment/installed.txt"; then
-	rm -rf "$environment"
-	python3 -m venv "$environment"
-	"$environment/bin/pip" install --quiet --disable-pip-version-check --no-deps --requirement schemathesis.txt
-	cp schemathesis.txt "$environment/installed.txt"
+# And for Python packages, each list of which is in an environment of its own.
+for name in schemathesis tritonclient; do
+	environment=../.bin/$name
+	if ! cmp -s "$name.txt" "$environment/installed.txt"; then
+		rm -rf "$environment"
+		python3 -m venv "$environment"
+		"$environment/bin/pip" install --quiet --disable-pip-version-check --no-deps --requirement "$name.txt"
+		cp "$name.txt" "$environment/installed.txt"
+	fi
+done
+
+# perf_analyzer is a program in an old release of tritonclient, for one processor only. Even
+# without a GPU, it needs a library of CUDA, and libb64.
+analyzer=../.bin/perf_analyzer
+if [[ $(uname -m) == x86_64 ]] && ! cmp -s perf_analyzer.txt "$analyzer/installed.txt"; then
+	rm -rf "$analyzer"
+	unpacked=$(mktemp -d)
+	../.bin/tritonclient/bin/pip install --quiet --disable-pip-version-check --no-deps --require-hashes --target "$unpacked" --requirement perf_analyzer.txt
+	mkdir -p "$analyzer"
+	cp "$unpacked/bin/perf_analyzer" "$unpacked"/nvidia/cuda_runtime/lib/libcudart.so.12 "$analyzer"
+	rm -rf "$unpacked"
+	cp perf_analyzer.txt "$analyzer/installed.txt"
 fi

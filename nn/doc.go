@@ -30,7 +30,9 @@
 //
 // A map that two stages read is kept whole, and ends a chain (plan.go). Where cores are idle,
 // chains are cut shorter, and bands of their rows are computed beside each other; at its
-// edges a band computes some rows that its neighbor computes, too (run.go). Images of a
+// edges a band computes some rows that its neighbor computes, too. A band of the next chain
+// begins before the last rows of the others are there, and waits for the few that it needs
+// when it gets to them (run.go). Images of a
 // batch are computed one by one, but for the matrix products, which take several images at
 // once (room.go).
 //

@@ -246,7 +246,13 @@ func TestRunStops(t *testing.T) {
 
 // TestRunRefuses tensors that do not fit, and values that cannot be.
 func TestRunRefuses(t *testing.T) {
-	e := build(t, pyramid(1), Options{})
+	t.Run("one core", func(t *testing.T) { testRunRefuses(t, Options{}) })
+	t.Run("two cores", func(t *testing.T) { testRunRefuses(t, Options{Gate: cores.NewGate(2)}) })
+}
+
+func testRunRefuses(t *testing.T, of Options) {
+	t.Helper()
+	e := build(t, pyramid(1), of)
 	input := randomInput(1, engine.Shape{1, 3, 64, 96}, 0, 255)
 	o := outputs(t, e, input)
 	with := func(value float32) engine.Tensor {

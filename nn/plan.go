@@ -43,8 +43,6 @@ type planned struct {
 // segment is some stages that run together.
 type segment struct {
 	last int
-	// wave is the number of segments that have to be run before this one.
-	wave int
 	// work is the number of products for one row of the last stage.
 	work int
 }
@@ -191,13 +189,6 @@ func (p *plan) segmentOf(last int) segment {
 			continue
 		}
 		g.work += q.work * q.out.height / rows
-		for _, from := range p.network.stages[i].sources() {
-			for _, before := range p.segments {
-				if from.stage == before.last {
-					g.wave = max(g.wave, before.wave+1)
-				}
-			}
-		}
 	}
 	return g
 }

@@ -14,6 +14,8 @@ type room struct {
 	// after is that of the filters that read the input, for this scale.
 	after [][]float32
 	run   *run
+	// band is the band that is computed, or nil.
+	band *band
 	// size is that of the input that the buffers are for.
 	size size
 	// item is the image's number in the batch.
@@ -169,6 +171,12 @@ func (r *room) segment(last, begin, end int) error {
 			return err
 		}
 		r.compute(last)
+		if r.band != nil {
+			r.band.next.Store(int64(r.stages[last].next))
+			if r.run.failed.Load() {
+				return nil // that task returns the error
+			}
+		}
 	}
 	return nil
 }
@@ -270,7 +278,8 @@ func (r *room) beginAt(from source, row int) {
 	}
 }
 
-// need computes rows of a map up to row y. Maps that are kept are there.
+// need computes rows of a map up to row y. Those of a map that is kept are there, or computed
+// by another task.
 func (r *room) need(from source, y int) {
 	if from.stage < 0 {
 		for r.input.next <= y {
@@ -279,11 +288,14 @@ func (r *room) need(from source, y int) {
 		}
 		return
 	}
-	if r.plan.stages[from.stage].keep {
-		return
-	}
 	if from.pooled {
 		y = 2*y + 1
+	}
+	if r.plan.stages[from.stage].keep {
+		if r.band != nil {
+			r.run.wait(from.stage, y)
+		}
+		return
 	}
 	for t := &r.stages[from.stage]; t.next <= y; {
 		r.compute(from.stage)

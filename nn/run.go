@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"runtime"
+	"sync/atomic"
 
 	"github.com/mienproject/mien/engine"
 )
@@ -24,21 +26,47 @@ type run struct {
 	// tasks are those that can be done beside each other, by do.
 	tasks []task
 	do    func(i int) error
-	// planes are the input in bands, and scale what makes integers of it.
-	scale float32
+	// bandsOf are the bands of each stage that ends a segment.
+	bandsOf [][]band
+	// greatest has the bits of the greatest magnitude of the input, once nothing is
+	// unscanned.
+	greatest  atomic.Uint32
+	unscanned atomic.Int64
+	// failed means that a task has failed, or panicked: nobody waits for it.
+	failed atomic.Bool
 	// outputsOf are the outputs that each stage gives.
 	outputsOf [][]int
 }
 
-// task is a part of a run: some rows of a segment, or some images of a batch.
+// task is a part of a run: some images of a batch, some values of the input to be scanned,
+// or rows of a segment.
 type task struct {
-	segment    int
+	part       part
 	begin, end int
+	// stage is the segment's last stage, and band the number of its band.
+	stage, band int
+}
+
+type part int
+
+const (
+	someImages part = iota
+	someValues
+	someRows
+)
+
+// band are some rows of a map that is kept. Those before next are computed.
+type band struct {
+	begin, end int
+	next       atomic.Int64
 }
 
 func newRun(e *Engine) *run {
 	n := e.network
-	r := &run{engine: e, plan: newPlan(n), kept: make([]stageRoom, len(n.stages)), outputsOf: make([][]int, len(n.stages))}
+	r := &run{
+		engine: e, plan: newPlan(n), kept: make([]stageRoom, len(n.stages)),
+		bandsOf: make([][]band, len(n.stages)), outputsOf: make([][]int, len(n.stages)),
+	}
 	r.do = r.task
 	for i := range n.outputs {
 		at := &r.outputsOf[n.outputs[i].stage]
@@ -89,44 +117,99 @@ func (r *run) images(cores int) error {
 	size = min((size+tile-1)/tile*tile, maxChunk)
 	r.tasks = r.tasks[:0]
 	for i := 0; i < r.batch; i += size {
-		r.tasks = append(r.tasks, task{segment: -1, begin: i, end: min(i+size, r.batch)})
+		r.tasks = append(r.tasks, task{begin: i, end: min(i+size, r.batch)})
 	}
 	return r.engine.options.Gate.Do(len(r.tasks), r.do)
 }
 
-// bands computes bands of one image on several cores, wave by wave.
-func (r *run) bands(cores int) (err error) {
-	if r.scale, err = scaleOf(r.input.Data); err != nil {
-		return err
+// bands computes bands of one image on several cores. A task waits for the rows that it
+// needs of tasks before it: those have begun, as tasks begin in order.
+func (r *run) bands(cores int) error {
+	r.failed.Store(false)
+	r.tasks = r.tasks[:0]
+	r.greatest.Store(0)
+	r.unscanned.Store(int64(cores))
+	values := len(r.input.Data)
+	for i := range cores {
+		r.tasks = append(r.tasks, task{part: someValues, begin: i * values / cores, end: (i + 1) * values / cores})
 	}
-	for wave := 0; ; wave++ {
-		r.tasks = r.tasks[:0]
-		for i, g := range r.plan.segments {
-			if g.wave != wave {
-				continue
-			}
-			height := r.plan.stages[g.last].out.height
-			bands := max(1, min(cores, g.work*height/minWork, height/2))
-			for b := range bands {
-				begin, end := b*height/bands&^1, (b+1)*height/bands&^1
-				if b == bands-1 {
-					end = height
-				}
-				r.tasks = append(r.tasks, task{segment: i, begin: begin, end: end})
-			}
+	for _, g := range r.plan.segments {
+		height := r.plan.stages[g.last].out.height
+		n := max(1, min(cores, g.work*height/minWork, height/2))
+		if cap(r.bandsOf[g.last]) < n {
+			r.bandsOf[g.last] = make([]band, n)
 		}
-		if len(r.tasks) == 0 {
-			return nil
+		bands := r.bandsOf[g.last][:n]
+		r.bandsOf[g.last] = bands
+		begin := 0
+		for i := range bands {
+			// Rows are computed in pairs.
+			end := (i + 1) * height / n &^ 1
+			if i == n-1 {
+				end = height
+			}
+			bands[i].begin, bands[i].end = begin, end
+			bands[i].next.Store(int64(begin))
+			r.tasks = append(r.tasks, task{part: someRows, begin: begin, end: end, stage: g.last, band: i})
+			begin = end
 		}
-		if err := r.engine.options.Gate.Do(len(r.tasks), r.do); err != nil {
-			return err
+	}
+	return r.engine.options.Gate.Do(len(r.tasks), r.do)
+}
+
+// scan finds the greatest magnitude of some values of the input.
+func (r *run) scan(values []float32) {
+	bits := maxMagnitude(values)
+	for old := r.greatest.Load(); bits > old && !r.greatest.CompareAndSwap(old, bits); old = r.greatest.Load() {
+	}
+	r.unscanned.Add(-1)
+}
+
+// waitForScale waits until the input is scanned, and returns the scale for it.
+func (r *run) waitForScale() (float32, error) {
+	for r.unscanned.Load() > 0 && !r.failed.Load() {
+		runtime.Gosched()
+	}
+	return scaleFor(math.Float32frombits(r.greatest.Load()))
+}
+
+// maxWindowRows is how many rows a window has at most: three, each the maximum of two.
+const maxWindowRows = 6
+
+// wait waits until the rows of a map that is kept are computed, the last of which is given: as
+// many as a window has, or more. It waits for nobody once a task has failed.
+func (r *run) wait(stage, last int) {
+	first := last - maxWindowRows + 1
+	bands := r.bandsOf[stage]
+	for i := range bands {
+		b := &bands[i]
+		if b.end <= first || b.begin > last {
+			continue
+		}
+		for end := int64(min(last+1, b.end)); b.next.Load() < end && !r.failed.Load(); {
+			runtime.Gosched()
 		}
 	}
 }
 
 // task does one of the tasks.
 func (r *run) task(i int) error {
-	t := r.tasks[i]
+	done := false
+	defer func() {
+		if !done {
+			r.failed.Store(true)
+		}
+	}()
+	err := r.part(&r.tasks[i])
+	done = err == nil
+	return err
+}
+
+func (r *run) part(t *task) error {
+	if t.part == someValues {
+		r.scan(r.input.Data[t.begin:t.end])
+		return nil
+	}
 	e := r.engine
 	rooms := &e.rooms
 	if r.plan.cut {
@@ -135,11 +218,16 @@ func (r *run) task(i int) error {
 	m := rooms.Get().(*room)
 	defer rooms.Put(m)
 	m.fit(r)
-	defer func() { m.run, m.planes = nil, nil }()
-	if t.segment >= 0 {
+	defer func() { m.run, m.planes, m.band = nil, nil, nil }()
+	if t.part == someRows {
+		scale, err := r.waitForScale()
+		if err != nil {
+			return err
+		}
 		m.planes = r.input.Data
-		m.setScale(r.scale)
-		return m.segment(r.plan.segments[t.segment].last, t.begin, t.end)
+		m.setScale(scale)
+		m.band = &r.bandsOf[t.stage][t.band]
+		return m.segment(t.stage, t.begin, t.end)
 	}
 	for item := t.begin; item < t.end; item++ {
 		if err := m.image(item, item-t.begin); err != nil {
@@ -159,7 +247,11 @@ const (
 
 // scaleOf returns the scale for the values of an image.
 func scaleOf(values []float32) (float32, error) {
-	greatest := math.Float32frombits(maxMagnitude(values))
+	return scaleFor(math.Float32frombits(maxMagnitude(values)))
+}
+
+// scaleFor returns the scale for values up to a magnitude.
+func scaleFor(greatest float32) (float32, error) {
 	if !(greatest <= maxInput) {
 		return 0, fmt.Errorf("the input has values of a magnitude of %v; allowed are numbers up to %d", greatest, maxInput)
 	}

@@ -252,9 +252,7 @@ func (l Limits) checkMemory(p *Photo) error {
 // Photo was opened from.
 //
 // When ctx ends, Decode returns ctx.Err() as soon as its decoder asks for more data;
-// the decoders of JPEG and of lossless WebP check ctx every few rows. The decoder of lossy
-// WebP asks for all data first, so the work of decoding, about a second for 64 megapixels,
-// is still done.
+// the decoders of JPEG and WebP check ctx every few rows.
 //
 // If chroma is subsampled and a side is odd, applying the orientation moves colors by
 // at most the width of one chroma sample. It does not move luma.

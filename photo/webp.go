@@ -1,7 +1,6 @@
 package photo
 
 import (
-	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -10,13 +9,9 @@ import (
 	"io"
 	"math"
 	"slices"
-
-	"golang.org/x/image/vp8"
 )
 
 // webpFile has the chunks of a WebP that are needed to decode its first frame.
-// golang.org/x/image/webp does not read animations, and rejects still images for
-// details that other decoders ignore. Therefore only its decoder of lossy frames is used.
 type webpFile struct {
 	canvas    image.Point // zero if there is no VP8X chunk
 	animated  bool
@@ -180,15 +175,7 @@ func rangeTable(zero, newZero, span int) (table [256]uint8) {
 func (f *webpFile) size() (image.Point, error) {
 	switch {
 	case f.lossy != nil:
-		frame, err := catchPanics(func() (vp8.FrameHeader, error) {
-			d := vp8.NewDecoder()
-			d.Init(bytes.NewReader(f.lossy), len(f.lossy))
-			return d.DecodeFrameHeader()
-		})
-		if err == nil && !frame.KeyFrame {
-			err = errors.New("not a key frame")
-		}
-		return image.Pt(frame.Width, frame.Height), err
+		return vp8Size(f.lossy)
 	case f.lossless != nil:
 		return vp8lSize(f.lossless)
 	case f.truncated != nil:
@@ -201,13 +188,10 @@ func (f *webpFile) size() (image.Point, error) {
 // orientation adds.
 func (f *webpFile) memory() (decode, orient int64) {
 	w, h := int64(f.frame.Dx()), int64(f.frame.Dy())
-	padded := (w + 15) / 16 * 16 * ((h + 15) / 16 * 16)
 	if f.lossless != nil {
 		decode, orient = losslessMemory(w, h, len(f.lossless)), 4*w*h
 	} else {
-		const firstPartition = 1 << 19 // allocated before the decoder notices that data is missing
-		decode = padded*3/2 + padded/256*8 + int64(len(f.lossy)) + firstPartition
-		orient = padded * 3 / 2
+		decode, orient = vp8Memory(w, h)
 	}
 	if len(f.alpha) > 0 {
 		decode += w * h
@@ -255,12 +239,7 @@ func (f *webpFile) decode(ctx context.Context) (image.Image, error) {
 			return nil, err
 		}
 	}
-	d := vp8.NewDecoder()
-	d.Init(contextReader{ctx, bytes.NewReader(f.lossy)}, len(f.lossy))
-	if _, err := d.DecodeFrameHeader(); err != nil {
-		return nil, err
-	}
-	img, err := d.DecodeFrame()
+	img, err := decodeVP8(ctx, f.lossy)
 	if err != nil {
 		return nil, err
 	}
@@ -281,18 +260,16 @@ func (f *webpFile) decodeAlpha(ctx context.Context) ([]byte, error) {
 	}
 	size, data := f.frame.Size(), f.alpha[1:]
 	alpha := make([]byte, size.X*size.Y)
+	var pix []byte
 	switch f.alpha[0] & alphaCompression {
 	case 0:
 		if copy(alpha, data) < len(alpha) {
 			return nil, io.ErrUnexpectedEOF
 		}
 	case 1:
-		pix, err := decodeVP8L(ctx, data, size)
-		if err != nil {
+		var err error
+		if pix, err = decodeVP8L(ctx, data, size); err != nil {
 			return nil, err
-		}
-		for i := range alpha {
-			alpha[i] = pix[4*i+1]
 		}
 	default:
 		return nil, errors.New("the compression of alpha is unknown")
@@ -302,6 +279,11 @@ func (f *webpFile) decodeAlpha(ctx context.Context) ([]byte, error) {
 		if y%64 == 0 {
 			if err := ctx.Err(); err != nil {
 				return nil, err
+			}
+		}
+		if pix != nil {
+			for x := y * size.X; x < (y+1)*size.X; x++ {
+				alpha[x] = pix[4*x+1]
 			}
 		}
 		unfilter(filter, alpha[max(0, y-1)*size.X:(y+1)*size.X], size.X)

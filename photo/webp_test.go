@@ -2,6 +2,7 @@ package photo_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/base64"
 	"encoding/binary"
 	"errors"
@@ -10,6 +11,7 @@ import (
 	"image/png"
 	"math"
 	"testing"
+	"time"
 
 	"github.com/mienproject/mien/photo"
 )
@@ -128,21 +130,63 @@ func TestWebPAsLibwebp(t *testing.T) {
 	}
 }
 
-// TestCancelWebP checks that a deadline also ends the conversion of the range.
+// TestCancelWebP checks that a deadline ends each part of the work: that on macroblocks, on
+// alpha, and on the range.
 func TestCancelWebP(t *testing.T) {
-	p, err := photo.Open(read(t, "large/lossy.webp"), photo.Limits{})
+	for _, file := range []string{"large/lossy.webp", "large/alpha.webp"} {
+		p, err := photo.Open(read(t, file), photo.Limits{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		count := &after{Context: t.Context(), n: math.MaxInt}
+		if _, err := p.Decode(count); err != nil {
+			t.Fatal(err)
+		}
+		for n := 0; n < count.asked; n += 1 + count.asked/15 {
+			ctx := &after{Context: t.Context(), n: n}
+			_, err := p.Decode(ctx)
+			if asked := ctx.asked; !errors.Is(err, context.DeadlineExceeded) || asked > n+3 {
+				t.Fatalf("%s, ended after %d of %d checks: %v after %d", file, n, count.asked, err, asked)
+			}
+		}
+	}
+}
+
+// lossyOfOneColor returns a lossy WebP of side × side pixels. Its data are zeros, so that each
+// macroblock has the first of all modes, and no coefficients.
+func lossyOfOneColor(side int) []byte {
+	blocks := (side + 15) / 16 * ((side + 15) / 16)
+	first := blocks + 64 // bytes; a macroblock takes about four bits
+	tag := uint32(1<<4) | uint32(first)<<5
+	data := []byte{byte(tag), byte(tag >> 8), byte(tag >> 16), 0x9d, 0x01, 0x2a}
+	data = binary.LittleEndian.AppendUint16(data, uint16(side))
+	data = binary.LittleEndian.AppendUint16(data, uint16(side))
+	return webPFile(riffChunk("VP8 ", append(data, make([]byte, first+6*blocks+64)...)))
+}
+
+// TestCancelLossy checks that the decoder looks at its context often, that it stops when the
+// context ends in the middle of an image, and that MemoryBytes holds.
+func TestCancelLossy(t *testing.T) {
+	p, err := photo.Open(lossyOfOneColor(4800), photo.Limits{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	count := &after{Context: t.Context(), n: math.MaxInt}
-	if _, err := p.Decode(count); err != nil {
+	used := allocated(func() { _, err = p.Decode(t.Context()) })
+	if err != nil || used > p.MemoryBytes {
+		t.Errorf("%v, %d bytes allocated of %d", err, used, p.MemoryBytes)
+	}
+	w := &watched{Context: t.Context(), last: time.Now()}
+	if _, err := p.Decode(w); err != nil {
 		t.Fatal(err)
 	}
-	for n := range count.asked {
-		ctx := &after{Context: t.Context(), n: n}
-		if _, err := p.Decode(ctx); !errors.Is(err, ctx.Err()) {
-			t.Fatalf("ended after %d of %d: %v", n, count.asked, err)
-		}
+	// The time depends on what else the machine does: on an idle one it is less than 5 ms.
+	t.Logf("%d checks, at most %v between two of them", w.checks, w.longest)
+	if want := p.Width * p.Height / (64 * 256); w.checks < want {
+		t.Errorf("the context was asked %d times, want %d at least", w.checks, want)
+	}
+	ended := &after{Context: t.Context(), n: w.checks / 2}
+	if _, err := p.Decode(ended); !errors.Is(err, context.DeadlineExceeded) || ended.asked > ended.n+3 {
+		t.Errorf("%v after %d of %d checks, of which %d were before the end", err, ended.asked, w.checks, ended.n)
 	}
 }
 

@@ -4,8 +4,8 @@
 // what the client can do about it.
 package reason
 
-// A server sends these in google.rpc.ErrorInfo, in ItemError and, at /predict, in
-// the header Mien-Reason.
+// A server sends these in google.rpc.ErrorInfo, in ItemError and, at /predict and /v2, in
+// the header Mien-Reason. It sends InvalidTensor only by the Open Inference Protocol.
 const (
 	EmptyImage        = "EMPTY_IMAGE"
 	UnsupportedFormat = "UNSUPPORTED_FORMAT"
@@ -16,6 +16,7 @@ const (
 	TooManyPixels     = "TOO_MANY_PIXELS"
 	TooManyBytes      = "TOO_MANY_BYTES"
 	TooManyImages     = "TOO_MANY_IMAGES"
+	InvalidTensor     = "INVALID_TENSOR"
 	UnknownModel      = "UNKNOWN_MODEL"
 	Unauthenticated   = "UNAUTHENTICATED"
 	PermissionDenied  = "PERMISSION_DENIED"
@@ -27,7 +28,7 @@ const (
 	Internal          = "INTERNAL"
 )
 
-// Only /predict sends these.
+// Only /predict and, except for InvalidForm, /v2 send these.
 const (
 	InvalidJSON         = "INVALID_JSON"
 	InvalidForm         = "INVALID_FORM"

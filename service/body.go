@@ -91,7 +91,7 @@ func (s *Service) bounded(rq *request, w http.ResponseWriter, r *http.Request) *
 		idle:      bodyStall,
 		opened:    time.Now(),
 	}
-	b.lease = s.ledger.NewLease(rq.procedure.kind.many(), b.conn.interrupt)
+	b.lease = s.ledger.NewLease(rq.procedure.kind.many() || b.isBatch(b.declared), b.conn.interrupt)
 	b.limit = maxMessage(b.images)
 	b.message = limitedReader{r.Body, b.limit}
 	b.http1 = r.ProtoMajor == 1
@@ -182,7 +182,7 @@ func (b *body) reserve() error {
 	if b.service.draining() {
 		return errDraining
 	}
-	if b.procedure.kind == oneImage {
+	if b.procedure.kind.unary() {
 		if err := b.service.queue.Full(); err != nil {
 			return err
 		}
@@ -348,10 +348,21 @@ func (b *body) inflateReserved(size int64) error {
 	return b.take(becomes)
 }
 
+// isBatch reports whether a message of size bytes can only be one of several images, so that
+// it counts as a batch, although its procedure is unary.
+func (b *body) isBatch(size int64) bool {
+	return b.procedure.kind == someImages && size > maxMessage(b.service.config.MaxImageBytes)
+}
+
 // take grows the lease to at least size bytes. If there is no room, a unary request is
 // refused, and a stream waits.
 func (b *body) take(size int64) error {
 	if !b.streamed {
+		if b.isBatch(size) {
+			if err := b.lease.BecomeStream(); err != nil {
+				return err
+			}
+		}
 		return b.lease.Grow(size)
 	}
 	timeout := b.service.config.Timeout

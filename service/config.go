@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
+	"net/http"
 	"regexp"
 	"runtime"
 	"strings"
@@ -72,6 +73,9 @@ type Config struct {
 	// let wait until ctx ends. An error refuses the image; OverQuota makes one. ctx is derived
 	// from the context of the HTTP request.
 	Charge func(ctx context.Context, one bool, pixels int64) error
+	// Overloaded, if not nil, is called before a unary request is answered with OVERLOADED. It
+	// may set headers of the answer.
+	Overloaded func(answer http.Header, r *http.Request)
 	// Observe, if not nil, is called once for every image that the service was asked
 	// about, when it has been answered, has failed or was refused. It is called from
 	// many goroutines, with the context of the request, which may have ended. The

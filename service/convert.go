@@ -21,6 +21,14 @@ const (
 // elsewhere.
 func (p *procedure) optionName(name string) string { return p.options + name }
 
+// modelName returns the name of the field in which clients of the procedure name the model.
+func (p *procedure) modelName() string {
+	if p.model != "" {
+		return p.model
+	}
+	return p.optionName("model")
+}
+
 // detectOptions validates the client's options, and fills in the model's defaults.
 func detectOptions(p *procedure, o *inferencev1.DetectOptions, model face.Info) (face.Options, error) {
 	opts := face.Options{

@@ -23,6 +23,7 @@ import (
 var (
 	errOptions         = errors.New("invalid options")
 	errUnknownModel    = errors.New("unknown model")
+	errTensor          = errors.New("invalid tensor")
 	errNoJSON          = errors.New("request body is not the expected JSON")
 	errForm            = errors.New("request body is not the expected form")
 	errEncoding        = errors.New("unsupported encoding")
@@ -57,8 +58,8 @@ type outcome struct {
 	// reason is that of google.rpc.ErrorInfo, and of ReasonHeader.
 	reason string
 	code   connect.Code
-	// status is that of HTTP at /predict. In the other protocols, Connect derives one
-	// from the code.
+	// status is that of HTTP at /predict and /v2. In the other protocols, Connect derives
+	// one from the code.
 	status int
 	// retry is true if the same request may well succeed soon, or on another server.
 	retry bool
@@ -74,6 +75,7 @@ var outcomes = []outcome{
 	{is: photo.ErrUnsupportedFormat, reason: reason.UnsupportedFormat, code: connect.CodeInvalidArgument, status: http.StatusUnsupportedMediaType},
 	{is: photo.ErrCorrupt, reason: reason.CorruptImage, code: connect.CodeInvalidArgument, status: http.StatusBadRequest},
 	{is: errOptions, reason: reason.InvalidOptions, code: connect.CodeInvalidArgument, status: http.StatusBadRequest},
+	{is: errTensor, reason: reason.InvalidTensor, code: connect.CodeInvalidArgument, status: http.StatusBadRequest},
 	{is: errNoJSON, reason: reason.InvalidJSON, code: connect.CodeInvalidArgument, status: http.StatusBadRequest},
 	{is: errForm, reason: reason.InvalidForm, code: connect.CodeInvalidArgument, status: http.StatusBadRequest},
 	{is: errBody, reason: reason.InvalidBody, code: connect.CodeInvalidArgument, status: http.StatusBadRequest},

@@ -18,7 +18,9 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
 
+	inference "github.com/mienproject/mien/gen/inference"
 	inferencev1 "github.com/mienproject/mien/gen/inference/v1"
 	inferencev1connect "github.com/mienproject/mien/gen/inference/v1/inferencev1connect"
 )
@@ -114,7 +116,7 @@ func (c *rpcs) options() connect.HandlerOption {
 		connect.WithConditionalHandlerOptions(func(spec connect.Spec) []connect.HandlerOption {
 			p := procedureAt(spec.Procedure) // never nil: New has checked this
 			limit := maxMessage(p.imageBytes(c.config))
-			return []connect.HandlerOption{encodings(p.maxItems,
+			return []connect.HandlerOption{encodings(p.limits,
 				func(codec messageCodec) connect.Codec { return recordingCodec{codec, c} },
 				func() connect.Decompressor { return &decompressor{boundedGzip{limit: limit}, c} })}
 		}),
@@ -124,16 +126,16 @@ func (c *rpcs) options() connect.HandlerOption {
 // Encodings returns the codecs and the compression of the RPCs, for handlers of other
 // services. limit is the maximum number of bytes to which a message decompresses.
 func Encodings(limit int64) connect.HandlerOption {
-	return encodings(0,
+	return encodings(partLimits{},
 		func(codec messageCodec) connect.Codec { return codec },
 		func() connect.Decompressor { return &plainDecompressor{boundedGzip{limit: limit}} })
 }
 
-func encodings(maxItems int, codec func(messageCodec) connect.Codec, decompressor func() connect.Decompressor) connect.HandlerOption {
+func encodings(limits partLimits, codec func(messageCodec) connect.Codec, decompressor func() connect.Decompressor) connect.HandlerOption {
 	return connect.WithHandlerOptions(
-		connect.WithCodec(codec(protoCodec{maxItems})),
-		connect.WithCodec(codec(jsonCodec{"json", maxItems})),
-		connect.WithCodec(codec(jsonCodec{"json; charset=utf-8", maxItems})),
+		connect.WithCodec(codec(protoCodec{limits})),
+		connect.WithCodec(codec(jsonCodec{"json", limits})),
+		connect.WithCodec(codec(jsonCodec{"json; charset=utf-8", limits})),
 		connect.WithCompression("gzip", decompressor, func() connect.Compressor { return gzip.NewWriter(io.Discard) }),
 		// Most answers are small. Compression is worth it only for an image with many
 		// faces.
@@ -223,6 +225,9 @@ func (s errorInterceptor) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
 // ignored returns the list of fields of message that were ignored, and logs it.
 func (s *Service) ignored(ctx context.Context, record *Record, message any) string {
 	ignored := takeIgnored(message)
+	if req, ok := message.(*inference.ModelInferRequest); ok {
+		ignored = joinIgnored(ignored, ignoredByInfer(req))
+	}
 	s.logIgnored(ctx, record, ignored)
 	return ignored
 }
@@ -397,8 +402,9 @@ func protobuf(message any) (proto.Message, error) {
 }
 
 // protoCodec is like Connect's own codec, except that it stops reading a batch as soon
-// as the batch has too many images. Millions of empty images fit into a small message.
-type protoCodec struct{ maxItems int }
+// as the batch has too many images, and that it rejects other messages with too many
+// elements. Millions of empty images fit into a small message.
+type protoCodec struct{ limits partLimits }
 
 // Name implements connect.Codec.
 func (protoCodec) Name() string { return "proto" }
@@ -421,8 +427,11 @@ func (c protoCodec) Unmarshal(data []byte, message any) error {
 	if err != nil {
 		return err
 	}
-	if c.maxItems > 0 {
-		data = firstFields(data, c.maxItems+1)
+	if c.limits.images > 0 {
+		data = firstFields(data, c.limits.images+1)
+	}
+	if limit := c.limits.elements; limit > 0 && takeElements(data, m.ProtoReflect().Descriptor(), limit) < 0 {
+		return errTooManyElements(limit)
 	}
 	return proto.UnmarshalOptions{DiscardUnknown: true}.Unmarshal(data, m)
 }
@@ -439,6 +448,38 @@ func firstFields(data []byte, n int) []byte {
 		at += size
 	}
 	return data[:at]
+}
+
+func errTooManyElements(limit int) error {
+	return fmt.Errorf("the message has more than %d fields and elements", limit)
+}
+
+// takeElements returns what is left of limit after the fields of a message and of the
+// messages in it. Each byte of a packed field counts, because it may be an element. If the
+// message is malformed, Unmarshal reports the error.
+func takeElements(data []byte, message protoreflect.MessageDescriptor, limit int) int {
+	for len(data) > 0 && limit >= 0 {
+		number, kind, tag := protowire.ConsumeTag(data)
+		if tag < 0 {
+			return limit
+		}
+		size := protowire.ConsumeFieldValue(number, kind, data[tag:])
+		if size < 0 {
+			return limit
+		}
+		limit--
+		if field := message.Fields().ByNumber(number); kind == protowire.BytesType && field != nil {
+			value, _ := protowire.ConsumeBytes(data[tag:])
+			switch {
+			case field.Message() != nil:
+				limit = takeElements(value, field.Message(), limit)
+			case field.Kind() != protoreflect.BytesKind && field.Kind() != protoreflect.StringKind:
+				limit -= len(value)
+			}
+		}
+		data = data[tag+size:]
+	}
+	return limit
 }
 
 // itemsInJSON counts the objects in arrays of the outermost object, which in a batch
@@ -469,8 +510,8 @@ func itemsInJSON(data []byte, limit int) (n int) {
 // default values, because browsers expect "results": [] and "x": 0, and that it ignores
 // unknown fields, so that newer clients can call older servers.
 type jsonCodec struct {
-	name     string
-	maxItems int
+	name   string
+	limits partLimits
 }
 
 var (
@@ -504,8 +545,11 @@ func (c jsonCodec) Unmarshal(data []byte, message any) error {
 		return errors.New("an empty body is not a JSON object")
 	}
 	// If there are only a few more, the handler rejects the batch with a reason.
-	if limit := 10 * c.maxItems; limit > 0 && itemsInJSON(data, limit) > limit {
-		return fmt.Errorf("a batch has at most %d images", c.maxItems)
+	if limit := 10 * c.limits.images; limit > 0 && itemsInJSON(data, limit) > limit {
+		return fmt.Errorf("a batch has at most %d images", c.limits.images)
+	}
+	if limit := c.limits.elements; limit > 0 && commasInJSON(data, limit) > limit {
+		return errTooManyElements(limit)
 	}
 	if err = jsonUnmarshal.Unmarshal(data, m); err == nil {
 		keepIgnored(m, ignored)

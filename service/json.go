@@ -11,6 +11,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
+	inference "github.com/mienproject/mien/gen/inference"
 	inferencev1 "github.com/mienproject/mien/gen/inference/v1"
 )
 
@@ -37,7 +38,7 @@ type jsonField struct {
 // jsonShapes has the shapes of all request messages.
 var jsonShapes = func() map[protoreflect.FullName]*jsonShape {
 	shapes := map[protoreflect.FullName]*jsonShape{}
-	for _, m := range []proto.Message{&inferencev1.Image{}, &inferencev1.PredictBatchRequest{}, &inferencev1.ListModelsRequest{}} {
+	for _, m := range []proto.Message{&inferencev1.Image{}, &inferencev1.PredictBatchRequest{}, &inferencev1.ListModelsRequest{}, &inference.ModelInferRequest{}} {
 		descriptor := m.ProtoReflect().Descriptor()
 		shapes[descriptor.FullName()] = shapeOf(descriptor, "")
 	}
@@ -362,6 +363,25 @@ func unescape(s []byte) (c byte, size int) {
 	return 0, 0
 }
 
+// commasInJSON counts the commas outside of strings, of which there are almost as many as
+// values. It stops above limit. The result is undefined for malformed JSON.
+func commasInJSON(data []byte, limit int) (n int) {
+	r := jsonReader{data: data}
+	for r.at < len(data) && n <= limit {
+		switch data[r.at] {
+		case '"':
+			if _, _, ok := r.quoted(); !ok {
+				return n
+			}
+			continue
+		case ',':
+			n++
+		}
+		r.at++
+	}
+	return n
+}
+
 // maxName is longer than any field name of the contract, even with every letter
 // escaped.
 const maxName = 512
@@ -442,6 +462,14 @@ func (f *ignoredFields) String() string {
 		b.WriteString(separator + andMore)
 	}
 	return b.String()
+}
+
+// joinIgnored returns the paths of both lists, one of which may be empty.
+func joinIgnored(a, b string) string {
+	if a == "" || b == "" {
+		return a + b
+	}
+	return a + ", " + b
 }
 
 // ignoredTag is a field number that no message may use, because 19000 to 19999 are

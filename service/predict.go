@@ -19,8 +19,6 @@ import (
 	"unicode"
 	"unicode/utf8"
 
-	"connectrpc.com/connect"
-
 	"github.com/mienproject/mien/annotate"
 	"github.com/mienproject/mien/face"
 	inferencev1 "github.com/mienproject/mien/gen/inference/v1"
@@ -91,12 +89,12 @@ func (e oldError) Unwrap() error { return e.err }
 
 // read reads the request: the image, or the JSON that contains it. Options are in the
 // query, and in the fields of a form.
-func (p *prediction) read(r *http.Request) (*inferencev1.Image, error) {
+func (p *prediction) read(r *http.Request) ([]*inferencev1.Image, error) {
 	options, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
 		return nil, fmt.Errorf("%w: the query is malformed: %v", errOptions, err) //nolint:errorlint // its text only
 	}
-	content, err := p.content(r)
+	content, err := p.request.content(p.w, r)
 	if err != nil {
 		return nil, err
 	}
@@ -119,7 +117,8 @@ func (p *prediction) read(r *http.Request) (*inferencev1.Image, error) {
 	if err := p.request.body.finish(); err != nil {
 		return nil, err
 	}
-	return p.image(r.Context(), data, options)
+	req, err := p.image(r.Context(), data, options)
+	return []*inferencev1.Image{req}, err
 }
 
 const formType = "multipart/form-data"
@@ -145,7 +144,8 @@ func (p *prediction) image(ctx context.Context, data []byte, options url.Values)
 }
 
 // answer answers in the media type that the client prefers.
-func (p *prediction) answer(ctx context.Context, req *inferencev1.Image) error {
+func (p *prediction) answer(ctx context.Context, images []*inferencev1.Image) error {
+	req := images[0]
 	if p.accept != jsonType {
 		return p.mark(ctx, req)
 	}
@@ -250,11 +250,7 @@ func writePrediction(w http.ResponseWriter, status int, message string, results 
 // fail answers with the error.
 func (p *prediction) fail(ctx context.Context, err error) {
 	converted := p.service.connectError(ctx, p.request.record, err)
-	header := p.w.Header()
-	header.Set(ReasonHeader, p.request.record.Reason)
-	if after := converted.Meta().Get("Retry-After"); after != "" {
-		header.Set("Retry-After", after)
-	}
+	status := failPlainly(p.w.Header(), p.request.record, converted)
 	message := converted.Message()
 	switch p.request.record.Reason {
 	case reason.EmptyImage, reason.UnsupportedFormat, reason.CorruptImage, reason.TooManyPixels:
@@ -274,52 +270,7 @@ func (p *prediction) fail(ctx context.Context, err error) {
 		p.write(http.StatusOK, message, nil)
 		return
 	}
-	p.write(outcomeOf(p.request.record.Reason).status, message, nil)
-}
-
-// content returns the body of r without its content coding. A compressed body is first
-// read to its end, and is then inflated in turn with other compressed requests.
-func (p *prediction) content(r *http.Request) (io.Reader, error) {
-	body := p.request.body
-	switch encoding := encodingOf(r.Header, "Content-Encoding"); encoding {
-	case "", identity:
-		return r.Body, nil
-	case gzipEncoding:
-		body.compressed = true
-		packed, err := readAll(r.Body, r.ContentLength)
-		if err != nil || len(packed) == 0 {
-			return bytes.NewReader(nil), err
-		}
-		unpacked := &boundedGzip{limit: body.limit}
-		_ = unpacked.Reset(bytes.NewReader(packed)) // it reads nothing yet
-		return unpacked, nil
-	default:
-		p.w.Header().Set("Accept-Encoding", gzipEncoding)
-		return nil, fmt.Errorf("%w: Content-Encoding is %q; allowed are gzip and identity (no compression)", errEncoding, excerpt(encoding))
-	}
-}
-
-// readAll reads a body, whose size is limited. declared is the Content-Length.
-func readAll(body io.Reader, declared int64) ([]byte, error) {
-	var b bytes.Buffer
-	if declared > 0 {
-		// Do not allocate much for a header alone.
-		b.Grow(int(min(declared+bytes.MinRead, 1<<20)))
-	}
-	_, err := b.ReadFrom(body)
-	if err != nil {
-		return nil, unreadable(err, context.Canceled)
-	}
-	return b.Bytes(), nil
-}
-
-// unreadable wraps an error of reading the body in what, unless err already says what
-// was wrong.
-func unreadable(err, what error) error {
-	if converted := new(connect.Error); errors.As(err, &converted) || errors.Is(err, errGzip) || errors.Is(err, errTooManyBytes) {
-		return err
-	}
-	return fmt.Errorf("%w: reading it failed: %v", what, err) //nolint:errorlint // its text only
+	p.write(status, message, nil)
 }
 
 // readOld reads the old system's JSON, which prepareJSON has prepared, into req.
@@ -357,16 +308,20 @@ func readOld(body []byte, req *inferencev1.Image) error {
 	if prefix, rest, ok := strings.Cut(data, ","); ok && strings.HasPrefix(prefix, "data:") {
 		data = rest
 	}
-	alphabet := base64.RawStdEncoding
-	if strings.ContainsAny(data, "-_") {
-		alphabet = base64.RawURLEncoding
-	}
-	raw, err := alphabet.DecodeString(data)
+	raw, err := base64Alphabet(strings.ContainsAny(data, "-_")).DecodeString(data)
 	if err != nil {
 		return fmt.Errorf("%w: img_b64 is not base64: %v", errNoJSON, err) //nolint:errorlint // its text only
 	}
 	req.RawData = raw
 	return nil
+}
+
+// base64Alphabet returns base64 without padding, in the alphabet for URLs or the other.
+func base64Alphabet(forURLs bool) *base64.Encoding {
+	if forURLs {
+		return base64.RawURLEncoding
+	}
+	return base64.RawStdEncoding
 }
 
 // ignored accepts any JSON.
@@ -448,14 +403,23 @@ func readForm(body io.Reader, boundary string, options url.Values) (data []byte,
 	return data, fromFile, nil
 }
 
-// queryOptions reads the options of a query or a form.
-func queryOptions(values url.Values) (*inferencev1.DetectOptions, error) {
-	o := &inferencev1.DetectOptions{}
-	type option struct {
-		allowed string
-		read    func(string) error
+// An option reads the text of an option.
+type option struct {
+	allowed string
+	read    func(string) error
+}
+
+// set reads the option that clients call name.
+func (o option) set(name, value string) error {
+	if err := o.read(value); err != nil {
+		return fmt.Errorf("%w: %s is %q; allowed is %s", errOptions, name, excerpt(value), o.allowed)
 	}
-	set := map[string]option{
+	return nil
+}
+
+// optionsInto returns all options by name. They are read into o.
+func optionsInto(o *inferencev1.DetectOptions) map[string]option {
+	return map[string]option{
 		"min_confidence": {allowedConfidence, func(v string) error {
 			f, err := strconv.ParseFloat(v, 32)
 			o.MinConfidence = new(float32(f))
@@ -479,6 +443,12 @@ func queryOptions(values url.Values) (*inferencev1.DetectOptions, error) {
 			return nil
 		}},
 	}
+}
+
+// queryOptions reads the options of a query or a form.
+func queryOptions(values url.Values) (*inferencev1.DetectOptions, error) {
+	o := &inferencev1.DetectOptions{}
+	set := optionsInto(o)
 	for name, all := range values {
 		option, known := set[name]
 		if !known {
@@ -487,8 +457,8 @@ func queryOptions(values url.Values) (*inferencev1.DetectOptions, error) {
 		if len(all) > 1 {
 			return nil, fmt.Errorf("%w: %s is given %d times; give it once, in the query or in the form", errOptions, name, len(all))
 		}
-		if err := option.read(all[0]); err != nil {
-			return nil, fmt.Errorf("%w: %s is %q; allowed is %s", errOptions, name, excerpt(all[0]), option.allowed)
+		if err := option.set(name, all[0]); err != nil {
+			return nil, err
 		}
 	}
 	return o, nil

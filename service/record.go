@@ -10,6 +10,7 @@ import (
 	"github.com/felixge/httpsnoop"
 
 	"github.com/mienproject/mien/admission"
+	"github.com/mienproject/mien/reason"
 )
 
 // Record is what one request was and how it went, for the access log, for metrics and
@@ -17,9 +18,10 @@ import (
 // reads it when the handler has returned; the service fills it in and reads nothing but its ID. It
 // is not safe for concurrent use.
 //
-// Each image of a stream or batch has a Record of its own, which Config.Observe gets, with
-// the ID, Procedure and Protocol of the request's. That of the request then counts the
-// images and says how the stream ended; its Model, sizes and times are zero.
+// Each image of a stream, a batch or a unary request with several images has a Record of its
+// own, which Config.Observe gets, with the ID, Procedure and Protocol of the request's. That
+// of the request then counts the images and says how the request ended; its Model, sizes and
+// times are zero.
 type Record struct {
 	// ID is the request id, set by the code that serves the request.
 	ID string
@@ -55,8 +57,8 @@ type Record struct {
 	// Queue, Decode and Detect are where the time went from Arrived on, one after the
 	// other.
 	Queue, Decode, Detect time.Duration
-	// Images is how many images a stream or batch has had, and Failures how many of them
-	// were answered with an error.
+	// Images is how many images a request of several has had, and Failures how many of
+	// them failed.
 	Images, Failures int
 }
 
@@ -90,6 +92,8 @@ type request struct {
 	stream *admission.Stream
 	// admitted is true if the request was admitted, so that draining does not refuse it.
 	admitted bool
+	// itemized is true if the images of a unary request were observed one by one.
+	itemized bool
 }
 
 // unreadable records that the message could not be read, as Connect tells the client.
@@ -113,7 +117,7 @@ func (rq *request) image(stream *admission.Stream, admitted bool) *request {
 type handler func(w http.ResponseWriter, r *http.Request, rq *request)
 
 // observed serves a request of that procedure with next, and then hands its record to
-// Config.Observe, unless it was a stream or batch that got to its images.
+// Config.Observe, unless that has had the records of its images.
 func (s *Service) observed(p *procedure, next handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		rq := &request{procedure: p, record: RecordFrom(r.Context())}
@@ -133,21 +137,45 @@ func (s *Service) observed(p *procedure, next handler) http.Handler {
 		}()
 		next(httpsnoop.Wrap(w, httpsnoop.Hooks{
 			WriteHeader: func(f httpsnoop.WriteHeaderFunc) httpsnoop.WriteHeaderFunc {
-				return func(code int) { status = code; f(code) }
+				return func(code int) {
+					status = code
+					s.beforeAnswer(w, r, rq)
+					f(code)
+				}
+			},
+			Write: func(f httpsnoop.WriteFunc) httpsnoop.WriteFunc {
+				return func(b []byte) (int, error) {
+					s.beforeAnswer(w, r, rq)
+					return f(b)
+				}
+			},
+			Flush: func(f httpsnoop.FlushFunc) httpsnoop.FlushFunc {
+				return func() {
+					s.beforeAnswer(w, r, rq)
+					f()
+				}
 			},
 		}), r, rq)
+		s.beforeAnswer(w, r, rq) // without a body
 	})
 }
 
+// beforeAnswer calls Config.Overloaded for a request that was refused so.
+func (s *Service) beforeAnswer(w http.ResponseWriter, r *http.Request, rq *request) {
+	if s.config.Overloaded != nil && rq.record.Reason == reason.Overloaded && !rq.procedure.kind.many() {
+		s.config.Overloaded(w.Header(), r)
+	}
+}
+
 // isObserved reports whether the record of the request is one for Config.Observe. The
-// images of streams and batches are observed one by one, unless the request did not get
-// to them.
+// images of streams and batches, and several images of a unary request, are observed one by
+// one, unless the request did not get to them.
 func (rq *request) isObserved() bool {
 	if rq.record.Procedure == "" { // it was not a call that Connect knows
 		return false
 	}
 	k := rq.procedure.kind
-	return k == oneImage || (k.many() && !rq.record.Handled)
+	return (k.unary() && !rq.itemized) || (k.many() && !rq.record.Handled)
 }
 
 // recordRefusal records that Connect itself has refused a request before anything here saw
@@ -194,6 +222,7 @@ func (r *Record) recordConnect(err *connect.Error) {
 }
 
 func (s *Service) observe(ctx context.Context, record *Record) {
+	s.statistics.add(record, time.Now())
 	if s.config.Observe != nil {
 		s.config.Observe(ctx, record)
 	}

@@ -38,7 +38,7 @@ func OverQuota(err error, after time.Duration) error {
 }
 
 // Refuse answers a request that the code in front of the service refuses, in the protocol
-// of its door: an RPC's error, or that of PredictHandler. It answers before it reads anything
+// of its door: an RPC's error, or that of PredictHandler or of OpenInference.REST. It answers before it reads anything
 // of the body, and uses nothing of it. err is one of those that this package makes for it, such
 // as Unauthenticated; the Record of the request's context then has it.
 func (s *Service) Refuse(w http.ResponseWriter, r *http.Request, err error) {
@@ -48,33 +48,32 @@ func (s *Service) Refuse(w http.ResponseWriter, r *http.Request, err error) {
 		_ = http.NewResponseController(w).EnableFullDuplex()
 	}
 	record := RecordFrom(r.Context())
-	p := procedureAt(r.URL.Path)
+	p := procedureOf(r.URL.Path)
 	if p != nil {
 		record.Procedure, record.Protocol = p.path, "http"
-		if protocol, ok := authn.InferProtocol(r); ok && p.path != predictPath {
+		if protocol, ok := authn.InferProtocol(r); ok && !p.plain {
 			record.Protocol = protocol
 		}
 	}
 	converted := s.connectError(r.Context(), record, err)
 	defer s.linger(w, r)
-	if p != nil && p.path == predictPath {
-		w.Header().Set(ReasonHeader, record.Reason)
-		if after := converted.Meta().Get("Retry-After"); after != "" {
-			w.Header().Set("Retry-After", after)
-		}
-		writePrediction(w, outcomeOf(record.Reason).status, converted.Message(), nil)
-	} else {
-		writeError(w, r, s.errorWriter, converted)
+	switch {
+	case p != nil && p.path == predictPath:
+		writePrediction(w, failPlainly(w.Header(), record, converted), converted.Message(), nil)
+	case isREST(r.URL.Path):
+		writeError(w, failPlainly(w.Header(), record, converted), converted.Message())
+	default:
+		writeConverted(w, r, s.errorWriter, converted)
 	}
 	if p != nil && (&request{procedure: p, record: record}).isObserved() {
 		s.observe(r.Context(), record)
 	}
 }
 
-// writeError answers with an error in the protocol of the request. It sends the whole answer
+// writeConverted answers with an error in the protocol of the request. It sends the whole answer
 // at once, which takes half the time for a client of gRPC: its status is a header, as gRPC
 // allows for an answer without a message ("Trailers-Only").
-func writeError(w http.ResponseWriter, r *http.Request, writer *connect.ErrorWriter, err *connect.Error) {
+func writeConverted(w http.ResponseWriter, r *http.Request, writer *connect.ErrorWriter, err *connect.Error) {
 	answer := &delayed{header: w.Header(), status: http.StatusOK}
 	_ = writer.Write(answer, r, err) // delayed returns no errors
 	answer.header.Del("Trailer")     // otherwise it announces those that are headers now

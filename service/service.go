@@ -31,8 +31,9 @@ type Service struct {
 	queue  *admission.Queue
 	memory *admission.Memory
 	// drained is closed when draining begins.
-	drained chan struct{}
-	drain   sync.Once
+	drained    chan struct{}
+	drain      sync.Once
+	statistics *statistics
 	// errorWriter writes errors in the protocol of an RPC, outside of Connect's handlers.
 	errorWriter *connect.ErrorWriter
 }
@@ -56,6 +57,7 @@ func New(c Config) (*Service, error) {
 		queue:       admission.NewQueue(c.Workers, c.Queue),
 		memory:      admission.NewMemory(c.MaxInflightBytes),
 		drained:     make(chan struct{}),
+		statistics:  newStatistics(c.Models),
 	}, nil
 }
 
@@ -292,7 +294,7 @@ func (s *Service) model(p *procedure, name string) (Model, error) {
 			return m, nil
 		}
 	}
-	return Model{}, fmt.Errorf("%w: %s is %q; this server has %q", errUnknownModel, p.optionName("model"), excerpt(name), s.Models())
+	return Model{}, fmt.Errorf("%w: %s is %q; this server has %q", errUnknownModel, p.modelName(), excerpt(name), s.Models())
 }
 
 // open reads the header of the request's image.

@@ -93,6 +93,10 @@ func serveWithin(t testing.TB, svc *service.Service, read time.Duration) (url st
 	mux.Handle(svc.OldHandler())
 	mux.Handle("POST /predict", svc.PredictHandler())
 	mux.Handle("PUT /predict", svc.PredictHandler())
+	open := svc.OpenInference("test", func() bool { return true })
+	mux.Handle(open.Handler())
+	mux.Handle("/v2/", open.REST())
+	mux.Handle("/v2", open.REST())
 	handler := svc.Recover(mux)
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		handler.ServeHTTP(w, r.WithContext(service.WithRecord(r.Context(), &service.Record{ID: "the-request"})))

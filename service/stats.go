@@ -16,7 +16,8 @@ type Stats struct {
 	// DecodedBytesInFlight is the memory reserved for decoding and detecting, for all
 	// images together.
 	DecodedBytesInFlight, DecodedBytesLimit int64
-	// Streams is the number of open calls of PredictStream and PredictBatch.
+	// Streams is the number of open calls of PredictStream and PredictBatch, and of other
+	// requests with more bytes than one image may have.
 	Streams int
 	// Draining is true if the service refuses new work.
 	Draining bool

@@ -103,17 +103,11 @@ func (s *Service) predictBatch(ctx context.Context, rq *request, req *inferencev
 	ctx, items := s.items(ctx, rq)
 	defer items.end()
 	images := req.GetImages()
-	size := int64(0)
-	for _, img := range images {
-		size += int64(len(img.GetRawData()))
-	}
+	size, err := s.checkBatch(images)
 	items.request.body.settle(size)
 	items.held = items.request.body.next()
-	if len(images) > maxItems {
-		return fmt.Errorf("%w: at most %d are allowed in a batch", errTooManyItems, maxItems)
-	}
-	if size > s.config.MaxBatchBytes {
-		return fmt.Errorf("%w: the images have %d bytes together; the limit of this server for a batch is %d", errTooManyBytes, size, s.config.MaxBatchBytes)
+	if err != nil {
+		return err
 	}
 
 	indices := make(chan int, len(images))
@@ -234,8 +228,8 @@ func (it *items) predict(ctx context.Context, req *inferencev1.Image, index int3
 	return answer
 }
 
-// recovered calls infer, and returns a panic as an error, because no handler would
-// recover it in this goroutine.
+// recovered calls infer, and returns a panic as an error. No handler would recover it in the
+// goroutine of an image, or answer it in the form of a door.
 func (s *Service) recovered(ctx context.Context, rq *request, req *inferencev1.Image) (res *inferencev1.InferResults, err error) {
 	defer func() {
 		if p := recover(); p != nil {

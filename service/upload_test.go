@@ -3,6 +3,7 @@ package service_test
 import (
 	"context"
 	"encoding/base64"
+	"fmt"
 	"io"
 	"net/http"
 	"strings"
@@ -10,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	inferenceconnect "github.com/mienproject/mien/gen/inference/inferenceconnect"
 	inferencev1 "github.com/mienproject/mien/gen/inference/v1"
 	inferencev1connect "github.com/mienproject/mien/gen/inference/v1/inferencev1connect"
 	"github.com/mienproject/mien/service"
@@ -23,6 +25,8 @@ type upload struct {
 	// first is the number of bytes sent at once. After that, each bytes are sent every
 	// 50 ms, or none if each is 0.
 	first, each int
+	// undeclared leaves out the Content-Length.
+	undeclared bool
 }
 
 // do sends the request, and returns what was answered before ctx ended.
@@ -54,6 +58,9 @@ func (u upload) do(ctx context.Context, t *testing.T, client *http.Client) (stat
 		return 0, ""
 	}
 	req.ContentLength = int64(len(u.body))
+	if u.undeclared {
+		req.ContentLength = -1
+	}
 	req.Header.Set("Content-Type", u.contentType)
 	req.Header.Set("Te", "trailers")
 	for key, value := range u.header {
@@ -82,14 +89,27 @@ func TestUploadsOfBatchesLeaveRoom(t *testing.T) {
 		{"bytes", 200_000, func(c *service.Config) { c.MaxBodyBytes = 1_000_000 }, 10},
 		{"requests", 1000, func(c *service.Config) { c.MaxRequests = 8 }, 4},
 	} {
-		for _, contentType := range []string{"application/grpc", "application/connect+json"} {
-			t.Run(c.name+"/"+contentType, func(t *testing.T) {
+		for _, door := range []struct {
+			contentType, path string
+			undeclared        bool
+		}{
+			{"application/grpc", inferencev1connect.InferencePredictBatchProcedure, false},
+			{"application/connect+json", inferencev1connect.InferencePredictBatchProcedure, false},
+			{"application/grpc", inferenceconnect.GRPCInferenceServiceModelInferProcedure, false},
+			{"application/grpc", inferenceconnect.GRPCInferenceServiceModelInferProcedure, true},
+			{"", "/v2/models/stub/infer", false},
+			{"", "/v2/models/stub/infer", true},
+		} {
+			if c.first < 100_000 && door.path != inferencev1connect.InferencePredictBatchProcedure {
+				continue // a small message may be one image
+			}
+			t.Run(fmt.Sprint(c.name, "/", door), func(t *testing.T) {
 				svc, url := start(t, stub{}, func(config *service.Config) {
 					config.MaxImageBytes, config.MaxBatchBytes = 30_000, 150_000
 					c.limits(config)
 				})
 				batch := upload{
-					url: url + inferencev1connect.InferencePredictBatchProcedure, contentType: contentType,
+					url: url + door.path, contentType: door.contentType, undeclared: door.undeclared,
 					body: prefixed(0, 260_000, 260_000), first: c.first, each: 1100,
 				}
 				ctx, cancel := context.WithCancel(t.Context())
@@ -172,6 +192,20 @@ var doors = []struct {
 			return message(0, []byte(`{"images": [{"rawData": "`+base64.StdEncoding.EncodeToString(sample(t))+`"}]}`))
 		},
 		deadline: map[string]string{"Connect-Timeout-Ms": "1000"},
+	},
+	{
+		name: "ModelInfer", path: inferenceconnect.GRPCInferenceServiceModelInferProcedure, contentType: "application/grpc",
+		body: func(t *testing.T) []byte {
+			return message(0, marshal(t, openCall{images: [][]byte{sample(t)}}.message(true)))
+		},
+		deadline: map[string]string{"Grpc-Timeout": "1S"},
+	},
+	{
+		name: "infer", path: "/v2/models/stub/infer",
+		body: func(t *testing.T) []byte {
+			body, _ := openCall{images: [][]byte{sample(t)}}.body(t, false)
+			return body
+		},
 	},
 	{
 		name: "predict", path: "/predict", contentType: "image/jpeg",

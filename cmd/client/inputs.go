@@ -3,6 +3,8 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"context"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -10,6 +12,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/minio/minio-go/v7"
 )
 
 // extensions are the suffixes of images in folders, in lower or upper case. The
@@ -17,55 +21,101 @@ import (
 var extensions = []string{".jpg", ".jpeg", ".png", ".gif", ".webp", ".bmp", ".tif", ".tiff"}
 
 // inputs returns the names of all files, without duplicates: those of the arguments,
-// then those of --files-from. Files that do not exist are included, so that each
+// then those of --files-from, and what it passed over in folders. Files that do not exist are included, so that each
 // gets an error like any other file that cannot be read.
-func (c *config) inputs(stdin io.Reader) ([]string, error) {
-	l := &fileList{seen: map[string]bool{}}
+func (c *config) inputs(ctx context.Context, stdin io.Reader) ([]string, *passedOver, error) {
+	l := &fileList{seen: map[string]bool{}, shard: c.shard, objects: c.objects}
 	if c.Annotate != "" {
 		l.skip, _ = os.Stat(c.Annotate) // the folder may not exist yet
 	}
 	for _, name := range c.Files {
-		if name == "-" {
-			l.add(name)
-			continue
-		}
-		// A pattern that the shell did not expand, unless a file has this name.
-		_, err := os.Lstat(name)
-		matches, bad := filepath.Glob(name)
-		if err == nil || bad != nil || len(matches) == 0 {
-			matches = []string{name}
-		}
-		for _, match := range matches {
-			l.expand(match)
+		if err := l.addNamed(ctx, name); err != nil {
+			return nil, nil, err
 		}
 	}
 	if c.FilesFrom != "" {
 		if err := l.read(c.FilesFrom, c.Null, stdin); err != nil {
-			return nil, fmt.Errorf("--files-from: %w", err)
+			return nil, nil, fmt.Errorf("--files-from: %w", err)
 		}
 	}
-	if len(l.names) == 0 {
+	if l.found == 0 {
 		where := c.Files
 		if c.FilesFrom != "" {
 			where = append(where, c.FilesFrom)
 		}
-		return nil, fmt.Errorf("no images found: nothing below %s ends in one of %s",
+		return nil, nil, fmt.Errorf("no images found: nothing below %s ends in one of %s",
 			strings.Trim(fmt.Sprintf("%q", where), "[]"), strings.Join(extensions, " "))
 	}
-	return l.names, nil
+	if c.Annotate != "" && slices.ContainsFunc(l.names, isObject) {
+		return nil, nil, errors.New("--annotate: images in object storage cannot be annotated")
+	}
+	return l.names, &l.passedOver, nil
 }
 
 // fileList collects names.
 type fileList struct {
 	names []string
 	seen  map[string]bool
+	shard shard
+	found int // in all shares
+	// objects opens object storage.
+	objects func() (*minio.Client, error)
 	// skip is the folder of annotated images, which are not inputs if it lies in
 	// another folder; nil for none.
 	skip fs.FileInfo
+	passedOver
 }
 
+// passedOver are the files in folders that are not images by their names, or not files.
+type passedOver struct {
+	first []string // the first few
+	count int
+}
+
+func (p *passedOver) pass(name string) {
+	const few = 3
+	if p.count++; p.count <= few {
+		p.first = append(p.first, printable(label(name)))
+	}
+}
+
+// report tells how many files were passed over, and names the first ones.
+func (p *passedOver) report(s *screen) {
+	if p.count == 0 {
+		return
+	}
+	more := ""
+	if n := p.count - len(p.first); n > 0 {
+		more = fmt.Sprintf(" and %d more", n)
+	}
+	s.printf("passed over %s%s: in folders, only files are images whose names end in one of %s", strings.Join(p.first, ", "), more, strings.Join(extensions, " "))
+}
+
+// addNamed adds what an argument stands for.
+func (l *fileList) addNamed(ctx context.Context, name string) error {
+	switch {
+	case name == "-":
+		l.add(name)
+		return nil
+	case isObject(name):
+		return l.expandObject(ctx, name)
+	}
+	// A pattern that the shell did not expand, unless a file has this name.
+	_, err := os.Lstat(name)
+	matches, bad := filepath.Glob(name)
+	if err == nil || bad != nil || len(matches) == 0 {
+		matches = []string{name}
+	}
+	for _, match := range matches {
+		l.expand(match)
+	}
+	return nil
+}
+
+// add adds a file.
 func (l *fileList) add(name string) {
-	if !l.seen[name] {
+	l.found++
+	if l.shard.has(name) && !l.seen[name] {
 		l.seen[name] = true
 		l.names = append(l.names, name)
 	}
@@ -93,8 +143,12 @@ func (l *fileList) expand(name string) {
 			}
 			return nil
 		}
-		if !hidden && slices.Contains(extensions, strings.ToLower(filepath.Ext(path))) && isFile(full, d) {
+		switch {
+		case hidden:
+		case slices.Contains(extensions, strings.ToLower(filepath.Ext(path))) && isFile(full, d):
 			l.add(full)
+		default:
+			l.pass(full)
 		}
 		return nil
 	})
@@ -140,7 +194,11 @@ func (l *fileList) read(path string, null bool, stdin io.Reader) error {
 		})
 	}
 	for names.Scan() {
-		if name := names.Text(); name != "" {
+		switch name := names.Text(); {
+		case name == "":
+		case isObject(name): // a list of a million objects does not ask for each whether it is a folder
+			l.add(name)
+		default:
 			l.expand(name)
 		}
 	}

@@ -75,7 +75,7 @@ func (j *job) run(ctx context.Context, names []string) int {
 			if ctx.Err() != nil {
 				return exitInterrupted
 			}
-			j.screen.printf("%s: %v", j.cfg.URL, err)
+			j.screen.printf("%s: %v", j.cfg.servers(), err)
 			return exitUnreachable
 		}
 		j.predictAll(ctx, todo)
@@ -83,13 +83,16 @@ func (j *job) run(ctx context.Context, names []string) int {
 
 	if j.failed > 0 || (j.screen.terminal && len(names) > 1) {
 		elapsed := time.Since(started)
-		j.screen.printf("%d of %d answered, %d faces, %d failed, in %v (%.1f images/s)", j.done-j.failed, len(todo), j.faces, j.failed,
-			elapsed.Round(10*time.Millisecond), float64(j.done)/elapsed.Seconds())
+		rate := ""
+		if answered := j.done - j.failed; answered > 0 {
+			rate = fmt.Sprintf(" (%.1f images/s)", float64(answered)/elapsed.Seconds())
+		}
+		j.screen.printf("%d of %d answered, %d faces, %d failed, in %v%s", j.done-j.failed, len(todo), j.faces, j.failed, elapsed.Round(10*time.Millisecond), rate)
 	}
 	switch {
 	case j.fatal != nil:
-		j.screen.printf("stopped: %v", j.fatal)
-		if left := len(todo) - j.done; left > 0 {
+		j.screen.printf("stopped: %s", inFlags(j.fatal.Error()))
+		if left := len(todo) - j.done; left > 0 && j.code != exitUsage {
 			j.screen.printf("%d left; %s", left, j.cfg.resumeHint())
 		}
 		return j.code
@@ -121,7 +124,7 @@ func (j *job) predictAll(ctx context.Context, todo []string) {
 	ctx, j.stop = context.WithCancel(ctx)
 	defer j.stop()
 	if j.out.table {
-		_ = j.screen.withoutBar(func() error { _, err := io.WriteString(j.out.file, tableHeader); return err }) // writing the first line will fail too
+		_ = j.screen.withoutBar(j.out.writeHeader) // writing the first line will fail too
 	}
 	j.screen.begin(len(todo))
 	defer j.screen.end()
@@ -159,7 +162,9 @@ func (j *job) predictAndRecord(ctx context.Context, name string) {
 	}
 	if err != nil {
 		l.Error = failureOf(err)
-		j.screen.printf("%s: %s", printable(l.File), printable(err.Error()))
+		if !j.screen.together || !j.out.table { // a table on the same terminal says it
+			j.screen.printf("%s: %s", printable(l.File), printable(inFlags(err.Error())))
+		}
 	}
 
 	j.mu.Lock()
@@ -200,7 +205,7 @@ func (j *job) giveUp(code int, err error) {
 // flags ask for it. If ctx ends meanwhile it still finishes, unless it is waiting
 // for the server.
 func (j *job) predict(ctx context.Context, name string) (*inferencev1.InferResults, error) {
-	data, err := j.read(name)
+	data, err := j.read(ctx, name)
 	if err != nil {
 		return nil, err
 	}
@@ -245,7 +250,7 @@ func (j *job) waitToRetry(ctx context.Context, err error, round int, started tim
 			if ctx.Err() != nil {
 				return errNotDone
 			}
-			return j.stopWith(exitUnreachable, fmt.Errorf("%s: %w", j.cfg.URL, err))
+			return j.stopWith(exitUnreachable, fmt.Errorf("%s: %w", j.cfg.servers(), err))
 		}
 	}
 	return pause(ctx, max(e.RetryAfter, 100*time.Millisecond))
@@ -271,25 +276,39 @@ func (j *job) isStuck(started time.Time) bool {
 func (j *job) waitReady(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, j.cfg.Wait)
 	defer cancel()
+	notice := time.AfterFunc(time.Second, func() {
+		j.screen.printf("waiting for %s, up to %v (--wait)", j.cfg.servers(), j.cfg.Wait)
+	})
+	defer notice.Stop()
 	return j.client.WaitReady(ctx)
 }
 
-// read returns a file's content.
-func (j *job) read(name string) ([]byte, error) {
-	in := j.stdin
-	if name != "-" {
-		f, err := os.Open(name)
-		if err != nil {
-			return nil, unreadableFile(err)
-		}
-		defer func() { _ = f.Close() }() // only read
-		in = f
+// read returns a file's content. If ctx ends meanwhile it still finishes.
+func (j *job) read(ctx context.Context, name string) ([]byte, error) {
+	in, err := j.openInput(context.WithoutCancel(ctx), name)
+	if err != nil {
+		return nil, unreadableFile(err)
 	}
+	defer func() { _ = in.Close() }() // only read
 	data, err := client.Read(in)
 	if _, told := errors.AsType[*client.Error](err); err != nil && !told {
 		return nil, unreadableFile(err)
 	}
 	return data, err
+}
+
+func (j *job) openInput(ctx context.Context, name string) (io.ReadCloser, error) {
+	switch {
+	case name == "-":
+		return io.NopCloser(j.stdin), nil
+	case isObject(name):
+		storage, err := j.cfg.objects()
+		if err != nil {
+			return nil, err
+		}
+		return readObject(ctx, storage, name)
+	}
+	return os.Open(name)
 }
 
 func unreadableFile(err error) error {

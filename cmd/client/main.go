@@ -12,13 +12,16 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
 	"github.com/alecthomas/kong"
+	"github.com/minio/minio-go/v7"
 	"golang.org/x/term"
 
 	inferencev1 "github.com/mienproject/mien/gen/inference/v1"
+	"github.com/mienproject/mien/internal/version"
 )
 
 const description = `Finds the faces in images with a Mien server.
@@ -27,7 +30,7 @@ const description = `Finds the faces in images with a Mien server.
     mien-client photos/ | jq .results                      prints JSON lines into a pipe
     mien-client --output faces.jsonl --resume photos/      resumes an earlier run
 
-FILE is an image, a folder, a pattern such as 'photos/*.jpg', or - for one image on standard input. A folder stands for all images below it whose names end in one of ${extensions}, except hidden ones.
+FILE is an image, a folder, a pattern such as 'photos/*.jpg', s3://BUCKET/FOLDER, or - for one image on standard input. A folder stands for all images below it whose names end in one of ${extensions}, except hidden ones.
 
 Each image gives one line, in the order in which the images finish: {"file", "width", "height", "model", "results"} as in the JSON API, or {"file", "error": {"code", "reason", "message"}}. If an image fails, the error is also printed on standard error, and the run continues. Errors that a retry may fix (network, deadline, unreadable file) come at the end of the output; --resume retries these images.
 
@@ -46,18 +49,21 @@ const exitInterrupted = 130
 
 // config holds the values of the flags.
 type config struct {
-	Files []string `arg:"" optional:"" name:"file" help:"Images, folders, patterns, or - for standard input."`
+	Files []string `arg:"" optional:"" name:"file" help:"Images, folders, patterns, s3://BUCKET/FOLDER, or - for standard input."`
 
 	FilesFrom string `group:"Input" placeholder:"FILE" help:"Read the names of files and folders from FILE, one on each line; - for standard input."`
 	Null      bool   `group:"Input" short:"0" help:"Names in --files-from end with a NUL byte instead of a newline, as find -print0 writes them."`
 
-	URL         string        `group:"Server" name:"url" default:"http://localhost:8080" env:"${url_variable}" placeholder:"URL" help:"Address of the server: http://HOST:PORT, https://HOST:PORT, HOST:PORT or unix:///PATH (default ${default})."`
+	Shard string `group:"Input" placeholder:"I/N" help:"Take only the I-th of N shares of the input, counted from 0. N alone takes the index of a pod of an Indexed Job, in $JOB_COMPLETION_INDEX. A file is always in the same share, whatever other files there are."`
+
+	URL         []string      `group:"Server" name:"url" default:"http://localhost:8080" env:"${url_variable}" placeholder:"URL" help:"Address of the server: http://HOST:PORT, https://HOST:PORT, HOST:PORT or unix:///PATH (default ${default}). May be given several times, or as a list with commas, for servers with the same models: images are spread over them, and over all addresses of a name."`
 	APIKeyFile  string        `group:"Server" name:"api-key-file" placeholder:"FILE" help:"File with the API key that the server requires. Without it, the key is in $MIEN_API_KEY, if there is one."`
 	TLSCA       string        `group:"Server" name:"tls-ca" placeholder:"FILE" help:"Certificates in PEM of the authorities to trust, instead of those of this system."`
 	TLSCert     string        `group:"Server" name:"tls-cert" placeholder:"FILE" help:"Client certificate in PEM, for servers that ask for one."`
 	TLSKey      string        `group:"Server" name:"tls-key" placeholder:"FILE" help:"Private key of the client certificate in PEM."`
 	GRPC        bool          `group:"Server" name:"grpc" help:"Use gRPC instead of Connect."`
 	Timeout     time.Duration `group:"Server" default:"30s" placeholder:"DURATION" help:"Maximum time for one image (default ${default}). Waiting for an overloaded server does not count."`
+	Attempt     time.Duration `group:"Server" name:"attempt-timeout" default:"0s" placeholder:"DURATION" help:"Maximum time for an attempt, after which another server is tried (default 0s: only --timeout counts)."`
 	Wait        time.Duration `group:"Server" default:"10s" placeholder:"DURATION" help:"How long to wait for a server that cannot be reached (default ${default})."`
 	Concurrency int           `group:"Server" default:"${concurrency}" placeholder:"N" help:"Maximum number of concurrent images, which are held in memory (default: 2 for each core, here ${concurrency})."`
 
@@ -68,10 +74,15 @@ type config struct {
 	SkipLandmarks  bool     `group:"Detection" help:"Return no landmarks (eyes, nose and mouth)."`
 	AnyOrientation bool     `group:"Detection" help:"Also find faces that lie on their side or stand on their head. Takes at least four times as long."`
 
-	Output   string `group:"Output" short:"o" placeholder:"FILE" help:"Write the lines to FILE instead of standard output. The file must be empty or missing, except with --resume."`
-	Resume   bool   `group:"Output" help:"Continue an earlier run with the same --output, however it ended. Images that have results are skipped. Give the same names, from the same working directory."`
-	Format   string `group:"Output" enum:"auto,jsonl,table" default:"auto" placeholder:"FORMAT" help:"jsonl, table, or auto (default): table on a terminal, jsonl otherwise."`
-	Annotate string `group:"Output" placeholder:"DIR" help:"Write a copy of each image with its faces marked to DIR, under the same relative path: PNG for PNG, JPEG for all other formats."`
+	Output   string                        `group:"Output" short:"o" placeholder:"FILE" help:"Write the lines to FILE instead of standard output. The file must be empty or missing, except with --resume. With s3://BUCKET/FOLDER, write them as objects FOLDER/I-of-N/000001.jsonl and so on, where I and N are those of --shard, or 0 and 1."`
+	Resume   bool                          `group:"Output" help:"Continue an earlier run with the same --output, however it ended. Images that have results are skipped. Give the same names, from the same working directory."`
+	Format   string                        `group:"Output" enum:"auto,jsonl,table" default:"auto" placeholder:"FORMAT" help:"jsonl, table, or auto (default): table on a terminal, jsonl otherwise."`
+	Annotate string                        `group:"Output" placeholder:"DIR" help:"Write a copy of each image with its faces marked to DIR, under the same relative path: PNG for PNG, JPEG for all other formats."`
+	shard    shard                         // of --shard
+	objects  func() (*minio.Client, error) // opens object storage, once
+
+	Version bool `help:"Print the version, and exit."`
+
 	Progress string `group:"Output" enum:"auto,never" default:"auto" placeholder:"WHEN" help:"auto (default): show a progress bar if standard error is a terminal. never: show none."`
 }
 
@@ -96,11 +107,15 @@ func run(args []string, stdin io.Reader, stdout, stderr *os.File) int {
 		return usageError(stderr, err)
 	}
 	defer c.CloseIdleConnections()
-	names, err := cfg.inputs(stdin)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	// A second interrupt ends the process at once.
+	context.AfterFunc(ctx, stop)
+	names, passedOver, err := cfg.inputs(ctx, stdin)
 	if err != nil {
 		return usageError(stderr, err)
 	}
-	out, err := cfg.open(stdout)
+	out, err := cfg.open(ctx, stdout)
 	if err != nil {
 		return usageError(stderr, err)
 	}
@@ -109,15 +124,11 @@ func run(args []string, stdin io.Reader, stdout, stderr *os.File) int {
 		return usageError(stderr, errors.Join(fmt.Errorf("--annotate: %w", err), out.close()))
 	}
 
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	// A second interrupt ends the process at once.
-	context.AfterFunc(ctx, stop)
-
 	j := &job{
 		cfg: cfg, client: c, stdin: stdin, out: out, annotator: mark,
 		screen: newScreen(stderr, stdout, cfg),
 	}
+	passedOver.report(j.screen)
 	code := j.run(ctx, names)
 	if err := errors.Join(out.close(), mark.close()); err != nil {
 		fmt.Fprintf(stderr, "mien-client: %v\n", err)
@@ -128,9 +139,9 @@ func run(args []string, stdin io.Reader, stdout, stderr *os.File) int {
 
 const urlVariable = "MIEN_URL"
 
-// parse reads flags and environment. done is true after --help.
+// parse reads flags and environment. done is true after --help and --version.
 func parse(args []string, stdout io.Writer) (cfg *config, done bool, err error) {
-	cfg = &config{}
+	cfg = &config{objects: sync.OnceValues(openObjects)}
 	parser, err := kong.New(cfg,
 		kong.Name("mien-client"),
 		kong.Description(description),
@@ -151,6 +162,10 @@ func parse(args []string, stdout io.Writer) (cfg *config, done bool, err error) 
 		_ = os.Unsetenv(urlVariable) // fails for names that no variable has
 	}
 	_, err = parser.Parse(args)
+	if err == nil && cfg.Version {
+		fmt.Fprintf(stdout, "mien-client %s, %s, %s/%s\n", version.Number, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+		done = true
+	}
 	return cfg, done, err
 }
 
@@ -163,19 +178,10 @@ func (c *config) validate(stdout *os.File) error {
 			errs = append(errs, fmt.Errorf(format, args...))
 		}
 	}
-	check(len(c.Files) > 0 || c.FilesFrom != "", "name an image, a folder or a pattern, or - for standard input")
-	check(!c.Null || c.FilesFrom != "", "-0 has no effect without --files-from")
-	reads := c.FilesFrom == "-"
-	for _, name := range c.Files {
-		if name != "-" {
-			continue
-		}
-		check(!reads, "standard input cannot be both an image and the list of --files-from")
-		check(!c.Resume, "--resume cannot be used with an image on standard input, which has no name")
-		reads = true
-	}
+	errs = append(errs, c.validateInput(check))
 	check((c.TLSCert == "") == (c.TLSKey == ""), "--tls-cert and --tls-key: set both or neither")
 	check(c.Timeout > 0, "--timeout: %v must be above 0", c.Timeout)
+	check(c.Attempt >= 0, "--attempt-timeout: %v is below 0; 0 means no limit", c.Attempt)
 	check(c.Wait > 0, "--wait: %v must be above 0", c.Wait)
 	check(c.Concurrency >= 1 && c.Concurrency <= maxConcurrency, "--concurrency: %d is not between 1 and %d", c.Concurrency, maxConcurrency)
 	check(c.MinConfidence == nil || (*c.MinConfidence >= 0 && *c.MinConfidence <= 1), "--min-confidence: it must be a number from 0 to 1")
@@ -188,8 +194,26 @@ func (c *config) validate(stdout *os.File) error {
 			c.Format = "table"
 		}
 	}
+	check(!isObject(c.Output) || c.Format == "jsonl", "--output: object storage gets JSON lines: omit --format table")
 	check(!c.Resume || c.Format == "jsonl", "--resume reads JSON lines: omit --format table")
 	return errors.Join(errs...)
+}
+
+// validateInput checks the flags that name the input.
+func (c *config) validateInput(check func(ok bool, format string, args ...any)) (err error) {
+	check(len(c.Files) > 0 || c.FilesFrom != "", "name an image, a folder or a pattern, or - for standard input")
+	check(!c.Null || c.FilesFrom != "", "-0 has no effect without --files-from")
+	reads := c.FilesFrom == "-"
+	for _, name := range c.Files {
+		if name != "-" {
+			continue
+		}
+		check(!reads, "standard input cannot be both an image and the list of --files-from")
+		check(!c.Resume, "--resume cannot be used with an image on standard input, which has no name")
+		reads = true
+	}
+	c.shard, err = parseShard(c.Shard)
+	return err
 }
 
 // maxConcurrency bounds the memory for images, each of which has at most

@@ -23,6 +23,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -34,6 +35,7 @@ import (
 	"github.com/mienproject/mien/cores"
 	"github.com/mienproject/mien/face/pigo"
 	inferencev1connect "github.com/mienproject/mien/gen/inference/v1/inferencev1connect"
+	"github.com/mienproject/mien/internal/version"
 	"github.com/mienproject/mien/photo"
 	"github.com/mienproject/mien/service"
 )
@@ -431,10 +433,111 @@ func TestInputs(t *testing.T) {
 		{cfg: config{FilesFrom: "-"}, stdin: "a.jpg\r\n\nsub\n*.jpg", want: "a.jpg sub/d.webp sub/deep/e.tiff *.jpg"},
 		{cfg: config{FilesFrom: "-", Null: true}, stdin: "new\nline.jpg\x00\x00a.jpg", want: "new\nline.jpg a.jpg"},
 	} {
-		got, err := c.cfg.inputs(strings.NewReader(c.stdin))
+		got, _, err := c.cfg.inputs(t.Context(), strings.NewReader(c.stdin))
 		if err != nil || strings.Join(got, " ") != c.want {
 			t.Errorf("%q: %q, %v, want %q", c.cfg.Files, got, err, c.want)
 		}
+	}
+}
+
+// TestShards checks that each image is in one share, that shares are of about the same size, and
+// what is refused.
+func TestShards(t *testing.T) {
+	const n = 300
+	dir := folder(t, n)
+	all := map[string]line{}
+	for i := range 4 {
+		cmd := program(t, dir, "--shard", "4", "photos", quick)
+		cmd.Env = append(cmd.Env, fmt.Sprintf("%s=%d", indexVariable, i))
+		r := wait(t, cmd)
+		share := answers(t, r.stdout)
+		if r.code != exitOK || len(share) < n/4-30 || len(share) > n/4+30 {
+			t.Errorf("exit code %d, %d of %d images in a quarter\n%s", r.code, len(share), n, r.stderr)
+		}
+		named := answers(t, runProgram(t, dir, "--shard", fmt.Sprintf("%d/4", i), "photos", quick).stdout)
+		for name, l := range share {
+			if _, twice := all[name]; twice || named[name].Answer == nil {
+				t.Errorf("%s is in several shares, or not in the same one", name)
+			}
+			all[name] = l
+		}
+	}
+	if len(all) != n {
+		t.Errorf("%d of %d images", len(all), n)
+	}
+	// A share may be empty.
+	writeFile(t, filepath.Join(dir, "one", "a.jpg"), readFile(t, samplePath))
+	for i, lines := 0, 0; i < 8; i++ {
+		r := runProgram(t, dir, "--shard", fmt.Sprintf("%d/8", i), "one")
+		lines += strings.Count(r.stdout, "\n")
+		if r.code != exitOK || (i == 7 && lines != 1) {
+			t.Errorf("exit code %d, %d lines\n%s", r.code, lines, r.stderr)
+		}
+	}
+	for shard, want := range map[string]string{
+		"4": indexVariable, "4/4": "share 4 of 4", "-1/4": "share -1 of 4", "0/0": "share 0 of 0", "a/b": "share a of b", "1/2/3": "share 1 of 2/3",
+	} {
+		if r := runProgram(t, dir, "--shard="+shard, "one"); r.code != exitUsage || !strings.Contains(r.stderr, want) {
+			t.Errorf("%s: exit code %d\n%s", shard, r.code, r.stderr)
+		}
+	}
+}
+
+// TestSeveralServers checks that images are spread over servers, and that one which ends loses
+// none.
+func TestSeveralServers(t *testing.T) {
+	const n = 200
+	dir := folder(t, n)
+	var urls []string
+	var asked [3]atomic.Int64
+	for i := range asked {
+		real1 := handler(service.DefaultConfig())
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == inferencev1connect.InferencePredictProcedure && asked[i].Add(1) > 20 && i == 0 {
+				panic(http.ErrAbortHandler)
+			}
+			real1.ServeHTTP(w, r)
+		}))
+		defer server.Close()
+		urls = append(urls, server.URL)
+	}
+	r := runProgram(t, dir, "photos", quick, "--concurrency", "8", "--url", urls[0], "--url", urls[1]+","+urls[2], "--attempt-timeout", "20s")
+	if got := answers(t, r.stdout); r.code != exitOK || len(got) != n {
+		t.Errorf("exit code %d, %d answers\n%s", r.code, len(got), r.stderr)
+	}
+	if asked[1].Load() < n/4 || asked[2].Load() < n/4 {
+		t.Errorf("%d, %d and %d requests", asked[0].Load(), asked[1].Load(), asked[2].Load())
+	}
+}
+
+// TestMessages checks what is told apart from errors of images.
+func TestMessages(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"a.heic", "b.txt", "c.mp4", "d", ".hidden"} {
+		writeFile(t, filepath.Join(dir, "photos", name), nil)
+	}
+	writeFile(t, filepath.Join(dir, "photos", "good.jpg"), readFile(t, samplePath))
+	for _, c := range []struct {
+		args []string
+		code int
+		want string // on standard error, unless it is the version
+	}{
+		{[]string{"--version"}, exitOK, "mien-client " + version.Number + ", go"},
+		{[]string{"photos", quick}, exitOK, "passed over photos/a.heic, photos/b.txt, photos/c.mp4 and 1 more: in folders"},
+		{[]string{"photos/good.jpg", "--model", "nosuch"}, exitUsage, `UNKNOWN_MODEL: unknown model: --model is "nosuch"`},
+		{[]string{"photos/good.jpg", "--url", "127.0.0.1:1", "--wait", "1500ms"}, exitUnreachable, "waiting for 127.0.0.1:1, up to 1.5s (--wait)"},
+	} {
+		r := runProgram(t, dir, c.args...)
+		text := r.stderr
+		if c.args[0] == "--version" {
+			text = r.stdout
+		}
+		if r.code != c.code || !strings.Contains(text, c.want) || strings.Contains(r.stderr, "--resume can") {
+			t.Errorf("%q: exit code %d\n%s%s", c.args, r.code, r.stdout, r.stderr)
+		}
+	}
+	if r := runProgram(t, dir, "photos/good.jpg", quick); r.stderr != "" {
+		t.Errorf("%s", r.stderr)
 	}
 }
 

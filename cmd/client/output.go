@@ -3,6 +3,8 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"cmp"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -16,6 +18,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/gofrs/flock"
+	"github.com/minio/minio-go/v7"
 	"google.golang.org/protobuf/encoding/protojson"
 
 	"github.com/mienproject/mien/client"
@@ -98,81 +101,133 @@ func printable(s string) string {
 
 // output writes lines. It is not safe for concurrent use.
 type output struct {
+	sink  sink
+	table bool
+	// earlier is what the output has from earlier runs.
+	earlier earlierRuns
+}
+
+// sink is where lines go.
+type sink interface {
+	// write writes a line. retried means that the next run writes another one for the same
+	// file; such lines come last.
+	write(text []byte, retried bool) error
+	close() error
+}
+
+// open returns the output that the flags name.
+func (c *config) open(ctx context.Context, stdout *os.File) (*output, error) {
+	o := &output{table: c.Format == "table"}
+	var err error
+	switch {
+	case c.Output == "":
+		o.sink = &fileSink{file: stdout}
+	case isObject(c.Output):
+		var storage *minio.Client
+		if storage, err = c.objects(); err == nil {
+			o.sink, o.earlier, err = openObjectSink(ctx, storage, c.Output, c.shard, c.Resume)
+		}
+	default:
+		o.sink, o.earlier, err = openFileSink(c.Output, c.Resume)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("--output: %w", err)
+	}
+	return o, nil
+}
+
+// fileSink appends lines to a file, or to standard output.
+type fileSink struct {
 	file   *os.File
-	table  bool
 	lock   *flock.Flock // nil for standard output
 	synced time.Time
-	// earlier is what the file has from earlier runs.
-	earlier earlierRuns
 }
 
 // syncEvery bounds the work that is lost if the machine stops.
 const syncEvery = 5 * time.Second
 
-// open returns the output that the flags name. A file is locked until close.
-func (c *config) open(stdout *os.File) (*output, error) {
-	o := &output{file: stdout, table: c.Format == "table", synced: time.Now()}
-	if c.Output == "" {
-		return o, nil
-	}
-	f, err := os.OpenFile(c.Output, os.O_CREATE|os.O_RDWR|os.O_APPEND, 0o644) //nolint:gosec // as a shell's > would
+// openFileSink opens a file, which is locked until close.
+func openFileSink(path string, resume bool) (*fileSink, earlierRuns, error) {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR|os.O_APPEND, 0o644) //nolint:gosec // as a shell's > would
 	if err != nil {
-		return nil, fmt.Errorf("--output: %w", err)
+		return nil, earlierRuns{}, err
 	}
-	o.file, o.lock = f, flock.New(c.Output)
-	if err := o.resume(c.Resume); err != nil {
-		return nil, errors.Join(fmt.Errorf("--output %s: %w", c.Output, err), o.close())
+	s := &fileSink{file: f, lock: flock.New(path), synced: time.Now()}
+	earlier, err := s.resume(resume)
+	if err != nil {
+		return nil, earlier, errors.Join(fmt.Errorf("%s: %w", path, err), s.close())
 	}
-	return o, nil
+	return s, earlier, nil
 }
 
 // resume prepares the file for appending.
-func (o *output) resume(wanted bool) error {
-	info, err := o.file.Stat()
+func (s *fileSink) resume(wanted bool) (earlierRuns, error) {
+	info, err := s.file.Stat()
 	if err != nil {
-		return err
+		return earlierRuns{}, err
 	}
 	if !info.Mode().IsRegular() { // a pipe, or /dev/null
 		if wanted {
-			return errors.New("--resume needs a regular file")
+			return earlierRuns{}, errors.New("--resume needs a regular file")
 		}
-		return nil
+		return earlierRuns{}, nil
 	}
-	locked, err := o.lock.TryLock()
+	locked, err := s.lock.TryLock()
 	if err != nil {
-		return err
+		return earlierRuns{}, err
 	}
 	if !locked {
-		return errors.New("another process is writing to it")
+		return earlierRuns{}, errors.New("another process is writing to it")
 	}
 	if !wanted {
 		if info.Size() > 0 {
-			return errors.New("it has content already: use --resume to continue it, or remove it to start again")
+			return earlierRuns{}, errors.New("it has content already: use --resume to continue it, or remove it to start again")
 		}
-		return nil
+		return earlierRuns{}, nil
 	}
-	if o.earlier, err = readAnswered(o.file); err != nil {
-		return err
+	earlier, err := readAnswered(s.file)
+	if err != nil {
+		return earlierRuns{}, err
 	}
-	return o.file.Truncate(o.earlier.length)
+	return earlier, s.file.Truncate(earlier.length)
 }
 
-// write writes l with one system call, so that only the last line can ever be
+// write implements sink, with one system call, so that only the last line can ever be
 // incomplete.
+func (s *fileSink) write(text []byte, _ bool) error {
+	if _, err := s.file.Write(text); err != nil {
+		return err
+	}
+	if s.lock != nil && time.Since(s.synced) >= syncEvery {
+		s.synced = time.Now()
+		return s.file.Sync()
+	}
+	return nil
+}
+
+// close closes and unlocks the file. Standard output stays open.
+func (s *fileSink) close() error {
+	if s.lock == nil {
+		return nil
+	}
+	var err error
+	if info, e := s.file.Stat(); e == nil && info.Mode().IsRegular() {
+		err = s.file.Sync()
+	}
+	return errors.Join(err, s.file.Close(), s.lock.Close())
+}
+
+// write writes l.
 func (o *output) write(l line, took time.Duration) error {
 	text, err := o.format(l, took)
 	if err != nil {
 		return err
 	}
-	if _, err := o.file.Write(text); err != nil {
-		return err
-	}
-	if o.lock != nil && time.Since(o.synced) >= syncEvery {
-		o.synced = time.Now()
-		return o.file.Sync()
-	}
-	return nil
+	return o.sink.write(text, l.Error != nil && !l.Error.isPermanent())
 }
+
+// writeHeader writes the first line of a table.
+func (o *output) writeHeader() error { return o.sink.write([]byte(tableHeader), false) }
 
 const tableHeader = "FACES   BEST       MS  FILE\n"
 
@@ -187,7 +242,7 @@ func (o *output) format(l line, took time.Duration) ([]byte, error) {
 	ms := took.Milliseconds()
 	switch {
 	case l.Error != nil:
-		fmt.Fprintf(&b, "%5s  %5s  %7d  %s: %s\n", "-", "-", ms, printable(l.File), l.Error.summary())
+		fmt.Fprintf(&b, "%5s  %5s  %7d  %s: %s\n", "-", "-", ms, printable(l.File), printable(inFlags(l.Error.summary())))
 	case len(l.Results) == 0:
 		fmt.Fprintf(&b, "%5d  %5s  %7d  %s\n", 0, "-", ms, printable(l.File))
 	default:
@@ -203,24 +258,19 @@ func (o *output) format(l line, took time.Duration) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
+// summary is the error as client.Error has it.
 func (f *failure) summary() string {
-	if f.Reason != "" {
-		return f.Reason
-	}
-	return f.Code
+	return cmp.Or(f.Reason, f.Code) + ": " + f.Message
 }
 
-// close closes and unlocks the file. Standard output stays open.
-func (o *output) close() error {
-	if o.lock == nil {
-		return nil
-	}
-	var err error
-	if info, e := o.file.Stat(); e == nil && info.Mode().IsRegular() {
-		err = o.file.Sync()
-	}
-	return errors.Join(err, o.file.Close(), o.lock.Close())
-}
+// inFlags has the names of this program's flags instead of those of the server's options.
+func inFlags(message string) string { return flagNames.Replace(message) }
+
+var flagNames = strings.NewReplacer("options.model", "--model", "options.min_confidence", "--min-confidence",
+	"options.max_results", "--max-results", "options.min_face_size", "--min-face-size",
+	"options.skip_landmarks", "--skip-landmarks", "options.any_orientation", "--any-orientation")
+
+func (o *output) close() error { return o.sink.close() }
 
 // earlierRuns is what an output file says about the runs that wrote it.
 type earlierRuns struct {

@@ -19,7 +19,9 @@ type screen struct {
 	// shared is true if the output goes to a terminal too, where it must not
 	// overwrite the bar.
 	shared bool
-	bar    *progressbar.ProgressBar // nil for none
+	// together is true if both go to terminals, which are the same one.
+	together bool
+	bar      *progressbar.ProgressBar // nil for none
 }
 
 func newScreen(stderr, stdout *os.File, cfg *config) *screen {
@@ -28,6 +30,7 @@ func newScreen(stderr, stdout *os.File, cfg *config) *screen {
 		stderr: stderr, terminal: terminal,
 		wantsBar: terminal && cfg.Progress == "auto",
 		shared:   cfg.Output == "" && isTerminal(stdout),
+		together: terminal && cfg.Output == "" && isTerminal(stdout),
 	}
 }
 

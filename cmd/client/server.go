@@ -18,7 +18,10 @@ const apiKeyVariable = "MIEN_API_KEY" //nolint:gosec // its name, not a key
 
 // client returns a client for the server. The error names every invalid flag.
 func (c *config) client() (*client.Client, error) {
-	opts := []client.Option{client.WithTimeout(c.Timeout)}
+	if len(c.URL) == 0 {
+		return nil, errors.New("--url: name a server")
+	}
+	opts := []client.Option{client.WithTimeout(c.Timeout), client.WithAttemptTimeout(c.Attempt), client.WithAddresses(c.URL[1:]...)}
 	if c.GRPC {
 		opts = append(opts, client.WithGRPC())
 	}
@@ -33,12 +36,15 @@ func (c *config) client() (*client.Client, error) {
 	if err := errors.Join(keyErr, tlsErr); err != nil {
 		return nil, err
 	}
-	result, err := client.New(c.URL, opts...)
+	result, err := client.New(c.URL[0], opts...)
 	if err != nil {
 		return nil, fmt.Errorf("--url: %w", err)
 	}
 	return result, nil
 }
+
+// servers names the servers in messages.
+func (c *config) servers() string { return strings.Join(c.URL, ", ") }
 
 // apiKey returns the key to send, or "" for none.
 func (c *config) apiKey() (string, error) {
@@ -82,8 +88,10 @@ func (c *config) tls() (*tls.Config, error) {
 	}
 	config := &tls.Config{MinVersion: tls.VersionTLS12}
 	var errs []error
-	if !strings.HasPrefix(c.URL, "https://") {
-		errs = append(errs, fmt.Errorf("--tls-ca, --tls-cert and --tls-key: they have no effect with --url %s, which is not an https:// URL", c.URL))
+	for _, url := range c.URL {
+		if !strings.HasPrefix(url, "https://") {
+			errs = append(errs, fmt.Errorf("--tls-ca, --tls-cert and --tls-key: they have no effect with --url %s, which is not an https:// URL", url))
+		}
 	}
 	if c.TLSCA != "" {
 		data, err := os.ReadFile(c.TLSCA)

@@ -2,9 +2,12 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os/exec"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -80,6 +83,32 @@ func TestTerminal(t *testing.T) {
 	}
 	if shown, _ = onTerminal(t, true, dir, "--format", "jsonl", "photos"); !strings.Contains(shown, `{"file":"photos/a/0000.jpg"`) {
 		t.Errorf("the terminal showed %q", shown)
+	}
+}
+
+// TestTable checks that an error is shown once, with its message, where the table and the errors go
+// to the same terminal.
+func TestTable(t *testing.T) {
+	dir := t.TempDir()
+	writeFile(t, filepath.Join(dir, "good.jpg"), readFile(t, samplePath))
+	writeFile(t, filepath.Join(dir, "bad.jpg"), []byte("not an image"))
+	screen, tty := terminaltest.Open(t)
+	cmd := program(t, dir, "--progress", "never", "good.jpg", "bad.jpg")
+	cmd.Stdout, cmd.Stderr = tty, tty
+	if _, failed := errors.AsType[*exec.ExitError](cmd.Run()); !failed {
+		t.Error("the run did not fail")
+	}
+	io.WriteString(tty, "END")
+	var shown strings.Builder
+	for buffer := make([]byte, 4096); !strings.Contains(shown.String(), "END"); {
+		n, err := screen.Read(buffer)
+		shown.Write(buffer[:n])
+		if err != nil {
+			break
+		}
+	}
+	if text := shown.String(); strings.Count(text, "bad.jpg: UNSUPPORTED_FORMAT: ") != 1 || strings.Count(text, "bad.jpg") != 1 {
+		t.Errorf("the terminal showed %q", text)
 	}
 }
 

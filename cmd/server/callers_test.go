@@ -28,6 +28,8 @@ import (
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 
+	inference "github.com/mienproject/mien/gen/inference"
+	inferenceconnect "github.com/mienproject/mien/gen/inference/inferenceconnect"
 	inferencev1 "github.com/mienproject/mien/gen/inference/v1"
 	inferencev1connect "github.com/mienproject/mien/gen/inference/v1/inferencev1connect"
 	"github.com/mienproject/mien/service"
@@ -121,6 +123,14 @@ func TestKeysAtEveryDoor(t *testing.T) {
 				}
 			}
 		},
+		"ModelInfer": func(h *http.Client, opts ...connect.ClientOption) error {
+			_, err := inferenceconnect.NewGRPCInferenceServiceClient(h, s.url, opts...).ModelInfer(t.Context(), modelInfer("", sample))
+			return err
+		},
+		"ModelStatistics": func(h *http.Client, opts ...connect.ClientOption) error {
+			_, err := inferenceconnect.NewGRPCInferenceServiceClient(h, s.url, opts...).ModelStatistics(t.Context(), &inference.ModelStatisticsRequest{})
+			return err
+		},
 		"reflection": func(h *http.Client, opts ...connect.ClientOption) error {
 			stream := grpcreflect.NewClient(h, s.url, opts...).NewStream(t.Context())
 			defer stream.Close()
@@ -191,13 +201,16 @@ func TestKeysAtEveryDoor(t *testing.T) {
 		do func(http.Header) (*http.Response, string)
 		ok int // status with a key
 	}{
-		"raw image":      {plain("POST", "/predict", "image/jpeg", sample), 200},
-		"PUT":            {plain("PUT", "/predict", "", sample), 200},
-		"old JSON":       {plain("POST", "/predict", "application/json", []byte(`{"img_id": "1", "img_b64": ""}`)), 200},
-		"JSON of an RPC": {plain("POST", inferencev1connect.InferenceListModelsProcedure, "application/json", []byte("{}")), 200},
-		"unknown path":   {plain("GET", "/no/such/path", "", nil), 404},
-		"other method":   {plain("DELETE", "/livez", "", nil), 405},
-		"unclean path":   {plain("POST", "/page/../predict", "", sample), 200},
+		"raw image":       {plain("POST", "/predict", "image/jpeg", sample), 200},
+		"PUT":             {plain("PUT", "/predict", "", sample), 200},
+		"old JSON":        {plain("POST", "/predict", "application/json", []byte(`{"img_id": "1", "img_b64": ""}`)), 200},
+		"JSON of an RPC":  {plain("POST", inferencev1connect.InferenceListModelsProcedure, "application/json", []byte("{}")), 200},
+		"unknown path":    {plain("GET", "/no/such/path", "", nil), 404},
+		"other method":    {plain("DELETE", "/livez", "", nil), 405},
+		"infer":           {plain("POST", "/v2/models/mtcnn/infer", "", infer("", "", "", false, sample).body), 200},
+		"server metadata": {plain("GET", "/v2", "", nil), 200},
+		"model metadata":  {plain("GET", "/v2/models/mtcnn", "", nil), 200},
+		"unclean path":    {plain("POST", "/page/../predict", "", sample), 200},
 	} {
 		for _, c := range credentials {
 			t.Run(name+"/"+c.name, func(t *testing.T) {
@@ -215,6 +228,11 @@ func TestKeysAtEveryDoor(t *testing.T) {
 				if strings.Contains(challenge, "invalid_token") != (c.header != nil) {
 					t.Errorf("WWW-Authenticate is %s", challenge)
 				}
+				if name == "infer" || name == "model metadata" {
+					if !strings.HasPrefix(text, `{"error":"`) || res.Header.Get("Mien-Reason") != "UNAUTHENTICATED" {
+						t.Errorf("%v: %s", res.Header, text)
+					}
+				}
 				if strings.HasPrefix(name, "raw") || strings.HasPrefix(name, "old") {
 					if !strings.Contains(text, `"results":[]`) || res.Header.Get("Mien-Reason") != "UNAUTHENTICATED" {
 						t.Errorf("%v: %s", res.Header, text)
@@ -223,7 +241,7 @@ func TestKeysAtEveryDoor(t *testing.T) {
 			})
 		}
 	}
-	for path, want := range map[string]int{"/livez": 200, "/readyz": 200, "/openapi.yaml": 200, "/": 200, "/page/page.css": 200, "/page/none": 404} {
+	for path, want := range map[string]int{"/livez": 200, "/readyz": 200, "/openapi.yaml": 200, "/": 200, "/page/page.css": 200, "/page/none": 404, "/v2/health/live": 200, "/v2/health/ready": 200} {
 		if res, text := plain("GET", path, "", nil)(nil); res.StatusCode != want {
 			t.Errorf("%s: %d: %s", path, res.StatusCode, text)
 		}
@@ -231,6 +249,13 @@ func TestKeysAtEveryDoor(t *testing.T) {
 	health := connect.NewClient[inferencev1.ListModelsRequest, inferencev1.ListModelsRequest](httpClient(t, 2, nil), s.url+"/grpc.health.v1.Health/Check", connect.WithGRPC())
 	if _, err := health.CallUnary(t.Context(), connect.NewRequest(&inferencev1.ListModelsRequest{})); err != nil {
 		t.Errorf("health: %v", err)
+	}
+	open := inferenceconnect.NewGRPCInferenceServiceClient(httpClient(t, 2, nil), s.url, connect.WithGRPC())
+	if ready, err := open.ServerReady(t.Context(), &inference.ServerReadyRequest{}); err != nil || !ready.GetReady() {
+		t.Errorf("ServerReady: %v, %v", ready, err)
+	}
+	if live, err := open.ServerLive(t.Context(), &inference.ServerLiveRequest{}); err != nil || !live.GetLive() {
+		t.Errorf("ServerLive: %v, %v", live, err)
 	}
 	_, log := s.stop()
 	for _, secret := range append(secrets, "mien_wrong") {
@@ -255,7 +280,7 @@ func TestRefusedUnread(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	for _, path := range []string{"/predict", inferencev1connect.InferencePredictProcedure} {
+	for _, path := range []string{"/predict", inferencev1connect.InferencePredictProcedure, inferenceconnect.GRPCInferenceServiceModelInferProcedure, "/v2/models/mtcnn/infer"} {
 		_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
 		fmt.Fprintf(conn, "POST %s HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/proto\r\nContent-Length: 1000\r\n\r\n", path)
 		answer := make([]byte, 12)

@@ -25,6 +25,7 @@ import (
 
 	"github.com/mienproject/mien/auth"
 	inferencev1 "github.com/mienproject/mien/gen/inference/v1"
+	"github.com/mienproject/mien/internal/version"
 	"github.com/mienproject/mien/onnx"
 	"github.com/mienproject/mien/service"
 )
@@ -32,9 +33,6 @@ import (
 // procs is the number of cores that this process may use: GOMAXPROCS before run raises
 // it.
 var procs = runtime.GOMAXPROCS(0)
-
-// version is the version of the release. CHANGELOG.md describes each one.
-const version = "0.1.0"
 
 const description = `Mien finds the faces in images.
 
@@ -171,7 +169,7 @@ func parse(root string, args []string, stdout io.Writer) (cfg *config, done bool
 	}
 	if cfg.Version {
 		_, err := fmt.Fprintf(stdout, "mien %s, models: %s; %s %s/%s\n",
-			version, describeModels(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+			version.Number, describeModels(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
 		return nil, true, err
 	}
 	if cfg.Licenses {

@@ -264,6 +264,78 @@ func TestConnectionAge(t *testing.T) {
 	}
 }
 
+// TestOverloadedConnections checks that a refused call closes its connection once it is a second
+// old, and that refused streams and batches do not.
+func TestOverloadedConnections(t *testing.T) {
+	s := start(t, append(patient, "--max-requests", "1", "--max-connection-age", "1h", "--admin-listen", "127.0.0.1:0")...)
+	end := openStream(t, s) // it takes the one place
+	t.Cleanup(func() { end(true) })
+	gray := &inferencev1.Image{RawData: make([]byte, 64*64), Width: 64, Height: 64, PixelFormat: inferencev1.PixelFormat_PIXEL_FORMAT_GRAY8}
+	predict := func(ctx context.Context, c inferencev1connect.InferenceClient) error {
+		_, err := c.Predict(ctx, gray)
+		return err
+	}
+	stream := func(ctx context.Context, c inferencev1connect.InferenceClient) error {
+		stream, err := c.PredictStream(ctx)
+		if err != nil {
+			return err
+		}
+		_ = stream.CloseRequest() // Receive returns the cause
+		_, err = stream.Receive()
+		return errors.Join(err, stream.CloseResponse())
+	}
+	batch := func(ctx context.Context, c inferencev1connect.InferenceClient) error {
+		stream, err := c.PredictBatch(ctx, &inferencev1.PredictBatchRequest{Images: []*inferencev1.Image{gray}})
+		if err != nil {
+			return err
+		}
+		stream.Receive()
+		return errors.Join(stream.Err(), stream.Close())
+	}
+	for _, c := range []struct {
+		name    string
+		version int
+		opts    []connect.ClientOption
+		call    func(context.Context, inferencev1connect.InferenceClient) error
+		closes  bool
+	}{
+		{"Connect on HTTP/1", 1, nil, predict, true},
+		{"JSON on HTTP/1", 1, []connect.ClientOption{connect.WithProtoJSON()}, predict, true},
+		{"gRPC-Web on HTTP/1", 1, []connect.ClientOption{connect.WithGRPCWeb()}, predict, true},
+		{"gRPC", 2, []connect.ClientOption{connect.WithGRPC()}, predict, true},
+		{"Connect on HTTP/2", 2, nil, predict, true},
+		{"stream", 2, []connect.ClientOption{connect.WithGRPC()}, stream, false},
+		{"batch", 2, []connect.ClientOption{connect.WithGRPC()}, batch, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			client := inferencev1connect.NewInferenceClient(httpClient(t, c.version, nil), s.url, c.opts...)
+			var connections []string
+			ctx := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{GotConn: func(i httptrace.GotConnInfo) {
+				connections = append(connections, i.Conn.LocalAddr().String())
+			}})
+			call := func() string {
+				t.Helper()
+				if err := c.call(ctx, client); connect.CodeOf(err) != connect.CodeUnavailable {
+					t.Fatalf("%v, want an overloaded server", err)
+				}
+				return connections[len(connections)-1]
+			}
+			first := call()
+			if young := call(); young != first {
+				t.Error("a young connection was closed")
+			}
+			time.Sleep(minAge)
+			if old := call(); old != first {
+				t.Error("the connection was closed before")
+			}
+			if after := call(); (after != first) != c.closes {
+				t.Errorf("closed: %t, want %t", after != first, c.closes)
+			}
+		})
+	}
+}
+
 // TestStalledStreamsDoNotBlock checks that streams whose clients read no answers do not
 // block other requests on the same connection. With Go's default buffers for a
 // connection or a stream, they would fill all of its buffer.

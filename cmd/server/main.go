@@ -28,7 +28,9 @@ import (
 	"golang.org/x/net/http2"
 	"golang.org/x/term"
 
+	inferenceconnect "github.com/mienproject/mien/gen/inference/inferenceconnect"
 	inferencev1connect "github.com/mienproject/mien/gen/inference/v1/inferencev1connect"
+	"github.com/mienproject/mien/internal/version"
 	"github.com/mienproject/mien/service"
 	"github.com/mienproject/mien/web"
 )
@@ -104,6 +106,7 @@ func runServer(ctx context.Context, cfg *config, stderr io.Writer) int {
 	}
 	defer obs.tracing.shutdown(ctx, log)
 	svcConfig.Observe = obs.observe
+	svcConfig.Overloaded = connectionAge(cfg.ConnAge).overloaded
 	if sec.quotas != nil {
 		svcConfig.Charge = charge
 	}
@@ -168,7 +171,7 @@ func serve(ctx context.Context, terminated <-chan os.Signal, cfg *config, svc *s
 	}
 
 	state := newHealth()
-	page, err := web.Page(version)
+	page, err := web.Page(version.Number)
 	if err != nil {
 		return err
 	}
@@ -189,7 +192,7 @@ func serve(ctx context.Context, terminated <-chan os.Signal, cfg *config, svc *s
 	if admin != nil {
 		log.Info("admin", "metrics", url(admin.Addr(), sec.adminTLS)+"/metrics", "profiles", url(admin.Addr(), sec.adminTLS)+"/debug/pprof/")
 	}
-	log.Info("ready", "version", version, "models", svc.Models(), "workers", cfg.limits.workers,
+	log.Info("ready", "version", version.Number, "models", svc.Models(), "workers", cfg.limits.workers,
 		"self_test_ms", milliseconds(time.Since(started)))
 
 	if err := waitForStop(ctx, terminated, failed, cfg, state, log); err != nil {
@@ -345,6 +348,12 @@ func routes(stop context.Context, cfg *config, svc *service.Service, state *heal
 	mux.Handle(svc.OldHandler()) // /Inference/Predict
 	mux.Handle("POST /predict", svc.PredictHandler())
 	mux.Handle("PUT /predict", svc.PredictHandler())
+	openInference := svc.OpenInference(version.Number, state.isReady.Load)
+	openPath, openRPCs := openInference.Handler()
+	mux.Handle(openPath, openRPCs) // /inference.GRPCInferenceService/
+	rest := openInference.REST()
+	mux.Handle("/v2", rest)
+	mux.Handle("/v2/", rest)                                  // /v2/models/{model}/infer
 	handle(grpcreflect.NewHandlerV1(reflector(), small))      // /grpc.reflection.v1.ServerReflection/
 	handle(grpcreflect.NewHandlerV1Alpha(reflector(), small)) // /grpc.reflection.v1alpha.ServerReflection/
 
@@ -354,6 +363,10 @@ func routes(stop context.Context, cfg *config, svc *service.Service, state *heal
 
 	healthPath, healthHandler := grpchealth.NewHandler(state, small)
 	open(healthPath, bounded(stop, service.Compat(healthHandler))) // /grpc.health.v1.Health/
+	open(inferenceconnect.GRPCInferenceServiceServerLiveProcedure, openRPCs)
+	open(inferenceconnect.GRPCInferenceServiceServerReadyProcedure, openRPCs)
+	open("/v2/health/live", rest)
+	open("/v2/health/ready", rest)
 	open("GET /livez", http.HandlerFunc(state.live))
 	open("GET /readyz", http.HandlerFunc(state.ready))
 	open("GET /openapi.yaml", web.OpenAPI())
@@ -411,7 +424,7 @@ func chain(h http.Handler, middleware ...func(http.Handler) http.Handler) http.H
 func (h *health) leaving(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !h.isReady.Load() {
-			w.Header().Set("Connection", "close")
+			closeConnection(w.Header())
 		}
 		next.ServeHTTP(w, r)
 	})
@@ -434,7 +447,7 @@ func bounded(stop context.Context, next http.Handler) http.Handler {
 }
 
 func reflector() *grpcreflect.Reflector {
-	return grpcreflect.NewStaticReflector(inferencev1connect.InferenceName, grpchealth.HealthV1ServiceName)
+	return grpcreflect.NewStaticReflector(inferencev1connect.InferenceName, inferenceconnect.GRPCInferenceServiceName, grpchealth.HealthV1ServiceName)
 }
 
 // health answers probes: those of gRPC, and the two of Kubernetes.
@@ -444,7 +457,7 @@ type health struct {
 }
 
 func newHealth() *health {
-	h := &health{StaticChecker: grpchealth.NewStaticChecker(inferencev1connect.InferenceName)}
+	h := &health{StaticChecker: grpchealth.NewStaticChecker(inferencev1connect.InferenceName, inferenceconnect.GRPCInferenceServiceName)}
 	h.serving(false)
 	return h
 }
@@ -457,6 +470,7 @@ func (h *health) serving(yes bool) {
 	}
 	h.SetStatus("", status)
 	h.SetStatus(inferencev1connect.InferenceName, status)
+	h.SetStatus(inferenceconnect.GRPCInferenceServiceName, status)
 }
 
 // live reports that the process is alive.

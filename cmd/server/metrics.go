@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
+	"github.com/mienproject/mien/internal/version"
 	"github.com/mienproject/mien/reason"
 	"github.com/mienproject/mien/service"
 )
@@ -101,7 +102,7 @@ func newMetrics() *metrics {
 	}
 	info := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "mien_build_info", Help: "Always 1; the labels describe the running binary.",
-		ConstLabels: prometheus.Labels{"version": version, "revision": revision(), "go": runtime.Version()},
+		ConstLabels: prometheus.Labels{"version": version.Number, "revision": revision(), "go": runtime.Version()},
 	})
 	info.Set(1)
 	register(info)

@@ -15,6 +15,7 @@ import (
 	"github.com/rs/cors"
 	"go.opentelemetry.io/otel/trace"
 
+	inferenceconnect "github.com/mienproject/mien/gen/inference/inferenceconnect"
 	"github.com/mienproject/mien/service"
 )
 
@@ -216,7 +217,12 @@ func milliseconds(d time.Duration) float64 {
 // isProbe reports whether path is used by probes, which come every few seconds and are
 // not interesting.
 func isProbe(path string) bool {
-	return path == "/livez" || path == "/readyz" || strings.HasPrefix(path, "/grpc.health.v1.Health/")
+	switch path {
+	case "/livez", "/readyz", "/v2/health/live", "/v2/health/ready",
+		inferenceconnect.GRPCInferenceServiceServerLiveProcedure, inferenceconnect.GRPCInferenceServiceServerReadyProcedure:
+		return true
+	}
+	return strings.HasPrefix(path, "/grpc.health.v1.Health/")
 }
 
 // requestID returns the id in the request if it is valid in logs and headers, and a new
@@ -245,7 +251,7 @@ func newCrossOrigin(origins, headers []string) *crossOrigin {
 		return c
 	}
 	c.methods = append(connectcors.AllowedMethods(), http.MethodPut) // for /predict
-	headers = slices.Concat(connectcors.AllowedHeaders(), []string{requestIDHeader, "Traceparent", "Tracestate"}, headers)
+	headers = slices.Concat(connectcors.AllowedHeaders(), []string{requestIDHeader, service.InferHeaderLength, "Traceparent", "Tracestate"}, headers)
 	for _, header := range headers {
 		c.headers = append(c.headers, strings.ToLower(header))
 	}
@@ -253,7 +259,7 @@ func newCrossOrigin(origins, headers []string) *crossOrigin {
 		AllowedOrigins: origins,
 		AllowedMethods: c.methods,
 		AllowedHeaders: headers,
-		ExposedHeaders: append(connectcors.ExposedHeaders(), requestIDHeader, service.ReasonHeader, service.IgnoredFieldsHeader, service.TruncatedHeader, "Retry-After", "WWW-Authenticate"),
+		ExposedHeaders: append(connectcors.ExposedHeaders(), requestIDHeader, service.ReasonHeader, service.IgnoredFieldsHeader, service.TruncatedHeader, service.InferHeaderLength, "Retry-After", "WWW-Authenticate"),
 		MaxAge:         7200, // seconds; some browsers limit it to two hours
 	})
 	return c

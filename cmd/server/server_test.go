@@ -44,6 +44,7 @@ import (
 	"github.com/mienproject/mien/face/facetest"
 	inferencev1 "github.com/mienproject/mien/gen/inference/v1"
 	inferencev1connect "github.com/mienproject/mien/gen/inference/v1/inferencev1connect"
+	"github.com/mienproject/mien/internal/version"
 	"github.com/mienproject/mien/service"
 )
 
@@ -882,7 +883,7 @@ func TestPage(t *testing.T) {
 					if res.StatusCode != want {
 						t.Errorf("%s %s: status %d, want %d", method, path, res.StatusCode, want)
 					}
-					if path == "/" && want == 200 && method == http.MethodGet && !strings.Contains(body, "Mien "+version) {
+					if path == "/" && want == 200 && method == http.MethodGet && !strings.Contains(body, "Mien "+version.Number) {
 						t.Errorf("the page does not tell the version: %s", body)
 					}
 				}
@@ -1103,7 +1104,7 @@ func TestThreads(t *testing.T) {
 func TestHelp(t *testing.T) {
 	for flag, texts := range map[string][]string{
 		"--help":    {"--listen", "$MIEN_LISTEN", "16MiB", "64000000", "grpc", "Limits"},
-		"--version": {version, "pigo", "go1."},
+		"--version": {version.Number, "pigo", "go1."},
 	} {
 		var stdout, stderr bytes.Buffer
 		if code := run(t.Context(), []string{flag}, &stdout, &stderr); code != 0 || stderr.Len() > 0 {

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	inferenceconnect "github.com/mienproject/mien/gen/inference/inferenceconnect"
 	inferencev1 "github.com/mienproject/mien/gen/inference/v1"
 	inferencev1connect "github.com/mienproject/mien/gen/inference/v1/inferencev1connect"
 )
@@ -69,6 +70,14 @@ func TestCrossSite(t *testing.T) {
 			}
 			return status, text
 		},
+		"ModelInfer": func(s server, h http.Header) (int, string) {
+			h.Set("Content-Type", "application/json")
+			return browse(t, 1, "POST", s.url+inferenceconnect.GRPCInferenceServiceModelInferProcedure, h, marshalFor("json", modelInfer("", sample)))
+		},
+		"infer": func(s server, h http.Header) (int, string) {
+			h.Set("Content-Type", "text/plain")
+			return browse(t, 1, "POST", s.url+"/v2/models/mtcnn/infer", h, infer("", "", "", false, sample).body)
+		},
 		// What a form of a page can send without asking.
 		"form": func(s server, h http.Header) (int, string) {
 			h.Set("Content-Type", "text/plain")
@@ -113,7 +122,7 @@ func TestCrossSite(t *testing.T) {
 					}
 				})
 			}
-			for _, path := range []string{"/", "/openapi.yaml", "/livez", "/readyz", "/page/page.css"} {
+			for _, path := range []string{"/", "/openapi.yaml", "/livez", "/readyz", "/v2/health/live", "/v2/health/ready", "/page/page.css"} {
 				header := http.Header{}
 				for i := 0; i < len(c.header); i += 2 {
 					header.Set(c.header[i], c.header[i+1])

@@ -9,6 +9,8 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
+	"image"
+	"image/png"
 	"io"
 	"maps"
 	"net"
@@ -29,8 +31,11 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 
+	inference "github.com/mienproject/mien/gen/inference"
+	inferenceconnect "github.com/mienproject/mien/gen/inference/inferenceconnect"
 	inferencev1 "github.com/mienproject/mien/gen/inference/v1"
 	inferencev1connect "github.com/mienproject/mien/gen/inference/v1/inferencev1connect"
+	"github.com/mienproject/mien/service"
 )
 
 var update = flag.Bool("update", false, "rewrite the files in testdata/surface from what the server does now")
@@ -202,8 +207,11 @@ func rpc(name, procedure, mediaType string, messages ...proto.Message) surfaceRe
 		name: name + ", " + mediaType + " " + procedure, http: 2, method: http.MethodPost, path: procedure,
 		header: http.Header{"Content-Type": {mediaType}}, answer: &inferencev1.InferResults{},
 	}
-	if strings.HasSuffix(procedure, "/ListModels") {
+	switch {
+	case strings.HasSuffix(procedure, "/ListModels"):
 		r.answer = &inferencev1.ListModelsResponse{}
+	case strings.HasSuffix(procedure, "/ModelInfer"):
+		r.answer = &inference.ModelInferResponse{}
 	}
 	if strings.HasPrefix(mediaType, "application/grpc") && !strings.Contains(mediaType, "web") {
 		r.header.Set("Te", "trailers")
@@ -226,6 +234,45 @@ func predict(name, contentType, query string, body []byte, header ...string) sur
 	}
 	for i := 0; i+1 < len(header); i += 2 {
 		r.header.Set(header[i], header[i+1])
+	}
+	return r
+}
+
+// modelInfer returns the message of the Open Inference Protocol for these images.
+func modelInfer(model string, images ...[]byte) *inference.ModelInferRequest {
+	in := &inference.ModelInferRequest_InferInputTensor{Name: "image", Datatype: "BYTES", Shape: []int64{int64(len(images))}}
+	return &inference.ModelInferRequest{ModelName: model, Id: "x", Inputs: []*inference.ModelInferRequest_InferInputTensor{in}, RawInputContents: [][]byte{elements(images)}}
+}
+
+// elements returns the elements of an input, each after its length.
+func elements(images [][]byte) (raw []byte) {
+	for _, data := range images {
+		raw = append(binary.LittleEndian.AppendUint32(raw, uint32(len(data))), data...)
+	}
+	return raw
+}
+
+// infer returns a request of the Open Inference Protocol in plain HTTP. more is added to its
+// JSON. If isBinary is true, the images and the outputs are binary.
+func infer(name, path, more string, isBinary bool, images ...[]byte) surfaceRequest {
+	r := surfaceRequest{name: name + ", " + path, http: 1, method: http.MethodPost, path: path, header: http.Header{}}
+	in := map[string]any{"name": "image", "datatype": "BYTES", "shape": []int{len(images)}}
+	raw := elements(images)
+	if isBinary {
+		r.name += ", binary"
+		in["parameters"] = map[string]any{"binary_data_size": len(raw)}
+		more += `"parameters":{"binary_data_output":true},`
+	} else {
+		in["data"] = images // package json encodes bytes in base64
+	}
+	text, err := json.Marshal(map[string]any{"inputs": []any{in}})
+	if err != nil {
+		panic(err)
+	}
+	r.body = append([]byte("{"+more), text[1:]...)
+	if isBinary {
+		r.header.Set(service.InferHeaderLength, strconv.Itoa(len(r.body)))
+		r.body = append(r.body, raw...)
 	}
 	return r
 }
@@ -255,7 +302,12 @@ func everyDoor(name string, img *inferencev1.Image) (all []surfaceRequest) {
 			predict(name+", old JSON undeclared", "text/plain", "", old),
 			predict(name+", raw", "image/jpeg", "", img.GetRawData()),
 			predict(name+", form", "multipart/form-data; boundary=b", "", []byte(form)),
-			predict(name+", marked", "image/jpeg", "", img.GetRawData(), "Accept", "image/png"))
+			predict(name+", marked", "image/jpeg", "", img.GetRawData(), "Accept", "image/png"),
+			infer(name, "/v2/models/pigo/infer", "", false, img.GetRawData()),
+			infer(name, "/v2/models/pigo/versions/1/infer", "", true, img.GetRawData()))
+		for _, mediaType := range []string{"application/grpc", "application/json"} {
+			all = append(all, rpc(name, inferenceconnect.GRPCInferenceServiceModelInferProcedure, mediaType, modelInfer("pigo", img.GetRawData())))
+		}
 	}
 	return all
 }
@@ -370,10 +422,53 @@ func surfaceRequests(t *testing.T) (all []surfaceRequest) {
 		predict("bad gzip", "image/jpeg", "", []byte("no gzip"), "Content-Encoding", "gzip"),
 		predict("a bomb", "image/jpeg", "", zip(make([]byte, 2<<20)), "Content-Encoding", "gzip"),
 		predict("unknown compression", "image/jpeg", "", sample, "Content-Encoding", "br"))
+	all = append(all, openInferenceRequests(sample)...)
 	for i := range all {
 		if all[i].header == nil {
 			all[i].header = http.Header{}
 		}
+	}
+	return all
+}
+
+// openInferenceRequests are those that only the Open Inference Protocol has.
+func openInferenceRequests(sample []byte) (all []surfaceRequest) {
+	const path = "/v2/models/pigo/infer"
+	var b bytes.Buffer
+	_ = png.Encode(&b, image.NewGray(image.Rect(0, 0, 8, 8))) // never fails
+	tiny := b.Bytes()
+	for _, mediaType := range []string{"application/grpc", "application/json"} {
+		const procedure = inferenceconnect.GRPCInferenceServiceModelInferProcedure
+		version := modelInfer("pigo", sample)
+		version.ModelVersion = "2"
+		tensor := modelInfer("pigo", sample)
+		tensor.Inputs[0].Datatype = "UINT8"
+		all = append(all,
+			rpc("two images", procedure, mediaType, modelInfer("pigo", sample, tiny)),
+			rpc("too many bytes together", procedure, mediaType, modelInfer("pigo", make([]byte, 100<<10), make([]byte, 100<<10))),
+			rpc("101 images", procedure, mediaType, modelInfer("pigo", slices.Repeat([][]byte{{1}}, 101)...)),
+			rpc("unknown model", procedure, mediaType, modelInfer("nobody", sample)),
+			rpc("unknown version", procedure, mediaType, version),
+			rpc("a wrong tensor", procedure, mediaType, tensor))
+	}
+	all = append(all,
+		infer("two images", path, "", true, sample, tiny),
+		infer("too many bytes together", path, "", false, make([]byte, 100<<10), make([]byte, 100<<10)),
+		infer("101 images", path, "", false, slices.Repeat([][]byte{{1}}, 101)...),
+		infer("unknown model", "/v2/models/nobody/infer", "", false, sample),
+		infer("unknown version", "/v2/models/pigo/versions/2/infer", "", false, sample),
+		infer("some outputs", path, `"id":"x","outputs":[{"name":"counts"},{"name":"scores"}],`, false, sample),
+		infer("an unknown output", path, `"outputs":[{"name":"labels"}],`, false, sample),
+		infer("options", path, `"parameters":{"min_confidence":0.5,"max_results":1,"skip_landmarks":true},`, false, sample),
+		infer("a bad option", path, `"parameters":{"min_confidence":2},`, false, sample),
+		infer("unknown names", path, `"hat":1,"parameters":{"threshold":0.5},`, false, sample),
+		predict("half JSON", "application/json", "", []byte(`{"inputs": `)))
+	all[len(all)-1].name, all[len(all)-1].path = "half JSON, "+path, path
+	for _, path := range []string{
+		"/v2", "/v2/health/live", "/v2/health/ready", "/v2/models/pigo", "/v2/models/pigo/versions/1", "/v2/models/pigo/ready",
+		"/v2/models/pigo/config", "/v2/models/pigo/stats", "/v2/models/stats", "/v2/models/nobody", "/v2/models/pigo/versions/2/ready", "/v2/nothing", path,
+	} {
+		all = append(all, surfaceRequest{name: "GET " + path, http: 1, method: http.MethodGet, path: path})
 	}
 	return all
 }
@@ -414,7 +509,7 @@ func recordSurface(t *testing.T, s server, requests []surfaceRequest) string {
 }
 
 // freeHeaders are headers whose values may change, but not their names.
-var freeHeaders = []string{"Date", "Content-Length", "X-Request-Id", "Grpc-Message", "Etag"}
+var freeHeaders = []string{"Date", "Content-Length", "X-Request-Id", "Grpc-Message", "Etag", service.InferHeaderLength}
 
 func describeHeader(kind string, h http.Header) string {
 	var out strings.Builder
@@ -541,7 +636,7 @@ func describeMessage(data []byte, answer proto.Message) string {
 var oldTexts = []string{"'image id not exists.'", "please post JSON format data", "inference failed: "}
 
 // contractKeys are the JSON keys whose values are part of the contract.
-var contractKeys = []string{"code", "reason", "domain", "type", "retryDelay", "environment", "imageId", "image_id", "model", "name", "family", "default", "index"}
+var contractKeys = []string{"code", "reason", "domain", "type", "retryDelay", "environment", "imageId", "image_id", "model", "name", "family", "default", "index", "model_name", "model_version", "modelName", "modelVersion", "id", "datatype"}
 
 // describeJSON lists the paths that JSON has, and the values of those in contractKeys.
 func describeJSON(data []byte) string {
@@ -665,7 +760,7 @@ func openStream(t *testing.T, s server) (end func(closing bool) string) {
 // counting probes.
 func recordMetrics(t *testing.T, s server, n int) string {
 	t.Helper()
-	probes := 2
+	probes := 4 // two of Kubernetes, and two of the Open Inference Protocol
 	for began := time.Now(); ; time.Sleep(10 * time.Millisecond) {
 		counted := 0.0
 		for key, value := range scrape(t, s) {

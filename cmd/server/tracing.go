@@ -24,6 +24,7 @@ import (
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/mienproject/mien/internal/version"
 	"github.com/mienproject/mien/service"
 )
 
@@ -69,7 +70,7 @@ func newTracing(ctx context.Context, log *slog.Logger) (*tracing, error) {
 	}
 	// Attributes from the environment override these.
 	about, err := resource.New(ctx,
-		resource.WithAttributes(attribute.String("service.name", "mien"), attribute.String("service.version", version)),
+		resource.WithAttributes(attribute.String("service.name", "mien"), attribute.String("service.version", version.Number)),
 		resource.WithTelemetrySDK(), resource.WithHost(), resource.WithFromEnv())
 	if err != nil {
 		return nil, fmt.Errorf("OTEL_RESOURCE_ATTRIBUTES: %w", err)
@@ -170,7 +171,7 @@ func (t *tracing) end(span trace.Span, r *http.Request, e entry) {
 		}
 		return
 	}
-	if rpc, method, ok := strings.Cut(strings.TrimPrefix(e.record.Procedure, "/"), "/"); ok {
+	if rpc, method, ok := strings.Cut(strings.TrimPrefix(e.record.Procedure, "/"), "/"); ok && e.record.Protocol != "http" {
 		span.SetName(rpc + "/" + method)
 		span.SetAttributes(
 			attribute.String("rpc.system", rpcSystem(e.record.Protocol)),

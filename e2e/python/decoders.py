@@ -302,6 +302,9 @@ class Maker:
             for lossless in (False, True):
                 for quality in (5, 75):
                     self.save(f"webp_{mode}_{'lossless' if lossless else 'lossy'}_{quality}.webp", mode, lossless=lossless, quality=quality)
+            for method in (0, 6):
+                for quality in (0, 40, 100):
+                    self.save(f"webp_{mode}_method_{method}_{quality}.webp", mode, method=method, quality=quality)
         frames = [self.images["RGB"].rotate(90)]
         self.save("webp_animated.webp", "RGB", save_all=True, append_images=frames, duration=100)
 
@@ -353,6 +356,8 @@ class Maker:
                 job("jpegsave", f"vips_{subsample}_restart.jpg", rgb, "--subsample-mode", subsample, "--restart-interval", "3")
                 job("jpegsave", f"vips_{subsample}_restart_interlaced.jpg", rgb, "--subsample-mode", subsample, "--interlace", "--restart-interval", "3")
             job("webpsave", "vips_near_lossless.webp", rgb, "--near-lossless")
+            for preset in ("picture", "photo", "drawing", "icon", "text"):  # other filters and segments
+                job("webpsave", f"vips_{preset}.webp", rgb, "--preset", preset, "--Q", "30", "--effort", "6")
             job("webpsave", "vips_alpha.webp", rgba, "--alpha-q", "50")
             job("gifsave", "vips.gif", rgb)
             job("gifsave", "vips_alpha.gif", rgba)

@@ -57,6 +57,19 @@ func (a *Answers) search(t testing.TB, subset string) answers {
 	return s
 }
 
+// CheckCalibrationOfEach checks that the expected calibration error is at most limit in each
+// of the subsets by itself.
+func (a *Answers) CheckCalibrationOfEach(t testing.TB, limit float64, subsets ...string) {
+	t.Helper()
+	for _, subset := range subsets {
+		off, _ := Calibration(a.Of(t, subset))
+		t.Logf("%s: expected calibration error %.3f", subset, off)
+		if !(off <= limit) {
+			t.Errorf("%s: expected calibration error %.3f, want at most %v", subset, off, limit)
+		}
+	}
+}
+
 // CheckCalibration checks that the expected calibration error over all of the subsets is
 // at most limit.
 func (a *Answers) CheckCalibration(t testing.TB, limit float64, subsets ...string) {

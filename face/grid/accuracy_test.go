@@ -18,6 +18,9 @@ func TestAccuracy(t *testing.T) {
 		precision map[string][3]float64 // average precision for easy, medium and hard faces
 		landmarks map[string]float64    // mean error in eye distances
 		mistakes  int                   // faces on images without any, at the default confidence
+		// calibration is the limit of the expected calibration error in each subset in
+		// which all faces are labeled, or 0.
+		calibration float64
 	}{
 		{
 			model: "yunet_n_dynamic.onnx",
@@ -27,6 +30,8 @@ func TestAccuracy(t *testing.T) {
 			},
 			landmarks: map[string]float64{"lfw_5pt": .043, "net_5pt": .050},
 			mistakes:  1, // as many as MTCNN
+
+			calibration: .06,
 		},
 		{
 			model:     "yunet_s_dynamic.onnx",
@@ -59,6 +64,9 @@ func TestAccuracy(t *testing.T) {
 						t.Errorf("%s level %d: average precision %.3f, want %.3f", subset, level, ap, floor[level])
 					}
 				}
+			}
+			if c.calibration != 0 {
+				answers.CheckCalibrationOfEach(t, c.calibration, facetest.DefaultsFrom...)
 			}
 			answers.CheckLandmarks(t, c.landmarks)
 			answers.CheckFalseFaces(t, g.info.MinConfidence, c.mistakes)
