@@ -108,7 +108,7 @@ func TestPage(t *testing.T) {
 			}
 		}
 	}
-	for _, want := range []string{"/page/page.js", "/page/page.css", "/page/worker.js", "/page/pane.js", "/page/queue.js", "/page/sample.jpg", "/page/icon.svg", "/page/LICENSE-sample.txt"} {
+	for _, want := range []string{"/page/page.js", "/page/page.css", "/page/worker.js", "/page/pane.js", "/page/queue.js", "/page/sample.jpg", "/page/group.jpg", "/page/hard.jpg", "/page/hard-small.jpg", "/page/icon.svg", "/page/LICENSE-sample.txt"} {
 		if !seen[want] {
 			t.Errorf("no file refers to %s: %v", want, seen)
 		}
