@@ -80,10 +80,11 @@ function drawHistogram(faces) {
   });
 }
 
-// drawTimes shows where the time of each model's call went: see timesOf.
+// drawTimes shows the total, and folded below it where the time of each model's call went: see timesOf.
 function drawTimes(all) {
   $("time-bars").replaceChildren(...all.map((times) => el("div", { className: "bar" }, ...STAGES.map(([key]) => barPart(key, times)))));
-  const rows = all.length ? [...STAGES, ["total", "Total"]] : [];
+  $("time-total").textContent = all.length ? all.map((times) => duration(times.total)).join(" | ") : "–";
+  const rows = all.length ? STAGES : [];
   $("time").replaceChildren(...rows.map(([key, name]) => el("div", { className: key }, el("dt", {}, name), ...all.map((times) => el("dd", {}, duration(times[key]))))));
 }
 
