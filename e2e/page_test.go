@@ -209,8 +209,8 @@ func TestPageExports(t *testing.T) {
 			// The faces change, and the pixels far from them do not, except in the few places
 			// where another model detects a face, which are hidden too.
 			minInside, maxFar := 8.0, 10.0
-			if kind == "marked" {
-				minInside, maxFar = 2, 3
+			if kind == "marked" { // lines are outside of the boxes, and only the landmarks are inside
+				minInside, maxFar = 0.05, 3
 			}
 			far, inside := differences(original, img, a.Results)
 			if far > maxFar || inside < minInside {
@@ -247,7 +247,7 @@ func recolored(a, b image.Image) (n int) {
 	bounds := a.Bounds()
 	for y := bounds.Min.Y; y < bounds.Max.Y; y++ {
 		for x := bounds.Min.X; x < bounds.Max.X; x++ {
-			if is(a, x, y, 0x46, 0xe6, 0xa4) && is(b, x, y, 0xff, 0xc2, 0x4b) {
+			if is(a, x, y, 0xc6, 0xff, 0x00) && is(b, x, y, 0x00, 0xe5, 0xff) {
 				n++
 			}
 		}

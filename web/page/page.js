@@ -12,7 +12,7 @@
 //              dialog.js; code.js, with snippets.js
 //   address    address.js
 //   words      announcements.js, wording.js, format.js
-//   helpers    dom.js, faces.js
+//   helpers    dom.js, faces.js, marks.js
 //
 // Pure modules do not touch the document, the network or the state; ../test has their tests.
 import { readAddress, writeAddress } from "./address.js";

@@ -3,6 +3,7 @@
 import { el, setAttributes, svg } from "./dom.js";
 import { box, landmarks } from "./faces.js";
 import { percent } from "./format.js";
+import { isUnsure, labelText } from "./marks.js";
 
 const MAX_SCALE = 12; // CSS pixels for a pixel of the image
 const ZOOM_STEP = 1.25 ** 2;
@@ -212,11 +213,11 @@ export class Pane {
   }
 
   #mark(face, i) {
-    const g = svg("g", { class: "face", role: "button", tabindex: -1, "aria-pressed": "false", "aria-label": `Face ${i + 1} · ${percent(face.confidence)}` });
+    const g = svg("g", { class: isUnsure(face) ? "face unsure" : "face", role: "button", tabindex: -1, "aria-pressed": "false", "aria-label": `Face ${i + 1} · ${percent(face.confidence)}` });
     const halo = svg("rect", { class: "halo" });
     const line = svg("rect", { class: "line" });
-    const dots = landmarks(face).map(() => svg("circle"));
-    const plate = svg("rect", { class: "plate", rx: 4, height: 20 });
+    const dots = landmarks(face).map(([key]) => svg("circle", { class: key }));
+    const plate = svg("rect", { class: "plate", rx: 6, height: 20 });
     const text = svg("text", { class: "text" });
     const label = svg("g", { class: "label" }, plate, text);
     g.append(halo, line, svg("g", { class: "points" }, ...dots), label);
@@ -252,7 +253,7 @@ export class Pane {
       const r = Math.max(1.5, Math.min(4, b.width / 26));
       landmarks(face).forEach(([, p], j) => setAttributes(dots[j], { cx: this.#x(p.x).toFixed(2), cy: (p.y * this.scale).toFixed(2), r: r.toFixed(2), "stroke-width": Math.min(1.5, r / 2).toFixed(2) }));
       // Small faces have room for a number only, or for nothing.
-      const words = b.width >= 76 ? `${i + 1} · ${percent(face.confidence)}` : `${i + 1}`;
+      const words = b.width >= 76 ? `${i + 1} · ${labelText(face.confidence)}` : `${i + 1}`;
       label.classList.toggle("small", b.width < 26);
       text.textContent = words;
       const width = words.length * 6.9 + 12;
