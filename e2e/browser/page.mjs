@@ -65,7 +65,7 @@ const state = () => {
   const value = (selector) => document.querySelector(selector)?.value ?? null;
   return {
     settled: document.querySelector("#panes")?.getAttribute("aria-busy") === "false",
-    count: text("#count .n"),
+    count: text("#count"),
     about: text("#about"),
     message: text("#message"),
     announced: window.announcements?.slice(-5),
@@ -99,7 +99,7 @@ const shows = (page, n, ...words) =>
     page,
     ([want, parts]) => {
       const about = document.querySelector("#about").textContent;
-      return document.querySelector("#panes").getAttribute("aria-busy") === "false" && document.querySelector("#count .n").textContent === want && parts.every((part) => about.includes(part));
+      return document.querySelector("#panes").getAttribute("aria-busy") === "false" && [...document.querySelectorAll("#count .n")].map((n) => n.textContent).join(" | ") === want && parts.every((part) => about.includes(part));
     },
     [String(n), words],
     `show ${n} faces of ${words.join(", ")}`,
@@ -503,10 +503,25 @@ const scenarios = {
     // Two models, scrolled together.
     await page.selectOption("#compare", "pigo-reference");
     await shows(page, "4 | 5", "peoples.jpg");
+    assert.equal(await page.locator("#count").innerText(), "4 by pigo\n5 by pigo-reference");
+    // Each model is at its own default, until the slider is moved.
+    assert.equal(await page.locator("#confidence-value").innerText(), "40 % | 39 %");
+    assert.equal(await page.isVisible("#confidence-own"), true);
     await setThreshold(page, 0.7);
     await shows(page, "4 | 3", "peoples.jpg");
     assert.deepEqual(await page.locator(".pane figcaption").allInnerTexts(), ["pigo", "pigo-reference"]);
-    assert.match(await page.locator("#both").innerText(), /^3 both\s+1 only pigo\s+0 only pigo-reference$/);
+    assert.equal(await page.locator("#confidence-value").innerText(), "70 %");
+    assert.deepEqual(await page.locator("#both button").allTextContents(), ["3 found by both", "1 only by pigo", "0 only by pigo-reference"]);
+    // Each number can be counted: it dims all other faces.
+    const bright = () => page.evaluate(() => [".face:not(.gone):not(.dimmed)", "#faces .row:not([hidden]):not(.dimmed)"].map((s) => document.querySelectorAll(s).length).join());
+    for (const [name, want] of [["3 found by both", 6], ["1 only by pigo", 1], ["0 only by pigo-reference", 0]]) {
+      await page.locator("#both").getByRole("button", { name, exact: true }).click();
+      await settled(page);
+      assert.equal(await bright(), `${want},${want}`, name);
+    }
+    await page.locator("#both [aria-pressed=true]").click();
+    await settled(page);
+    assert.equal(await bright(), "7,7");
     assert.equal(await page.locator("#faces .row:visible").count(), 7);
     assert.equal(await page.locator(".face.alone:not(.gone)").count(), 1);
     await page.click("#in");

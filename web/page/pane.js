@@ -78,9 +78,12 @@ export class Pane {
     this.#tip();
   }
 
-  /** setUnmatched dashes the boxes of the faces that the other model did not find: unmatched has a boolean for each face, or is null. */
-  setUnmatched(unmatched) {
-    this.marks.forEach((m, i) => m.g.classList.toggle("alone", unmatched?.[i] ?? false));
+  /** setUnmatched dashes the boxes of the faces that the other model did not find, and dims others: unmatched and dimmed have a boolean for each face, or are null. */
+  setUnmatched(unmatched, dimmed) {
+    this.marks.forEach((m, i) => {
+      m.g.classList.toggle("alone", unmatched?.[i] ?? false);
+      m.g.classList.toggle("dimmed", dimmed?.[i] ?? false);
+    });
   }
 
   /** select marks a face as selected and scrolls to it; -1 selects none. */
