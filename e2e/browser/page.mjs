@@ -31,8 +31,8 @@ const browser = await launch(...camera, ...names);
 
 const pages = []; // every page that was opened
 
-/** visit opens the page and returns it. page.seen has the console's messages, errors, requests to other origins and the number of calls. */
-async function visit(options = {}, address = task.url) {
+/** visit opens the page, by default with the sample of one face, and returns it. page.seen has the console's messages, errors, requests to other origins and the number of calls. */
+async function visit(options = {}, address = task.url, path = "/?sample=sample") {
   const context = await browser.newContext({ viewport: { width: 1360, height: 860 }, ignoreHTTPSErrors: true, ...options });
   context.setDefaultTimeout(patience);
   const page = await context.newPage();
@@ -48,7 +48,7 @@ async function visit(options = {}, address = task.url) {
   pages.push(page);
   await page.addInitScript(recordAnnouncements);
   await slow(page);
-  await page.goto(address + "/");
+  await page.goto(address + path);
   return page;
 }
 
@@ -65,7 +65,7 @@ const state = () => {
   const value = (selector) => document.querySelector(selector)?.value ?? null;
   return {
     settled: document.querySelector("#panes")?.getAttribute("aria-busy") === "false",
-    count: text("#count .n"),
+    count: text("#count"),
     about: text("#about"),
     message: text("#message"),
     announced: window.announcements?.slice(-5),
@@ -99,7 +99,7 @@ const shows = (page, n, ...words) =>
     page,
     ([want, parts]) => {
       const about = document.querySelector("#about").textContent;
-      return document.querySelector("#panes").getAttribute("aria-busy") === "false" && document.querySelector("#count .n").textContent === want && parts.every((part) => about.includes(part));
+      return document.querySelector("#panes").getAttribute("aria-busy") === "false" && [...document.querySelectorAll("#count .n")].map((n) => n.textContent).join(" | ") === want && parts.every((part) => about.includes(part));
     },
     [String(n), words],
     `show ${n} faces of ${words.join(", ")}`,
@@ -232,7 +232,7 @@ const filesInPage = async (page, ...paths) => {
   }, files);
 };
 
-/** opened visits the page and waits until it shows the sample. */
+/** opened visits the page and waits until it shows the sample of one face. */
 async function opened(options) {
   const page = await visit(options);
   await shows(page, 1, "sample.jpg");
@@ -295,9 +295,22 @@ async function occupy() {
 }
 
 const scenarios = {
-  // The page shows the sample's face without a click, where the server finds it.
+  // The page shows the faces of a group without a click, and the sample's face where the server finds it.
   async opens() {
-    const page = await opened();
+    const page = await visit({}, task.url, "/");
+    await shows(page, 3, "group.jpg");
+    assert.equal(await page.evaluate(() => location.search), "");
+    const samples = page.locator("#samples");
+    await samples.getByRole("button", { name: "Hard" }).click();
+    await until(page, () => Number(document.querySelector("#count .n").textContent) > 6 && document.querySelector("#about").textContent.startsWith("hard.jpg"), null, "show the hard sample");
+    assert.equal(await samples.locator("[aria-pressed=true]").innerText(), "Hard");
+    await says(page, "#code", /page\/hard\.jpg/);
+    await page.waitForURL("**/?sample=hard");
+    await page.reload();
+    await until(page, () => document.querySelector("#about").textContent.startsWith("hard.jpg"), null, "show the sample of the address");
+    await samples.getByRole("button", { name: "One face" }).click();
+    await shows(page, 1, "sample.jpg");
+    assert.equal(await page.locator("#gallery").isHidden(), true, "a sample does not give way to another");
     assert.equal(await page.title(), "Mien: where are the faces?");
     const raw = (await readFile(task.files.sample)).toString("base64");
     const answer = await (await page.request.post(task.url + "/inference.v1.Inference/Predict", { data: { rawData: raw } })).json();
@@ -309,7 +322,10 @@ const scenarios = {
     near(drawn.height, lowerRight.y - upLeft.y, 0.6, "height");
     assert.equal(await page.locator(".face .points circle").count(), 5);
     await announced(page, "1 face with a confidence of at least");
-    assert.deepEqual(await page.locator("#time dt").allInnerTexts(), ["Encode", "Transfer", "Queue", "Decode", "Detect", "Total"]);
+    // The parts of the time are folded behind the total.
+    await says(page, "#time-details", /^Time\s+[\d.]+ m?s$/);
+    await page.click("#time-details summary");
+    assert.deepEqual(await page.locator("#time dt").allInnerTexts(), ["Encode", "Transfer", "Queue", "Decode", "Detect"]);
     for (const href of ["/openapi.yaml", "/readyz"]) {
       assert.equal(await page.locator(`footer a[href="${href}"]`).count(), 1);
       assert.equal((await page.request.get(task.url + href)).status(), 200);
@@ -388,8 +404,8 @@ const scenarios = {
     await shows(page, "–", "No image yet");
     await says(page, ".card.empty", /Drop images anywhere, choose or paste them, or turn on the camera/);
     await accessible(page, "no image");
-    await page.getByRole("button", { name: "Open the sample" }).click();
-    await shows(page, 1, "sample.jpg");
+    await page.getByRole("button", { name: "Open a sample" }).click();
+    await shows(page, 3, "group.jpg");
     assert.equal(await page.locator(".card").count(), 0);
     // More images than the strip has room for: it scrolls, and nothing else moves.
     await page.setInputFiles("#files", Array(24).fill(task.files.sample));
@@ -487,10 +503,25 @@ const scenarios = {
     // Two models, scrolled together.
     await page.selectOption("#compare", "pigo-reference");
     await shows(page, "4 | 5", "peoples.jpg");
+    assert.equal(await page.locator("#count").innerText(), "4 by pigo\n5 by pigo-reference");
+    // Each model is at its own default, until the slider is moved.
+    assert.equal(await page.locator("#confidence-value").innerText(), "40 % | 39 %");
+    assert.equal(await page.isVisible("#confidence-own"), true);
     await setThreshold(page, 0.7);
     await shows(page, "4 | 3", "peoples.jpg");
     assert.deepEqual(await page.locator(".pane figcaption").allInnerTexts(), ["pigo", "pigo-reference"]);
-    assert.match(await page.locator("#both").innerText(), /^3 both\s+1 only pigo\s+0 only pigo-reference$/);
+    assert.equal(await page.locator("#confidence-value").innerText(), "70 %");
+    assert.deepEqual(await page.locator("#both button").allTextContents(), ["3 found by both", "1 only by pigo", "0 only by pigo-reference"]);
+    // Each number can be counted: it dims all other faces.
+    const bright = () => page.evaluate(() => [".face:not(.gone):not(.dimmed)", "#faces .row:not([hidden]):not(.dimmed)"].map((s) => document.querySelectorAll(s).length).join());
+    for (const [name, want] of [["3 found by both", 6], ["1 only by pigo", 1], ["0 only by pigo-reference", 0]]) {
+      await page.locator("#both").getByRole("button", { name, exact: true }).click();
+      await settled(page);
+      assert.equal(await bright(), `${want},${want}`, name);
+    }
+    await page.locator("#both [aria-pressed=true]").click();
+    await settled(page);
+    assert.equal(await bright(), "7,7");
     assert.equal(await page.locator("#faces .row:visible").count(), 7);
     assert.equal(await page.locator(".face.alone:not(.gone)").count(), 1);
     await page.click("#in");
@@ -502,6 +533,110 @@ const scenarios = {
     await shows(page, 4, "peoples.jpg");
     assert.equal(await page.locator(".face.alone").count(), 0);
     assert.equal(await page.locator(".pane").count(), 1);
+    await checkQuiet(page);
+    return {};
+  },
+
+  // The view: zooming, selecting, removing and the options in the address, on a desk and on a phone.
+  async view() {
+    const query = "/?sample=hard&model=pigo&compare=mtcnn&min_confidence=0.3&min_face_size=24&any_orientation=true";
+    let page = await visit({}, task.url, query);
+    await until(page, () => document.querySelector("#panes").getAttribute("aria-busy") === "false" && document.querySelector("#about").textContent.startsWith("hard.jpg"), null, "show the hard sample");
+    const options = () => page.evaluate(() => [...["model", "compare", "confidence", "smallest"].map((id) => document.getElementById(id).value), document.querySelector("#any-orientation").checked].join());
+    assert.equal(await options(), "pigo,mtcnn,0.3,24,true");
+    assert.equal(await page.evaluate(() => location.pathname + location.search), query);
+    await page.uncheck("#any-orientation");
+    await page.selectOption("#model", "mtcnn");
+    await page.fill("#smallest", "");
+    await page.click("#confidence-reset");
+    await page.waitForURL((url) => url.search === "?sample=hard");
+    await settled(page);
+
+    const focused = () =>
+      page.evaluate(() => {
+        const [face, view] = [".face.selected .line", ".viewport"].map((s) => document.querySelector(s).getBoundingClientRect());
+        return { x: Math.abs(face.x + face.width / 2 - view.x - view.width / 2) / view.width, y: Math.abs(face.y + face.height / 2 - view.y - view.height / 2) / view.height, part: Math.max(face.width, face.height) / Math.min(view.width, view.height) };
+      });
+    const isCentered = async (what) => {
+      const { x, y } = await focused();
+      assert.ok(x < 0.1 && y < 0.1, `${what}: the face is ${x}, ${y} from the center`);
+    };
+    const isZoomed = (yes) => page.locator(yes ? ".viewport.zoomed" : ".viewport:not(.zoomed)").waitFor();
+    // Zooming in goes to the selected face, and Escape deselects it.
+    const row = page.locator(".face-row:visible").nth(6);
+    await row.click();
+    for (let i = 0; i < 6; i++) await page.click("#in");
+    await isCentered("zoomed in");
+    await page.keyboard.press("Escape");
+    assert.equal(await page.locator(".face.selected, .row.selected, [aria-pressed=true].face-row").count(), 0);
+    await page.click("#fit");
+    await isZoomed(false);
+    // A double click goes to a face and back.
+    await page.locator(".face:not(.gone) .halo").first().dblclick();
+    await isZoomed(true);
+    await isCentered("after a double click");
+    near((await focused()).part, 0.4, 0.02, "the part of the view that the face takes");
+    await page.locator(".face.selected .halo").dblclick();
+    await isZoomed(false);
+    // The wheel zooms, and then leaves the page to itself.
+    const { x, y, width, height } = await page.locator(".viewport").boundingBox();
+    await page.mouse.move(x + width / 2, y + height / 2);
+    await page.mouse.wheel(0, -400);
+    await isZoomed(true);
+    await page.mouse.wheel(0, 2000);
+    await isZoomed(false);
+    assert.equal(await page.evaluate(() => scrollY), 0);
+    await page.mouse.wheel(0, 200);
+    await until(page, () => scrollY > 0, null, "scroll");
+    // The only image can be removed.
+    await page.click("#discard");
+    await shows(page, "–", "No image yet");
+    assert.equal(await page.evaluate(() => document.activeElement.id), "choose");
+    assert.equal(await page.isVisible("#discard"), false);
+    await checkQuiet(page);
+    await page.context().close();
+
+    page = await visit({ viewport: { width: 390, height: 844 }, isMobile: true, hasTouch: true }, task.url, "/?sample=hard");
+    await until(page, () => document.querySelectorAll(".face-row").length > 8, null, "list the faces");
+    await settled(page);
+    // The image and the row of the face that is touched are in sight, in both directions.
+    const inSight = (selector) =>
+      until(
+        page,
+        (s) => {
+          const r = document.querySelector(s)?.getBoundingClientRect();
+          if (!r) return false;
+          const at = document.elementFromPoint(r.x + r.width / 2, r.y + Math.min(r.height, 40) / 2);
+          return r.top >= 0 && r.top + Math.min(r.height, 40) <= innerHeight && Boolean(at?.closest(s) || at?.closest(".pane"));
+        },
+        selector,
+        `keep ${selector} in sight`,
+      );
+    await page.locator(".face-row").nth(8).tap();
+    await page.locator(".row.selected").waitFor();
+    await inSight(".row.selected");
+    await inSight(".face.selected");
+    assert.ok(await page.evaluate(() => scrollY > 0), "the page was not scrolled");
+    await page.locator(".face.selected").waitFor();
+    await page.locator(".face:not(.gone) .halo").first().tap();
+    await inSight(".row.selected");
+    await inSight(".face.selected");
+    // A double tap, and two fingers.
+    const pane = await page.locator(".viewport").boundingBox();
+    const at = [pane.x + 20, pane.y + pane.height / 2];
+    await page.touchscreen.tap(...at);
+    await page.touchscreen.tap(...at);
+    await isZoomed(true);
+    await page.waitForTimeout(500); // longer than between the taps of a double tap
+    await page.touchscreen.tap(...at);
+    await page.touchscreen.tap(...at);
+    await isZoomed(false);
+    const session = await page.context().newCDPSession(page);
+    const fingers = (type, d) => session.send("Input.dispatchTouchEvent", { type, touchPoints: d ? [-d, d].map((dx, id) => ({ x: pane.x + pane.width / 2 + dx, y: pane.y + pane.height / 2, id })) : [] });
+    await fingers("touchStart", 30);
+    for (const d of [45, 60, 90]) await fingers("touchMove", d);
+    await fingers("touchEnd", 0);
+    await isZoomed(true);
     await checkQuiet(page);
     return {};
   },
@@ -829,6 +964,8 @@ const scenarios = {
     const page = await opened();
     await page.click("#camera");
     await shows(page, task.faces, "Camera");
+    // The camera's tools take the place of those of an image.
+    assert.deepEqual(await page.evaluate(() => ["live", "zoom", "discard"].filter((id) => !document.getElementById(id).hidden)), ["live"]);
     await says(page, "#meter", /^[\d.]+ frames\/s · [\d.]+ m?s$/);
     // The front camera is mirrored, and so are its boxes.
     assert.equal(await page.isChecked("#mirror"), true);
@@ -959,31 +1096,39 @@ const scenarios = {
 
   // Sizes of screen, color schemes and preferences.
   async appearance() {
-    const fits = async (page) => {
+    const fits = async (page, name) => {
+      const cut = await page.evaluate(() => [...document.querySelectorAll("main button, main h2, main p, main label, main dl, #samples, .toolbar")].filter((e) => e.offsetParent && !e.closest(".unseen, .gallery, .snippet") && (e.scrollWidth > e.clientWidth + 1 || e.getBoundingClientRect().right > innerWidth)).map((e) => e.outerHTML.slice(0, 120)));
+      assert.deepEqual(cut, [], "cut off");
       assert.ok(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth), "the page is wider than the screen");
+      // On a wide screen, the image and the panel take all of it.
+      if (name === "wide") assert.ok(await page.evaluate(() => document.querySelector(".stage").clientWidth + document.querySelector(".panel").clientWidth > 0.9 * innerWidth), "a wide screen is not used");
     };
     for (const [name, options] of Object.entries({
       light: { colorScheme: "light" },
       dark: { colorScheme: "dark" },
       phone: { viewport: { width: 390, height: 844 }, isMobile: true, hasTouch: true, deviceScaleFactor: 3 },
       "dark phone": { viewport: { width: 360, height: 740 }, isMobile: true, hasTouch: true, deviceScaleFactor: 2, colorScheme: "dark" },
+      "small phone": { viewport: { width: 320, height: 568 }, isMobile: true, hasTouch: true },
+      "phone on its side": { viewport: { width: 844, height: 390 }, isMobile: true, hasTouch: true },
+      tablet: { viewport: { width: 1024, height: 768 }, isMobile: true, hasTouch: true },
+      wide: { viewport: { width: 2560, height: 1300 } },
       "small window": { viewport: { width: 1000, height: 600 } },
       "high contrast": { forcedColors: "active" },
       "reduced motion": { reducedMotion: "reduce" },
     })) {
       const page = await opened(options);
-      await fits(page);
+      await fits(page, name);
       await accessible(page, name);
       if (options.isMobile) {
         await page.tap(".face-row");
         await page.locator(".row.selected .numbers").waitFor();
-        const small = await page.evaluate(() => [...document.querySelectorAll("button:not(.quiet):not(.skip), select")].filter((b) => b.offsetParent && b.offsetHeight < 40).map((b) => b.outerHTML));
+        const small = await page.evaluate(() => [...document.querySelectorAll('button, select, label:has(input), summary, a:not(.skip), input[type="number"], input[type="range"]')].filter((e) => e.offsetParent && (e.getBoundingClientRect().height < 43.9 || (e.matches("button") && e.offsetWidth < 43.9))).map((e) => e.outerHTML.slice(0, 120)));
         assert.deepEqual(small, [], "too small to tap");
       }
       await page.setInputFiles("#files", [task.files.sample, task.files.sample]);
       await shows(page, 1, "sample.jpg");
       await collected(page, "2 images, 2 faces");
-      await fits(page);
+      await fits(page, name);
       await accessible(page, name + ", gallery");
       if (name === "reduced motion") {
         assert.equal(await page.evaluate(() => [...document.querySelectorAll("*")].filter((e) => getComputedStyle(e).transitionDuration !== "0s" || getComputedStyle(e).animationName !== "none").length), 0);
@@ -1090,7 +1235,8 @@ const scenarios = {
       }
     });
     const sliding = await gaps();
-    const time = await page.locator("#time").innerText();
+    await page.click("#time-details summary");
+    const time = await page.locator("#time-details").innerText();
     return { drawn, loading, sliding, time };
   },
 

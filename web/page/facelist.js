@@ -1,8 +1,8 @@
 // The list of faces beside the image.
 import { $, el } from "./dom.js";
 import { box, LANDMARK_NAMES, landmarks } from "./faces.js";
-import { percent } from "./format.js";
-import { countShown, modelsOnView, state } from "./state.js";
+import { percent, plural } from "./format.js";
+import { countShown, modelsOnView, state, thresholdOf } from "./state.js";
 import { noFaces, TRUNCATED } from "./wording.js";
 
 const CROP_SIDE = 88; // pixels of the small image of a face
@@ -33,8 +33,8 @@ function nodesOf(pane, entry, heading, on) {
     list.rows.push(newRow(results[i], i, { select: () => on.select(pane, i), hover: (isOver) => on.hover(pane, isOver ? i : -1) }));
   }
   list.rows.forEach((row, i) => (row.node.hidden = i >= n));
-  list.heading.textContent = heading;
-  list.nothing.textContent = noFaces(results, state.threshold);
+  list.heading.textContent = heading && `${heading}: ${plural(n, "face")}`;
+  list.nothing.textContent = noFaces(results, thresholdOf(entry.answer?.model));
   return [
     ...(heading ? [list.heading] : []),
     ...list.rows.map((row) => row.node),
@@ -57,6 +57,14 @@ export const forgetList = (pane) => lists.delete(pane);
 
 /** refreshCrops draws the small images of all faces again, now that the image on view is loaded. */
 export const refreshCrops = () => lists.forEach(({ rows }) => rows.forEach((row) => row.drawCrop()));
+
+/** setAlone marks the rows of the faces of a pane that only one of two models found, and dims those outside of a part: alone and dimmed have a boolean for each face, or are null. */
+export function setAlone(pane, alone, dimmed) {
+  lists.get(pane)?.rows.forEach((row, i) => {
+    row.node.classList.toggle("alone", alone?.[i] ?? false);
+    row.node.classList.toggle("dimmed", dimmed?.[i] ?? false);
+  });
+}
 
 /** hoverRow highlights the row of a pane's face; -1 highlights none. */
 export const hoverRow = (pane, i) => lists.get(pane)?.rows.forEach((row, j) => row.node.classList.toggle("hovered", j === i));

@@ -13,11 +13,11 @@ let lastID = 0;
 /** lastAdded returns the id of the image that was added last, or 0. */
 export const lastAdded = () => lastID;
 
-/** addImages adds files and shows the first one. source says where they are from: see state.js. The sample gives way to other images. */
+/** addImages adds files and shows the first one. source says where they are from: see state.js. A sample gives way to other images. */
 export function addImages(files, source) {
   const added = [...files].map((file) => newImage(file, source));
   if (!added.length) return;
-  if (source !== "sample") state.images.filter((image) => image.source === "sample").forEach(drop);
+  state.images.filter((image) => image.source === "sample").forEach(drop);
   state.images.push(...added);
   selectImage(added[0]);
   added.forEach(request);

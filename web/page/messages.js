@@ -46,5 +46,5 @@ const emptyMessage = () =>
   message("empty", {
     title: "No image",
     message: "Drop images anywhere, choose or paste them, or turn on the camera.",
-    actions: [["Choose images", "choose"], ["Open the sample", "sample"]],
+    actions: [["Choose images", "choose"], ["Open a sample", "sample"]],
   });

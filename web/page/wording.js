@@ -3,11 +3,19 @@ import { percent, plural, wholePercent } from "./format.js";
 
 const is = (n) => (n === 1 ? "is" : "are");
 
-/** facesFound is the announcement of the faces shown: counts has the number for each model, place is where they are. */
-export function facesFound({ counts, models, threshold, place }) {
-  const parts = counts.map((n, i) => plural(n, "face") + (models.length > 1 ? ` by ${models[i]}` : ""));
-  return `${parts.join(", ")} with a confidence of at least ${wholePercent(threshold)} in ${place}.`;
+/** facesFound is the announcement of the faces shown: counts and thresholds have a number for each model, place is where the faces are. */
+export function facesFound({ counts, models, thresholds, place }) {
+  const isSame = thresholds.every((threshold) => threshold === thresholds[0]);
+  const from = (i) => ` with a confidence of at least ${wholePercent(thresholds[i])}`;
+  const parts = counts.map((n, i) => plural(n, "face") + (models.length > 1 ? ` by ${models[i]}` : "") + (isSame ? "" : from(i)));
+  return `${parts.join(", ")}${isSame ? from(0) : ""} in ${place}.`;
 }
+
+/** agreement describes the faces of two models in parts [key, count, text]: those that both found, and those that only the first ("0") or second one ("1") found. both and unmatched are those of matchFaces. */
+export const agreement = ({ both, unmatched }, models) => [
+  ["both", both, "found by both"],
+  ...models.map((model, m) => [String(m), unmatched[m].filter(Boolean).length, `only by ${model}`]),
+];
 
 /** noFaces explains an empty list: no result of the model reaches the threshold. */
 export const noFaces = (results, threshold) => (results.length ? `No face reaches ${wholePercent(threshold)}. The highest confidence is ${percent(results[0].confidence)}.` : "No face, even with a low confidence.");
