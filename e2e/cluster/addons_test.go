@@ -80,9 +80,9 @@ ports: [{port: PORT, protocol: TCP}]
 // time to scale down: under load there are more pods, and without it fewer.
 func testAutoscaler(t *testing.T, image []byte) {
 	deploy(t)
-	script(t, "addon", os.Getenv("BIN")+"/metrics-server", "--kubeconfig="+os.Getenv("KUBECONFIG"), "--authentication-kubeconfig="+os.Getenv("KUBECONFIG"),
+	script(t, "addon", "metrics-server", os.Getenv("BIN")+"/metrics-server", "--kubeconfig="+os.Getenv("KUBECONFIG"), "--authentication-kubeconfig="+os.Getenv("KUBECONFIG"),
 		"--authorization-kubeconfig="+os.Getenv("KUBECONFIG"), "--kubelet-insecure-tls", "--kubelet-preferred-address-types=InternalIP",
-		"--metric-resolution=10s", "--secure-port=4443", "--cert-dir="+filepath.Join(*clusterRun, "metrics-server"))
+		"--metric-resolution=10s", "--kubelet-request-timeout=5s", "--secure-port=4443", "--cert-dir="+filepath.Join(*clusterRun, "metrics-server"))
 	apply(t, strings.NewReplacer("NAME", "metrics-server", "PORT", "4443").Replace(beside)+`
 ---
 apiVersion: apiregistration.k8s.io/v1
@@ -136,7 +136,7 @@ func testKServe(t *testing.T, image []byte) {
 	for from, to := range map[string]string{"webhook.crt": "tls.crt", "webhook.key": "tls.key"} {
 		run(t, patience, "cp", filepath.Join(pki, from), filepath.Join(hooks, to))
 	}
-	script(t, "addon", "env", "TMPDIR="+filepath.Join(*clusterRun, "kserve"), "POD_NAMESPACE=kserve",
+	script(t, "addon", "kserve-manager", "env", "TMPDIR="+filepath.Join(*clusterRun, "kserve"), "POD_NAMESPACE=kserve",
 		os.Getenv("BIN")+"/kserve-manager", "--metrics-addr=127.0.0.1:18080", "--health-probe-addr=127.0.0.1:18081")
 	authority, err := os.ReadFile(filepath.Join(pki, "ca.crt"))
 	if err != nil {

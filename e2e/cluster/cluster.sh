@@ -6,7 +6,7 @@
 #	cluster.sh kill N    ends all processes of node N at once, as a loss of power does
 #	cluster.sh cut N     takes node N's link away, and nobody is told
 #	cluster.sh join N    undoes both
-#	cluster.sh addon COMMAND...  runs a program beside the control plane
+#	cluster.sh addon NAME COMMAND...  runs a program beside the control plane
 #	cluster.sh down      ends all that was started
 set -euo pipefail
 here=$(dirname "$(realpath "${BASH_SOURCE[0]}")")
@@ -137,10 +137,7 @@ up)
 	control_plane
 	for n in $nodes; do node "$n"; done
 	;;
-addon)
-	name=$(basename "$2")
-	start "$name" "${@:2}"
-	;;
+addon) start "${@:2}" ;;
 kill) kill -9 "$(cat "$RUN/node$2.pid")" ;;
 cut) ip -n $control link set "node$2" down ;;
 join)
@@ -153,10 +150,17 @@ join)
 	;;
 down)
 	[[ ! -e $RUN/pids ]] || forget $(cat "$RUN"/node*.pid 2>/dev/null) $(tac "$RUN/pids")
-	for n in $nodes; do
-		find /sys/fs/cgroup/*/ -depth -type d \( -path "*/$(netns "$n")" -o -path "*/$(netns "$n")/*" \) -exec rmdir {} + 2>/dev/null || true
+	# The kernel takes a moment to empty the cgroups of processes that have ended.
+	for _ in $(seq 50); do
+		find /sys/fs/cgroup/*/ -depth -type d -path '*/mien-node[0-9]*' -exec rmdir {} + 2>/dev/null || true
+		[[ $(find /sys/fs/cgroup/*/ -type d -path '*/mien-node[0-9]*' 2>/dev/null) ]] || break
+		sleep 0.1
 	done
-	tac "$RUN/cgroups" 2>/dev/null | xargs -r rmdir 2>/dev/null || true
+	# Their parents have processes in some of the hierarchies, and are empty in others.
+	group=$(awk -F: '$2 == "memory" { print $3 }' /proc/self/cgroup)
+	for hierarchy in /sys/fs/cgroup/*/; do
+		[[ $group == / ]] || (cd "$hierarchy" && rmdir -p "${group#/}" 2>/dev/null) || true
+	done
 	for n in $control $(for n in $nodes; do netns "$n"; done); do
 		[[ ! -e /run/netns/$n ]] || ip netns del "$n"
 	done

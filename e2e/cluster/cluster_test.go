@@ -265,6 +265,17 @@ func testDeploy(t *testing.T, image []byte) {
 			t.Errorf("%s: %v", kind, err)
 		}
 	}
+	// What is for other pods of the namespace too would cut them off.
+	for path, want := range map[string]string{
+		"networkpolicy/mien {.spec.podSelector.matchLabels}": `{"app.kubernetes.io/name":"mien"}`,
+		"poddisruptionbudget/mien {.status.expectedPods}":    "3",
+		"poddisruptionbudget/mien {.spec.selector}":          `{"matchLabels":{"app.kubernetes.io/name":"mien"}}`,
+	} {
+		object, field, _ := strings.Cut(path, " ")
+		if got := kubectl(t, "get", object, "-o", "jsonpath="+field); got != want {
+			t.Errorf("%s is %s, want %s", path, got, want)
+		}
+	}
 }
 
 // testRoll replaces all pods twice while clients call. No call may fail, nor one of the

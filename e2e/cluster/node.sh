@@ -33,7 +33,7 @@ for hierarchy in /sys/fs/cgroup/*/; do
 	path=$hierarchy
 	for part in $(tr / ' ' <<<"$group"); do
 		path=$path/$part
-		[[ -d $path ]] || { mkdir "$path" && echo "$path" >>"$RUN/cgroups"; }
+		mkdir -p "$path"
 		[[ $hierarchy != */cpuset ]] || for file in cpus mems; do cat "$hierarchy/cpuset.$file" >"$path/cpuset.$file"; done
 	done
 	for part in pods system; do

@@ -12,9 +12,13 @@ debian=(
 	containerd
 	containernetworking-plugins
 	etcd-server
+	iproute2
 	iptables
 	ipset
 	jq
+	openssl
+	procps
+	python3
 	runc
 	skopeo
 	strace
