@@ -241,6 +241,46 @@ async function opened(options) {
 
 const near = (got, want, tolerance, what) => assert.ok(Math.abs(got - want) <= tolerance, `${what}: ${got}, want ${want}`);
 
+/** watchFrames starts to measure the time between the page's frames, which frames() ends. */
+const watchFrames = (page) =>
+  page.evaluate(() => {
+    window.gaps = [];
+    let last = performance.now();
+    const tick = (now) => {
+      window.gaps.push(now - last);
+      last = now;
+      window.watching = requestAnimationFrame(tick);
+    };
+    window.watching = requestAnimationFrame(tick);
+  });
+
+const frames = (page) =>
+  page.evaluate(() => {
+    cancelAnimationFrame(window.watching);
+    const sorted = window.gaps.slice(1).sort((a, b) => a - b);
+    return { frames: sorted.length, median: sorted[sorted.length >> 1], p95: sorted[Math.floor(sorted.length * 0.95)], longest: sorted.at(-1) };
+  });
+
+/** slide moves the slider over its range four times, a step for each frame. It returns the milliseconds between frames, and those that the page's thread works for one. */
+async function slide(page) {
+  await settled(page);
+  const session = await page.context().newCDPSession(page);
+  await session.send("Performance.enable", { timeDomain: "threadTicks" }); // the time of the processor, whatever else it does
+  const busy = async () => (await session.send("Performance.getMetrics")).metrics.find((m) => m.name === "TaskDuration").value * 1000;
+  const before = await busy();
+  await watchFrames(page);
+  await page.evaluate(async () => {
+    const input = document.querySelector("#confidence");
+    for (let i = 0; i < 180; i++) {
+      input.value = 0.05 + 0.95 * Math.abs(((i / 45) % 2) - 1);
+      input.dispatchEvent(new Event("input", { bubbles: true }));
+      await new Promise(requestAnimationFrame);
+    }
+  });
+  const gaps = await frames(page);
+  return { ...gaps, work: ((await busy()) - before) / gaps.frames };
+}
+
 /** tunnel forwards connections from a port of its own to the server, until cut() closes them all, and again after join(). */
 async function tunnel(to) {
   const ends = new Set();
@@ -1237,43 +1277,27 @@ const scenarios = {
   // while the slider moves over its range.
   async speed() {
     const page = await opened();
-    const gap = () =>
-      page.evaluate(() => {
-        window.gaps = [];
-        let last = performance.now();
-        const tick = (now) => {
-          window.gaps.push(now - last);
-          last = now;
-          window.watching = requestAnimationFrame(tick);
-        };
-        window.watching = requestAnimationFrame(tick);
-      });
-    const gaps = () =>
-      page.evaluate(() => {
-        cancelAnimationFrame(window.watching);
-        const sorted = window.gaps.slice(1).sort((a, b) => a - b);
-        return { frames: sorted.length, median: sorted[sorted.length >> 1], p95: sorted[Math.floor(sorted.length * 0.95)], longest: sorted.at(-1) };
-      });
-    await gap();
+    await watchFrames(page);
     const began = performance.now();
     await page.setInputFiles("#files", task.files.large);
     await shows(page, task.faces, "large.jpg");
     const drawn = performance.now() - began;
-    const loading = await gaps();
-    await settled(page);
-    await gap();
-    await page.evaluate(async () => {
-      const input = document.querySelector("#confidence");
-      for (let i = 0; i < 180; i++) {
-        input.value = 0.05 + 0.95 * Math.abs(((i / 45) % 2) - 1);
-        input.dispatchEvent(new Event("input", { bubbles: true }));
-        await new Promise(requestAnimationFrame);
-      }
-    });
-    const sliding = await gaps();
+    const loading = await frames(page);
+    const sliding = await slide(page);
     await page.click("#time-details summary");
-    const time = await page.locator("#time-details").innerText();
-    return { drawn, loading, sliding, time };
+    return { drawn, loading, sliding, time: await page.locator("#time-details").innerText() };
+  },
+
+  // For BenchmarkPage: milliseconds between frames while the slider moves over its range, with made-up faces.
+  async crowd() {
+    const side = Math.ceil(Math.sqrt(task.faces));
+    const size = 400 / side;
+    const faces = Array.from({ length: task.faces }, (_, i) => faceAt([(i % side) * 0.8 * size, Math.floor(i / side) * size, 0.7 * size, 0.8 * size], 1 - (0.95 * i) / task.faces));
+    const page = await visit({}, await proxyWith(() => faces));
+    await until(page, () => document.querySelectorAll(".face").length > 100, null, "show the crowd");
+    await setThreshold(page, 0.05);
+    await shows(page, task.faces, "sample.jpg");
+    return { sliding: await slide(page) };
   },
 
   // The screenshots of docs/page, which show the sample only.
