@@ -590,25 +590,35 @@ func beside(a, b image.Image, gap int) image.Image {
 	return img
 }
 
-// BenchmarkPage measures the page with an image of 12 megapixels and twenty faces: the time until
-// they are drawn, and the time between frames while the slider moves.
+// BenchmarkPage measures the page: with an image of 12 megapixels and twenty faces, the time until
+// they are drawn, and the time between frames while the slider moves; and the latter with 300 faces.
 func BenchmarkPage(b *testing.B) {
 	large := temp(b, "large.jpg", encodeJPEG(b, tiled(b, 5, 4, 2.18)))
 	s := start(b)
-	for b.Loop() {
-		var measured struct {
-			Drawn            float64
-			Loading, Sliding struct{ Median, P95, Longest float64 }
-			Time             string
-		}
-		if err := json.Unmarshal(play(b, s, pageTask{Scenario: "speed", Files: map[string]string{"large": large}, Faces: 20}), &measured); err != nil {
-			b.Fatal(err)
-		}
-		b.ReportMetric(measured.Drawn, "ms-to-faces")
-		b.ReportMetric(measured.Loading.Longest, "ms-longest-frame-loading")
-		b.ReportMetric(measured.Sliding.Median, "ms-frame-sliding")
-		b.ReportMetric(measured.Sliding.P95, "ms-p95-frame-sliding")
-		b.Log(strings.ReplaceAll(measured.Time, "\n", " "))
+	for _, bm := range []struct {
+		scenario string
+		faces    int
+	}{{"speed", 20}, {"crowd", 300}} {
+		b.Run(fmt.Sprintf("%d faces", bm.faces), func(b *testing.B) {
+			for b.Loop() {
+				var measured struct {
+					Drawn            float64
+					Loading, Sliding struct{ Median, P95, Longest, Work float64 }
+					Time             string
+				}
+				if err := json.Unmarshal(play(b, s, pageTask{Scenario: bm.scenario, Files: map[string]string{"large": large}, Faces: bm.faces}), &measured); err != nil {
+					b.Fatal(err)
+				}
+				b.ReportMetric(measured.Sliding.Median, "ms-frame-sliding")
+				b.ReportMetric(measured.Sliding.P95, "ms-p95-frame-sliding")
+				b.ReportMetric(measured.Sliding.Work, "ms-work-per-frame-sliding")
+				if measured.Drawn > 0 {
+					b.ReportMetric(measured.Drawn, "ms-to-faces")
+					b.ReportMetric(measured.Loading.Longest, "ms-longest-frame-loading")
+					b.Log(strings.ReplaceAll(measured.Time, "\n", " "))
+				}
+			}
+		})
 	}
 }
 

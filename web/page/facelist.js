@@ -32,7 +32,9 @@ function nodesOf(pane, entry, heading, on) {
   for (let i = list.rows.length; i < n; i++) {
     list.rows.push(newRow(results[i], i, { select: () => on.select(pane, i), hover: (isOver) => on.hover(pane, isOver ? i : -1) }));
   }
-  list.rows.forEach((row, i) => (row.node.hidden = i >= n));
+  // The slider calls this for each frame, so touch only what changes.
+  for (let i = Math.min(n, list.shown); i < Math.max(n, list.shown); i++) list.rows[i].node.hidden = i >= n;
+  list.shown = n;
   list.heading.textContent = heading && `${heading}: ${plural(n, "face")}`;
   list.nothing.textContent = noFaces(results, thresholdOf(entry.answer?.model));
   return [
@@ -46,7 +48,7 @@ function nodesOf(pane, entry, heading, on) {
 function listOf(pane, entry) {
   let list = lists.get(pane);
   if (!list || list.entry !== entry) {
-    list = { entry, rows: [], heading: el("li", { className: "heading" }), nothing: el("li", { className: "nothing" }), truncated: el("li", { className: "nothing" }, TRUNCATED) };
+    list = { entry, rows: [], shown: 0, heading: el("li", { className: "heading" }), nothing: el("li", { className: "nothing" }), truncated: el("li", { className: "nothing" }, TRUNCATED) };
     lists.set(pane, list);
   }
   return list;

@@ -1,4 +1,5 @@
 // The ways to add images: choosing, pasting, dropping, the camera and the samples.
+import { clipboardDenied, deviceOf } from "./device.js";
 import { $ } from "./dom.js";
 import { addImages, lastAdded, removeAllImages, removeImage, selectImage } from "./images.js";
 import { keepFrame, startCamera, stopCamera, switchCamera } from "./live.js";
@@ -95,7 +96,7 @@ async function paste() {
   add(files, "paste");
 }
 
-const clipboardProblem = (error) => (error.name === "NotAllowedError" ? "The browser did not allow access to the clipboard. Press Ctrl+V (⌘V) instead." : error.message);
+const clipboardProblem = (error) => (error.name === "NotAllowedError" ? clipboardDenied(deviceOf(navigator)) : error.message);
 
 function listenToCamera() {
   $("camera").onclick = () => (state.cameraOn ? stopCamera() : startCamera("user"));

@@ -11,7 +11,7 @@
 //   exports    exports.js, with files.js, paint.js, hiding.js, disks.js, gradient.js and
 //              dialog.js; code.js, with snippets.js
 //   address    address.js
-//   words      announcements.js, wording.js, format.js
+//   words      announcements.js, wording.js, device.js, format.js
 //   helpers    dom.js, faces.js, marks.js
 //
 // Pure modules do not touch the document, the network or the state; ../test has their tests.
@@ -20,6 +20,7 @@ import { drawCode, listenForCode } from "./code.js";
 import { listenToControls, setModels } from "./controls.js";
 import { drawExports, listenForExports } from "./exports.js";
 import { drawGallery, drawGalleryCounts } from "./gallery.js";
+import { loadFromServer } from "./images.js";
 import { chooseFiles, drawSamples, firstSample, listenForImages, nameOfSample, openSample } from "./inputs.js";
 import { askAgain } from "./key.js";
 import { releaseCamera } from "./live.js";
@@ -39,6 +40,7 @@ let enterKey = () => {}; // continues the start after the user has declined to e
 
 onDraw({
   view() {
+    if (state.current) loadFromServer(state.current);
     drawGallery();
     drawSamples();
     if (!state.cameraOn) drawStage(entriesOnView());

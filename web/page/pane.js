@@ -26,6 +26,8 @@ export class Pane {
     this.marks = [];
     this.shown = 0; // the number of marks shown; they are sorted by falling confidence
     this.selected = this.hovered = -1;
+    this.roving = -1; // the face that Tab reaches
+    this.isMatched = false; // whether the faces are compared with those of another model
     this.tap = null; // the last tap: {time, x, y}
     this.doubleTapped = -Infinity; // when
 
@@ -65,14 +67,18 @@ export class Pane {
     this.marks = faces.map((face, i) => this.#mark(face, i));
     this.svg.replaceChildren(...this.marks.toReversed().map((m) => m.g)); // the highest confidence on top
     this.shown = faces.length;
+    this.isMatched = false;
+    this.roving = -1;
+    this.#roving();
     this.#place();
     this.#tip();
   }
 
   /** setShown shows the first n faces. */
   setShown(n) {
+    // The slider calls this for each frame, so touch only what changes.
+    for (let i = Math.min(n, this.shown); i < Math.max(n, this.shown); i++) this.marks[i].g.classList.toggle("gone", i >= n);
     this.shown = n;
-    this.marks.forEach((m, i) => m.g.classList.toggle("gone", i >= n));
     if (this.selected >= n) this.select(-1);
     this.#roving();
     this.#tip();
@@ -80,6 +86,8 @@ export class Pane {
 
   /** setUnmatched dashes the boxes of the faces that the other model did not find, and dims others: unmatched and dimmed have a boolean for each face, or are null. */
   setUnmatched(unmatched, dimmed) {
+    if (!unmatched && !dimmed && !this.isMatched) return;
+    this.isMatched = Boolean(unmatched);
     this.marks.forEach((m, i) => {
       m.g.classList.toggle("alone", unmatched?.[i] ?? false);
       m.g.classList.toggle("dimmed", dimmed?.[i] ?? false);
@@ -269,8 +277,11 @@ export class Pane {
 
   // #roving makes the selected face, or else the first one, the one that Tab reaches.
   #roving() {
-    const current = this.selected >= 0 ? this.selected : 0;
-    this.marks.forEach((m, i) => m.g.setAttribute("tabindex", i === current && i < this.shown ? 0 : -1));
+    const current = this.shown ? Math.max(0, this.selected) : -1;
+    if (current === this.roving) return;
+    this.marks[this.roving]?.g.setAttribute("tabindex", -1);
+    this.marks[current]?.g.setAttribute("tabindex", 0);
+    this.roving = current;
   }
 
   // #tip shows the numbers of the face that the user points at, or has selected.

@@ -77,8 +77,8 @@ function aboutLine(entries) {
   const image = state.current;
   if (state.cameraOn) return aboutImage("Camera", dimensions(answer), state.model);
   if (!image) return "No image yet";
-  const isUnreadable = image.unreadable && entries.every((entry) => entry.answer);
-  return aboutImage(image.name, dimensions(answer ?? image), fileSize(image.blob.size), entries.length > 1 ? "" : state.model, isUnreadable && "not shown by this browser");
+  const note = image.unreadable && entries.every((entry) => entry.answer) ? "not shown by this browser" : image.fromServer && image.element && "shown as decoded by the server";
+  return aboutImage(image.name, dimensions(answer ?? image), fileSize(image.blob.size), entries.length > 1 ? "" : state.model, note);
 }
 
 function drawSlider() {

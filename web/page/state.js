@@ -68,7 +68,7 @@ export function isViewComplete() {
   if (state.cameraOn) return Boolean(state.frame);
   const image = state.current;
   if (!image) return true;
-  return modelsOnView().every((model) => isAnswered(image, model)) && Boolean(image.element || image.unreadable) && !image.secondLoading;
+  return modelsOnView().every((model) => isAnswered(image, model)) && Boolean(image.element || image.unreadable) && !image.secondLoading && !image.pictureLoading;
 }
 
 /** isGalleryComplete reports whether the gallery, which shows two images or more, has all counts and thumbnails. */

@@ -1,4 +1,5 @@
 // The sentences that depend on what was found. Pure.
+import { cameraDenied } from "./device.js";
 import { percent, plural, wholePercent } from "./format.js";
 
 const is = (n) => (n === 1 ? "is" : "are");
@@ -39,10 +40,10 @@ export function markedNote({ both, unmatched }, models) {
   return `${plural(both, "face")} found by both models, ${only.join(", ")}. Faces that only one model found are dashed.`;
 }
 
-/** cameraProblem explains why the browser did not start the camera. */
-export function cameraProblem(error) {
+/** cameraProblem explains why the browser did not start the camera. device is that of deviceOf. */
+export function cameraProblem(error, device) {
   const messages = {
-    NotAllowedError: "Access to the camera was denied. Allow the camera for this page and try again.",
+    NotAllowedError: cameraDenied(device),
     NotFoundError: "This device has no camera.",
     NotReadableError: "Another program is using the camera.",
     OverconstrainedError: "This device has no such camera.",

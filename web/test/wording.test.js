@@ -44,8 +44,8 @@ test("an annotated image of two models says how many faces each found alone", ()
 });
 
 test("the browser's errors of the camera are explained", () => {
-  assert.match(cameraProblem({ name: "NotAllowedError", message: "Permission denied" }), /^Access to the camera was denied\./);
-  assert.equal(cameraProblem({ name: "Error", message: "as it is" }), "as it is");
+  assert.match(cameraProblem({ name: "NotAllowedError", message: "Permission denied" }, "other"), /^Access to the camera was denied\./);
+  assert.equal(cameraProblem({ name: "Error", message: "as it is" }, "other"), "as it is");
 });
 
 test("an image that is clean is saved without a question", () => {
