@@ -144,7 +144,7 @@ conformance: $(suites) ## Run all conformance tests of Connect, and h2spec, agai
 	go test $(PATIENCE) -count=1 -v -run '^(TestConformance|TestH2spec)$$' ./cmd/server -conformance
 
 # Without the race detector, with which two of the attacks are skipped.
-ATTACKS := TestRapidResets|TestHostileFiles|TestManyTrailers|TestSettingsChangeUnderRequests|TestHostileClients|TestStalledBody|TestStalledStreamsDoNotBlock|TestWorst|TestBrokenFiles|TestRefusedUnread|TestSlowClients|TestStreamsLeaveRoom|TestWaitingStreamsLeaveRoom|TestUnreadAnswers|TestNoUselessEviction|TestGarbageOfImages|TestImagesThatNeverFit
+ATTACKS := TestRapidResets|TestHostileFiles|TestTinyFilesInBatches|TestManyTrailers|TestSettingsChangeUnderRequests|TestHostileClients|TestStalledBody|TestStalledStreamsDoNotBlock|TestWorst|TestBrokenFiles|TestRefusedUnread|TestSlowClients|TestSlowClientsThatReconnect|TestStreamsLeaveRoom|TestWaitingStreamsLeaveRoom|TestUnreadAnswers|TestNoUselessEviction|TestGarbageOfImages|TestImagesThatNeverFit
 .PHONY: attack
 attack: ## Attack the server on this machine: slow and endless bodies, bombs, hostile files, resets, settings, trailers.
 	go test $(PATIENCE) -count=1 -v -run '^($(ATTACKS))$$' ./cmd/server ./service

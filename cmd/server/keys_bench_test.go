@@ -138,7 +138,7 @@ func pace(b *testing.B, version, n int, send func(*http.Client)) {
 }
 
 // cpuTime returns the CPU time that a process has taken.
-func cpuTime(b *testing.B, pid int) time.Duration {
+func cpuTime(b testing.TB, pid int) time.Duration {
 	b.Helper()
 	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
