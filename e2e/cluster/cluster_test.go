@@ -236,6 +236,13 @@ func testDryRun(t *testing.T, _ []byte) {
 	for _, folder := range append(overlays, root+"/deploy/kubernetes/base", root+"/deploy/kubernetes/job") {
 		t.Log(kubectl(t, "apply", "--dry-run=server", "--validate=strict", "-k", folder))
 	}
+	// As docs/kubernetes.md makes it of the alerts.
+	alerts, err := os.ReadFile(root + "/deploy/prometheus/alerts.yml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rule := "apiVersion: monitoring.coreos.com/v1\nkind: PrometheusRule\nmetadata: {name: mien}\nspec:\n  " + strings.ReplaceAll(string(alerts), "\n", "\n  ")
+	t.Log(apply(t, rule, "--dry-run=server", "--validate=strict"))
 }
 
 // define makes the definitions of KServe and of the Prometheus operator known to the cluster.
