@@ -76,10 +76,14 @@ func TestPageOpens(t *testing.T) {
 	t.Parallel()
 	s := start(t)
 	play(t, s, pageTask{Scenario: "opens"})
-	// The page sends the file as it is.
+	// The page sends the files as they are.
+	sizes := map[any]bool{}
+	for _, name := range []string{"group.jpg", "hard.jpg", "sample.jpg"} {
+		sizes[float64(len(read(t, filepath.Join(filepath.Dir(samplePath()), name))))] = true
+	}
 	for _, r := range requests(s.stop(), procedure+"Predict") {
-		if want := float64(len(read(t, samplePath()))); r["bytes"] != want {
-			t.Errorf("an image of %v bytes was sent, want %v", r["bytes"], want)
+		if !sizes[r["bytes"]] {
+			t.Errorf("an image of %v bytes was sent, want the sizes of the samples, %v", r["bytes"], sizes)
 		}
 	}
 }
@@ -110,6 +114,11 @@ func TestPageControls(t *testing.T) {
 	if turned != 1 {
 		t.Errorf("%d images were searched in any orientation, want 1", turned)
 	}
+}
+
+func TestPageView(t *testing.T) {
+	t.Parallel()
+	play(t, start(t), pageTask{Scenario: "view"})
 }
 
 func TestPageErrors(t *testing.T) {
@@ -200,8 +209,8 @@ func TestPageExports(t *testing.T) {
 			// The faces change, and the pixels far from them do not, except in the few places
 			// where another model detects a face, which are hidden too.
 			minInside, maxFar := 8.0, 10.0
-			if kind == "marked" {
-				minInside, maxFar = 2, 3
+			if kind == "marked" { // lines are outside of the boxes, and only the landmarks are inside
+				minInside, maxFar = 0.05, 3
 			}
 			far, inside := differences(original, img, a.Results)
 			if far > maxFar || inside < minInside {
@@ -238,7 +247,7 @@ func recolored(a, b image.Image) (n int) {
 	bounds := a.Bounds()
 	for y := bounds.Min.Y; y < bounds.Max.Y; y++ {
 		for x := bounds.Min.X; x < bounds.Max.X; x++ {
-			if is(a, x, y, 0x46, 0xe6, 0xa4) && is(b, x, y, 0xff, 0xc2, 0x4b) {
+			if is(a, x, y, 0xc6, 0xff, 0x00) && is(b, x, y, 0x00, 0xe5, 0xff) {
 				n++
 			}
 		}
@@ -581,25 +590,35 @@ func beside(a, b image.Image, gap int) image.Image {
 	return img
 }
 
-// BenchmarkPage measures the page with an image of 12 megapixels and twenty faces: the time until
-// they are drawn, and the time between frames while the slider moves.
+// BenchmarkPage measures the page: with an image of 12 megapixels and twenty faces, the time until
+// they are drawn, and the time between frames while the slider moves; and the latter with 300 faces.
 func BenchmarkPage(b *testing.B) {
 	large := temp(b, "large.jpg", encodeJPEG(b, tiled(b, 5, 4, 2.18)))
 	s := start(b)
-	for b.Loop() {
-		var measured struct {
-			Drawn            float64
-			Loading, Sliding struct{ Median, P95, Longest float64 }
-			Time             string
-		}
-		if err := json.Unmarshal(play(b, s, pageTask{Scenario: "speed", Files: map[string]string{"large": large}, Faces: 20}), &measured); err != nil {
-			b.Fatal(err)
-		}
-		b.ReportMetric(measured.Drawn, "ms-to-faces")
-		b.ReportMetric(measured.Loading.Longest, "ms-longest-frame-loading")
-		b.ReportMetric(measured.Sliding.Median, "ms-frame-sliding")
-		b.ReportMetric(measured.Sliding.P95, "ms-p95-frame-sliding")
-		b.Log(strings.ReplaceAll(measured.Time, "\n", " "))
+	for _, bm := range []struct {
+		scenario string
+		faces    int
+	}{{"speed", 20}, {"crowd", 300}} {
+		b.Run(fmt.Sprintf("%d faces", bm.faces), func(b *testing.B) {
+			for b.Loop() {
+				var measured struct {
+					Drawn            float64
+					Loading, Sliding struct{ Median, P95, Longest, Work float64 }
+					Time             string
+				}
+				if err := json.Unmarshal(play(b, s, pageTask{Scenario: bm.scenario, Files: map[string]string{"large": large}, Faces: bm.faces}), &measured); err != nil {
+					b.Fatal(err)
+				}
+				b.ReportMetric(measured.Sliding.Median, "ms-frame-sliding")
+				b.ReportMetric(measured.Sliding.P95, "ms-p95-frame-sliding")
+				b.ReportMetric(measured.Sliding.Work, "ms-work-per-frame-sliding")
+				if measured.Drawn > 0 {
+					b.ReportMetric(measured.Drawn, "ms-to-faces")
+					b.ReportMetric(measured.Loading.Longest, "ms-longest-frame-loading")
+					b.Log(strings.ReplaceAll(measured.Time, "\n", " "))
+				}
+			}
+		})
 	}
 }
 

@@ -1,6 +1,8 @@
 package web_test
 
 import (
+	"fmt"
+	"image"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -11,6 +13,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/mienproject/mien/annotate"
+	"github.com/mienproject/mien/face"
 	"github.com/mienproject/mien/web"
 )
 
@@ -108,7 +112,7 @@ func TestPage(t *testing.T) {
 			}
 		}
 	}
-	for _, want := range []string{"/page/page.js", "/page/page.css", "/page/worker.js", "/page/pane.js", "/page/queue.js", "/page/sample.jpg", "/page/icon.svg", "/page/LICENSE-sample.txt"} {
+	for _, want := range []string{"/page/page.js", "/page/page.css", "/page/worker.js", "/page/pane.js", "/page/queue.js", "/page/sample.jpg", "/page/group.jpg", "/page/hard.jpg", "/page/hard-small.jpg", "/page/icon.svg", "/page/LICENSE-sample.txt"} {
 		if !seen[want] {
 			t.Errorf("no file refers to %s: %v", want, seen)
 		}
@@ -222,6 +226,41 @@ func TestOpenAPI(t *testing.T) {
 		if !strings.Contains(body, "\n    "+ref[2]+":\n") {
 			t.Errorf("it lacks %s, which it refers to", ref[2])
 		}
+	}
+}
+
+// The page marks faces in the colors of package annotate.
+func TestMarks(t *testing.T) {
+	t.Parallel()
+	script, err := os.ReadFile("page/marks.js")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := func(x, y float64) face.Point { return face.Point{X: x, Y: y} }
+	marked := face.Face{
+		Box:       face.Box{MinX: 100, MinY: 100, MaxX: 300, MaxY: 300},
+		Landmarks: &face.Landmarks{LeftEye: p(150, 150), RightEye: p(250, 150), Nose: p(200, 200), MouthLeft: p(150, 250), MouthRight: p(250, 250)},
+	}
+	for _, mark := range []struct {
+		name       string
+		confidence float64
+		at         image.Point
+	}{
+		{"LIME", 0.9, image.Pt(200, 97)},
+		{"LIME", 0.5, image.Pt(200, 97)},
+		{"AMBER", 0.4999, image.Pt(103, 97)},
+		{"CYAN", 0.9, image.Pt(150, 150)},
+		{"PINK", 0.9, image.Pt(250, 250)},
+		{"WHITE", 0.9, image.Pt(200, 200)},
+	} {
+		marked.Confidence = mark.confidence
+		c := annotate.Draw(image.NewGray(image.Rect(0, 0, 900, 400)), []face.Face{marked}).RGBAAt(mark.at.X, mark.at.Y)
+		if want := fmt.Sprintf("%s = \"#%02x%02x%02x\";", mark.name, c.R, c.G, c.B); !strings.Contains(string(script), want) {
+			t.Errorf("marks.js lacks %s, which package annotate draws at a confidence of %v", want, mark.confidence)
+		}
+	}
+	if !strings.Contains(string(script), "UNSURE = 0.5;") {
+		t.Error("marks.js has another confidence than 0.5 from which lines are not dashed")
 	}
 }
 

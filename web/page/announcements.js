@@ -1,6 +1,6 @@
 // Announces changes to screen readers, in the page's live region.
 import { $ } from "./dom.js";
-import { countShown, entriesOnView, modelsOnView, state } from "./state.js";
+import { countShown, entriesOnView, modelsOnView, state, thresholdOf } from "./state.js";
 import { facesFound } from "./wording.js";
 
 const QUIET = 400; // milliseconds without a change before the faces are announced
@@ -21,5 +21,5 @@ function announceFaces() {
   const entries = entriesOnView();
   if (!entries.every((entry) => entry.answer)) return;
   const counts = entries.map((entry) => countShown(entry.answer));
-  announce(facesFound({ counts, models: modelsOnView(), threshold: state.threshold, place: state.cameraOn ? "the camera’s image" : state.current.name }));
+  announce(facesFound({ counts, models: modelsOnView(), thresholds: modelsOnView().map(thresholdOf), place: state.cameraOn ? "the camera’s image" : state.current.name }));
 }

@@ -1,5 +1,6 @@
 // Takes frames from the camera and asks the server for their faces. One call runs at a time:
 // after each answer the newest frame is sent, and those in between are skipped.
+import { cameraInsecure, deviceOf } from "./device.js";
 import { isRetryable } from "./replies.js";
 import { predict, predictWithRetries } from "./server.js";
 
@@ -28,7 +29,7 @@ export class Camera {
     this.stop();
     const run = (this.run = new AbortController());
     if (!navigator.mediaDevices?.getUserMedia) {
-      throw new Error("Browsers allow the camera only on HTTPS pages and on localhost. Start the server with --tls-cert and --tls-key, or choose an image: phones then offer their camera.");
+      throw new Error(cameraInsecure(deviceOf(navigator)));
     }
     const stream = await navigator.mediaDevices.getUserMedia({ audio: false, video: { facingMode: facing, width: { ideal: 1280 }, height: { ideal: 720 } } });
     if (run.signal.aborted) {

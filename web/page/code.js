@@ -46,7 +46,7 @@ function chooseTab(key) {
 /** drawCode shows the call for the image on view and the present options. */
 export function drawCode() {
   const image = state.cameraOn ? null : state.current;
-  const sample = image?.source === "sample" ? location.origin + "/page/sample.jpg" : "";
+  const sample = image?.source === "sample" ? `${location.origin}/page/${image.name}` : "";
   const code = snippets({ origin: location.origin, name: image?.name ?? "photo.jpg", sample, options: changedOptions(), hasKey: Boolean(apiKey()) })[language];
   if ($("code").textContent !== code) $("code").textContent = code;
 }

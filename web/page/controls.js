@@ -4,8 +4,8 @@ import { $, el } from "./dom.js";
 import { toHundredths } from "./format.js";
 import { setTyping, thresholdChanged } from "./redraw.js";
 import { requestAll } from "./requests.js";
-import { panes } from "./stage.js";
-import { chosenModel, state } from "./state.js";
+import { clearSelection, panes } from "./stage.js";
+import { chosenModel, MIN_CONFIDENCE, state } from "./state.js";
 
 const TYPING_PAUSE = 350; // milliseconds after the last key before a number counts
 
@@ -18,16 +18,26 @@ export function listenToControls() {
   listenToView();
 }
 
-/** setModels offers the server's models, and chooses the default one. */
-export function setModels(models) {
+/**
+ * setModels offers the server's models. It chooses those that are wanted by name, or else the
+ * default one: see readAddress.
+ */
+export function setModels(models, wanted) {
   state.models = models;
-  state.model = (models.find((model) => model.default) ?? models[0]).name;
+  const named = (name) => models.find((model) => model.name === name);
+  state.model = (named(wanted.model) ?? models.find((model) => model.default) ?? models[0]).name;
+  state.compare = named(wanted.compare)?.name ?? "";
   $("model").replaceChildren(...models.map(option));
   drawCompare();
   const isSingle = models.length < 2;
   $("model").disabled = $("compare").disabled = isSingle;
   $("compare-note").hidden = !isSingle;
-  resetThreshold();
+  $("model").value = state.model;
+  if (wanted.threshold === null) resetThreshold();
+  else setThreshold(Math.max(wanted.threshold, MIN_CONFIDENCE), true);
+  state.minFaceSize = wanted.minFaceSize;
+  $("smallest").value = wanted.minFaceSize || "";
+  state.anyOrientation = $("any-orientation").checked = wanted.anyOrientation;
 }
 
 const option = ({ name }) => el("option", { value: name }, name);
@@ -88,7 +98,6 @@ function listenToMinFaceSize() {
 
 function listenToOrientation() {
   const field = $("any-orientation");
-  field.checked = false; // browsers keep the state of checkboxes when the page is reloaded
   field.onchange = () => {
     state.anyOrientation = field.checked;
     requestAll();
@@ -102,6 +111,9 @@ function listenToView() {
   };
   $("points").onchange = $("numbers").onchange = toggle;
   toggle(); // browsers keep the state of checkboxes when the page is reloaded
+  document.addEventListener("keydown", (event) => {
+    if (event.key === "Escape" && !document.querySelector("dialog[open]")) clearSelection();
+  });
   $("in").onclick = () => panes[0].zoomIn();
   $("out").onclick = () => panes[0].zoomOut();
   $("fit").onclick = () => panes[0].zoomTo(1);

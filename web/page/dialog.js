@@ -1,6 +1,7 @@
 // Asks the user a question about an image, in a dialog.
 import { el } from "./dom.js";
 import { box } from "./faces.js";
+import { AMBER, SHADOW } from "./marks.js";
 
 const MAX_SIDE = 520; // of the image in the dialog, in CSS pixels
 
@@ -57,7 +58,7 @@ function drawFrame(c, b, density, unit) {
   const side = (length) => Math.max(length * density + 4 * unit, 14 * unit);
   const [width, height] = [side(b.width), side(b.height)];
   const [x, y] = [(b.x + b.width / 2) * density - width / 2, (b.y + b.height / 2) * density - height / 2];
-  for (const [style, lineWidth] of [["rgba(4, 16, 12, 0.82)", 5], ["#ffc24b", 2.5]]) {
+  for (const [style, lineWidth] of [[SHADOW, 5], [AMBER, 2.5]]) {
     c.strokeStyle = style;
     c.lineWidth = lineWidth * unit;
     c.strokeRect(x, y, width, height);

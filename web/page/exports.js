@@ -60,7 +60,7 @@ async function saveMarked() {
 // saveHidden saves an image that may still show a face only if the user says so.
 async function saveHidden() {
   const image = { ...state.current };
-  const view = { models: modelsOnView(), threshold: state.threshold, minFaceSize: state.minFaceSize };
+  const view = { models: modelsOnView(), threshold: state.threshold, isChosen: state.thresholdChosen, minFaceSize: state.minFaceSize };
   const faces = answersShown().flatMap((answer) => answer.results);
   const counts = { faces: countShown(entriesOnView()[0].answer), models: view.models.length, serverModels: state.models.length };
   if (!faces.length) return "No face is above the slider, so there is nothing to hide.";

@@ -1,8 +1,8 @@
 // The list of faces beside the image.
 import { $, el } from "./dom.js";
 import { box, LANDMARK_NAMES, landmarks } from "./faces.js";
-import { percent } from "./format.js";
-import { countShown, modelsOnView, state } from "./state.js";
+import { percent, plural } from "./format.js";
+import { countShown, modelsOnView, state, thresholdOf } from "./state.js";
 import { noFaces, TRUNCATED } from "./wording.js";
 
 const CROP_SIDE = 88; // pixels of the small image of a face
@@ -32,9 +32,11 @@ function nodesOf(pane, entry, heading, on) {
   for (let i = list.rows.length; i < n; i++) {
     list.rows.push(newRow(results[i], i, { select: () => on.select(pane, i), hover: (isOver) => on.hover(pane, isOver ? i : -1) }));
   }
-  list.rows.forEach((row, i) => (row.node.hidden = i >= n));
-  list.heading.textContent = heading;
-  list.nothing.textContent = noFaces(results, state.threshold);
+  // The slider calls this for each frame, so touch only what changes.
+  for (let i = Math.min(n, list.shown); i < Math.max(n, list.shown); i++) list.rows[i].node.hidden = i >= n;
+  list.shown = n;
+  list.heading.textContent = heading && `${heading}: ${plural(n, "face")}`;
+  list.nothing.textContent = noFaces(results, thresholdOf(entry.answer?.model));
   return [
     ...(heading ? [list.heading] : []),
     ...list.rows.map((row) => row.node),
@@ -46,7 +48,7 @@ function nodesOf(pane, entry, heading, on) {
 function listOf(pane, entry) {
   let list = lists.get(pane);
   if (!list || list.entry !== entry) {
-    list = { entry, rows: [], heading: el("li", { className: "heading" }), nothing: el("li", { className: "nothing" }), truncated: el("li", { className: "nothing" }, TRUNCATED) };
+    list = { entry, rows: [], shown: 0, heading: el("li", { className: "heading" }), nothing: el("li", { className: "nothing" }), truncated: el("li", { className: "nothing" }, TRUNCATED) };
     lists.set(pane, list);
   }
   return list;
@@ -57,6 +59,14 @@ export const forgetList = (pane) => lists.delete(pane);
 
 /** refreshCrops draws the small images of all faces again, now that the image on view is loaded. */
 export const refreshCrops = () => lists.forEach(({ rows }) => rows.forEach((row) => row.drawCrop()));
+
+/** setAlone marks the rows of the faces of a pane that only one of two models found, and dims those outside of a part: alone and dimmed have a boolean for each face, or are null. */
+export function setAlone(pane, alone, dimmed) {
+  lists.get(pane)?.rows.forEach((row, i) => {
+    row.node.classList.toggle("alone", alone?.[i] ?? false);
+    row.node.classList.toggle("dimmed", dimmed?.[i] ?? false);
+  });
+}
 
 /** hoverRow highlights the row of a pane's face; -1 highlights none. */
 export const hoverRow = (pane, i) => lists.get(pane)?.rows.forEach((row, j) => row.node.classList.toggle("hovered", j === i));

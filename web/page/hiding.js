@@ -54,13 +54,14 @@ export async function hideFaces({ faces, style, size, render, detect }) {
 /**
  * detectWithAll returns the faces that any of the server's models finds in a file: {box,
  * confidence, model, shown}, where shown means that the page would show the face. view is what
- * the page shows: {models, threshold, minFaceSize}. predict(file, options) resolves to an answer.
+ * the page shows: {models, threshold, isChosen, minFaceSize}, where isChosen means that the threshold
+ * counts for all models, not each model's default. predict(file, options) resolves to an answer.
  */
 export async function detectWithAll(file, models, view, predict) {
   const found = [];
   for (const { name, defaultMinConfidence } of models) {
     const own = toHundredths(defaultMinConfidence);
-    const minShown = view.models.includes(name) ? view.threshold : Math.max(view.threshold, own);
+    const minShown = view.models.includes(name) ? (view.isChosen ? view.threshold : own) : Math.max(view.threshold, own);
     const { results } = await predict(file, {
       model: name,
       minConfidence: Math.min(view.threshold, own, CHECK_CONFIDENCE),

@@ -4,6 +4,7 @@ import { refreshCrops } from "./facelist.js";
 import { extension } from "./files.js";
 import { drawView, viewChanged } from "./redraw.js";
 import { cancel, request } from "./requests.js";
+import { picture } from "./server.js";
 import { state } from "./state.js";
 
 const THUMBNAIL_WIDTH = 176; // pixels
@@ -13,11 +14,11 @@ let lastID = 0;
 /** lastAdded returns the id of the image that was added last, or 0. */
 export const lastAdded = () => lastID;
 
-/** addImages adds files and shows the first one. source says where they are from: see state.js. The sample gives way to other images. */
+/** addImages adds files and shows the first one. source says where they are from: see state.js. A sample gives way to other images. */
 export function addImages(files, source) {
   const added = [...files].map((file) => newImage(file, source));
   if (!added.length) return;
-  if (source !== "sample") state.images.filter((image) => image.source === "sample").forEach(drop);
+  state.images.filter((image) => image.source === "sample").forEach(drop);
   state.images.push(...added);
   selectImage(added[0]);
   added.forEach(request);
@@ -86,6 +87,30 @@ async function load(image) {
   viewChanged();
 }
 
+/** loadFromServer has the server decode an image that this browser cannot show, once the server has found faces in it. */
+export async function loadFromServer(image) {
+  if (!image.unreadable || image.fromServer || ![...image.answers.values()].some((entry) => entry.answer)) return;
+  image.fromServer = image.pictureLoading = true;
+  const { url } = image;
+  try {
+    const decoded = await picture(image.blob);
+    if (!state.images.includes(image)) return;
+    image.shown = decoded;
+    URL.revokeObjectURL(url);
+    image.url = URL.createObjectURL(decoded);
+    const element = el("img", { alt: "", draggable: false, src: image.url });
+    await element.decode();
+    Object.assign(image, { element, unreadable: false, width: element.naturalWidth, height: element.naturalHeight });
+    refreshCrops();
+    if (image.item) await drawThumbnail(image, decoded);
+  } catch {
+    // The faces are then shown at their positions without the image.
+  } finally {
+    image.pictureLoading = false;
+    viewChanged();
+  }
+}
+
 /** secondElement returns another <img> of a loaded image, for the second pane. */
 export function secondElement(image) {
   if (!image.second) {
@@ -107,12 +132,12 @@ let thumbnails = Promise.resolve();
 
 /** makeThumbnail sets the thumbnail of an image, a canvas, in a while. */
 export function makeThumbnail(image) {
-  thumbnails = thumbnails.then(() => state.images.includes(image) && !image.unreadable && drawThumbnail(image));
+  thumbnails = thumbnails.then(() => state.images.includes(image) && !image.thumbnail && !image.unreadable && drawThumbnail(image, image.fromServer ? image.shown : image.blob));
 }
 
-async function drawThumbnail(image) {
+async function drawThumbnail(image, blob = image.blob) {
   try {
-    const bitmap = await createImageBitmap(image.blob, { resizeWidth: THUMBNAIL_WIDTH, resizeQuality: "medium" });
+    const bitmap = await createImageBitmap(blob, { resizeWidth: THUMBNAIL_WIDTH, resizeQuality: "medium" });
     image.thumbnail = el("canvas", { width: bitmap.width, height: bitmap.height });
     // Chromium does not apply the EXIF orientation to a bitmap that is transferred, so draw it.
     image.thumbnail.getContext("2d").drawImage(bitmap, 0, 0);

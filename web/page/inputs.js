@@ -1,6 +1,7 @@
-// The ways to add images: choosing, pasting, dropping, the camera and the sample.
+// The ways to add images: choosing, pasting, dropping, the camera and the samples.
+import { clipboardDenied, deviceOf } from "./device.js";
 import { $ } from "./dom.js";
-import { addImages, lastAdded, removeAllImages, selectImage } from "./images.js";
+import { addImages, lastAdded, removeAllImages, removeImage, selectImage } from "./images.js";
 import { keepFrame, startCamera, stopCamera, switchCamera } from "./live.js";
 import { showPageError } from "./message.js";
 import { whileReading } from "./redraw.js";
@@ -29,21 +30,41 @@ function add(files, source) {
 /** chooseFiles opens the browser's dialog for files. */
 export const chooseFiles = () => $("files").click();
 
-/** openSample shows the sample, and fetches it if it is not among the images. What the user opens meanwhile wins. */
-export async function openSample() {
+
+const sampleButtons = () => [...$("samples").querySelectorAll("button")];
+
+let opening = 0; // how often a sample was opened
+
+/** openSample shows a sample by its name, or the first one if there is none of that name. What the user opens while it is on its way wins. */
+export async function openSample(wanted) {
   stopCamera();
-  const sample = state.images.find((image) => image.source === "sample");
+  const buttons = sampleButtons();
+  const { name, src } = (buttons.find((button) => button.dataset.name === wanted) ?? buttons[0]).dataset;
+  const sample = state.images.find((image) => nameOfSample(image) === name);
   if (sample) {
     selectImage(sample);
     return;
   }
   const before = lastAdded();
+  const mine = ++opening;
   try {
-    const blob = await whileReading(fetch("/page/sample.jpg").then((response) => response.blob()));
-    if (lastAdded() === before && !state.cameraOn) addImages([new File([blob], "sample.jpg", { type: "image/jpeg" })], "sample");
+    const blob = await whileReading(fetch(src).then((response) => response.blob()));
+    if (mine === opening && lastAdded() === before && !state.cameraOn) addImages([new File([blob], name + ".jpg", { type: "image/jpeg" })], "sample");
   } catch {
     showPageError("The sample could not be loaded", "The server cannot be reached. Is it still running?");
   }
+}
+
+/** nameOfSample returns the name of a sample, and "" for other images and for null. */
+export const nameOfSample = (image) => (image?.source === "sample" ? image.name.replace(".jpg", "") : "");
+
+/** firstSample returns the name of the sample that the page opens by itself. */
+export const firstSample = () => sampleButtons()[0].dataset.name;
+
+/** drawSamples shows which sample is on view. */
+export function drawSamples() {
+  const onView = state.cameraOn ? "" : nameOfSample(state.current);
+  for (const button of sampleButtons()) button.setAttribute("aria-pressed", String(button.dataset.name === onView));
 }
 
 function listenToButtons() {
@@ -52,9 +73,13 @@ function listenToButtons() {
     add($("files").files, "file");
     $("files").value = "";
   };
-  $("sample").onclick = openSample;
+  for (const button of sampleButtons()) button.onclick = () => openSample(button.dataset.name);
   $("paste").hidden = !navigator.clipboard?.read;
   $("paste").onclick = () => paste().catch((error) => showPageError("Nothing pasted", clipboardProblem(error)));
+  $("discard").onclick = () => {
+    removeImage(state.current);
+    (state.current ? panes[0].viewport : $("choose")).focus();
+  };
   $("clear").onclick = () => {
     removeAllImages();
     $("choose").focus();
@@ -71,7 +96,7 @@ async function paste() {
   add(files, "paste");
 }
 
-const clipboardProblem = (error) => (error.name === "NotAllowedError" ? "The browser did not allow access to the clipboard. Press Ctrl+V (⌘V) instead." : error.message);
+const clipboardProblem = (error) => (error.name === "NotAllowedError" ? clipboardDenied(deviceOf(navigator)) : error.message);
 
 function listenToCamera() {
   $("camera").onclick = () => (state.cameraOn ? stopCamera() : startCamera("user"));

@@ -1,6 +1,7 @@
 // The camera on the stage: starting and stopping it, and showing its frames with their faces.
 import { announce, announceFacesSoon } from "./announcements.js";
 import { Camera } from "./camera.js";
+import { deviceOf } from "./device.js";
 import { $ } from "./dom.js";
 import { duration } from "./format.js";
 import { clearPageErrors, drawMessage, showPageError } from "./message.js";
@@ -39,7 +40,7 @@ export async function startCamera(side) {
     announce("The camera is on.");
   } catch (error) {
     stopCamera();
-    showPageError("No camera", cameraProblem(error));
+    showPageError("No camera", cameraProblem(error, deviceOf(navigator)));
   }
 }
 

@@ -1,5 +1,6 @@
-// Shows the message over the image: errors, waiting, notes and the invitation to add an image.
+// Shows the message below the image, or in its place if there is none: errors, waiting, notes and the invitation to add an image.
 import { announce } from "./announcements.js";
+import { deviceOf } from "./device.js";
 import { $, el } from "./dom.js";
 import { messageFor } from "./messages.js";
 import { drawView, isReading } from "./redraw.js";
@@ -42,6 +43,7 @@ export function drawMessage() {
     entries: state.cameraOn ? [] : entriesOnView(),
     image: state.cameraOn ? null : state.current,
     isEmpty: !state.current && !state.cameraOn && !isReading() && Boolean(state.model),
+    device: deviceOf(navigator),
   });
   const content = message && card(message);
   // A message that has not changed stays, and its buttons keep the focus.
@@ -50,17 +52,19 @@ export function drawMessage() {
   node.dataset.about = about;
   node.hidden = !content;
   node.replaceChildren(...(content ? [content] : []));
-  if (content) announce([...content.querySelectorAll("h2, p")].map((p) => p.textContent).join(" "));
+  if (content) announce([...content.querySelectorAll(":scope > h2, :scope > p")].map((p) => p.textContent).join(" "));
 }
 
-function card({ kind, title, message, remedy, actions: buttons, details }) {
+function card({ kind, title, message, remedy, actions: buttons, details, isFolded }) {
+  const cause = el("p", { className: remedy ? "cause" : "" }, message);
+  const codes = details.length ? el("p", { className: "small" }, ...details.map((text) => el("code", {}, text))) : null;
   return el(
     "div",
     { className: "card " + kind },
     el("h2", {}, title),
-    el("p", {}, message),
     remedy ? el("p", { className: "remedy" }, remedy) : null,
+    isFolded ? null : cause,
     el("div", { className: "actions" }, ...buttons.map(([label, key]) => el("button", { type: "button", onclick: () => actions[key]() }, label))),
-    details.length ? el("p", { className: "small" }, ...details.map((text) => el("code", {}, text))) : null,
+    isFolded ? el("details", {}, el("summary", {}, "What the server says"), cause, codes) : codes,
   );
 }

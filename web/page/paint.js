@@ -2,69 +2,76 @@
 import { forEachRow } from "./disks.js";
 import { box, landmarks } from "./faces.js";
 import { savedType } from "./files.js";
-import { percent } from "./format.js";
 import { gradientAround, gradientRow } from "./gradient.js";
+import { colorOf, DOTS, isUnsure, labelText, SHADOW, sizesOf } from "./marks.js";
 
-const MINT = "#46e6a4";
-const AMBER = "#ffc24b"; // faces that only one model found
-const DARK = "rgba(4, 16, 12, 0.82)";
 const PLAIN = "#14201c"; // hidden faces
 const JPEG_QUALITY = 0.92;
+const CAP_HEIGHT = 0.72; // of the digits, in ems
+const MIN_DIGITS = 6; // pixels of digits that can be read
 
 /** paintMarked returns a promise of the image file with boxes, landmarks and labels. For marks, sorted by decreasing confidence, see marksOf. */
 export function paintMarked(image, marks) {
   const c = contextOf(image);
-  const unit = Math.max(1, Math.max(image.width, image.height) / 800); // a CSS pixel at a usual size of display
-  c.lineJoin = "round";
-  for (const mark of marks.toReversed()) {
-    drawBox(c, mark, unit);
-    drawLandmarks(c, mark, unit);
-    drawLabel(c, mark, unit);
-  }
+  const drawn = marks.map((mark) => ({ ...mark, color: colorOf(mark.face, mark.onlyBy), sizes: sizesOf(box(mark.face), image) })).reverse();
+  for (const draw of [drawBox, drawLandmarks, drawLabel]) for (const mark of drawn) draw(c, mark);
   return encode(c.canvas, image.blob.type);
 }
 
-const colorOf = ({ onlyBy }) => (onlyBy ? AMBER : MINT);
-
-function drawBox(c, mark, unit) {
-  const { x, y, width, height } = box(mark.face);
-  for (const [style, lineWidth, dashes] of [[DARK, 4.5, []], [colorOf(mark), 2.25, mark.onlyBy ? [7 * unit, 5 * unit] : []]]) {
+// drawBox draws a line outside of the box, so that a small face stays visible.
+function drawBox(c, { face, onlyBy, color, sizes: { line, rim } }) {
+  const { x, y, width, height } = box(face);
+  const out = line / 2 + rim;
+  const dashes = onlyBy || isUnsure(face) ? [4 * line, 2 * line] : [];
+  for (const [style, lineWidth, dash] of [[SHADOW, line + 2 * rim, []], [color, line, dashes]]) {
     c.strokeStyle = style;
-    c.lineWidth = lineWidth * unit;
-    c.setLineDash(dashes);
-    c.strokeRect(x, y, width, height);
+    c.lineWidth = lineWidth;
+    c.setLineDash(dash);
+    c.beginPath();
+    c.roundRect(x - out, y - out, width + 2 * out, height + 2 * out, 2 * line + rim);
+    c.stroke();
   }
   c.setLineDash([]);
 }
 
-function drawLandmarks(c, mark, unit) {
-  const r = Math.max(1.2, Math.min(4 * unit, box(mark.face).width / 26));
-  c.fillStyle = colorOf(mark);
-  c.strokeStyle = DARK;
-  c.lineWidth = 1.5 * unit;
-  for (const [, { x, y }] of landmarks(mark.face)) {
-    c.beginPath();
-    c.arc(x, y, r, 0, 2 * Math.PI);
-    c.stroke();
-    c.fill();
+function drawLandmarks(c, { face, sizes: { dot } }) {
+  if (!dot) return;
+  for (const [key, { x, y }] of landmarks(face)) {
+    for (const [style, r] of [["#000", dot + Math.max(1, 0.4 * dot)], [DOTS[key], dot]]) {
+      c.fillStyle = style;
+      c.beginPath();
+      c.arc(x, y, r, 0, 2 * Math.PI);
+      c.fill();
+    }
   }
 }
 
-function drawLabel(c, { face, number, onlyBy }, unit) {
+// drawLabel draws a label that is at most as wide as its face, if it is large enough to read. One
+// with the name of a model may be wider.
+function drawLabel(c, { face, onlyBy, color, sizes: { line, rim, digits } }) {
   const b = box(face);
-  c.font = `600 ${13 * unit}px system-ui, sans-serif`;
-  const text = [number, percent(face.confidence), onlyBy].filter(Boolean).join(" · ");
-  const width = c.measureText(text).width + 12 * unit;
-  const height = 20 * unit;
-  const x = Math.max(0, Math.min(b.x, c.canvas.width - width));
-  const y = Math.max(unit, b.y - height - 3 * unit);
-  c.fillStyle = DARK;
-  c.beginPath();
-  c.roundRect(x, y, width, height, 4 * unit);
-  c.fill();
-  c.fillStyle = "#fff";
-  c.textBaseline = "middle";
-  c.fillText(text, x + 6 * unit, y + height / 2 + unit / 2);
+  const text = labelText(face.confidence) + (onlyBy && ` · ${onlyBy}`);
+  const font = (height) => `700 ${height / CAP_HEIGHT}px system-ui, sans-serif`;
+  c.font = font(1000);
+  const widthOf = (height) => (c.measureText(text).width / 1000 + 1.1) * height;
+  const limit = onlyBy ? digits : Math.floor(digits * Math.min(1, (b.width + 2 * line + 2 * rim) / widthOf(digits)));
+  if (limit < MIN_DIGITS) return;
+  const width = widthOf(limit);
+  const height = limit * 1.8;
+  const x = Math.max(0, Math.min(b.x - line - rim, c.canvas.width - width));
+  const above = b.y - line - 2 * rim - height;
+  const y = above >= 0 ? above : Math.min(b.y + b.height + line + 2 * rim, c.canvas.height - height);
+  for (const [style, grow] of [[SHADOW, rim], [color, 0]]) {
+    c.fillStyle = style;
+    c.beginPath();
+    c.roundRect(x - grow, y - grow, width + 2 * grow, height + 2 * grow, height / 3);
+    c.fill();
+  }
+  c.font = font(limit);
+  c.fillStyle = "#000";
+  c.textAlign = "center";
+  c.textBaseline = "alphabetic";
+  c.fillText(text, x + width / 2, y + (height + limit) / 2);
 }
 
 /**

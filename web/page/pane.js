@@ -3,9 +3,14 @@
 import { el, setAttributes, svg } from "./dom.js";
 import { box, landmarks } from "./faces.js";
 import { percent } from "./format.js";
+import { isUnsure, labelText } from "./marks.js";
 
 const MAX_SCALE = 12; // CSS pixels for a pixel of the image
 const ZOOM_STEP = 1.25 ** 2;
+const MAGNIFIED = 3; // the zoom of a double click
+const FACE_PART = 0.4; // of the pane's shorter side, which a face takes after a double click
+const DOUBLE_TAP = 350; // milliseconds between two taps, and
+const TAP_RADIUS = 30; // CSS pixels between them, at most
 const MIN_ZOOMED = 1.001; // a zoom from which the image is larger than the pane
 
 export class Pane {
@@ -21,6 +26,10 @@ export class Pane {
     this.marks = [];
     this.shown = 0; // the number of marks shown; they are sorted by falling confidence
     this.selected = this.hovered = -1;
+    this.roving = -1; // the face that Tab reaches
+    this.isMatched = false; // whether the faces are compared with those of another model
+    this.tap = null; // the last tap: {time, x, y}
+    this.doubleTapped = -Infinity; // when
 
     this.caption = el("figcaption");
     this.svg = svg("svg", { class: "marks", role: "group", "aria-label": "Faces in the image" });
@@ -58,22 +67,31 @@ export class Pane {
     this.marks = faces.map((face, i) => this.#mark(face, i));
     this.svg.replaceChildren(...this.marks.toReversed().map((m) => m.g)); // the highest confidence on top
     this.shown = faces.length;
+    this.isMatched = false;
+    this.roving = -1;
+    this.#roving();
     this.#place();
     this.#tip();
   }
 
   /** setShown shows the first n faces. */
   setShown(n) {
+    // The slider calls this for each frame, so touch only what changes.
+    for (let i = Math.min(n, this.shown); i < Math.max(n, this.shown); i++) this.marks[i].g.classList.toggle("gone", i >= n);
     this.shown = n;
-    this.marks.forEach((m, i) => m.g.classList.toggle("gone", i >= n));
     if (this.selected >= n) this.select(-1);
     this.#roving();
     this.#tip();
   }
 
-  /** setUnmatched dashes the boxes of the faces that the other model did not find: unmatched has a boolean for each face, or is null. */
-  setUnmatched(unmatched) {
-    this.marks.forEach((m, i) => m.g.classList.toggle("alone", unmatched?.[i] ?? false));
+  /** setUnmatched dashes the boxes of the faces that the other model did not find, and dims others: unmatched and dimmed have a boolean for each face, or are null. */
+  setUnmatched(unmatched, dimmed) {
+    if (!unmatched && !dimmed && !this.isMatched) return;
+    this.isMatched = Boolean(unmatched);
+    this.marks.forEach((m, i) => {
+      m.g.classList.toggle("alone", unmatched?.[i] ?? false);
+      m.g.classList.toggle("dimmed", dimmed?.[i] ?? false);
+    });
   }
 
   /** select marks a face as selected and scrolls to it; -1 selects none. */
@@ -120,12 +138,51 @@ export class Pane {
     this.#moved();
   }
 
+  /** zoomIn keeps the selected face in the center, or the middle of all faces if none is selected and the whole image is on view. */
   zoomIn() {
-    this.zoomTo(this.zoom * ZOOM_STEP);
+    const zoom = this.zoom * ZOOM_STEP;
+    const focus = this.#focus();
+    if (focus) this.#zoomOn(focus, zoom);
+    else this.zoomTo(zoom);
   }
 
   zoomOut() {
     this.zoomTo(this.zoom / ZOOM_STEP);
+  }
+
+  // #zoomOn sets the zoom, and puts a point of the image, as it is displayed, in the center.
+  #zoomOn({ x, y }, zoom) {
+    const { viewport: v, frame } = this;
+    this.zoom = Math.max(1, Math.min(zoom, MAX_SCALE / this.fit));
+    this.layout();
+    v.scrollLeft = x * this.scale + frame.offsetLeft - v.clientWidth / 2;
+    v.scrollTop = y * this.scale + frame.offsetTop - v.clientHeight / 2;
+    this.#moved();
+  }
+
+  // #focus returns the point to zoom in on, or null to keep what is in the center.
+  #focus() {
+    const selected = this.marks[this.selected];
+    if (!selected && this.zoom > MIN_ZOOMED) return null;
+    const boxes = (selected ? [selected] : this.marks.slice(0, this.shown)).map(({ face }) => this.#boxInFrame(face));
+    if (!boxes.length) return null;
+    const middle = (start, size) => (Math.min(...boxes.map((b) => b[start])) + Math.max(...boxes.map((b) => b[start] + b[size]))) / 2 / this.scale;
+    return { x: middle("x", "width"), y: middle("y", "height") };
+  }
+
+  // #magnify zooms in on the face at an event, or on the place if there is no face, and out again.
+  #magnify(event) {
+    const i = this.marks.findIndex(({ g }) => g.contains(event.target));
+    if (this.zoom > MIN_ZOOMED) {
+      this.zoomTo(1);
+    } else if (i < 0) {
+      this.zoomTo(MAGNIFIED, this.#at(event));
+    } else {
+      if (this.selected !== i) this.on.select(this, i);
+      const { width, height } = box(this.marks[i].face);
+      const { clientWidth, clientHeight } = this.viewport;
+      this.#zoomOn(this.#focus(), Math.max(ZOOM_STEP, (FACE_PART * Math.min(clientWidth, clientHeight)) / Math.max(width, height) / this.fit));
+    }
   }
 
   /** follow adopts the view of another pane that shows the same image. x and y are the scroll positions as parts of the scrolled size. */
@@ -167,11 +224,11 @@ export class Pane {
   }
 
   #mark(face, i) {
-    const g = svg("g", { class: "face", role: "button", tabindex: -1, "aria-pressed": "false", "aria-label": `Face ${i + 1} · ${percent(face.confidence)}` });
+    const g = svg("g", { class: isUnsure(face) ? "face unsure" : "face", role: "button", tabindex: -1, "aria-pressed": "false", "aria-label": `Face ${i + 1} · ${percent(face.confidence)}` });
     const halo = svg("rect", { class: "halo" });
     const line = svg("rect", { class: "line" });
-    const dots = landmarks(face).map(() => svg("circle"));
-    const plate = svg("rect", { class: "plate", rx: 4, height: 20 });
+    const dots = landmarks(face).map(([key]) => svg("circle", { class: key }));
+    const plate = svg("rect", { class: "plate", rx: 6, height: 20 });
     const text = svg("text", { class: "text" });
     const label = svg("g", { class: "label" }, plate, text);
     g.append(halo, line, svg("g", { class: "points" }, ...dots), label);
@@ -207,7 +264,7 @@ export class Pane {
       const r = Math.max(1.5, Math.min(4, b.width / 26));
       landmarks(face).forEach(([, p], j) => setAttributes(dots[j], { cx: this.#x(p.x).toFixed(2), cy: (p.y * this.scale).toFixed(2), r: r.toFixed(2), "stroke-width": Math.min(1.5, r / 2).toFixed(2) }));
       // Small faces have room for a number only, or for nothing.
-      const words = b.width >= 76 ? `${i + 1} · ${percent(face.confidence)}` : `${i + 1}`;
+      const words = b.width >= 76 ? `${i + 1} · ${labelText(face.confidence)}` : `${i + 1}`;
       label.classList.toggle("small", b.width < 26);
       text.textContent = words;
       const width = words.length * 6.9 + 12;
@@ -220,8 +277,11 @@ export class Pane {
 
   // #roving makes the selected face, or else the first one, the one that Tab reaches.
   #roving() {
-    const current = this.selected >= 0 ? this.selected : 0;
-    this.marks.forEach((m, i) => m.g.setAttribute("tabindex", i === current && i < this.shown ? 0 : -1));
+    const current = this.shown ? Math.max(0, this.selected) : -1;
+    if (current === this.roving) return;
+    this.marks[this.roving]?.g.setAttribute("tabindex", -1);
+    this.marks[current]?.g.setAttribute("tabindex", 0);
+    this.roving = current;
   }
 
   // #tip shows the numbers of the face that the user points at, or has selected.
@@ -259,17 +319,36 @@ export class Pane {
     new ResizeObserver(() => this.layout()).observe(v);
     v.addEventListener("scroll", () => this.#moved(), { passive: true });
     v.addEventListener("click", () => this.dragged || this.on.select(this, -1));
-    v.addEventListener("dblclick", (event) => this.zoomTo(this.zoom > MIN_ZOOMED ? 1 : 3, this.#at(event)));
+    v.addEventListener("dblclick", (event) => event.timeStamp - this.doubleTapped > 2 * DOUBLE_TAP && this.#magnify(event));
+    v.addEventListener("pointerup", (event) => this.#tap(event));
     v.addEventListener("wheel", (event) => this.#zoomByWheel(event), { passive: false });
     v.addEventListener("keydown", (event) => this.#zoomByKey(event));
     v.addEventListener("pointerdown", (event) => this.#drag(event));
     this.#listenToPinches();
   }
 
+  // #tap finds double taps, for which not every browser has an event.
+  #tap({ pointerType, timeStamp, clientX, clientY, target }) {
+    if (pointerType !== "touch") return;
+    const last = this.tap;
+    this.tap = { time: timeStamp, x: clientX, y: clientY };
+    if (!last || timeStamp - last.time > DOUBLE_TAP || Math.hypot(clientX - last.x, clientY - last.y) > TAP_RADIUS) return;
+    this.tap = null;
+    this.doubleTapped = timeStamp;
+    this.dragged = true; // the click that follows selects nothing
+    this.#magnify({ clientX, clientY, target });
+  }
+
+  // #zoomByWheel leaves the wheel to the page where there is nothing to zoom: out of the whole
+  // image, and into it while the page is scrolled.
   #zoomByWheel(event) {
-    if (!event.ctrlKey && !event.metaKey) return; // a pinch on a trackpad is a wheel with Ctrl
+    const isPinch = event.ctrlKey || event.metaKey; // a pinch on a trackpad is a wheel with Ctrl
+    const isSideways = event.shiftKey || Math.abs(event.deltaX) > Math.abs(event.deltaY);
+    const isForPage = this.zoom <= MIN_ZOOMED && (event.deltaY > 0 || scrollY > 0);
+    if (!isPinch && (isSideways || isForPage)) return;
     event.preventDefault();
-    this.zoomTo(this.zoom * Math.exp(-event.deltaY / 180), this.#at(event));
+    const pixels = event.deltaY * (event.deltaMode === WheelEvent.DOM_DELTA_LINE ? 16 : 1);
+    this.zoomTo(this.zoom * Math.exp(-pixels / (isPinch ? 180 : 400)), this.#at(event));
   }
 
   #zoomByKey(event) {

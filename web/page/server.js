@@ -32,6 +32,18 @@ export async function predict(blob, options, signal) {
 /** predictWithRetries is predict, repeated while the server is overloaded: see withRetries. */
 export const predictWithRetries = (blob, options, { signal, ...retries } = {}) => withRetries(() => predict(blob, options, signal), { signal, ...retries });
 
+/**
+ * picture returns a promise of a JPEG of an image, for one that this browser cannot show. The
+ * server marks no face in it, because none has a confidence of 1 and such a size.
+ */
+export async function picture(blob) {
+  const key = apiKey();
+  const headers = { Accept: "image/jpeg", ...(key ? { "X-Api-Key": key } : {}) };
+  const response = await fetch("/predict?min_confidence=1&max_results=1&min_face_size=100000", { method: "POST", headers, body: blob, cache: "no-store" });
+  if (!response.ok) throw new Error(`status ${response.status}`);
+  return response.blob();
+}
+
 // call sends a request, and again with each API key that the user enters, as long as the server
 // requires another one.
 async function call(method, blob, request, signal) {

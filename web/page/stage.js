@@ -28,6 +28,12 @@ function selectFace(pane, i) {
   selectRow(pane, i);
 }
 
+/** clearSelection selects no face. */
+export function clearSelection() {
+  const pane = panes.find((p) => p.selected >= 0);
+  if (pane) selectFace(pane, -1);
+}
+
 /** hoverFace highlights the face of a pane that the user points at, in the pane and in the list; -1 is none. */
 export function hoverFace(pane, i) {
   pane.hover(i);
@@ -40,7 +46,10 @@ export function drawStage(entries) {
   const used = panesOnView();
   if ($("panes").childElementCount !== used.length || used.some((pane) => !pane.root.isConnected)) $("panes").replaceChildren(...used.map((pane) => pane.root));
   $("panes").classList.toggle("two", used.length === 2);
-  $("zoom").hidden = !image;
+  const isBlank = !image?.element && !entries.some((entry) => entry.answer);
+  $("discard").hidden = !image;
+  $("zoom").hidden = isBlank;
+  $("stage").classList.toggle("blank", isBlank);
   $("live").hidden = true;
   for (const pane of image ? panes.filter((p) => !used.includes(p)) : panes) clear(pane);
   if (image) used.forEach((pane, i) => drawPane(pane, i, entries[i]));
@@ -85,6 +94,8 @@ export function showVideo(video) {
   const [pane] = panes;
   $("panes").replaceChildren(pane.root);
   $("panes").classList.remove("two");
+  $("stage").classList.remove("blank");
+  $("zoom").hidden = $("discard").hidden = true; // the camera has its own tools
   pane.setCaption("");
   pane.root.classList.remove("busy");
   shown.delete(pane);

@@ -6,6 +6,7 @@
 // answers maps a key (see answerKey) to an entry: {pending, abort, wait} while the server works,
 // then {answer, times} or {error}.
 import { countAbove } from "./faces.js";
+import { toHundredths } from "./format.js";
 
 // Every request asks for all faces from this confidence on, so that the slider filters without
 // another request. Below it, a network returns thousands of places that are hardly ever faces.
@@ -18,7 +19,7 @@ export const state = {
   compare: "", // the name of the model to compare with, or ""
   minFaceSize: 0, // in pixels of the image; 0 leaves it to the server
   anyOrientation: false, // whether faces that are turned are looked for too
-  threshold: 0.5, // the confidence from which faces are shown
+  threshold: 0.5, // the confidence from which faces are shown: see thresholdOf
   thresholdChosen: false, // by the user, not by the model's default
   images: [],
   current: null, // the image on view
@@ -44,8 +45,14 @@ export function entriesOnView() {
   return modelsOnView().map((model) => state.current?.answers.get(answerKey(model)) ?? {});
 }
 
-/** countShown returns how many faces of an answer are at or above the threshold. It is 0 without an answer. */
-export const countShown = (answer) => countAbove(answer?.results ?? [], state.threshold);
+/** thresholdOf returns the confidence from which the faces of a model are shown: the one that the user chose for all, or else the model's default. */
+export function thresholdOf(name) {
+  const model = state.thresholdChosen ? undefined : state.models.find((m) => m.name === name);
+  return model ? toHundredths(model.defaultMinConfidence) : state.threshold;
+}
+
+/** countShown returns how many faces of an answer are at or above its model's threshold. It is 0 without an answer. */
+export const countShown = (answer) => countAbove(answer?.results ?? [], thresholdOf(answer?.model));
 
 /** filtered returns an answer without the faces below the threshold. */
 export const filtered = (answer) => ({ ...answer, results: answer.results.slice(0, countShown(answer)) });
@@ -61,7 +68,7 @@ export function isViewComplete() {
   if (state.cameraOn) return Boolean(state.frame);
   const image = state.current;
   if (!image) return true;
-  return modelsOnView().every((model) => isAnswered(image, model)) && Boolean(image.element || image.unreadable) && !image.secondLoading;
+  return modelsOnView().every((model) => isAnswered(image, model)) && Boolean(image.element || image.unreadable) && !image.secondLoading && !image.pictureLoading;
 }
 
 /** isGalleryComplete reports whether the gallery, which shows two images or more, has all counts and thumbnails. */

@@ -1,13 +1,22 @@
 // The sentences that depend on what was found. Pure.
+import { cameraDenied } from "./device.js";
 import { percent, plural, wholePercent } from "./format.js";
 
 const is = (n) => (n === 1 ? "is" : "are");
 
-/** facesFound is the announcement of the faces shown: counts has the number for each model, place is where they are. */
-export function facesFound({ counts, models, threshold, place }) {
-  const parts = counts.map((n, i) => plural(n, "face") + (models.length > 1 ? ` by ${models[i]}` : ""));
-  return `${parts.join(", ")} with a confidence of at least ${wholePercent(threshold)} in ${place}.`;
+/** facesFound is the announcement of the faces shown: counts and thresholds have a number for each model, place is where the faces are. */
+export function facesFound({ counts, models, thresholds, place }) {
+  const isSame = thresholds.every((threshold) => threshold === thresholds[0]);
+  const from = (i) => ` with a confidence of at least ${wholePercent(thresholds[i])}`;
+  const parts = counts.map((n, i) => plural(n, "face") + (models.length > 1 ? ` by ${models[i]}` : "") + (isSame ? "" : from(i)));
+  return `${parts.join(", ")}${isSame ? from(0) : ""} in ${place}.`;
 }
+
+/** agreement describes the faces of two models in parts [key, count, text]: those that both found, and those that only the first ("0") or second one ("1") found. both and unmatched are those of matchFaces. */
+export const agreement = ({ both, unmatched }, models) => [
+  ["both", both, "found by both"],
+  ...models.map((model, m) => [String(m), unmatched[m].filter(Boolean).length, `only by ${model}`]),
+];
 
 /** noFaces explains an empty list: no result of the model reaches the threshold. */
 export const noFaces = (results, threshold) => (results.length ? `No face reaches ${wholePercent(threshold)}. The highest confidence is ${percent(results[0].confidence)}.` : "No face, even with a low confidence.");
@@ -31,10 +40,10 @@ export function markedNote({ both, unmatched }, models) {
   return `${plural(both, "face")} found by both models, ${only.join(", ")}. Faces that only one model found are dashed.`;
 }
 
-/** cameraProblem explains why the browser did not start the camera. */
-export function cameraProblem(error) {
+/** cameraProblem explains why the browser did not start the camera. device is that of deviceOf. */
+export function cameraProblem(error, device) {
   const messages = {
-    NotAllowedError: "Access to the camera was denied. Allow the camera for this page and try again.",
+    NotAllowedError: cameraDenied(device),
     NotFoundError: "This device has no camera.",
     NotReadableError: "Another program is using the camera.",
     OverconstrainedError: "This device has no such camera.",

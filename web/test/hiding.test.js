@@ -96,15 +96,17 @@ test("all models are asked for unlikely faces too, and say what the page would s
     return { results: [face(0, 0, 50, 50, 0.75), face(0, 0, 20, 10, 0.65)] };
   };
   const models = [{ name: "on view", defaultMinConfidence: 0.9 }, { name: "other", defaultMinConfidence: 0.699999988 }, { name: "unsure", defaultMinConfidence: 0.2 }];
-  const found = await detectWithAll("file", models, { models: ["on view"], threshold: 0.6, minFaceSize: 25 }, predict);
+  const found = await detectWithAll("file", models, { models: ["on view"], threshold: 0.6, isChosen: true, minFaceSize: 25 }, predict);
   assert.deepEqual(asked, [
     ["file", { model: "on view", minConfidence: 0.3, minFaceSize: 13 }],
     ["file", { model: "other", minConfidence: 0.3, minFaceSize: 13 }],
     ["file", { model: "unsure", minConfidence: 0.2, minFaceSize: 13 }],
   ]);
-  const small = { models: ["on view"], threshold: 0.6, minFaceSize: 0 };
+  const small = { models: ["on view"], threshold: 0.6, isChosen: true, minFaceSize: 0 };
   const isShown = (faces) => faces.map((f) => [f.model, f.confidence, f.shown]);
   assert.deepEqual(isShown(found), [["on view", 0.75, true], ["on view", 0.65, false], ["other", 0.75, true], ["other", 0.65, false], ["unsure", 0.75, true], ["unsure", 0.65, false]]);
   // Of any size: the threshold counts for the model on view, and for others their default if it is higher.
   assert.deepEqual(isShown(await detectWithAll("file", models.slice(0, 2), small, predict)), [["on view", 0.75, true], ["on view", 0.65, true], ["other", 0.75, true], ["other", 0.65, false]]);
+  // Without a choice, the default counts for the model on view too.
+  assert.deepEqual(isShown(await detectWithAll("file", models.slice(0, 1), { ...small, isChosen: false }, predict)), [["on view", 0.75, false], ["on view", 0.65, false]]);
 });

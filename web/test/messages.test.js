@@ -22,7 +22,8 @@ test("a failed request shows the server's message, advice, reason and request ID
     title: "This image is damaged",
     message: "cut short",
     remedy: "Send the original file.",
-    actions: [["Try again", "retry"]],
+    isFolded: true,
+    actions: [["Choose another image", "choose"]],
     details: ["CORRUPT_IMAGE", "request r-1"],
   });
 });

@@ -1,11 +1,11 @@
 import assert from "node:assert/strict";
 import { beforeEach, test } from "node:test";
-import { answerKey, countShown, detectOptions, entriesOnView, filtered, isGalleryComplete, isViewComplete, modelsOnView, state } from "../page/state.js";
+import { answerKey, countShown, detectOptions, entriesOnView, filtered, isGalleryComplete, isViewComplete, modelsOnView, state, thresholdOf } from "../page/state.js";
 import { face } from "./fixtures.js";
 
 const answer = { results: [face(0, 0, 1, 1, 0.9), face(0, 0, 1, 1, 0.4)] };
 
-beforeEach(() => Object.assign(state, { models: [], model: "pigo", compare: "", minFaceSize: 0, anyOrientation: false, threshold: 0.5, images: [], current: null, cameraOn: false, frame: null }));
+beforeEach(() => Object.assign(state, { models: [], model: "pigo", compare: "", minFaceSize: 0, anyOrientation: false, threshold: 0.5, thresholdChosen: false, images: [], current: null, cameraOn: false, frame: null }));
 
 // show puts an image on view, with entries by model.
 function show(entries, image = {}) {
@@ -48,6 +48,16 @@ test("the threshold filters", () => {
   assert.equal(countShown(undefined), 0);
   assert.deepEqual(filtered({ ...answer, model: "pigo" }), { model: "pigo", results: [answer.results[0]] });
   assert.equal(answer.results.length, 2, "the answer itself was changed");
+});
+
+test("each model has its own threshold, until the user chooses one", () => {
+  state.models = [{ name: "pigo", defaultMinConfidence: 0.5 }, { name: "yunet", defaultMinConfidence: 0.300000012 }];
+  state.thresholdChosen = false;
+  assert.deepEqual(["pigo", "yunet", "another"].map(thresholdOf), [0.5, 0.3, 0.5]);
+  assert.deepEqual(["pigo", "yunet"].map((model) => countShown({ ...answer, model })), [1, 2]);
+  Object.assign(state, { threshold: 0.95, thresholdChosen: true });
+  assert.deepEqual(["pigo", "yunet"].map(thresholdOf), [0.95, 0.95]);
+  assert.equal(countShown({ ...answer, model: "yunet" }), 0);
 });
 
 test("the view is complete when all of it has arrived, or failed", () => {

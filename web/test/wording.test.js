@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { badgeOf, cameraProblem, facesFound, galleryTitle, hiddenNote, hiddenQuestion, markedNote, noFaces } from "../page/wording.js";
+import { agreement, badgeOf, cameraProblem, facesFound, galleryTitle, hiddenNote, hiddenQuestion, markedNote, noFaces } from "../page/wording.js";
 import { face } from "./fixtures.js";
 
 const detected = (confidence, model = "pigo") => ({ ...face(0, 0, 10, 10, confidence), model });
@@ -8,9 +8,18 @@ const clean = { error: null, stillDetected: [], elsewhere: [] };
 const single = { faces: 1, added: 0, models: 1, serverModels: 1 };
 
 test("announcements count the faces of each model", () => {
-  const about = { threshold: 0.65, place: "people.jpg" };
-  assert.equal(facesFound({ counts: [1], models: ["pigo"], ...about }), "1 face with a confidence of at least 65 % in people.jpg.");
-  assert.equal(facesFound({ counts: [4, 0], models: ["pigo", "yunet"], ...about }), "4 faces by pigo, 0 faces by yunet with a confidence of at least 65 % in people.jpg.");
+  const place = "people.jpg";
+  assert.equal(facesFound({ counts: [1], models: ["pigo"], thresholds: [0.65], place }), "1 face with a confidence of at least 65 % in people.jpg.");
+  assert.equal(facesFound({ counts: [4, 0], models: ["pigo", "yunet"], thresholds: [0.65, 0.65], place }), "4 faces by pigo, 0 faces by yunet with a confidence of at least 65 % in people.jpg.");
+  assert.equal(facesFound({ counts: [4, 1], models: ["pigo", "yunet"], thresholds: [0.4, 0.7], place }), "4 faces by pigo with a confidence of at least 40 %, 1 face by yunet with a confidence of at least 70 % in people.jpg.");
+});
+
+test("the agreement of two models has three parts", () => {
+  assert.deepEqual(agreement({ both: 3, unmatched: [[false, false, false], [true, false, false, false]] }, ["pigo", "yunet"]), [
+    ["both", 3, "found by both"],
+    ["0", 0, "only by pigo"],
+    ["1", 1, "only by yunet"],
+  ]);
 });
 
 test("an empty list says what the highest confidence is", () => {
@@ -35,8 +44,8 @@ test("an annotated image of two models says how many faces each found alone", ()
 });
 
 test("the browser's errors of the camera are explained", () => {
-  assert.match(cameraProblem({ name: "NotAllowedError", message: "Permission denied" }), /^Access to the camera was denied\./);
-  assert.equal(cameraProblem({ name: "Error", message: "as it is" }), "as it is");
+  assert.match(cameraProblem({ name: "NotAllowedError", message: "Permission denied" }, "other"), /^Access to the camera was denied\./);
+  assert.equal(cameraProblem({ name: "Error", message: "as it is" }, "other"), "as it is");
 });
 
 test("an image that is clean is saved without a question", () => {
