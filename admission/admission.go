@@ -19,11 +19,13 @@ import (
 )
 
 // SlowBytes and SlowTime say what a slow request is: one of whose body fewer than
-// SlowBytes bytes come in SlowTime. It has to go when others need its room. For a place among
-// the requests it has to go at once, when less has come than this from the beginning on.
+// SlowBytes bytes come in SlowTime. It has to go when others need its bytes. For a place among
+// the requests, one has to go at once if fewer than PlaceBytes in each SlowTime have come from
+// the beginning on: then those who want to hold a thousand places must send 128 MiB a second.
 const (
-	SlowBytes = 16 << 10
-	SlowTime  = time.Second
+	SlowBytes  = 16 << 10
+	PlaceBytes = 128 << 10
+	SlowTime   = time.Second
 )
 
 var (
@@ -31,5 +33,5 @@ var (
 	ErrOverloaded = errors.New("overloaded")
 	// ErrRevoked is returned to the holder of a lease that was revoked.
 	ErrRevoked = fmt.Errorf("%w: the request came slower than %d KiB/s, and others needed its place; try again later",
-		ErrOverloaded, SlowBytes*time.Second/SlowTime>>10)
+		ErrOverloaded, PlaceBytes*time.Second/SlowTime>>10)
 )

@@ -353,10 +353,10 @@ func (l *Lease) end() {
 // slowAt is when the request becomes slow, if nothing comes.
 func (l *Lease) slowAt() time.Time { return l.pace.Add(SlowTime + 1) }
 
-// isBehind reports whether fewer bytes have come than SlowBytes in each SlowTime, since the
+// isBehind reports whether fewer bytes have come than PlaceBytes in each SlowTime, since the
 // request began to wait for them.
 func (l *Lease) isBehind(now time.Time) bool {
-	due := now.Sub(l.began) * SlowBytes / SlowTime
+	due := now.Sub(l.began) * PlaceBytes / SlowTime
 	return l.got.Load() < int64(due)
 }
 

@@ -173,7 +173,7 @@ func TestSlowLeavePlaces(t *testing.T) {
 		var all []*Lease
 		for range small.Requests {
 			l := h.admit(false, 0)
-			l.Progress(SlowBytes / 100) // enough for 10 ms
+			l.Progress(PlaceBytes / 100) // enough for 10 ms
 			all = append(all, l)
 			time.Sleep(time.Millisecond)
 		}
@@ -181,7 +181,7 @@ func TestSlowLeavePlaces(t *testing.T) {
 			t.Errorf("nobody is behind: %v", err)
 		}
 		time.Sleep(8 * time.Millisecond)
-		all[0].Progress(1000)
+		all[0].Progress(PlaceBytes / 100)
 		another := h.admit(false, 0)
 		if h.isRevoked(all[0]) || !h.isRevoked(all[1]) || h.isRevoked(all[2]) {
 			t.Error("another than the first that is behind had to go")

@@ -8,16 +8,20 @@ import (
 	"time"
 )
 
-// Queue has a number of worker slots. Those that wait for one are served first come,
+// Queue has a number of worker slots. Single calls that wait for one are served first come,
 // first served. While single calls and images of streams both wait, they have slots for
-// equal work: as many pixels of the ones as of the others.
+// equal work: as many pixels of the ones as of the others. The same is true of the streams
+// among each other, by start-time fair queueing (Goyal, Vin and Cheng 1996).
 type Queue struct {
 	workers, limit int
 
 	mu   sync.Mutex
 	busy int // workers
-	// calls and images are the lines of those that wait, of queueWaiter.
+	// calls and images are the lines of those that wait, of queueWaiter. That of images is
+	// in the order of their starts.
 	calls, images list.List
+	// clock is the start of the last image of a stream that got a slot.
+	clock int64
 	// balance is how many more pixels images of streams were given than single calls, since
 	// both lines have had somebody. The next slot is for images if it is negative.
 	balance int64
@@ -25,8 +29,18 @@ type Queue struct {
 }
 
 type queueWaiter struct {
-	pixels  int64
+	pixels int64
+	// start is where in the work of its stream an image begins, in pixels.
+	start   int64
 	granted chan struct{} // closed when its owner has a slot
+}
+
+// A Stream is a stream or batch in a Queue, which gives as many pixels to each of those that
+// wait. The zero value is a new one. It must not be used with several queues.
+type Stream struct {
+	// end is where the work that it has asked for ends, in pixels, on the queue's clock. The
+	// queue's lock protects it.
+	end int64
 }
 
 // NewQueue returns a queue of that many workers, in which at most limit single calls
@@ -64,12 +78,12 @@ func (q *Queue) full() error {
 	return fmt.Errorf("%w: %d images are being worked on and %d wait; try again later", ErrOverloaded, q.workers, q.limit)
 }
 
-// Enter waits for a slot until ctx ends. A single call is refused at once when the
-// queue is full (ErrOverloaded), or so long that ctx would end first (*WaitError); an
-// image of a stream waits. pixels is the size of the image. Without an error, the caller has to call leave once, with
-// false if it did no work in the slot.
-func (q *Queue) Enter(ctx context.Context, streamed bool, pixels int64) (leave func(worked bool), err error) {
-	if err := q.wait(ctx, streamed, pixels); err != nil {
+// Enter waits for a slot until ctx ends. stream is nil for a single call, which is refused at
+// once when the queue is full (ErrOverloaded), or so long that ctx would end first
+// (*WaitError); an image of a stream waits. pixels is the size of the image. Without an error,
+// the caller has to call leave once, with false if it did no work in the slot.
+func (q *Queue) Enter(ctx context.Context, stream *Stream, pixels int64) (leave func(worked bool), err error) {
+	if err := q.wait(ctx, stream, pixels); err != nil {
 		return nil, err
 	}
 	// The context may have ended at the same moment: work for a caller that has left
@@ -89,42 +103,67 @@ func (q *Queue) Enter(ctx context.Context, streamed bool, pixels int64) (leave f
 }
 
 // wait takes a slot, or waits in line for one until ctx ends.
-func (q *Queue) wait(ctx context.Context, streamed bool, pixels int64) error {
+func (q *Queue) wait(ctx context.Context, stream *Stream, pixels int64) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
 	q.mu.Lock()
 	if q.busy < q.workers {
 		q.busy++
+		q.clock = q.charge(stream, pixels)
 		q.mu.Unlock()
 		return nil
 	}
 	line := &q.images
-	if !streamed {
+	if stream == nil {
 		line = &q.calls
 		if err := q.refusal(ctx); err != nil {
 			q.mu.Unlock()
 			return err
 		}
 	}
-	granted := make(chan struct{})
-	place := line.PushBack(queueWaiter{pixels, granted})
+	w := queueWaiter{pixels, q.charge(stream, pixels), make(chan struct{})}
+	place := insert(line, w)
 	q.mu.Unlock()
 
 	select {
-	case <-granted:
+	case <-w.granted:
 		return nil
 	case <-ctx.Done():
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	select {
-	case <-granted: // at the same moment
+	case <-w.granted: // at the same moment
 		return nil
 	default:
 		line.Remove(place)
+		if stream != nil {
+			stream.end -= pixels
+		}
 		return ctx.Err()
 	}
+}
+
+// charge adds an image to the work of a stream, and returns its start. For a single call, it
+// returns the clock. The caller holds the lock.
+func (q *Queue) charge(stream *Stream, pixels int64) (start int64) {
+	if stream == nil {
+		return q.clock
+	}
+	start = max(stream.end, q.clock) // what it did not use while it was idle is lost
+	stream.end = start + pixels
+	return start
+}
+
+// insert puts w behind those that do not start later.
+func insert(line *list.List, w queueWaiter) *list.Element {
+	for e := line.Back(); e != nil; e = e.Prev() {
+		if e.Value.(queueWaiter).start <= w.start {
+			return line.InsertAfter(w, e)
+		}
+	}
+	return line.PushFront(w)
 }
 
 // refusal returns why a single call may not wait. The caller holds the lock.
@@ -165,6 +204,7 @@ func (q *Queue) free(took time.Duration) {
 	}
 	w := line.Remove(next).(queueWaiter)
 	if line == &q.images {
+		q.clock = w.start
 		q.balance += w.pixels
 	} else {
 		q.balance -= w.pixels

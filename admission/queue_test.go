@@ -13,14 +13,14 @@ import (
 // enter waits in q in a goroutine, and tells order its name when it has a slot, which
 // it keeps until release is closed. Names of images of three pixels end with "large"; others
 // have one pixel.
-func enter(t *testing.T, q *Queue, name string, streamed bool, order chan<- string, release <-chan struct{}) {
+func enter(t *testing.T, q *Queue, name string, stream *Stream, order chan<- string, release <-chan struct{}) {
 	t.Helper()
 	pixels := int64(1)
 	if strings.HasSuffix(name, "large") {
 		pixels = 3
 	}
 	go func() {
-		leave, err := q.Enter(t.Context(), streamed, pixels)
+		leave, err := q.Enter(t.Context(), stream, pixels)
 		if err != nil {
 			order <- name + ": " + err.Error()
 			return
@@ -36,7 +36,7 @@ func TestQueueOrder(t *testing.T) {
 	for _, c := range []struct {
 		name    string
 		workers int
-		arrive  []string // calls begin with c, images of streams with s
+		arrive  []string // calls begin with c, images of three streams with s, t and u
 		want    []string
 	}{
 		{"nobody waits", 3, []string{"c1", "s1", "c2"}, []string{"c1", "s1", "c2"}},
@@ -44,14 +44,18 @@ func TestQueueOrder(t *testing.T) {
 		{"streams among themselves", 1, []string{"s1", "s2", "s3"}, []string{"s1", "s2", "s3"}},
 		{"in turn", 1, []string{"s1", "s2", "s3", "s4", "c1", "c2"}, []string{"s1", "c1", "s2", "c2", "s3", "s4"}},
 		{"large images of streams", 1, []string{"s1", "s2 large", "s3 large", "c1", "c2", "c3", "c4", "c5"}, []string{"s1", "c1", "s2 large", "c2", "c3", "c4", "s3 large", "c5"}},
+		{"large and small images of two streams", 1, []string{"s1 large", "s2 large", "s3 large", "t1", "t2", "t3", "t4"}, []string{"s1 large", "t1", "t2", "t3", "s2 large", "t4", "s3 large"}},
+		{"a stream that comes later", 1, []string{"s1", "s2", "s3", "s4", "t1 large", "t2", "u1"}, []string{"s1", "t1 large", "u1", "s2", "s3", "s4", "t2"}},
+		{"two streams and calls", 1, []string{"s1 large", "s2 large", "s3 large", "t1", "t2", "t3", "c1", "c2", "c3", "c4"}, []string{"s1 large", "c1", "t1", "c2", "t2", "c3", "t3", "c4", "s2 large", "s3 large"}},
 		{"large calls", 1, []string{"c1", "c2 large", "c3", "s1", "s2", "s3", "s4"}, []string{"c1", "c2 large", "s1", "s2", "s3", "c3", "s4"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				q := NewQueue(c.workers, 10)
 				order, release := make(chan string, 10), make(chan struct{})
+				streams := map[byte]*Stream{'c': nil, 's': {}, 't': {}, 'u': {}}
 				for _, name := range c.arrive {
-					enter(t, q, name, name[0] == 's', order, release)
+					enter(t, q, name, streams[name[0]], order, release)
 				}
 				close(release)
 				synctest.Wait()
@@ -78,13 +82,13 @@ func TestQueueRefuses(t *testing.T) {
 		if err := q.Full(); err != nil {
 			t.Error(err)
 		}
-		enter(t, q, "c1", false, order, release)
-		enter(t, q, "c2", false, order, release)
-		enter(t, q, "s1", true, order, release)
+		enter(t, q, "c1", nil, order, release)
+		enter(t, q, "c2", nil, order, release)
+		enter(t, q, "s1", &Stream{}, order, release)
 		if err := q.Full(); !errors.Is(err, ErrOverloaded) {
 			t.Errorf("a full queue: %v", err)
 		}
-		if _, err := q.Enter(t.Context(), false, 1); !errors.Is(err, ErrOverloaded) {
+		if _, err := q.Enter(t.Context(), nil, 1); !errors.Is(err, ErrOverloaded) {
 			t.Errorf("a call: %v", err)
 		}
 		if s := q.Stats(); s != (QueueStats{Busy: 1, Workers: 1, Calls: 1, Limit: 1, Images: 1}) {
@@ -100,7 +104,7 @@ func TestQueueDeadlines(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := NewQueue(1, 10)
 		for range minSamples {
-			leave, err := q.Enter(t.Context(), false, 1)
+			leave, err := q.Enter(t.Context(), nil, 1)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -109,19 +113,19 @@ func TestQueueDeadlines(t *testing.T) {
 		}
 		order, release := make(chan string, 10), make(chan struct{})
 		for _, name := range []string{"c1", "c2", "c3"} {
-			enter(t, q, name, false, order, release)
+			enter(t, q, name, nil, order, release)
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), 1900*time.Millisecond)
 		defer cancel()
 		began := time.Now()
-		_, err := q.Enter(ctx, false, 1)
+		_, err := q.Enter(ctx, nil, 1)
 		var wait *WaitError
 		if !errors.As(err, &wait) || wait.Wait != 2*time.Second || !errors.Is(err, context.DeadlineExceeded) || time.Since(began) > 0 {
 			t.Errorf("two are before it, of 1 s each: %v after %v", err, time.Since(began))
 		}
 		ctx, cancel = context.WithTimeout(t.Context(), 2100*time.Millisecond)
 		defer cancel()
-		if _, err := q.Enter(ctx, false, 1); !errors.Is(err, context.DeadlineExceeded) || errors.As(err, &wait) || time.Since(began) != 2100*time.Millisecond {
+		if _, err := q.Enter(ctx, nil, 1); !errors.Is(err, context.DeadlineExceeded) || errors.As(err, &wait) || time.Since(began) != 2100*time.Millisecond {
 			t.Errorf("with a little more time: %v after %v", err, time.Since(began))
 		}
 		if s := q.Stats(); s.Calls != 2 {
@@ -129,7 +133,7 @@ func TestQueueDeadlines(t *testing.T) {
 		}
 		ended, cancel := context.WithCancel(t.Context())
 		cancel()
-		if _, err := q.Enter(ended, true, 1); !errors.Is(err, context.Canceled) {
+		if _, err := q.Enter(ended, &Stream{}, 1); !errors.Is(err, context.Canceled) {
 			t.Errorf("%v", err)
 		}
 		close(release)
@@ -141,7 +145,7 @@ func TestQueueWithoutWork(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := NewQueue(1, 10)
 		for range minSamples {
-			leave, err := q.Enter(t.Context(), false, 1)
+			leave, err := q.Enter(t.Context(), nil, 1)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -310,7 +310,7 @@ func (s *session) command(b block) (string, error) {
 	case "python":
 		file := s.path(b, ".py")
 		s.put(file, []byte(b.code))
-		if strings.Contains(b.code, "tritonclient") {
+		if strings.Contains(b.code, "tritonclient") || strings.Contains(b.code, "google.rpc") { // Debian's has neither
 			return quote(filepath.Join(root, ".bin", "tritonclient", "bin", "python3")) + " " + quote(file), nil
 		}
 		return "python3 " + quote(file), nil

@@ -26,10 +26,11 @@ func TestGrpcurl(t *testing.T) {
 	})
 	t.Run("describe", func(t *testing.T) {
 		for symbol, want := range map[string]string{
-			"inference.v1.Inference":     "rpc Predict ( .inference.v1.Image ) returns ( .inference.v1.InferResults )",
-			"inference.v1.Image":         "bytes raw_data = 1;",
-			"inference.v1.DetectOptions": "optional float min_confidence = 1;",
-			"grpc.health.v1.Health":      "rpc Check ( .grpc.health.v1.HealthCheckRequest )",
+			"inference.v1.Inference":         "rpc Predict ( .inference.v1.Image ) returns ( .inference.v1.InferResults )",
+			"inference.v1.Image":             "bytes raw_data = 1;",
+			"inference.v1.DetectOptions":     "optional float min_confidence = 1;",
+			"inference.GRPCInferenceService": "rpc ModelInfer ( .inference.ModelInferRequest ) returns ( .inference.ModelInferResponse )",
+			"grpc.health.v1.Health":          "rpc Check ( .grpc.health.v1.HealthCheckRequest )",
 		} {
 			if got := string(grpcurl(t, nil, s.addr, "describe", symbol).must(t)); !strings.Contains(got, want) {
 				t.Errorf("%s is described as %q, want %q in it", symbol, got, want)

@@ -20,7 +20,7 @@ func TestOpenAPI(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := start(t, "--model", "pigo")
-	got := run(t, nil, tool(t, program), "--config-file", config, "run", "http://"+s.addr+"/openapi.yaml",
+	got := runIn(t, root, 5*patience, nil, nil, tool(t, program), "--config-file", config, "run", "http://"+s.addr+"/openapi.yaml",
 		"--seed", "1", "--max-examples", "50", "--request-timeout", "30", "--generation-database", "none",
 		"--generation-with-security-parameters", "false", "--continue-on-failure", "--no-shrink", "--no-color")
 	if got.code != 0 {

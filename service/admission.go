@@ -20,10 +20,11 @@ func newLedger(c Config) *admission.Ledger {
 
 // enter waits for a worker slot, and then for n bytes of memory. In this order,
 // requests in the queue hold no memory, and a request that holds memory has the slot
-// that it needs to finish. Images of streams wait where unary requests are refused, and pay
-// for their pixels with their turns. If err is nil, the caller must call leave once when the work has ended.
-func (s *Service) enter(ctx context.Context, n, pixels int64, streamed bool) (leave func(), err error) {
-	leaveQueue, err := s.queue.Enter(ctx, streamed, pixels)
+// that it needs to finish. Images of a stream wait where unary requests are refused, and pay
+// for their pixels with their turns. If err is nil, the caller must call leave once when the
+// work has ended.
+func (s *Service) enter(ctx context.Context, n, pixels int64, stream *admission.Stream) (leave func(), err error) {
+	leaveQueue, err := s.queue.Enter(ctx, stream, pixels)
 	if err != nil {
 		return nil, err
 	}

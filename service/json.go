@@ -409,6 +409,7 @@ const (
 	maxIgnoredBytes = 256
 	maxIgnoredPath  = 100
 	andMore         = "..."
+	separator       = ", "
 )
 
 // ignoredFields collects the paths of the first fields that were ignored.
@@ -446,7 +447,6 @@ func (f *ignoredFields) add(prefix, name string) {
 }
 
 func (f *ignoredFields) String() string {
-	const separator = ", "
 	var b strings.Builder
 	for i, path := range f.paths {
 		if i > 0 {
@@ -464,12 +464,20 @@ func (f *ignoredFields) String() string {
 	return b.String()
 }
 
-// joinIgnored returns the paths of both lists, one of which may be empty.
+// joinIgnored returns one list with the paths of both, each of which may be empty.
 func joinIgnored(a, b string) string {
 	if a == "" || b == "" {
 		return a + b
 	}
-	return a + ", " + b
+	var f ignoredFields
+	for path := range strings.SplitSeq(a+separator+b, separator) {
+		if path == andMore || len(f.paths) == maxIgnored {
+			f.more = true
+		} else {
+			f.paths = append(f.paths, path)
+		}
+	}
+	return f.String()
 }
 
 // ignoredTag is a field number that no message may use, because 19000 to 19999 are

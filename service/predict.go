@@ -240,9 +240,11 @@ func writePrediction(w http.ResponseWriter, status int, message string, results 
 	if err != nil {
 		panic(err) // the parts are valid JSON
 	}
+	out = append(out, '\n')
 	w.Header().Set("Content-Type", jsonType)
+	w.Header().Set("Content-Length", strconv.Itoa(len(out)))
 	w.WriteHeader(status)
-	_, _ = w.Write(append(out, '\n')) // the client may have disconnected
+	_, _ = w.Write(out) // the client may have disconnected
 }
 
 // fail answers with the error.

@@ -9,6 +9,7 @@ import (
 	"connectrpc.com/connect"
 	"github.com/felixge/httpsnoop"
 
+	"github.com/mienproject/mien/admission"
 	"github.com/mienproject/mien/reason"
 )
 
@@ -86,9 +87,9 @@ type request struct {
 	record    *Record
 	// body is nil for an image of a stream or batch, and if there is no HTTP request.
 	body *body
-	// streamed is true for an image of a stream or batch, which waits where a single call
-	// is refused.
-	streamed bool
+	// stream is nil for a single call. An image of a stream or batch waits where a single
+	// call is refused.
+	stream *admission.Stream
 	// admitted is true if the request was admitted, so that draining does not refuse it.
 	admitted bool
 	// itemized is true if the images of a unary request were observed one by one.
@@ -103,11 +104,11 @@ func (rq *request) unreadable() {
 }
 
 // image returns the request of one image of a stream or batch.
-func (rq *request) image(admitted bool) *request {
+func (rq *request) image(stream *admission.Stream, admitted bool) *request {
 	return &request{
 		procedure: rq.procedure,
 		record:    &Record{ID: rq.record.ID, Procedure: rq.record.Procedure, Protocol: rq.record.Protocol, Handled: true},
-		streamed:  true,
+		stream:    stream,
 		admitted:  admitted,
 	}
 }

@@ -158,7 +158,7 @@ func (s *Service) charge(ctx context.Context, rq *request, width, height int, an
 	if s.config.Charge == nil {
 		return nil
 	}
-	return s.config.Charge(ctx, !rq.streamed, pixelsOf(width, height, anyOrientation))
+	return s.config.Charge(ctx, rq.stream == nil, pixelsOf(width, height, anyOrientation))
 }
 
 // pixelsOf returns the pixels that a request for an image of that size has to pay for.
@@ -242,7 +242,7 @@ func (s *source) admit(ctx context.Context, memory int64) error {
 			return fmt.Errorf("%w; %s", err, jsonFits)
 		}
 	}
-	leave, err := s.service.enter(ctx, memory, pixelsOf(s.photo.Width, s.photo.Height, s.anyOrientation), s.request.streamed)
+	leave, err := s.service.enter(ctx, memory, pixelsOf(s.photo.Width, s.photo.Height, s.anyOrientation), s.request.stream)
 	s.request.record.Queue = time.Since(s.request.record.Arrived)
 	if err != nil {
 		return err

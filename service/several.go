@@ -7,6 +7,7 @@ import (
 
 	"connectrpc.com/connect"
 
+	"github.com/mienproject/mien/admission"
 	inferencev1 "github.com/mienproject/mien/gen/inference/v1"
 )
 
@@ -39,7 +40,8 @@ func (s *Service) inferTogether(ctx context.Context, rq *request, images []*infe
 		return nil, err
 	}
 	rq.itemized = true
-	together := &together{results: make([]*inferencev1.InferResults, len(images)), errs: make([]*connect.Error, len(images))}
+	stream := new(admission.Stream)
+	items := &together{results: make([]*inferencev1.InferResults, len(images)), errs: make([]*connect.Error, len(images))}
 	working, cancel := context.WithCancel(ctx)
 	defer cancel()
 	indices := make(chan int, len(images))
@@ -54,20 +56,20 @@ func (s *Service) inferTogether(ctx context.Context, rq *request, images []*infe
 				if working.Err() != nil {
 					return
 				}
-				item := rq.image(true)
+				item := rq.image(stream, true)
 				res, err := s.recovered(working, item, images[i])
 				images[i] = nil
 				if err != nil {
-					together.errs[i] = s.connectError(ctx, item.record, fmt.Errorf("%s[%d]: %w", rq.procedure.image, i, err))
+					items.errs[i] = s.connectError(ctx, item.record, fmt.Errorf("%s[%d]: %w", rq.procedure.image, i, err))
 					cancel()
 				}
-				together.results[i] = res
+				items.results[i] = res
 				s.observe(ctx, item.record)
 			}
 		})
 	}
 	work.Wait()
-	return together.outcome(ctx, rq.record)
+	return items.outcome(ctx, rq.record)
 }
 
 // together are the results of several images, and their errors.
@@ -92,10 +94,11 @@ func (t *together) outcome(ctx context.Context, record *Record) ([]*inferencev1.
 		}
 	}
 	switch {
+	case record.Images == len(t.results) && record.Failures == 0:
+		return t.results, nil
 	case ctx.Err() != nil:
 		return nil, ctx.Err()
-	case first != nil:
+	default:
 		return nil, first
 	}
-	return t.results, nil
 }

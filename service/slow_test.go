@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"slices"
@@ -30,6 +31,7 @@ type slowClient struct {
 	declares          int64 // -1 for no length
 	sends             []byte
 	silent            bool // sends nothing after the first bytes
+	each              int  // the bytes that it sends every 50 ms; 0 for one
 }
 
 // call sends the request, and returns the answer when it arrives or when the test ends.
@@ -44,10 +46,11 @@ func (c slowClient) call(ctx context.Context, t *testing.T, client *http.Client,
 		if c.silent {
 			<-ctx.Done()
 		}
-		for n := int64(len(c.sends)); err == nil && (c.declares < 0 || n < c.declares-1); n++ {
+		part := make([]byte, max(1, c.each))
+		for n := int64(len(c.sends)); err == nil && (c.declares < 0 || n < c.declares-int64(len(part))); n += int64(len(part)) {
 			select {
 			case <-time.After(50 * time.Millisecond):
-				_, err = w.Write([]byte{0})
+				_, err = w.Write(part)
 			case <-ctx.Done():
 				w.CloseWithError(ctx.Err())
 				return
@@ -254,34 +257,39 @@ func TestSlowClients(t *testing.T) {
 // come back as soon as they are evicted, leave others at least 95 % of their calls.
 func TestSlowClientsThatReconnect(t *testing.T) {
 	const places, slowOnes, calls = 16, 32, 300
-	svc, url := start(t, stub{}, func(c *service.Config) { c.MaxRequests = places })
-	ctx, cancel := context.WithCancel(t.Context())
-	var slow sync.WaitGroup
-	var came atomic.Int64
-	for range slowOnes {
-		slow.Go(func() {
-			client := httpClient(t)
-			for ctx.Err() == nil {
-				came.Add(1)
-				slowClient{path: "/predict", contentType: "image/jpeg", declares: 1000, sends: []byte("\xff\xd8")}.call(ctx, t, client, url)
+	for _, rate := range []int{1 << 10, 17 << 10, 64 << 10, 100 << 10} {
+		t.Run(fmt.Sprint(rate>>10, " KiB per second"), func(t *testing.T) {
+			svc, url := start(t, stub{}, func(c *service.Config) { c.MaxRequests = places })
+			ctx, cancel := context.WithCancel(t.Context())
+			var slow sync.WaitGroup
+			var came atomic.Int64
+			for range slowOnes {
+				slow.Go(func() {
+					client := httpClient(t)
+					for ctx.Err() == nil {
+						came.Add(1)
+						slowClient{path: "/predict", contentType: "image/jpeg", declares: 8 << 20, sends: []byte("\xff\xd8"), each: rate / 20}.call(ctx, t, client, url)
+					}
+				})
 			}
+			eventually(t, "they have all places", func() bool { return svc.Stats().RequestsInFlight == places })
+			time.Sleep(2 * time.Second) // until those that come are refused
+			failed := 0
+			client := clients(t, url)["connect"]
+			for range calls {
+				if _, err := client.Predict(t.Context(), gray(1)); err != nil {
+					failed++
+				}
+			}
+			t.Logf("%d of %d calls failed while slow clients came %d times", failed, calls, came.Load())
+			if failed > calls/20 {
+				t.Errorf("%d of %d calls failed, want at most a twentieth", failed, calls)
+			}
+			cancel()
+			slow.Wait()
+			idle(t, svc)
 		})
 	}
-	eventually(t, "they have all places", func() bool { return svc.Stats().RequestsInFlight == places })
-	failed := 0
-	client := clients(t, url)["connect"]
-	for range calls {
-		if _, err := client.Predict(t.Context(), gray(1)); err != nil {
-			failed++
-		}
-	}
-	t.Logf("%d of %d calls failed while slow clients came %d times", failed, calls, came.Load())
-	if failed > calls/20 {
-		t.Errorf("%d of %d calls failed, want at most a twentieth", failed, calls)
-	}
-	cancel()
-	slow.Wait()
-	idle(t, svc)
 }
 
 // TestStreamsLeaveRoom checks that what streams have sent never prevents unary

@@ -27,8 +27,8 @@ const (
 )
 
 // predictStream finds the faces in each image of a stream, and answers in order. It
-// works on at most as many images at a time as there are workers, and reads at most one
-// more. It stops reading while the client does not read answers.
+// reads at most one image more than there are workers, so that one waits for its turn
+// whatever the workers are doing. It stops reading while the client does not read answers.
 func (s *Service) predictStream(ctx context.Context, rq *request, stream *connect.BidiStream[inferencev1.Image, inferencev1.InferResults]) error {
 	ctx, items := s.items(ctx, rq)
 	defer items.end()
@@ -52,8 +52,13 @@ func (s *Service) predictStream(ctx context.Context, rq *request, stream *connec
 	var failed error // the error of Receive; nil at the end of the stream
 	items.work.Go(func() {
 		defer close(pending)
-		slots := make(chan struct{}, s.config.Workers)
+		slots := make(chan struct{}, s.config.Workers+1)
 		for index := int32(0); ; index++ {
+			select {
+			case slots <- struct{}{}:
+			case <-ctx.Done():
+				return
+			}
 			req, err := stream.Receive()
 			if err != nil {
 				if !errors.Is(err, io.EOF) {
@@ -67,12 +72,6 @@ func (s *Service) predictStream(ctx context.Context, rq *request, stream *connec
 			draining := s.draining()
 			body.settle(int64(len(req.GetRawData())))
 			held := body.next()
-			select {
-			case slots <- struct{}{}:
-			case <-ctx.Done():
-				held.Close()
-				return
-			}
 			answer := make(chan *inferencev1.InferResults, 1)
 			items.work.Go(func() {
 				answer <- items.predict(ctx, req, index, !draining)
@@ -118,7 +117,7 @@ func (s *Service) predictBatch(ctx context.Context, rq *request, req *inferencev
 	close(indices)
 	// Release the images even if the client stops reading answers.
 	answers := make(chan *inferencev1.InferResults, len(images))
-	for range min(s.config.Workers, len(images)) {
+	for range min(s.config.Workers+1, len(images)) { // one more waits for its turn
 		items.work.Go(func() {
 			for i := range indices {
 				if ctx.Err() != nil {
@@ -149,7 +148,9 @@ type items struct {
 	service *Service
 	// request is the request that all images belong to, and ctx is its context.
 	request *request
-	ctx     context.Context //nolint:containedctx // for Observe, which is called even after the work is canceled
+	// stream has the turns of the images in the queue.
+	stream admission.Stream
+	ctx    context.Context //nolint:containedctx // for Observe, which is called even after the work is canceled
 	// stop cancels everything in work.
 	stop context.CancelFunc
 	work sync.WaitGroup
@@ -199,7 +200,7 @@ func (it *items) lost(err error) {
 	if it.request.body.began.IsZero() || !errors.As(err, &converted) {
 		return
 	}
-	record := it.request.image(false).record
+	record := it.request.image(&it.stream, false).record
 	record.recordConnect(converted)
 	it.service.observe(it.ctx, record)
 }
@@ -208,7 +209,7 @@ func (it *items) lost(err error) {
 // server drains.
 func (it *items) predict(ctx context.Context, req *inferencev1.Image, index int32, admitted bool) *inferencev1.InferResults {
 	s := it.service
-	rq := it.request.image(admitted)
+	rq := it.request.image(&it.stream, admitted)
 	ctx, cancel := context.WithTimeout(ctx, s.limit(ctx))
 	defer cancel()
 	answer, err := s.recovered(ctx, rq, req)

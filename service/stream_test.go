@@ -321,8 +321,8 @@ func TestStreamsWait(t *testing.T) {
 	if err := stream.CloseRequest(); err != nil {
 		t.Fatal(err)
 	}
-	// One image waits, because there is one worker.
-	eventually(t, "the stream waits", func() bool { s := svc.Stats(); return s.Waiting == 1 && s.Streams == 1 && s.RequestsInFlight == 3 })
+	// Two images wait, one more than there are workers.
+	eventually(t, "the stream waits", func() bool { s := svc.Stats(); return s.Waiting == 2 && s.Streams == 1 && s.RequestsInFlight == 3 })
 	for range 5 {
 		g.open <- struct{}{}
 	}
@@ -369,7 +369,7 @@ func TestStreamsAreFair(t *testing.T) {
 			}
 		})
 	}
-	eventually(t, "the streams wait", func() bool { s := svc.Stats(); return s.Busy == 1 && s.Waiting == 2 })
+	eventually(t, "the streams wait", func() bool { s := svc.Stats(); return s.Busy == 1 && s.Waiting == 5 })
 	<-g.arrived
 	single := make(chan error, 4)
 	for i := range 4 {
@@ -415,6 +415,51 @@ func TestStreamsAreFair(t *testing.T) {
 	idle(t, svc)
 }
 
+// TestStreamsPayByPixels checks that a stream of large images gets no more work than one of
+// small images that waits beside it.
+func TestStreamsPayByPixels(t *testing.T) {
+	g := newGate()
+	svc, url := start(t, stub{detect: g.detect}, func(c *service.Config) { c.Workers = 1 })
+	client := clients(t, url)["grpc"]
+	ctx, cancel := context.WithCancel(t.Context())
+	const small, large, times = 1, 2, 16
+	big := gray(large)
+	big.Width, big.RawData = 8*times, make([]byte, 8*8*times)
+	var streams sync.WaitGroup
+	for _, img := range []*inferencev1.Image{big, gray(small)} {
+		stream, err := client.PredictStream(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		streams.Go(func() {
+			for stream.Send(img) == nil {
+			}
+		})
+		streams.Go(func() {
+			for {
+				if _, err := stream.Receive(); err != nil {
+					_ = stream.CloseResponse()
+					return
+				}
+			}
+		})
+	}
+	<-g.arrived
+	served := map[int]int{}
+	for range 4 * (times + 1) {
+		// One is in work, and both wait.
+		eventually(t, "the streams wait", func() bool { s := svc.Stats(); return s.Busy == 1 && s.Waiting == 3 })
+		g.open <- struct{}{}
+		served[<-g.arrived]++
+	}
+	if n := served[large]; n < 3 || n > 5 {
+		t.Errorf("%d large images beside %d small ones, of which one takes %d times as many pixels", n, served[small], times)
+	}
+	cancel()
+	streams.Wait()
+	idle(t, svc)
+}
+
 // TestDrainStreams checks that an image sent before draining is answered, that one sent
 // later is answered with DRAINING, and that the stream then ends, whether or not the
 // client closes it. All images of an admitted batch are answered.
@@ -454,7 +499,7 @@ func TestDrainStreams(t *testing.T) {
 					_ = batch.Close()
 					batched <- n
 				}()
-				eventually(t, "the batch waits", func() bool { return svc.Stats().Waiting == 1 })
+				eventually(t, "the batch waits", func() bool { return svc.Stats().Waiting == 2 })
 				svc.Drain()
 				if err := stream.Send(gray(1)); err != nil {
 					t.Fatal(err)

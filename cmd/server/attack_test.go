@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/net/http2"
 
+	inferencev1 "github.com/mienproject/mien/gen/inference/v1"
 	"github.com/mienproject/mien/service"
 )
 
@@ -157,5 +158,68 @@ func TestHostileFiles(t *testing.T) {
 		if grown > 2*inflight {
 			t.Errorf("the server took %d MiB for images, of which it may reserve %d", grown>>20, inflight>>20)
 		}
+	}
+}
+
+// TestTinyFilesInBatches sends batches of a few kilobytes whose images have as many pixels as
+// possible. Images that are out of all proportion to their files are refused, and a neighbor
+// is answered between the others, which have up to a megapixel each.
+func TestTinyFilesInBatches(t *testing.T) {
+	if raceDetector {
+		t.Skip("takes minutes with the race detector: make attack runs it")
+	}
+	p := startProcess(t, append(patient, "--admin-listen", "127.0.0.1:0")...)
+	client := grpcClient(t, p.url)
+	sample := readFile(t, samplePath)
+	huge := webpOf("VP8L", losslessOf(8000)[20:44]) // without the bytes that nobody reads
+	for _, c := range []struct {
+		name   string
+		data   []byte
+		images int
+		reason string
+	}{
+		{"64 megapixels", huge, 100, "TOO_MANY_PIXELS"},
+		{"a megapixel", losslessOf(960), 20, ""},
+	} {
+		batch := &inferencev1.PredictBatchRequest{}
+		for range c.images {
+			batch.Images = append(batch.Images, &inferencev1.Image{RawData: c.data})
+		}
+		before := cpuTime(t, p.cmd.Process.Pid)
+		answered := make(chan int)
+		go func() {
+			n := 0
+			defer func() { answered <- n }()
+			stream, err := client.PredictBatch(t.Context(), batch)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer stream.Close()
+			for ; stream.Receive(); n++ {
+				if got := stream.Msg().GetError().GetReason(); got != c.reason {
+					t.Errorf("%s: %q, want %q", c.name, got, c.reason)
+				}
+			}
+			if err := stream.Err(); err != nil {
+				t.Error(err)
+			}
+		}()
+		neighbors, n := 0, -1
+		for n < 0 {
+			if res, err := client.Predict(t.Context(), &inferencev1.Image{RawData: sample}); err != nil || len(res.GetResults()) != 1 {
+				t.Fatalf("a neighbor: %v, %v", res, err)
+			}
+			neighbors++
+			select {
+			case n = <-answered:
+			default:
+			}
+		}
+		if n != c.images {
+			t.Errorf("%s: %d answers to %d images", c.name, n, c.images)
+		}
+		t.Logf("%d images of %s, %d bytes together, and %d calls of a neighbor took %v of CPU",
+			c.images, c.name, c.images*len(c.data), neighbors, cpuTime(t, p.cmd.Process.Pid)-before)
 	}
 }

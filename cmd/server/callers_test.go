@@ -36,7 +36,7 @@ import (
 )
 
 // addKey runs the command "keys add", and returns the key. It adds its line to file.
-func addKey(t *testing.T, file, name string) string {
+func addKey(t testing.TB, file, name string) string {
 	t.Helper()
 	var stdout, stderr bytes.Buffer
 	if code := run(t.Context(), []string{"keys", "add", name, "--auth-keys", file}, &stdout, &stderr); code != 0 {
@@ -46,7 +46,7 @@ func addKey(t *testing.T, file, name string) string {
 }
 
 // keysFile returns a file with a key of each name, and the keys.
-func keysFile(t *testing.T, names ...string) (path string, secrets []string) {
+func keysFile(t testing.TB, names ...string) (path string, secrets []string) {
 	t.Helper()
 	path = filepath.Join(t.TempDir(), "keys")
 	for _, name := range names {

@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"os/signal"
 	"runtime"
@@ -31,6 +32,7 @@ import (
 	inferenceconnect "github.com/mienproject/mien/gen/inference/inferenceconnect"
 	inferencev1connect "github.com/mienproject/mien/gen/inference/v1/inferencev1connect"
 	"github.com/mienproject/mien/internal/version"
+	"github.com/mienproject/mien/modelstore"
 	"github.com/mienproject/mien/service"
 	"github.com/mienproject/mien/web"
 )
@@ -134,10 +136,14 @@ func chosenProcs(value string) bool {
 	return err == nil && n > 0
 }
 
-// misconfigured prints each problem on a line of its own, and returns the exit code.
+// misconfigured prints each problem on a line of its own, and returns the exit code. That tells a
+// supervisor whether another start can help: it can if something could not be reached.
 func misconfigured(stderr io.Writer, err error) int {
 	for line := range strings.Lines(err.Error()) {
 		fmt.Fprintf(stderr, "mien: %s\n", strings.TrimSpace(line))
+	}
+	if _, unreachable := errors.AsType[*url.Error](err); unreachable || errors.Is(err, modelstore.ErrUnavailable) {
+		return 1
 	}
 	fmt.Fprintln(stderr, "mien: see --help")
 	return 2
@@ -187,10 +193,10 @@ func serve(ctx context.Context, terminated <-chan os.Signal, cfg *config, svc *s
 	}
 	state.serving(true)
 	for _, l := range listeners {
-		log.Info("listening", "url", url(l.Addr(), sec.certificates != nil))
+		log.Info("listening", "url", localURL(l.Addr(), sec.certificates != nil))
 	}
 	if admin != nil {
-		log.Info("admin", "metrics", url(admin.Addr(), sec.adminTLS)+"/metrics", "profiles", url(admin.Addr(), sec.adminTLS)+"/debug/pprof/")
+		log.Info("admin", "metrics", localURL(admin.Addr(), sec.adminTLS)+"/metrics", "profiles", localURL(admin.Addr(), sec.adminTLS)+"/debug/pprof/")
 	}
 	log.Info("ready", "version", version.Number, "models", svc.Models(), "workers", cfg.limits.workers,
 		"self_test_ms", milliseconds(time.Since(started)))
@@ -377,20 +383,37 @@ func routes(stop context.Context, cfg *config, svc *service.Service, state *heal
 
 	isPublic := func(r *http.Request) bool {
 		_, pattern := mux.Handler(r)
-		return public[pattern]
+		return public[pattern] || isPreflight(r)
 	}
 	obs.crossOrigin = newCrossOrigin(cfg.CORSOrigin, slices.Concat(cfg.CORSHeader, sec.headers()))
 	site := newSites(cfg.AllowedHost, cfg.CORSOrigin, obs.crossOrigin)
-	return chain(mux,
+	return chain(
+		split(
+			isPublic,
+			chain(mux, site.handler(svc, false)),
+			chain(mux,
+				site.handler(svc, true), // refuses pages of other sites, and host names of others
+				sec.callers(svc),        // API keys and client certificates
+				sec.account(svc),        // quotas of callers
+			),
+		),
 		connectionAge(cfg.ConnAge).handler, // ends old connections
 		state.leaving,                      // ends all connections before the server stops
 		obs.handler,                        // request id, access log, metrics, traces
 		svc.Recover,                        // turns panics into errors
 		obs.crossOrigin.handler,            // lets pages of other origins call the server
-		site.handler(svc, isPublic),        // refuses pages of other sites, and host names of others
-		sec.callers(svc, isPublic),         // API keys and client certificates
-		sec.account(svc, isPublic),         // quotas of callers
 	)
+}
+
+// split returns a handler that serves a request with yes or no, as the condition says.
+func split(condition func(*http.Request) bool, yes, no http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if condition(r) {
+			yes.ServeHTTP(w, r)
+		} else {
+			no.ServeHTTP(w, r)
+		}
+	})
 }
 
 // chain returns h wrapped in middleware. The first one sees a request first.
@@ -476,8 +499,8 @@ func answer(w http.ResponseWriter, status int, text string) {
 	_, _ = io.WriteString(w, text) // the client may have disconnected
 }
 
-// url returns the URL that a person on this machine can open.
-func url(addr net.Addr, secure bool) string {
+// localURL returns the URL that a person on this machine can open.
+func localURL(addr net.Addr, secure bool) string {
 	if addr.Network() == "unix" {
 		return unixScheme + addr.String()
 	}

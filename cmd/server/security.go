@@ -64,15 +64,11 @@ func (s *security) headers() []string {
 }
 
 // callers returns the middleware that determines who sends a request, and refuses those of
-// nobody, except for public ones, before their bodies are read. It does not use authn's own
-// middleware, which answers each refusal as an RPC: /predict has answers of its own.
-func (s *security) callers(svc *service.Service, isPublic func(*http.Request) bool) func(http.Handler) http.Handler {
+// nobody before their bodies are read. It does not use authn's own middleware, which answers
+// each refusal as an RPC: /predict has answers of its own.
+func (s *security) callers(svc *service.Service) func(http.Handler) http.Handler {
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if isPublic(r) || isPreflight(r) {
-				next.ServeHTTP(w, r)
-				return
-			}
 			info, err := s.auth.Authenticate(r.Context(), r)
 			if err != nil {
 				challenge(w, err)
@@ -90,16 +86,12 @@ func (s *security) callers(svc *service.Service, isPublic func(*http.Request) bo
 
 // account returns the middleware that refuses requests over the quota of their callers before
 // their bodies are read. Callers without an identity are told apart by their addresses.
-func (s *security) account(svc *service.Service, isPublic func(*http.Request) bool) func(http.Handler) http.Handler {
+func (s *security) account(svc *service.Service) func(http.Handler) http.Handler {
 	return func(next http.Handler) http.Handler {
 		if s.quotas == nil {
 			return next
 		}
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if isPublic(r) || isPreflight(r) {
-				next.ServeHTTP(w, r)
-				return
-			}
 			name := "identity " + service.RecordFrom(r.Context()).Identity
 			if auth.CallerOf(r.Context()) == nil {
 				address, _ := s.proxies.caller(r)

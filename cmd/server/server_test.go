@@ -55,6 +55,9 @@ func TestMain(m *testing.M) {
 	if os.Getenv(asConformance) != "" {
 		serveConformance()
 	}
+	if os.Getenv(asBare) != "" {
+		serveBare()
+	}
 	goleak.VerifyTestMain(m)
 }
 
@@ -162,7 +165,7 @@ func certificate(t *testing.T) (cert, key string, pool *x509.CertPool) {
 }
 
 // httpClient returns a client that uses only one version of HTTP.
-func httpClient(t *testing.T, version int, pool *x509.CertPool) *http.Client {
+func httpClient(t testing.TB, version int, pool *x509.CertPool) *http.Client {
 	t.Helper()
 	p := new(http.Protocols)
 	switch {

@@ -81,16 +81,16 @@ func (s *sites) checkOrigin(r *http.Request, costly bool) error {
 }
 
 // handler refuses requests of other sites. Health probes may use any name, such as the address
-// of a pod, and tell nothing. Other public pages cost nothing.
-func (s *sites) handler(svc *service.Service, isPublic func(*http.Request) bool) func(http.Handler) http.Handler {
+// of a pod, and tell nothing. Other public pages cost nothing; costly is true for the rest.
+func (s *sites) handler(svc *service.Service, costly bool) func(http.Handler) http.Handler {
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			var err error
-			if !isProbe(r.URL.Path) {
+			if costly || !isProbe(r.URL.Path) {
 				err = s.checkHost(r)
 			}
 			if err == nil {
-				err = s.checkOrigin(r, !isPublic(r))
+				err = s.checkOrigin(r, costly)
 			}
 			if err != nil {
 				svc.Refuse(w, r, service.PermissionDenied(err))

@@ -154,11 +154,12 @@ func (s *soaker) protocols() (clients map[string]inferencev1connect.InferenceCli
 	h2.Protocols.SetUnencryptedHTTP2(true)
 	key := http.Header{"X-Api-Key": {s.key}}
 	one, two := withHeaders(&http.Client{Transport: h1}, key), withHeaders(&http.Client{Transport: h2}, key)
-	return map[string]inferencev1connect.InferenceClient{
+	clients = map[string]inferencev1connect.InferenceClient{
 		"grpc":     inferencev1connect.NewInferenceClient(two, s.url, connect.WithGRPC()),
 		"grpc-web": inferencev1connect.NewInferenceClient(one, s.url, connect.WithGRPCWeb()),
 		"json":     inferencev1connect.NewInferenceClient(one, s.url, connect.WithProtoJSON()),
-	}, func() {
+	}
+	return clients, func() {
 		h1.CloseIdleConnections()
 		h2.CloseIdleConnections()
 	}

@@ -45,14 +45,14 @@ type process struct {
 
 const maxLogLines = 50_000
 
-func startProcess(t *testing.T, args ...string) *process {
+func startProcess(t testing.TB, args ...string) *process {
 	t.Helper()
 	return startCommand(t, append([]string{os.Args[0]}, args...)...)
 }
 
 // startCommand starts the server with a command that ends with the name of the program,
 // and with arguments.
-func startCommand(t *testing.T, command ...string) *process {
+func startCommand(t testing.TB, command ...string) *process {
 	t.Helper()
 	p := &process{ended: make(chan struct{})}
 	p.cmd = exec.Command(command[0], append(command[1:], "--listen", "127.0.0.1:0", "--log-format", "json")...)
