@@ -551,10 +551,10 @@ const scenarios = {
     await shows(page, "4 | 3", "peoples.jpg");
     assert.deepEqual(await page.locator(".pane figcaption").allInnerTexts(), ["pigo", "pigo-reference"]);
     assert.equal(await page.locator("#confidence-value").innerText(), "70 %");
-    assert.deepEqual(await page.locator("#both button").allTextContents(), ["3 found by both", "1 only by pigo", "0 only by pigo-reference"]);
+    assert.deepEqual(await page.locator("#both button").allTextContents(), ["3 by both", "1 only pigo", "0 only pigo-reference"]);
     // Each number can be counted: it dims all other faces.
     const bright = () => page.evaluate(() => [".face:not(.gone):not(.dimmed)", "#faces .row:not([hidden]):not(.dimmed)"].map((s) => document.querySelectorAll(s).length).join());
-    for (const [name, want] of [["3 found by both", 6], ["1 only by pigo", 1], ["0 only by pigo-reference", 0]]) {
+    for (const [name, want] of [["3 by both", 6], ["1 only pigo", 1], ["0 only pigo-reference", 0]]) {
       await page.locator("#both").getByRole("button", { name, exact: true }).click();
       await settled(page);
       assert.equal(await bright(), `${want},${want}`, name);
@@ -703,7 +703,7 @@ const scenarios = {
       await shows(page, "3 | 4", task.both);
       const files = (made.both = {});
       files.marked = await download(page, "#save-marked", "both-");
-      await says(page, "#save-note", /^3 faces found by both models, 0 only by pigo-reference, 1 only by pigo\. Faces that only one model found are dashed\.$/);
+      await says(page, "#save-note", /^3 faces found by both models, 0 only by pigo-reference, 1 only by pigo\. Faces that only one model found are cyan and dashed\.$/);
       files.cover = (await downloadHidden(page, "cover", { prefix: "both-" })).file;
       await says(page, "#save-note", /^The faces of both models are hidden\. The server detects no hidden face in the result, with any of its models\./);
       // Faces below the slider are not hidden: the page asks, and hides them if the user says so.
@@ -895,6 +895,14 @@ const scenarios = {
     await card.getByText("EMPTY_IMAGE").waitFor({ state: "attached" });
     await collected(page, "3 images, 0 faces");
     assert.deepEqual(await page.locator(".thumb .badge b").allInnerTexts(), ["!", "!", "!"]);
+    // On a phone, the remedy is one of the phone.
+    const phone = await visit({ viewport: { width: 390, height: 844 }, isMobile: true, hasTouch: true, userAgent: "Mozilla/5.0 (iPhone; CPU iPhone OS 18_6 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.6 Mobile/15E148 Safari/604.1" });
+    await phone.setInputFiles("#files", { name: "IMG_1.heic", mimeType: "image/heic", buffer: Buffer.from("\0\0\0\x18ftypheic\0\0\0\0mif1heic") });
+    await says(phone, ".card.error", /This format is not supported\s+Take a screenshot of the photo and choose that[\s\S]+Most Compatible/);
+    await accessible(phone, "an error on a phone");
+    assert.ok(await phone.evaluate(() => document.querySelector(".card.error").getBoundingClientRect().bottom < innerHeight), "the error is out of sight");
+    await checkQuiet(phone, "the server responded with a status of 400");
+    await phone.context().close();
     // A file name is text, not HTML.
     await give('<img src=x onerror="window.hacked=1"><b>.jpg', await readFile(task.files.sample));
     await shows(page, 1, '<img src=x onerror="window.hacked=1"><b>.jpg · 320');
