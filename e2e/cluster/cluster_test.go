@@ -345,8 +345,19 @@ func busiest(t testing.TB) pod {
 	return most
 }
 
+// addresses returns the URLs of the pods.
+func addresses(t testing.TB) []string {
+	t.Helper()
+	var urls []string
+	for _, p := range pods(t) {
+		urls = append(urls, "http://"+p.Status.PodIP+":8080")
+	}
+	return urls
+}
+
 // testPod kills the process of the busiest pod, and then deletes the busiest without a time to
-// stop. With the client's defaults, no call may fail.
+// stop. Of clients that have the addresses of the pods, no call may be lost, and none refused,
+// because the other two pods have room for all.
 func testPod(t *testing.T, image []byte) {
 	deploy(t)
 	for name, kill := range map[string]func(p pod){
@@ -356,7 +367,8 @@ func testPod(t *testing.T, image []byte) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			loads := map[string]*load{"grpc": startLoad(t, "grpc", image, 2, server), "connect": startLoad(t, "connect", image, 2, server)}
+			// The calls of all eight fit into two pods, and not into one.
+			loads := map[string]*load{"grpc": startLoad(t, "grpc", image, 4, addresses(t)...), "connect": startLoad(t, "connect", image, 4, addresses(t)...)}
 			time.Sleep(4 * time.Second)
 			p := busiest(t)
 			kill(p)
@@ -402,16 +414,14 @@ func testLink(t *testing.T, image []byte) { loseNode(t, image, "cut") }
 func loseNode(t *testing.T, image []byte, how string) {
 	t.Helper()
 	deploy(t)
-	var urls []string
 	waitFor(t, "pods on both nodes", patience, func() bool {
 		nodes := map[string]bool{}
-		urls = nil
 		for _, p := range pods(t) {
 			nodes[p.Spec.NodeName] = true
-			urls = append(urls, "http://"+p.Status.PodIP+":8080")
 		}
 		return len(nodes) == 2
 	})
+	urls := addresses(t)
 	alone := startLoad(t, "grpc", image, 1, server)
 	time.Sleep(5 * time.Second)
 	usual := alone.stop()
