@@ -455,10 +455,11 @@ func TestReasons(t *testing.T) {
 		slices.Sort(names)
 		return names
 	}
-	// Package client does not call /predict, so it does not receive these.
-	predictOnly := []string{"InvalidForm", "InvalidJSON", "UnsupportedEncoding"}
+	// Package client calls neither /predict nor the Open Inference Protocol, so it does not
+	// receive these.
+	others := []string{"InvalidForm", "InvalidJSON", "InvalidTensor", "UnsupportedEncoding"}
 	want := slices.DeleteFunc(match("../reason/reason.go", `(\w+) += "[A-Z_]+"`), func(name string) bool {
-		return slices.Contains(predictOnly, name)
+		return slices.Contains(others, name)
 	})
 	if got := match("errors.go", `Reason(\w+) += reason\.`); !slices.Equal(got, want) {
 		t.Errorf("package client exports %v, want %v", got, want)
