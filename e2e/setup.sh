@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # Installs what the tests need: Debian packages, npm packages into node_modules, grpc-java
-# into java/jars, and Schemathesis, tritonclient and perf_analyzer into ../.bin. If everything is installed, it does and prints nothing.
+# into java/jars, and nginx, haproxy, Caddy, Schemathesis, tritonclient and perf_analyzer into ../.bin. If everything is installed, it does and prints nothing.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
 # gcc and libc6-dev are for Go's race detector. protobuf-compiler-grpc is the gRPC plugin of the same release as the library.
 # The protoc in python3-grpc-tools is too old for optional fields in proto3. qemu-user runs binaries for arm64.
+# haproxy needs liblua and libopentracing.
 debian=(
 	chromium
 	curl
@@ -14,6 +15,8 @@ debian=(
 	jq
 	libb64-0d
 	libc6-dev
+	liblua5.3-0
+	libopentracing-c-wrapper0
 	libprotobuf-dev
 	libvips-tools
 	protobuf-compiler
@@ -80,6 +83,7 @@ unpack() {
 }
 unpack prometheus usr/bin/prometheus usr/bin/promtool
 unpack nginx usr/sbin/nginx
+unpack haproxy usr/sbin/haproxy
 
 # npm ci first removes node_modules, so the copy of the lock file exists only if
 # npm ci has completed.
@@ -101,7 +105,7 @@ if ! cmp -s java/pom.xml java/jars/pom.xml; then
 fi
 
 # And for Python packages, each list of which is in an environment of its own.
-for name in schemathesis tritonclient; do
+for name in caddy schemathesis tritonclient; do
 	environment=../.bin/$name
 	if ! cmp -s "$name.txt" "$environment/installed.txt"; then
 		rm -rf "$environment"
