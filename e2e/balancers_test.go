@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -15,6 +14,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -40,14 +40,7 @@ var balancers = []balancer{
 	},
 	{
 		name: "nginx", file: "nginx.conf",
-		wrap: func(dir, block string) string {
-			var temporary strings.Builder
-			for _, kind := range []string{"client_body", "proxy", "fastcgi", "uwsgi", "scgi"} {
-				fmt.Fprintf(&temporary, "%s_temp_path %s;\n", kind, filepath.Join(dir, kind))
-			}
-			return fmt.Sprintf("daemon off;\nmaster_process off;\npid %s/pid;\nerror_log stderr;\nevents {}\nhttp {\naccess_log off;\n%s%s}\n",
-				dir, temporary.String(), block)
-		},
+		wrap: nginxConfig,
 		command: func(t testing.TB, dir, config string) *exec.Cmd {
 			t.Helper()
 			return exec.Command(tool(t, "nginx"), "-p", dir, "-c", config)
@@ -94,31 +87,8 @@ func (b balancer) start(t testing.TB, servers []*server) (http1, grpc string) {
 	if b.wrap != nil {
 		config = b.wrap(dir, config)
 	}
-	cmd := b.command(t, dir, temp(t, b.file, []byte(config)))
-	var log bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &log, &log
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill() // it may have ended
-		<-ended
-		if t.Failed() {
-			t.Logf("%s: %s", b.name, excerpt(log.Bytes()))
-		}
-	})
-	for began := time.Now(); ; time.Sleep(20 * time.Millisecond) {
-		conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", grpc)
-		if err == nil {
-			_ = conn.Close() // it only shows that the balancer listens
-			return http1, grpc
-		}
-		if time.Since(began) > patience {
-			t.Fatalf("%s does not listen", b.name)
-		}
-	}
+	startProxy(t, b.command(t, dir, temp(t, b.file, []byte(config))), grpc)
+	return http1, grpc
 }
 
 // A balanced load is callers that call through a balancer, each again when it has an answer.
@@ -311,7 +281,19 @@ func TestBalancers(t *testing.T) {
 				underLoad(t, loads(t, "two attempts", twice), servers[0], func() { servers[0].stop() })
 			})
 			t.Run("kill", func(t *testing.T) {
-				underLoad(t, loads(t, "the client's defaults"), servers[1], servers[1].kill)
+				underLoad(t, loads(t, "the client's defaults"), servers[1], func() {
+					// Calls are in the server when it is killed: they wait in it while another one
+					// answers calls, or until all callers may wait.
+					if err := servers[1].cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+						t.Error(err)
+					}
+					answered := func() int { return len(requests(servers[2].lines(), "/")) }
+					until, began := answered()+3, time.Now()
+					for answered() < until && time.Since(began) < time.Second {
+						time.Sleep(time.Millisecond)
+					}
+					servers[1].kill()
+				})
 			})
 		})
 	}
