@@ -417,7 +417,7 @@ func TestManyClientsDisconnect(t *testing.T) {
 	}
 	eventually(t, "all are there", func() bool {
 		s := svc.Stats()
-		return s.Busy == 2 && s.Busy+s.Queued+s.Waiting == 5*each+2*4*2
+		return s.Busy == 2 && s.Busy+s.Queued+s.Waiting == 5*each+2*4*3
 	})
 	cancel()
 	callers.Wait()

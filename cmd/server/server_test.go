@@ -321,7 +321,7 @@ func reasonOf(t testing.TB, err error) (connect.Code, string) {
 	return ce.Code(), ""
 }
 
-func grpcClient(t *testing.T, url string) inferencev1connect.InferenceClient {
+func grpcClient(t testing.TB, url string) inferencev1connect.InferenceClient {
 	t.Helper()
 	return inferencev1connect.NewInferenceClient(httpClient(t, 2, nil), url, connect.WithGRPC())
 }

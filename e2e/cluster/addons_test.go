@@ -124,7 +124,7 @@ spec:
 // testKServe runs KServe's controller beside the control plane, and waits until it has made a
 // Deployment of the InferenceService that answers.
 func testKServe(t *testing.T, image []byte) {
-	kubectl(t, "apply", "--server-side", "-f", filepath.Join(os.Getenv("BIN"), "crds"))
+	define(t)
 	kubectl(t, "delete", "deployment", "mien", "--ignore-not-found", "--wait=false")
 	apply(t, "{apiVersion: v1, kind: Namespace, metadata: {name: kserve}}")
 	kubectl(t, "apply", "--namespace=kserve", "-f", filepath.Join(os.Getenv("BIN"), "kserve-config.yaml"))

@@ -228,12 +228,7 @@ func pods(t testing.TB) []pod {
 // testDryRun lets the API server check everything in deploy/kubernetes, with the definitions
 // of KServe and of the Prometheus operator.
 func testDryRun(t *testing.T, _ []byte) {
-	// Too large for the annotation of a client's apply.
-	kubectl(t, "apply", "--server-side", "-f", filepath.Join(os.Getenv("BIN"), "crds"))
-	waitFor(t, "the definitions to be established", patience, func() bool {
-		_, err := try(t.Context(), patience, "kubectl", "wait", "--for=condition=Established", "--timeout=5s", "crd", "--all")
-		return err == nil
-	})
+	define(t)
 	overlays, err := filepath.Glob(root + "/deploy/kubernetes/overlays/*")
 	if err != nil || len(overlays) == 0 {
 		t.Fatal("no overlays", err)
@@ -241,6 +236,24 @@ func testDryRun(t *testing.T, _ []byte) {
 	for _, folder := range append(overlays, root+"/deploy/kubernetes/base", root+"/deploy/kubernetes/job") {
 		t.Log(kubectl(t, "apply", "--dry-run=server", "--validate=strict", "-k", folder))
 	}
+	// As docs/kubernetes.md makes it of the alerts.
+	alerts, err := os.ReadFile(root + "/deploy/prometheus/alerts.yml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rule := "apiVersion: monitoring.coreos.com/v1\nkind: PrometheusRule\nmetadata: {name: mien}\nspec:\n  " + strings.ReplaceAll(string(alerts), "\n", "\n  ")
+	t.Log(apply(t, rule, "--dry-run=server", "--validate=strict"))
+}
+
+// define makes the definitions of KServe and of the Prometheus operator known to the cluster.
+func define(t testing.TB) {
+	t.Helper()
+	// They are too large for the annotation of a client's apply.
+	kubectl(t, "apply", "--server-side", "-f", filepath.Join(os.Getenv("BIN"), "crds"))
+	waitFor(t, "the definitions to be established", patience, func() bool {
+		_, err := try(t.Context(), patience, "kubectl", "wait", "--for=condition=Established", "--timeout=5s", "crd", "--all")
+		return err == nil
+	})
 }
 
 // testDeploy checks that the pods are spread over the nodes, and that the server has derived

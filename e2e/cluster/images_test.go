@@ -53,7 +53,7 @@ func TestImages(t *testing.T) {
 	}{
 		{"mien", "mien", both, append(scratch, "mien"), 2, 30e6},
 		{"mien-yunet", "mien", both, append(scratch, "mien"), 2, 30e6},
-		{"mien-client", "mien-client", both, append(scratch, "mien-client"), 0, 15e6},
+		{"mien-client", "mien-client", both, append(scratch, "mien-client"), 0, 20e6},
 		{"mien-onnx", "mien", nil, nil, 2, 110e6},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -26,33 +27,24 @@ metadata: {name: archive}
 spec: {accessModes: [ReadWriteMany], resources: {requests: {storage: 1Gi}}, storageClassName: "", volumeName: archive}
 `
 
-// testJob runs deploy/kubernetes/job with lists of photographs, and kills a pod of it each two
+// testJob runs deploy/kubernetes/job on a folder of photographs, and kills a pod of it each two
 // seconds. Each photograph must have one line with its faces.
 func testJob(t *testing.T, image []byte) {
-	const lists, photos = 4, 150
+	const shares, photos = 4, 600
 	deploy(t)
 	folder := filepath.Join(*clusterRun, "archive")
-	for _, name := range []string{"lists", "out", "photos"} {
+	for _, name := range []string{"out", "photos"} {
 		if err := os.MkdirAll(filepath.Join(folder, name), 0o750); err != nil {
 			t.Fatal(err)
 		}
 	}
-	write := func(name string, data []byte) {
-		t.Helper()
-		if err := os.WriteFile(filepath.Join(folder, name), data, 0o600); err != nil {
+	want := map[string]int{}
+	for photo := range photos {
+		name := fmt.Sprintf("photos/%d.jpg", photo)
+		if err := os.WriteFile(filepath.Join(folder, name), image, 0o600); err != nil {
 			t.Fatal(err)
 		}
-	}
-	want := map[string]int{}
-	for list := range lists {
-		var names strings.Builder
-		for photo := range photos {
-			name := fmt.Sprintf("photos/%d-%d.jpg", list, photo)
-			write(name, image)
-			want[name] = 1
-			fmt.Fprintln(&names, name)
-		}
-		write(fmt.Sprintf("lists/%d.txt", list), []byte(names.String()))
+		want[name] = 1
 	}
 	run(t, patience, "chown", "-R", "65532:65532", folder)
 	// The folders above it belong to root alone.
@@ -66,7 +58,7 @@ func testJob(t *testing.T, image []byte) {
 	apply(t, job)
 	killed := 0
 	waitFor(t, "the job to complete", 4*time.Minute, func() bool {
-		if kubectl(t, "get", "job", "mien-archive", "-o", `jsonpath={.status.succeeded}`) == fmt.Sprint(lists) {
+		if kubectl(t, "get", "job", "mien-archive", "-o", `jsonpath={.status.succeeded}`) == strconv.Itoa(shares) {
 			return true
 		}
 		time.Sleep(2 * time.Second)
@@ -82,8 +74,8 @@ func testJob(t *testing.T, image []byte) {
 		t.Error("the job was too fast for pods to be killed")
 	}
 	got := map[string]int{}
-	for list := range lists {
-		lines, err := os.ReadFile(filepath.Join(folder, fmt.Sprintf("out/%d.jsonl", list)))
+	for share := range shares {
+		lines, err := os.ReadFile(filepath.Join(folder, fmt.Sprintf("out/%d.jsonl", share)))
 		if err != nil {
 			t.Fatal(err)
 		}

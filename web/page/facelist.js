@@ -1,7 +1,7 @@
 // The list of faces beside the image.
 import { $, el } from "./dom.js";
 import { box, LANDMARK_NAMES, landmarks } from "./faces.js";
-import { percent, plural } from "./format.js";
+import { exact, percent, plural } from "./format.js";
 import { countShown, modelsOnView, state, thresholdOf } from "./state.js";
 import { noFaces, TRUNCATED } from "./wording.js";
 
@@ -110,7 +110,7 @@ function numbersOf(face) {
   const { x, y, width, height } = box(face);
   const known = [
     ["box", `${x}, ${y} to ${x + width}, ${y + height}`],
-    ["confidence", face.confidence.toFixed(4)],
+    ["confidence", exact(face.confidence)],
     ...landmarks(face).map(([key, p]) => [LANDMARK_NAMES[key], `${p.x}, ${p.y}`]),
   ];
   return el("dl", { className: "numbers" }, ...known.flatMap(([name, value]) => [el("dt", {}, name), el("dd", {}, value)]));

@@ -3,6 +3,9 @@
 /** percent formats a confidence from 0 to 1, rounded down so that it never claims too much. */
 export const percent = (confidence) => (Math.floor(confidence * 1000 + 1e-6) / 10).toFixed(1) + " %";
 
+/** exact formats a confidence from 0 to 1 with four decimals, rounded down like all confidences. */
+export const exact = (confidence) => (Math.floor(confidence * 10_000 + 1e-6) / 10_000).toFixed(4);
+
 /** wholePercent formats a threshold from 0 to 1. */
 export const wholePercent = (threshold) => Math.round(threshold * 100) + " %";
 

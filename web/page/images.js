@@ -91,12 +91,11 @@ async function load(image) {
 export async function loadFromServer(image) {
   if (!image.unreadable || image.fromServer || ![...image.answers.values()].some((entry) => entry.answer)) return;
   image.fromServer = image.pictureLoading = true;
-  const { url } = image;
   try {
     const decoded = await picture(image.blob);
     if (!state.images.includes(image)) return;
     image.shown = decoded;
-    URL.revokeObjectURL(url);
+    URL.revokeObjectURL(image.url);
     image.url = URL.createObjectURL(decoded);
     const element = el("img", { alt: "", draggable: false, src: image.url });
     await element.decode();
@@ -143,7 +142,7 @@ async function drawThumbnail(image, blob = image.blob) {
     image.thumbnail.getContext("2d").drawImage(bitmap, 0, 0);
     bitmap.close();
   } catch {
-    image.unreadable = true;
+    image.unreadable = !image.element;
   }
   viewChanged();
 }

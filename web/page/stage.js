@@ -6,6 +6,8 @@ import { secondElement } from "./images.js";
 import { Pane } from "./pane.js";
 import { modelsOnView, state } from "./state.js";
 
+const MIN_GAIN = 1.1; // by which an image must be larger for two panes to be above each other
+
 const handlers = {
   select: (pane, i) => selectFace(pane, pane.selected === i ? -1 : i),
   hover: hoverFace,
@@ -52,8 +54,20 @@ export function drawStage(entries) {
   $("stage").classList.toggle("blank", isBlank);
   $("live").hidden = true;
   for (const pane of image ? panes.filter((p) => !used.includes(p)) : panes) clear(pane);
+  arrange();
   if (image) used.forEach((pane, i) => drawPane(pane, i, entries[i]));
 }
+
+// arrange puts two panes above each other if the image is clearly larger then.
+function arrange() {
+  const { clientWidth, clientHeight } = $("panes");
+  const { width, height } = state.current ?? {};
+  const beside = Math.min(clientWidth / 2 / width, clientHeight / height);
+  const stacked = Math.min(clientWidth / width, clientHeight / 2 / height);
+  $("panes").classList.toggle("stacked", stacked > MIN_GAIN * beside);
+}
+
+new ResizeObserver(arrange).observe($("panes"));
 
 function drawPane(pane, i, entry) {
   const image = state.current;

@@ -14,8 +14,8 @@ export function facesFound({ counts, models, thresholds, place }) {
 
 /** agreement describes the faces of two models in parts [key, count, text]: those that both found, and those that only the first ("0") or second one ("1") found. both and unmatched are those of matchFaces. */
 export const agreement = ({ both, unmatched }, models) => [
-  ["both", both, "found by both"],
-  ...models.map((model, m) => [String(m), unmatched[m].filter(Boolean).length, `only by ${model}`]),
+  ["both", both, "by both"],
+  ...models.map((model, m) => [String(m), unmatched[m].filter(Boolean).length, `only ${model}`]),
 ];
 
 /** noFaces explains an empty list: no result of the model reaches the threshold. */
@@ -37,7 +37,7 @@ export const aboutImage = (...parts) => parts.filter(Boolean).join(" · ");
 /** markedNote describes an image with the faces of two models: both and unmatched are those of matchFaces. */
 export function markedNote({ both, unmatched }, models) {
   const only = models.map((model, m) => `${unmatched[m].filter(Boolean).length} only by ${model}`);
-  return `${plural(both, "face")} found by both models, ${only.join(", ")}. Faces that only one model found are dashed.`;
+  return `${plural(both, "face")} found by both models, ${only.join(", ")}. Faces that only one model found are cyan and dashed.`;
 }
 
 /** cameraProblem explains why the browser did not start the camera. device is that of deviceOf. */

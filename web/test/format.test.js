@@ -1,11 +1,15 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { dimensions, duration, fileSize, percent, plural, toHundredths, wholePercent } from "../page/format.js";
+import { dimensions, duration, exact, fileSize, percent, plural, toHundredths, wholePercent } from "../page/format.js";
 
 test("percent rounds down, and does not lose what a float cannot hold", () => {
   for (const [confidence, want] of [[0, "0.0 %"], [0.9999, "99.9 %"], [1, "100.0 %"], [0.3, "30.0 %"], [0.29, "29.0 %"], [0.05, "5.0 %"]]) {
     assert.equal(percent(confidence), want);
   }
+});
+
+test("exact rounds down too", () => {
+  assert.deepEqual([0, 0.99999, 0.3, 0.123456, 1].map(exact), ["0.0000", "0.9999", "0.3000", "0.1234", "1.0000"]);
 });
 
 test("thresholds are rounded to the steps of the slider", () => {

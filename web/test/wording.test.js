@@ -16,9 +16,9 @@ test("announcements count the faces of each model", () => {
 
 test("the agreement of two models has three parts", () => {
   assert.deepEqual(agreement({ both: 3, unmatched: [[false, false, false], [true, false, false, false]] }, ["pigo", "yunet"]), [
-    ["both", 3, "found by both"],
-    ["0", 0, "only by pigo"],
-    ["1", 1, "only by yunet"],
+    ["both", 3, "by both"],
+    ["0", 0, "only pigo"],
+    ["1", 1, "only yunet"],
   ]);
 });
 
@@ -39,7 +39,7 @@ test("badges have a count, or the state", () => {
 test("an annotated image of two models says how many faces each found alone", () => {
   assert.equal(
     markedNote({ both: 3, unmatched: [[false, false, false], [true, false, false, false]] }, ["pigo", "yunet"]),
-    "3 faces found by both models, 0 only by pigo, 1 only by yunet. Faces that only one model found are dashed.",
+    "3 faces found by both models, 0 only by pigo, 1 only by yunet. Faces that only one model found are cyan and dashed.",
   );
 });
 
