@@ -6,7 +6,6 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 
 # gcc and libc6-dev are for Go's race detector. protobuf-compiler-grpc is the gRPC plugin of the same release as the library.
 # The protoc in python3-grpc-tools is too old for optional fields in proto3. qemu-user runs binaries for arm64.
-# haproxy needs liblua and libopentracing.
 debian=(
 	chromium
 	curl
@@ -15,8 +14,6 @@ debian=(
 	jq
 	libb64-0d
 	libc6-dev
-	liblua5.3-0
-	libopentracing-c-wrapper0
 	libprotobuf-dev
 	libvips-tools
 	protobuf-compiler
@@ -84,6 +81,12 @@ unpack() {
 unpack prometheus usr/bin/prometheus usr/bin/promtool
 unpack nginx usr/sbin/nginx
 unpack haproxy usr/sbin/haproxy
+
+# Releases of Debian and Ubuntu have different libraries for haproxy.
+if ! ../.bin/haproxy -v >/dev/null 2>&1; then
+	mapfile -t libraries < <(apt-cache depends haproxy | awk '$1 == "Depends:" && $2 ~ /^lib/ { print $2 }')
+	"${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-upgrade --no-install-recommends "${libraries[@]}"
+fi
 
 # npm ci first removes node_modules, so the copy of the lock file exists only if
 # npm ci has completed.
