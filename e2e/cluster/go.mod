@@ -1,5 +1,5 @@
 // The tests of the container images and of deploy/kubernetes, on a cluster. A module of its
-// own, because they call the server with the product's client, which the tests beside it do not.
+// own, because "make e2e" runs all tests of the one beside it, and these need a cluster.
 module github.com/mienproject/mien/e2e/cluster
 
 go 1.26.0
