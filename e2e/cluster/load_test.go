@@ -19,18 +19,18 @@ import (
 // A caller sends an image, and returns when it has the answer.
 type caller func(ctx context.Context, image []byte) error
 
-// callers are the kinds of clients that the tests call the cluster with. Each caller that
-// they return has a connection of its own.
-var callers = map[string]func(t testing.TB, url string) caller{
-	// It never calls again.
-	"http/1.1": func(t testing.TB, url string) caller {
+// callers are the kinds of clients that the tests call one or more servers with. Each caller
+// that they return has connections of its own.
+var callers = map[string]func(t testing.TB, urls ...string) caller{
+	// It never calls again, and calls only the first server.
+	"http/1.1": func(t testing.TB, urls ...string) caller {
 		t.Helper()
 		transport := &http.Transport{}
 		t.Cleanup(transport.CloseIdleConnections)
-		return func(ctx context.Context, image []byte) error { return post(ctx, transport, url, image) }
+		return func(ctx context.Context, image []byte) error { return post(ctx, transport, urls[0], image) }
 	},
-	"grpc":    func(t testing.TB, url string) caller { t.Helper(); return predict(t, url, client.WithGRPC()) },
-	"connect": func(t testing.TB, url string) caller { t.Helper(); return predict(t, url) },
+	"grpc":    func(t testing.TB, urls ...string) caller { t.Helper(); return predict(t, urls, client.WithGRPC()) },
+	"connect": func(t testing.TB, urls ...string) caller { t.Helper(); return predict(t, urls) },
 }
 
 func post(ctx context.Context, transport http.RoundTripper, url string, image []byte) error {
@@ -57,9 +57,9 @@ func post(ctx context.Context, transport http.RoundTripper, url string, image []
 }
 
 // predict calls with the client's defaults.
-func predict(t testing.TB, url string, options ...client.Option) caller {
+func predict(t testing.TB, urls []string, options ...client.Option) caller {
 	t.Helper()
-	c, err := client.New(url, options...)
+	c, err := client.New(urls[0], append(options, client.WithAddresses(urls[1:]...))...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -113,13 +113,13 @@ type load struct {
 	outcome outcome
 }
 
-func startLoad(t testing.TB, kind, url string, image []byte, workers int) *load {
+func startLoad(t testing.TB, kind string, image []byte, workers int, urls ...string) *load {
 	t.Helper()
 	running, cancel := context.WithCancel(t.Context())
 	l := &load{cancel: cancel, outcome: outcome{failures: map[string]int{}}}
 	start := time.Now()
 	for range workers {
-		call := callers[kind](t, url)
+		call := callers[kind](t, urls...)
 		l.group.Go(func() {
 			for running.Err() == nil {
 				l.record(start, time.Now(), call(t.Context(), image))

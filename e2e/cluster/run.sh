@@ -27,7 +27,7 @@ clean() {
 		echo "export RUN=$RUN KUBECONFIG=$RUN/kubeconfig; nsenter --net=/run/netns/mien-control $BIN/kubectl get pods; end it with e2e/cluster/cluster.sh down" >&2
 		exit $code
 	fi
-	((code == 0)) || tail -n 5 "$RUN"/*.log "$RUN"/node*/*.log >&2 2>/dev/null || true
+	((code == 0)) || tail -n 3 "$RUN"/*.log >&2 2>/dev/null || true
 	e2e/cluster/cluster.sh down || true
 	((${#processes[@]} == 0)) || kill "${processes[@]}" 2>/dev/null || true
 	rm -rf "$work"
