@@ -376,6 +376,58 @@ func TestReset(t *testing.T) {
 	}
 }
 
+// TestCutAnswer checks answers that end too early, as when a server behind a proxy is killed.
+func TestCutAnswer(t *testing.T) {
+	for name, test := range map[string]struct {
+		opts   []client.Option
+		answer http.HandlerFunc
+	}{
+		"connect, connection closed": {nil, func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "application/proto")
+			w.Header().Set("Content-Length", "100")
+			_, _ = w.Write(make([]byte, 10))
+			panic(http.ErrAbortHandler)
+		}},
+		"connect, connection reset": {nil, func(w http.ResponseWriter, _ *http.Request) {
+			conn, _, err := w.(http.Hijacker).Hijack()
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			_, _ = conn.Write([]byte("HTTP/1.1 200 OK\r\nContent-Type: application/proto\r\nContent-Length: 100\r\n\r\n"))
+			_ = conn.(*net.TCPConn).SetLinger(0)
+			_ = conn.Close()
+		}},
+		"grpc, stream ended without trailers": {[]client.Option{client.WithGRPC()}, func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "application/grpc")
+		}},
+		"grpc, stream ended without announced trailers": {[]client.Option{client.WithGRPC()}, func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "application/grpc")
+			w.Header().Set("Trailer", "Grpc-Status, Grpc-Message")
+			_, _ = w.Write(make([]byte, 5)) // an empty message
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			server := newServer()
+			next := server.Config.Handler
+			var requests atomic.Int32
+			server.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if requests.Add(1) == 1 {
+					test.answer(w, r)
+					return
+				}
+				next.ServeHTTP(w, r)
+			})
+			server.Start()
+			t.Cleanup(server.Close)
+			models, err := newClient(t, server.URL, test.opts...).ListModels(t.Context())
+			if err != nil || len(models) != 1 || requests.Load() != 2 {
+				t.Errorf("%v, %v after %d attempts", models, err, requests.Load())
+			}
+		})
+	}
+}
+
 // generations is a listener whose connections break with the next request on them once
 // there is a new generation.
 type generations struct {
@@ -455,10 +507,11 @@ func TestReasons(t *testing.T) {
 		slices.Sort(names)
 		return names
 	}
-	// Package client does not call /predict, so it does not receive these.
-	predictOnly := []string{"InvalidForm", "InvalidJSON", "UnsupportedEncoding"}
+	// Package client calls neither /predict nor the Open Inference Protocol, so it does not
+	// receive these.
+	others := []string{"InvalidForm", "InvalidJSON", "InvalidTensor", "UnsupportedEncoding"}
 	want := slices.DeleteFunc(match("../reason/reason.go", `(\w+) += "[A-Z_]+"`), func(name string) bool {
-		return slices.Contains(predictOnly, name)
+		return slices.Contains(others, name)
 	})
 	if got := match("errors.go", `Reason(\w+) += reason\.`); !slices.Equal(got, want) {
 		t.Errorf("package client exports %v, want %v", got, want)

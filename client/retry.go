@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"sync"
 	"time"
@@ -157,13 +158,15 @@ func endedAttempt(ctx, attempt context.Context, err error) error {
 // lostConnection gives a connection that broke, or could not be made in time,
 // the code Unavailable. Connect reports a reset as if the client had canceled the
 // call, the dialer's timeout as if the deadline of the call had passed, and the end of a
-// connection within an answer as a bad answer.
+// connection or stream within an answer as a bad answer.
 func lostConnection(ctx context.Context, err error) error {
 	code := connect.CodeOf(err)
 	if connect.IsWireError(err) || ctx.Err() != nil {
 		return err
 	}
-	if code != connect.CodeCanceled && code != connect.CodeDeadlineExceeded && code != connect.CodeInternal {
+	// Some proxies end the stream without trailers when the server behind them is killed.
+	cut := code == connect.CodeUnknown && errors.Is(err, io.ErrUnexpectedEOF)
+	if code != connect.CodeCanceled && code != connect.CodeDeadlineExceeded && code != connect.CodeInternal && !cut {
 		return err
 	}
 	if deadline, ok := ctx.Deadline(); ok && code == connect.CodeDeadlineExceeded && time.Until(deadline) <= 0 {

@@ -23,62 +23,77 @@ func nginx(t testing.TB, s *server, more string) (plain, secure string) {
 	}
 	cert, key := selfSigned(t)
 	plain, secure = freeAddress(t), freeAddress(t)
+	config := temp(t, "nginx.conf", []byte(nginxConfig(dir, fmt.Sprintf(`
+	client_max_body_size 16m;
+	server {
+		listen %s;
+		listen %s ssl;
+		ssl_certificate %s;
+		ssl_certificate_key %s;
+		location / {
+			proxy_pass %s;
+			%s
+		}
+	}
+`, plain, secure, cert, key, s.url, more))))
+	startProxy(t, exec.Command("nginx", "-p", dir, "-c", config), secure)
+	port := func(address string) string { _, p, _ := net.SplitHostPort(address); return p }
+	return port(plain), port(secure)
+}
+
+// nginxConfig returns a configuration for the directives of HTTP, with all files in a folder.
+func nginxConfig(dir, directives string) string {
 	var temporary strings.Builder
 	for _, kind := range []string{"client_body", "proxy", "fastcgi", "uwsgi", "scgi"} {
-		fmt.Fprintf(&temporary, "%s_temp_path %s;\n", kind, filepath.Join(dir, kind))
+		fmt.Fprintf(&temporary, "\t%s_temp_path %s;\n", kind, filepath.Join(dir, kind))
 	}
-	config := filepath.Join(dir, "nginx.conf")
-	if err := os.WriteFile(config, fmt.Appendf(nil, `
+	return fmt.Sprintf(`
 daemon off;
 master_process off;
-pid %[1]s/pid;
+pid %s/pid;
 error_log stderr;
 events {}
 http {
 	access_log off;
-	client_max_body_size 16m;
-	%[2]s
-	server {
-		listen %[3]s;
-		listen %[4]s ssl;
-		ssl_certificate %[5]s;
-		ssl_certificate_key %[6]s;
-		location / {
-			proxy_pass %[7]s;
-			%[8]s
-		}
-	}
+%s%s}
+`, dir, temporary.String(), directives)
 }
-`, dir, temporary.String(), plain, secure, cert, key, s.url, more), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.Command("nginx", "-p", dir, "-c", config)
+
+// startProxy starts a proxy, and waits until it listens at an address. It runs until the test ends.
+func startProxy(t testing.TB, cmd *exec.Cmd, address string) {
+	t.Helper()
 	var log bytes.Buffer
-	cmd.Stderr = &log
+	cmd.Stdout, cmd.Stderr = &log, &log
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_ = cmd.Wait() // it is killed
+	}()
 	t.Cleanup(func() {
-		_ = cmd.Process.Signal(os.Interrupt) // it may have ended
+		_ = cmd.Process.Kill() // it may have ended
 		<-ended
 		if t.Failed() {
-			t.Logf("nginx: %s", log.String())
+			t.Logf("%s: %s", cmd.Path, excerpt(log.Bytes()))
 		}
 	})
 	for began := time.Now(); ; time.Sleep(20 * time.Millisecond) {
-		conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", secure)
+		conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", address)
 		if err == nil {
-			_ = conn.Close() // it only shows that nginx listens
-			break
+			_ = conn.Close() // it only shows that the proxy listens
+			return
+		}
+		select {
+		case <-ended:
+			t.Fatalf("%s ended before it listened", cmd.Path)
+		default:
 		}
 		if time.Since(began) > patience {
-			t.Fatalf("nginx does not listen: %s", log.String())
+			t.Fatalf("%s does not listen", cmd.Path)
 		}
 	}
-	port := func(address string) string { _, p, _ := net.SplitHostPort(address); return p }
-	return port(plain), port(secure)
 }
 
 // freeAddress returns an address of this machine whose port is free.

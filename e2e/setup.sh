@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what the tests need: Debian packages, npm packages into node_modules, grpc-java
-# into java/jars, and Schemathesis, tritonclient and perf_analyzer into ../.bin. If everything is installed, it does and prints nothing.
+# into java/jars, and nginx, haproxy, Caddy, Schemathesis, tritonclient and perf_analyzer into ../.bin. If everything is installed, it does and prints nothing.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
@@ -80,6 +80,13 @@ unpack() {
 }
 unpack prometheus usr/bin/prometheus usr/bin/promtool
 unpack nginx usr/sbin/nginx
+unpack haproxy usr/sbin/haproxy
+
+# Releases of Debian and Ubuntu have different libraries for haproxy.
+if ! ../.bin/haproxy -v >/dev/null 2>&1; then
+	mapfile -t libraries < <(apt-cache depends haproxy | awk '$1 == "Depends:" && $2 ~ /^lib/ { print $2 }')
+	"${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-upgrade --no-install-recommends "${libraries[@]}"
+fi
 
 # npm ci first removes node_modules, so the copy of the lock file exists only if
 # npm ci has completed.
@@ -101,7 +108,7 @@ if ! cmp -s java/pom.xml java/jars/pom.xml; then
 fi
 
 # And for Python packages, each list of which is in an environment of its own.
-for name in schemathesis tritonclient; do
+for name in caddy schemathesis tritonclient; do
 	environment=../.bin/$name
 	if ! cmp -s "$name.txt" "$environment/installed.txt"; then
 		rm -rf "$environment"

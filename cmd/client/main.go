@@ -34,7 +34,7 @@ FILE is an image, a folder, a pattern such as 'photos/*.jpg', s3://BUCKET/FOLDER
 
 Each image gives one line, in the order in which the images finish: {"file", "width", "height", "model", "results"} as in the JSON API, or {"file", "error": {"code", "reason", "message"}}. If an image fails, the error is also printed on standard error, and the run continues. Errors that a retry may fix (network, deadline, unreadable file) come at the end of the output; --resume retries these images.
 
-Exit codes: 0 all images have results; 1 some images failed, or the output could not be written; 2 wrong usage, or settings that the server rejects; 3 the server cannot be reached; 130 interrupted. After an interrupt (Ctrl-C) the images in flight finish; a second interrupt ends the program at once.`
+Exit codes: 0 all images have results; 1 some images failed, or the output could not be written; 2 wrong usage, or settings that the server rejects; 3 the server or the object storage cannot be reached; 130 interrupted. After an interrupt (Ctrl-C) the images in flight finish; a second interrupt ends the program at once.`
 
 // The exit codes.
 const (
@@ -243,6 +243,9 @@ func (c *config) resumeHint() string {
 func usageError(stderr io.Writer, err error) int {
 	for line := range strings.Lines(err.Error()) {
 		fmt.Fprintf(stderr, "mien-client: %s\n", strings.TrimSpace(line))
+	}
+	if errors.Is(err, errStorage) {
+		return exitUnreachable
 	}
 	fmt.Fprintln(stderr, "mien-client: see --help")
 	return exitUsage

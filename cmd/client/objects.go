@@ -56,6 +56,9 @@ func openObjects() (*minio.Client, error) {
 	return c, nil
 }
 
+// errStorage means that object storage cannot be reached, or fails: another run may succeed.
+var errStorage = errors.New("the object storage does not answer as it should")
+
 // storageError says what to do about errors of object storage, whose texts do not.
 func storageError(name string, err error) error {
 	switch code := minio.ToErrorResponse(err).Code; code {
@@ -66,7 +69,7 @@ func storageError(name string, err error) error {
 	case minio.AccessDenied, minio.InvalidAccessKeyID, minio.SignatureDoesNotMatch:
 		return fmt.Errorf("%s: %w: %s: see AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and the policy of the bucket", name, fs.ErrPermission, code)
 	}
-	return fmt.Errorf("%s: %w", name, err)
+	return fmt.Errorf("%s: %w: %w", name, errStorage, err)
 }
 
 // objectsBelow calls found with the names of the objects below a folder. A folder without a name

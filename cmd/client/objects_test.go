@@ -209,6 +209,10 @@ func TestObjectUsage(t *testing.T) {
 			t.Errorf("%q: exit code %d\n%s", c.args, r.code, r.stderr)
 		}
 	}
+	t.Setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+	if r := runProgram(t, t.TempDir(), "s3://photos/a.jpg"); r.code != exitUnreachable || !strings.Contains(r.stderr, "does not answer as it should") {
+		t.Errorf("exit code %d\n%s", r.code, r.stderr)
+	}
 	t.Setenv("AWS_ENDPOINT_URL", "storage:9000")
 	if r := runProgram(t, t.TempDir(), "s3://photos/a.jpg"); r.code != exitUsage || !strings.Contains(r.stderr, "AWS_ENDPOINT_URL") {
 		t.Errorf("exit code %d\n%s", r.code, r.stderr)

@@ -156,3 +156,95 @@ func cpuTime(b testing.TB, pid int) time.Duration {
 	}
 	return time.Duration(ticks) * (time.Second / 100) // USER_HZ is 100 on every platform that Go supports
 }
+
+// BenchmarkKeysNeighbor measures how much 1,000 requests a second slow a caller with a right key,
+// who sends one image after the other: those with a wrong key, and, to compare, those of /livez.
+// They take turns, 50 images each:
+//
+//	go test -run '^$' -bench BenchmarkKeysNeighbor -benchtime 1000x ./cmd/server
+func BenchmarkKeysNeighbor(b *testing.B) {
+	file, secrets := keysFile(b, "acme")
+	mien := startProcess(b, "--model", pigoName, "--admin-listen", "", "--auth-keys", file)
+	image := readFile(b, samplePath)
+	client := httpClient(b, 1, nil)
+	right := func() {
+		req, err := http.NewRequestWithContext(b.Context(), http.MethodPost, mien.url+"/predict", bytes.NewReader(image))
+		if err != nil {
+			b.Fatal(err)
+		}
+		req.Header.Set("Authorization", "Bearer "+secrets[0])
+		res, err := client.Do(req)
+		if err != nil {
+			b.Fatal(err)
+		}
+		_, _ = io.Copy(io.Discard, res.Body)
+		if _ = res.Body.Close(); res.StatusCode != http.StatusOK {
+			b.Fatal(res.Status)
+		}
+	}
+	neighbors := map[string]func(*http.Client){
+		"livez": func(c *http.Client) {
+			if res, err := c.Get(mien.url + "/livez"); err == nil {
+				_, _ = io.Copy(io.Discard, res.Body)
+				_ = res.Body.Close()
+			}
+		},
+		"wrong": func(c *http.Client) {
+			req, err := http.NewRequestWithContext(b.Context(), http.MethodPost, mien.url+"/predict", nil)
+			if err != nil {
+				b.Error(err)
+				return
+			}
+			req.Header.Set("Authorization", "Bearer mien_3Ld9cYV0xkq1ZcG7mU2fR5tB8wE4aH6jN0pS1vX2yQ4")
+			if res, err := c.Do(req); err == nil {
+				_, _ = io.Copy(io.Discard, res.Body)
+				_ = res.Body.Close()
+			}
+		},
+		"none": nil,
+	}
+	took := map[string]time.Duration{}
+	const turn = 50
+	images := 0
+	for ; images < b.N; images += turn {
+		for name, send := range neighbors {
+			ctx, stop := context.WithCancel(b.Context())
+			var all sync.WaitGroup
+			if send != nil {
+				all.Go(func() { paceUntil(ctx, b, send) })
+				time.Sleep(100 * time.Millisecond)
+			}
+			began := time.Now()
+			for range turn {
+				right()
+			}
+			took[name] += time.Since(began)
+			stop()
+			all.Wait()
+		}
+	}
+	for name, t := range took {
+		b.ReportMetric(t.Seconds()*1e3/float64(images), name+"-ms/image")
+	}
+	b.ReportMetric(took["wrong"].Seconds()/took["livez"].Seconds(), "wrong/livez")
+	b.ReportMetric(0, "ns/op")
+}
+
+// paceUntil sends 1,000 requests a second through eight clients until ctx ends.
+func paceUntil(ctx context.Context, b *testing.B, send func(*http.Client)) {
+	const clients = 8
+	var all sync.WaitGroup
+	for range clients {
+		client := httpClient(b, 1, nil)
+		all.Go(func() {
+			defer client.CloseIdleConnections()
+			tick := time.NewTicker(clients * time.Millisecond)
+			defer tick.Stop()
+			for ctx.Err() == nil {
+				<-tick.C
+				send(client)
+			}
+		})
+	}
+	all.Wait()
+}

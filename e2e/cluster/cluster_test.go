@@ -45,6 +45,7 @@ func TestCluster(t *testing.T) {
 		{"node", testNode},
 		{"link", testLink},
 		{"job", testJob},
+		{"job-s3", testJobS3},
 		{"autoscaler", testAutoscaler},
 		{"kserve", testKServe},
 	} {
@@ -228,7 +229,7 @@ func testDryRun(t *testing.T, _ []byte) {
 	if err != nil || len(overlays) == 0 {
 		t.Fatal("no overlays", err)
 	}
-	for _, folder := range append(overlays, root+"/deploy/kubernetes/base", root+"/deploy/kubernetes/job") {
+	for _, folder := range append(overlays, root+"/deploy/kubernetes/base", root+"/deploy/kubernetes/job", root+"/deploy/kubernetes/job-s3") {
 		t.Log(kubectl(t, "apply", "--dry-run=server", "--validate=strict", "-k", folder))
 	}
 	// As docs/kubernetes.md makes it of the alerts.

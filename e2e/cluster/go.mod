@@ -1,5 +1,5 @@
 // The tests of the container images and of deploy/kubernetes, on a cluster. A module of its
-// own, because they call the server with the product's client, which the tests beside it do not.
+// own, because "make e2e" runs all tests of the one beside it, and these need a cluster.
 module github.com/mienproject/mien/e2e/cluster
 
 go 1.26.0
@@ -8,11 +8,35 @@ toolchain go1.26.11
 
 replace github.com/mienproject/mien => ../..
 
-require github.com/mienproject/mien v0.0.0-00010101000000-000000000000
+require (
+	github.com/johannesboyne/gofakes3 v1.2.0
+	github.com/mienproject/mien v0.0.0-00010101000000-000000000000
+	github.com/minio/minio-go/v7 v7.4.1
+)
 
 require (
 	connectrpc.com/connect v1.21.1 // indirect
+	github.com/cespare/xxhash/v2 v2.3.0 // indirect
+	github.com/dustin/go-humanize v1.1.0 // indirect
+	github.com/google/uuid v1.6.0 // indirect
+	github.com/klauspost/compress v1.20.1 // indirect
+	github.com/klauspost/cpuid/v2 v2.4.0 // indirect
+	github.com/klauspost/crc32 v1.3.0 // indirect
+	github.com/minio/crc64nvme v1.1.1 // indirect
+	github.com/minio/md5-simd v1.1.2 // indirect
+	github.com/philhofer/fwd v1.2.0 // indirect
+	github.com/rs/xid v1.6.0 // indirect
+	github.com/ryszard/goskiplist v0.0.0-20150312221310-2dfbae5fcf46 // indirect
+	github.com/tinylib/msgp v1.6.4 // indirect
+	github.com/zeebo/xxh3 v1.1.0 // indirect
+	go.shabbyrobe.org/gocovmerge v0.0.0-20230507111327-fa4f82cfbf4d // indirect
+	go.yaml.in/yaml/v3 v3.0.5 // indirect
+	golang.org/x/crypto v0.58.0 // indirect
+	golang.org/x/net v0.62.0 // indirect
 	golang.org/x/sys v0.49.0 // indirect
+	golang.org/x/text v0.43.0 // indirect
+	golang.org/x/tools v0.51.0 // indirect
 	google.golang.org/genproto/googleapis/rpc v0.0.0-20261026165753-2ffab32bce7e // indirect
 	google.golang.org/protobuf v1.36.12 // indirect
+	gopkg.in/ini.v1 v1.67.3 // indirect
 )

@@ -50,7 +50,23 @@ func testJob(t *testing.T, image []byte) {
 	// The folders above it belong to root alone.
 	run(t, patience, "chmod", "a+x", *clusterRun, filepath.Dir(*clusterRun))
 	apply(t, strings.ReplaceAll(archive, "FOLDER", folder))
-	job := kubectl(t, "kustomize", root+"/deploy/kubernetes/job")
+	runJob(t, "job", shares)
+	got := map[string]int{}
+	for share := range shares {
+		lines, err := os.ReadFile(filepath.Join(folder, fmt.Sprintf("out/%d.jsonl", share)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		countLines(t, got, lines)
+	}
+	checkLines(t, got, want)
+	kubectl(t, "delete", "job/mien-archive", "persistentvolumeclaim/archive", "persistentvolume/archive", "--wait=false")
+}
+
+// runJob runs a job of deploy/kubernetes, and kills a pod of it each two seconds, four times.
+func runJob(t *testing.T, folder string, shares int) {
+	t.Helper()
+	job := kubectl(t, "kustomize", root+"/deploy/kubernetes/"+folder)
 	// The cluster has no DNS.
 	address := kubectl(t, "get", "service", "mien", "-o", "jsonpath={.spec.clusterIP}")
 	job = strings.NewReplacer("image: mien-client\n", "image: "+imageName(t, "mien-client")+"\n", "--url=http://mien\n", "--url=http://"+address+"\n").Replace(job)
@@ -73,25 +89,26 @@ func testJob(t *testing.T, image []byte) {
 	if killed < 2 {
 		t.Error("the job was too fast for pods to be killed")
 	}
-	got := map[string]int{}
-	for share := range shares {
-		lines, err := os.ReadFile(filepath.Join(folder, fmt.Sprintf("out/%d.jsonl", share)))
-		if err != nil {
-			t.Fatal(err)
+}
+
+// countLines counts the lines of each file. Each must have a face.
+func countLines(t *testing.T, got map[string]int, lines []byte) {
+	t.Helper()
+	for line := range bytes.Lines(lines) {
+		var answer struct {
+			File    string
+			Results []json.RawMessage
 		}
-		for line := range bytes.Lines(lines) {
-			var answer struct {
-				File    string
-				Results []json.RawMessage
-			}
-			if err := json.Unmarshal(line, &answer); err != nil || len(answer.Results) == 0 {
-				t.Errorf("%v, or without a face: %s", err, line)
-			}
-			got[answer.File]++
+		if err := json.Unmarshal(line, &answer); err != nil || len(answer.Results) == 0 {
+			t.Errorf("%v, or without a face: %s", err, line)
 		}
+		got[answer.File]++
 	}
+}
+
+func checkLines(t *testing.T, got, want map[string]int) {
+	t.Helper()
 	if !maps.Equal(got, want) {
 		t.Errorf("%d of %d photographs have lines: %v", len(got), len(want), slices.Sorted(maps.Values(got)))
 	}
-	kubectl(t, "delete", "job/mien-archive", "persistentvolumeclaim/archive", "persistentvolume/archive", "--wait=false")
 }

@@ -126,15 +126,21 @@ func (d *Detector) Detect(ctx context.Context, img image.Image, opts face.Option
 
 // Input implements face.Detector.
 func (d *Detector) Input(width, height int, opts face.Options) face.Input {
-	n := face.Input{Gray: true, Reduce: 1, BytesPerPixel: luma.BytesPerPixel + windowBytes}
-	for smallestFor(width, height, opts.MinFaceSize) >= 2*n.Reduce*minReduced {
+	n := face.Input{Gray: true, Reduce: 1, BytesPerPixel: luma.BytesPerPixel}
+	smallest := smallestFor(width, height, opts.MinFaceSize)
+	if smallest < smallestWindow(width, height) {
+		n.BytesPerPixel += windowBytes
+	}
+	for smallest >= 2*n.Reduce*minReduced {
 		n.Reduce *= 2
 	}
 	return n
 }
 
-// windowBytes is the memory for the windows that the cascade accepts, for each pixel. A crowd of
-// faces of 32 pixels, side by side, takes 3.1, and other images much less (TestMemory).
+// windowBytes is the memory for the windows that the cascade accepts in a scan for smaller faces
+// than usual, for each pixel. A crowd of faces of 32 pixels, side by side, takes 3.1, and other
+// images much less (TestMemory). The windows of the usual scan take the room that other steps
+// leave.
 const windowBytes = 5
 
 // minReduced is the smallest window, in pixels, to which an image may be reduced. If
