@@ -162,7 +162,8 @@ func (s *Service) observed(p *procedure, next handler) http.Handler {
 
 // beforeAnswer calls Config.Overloaded for a request that was refused so.
 func (s *Service) beforeAnswer(w http.ResponseWriter, r *http.Request, rq *request) {
-	if s.config.Overloaded != nil && rq.record.Reason == reason.Overloaded && !rq.procedure.kind.many() {
+	// Streams and batches write their record while they send answers.
+	if s.config.Overloaded != nil && !rq.procedure.kind.many() && rq.record.Reason == reason.Overloaded {
 		s.config.Overloaded(w.Header(), r)
 	}
 }

@@ -937,7 +937,7 @@ func TestMisconfigured(t *testing.T) {
 		{name: "an issuer without keys", args: []string{"--auth-issuer", "me"}, code: 2, want: []string{"--auth-jwks"}, max: 1},
 		{name: "keys that anyone on the way can change", args: []string{"--auth-jwks", "http://issuer.example/keys", "--auth-issuer", "me", "--auth-audience", "mien"}, code: 2, want: []string{"--auth-jwks", "https://"}, max: 1},
 		{name: "keys that are none", args: []string{"--auth-jwks", "main.go", "--auth-issuer", "me", "--auth-audience", "mien"}, code: 2, want: []string{"--auth-jwks: main.go", "JSON Web Key Set"}, max: 1},
-		{name: "keys that cannot be reached", args: []string{"--auth-jwks", "http://127.0.0.1:1/keys", "--auth-issuer", "me", "--auth-audience", "mien"}, code: 2, want: []string{"--auth-jwks", "refused"}, max: 1},
+		{name: "keys that cannot be reached", args: []string{"--auth-jwks", "http://127.0.0.1:1/keys", "--auth-issuer", "me", "--auth-audience", "mien"}, code: 1, want: []string{"--auth-jwks", "refused"}, max: 1},
 		{name: "command without a name", args: []string{"keys", "add"}, code: 2, want: []string{"<name>"}},
 		{name: "origin with a path", args: []string{"--cors-origin", "https://example.com/app"}, code: 2, want: []string{"--cors-origin", "https://app.example.com"}},
 		{name: "origin with the scheme's own port", args: []string{"--cors-origin", "https://app.example.com:443"}, code: 2, want: []string{"--cors-origin"}},
