@@ -286,6 +286,47 @@ func (s *servers) pick(ctx context.Context, tried []*endpoint) (best *endpoint, 
 	return best, bestRank.against <= 1
 }
 
+// maxProbes is how many servers are asked at once whether they are there.
+const maxProbes = 3
+
+// alive returns the first of a few untried servers to answer a health check, or nil if none
+// does. It is for a call that has lost a server: others may be lost with it, and to find that
+// out one after the other would take the time of each.
+func (s *servers) alive(ctx context.Context, tried []*endpoint) *endpoint {
+	var asked []*endpoint
+	for len(asked) < maxProbes {
+		e, fresh := s.pick(ctx, slices.Concat(tried, asked))
+		if !fresh {
+			break
+		}
+		asked = append(asked, e)
+	}
+	if len(asked) < 2 {
+		return nil // there is no choice
+	}
+	answers := make(chan *endpoint, len(asked))
+	for _, e := range asked {
+		go func() { // it ends after checkTimeout
+			if e.checkHealth(context.WithoutCancel(ctx)) != nil {
+				e.lost.Store(true)
+				e = nil
+			}
+			answers <- e
+		}()
+	}
+	for range asked {
+		select {
+		case e := <-answers:
+			if e != nil {
+				return e
+			}
+		case <-ctx.Done():
+			return nil
+		}
+	}
+	return nil
+}
+
 // rank says what is against an endpoint, for an attempt.
 type rank struct {
 	against int

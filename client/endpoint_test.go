@@ -239,6 +239,36 @@ func TestVanishedServer(t *testing.T) {
 	}
 }
 
+// TestVanishedServers checks that servers that vanish together, as those on one host do, cost a
+// call one wait and not one for each.
+func TestVanishedServers(t *testing.T) {
+	const hosts = 3
+	var links []*link
+	var urls []string
+	for range hosts {
+		l := newLink(t, newReplica(t, "127.0.0.1:0").addr)
+		links, urls = append(links, l), append(urls, l.addr)
+	}
+	last := newReplica(t, "127.0.0.1:0")
+	c := newClient(t, last.addr, client.WithAddresses(urls...), client.WithGRPC(), client.WithTimeout(time.Minute))
+	many(t, c, 100) // all have connections
+	for _, l := range links {
+		l.cut.Store(true)
+	}
+	longest := time.Duration(0)
+	for range 8 {
+		began := time.Now()
+		if _, err := c.Predict(t.Context(), image1); err != nil {
+			t.Fatal(err)
+		}
+		longest = max(longest, time.Since(began))
+	}
+	t.Logf("the longest call took %v", longest)
+	if waits := 2 * 2 * time.Second; longest >= waits {
+		t.Errorf("the longest call took %v, two waits or more", longest)
+	}
+}
+
 // link passes connections on to a server until it is cut.
 type link struct {
 	addr string

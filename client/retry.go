@@ -84,8 +84,14 @@ func (c *Client) withRetries(ctx context.Context, do func(*endpoint) error, prog
 			}
 			tried = append(tried, next)
 			c.servers.failed(ctx, next, failure)
+			lost := next
 			var fresh bool
 			next, fresh = c.servers.pick(ctx, tried)
+			if fresh && lost.lost.Load() {
+				if e := c.servers.alive(ctx, tried); e != nil {
+					next = e
+				}
+			}
 			if fresh && failure.Code == connect.CodeUnavailable && c.config.attempts > 1 {
 				first++
 				return 0, true
