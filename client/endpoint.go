@@ -250,6 +250,8 @@ func (s *servers) refresh(ctx context.Context, after time.Duration) {
 	}
 }
 
+// looksUp reports whether an address is a name. It reads no source as a whole, since resolve may
+// be writing to it.
 func (s *servers) looksUp() bool {
 	for i := range s.sources {
 		if s.sources[i].host != "" {

@@ -78,7 +78,7 @@ func (s *storage) results(t *testing.T, folder string) (lines map[string]line, o
 	return answers(t, all.String()), objects
 }
 
-// fill puts n images into the bucket photos, and some objects that are no images.
+// fill puts n images into the bucket photos, and some objects that are not images.
 func (s *storage) fill(t *testing.T, n int) (names []string) {
 	t.Helper()
 	dir := folder(t, n)
