@@ -27,6 +27,17 @@ func (d dense) vector() reg.VecVirtual {
 	return YMM()
 }
 
+// zero returns a register of zeros.
+func (d dense) zero() reg.VecVirtual {
+	v := d.vector()
+	if d.wide {
+		VPXORD(v, v, v)
+	} else {
+		VXORPS(v, v, v)
+	}
+	return v
+}
+
 // bytes are those of a vector.
 func (d dense) bytes() int {
 	if d.wide {
@@ -104,12 +115,12 @@ const unrolled = 2
 
 // multiply adds the products of some values of a tap to the sums.
 func (d dense) multiply(sums *[tile][2]reg.VecVirtual, pixels *[tile]reg.Register, at, weights reg.Register, values int) {
+	w := [2]reg.VecVirtual{d.vector(), d.vector()}
+	x, product := d.vector(), d.vector()
 	for k := range values {
-		w := [2]reg.VecVirtual{d.vector(), d.vector()}
 		for v := range d.vectors {
 			VMOVUPS(Mem{Base: weights, Disp: d.bytes() * (k*d.vectors + v)}, w[v])
 		}
-		x, product := d.vector(), d.vector()
 		for i := range sums {
 			if d.wide {
 				VMULPS_BCST(Mem{Base: pixels[i], Index: at, Scale: 4, Disp: 4 * k}, w[0], x)
@@ -135,8 +146,7 @@ func (d dense) multiply(sums *[tile][2]reg.VecVirtual, pixels *[tile]reg.Registe
 func (d dense) finish(sums *[tile][2]reg.VecVirtual, dst reg.Register) {
 	after := Load(Param("after"), GP64())
 	step := Load(Param("dstPixel"), GP64())
-	zero, negative := d.vector(), d.vector()
-	VXORPS(zero.AsX(), zero.AsX(), zero.AsX())
+	zero, negative := d.zero(), d.vector()
 	for i := range sums {
 		for v := range d.vectors {
 			sum := sums[i][v]

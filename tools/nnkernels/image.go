@@ -87,8 +87,7 @@ func imageOutput(d dense, tiles int) {
 			}
 		}
 	}
-	zero, slope := d.vector(), d.vector()
-	VXORPS(zero.AsX(), zero.AsX(), zero.AsX())
+	zero, slope := d.zero(), d.vector()
 	VMOVUPS(Mem{Base: after, Disp: d.bytes()}, slope)
 	for t := range tiles {
 		for j := range 2 {
@@ -137,8 +136,11 @@ func (d dense) position(src, weights reg.Register, position, tiles int) []reg.Ve
 	sums := make([]reg.VecVirtual, tiles)
 	for c := range 3 {
 		k := 3*position + c
+		weight := Mem{Base: weights, Disp: d.bytes() * k}
 		w, x := d.vector(), d.vector()
-		VMOVUPS(Mem{Base: weights, Disp: d.bytes() * k}, w)
+		if d.wide {
+			VMOVUPS(weight, w)
+		}
 		for t := range tiles {
 			to := x
 			if c == 0 {
@@ -149,8 +151,9 @@ func (d dense) position(src, weights reg.Register, position, tiles int) []reg.Ve
 			if d.wide {
 				VMULPS_BCST(value, w, to)
 			} else {
+				// A register for the weights would be one too many.
 				VBROADCASTSS(value, to)
-				VMULPS(w, to, to)
+				VMULPS(weight, to, to)
 			}
 			if c > 0 {
 				VADDPS(x, sums[t], sums[t])
