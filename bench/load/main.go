@@ -20,6 +20,7 @@ import (
 
 	"github.com/alecthomas/kong"
 
+	"github.com/mienproject/mien/bench/calls"
 	"github.com/mienproject/mien/bench/server"
 )
 
@@ -68,7 +69,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		kong.ConfigureHelp(kong.HelpOptions{WrapUpperBound: 100}),
 		kong.Writers(stdout, io.Discard), kong.Exit(func(int) { done = true }),
 		kong.Vars{
-			"protocols": strings.Join(protocols, ","),
+			"protocols": strings.Join(calls.Protocols, ","),
 			"faces":     filepath.Join(server.Root(), "..", "shared", "faces"),
 		})
 	if err != nil {
@@ -170,13 +171,19 @@ func measure(ctx context.Context, o options, progress func(string, ...any)) (r *
 		defer func() { err = errors.Join(err, s.Close()) }()
 		base, admin = s.URL, s.Admin
 	}
-	c, err := newCaller(o.Protocol, base, o.Model, images)
+	door, err := calls.Open(o.Protocol, base, calls.Options{Model: o.Model})
 	if err != nil {
 		return nil, err
 	}
-	defer c.close()
+	defer door.Close()
+	messages := make([][]byte, len(images))
+	for i, image := range images {
+		if messages[i], err = door.Message(image); err != nil {
+			return nil, err
+		}
+	}
 
-	quiet, err := newCalm(ctx, c, smallest(images))
+	quiet, err := newCalm(ctx, door, messages[smallest(images)])
 	if err != nil {
 		return nil, fmt.Errorf("a single call fails: %w", err)
 	}
@@ -192,7 +199,7 @@ func measure(ctx context.Context, o options, progress func(string, ...any)) (r *
 	}
 	if r.capacity = o.Capacity; r.capacity == 0 {
 		progress("measuring the capacity for %v", o.Warmup)
-		if r.capacity, err = capacity(ctx, c, len(images), 2*int(workers), o.Seed, o.Warmup); err != nil {
+		if r.capacity, err = capacity(ctx, door, messages, 2*int(workers), o.Warmup); err != nil {
 			return nil, err
 		}
 	}
@@ -203,11 +210,11 @@ func measure(ctx context.Context, o options, progress func(string, ...any)) (r *
 		if w != nil {
 			stop = w.watch(ctx, min(250*time.Millisecond, o.Duration/10))
 		}
-		p := plan{
-			photos: images, rate: rate * r.capacity, time: o.Duration, constant: o.Arrivals == "constant",
-			seed: o.Seed, deadline: o.Deadline, maxOpen: o.MaxOpen,
+		p := calls.Plan{
+			Messages: messages, Rate: rate * r.capacity, Time: o.Duration, Constant: o.Arrivals == "constant",
+			Seed: o.Seed, Deadline: o.Deadline, MaxOpen: o.MaxOpen,
 		}
-		st.tally, err = p.run(ctx, c)
+		st.tally, err = p.Run(ctx, door)
 		var failed error
 		st.samples, failed = stop()
 		if err = errors.Join(err, failed); err != nil {
@@ -217,7 +224,7 @@ func measure(ctx context.Context, o options, progress func(string, ...any)) (r *
 			return nil, err
 		}
 		// Calls that were still open when the last call was due count as well.
-		st.recovered += max(st.tally.took-o.Duration, 0)
+		st.recovered += max(st.tally.Took-o.Duration, 0)
 		r.stages = append(r.stages, st)
 	}
 	return r, nil

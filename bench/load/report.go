@@ -6,12 +6,14 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/mienproject/mien/bench/calls"
 )
 
 // A stage is the measurement at one rate.
 type stage struct {
 	rate    float64 // multiple of the capacity
-	tally   *tally
+	tally   *calls.Tally
 	samples []sample
 	// recovered is the time after the last call was due until a single call is answered
 	// as fast as before.
@@ -19,7 +21,7 @@ type stage struct {
 }
 
 // goodput returns the answered images per second.
-func (s stage) goodput() float64 { return float64(len(s.tally.good)) / s.tally.took.Seconds() }
+func (s stage) goodput() float64 { return s.tally.Rate() }
 
 // A report has everything that was measured.
 type report struct {
@@ -50,28 +52,24 @@ func (r *report) markdown() string {
 		best = max(best, s.goodput())
 	}
 	for _, s := range r.stages {
-		t, seconds := s.tally, s.tally.took.Seconds()
+		t, seconds := s.tally, s.tally.Took.Seconds()
 		var refused []time.Duration
 		var reasons []string
-		for _, reason := range slices.Sorted(maps.Keys(t.refused)) {
-			all := t.refused[reason]
+		for _, reason := range slices.Sorted(maps.Keys(t.Refused)) {
+			all := t.Refused[reason]
 			refused = append(refused, all...)
 			reasons = append(reasons, fmt.Sprintf("%.1f %s", float64(len(all))/seconds, reason))
 		}
-		failed := t.unsent
-		for _, n := range t.failed {
-			failed += n
-		}
 		fmt.Fprintf(&b, "| %v × | %.1f | %.1f | %s | %s | %s | %s | %d | %s |\n",
-			s.rate, float64(t.offered)/seconds, s.goodput(), share(s.goodput(), best), quantiles(t.good),
-			dash(strings.Join(reasons, ", ")), quantiles(refused), failed, back(s.recovered))
+			s.rate, float64(t.Offered)/seconds, s.goodput(), share(s.goodput(), best), quantiles(t.Good),
+			dash(strings.Join(reasons, ", ")), quantiles(refused), t.Failures(), back(s.recovered))
 	}
 	for _, s := range r.stages {
-		for _, err := range slices.Sorted(maps.Keys(s.tally.failed)) {
-			fmt.Fprintf(&b, "\n%d calls at %v × failed: %s\n", s.tally.failed[err], s.rate, err)
+		for _, err := range slices.Sorted(maps.Keys(s.tally.Failed)) {
+			fmt.Fprintf(&b, "\n%d calls at %v × failed: %s\n", s.tally.Failed[err], s.rate, err)
 		}
-		if s.tally.unsent > 0 {
-			fmt.Fprintf(&b, "\n%d calls at %v × were not made, because --max-open %d were open.\n", s.tally.unsent, s.rate, o.MaxOpen)
+		if s.tally.Unsent > 0 {
+			fmt.Fprintf(&b, "\n%d calls at %v × were not made, because --max-open %d were open.\n", s.tally.Unsent, s.rate, o.MaxOpen)
 		}
 	}
 	if slices.ContainsFunc(r.stages, func(s stage) bool { return len(s.samples) > 1 }) {
@@ -112,18 +110,8 @@ func quantiles(d []time.Duration) string {
 		return "–"
 	}
 	slices.Sort(d)
-	ms := func(q float64) float64 { return float64(quantile(d, q)) / float64(time.Millisecond) }
+	ms := func(q float64) float64 { return float64(calls.Quantile(d, q)) / float64(time.Millisecond) }
 	return fmt.Sprintf("%.1f / %.1f ms", ms(.5), ms(.99))
-}
-
-// quantile returns the smallest value that at least a share q of sorted does not
-// exceed.
-func quantile(sorted []time.Duration, q float64) time.Duration {
-	i := int(q * float64(len(sorted)))
-	if float64(i) == q*float64(len(sorted)) {
-		i--
-	}
-	return sorted[min(max(i, 0), len(sorted)-1)]
 }
 
 // quarter returns the sample after n quarters of the time.
