@@ -1,7 +1,7 @@
 """The Flask application that Mien replaces: JSON in, a gRPC call to server.py, JSON out.
 
 BACKEND  host:port of server.py
-TIMEOUT  seconds for one call; 5 by default, as in the wrapper of the old system's clients
+TIMEOUT  seconds for one call to it; none by default. Old clients gave a call 5 seconds
 
 gunicorn runs it with threads, because a request mostly waits for another server, and with the number of
 processes that its documentation recommends, two per core and one more:
@@ -24,7 +24,7 @@ from google.protobuf.json_format import MessageToDict
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[4] / "e2e" / "proto"))
 pb2, pb2_grpc = grpc.protos_and_services("old_inference.proto")
 
-TIMEOUT = float(os.environ.get("TIMEOUT", "5"))
+TIMEOUT = float(os.environ["TIMEOUT"]) if "TIMEOUT" in os.environ else None
 MAX_MESSAGE = 64 << 20
 
 app = Flask(__name__)

@@ -37,11 +37,9 @@ def new_servicer():
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     import cv2
     import numpy as np
-    import tensorflow as tf
     from mtcnn import MTCNN
 
-    # Without this, Keras draws a progress bar on stdout for every network of every image.
-    tf.keras.utils.disable_interactive_logging()
+    quiet()
     detector = MTCNN()
 
     class Inference(pb2_grpc.InferenceServicer):
@@ -69,6 +67,13 @@ def new_servicer():
     return Inference()
 
 
+def quiet():
+    """Stops Keras from drawing a progress bar on stdout for each network. The setting is that of a thread."""
+    import tensorflow as tf
+
+    tf.keras.utils.disable_interactive_logging()
+
+
 def result(face):
     x, y, width, height = face["box"]
     return pb2.Result(
@@ -83,7 +88,7 @@ def serve(ready=None):
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     servicer = new_servicer()
     server = grpc.server(
-        futures.ThreadPoolExecutor(max_workers=THREADS),
+        futures.ThreadPoolExecutor(max_workers=THREADS, initializer=quiet),
         options=[
             ("grpc.so_reuseport", int(PROCESSES > 1)),
             ("grpc.max_receive_message_length", MAX_MESSAGE),

@@ -32,7 +32,7 @@ def main():
             subprocess.Popen(
                 [
                     *(sys.executable, "-m", "gunicorn", "--bind", "127.0.0.1:" + os.environ["PORT"]),
-                    *("--worker-class", "gthread", "--threads", "10"),
+                    *("--worker-class", "gthread", "--threads", "10", "--no-control-socket"),
                     *("--workers", str(2 * int(os.environ["CORES"]) + 1), "front:app"),
                 ],
                 cwd=HERE,
