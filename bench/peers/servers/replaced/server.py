@@ -1,7 +1,7 @@
 """The gRPC server that Mien replaces: MTCNN on TensorFlow, behind Inference/Predict.
 
 It has the defaults of the package `mtcnn` 0.1.1 (faces of at least 20 pixels, thresholds .6, .7 and .7), and
-TensorFlow's own number of threads, in several processes too: on two busy cores, one thread each was not faster.
+TensorFlow's own number of threads, in several processes too. One thread each was not compared on a quiet machine.
 
 PORT       it listens on 127.0.0.1:PORT
 PROCESSES  1 (the default), or more: forked processes that share the port, as in
