@@ -6,12 +6,8 @@
 package main
 
 import (
-	"bytes"
 	"encoding/json"
 	"image"
-	_ "image/jpeg"
-	_ "image/png"
-	"io"
 	"log"
 	"net/http"
 	"os"
@@ -51,12 +47,8 @@ func main() {
 	}
 
 	http.HandleFunc("POST /predict", func(w http.ResponseWriter, r *http.Request) {
-		body, err := io.ReadAll(r.Body)
-		if err != nil {
-			http.Error(w, err.Error(), http.StatusBadRequest)
-			return
-		}
-		src, _, err := image.Decode(bytes.NewReader(body))
+		// It has imported image/jpeg and image/png. Like GetImage in the README, it converts the image to NRGBA.
+		src, err := pigo.DecodeImage(r.Body)
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusBadRequest)
 			return
