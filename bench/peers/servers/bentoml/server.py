@@ -3,8 +3,8 @@
 workers is one process for each core (https://docs.bentoml.com/en/latest/build-with-bentoml/parallelize-requests.html).
 The image is the body itself: "root input" of
 https://docs.bentoml.com/en/latest/build-with-bentoml/iotypes.html. BentoML writes it into a file.
-threads lets a worker that has several connections use more than one core: 12.1 and 11.5 images a second instead of 11.4
-and 9.4 with 2 callers and 2 cores, on a machine that did other work too, so measure it again on a quiet one.
+threads lets a worker that has several connections use more than one core. On a busy machine it made no clear
+difference: 12.1, 11.5 and 8.7 images a second with 2 callers and 2 cores, and 11.4 and 9.4 with one thread.
 `bentoml serve` is for production unless it is told --development.
 """
 

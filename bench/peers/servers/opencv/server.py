@@ -2,7 +2,7 @@
 
 One worker process for each core, as https://fastapi.tiangolo.com/deployment/server-workers/ recommends,
 and one thread for an image, as there are as many images at once as cores: 6.5 images a second with 2 callers and 2
-cores, and 4.5 with two threads for an image, on a machine that did other work too, so measure it again on a quiet one.
+cores, and 4.5 with two threads for an image, in one run each on a busy machine.
 
 The network gets the image at its own size; OpenCV pads it to multiples of 32. OpenCV's new engine is the only one
 that runs a YuNet with inputs of any size. The score, the overlap and the number of boxes before suppression are the
