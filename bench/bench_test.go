@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/mienproject/mien/bench/page"
 	"github.com/mienproject/mien/bench/server"
 	"github.com/mienproject/mien/face"
 	"github.com/mienproject/mien/face/facetest"
@@ -62,11 +63,11 @@ func TestEvaluate(t *testing.T) {
 			t.Errorf("the report has %s:\n%s", bad, text)
 		}
 	}
-	page, err := os.ReadFile(filepath.Join(server.Root(), "docs", "accuracy.md"))
+	docs, err := os.ReadFile(filepath.Join(server.Root(), "docs", "accuracy.md"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if page, err = replaceReport(page, text); err != nil || !strings.Contains(string(page), text) {
+	if docs, err = page.Replace(docs, "make eval", text); err != nil || !strings.Contains(string(docs), text) {
 		t.Errorf("the report cannot be written to docs/accuracy.md: %v", err)
 	}
 	svg, err := drawCurves(m)
@@ -127,13 +128,5 @@ func TestSameFaces(t *testing.T) {
 		if err := sameFaces(c.got, one(func(*face.Face) {}), size); (err == nil) != c.same {
 			t.Errorf("%s: %v, want the same: %v", c.name, err, c.same)
 		}
-	}
-}
-
-func TestMarkdown(t *testing.T) {
-	got := markdown([][]string{{"a", "long"}, {"–b", decimals(.25, 2)}, {"c", decimals(1, 1)}})
-	want := "| a  | long |\n|----|-----:|\n| –b |  .25 |\n| c  |  1.0 |"
-	if got != want {
-		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
 }

@@ -18,6 +18,7 @@ import (
 
 	"github.com/alecthomas/kong"
 
+	"github.com/mienproject/mien/bench/page"
 	"github.com/mienproject/mien/bench/server"
 	"github.com/mienproject/mien/face"
 	"github.com/mienproject/mien/face/facetest"
@@ -60,13 +61,13 @@ const (
 )
 
 var detectors = []detector{
-	{name: recommended, file: "yunet_n_dynamic.onnx", color: blue},
-	{name: "yunet-s", file: "yunet_s_dynamic.onnx", color: blue, dashed: true},
-	{name: oldSystem, builtIn: func() (face.Detector, error) { return networks.MTCNN(options{}.network) }, color: orange},
-	{name: "scrfd-2.5g", file: "scrfd_2.5g_kps_640.onnx", onRuntime: true, color: green},
-	{name: "scrfd-500m", file: "scrfd_500m_kps_640.onnx", onRuntime: true, color: green, dashed: true},
-	{name: "pigo", builtIn: func() (face.Detector, error) { return pigo.New(nil) }, color: purple},
-	{name: reference, builtIn: func() (face.Detector, error) { return pigo.NewReference() }, color: purple, dashed: true},
+	{name: recommended, file: "yunet_n_dynamic.onnx", color: page.Blue},
+	{name: "yunet-s", file: "yunet_s_dynamic.onnx", color: page.Blue, dashed: true},
+	{name: oldSystem, builtIn: func() (face.Detector, error) { return networks.MTCNN(options{}.network) }, color: page.Orange},
+	{name: "scrfd-2.5g", file: "scrfd_2.5g_kps_640.onnx", onRuntime: true, color: page.Green},
+	{name: "scrfd-500m", file: "scrfd_500m_kps_640.onnx", onRuntime: true, color: page.Green, dashed: true},
+	{name: "pigo", builtIn: func() (face.Detector, error) { return pigo.New(nil) }, color: page.Purple},
+	{name: reference, builtIn: func() (face.Detector, error) { return pigo.NewReference() }, color: page.Purple, dashed: true},
 }
 
 func main() {
@@ -209,11 +210,12 @@ func (o *options) photos(subset string) ([]facetest.Photo, error) {
 func write(m *measurement, text string) error {
 	docs := filepath.Join(server.Root(), "docs")
 	path := filepath.Join(docs, "accuracy.md")
-	page, err := os.ReadFile(filepath.Clean(path))
+	before, err := os.ReadFile(filepath.Clean(path))
 	if err != nil {
 		return err
 	}
-	if page, err = replaceReport(page, text); err != nil {
+	after, err := page.Replace(before, "make eval", text)
+	if err != nil {
 		return fmt.Errorf("%s: %w", path, err)
 	}
 	svg, err := drawCurves(m)
@@ -222,7 +224,7 @@ func write(m *measurement, text string) error {
 	}
 	const readable fs.FileMode = 0o644
 	return errors.Join(
-		os.WriteFile(path, page, readable),
+		os.WriteFile(path, after, readable),
 		os.WriteFile(filepath.Join(docs, "accuracy-curves.svg"), svg, readable),
 	)
 }

@@ -1,39 +1,29 @@
 package main
 
 import (
-	"bytes"
 	"image/color"
 	"math"
-	"strconv"
 
 	"gonum.org/v1/plot"
-	"gonum.org/v1/plot/font"
 	"gonum.org/v1/plot/plotter"
 	"gonum.org/v1/plot/vg"
 	"gonum.org/v1/plot/vg/draw"
 	"gonum.org/v1/plot/vg/vgsvg"
 
+	"github.com/mienproject/mien/bench/page"
 	"github.com/mienproject/mien/face/facetest"
-)
-
-// Colors that stay apart for the color-blind, of Okabe and Ito.
-var (
-	blue   = color.RGBA{0x00, 0x72, 0xb2, 0xff}
-	orange = color.RGBA{0xd5, 0x5e, 0x00, 0xff}
-	green  = color.RGBA{0x00, 0x9e, 0x73, 0xff}
-	purple = color.RGBA{0xaa, 0x4f, 0x88, 0xff}
 )
 
 // drawCurves draws recall and false faces against the minimum confidence, one above the
 // other, as SVG.
 func drawCurves(m *measurement) ([]byte, error) {
-	recall := panel("recall", plot.LinearScale{}, ticks(0, .2, .4, .6, .8, 1))
+	recall := page.Panel("recall", plot.LinearScale{}, page.Ticks(0, .2, .4, .6, .8, 1))
 	// A square root shows both a tenth of a face and ten faces.
-	falseFaces := panel("false faces an image", squareRoot{}, ticks(0, .1, .5, 1, 2, 5, 10))
+	falseFaces := page.Panel("false faces an image", squareRoot{}, page.Ticks(0, .1, .5, 1, 2, 5, 10))
 	falseFaces.X.Label.Text = "min_confidence"
 	legend := plot.NewLegend()
 	legend.TextStyle = recall.Legend.TextStyle
-	legend.TextStyle.Font.Size = textSize
+	legend.TextStyle.Font.Size = page.TextSize
 	legend.Left, legend.Top = true, true
 	legend.ThumbnailWidth = 28
 	legend.Padding = 5
@@ -55,13 +45,12 @@ func drawCurves(m *measurement) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	mark.GlyphStyle = dotOf(color.RGBA{A: 0xff})
+	mark.GlyphStyle = page.Dot(color.RGBA{A: 0xff})
 	legend.Add("default", mark)
 
 	const width, height, legendWidth = 760, 640, 130
 	svg := vgsvg.New(width, height)
-	all := draw.New(svg)
-	all.FillPolygon(color.White, []vg.Point{{X: 0, Y: 0}, {X: 0, Y: height}, {X: width, Y: height}, {X: width, Y: 0}})
+	all := page.White(svg)
 	panels := plot.Align([][]*plot.Plot{{recall}, {falseFaces}},
 		draw.Tiles{Rows: 2, Cols: 1, PadTop: 10, PadBottom: 6, PadLeft: 6, PadRight: 12, PadY: 14},
 		draw.Crop(all, 0, -legendWidth, 0, 0))
@@ -69,34 +58,7 @@ func drawCurves(m *measurement) ([]byte, error) {
 	falseFaces.Draw(panels[1][0])
 	legend.Draw(draw.Crop(all, width-legendWidth, 0, 0, -16))
 
-	var b bytes.Buffer
-	if _, err := svg.WriteTo(&b); err != nil {
-		return nil, err
-	}
-	// If the font is missing, use others with letters of the same width.
-	return bytes.ReplaceAll(b.Bytes(), []byte("font-family:Liberation Sans;"), []byte("font-family:'Liberation Sans',Arial,Helvetica,sans-serif;")), nil
-}
-
-const textSize = 12
-
-// panel returns a plot from 0 to 1 with a grid.
-func panel(title string, scale plot.Normalizer, y plot.Ticker) *plot.Plot {
-	p := plot.New()
-	p.X.Min, p.X.Max = 0, 1
-	p.X.Tick.Marker = ticks(0, .1, .2, .3, .4, .5, .6, .7, .8, .9, 1)
-	p.Y.Label.Text = title
-	p.Y.Scale, p.Y.Tick.Marker = scale, y
-	for _, a := range []*plot.Axis{&p.X, &p.Y} {
-		a.Padding = 0
-		for _, style := range []*font.Font{&a.Label.TextStyle.Font, &a.Tick.Label.Font} {
-			style.Variant, style.Size = "Sans", textSize
-		}
-	}
-	p.Legend.TextStyle.Font.Variant = "Sans"
-	grid := plotter.NewGrid()
-	grid.Horizontal.Color, grid.Vertical.Color = color.Gray{0xdd}, color.Gray{0xdd}
-	p.Add(grid)
-	return p
+	return page.SVG(svg)
 }
 
 // addCurve draws f, with a dot at the detector's default confidence.
@@ -119,25 +81,12 @@ func addCurve(p *plot.Plot, legend *plot.Legend, d detector, minConfidence float
 	if err != nil {
 		return err
 	}
-	dot.GlyphStyle = dotOf(d.color)
+	dot.GlyphStyle = page.Dot(d.color)
 	p.Add(line, dot)
 	if legend != nil {
 		legend.Add(d.name, line)
 	}
 	return nil
-}
-
-func dotOf(c color.Color) draw.GlyphStyle {
-	return draw.GlyphStyle{Color: c, Radius: 4.5, Shape: draw.CircleGlyph{}}
-}
-
-// ticks returns ticks with labels.
-func ticks(values ...float64) plot.ConstantTicks {
-	var t plot.ConstantTicks
-	for _, v := range values {
-		t = append(t, plot.Tick{Value: v, Label: strconv.FormatFloat(v, 'f', -1, 64)})
-	}
-	return t
 }
 
 // squareRoot is a square root scale.

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/image/draw"
 	"golang.org/x/image/math/f64"
 
+	"github.com/mienproject/mien/bench/page"
 	"github.com/mienproject/mien/face"
 	"github.com/mienproject/mien/face/facetest"
 	"github.com/mienproject/mien/photo"
@@ -106,9 +107,9 @@ func (m *measurement) turnedTable() string {
 		row := []string{"`" + d.name + "`"}
 		for _, r := range m.turned[d.name] {
 			mean, matched, labeled := facetest.MeanLandmarkError(r.photos, r.found)
-			row = append(row, fmt.Sprintf("%s (%s)", decimals(float64(matched)/float64(labeled), 2), decimals(mean, 2)))
+			row = append(row, fmt.Sprintf("%s (%s)", page.Decimals(float64(matched)/float64(labeled), 2), page.Decimals(mean, 2)))
 		}
 		rows = append(rows, row)
 	}
-	return markdown(rows)
+	return page.Table(rows)
 }
