@@ -164,8 +164,10 @@ reproducible: ## Build the server and the client twice, in different folders wit
 	rm -rf $(BIN)/reproducible
 
 .PHONY: bench-test
-bench-test: onnxruntime ## Test the evaluation and the load tool with a few photographs.
+bench-test: onnxruntime ## Test the evaluation and the load tool with a few photographs, and the comparison with a few peers.
 	cd bench && go vet ./... && go test $(PATIENCE) -count=1 ./...
+	bench/peers/setup.sh opencv
+	cd bench/peers && go vet ./... && go test $(PATIENCE) -count=1 ./...
 
 .PHONY: eval
 eval: onnxruntime ## Evaluate every model, as in docs/accuracy.md. ARGS=--write updates that page.
@@ -182,6 +184,12 @@ page-screenshots: setup ## Make the screenshots of docs/page.md again.
 .PHONY: load
 load: ## Measure the server under overload, as in docs/performance.md. ARGS="--help" lists the options.
 	cd bench && go run ./load $(ARGS)
+
+# The machine must do nothing else. The environments are kept in .bin/peers.
+.PHONY: peers
+peers: ## Measure Mien beside the system that it replaces and other servers, as in docs/peers.md, which takes an hour. ARGS=--write updates that page.
+	bench/peers/setup.sh
+	cd bench/peers && go run . $(ARGS)
 
 .PHONY: fuzz
 fuzz: ## Fuzz each target for FUZZTIME (default 1m).
@@ -239,6 +247,7 @@ lint: $(BIN)/golangci-lint $(BIN)/buf $(BIN)/actionlint ## Lint Go and the contr
 	cd e2e && golangci-lint run --allow-parallel-runners ./...
 	cd e2e/cluster && golangci-lint run --allow-parallel-runners ./... && go mod tidy -diff
 	cd bench && golangci-lint run --allow-parallel-runners ./... && go mod tidy -diff
+	cd bench/peers && golangci-lint run --allow-parallel-runners ./... && go mod tidy -diff
 	cd tools/nnkernels && golangci-lint run --allow-parallel-runners ./... && go mod tidy -diff
 	cd tools/images && golangci-lint run --allow-parallel-runners ./... && go mod tidy -diff
 	buf lint

