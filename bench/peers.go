@@ -101,7 +101,7 @@ func (w throughPeers) ask(ctx context.Context, name string, p *photograph, _ que
 		return fail(err)
 	}
 	// Labels are matched in the order of the faces, which is any order in other servers.
-		slices.SortStableFunc(faces, func(a, b face.Face) int { return cmp.Compare(b.Confidence, a.Confidence) })
+	slices.SortStableFunc(faces, func(a, b face.Face) int { return cmp.Compare(b.Confidence, a.Confidence) })
 	return answer{faces, took, took}, nil
 }
 
