@@ -1,9 +1,15 @@
 package main
 
 import (
+	"bytes"
+	"encoding/json"
 	"image"
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -81,6 +87,106 @@ func TestEvaluate(t *testing.T) {
 	}
 }
 
+// TestPeers evaluates servers that answer the labels of the photographs themselves, and
+// one that finds nothing.
+func TestPeers(t *testing.T) {
+	facetest.Path(t)                        // skips the test if there are no photographs
+	labels := map[string][]facetest.Label{} // by the bytes of the photograph
+	for _, subset := range subsets {
+		for _, p := range first(facetest.Subset(t, subset), 3) {
+			data, err := os.ReadFile(p.Path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			labels[string(data)] = p.Faces
+		}
+	}
+	type answered struct {
+		Box       [4]float64     `json:"box"`
+		Score     float64        `json:"score"`
+		Landmarks *[5][2]float64 `json:"landmarks"`
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("/{what}", func(w http.ResponseWriter, r *http.Request) {
+		data, err := io.ReadAll(r.Body)
+		if err != nil {
+			t.Error(err)
+		}
+		known, ok := labels[string(data)]
+		if !ok {
+			t.Error("another image than one of the photographs")
+		}
+		faces := []answered{}
+		for i, l := range known {
+			a := answered{Box: [4]float64{l.Box.MinX, l.Box.MinY, l.Box.MaxX, l.Box.MaxY}, Score: .9}
+			if l.Landmarks != nil {
+				a.Landmarks = &[5][2]float64{}
+				for i, p := range points(*l.Landmarks) {
+					a.Landmarks[i] = [2]float64{p.X, p.Y}
+				}
+			}
+			switch r.PathValue("what") {
+			case "nothing":
+				continue
+			case "odd": // no landmarks, scores that are no probabilities, and the worst ones first
+				a.Score, a.Landmarks = -7, nil
+				worse := a
+				worse.Box[0] += l.Box.Width() / 4
+				faces = append([]answered{worse}, faces...)
+				a.Score = []float64{-2.5, 40}[i%2]
+			}
+			faces = append(faces, a)
+		}
+		if err := json.NewEncoder(w).Encode(map[string]any{"faces": faces}); err != nil {
+			t.Error(err)
+		}
+	})
+	server := httptest.NewServer(mux)
+	defer server.Close()
+
+	file := filepath.Join(t.TempDir(), "summary.json")
+	var stdout, stderr strings.Builder
+	// A peer may have the name of a detector.
+	args := []string{
+		"--limit", "3", "--json", file, "--models", "absent", "--onnxruntime", "absent",
+		"--peer", "right=file+" + server.URL + "/right#0.5", "--peer", oldSystem + "=file+" + server.URL + "/odd#-3", "--peer", "nothing=file+" + server.URL + "/nothing",
+	}
+	if code := run(t.Context(), args, &stdout, &stderr); code != 0 {
+		t.Fatalf("exit code %d: %s", code, stderr.String())
+	}
+	for _, bad := range []string{"NaN", "Inf", "<no value>", "## Speed", "Rotated", "dots", "lowest", "\n\n\n"} {
+		if strings.Contains(stdout.String(), bad) {
+			t.Errorf("the report has %q:\n%s", bad, stdout.String())
+		}
+	}
+	for _, row := range []string{
+		`\| .right. +\| 1.000 1.000 1.000 \| +1.00 \| 1.000 1.000 1.000 \| +1.00 \| +.000 \(3\) \| +.000 \(3\) \| +– \| +.50 \| +0 \|`,
+		`\| .mtcnn. +\| 1.000 1.000 1.000 \| +1.00 \| 1.000 1.000 1.000 \| +1.00 \| +– \| +– \| +– \| +-3.00 \| +0 \|`,
+		`\| .nothing. +\| +.000 .000 .000 \| +.00 \| +.000 .000 .000 \| +.00 \| +– \| +– \| +– \| +.00 \| +0 \|`,
+	} {
+		if !regexp.MustCompile(row).MatchString(stdout.String()) {
+			t.Errorf("the report has no row %s:\n%s", row, stdout.String())
+		}
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got bytes.Buffer
+	if err := json.Compact(&got, text); err != nil {
+		t.Fatal(err)
+	}
+	want := `[` +
+		`{"name":"right","minConfidence":0.5,"originals":[1,1,1],"small":[1,1,1],"recall":1,"falseFaces":0,"landmarks":{"lfw":0,"net":0},"photos":18},` +
+		`{"name":"mtcnn","minConfidence":-3,"originals":[1,1,1],"small":[1,1,1],"recall":1,"falseFaces":0,"landmarks":{"lfw":null,"net":null},"photos":18},` +
+		`{"name":"nothing","minConfidence":0,"originals":[0,0,0],"small":[0,0,0],"recall":0,"falseFaces":0,"landmarks":{"lfw":null,"net":null},"photos":18}]`
+	// Sums of many parts are not exact.
+	rounded := regexp.MustCompile(`0\.9999999999\d*|1\.0000000000\d*`).ReplaceAllString(got.String(), "1")
+	if rounded != want {
+		t.Errorf("the summary is\n%s, want\n%s", got.String(), want)
+	}
+}
+
 // TestFlags checks that invalid flags are reported with their remedies.
 func TestFlags(t *testing.T) {
 	for _, c := range []struct{ args, want string }{
@@ -91,6 +197,17 @@ func TestFlags(t *testing.T) {
 		{"--faces absent", "name their folder with --faces"},
 		{"--models absent", "name their folder with --models"},
 		{"--onnxruntime absent", "make onnxruntime"},
+		{"--peer http://127.0.0.1:9001", "NAME=PROTOCOL+URL#MINCONFIDENCE"},
+		{"--peer a=smtp+http://127.0.0.1:9001", "none of grpc"},
+		{"--peer a=file+127.0.0.1:9001", "not a URL"},
+		{"--peer a=file+https://127.0.0.1:9001", "not a URL"},
+		{"--peer a=file+http://127.0.0.1:9001#most", "not a number"},
+		{"--peer a=file+http://127.0.0.1:9001#NaN", "not a number"},
+		{"--peer a=file+http://127.0.0.1:9001 --peer a=grpc+http://127.0.0.1:9002", "twice"},
+		{"--peer a=file+http://127.0.0.1:9001 --only yunet", "omit --only"},
+		{"--peer a=file+http://127.0.0.1:9001 --skip-service", "omit --only, --skip-"},
+		{"--peer a=file+http://127.0.0.1:9001 --skip-in-process", "omit --only, --skip-"},
+		{"--peer a=file+http://127.0.0.1:9001 --write", "and --write"},
 	} {
 		var stderr strings.Builder
 		if code := run(t.Context(), strings.Fields(c.args), t.Output(), &stderr); code == 0 || !strings.Contains(stderr.String(), c.want) {

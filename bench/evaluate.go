@@ -36,8 +36,11 @@ const rounds = 2
 // A measurement has what was found, and the times.
 type measurement struct {
 	detectors []detector
-	ways      []*measuredWay
-	photos    map[string][]facetest.Photo // by subset
+	// peers means that the detectors are other servers. Their time is not measured, and
+	// their confidence need not be a probability.
+	peers  bool
+	ways   []*measuredWay
+	photos map[string][]facetest.Photo // by subset
 	// turned has the results for rotated faces, by the name of the detector and in the
 	// order of turns. It is empty if nothing was measured in process.
 	turned map[string][]turnedResult
@@ -64,33 +67,22 @@ type result struct {
 
 // evaluate runs every detector on every photograph in every way.
 func evaluate(ctx context.Context, o options, progress func(format string, args ...any)) (m *measurement, err error) {
-	m = &measurement{detectors: o.detectors(), photos: map[string][]facetest.Photo{}}
+	m = &measurement{detectors: o.detectors(), peers: len(o.Peer) > 0, photos: map[string][]facetest.Photo{}}
 	for _, subset := range subsets {
 		if m.photos[subset], err = o.photos(subset); err != nil {
 			return nil, err
 		}
 	}
-	var ways []way
+	defer progress("")
+	progress("starting")
+	ways, err := openWays(ctx, o)
 	defer func() {
 		for _, w := range ways {
 			err = errors.Join(err, w.close())
 		}
 	}()
-	defer progress("")
-	progress("starting")
-	if !o.SkipService {
-		w, err := startService(ctx, o)
-		if err != nil {
-			return nil, err
-		}
-		ways = append(ways, w)
-	}
-	var opened inProcess
-	if !o.SkipInProcess {
-		if opened, err = openInProcess(o); err != nil {
-			return nil, err
-		}
-		ways = append(ways, opened)
+	if err != nil {
+		return nil, err
 	}
 	for _, w := range ways {
 		_, remote := w.(*throughService)
@@ -103,7 +95,7 @@ func evaluate(ctx context.Context, o options, progress func(format string, args 
 	if err := m.askAll(ctx, ways, progress); err != nil {
 		return nil, err
 	}
-	if opened != nil {
+	if opened, ok := ways[len(ways)-1].(inProcess); ok {
 		progress("turned faces")
 		photos := slices.Concat(first(m.photos[lfw], maxTurned), first(m.photos[net], maxTurned))
 		if m.turned, err = findTurned(ctx, m.detectors, opened, photos); err != nil {
@@ -113,7 +105,32 @@ func evaluate(ctx context.Context, o options, progress func(format string, args 
 	return m, nil
 }
 
-// askAll finds the faces of every photograph, and measures the time on the originals.
+// openWays opens the ways that the options ask for, those in another process first. The
+// caller has to close the ways, even if there is an error.
+func openWays(ctx context.Context, o options) (ways []way, err error) {
+	if len(o.Peer) > 0 {
+		w, err := openPeers(o.Peer)
+		return []way{w}, err
+	}
+	if !o.SkipService {
+		w, err := startService(ctx, o)
+		if err != nil {
+			return nil, err
+		}
+		ways = append(ways, w)
+	}
+	if !o.SkipInProcess {
+		w, err := openInProcess(o)
+		if err != nil {
+			return ways, err
+		}
+		ways = append(ways, w)
+	}
+	return ways, nil
+}
+
+// askAll finds the faces of every photograph, and measures the time on the originals,
+// except that of peers.
 func (m *measurement) askAll(ctx context.Context, ways []way, progress func(format string, args ...any)) error {
 	for _, subset := range subsets {
 		for i, photo := range m.photos[subset] {
@@ -125,7 +142,7 @@ func (m *measurement) askAll(ctx context.Context, ways []way, progress func(form
 			if err := m.find(ctx, ways, subset, p); err != nil {
 				return err
 			}
-			if subset != original {
+			if subset != original || m.peers {
 				continue
 			}
 			if err := m.time(ctx, ways, p); err != nil {
@@ -161,6 +178,9 @@ func (m *measurement) find(ctx context.Context, ways []way, subset string, p *ph
 	}
 	if err := group.Wait(); err != nil {
 		return err
+	}
+	if len(ways) == 1 {
+		return nil
 	}
 	for _, d := range m.detectors {
 		m.compare(d, p, "everything", m.last(0, d, subset), m.last(len(ways)-1, d, subset))

@@ -1,6 +1,6 @@
 // Command bench evaluates every detector on the labeled photographs, through the
 // service as a client would and in this process, and prints the tables of
-// docs/accuracy.md. "make eval" runs it.
+// docs/accuracy.md. With --peer, it evaluates other servers. "make eval" runs it.
 package main
 
 import (
@@ -18,6 +18,7 @@ import (
 
 	"github.com/alecthomas/kong"
 
+	"github.com/mienproject/mien/bench/calls"
 	"github.com/mienproject/mien/bench/page"
 	"github.com/mienproject/mien/bench/server"
 	"github.com/mienproject/mien/face"
@@ -37,6 +38,8 @@ type options struct {
 	Limit         int      `placeholder:"N" help:"Use only the first N photographs of each subset."`
 	SkipService   bool     `help:"Do not measure through the service."`
 	SkipInProcess bool     `help:"Do not measure in this process."`
+	Peer          []peer   `sep:"none" placeholder:"NAME=PROTOCOL+URL#MINCONFIDENCE" help:"Evaluate only this server, which is already running, such as opencv=file+http://127.0.0.1:9001/predict#0.9. Protocols: ${protocols}. MINCONFIDENCE is the server's default confidence (0 if absent). Repeatable."`
+	JSON          string   `name:"json" placeholder:"FILE" help:"Write a summary of the tables to this file, as JSON."`
 	Write         bool     `help:"Write the result to docs/accuracy.md and docs/accuracy-curves.svg. This needs the whole evaluation."`
 }
 
@@ -105,10 +108,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if err := measured.disagreement(); err != nil {
 		return fail(err)
 	}
-	if opts.Write {
-		if err := write(measured, text); err != nil {
-			return fail(err)
-		}
+	if err := write(opts, measured, text); err != nil {
+		return fail(err)
 	}
 	return 0
 }
@@ -125,7 +126,10 @@ func parse(args []string, stdout io.Writer) (opts options, done bool, err error)
 		kong.ConfigureHelp(kong.HelpOptions{WrapUpperBound: 100}),
 		kong.Writers(stdout, io.Discard),
 		kong.Exit(func(int) { done = true }), // called after --help
-		kong.Vars{"names": strings.Join(names, ",")},
+		kong.Vars{
+			"names":     strings.Join(names, ","),
+			"protocols": strings.Join(slices.Concat(calls.Protocols, calls.Others), ", "),
+		},
 	)
 	if err != nil {
 		return opts, false, err
@@ -139,7 +143,7 @@ func parse(args []string, stdout io.Writer) (opts options, done bool, err error)
 
 // check returns all problems of the options, with their remedies.
 func (o *options) check() error {
-	return errors.Join(o.checkFlags(), o.checkFiles())
+	return errors.Join(o.checkFlags(), o.checkPeers(), o.checkFiles())
 }
 
 // checkFlags returns an error for flags that cannot be combined.
@@ -154,6 +158,23 @@ func (o *options) checkFlags() error {
 	}
 	if o.Write && (len(o.Only) > 0 || o.Limit > 0 || o.SkipService || o.SkipInProcess) {
 		fail("--write: the docs have the whole evaluation: omit --only, --limit and --skip-...")
+	}
+	return errors.Join(errs...)
+}
+
+// checkPeers returns an error if there are peers that cannot be evaluated.
+func (o *options) checkPeers() error {
+	var errs []error
+	fail := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	if len(o.Peer) > 0 && (o.Write || len(o.Only) > 0 || o.SkipService || o.SkipInProcess) {
+		fail("--peer: only other servers are evaluated then: omit --only, --skip-... and --write")
+	}
+	names := map[string]bool{}
+	for _, p := range o.Peer {
+		if names[p.name] {
+			fail("--peer: the name %q is used twice", p.name)
+		}
+		names[p.name] = true
 	}
 	return errors.Join(errs...)
 }
@@ -190,8 +211,15 @@ func (o *options) checkFiles() error {
 	return errors.Join(errs...)
 }
 
-// detectors returns the detectors of --only, or all.
+// detectors returns the servers of --peer, the detectors of --only, or all detectors.
 func (o *options) detectors() []detector {
+	if len(o.Peer) > 0 {
+		var rows []detector
+		for _, p := range o.Peer {
+			rows = append(rows, detector{name: p.name})
+		}
+		return rows
+	}
 	return slices.DeleteFunc(slices.Clone(detectors), func(d detector) bool {
 		return len(o.Only) > 0 && !slices.Contains(o.Only, d.name)
 	})
@@ -206,8 +234,27 @@ func (o *options) photos(subset string) ([]facetest.Photo, error) {
 	return photos, err
 }
 
-// write writes the report to the docs.
-func write(m *measurement, text string) error {
+// write writes the files that the options ask for.
+func write(o options, m *measurement, text string) error {
+	if o.JSON != "" {
+		data, err := summarize(m)
+		if err != nil {
+			return err
+		}
+		if err := os.WriteFile(o.JSON, data, readable); err != nil {
+			return fmt.Errorf("--json: %w", err)
+		}
+	}
+	if o.Write {
+		return writeDocs(m, text)
+	}
+	return nil
+}
+
+const readable fs.FileMode = 0o644
+
+// writeDocs writes the report to the docs.
+func writeDocs(m *measurement, text string) error {
 	docs := filepath.Join(server.Root(), "docs")
 	path := filepath.Join(docs, "accuracy.md")
 	before, err := os.ReadFile(filepath.Clean(path))
@@ -222,7 +269,6 @@ func write(m *measurement, text string) error {
 	if err != nil {
 		return err
 	}
-	const readable fs.FileMode = 0o644
 	return errors.Join(
 		os.WriteFile(path, after, readable),
 		os.WriteFile(filepath.Join(docs, "accuracy-curves.svg"), svg, readable),

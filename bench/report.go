@@ -41,7 +41,7 @@ func report(m *measurement) (string, error) {
 	pooled, _ := m.pooled(m.ways[0].results[m.detectors[0].name])
 	var b strings.Builder
 	err = text.Execute(&b, map[string]any{
-		"Ways": m.ways, "Rounds": rounds, "CountedFrom": facetest.CountedFrom,
+		"Ways": m.ways, "Peers": m.peers, "Rounds": rounds, "CountedFrom": facetest.CountedFrom,
 		"Originals": len(m.photos[original]), "Pooled": len(pooled),
 		"Turned": m.turnedPhotos(),
 		"CPU":    cpuid.CPU.BrandName, "Cores": runtime.NumCPU(), "Go": runtime.Version(),
@@ -57,10 +57,18 @@ func (m *measurement) accuracyTable(w *measuredWay) string {
 		row := []string{"`" + d.name + "`"}
 		for _, subset := range []string{original, small} {
 			c := facetest.NewCurve(m.photos[subset], r.found[subset])
-			row = append(row, m.precisions(r, subset), page.Decimals(c.RecallAt(falseAllowed), 2))
+			var levels []string
+			for _, precision := range m.precisions(r, subset) {
+				levels = append(levels, page.Decimals(precision, 3))
+			}
+			row = append(row, strings.Join(levels, " "), page.Decimals(c.RecallAt(falseAllowed), 2))
 		}
 		for _, subset := range []string{lfw, net} {
-			mean, matched, _ := facetest.MeanLandmarkError(m.photos[subset], r.found[subset])
+			mean, matched := m.landmarkError(r, subset)
+			if matched == 0 {
+				row = append(row, "–")
+				continue
+			}
 			row = append(row, fmt.Sprintf("%s (%d)", page.Decimals(mean, 3), matched))
 		}
 		falseFaces := 0
@@ -73,8 +81,11 @@ func (m *measurement) accuracyTable(w *measuredWay) string {
 }
 
 // calibration returns the expected calibration error of all faces and, in parentheses,
-// of those with a confidence of at least saidFrom.
+// of those with a confidence of at least saidFrom. For peers, it returns a dash.
 func (m *measurement) calibration(r *result) string {
+	if m.peers {
+		return "–"
+	}
 	photos, found := m.pooled(r)
 	var said [][]face.Face
 	for _, faces := range found {
@@ -100,12 +111,23 @@ func reaching(minConfidence float64, faces []face.Face) []face.Face {
 }
 
 // precisions returns the average precision for each of the three levels.
-func (m *measurement) precisions(r *result, subset string) string {
-	var levels []string
+func (m *measurement) precisions(r *result, subset string) []float64 {
+	var levels []float64
 	for level := range facetest.Ignore {
-		levels = append(levels, page.Decimals(facetest.AveragePrecision(m.photos[subset], r.found[subset], level), 3))
+		levels = append(levels, facetest.AveragePrecision(m.photos[subset], r.found[subset], level))
 	}
-	return strings.Join(levels, " ")
+	return levels
+}
+
+// landmarkError returns the mean landmark error of the faces that were found with
+// landmarks, which is NaN if there are none, and their number.
+func (m *measurement) landmarkError(r *result, subset string) (mean float64, matched int) {
+	var found [][]face.Face
+	for _, faces := range r.found[subset] {
+		found = append(found, slices.DeleteFunc(slices.Clone(faces), func(f face.Face) bool { return f.Landmarks == nil }))
+	}
+	mean, matched, _ = facetest.MeanLandmarkError(m.photos[subset], found)
+	return mean, matched
 }
 
 // speedTable has the milliseconds per image of all ways side by side.
@@ -148,7 +170,7 @@ func (m *measurement) ratios() string {
 
 // thresholdTable has recall and false faces per image at round confidences and at each
 // default, and the lowest confidence at which a model finds no more false faces than
-// the old system.
+// the old system. That one is left out for peers.
 func (m *measurement) thresholdTable() string {
 	curves := map[string]facetest.Curve{}
 	for _, d := range m.detectors {
@@ -159,7 +181,11 @@ func (m *measurement) thresholdTable() string {
 	for _, cut := range cuts {
 		head = append(head, page.Decimals(cut, 2))
 	}
-	rows := [][]string{append(head, "default", "lowest")}
+	head = append(head, "default")
+	if !m.peers {
+		head = append(head, "lowest")
+	}
+	rows := [][]string{head}
 	for _, d := range m.detectors {
 		cell := func(cut float64) string {
 			recall, falseFaces := curves[d.name].At(cut)
@@ -170,6 +196,10 @@ func (m *measurement) thresholdTable() string {
 			row = append(row, cell(cut))
 		}
 		row = append(row, page.Decimals(m.ways[0].results[d.name].minConfidence, 2)+": "+cell(m.ways[0].results[d.name].minConfidence))
+		if m.peers {
+			rows = append(rows, row)
+			continue
+		}
 		lowest := "–"
 		if old, ok := m.ways[0].results[oldSystem]; ok && d.name != oldSystem {
 			_, allowed := curves[oldSystem].At(old.minConfidence)

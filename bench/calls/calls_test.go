@@ -76,7 +76,7 @@ func testOpenLoop(t *testing.T) {
 			case i < 10:
 				s.answer <- nil
 			case i < 30:
-				s.answer <- fmt.Errorf("call: %w", &Refusal{"unavailable", "OVERLOADED"})
+				s.answer <- fmt.Errorf("call: %w", &RefusedError{"unavailable", "OVERLOADED"})
 			default:
 				s.answer <- errors.New("broken pipe")
 			}

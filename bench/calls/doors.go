@@ -53,7 +53,7 @@ type Door interface {
 	// Message returns what is to be sent for an encoded image, so that as little as
 	// possible is left to do in a call.
 	Message(image []byte) ([]byte, error)
-	// Call sends a message. It returns a *Refusal if the server gave a reason.
+	// Call sends a message. It returns a *RefusedError if the server gave a reason.
 	Call(ctx context.Context, message []byte) (Answer, error)
 	Close()
 }
@@ -67,10 +67,10 @@ type Answer struct {
 // Faces reads the faces in an answer, in the order of the server.
 func (a Answer) Faces() ([]face.Face, error) { return a.faces(a.body) }
 
-// Refusal is the error of a call that the server refused.
-type Refusal struct{ Code, Reason string }
+// RefusedError is the error of a call that the server refused.
+type RefusedError struct{ Code, Reason string }
 
-func (r *Refusal) Error() string { return r.Reason + " (" + r.Code + ")" }
+func (r *RefusedError) Error() string { return r.Reason + " (" + r.Code + ")" }
 
 // Open returns a door to the server at base, such as http://127.0.0.1:8080. Paths of Mien
 // are added to it, and "file", "form" and "flask" post to base itself.
@@ -183,7 +183,7 @@ func (c *rpc) Call(ctx context.Context, message []byte) (Answer, error) {
 	if !errors.As(err, &told) {
 		return Answer{}, err
 	}
-	r := &Refusal{Code: told.Code().String()}
+	r := &RefusedError{Code: told.Code().String()}
 	for _, d := range told.Details() {
 		if v, err := d.Value(); err == nil {
 			if info, ok := v.(*errdetails.ErrorInfo); ok {
@@ -330,16 +330,18 @@ func (p *poster) Call(ctx context.Context, message []byte) (Answer, error) {
 		return Answer{}, err
 	}
 	defer func() { _ = res.Body.Close() }() // it was read
-	body, err := io.ReadAll(io.LimitReader(res.Body, 1<<20))
+	// An image can have thousands of faces if every confidence is asked for.
+	const maxAnswer = 64 << 20
+	body, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer))
 	if err != nil {
 		return Answer{}, err
 	}
 	if reason := res.Header.Get("Mien-Reason"); reason != "" {
-		return Answer{}, &Refusal{res.Status, reason}
+		return Answer{}, &RefusedError{res.Status, reason}
 	}
 	// Other servers refuse with a status alone.
 	if res.StatusCode == http.StatusServiceUnavailable || res.StatusCode == http.StatusTooManyRequests {
-		return Answer{}, &Refusal{res.Status, http.StatusText(res.StatusCode)}
+		return Answer{}, &RefusedError{res.Status, http.StatusText(res.StatusCode)}
 	}
 	if res.StatusCode != http.StatusOK || !json.Valid(body) {
 		return Answer{}, fmt.Errorf("%s", res.Status)

@@ -55,7 +55,7 @@ type Tally struct {
 
 // add counts one call.
 func (t *Tally) add(took time.Duration, err error) {
-	var r *Refusal
+	var r *RefusedError
 	switch {
 	case err == nil:
 		t.Good = append(t.Good, took)

@@ -205,29 +205,39 @@ func measure(ctx context.Context, o options, progress func(string, ...any)) (r *
 	}
 	for _, rate := range o.Rates {
 		progress("%v × %.1f images a second for %v", rate, r.capacity, o.Duration)
-		st := stage{rate: rate}
-		stop := func() ([]sample, error) { return nil, nil }
-		if w != nil {
-			stop = w.watch(ctx, min(250*time.Millisecond, o.Duration/10))
-		}
 		p := calls.Plan{
 			Messages: messages, Rate: rate * r.capacity, Time: o.Duration, Constant: o.Arrivals == "constant",
 			Seed: o.Seed, Deadline: o.Deadline, MaxOpen: o.MaxOpen,
 		}
-		st.tally, err = p.Run(ctx, door)
-		var failed error
-		st.samples, failed = stop()
-		if err = errors.Join(err, failed); err != nil {
+		st, err := measureStage(ctx, p, door, w, quiet)
+		if err != nil {
 			return nil, err
 		}
-		if st.recovered, err = quiet.returns(ctx); err != nil {
-			return nil, err
-		}
-		// Calls that were still open when the last call was due count as well.
-		st.recovered += max(st.tally.Took-o.Duration, 0)
+		st.rate = rate
 		r.stages = append(r.stages, st)
 	}
 	return r, nil
+}
+
+// measureStage makes the calls of a plan, watches the server if w is not nil, and waits
+// until the server is quiet again.
+func measureStage(ctx context.Context, p calls.Plan, door calls.Door, w *watcher, quiet *calm) (st stage, err error) {
+	stop := func() ([]sample, error) { return nil, nil }
+	if w != nil {
+		stop = w.watch(ctx, min(250*time.Millisecond, p.Time/10))
+	}
+	st.tally, err = p.Run(ctx, door)
+	var failed error
+	st.samples, failed = stop()
+	if err = errors.Join(err, failed); err != nil {
+		return st, err
+	}
+	if st.recovered, err = quiet.returns(ctx); err != nil {
+		return st, err
+	}
+	// Calls that were still open when the last call was due count as well.
+	st.recovered += max(st.tally.Took-p.Time, 0)
+	return st, nil
 }
 
 // smallest returns the index of the smallest photograph in bytes.
