@@ -25,7 +25,7 @@ local = threading.local()
 @asynccontextmanager
 async def lifespan(_):
     # Connections stay with the worker that accepted them, and may all be of the same one, so that each can use all
-    # cores, but no more threads than that (https://www.starlette.dev/threadpool/).
+    # cores, but no more threads than that (https://www.starlette.io/threadpool).
     anyio.to_thread.current_default_thread_limiter().total_tokens = int(os.environ["CORES"])
     yield
 

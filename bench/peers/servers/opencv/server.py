@@ -7,7 +7,7 @@ cores, and 4.5 with two threads for an image, in one run each on a busy machine.
 The network gets the image at its own size; OpenCV pads it to multiples of 32. OpenCV's new engine is the only one
 that runs a YuNet with inputs of any size. The score, the overlap and the number of boxes before suppression are the
 defaults of the class, and of OpenCV's example: .9, .3, 5000
-(https://docs.opencv.org/5.x/df/d20/classcv_1_1FaceDetectorYN.html).
+(https://docs.opencv.org/4.10.0/df/d20/classcv_1_1FaceDetectorYN.html).
 """
 
 import os
@@ -35,7 +35,7 @@ def detector():
 @asynccontextmanager
 async def lifespan(_):
     # Connections stay with the worker that accepted them, and may all be of the same one, so that each can use all
-    # cores, but no more threads than that (https://www.starlette.dev/threadpool/).
+    # cores, but no more threads than that (https://www.starlette.io/threadpool).
     anyio.to_thread.current_default_thread_limiter().total_tokens = int(os.environ["CORES"])
     yield
 

@@ -1,7 +1,7 @@
 """YuNet in ONNX Runtime, for the servers of BentoML and LitServe.
 
 It decodes as OpenCV's FaceDetectorYN does, and has the same defaults: score .9, overlap .3, 5000 boxes
-(https://docs.opencv.org/5.x/df/d20/classcv_1_1FaceDetectorYN.html).
+(https://docs.opencv.org/4.10.0/df/d20/classcv_1_1FaceDetectorYN.html).
 """
 
 import os
