@@ -21,18 +21,19 @@ var plain = map[string]struct {
 	left  bool
 	up    float64 // in lines
 }{
-	replaced:         {title: "replaced"},
-	"replaced-3":     {title: "replaced, 3 processes"},
-	"replaced-front": {title: "replaced, Flask"},
-	"opencv":         {title: "OpenCV"},
-	"bentoml":        {title: "BentoML"},
-	"litserve":       {title: "LitServe"},
-	"mediapipe":      {title: "MediaPipe"},
-	"dlib":           {title: "dlib"},
-	"pigo-server":    {title: "pigo"},
-	bare:             {title: "Mien mtcnn"},
-	mienOf + "yunet": {title: "Mien yunet"}, mienOf + "yunet-s": {title: "Mien yunet-s"},
-	mienOf + "pigo": {title: "Mien pigo"},
+	replaced:           {title: "replaced", up: 1.2},
+	"replaced-3":       {title: "replaced ×3"},
+	"replaced-front":   {title: "replaced ×3, Flask", up: -1.2},
+	"opencv":           {title: "OpenCV"},
+	"bentoml":          {title: "BentoML", up: -1.2},
+	"litserve":         {title: "LitServe", up: -2.4},
+	"mediapipe":        {title: "MediaPipe"},
+	"dlib":             {title: "dlib"},
+	"pigo-server":      {title: "pigo"},
+	bare:               {title: "Mien mtcnn"},
+	mienOf + "yunet":   {title: "Mien yunet", up: .6},
+	mienOf + "yunet-s": {title: "Mien yunet-s", left: true},
+	mienOf + "pigo":    {title: "Mien pigo"},
 }
 
 // draw draws accuracy against processor time, as SVG. Mien's dots are full, the others' are
@@ -53,7 +54,7 @@ func draw(r *results) ([]byte, error) {
 		if err := addDot(p, peer, x, y); err != nil {
 			return nil, err
 		}
-		p.X.Min, p.X.Max = min(p.X.Min, x/2), max(p.X.Max, x*3)
+		p.X.Min, p.X.Max = min(p.X.Min, x/2), max(p.X.Max, x*4)
 	}
 	if p.X.Max == 0 {
 		return nil, errors.New("there is no peer of which both speed and accuracy were measured")
@@ -73,8 +74,15 @@ func addDot(p *plot.Plot, peer peer, x, y float64) error {
 		return err
 	}
 	dot.GlyphStyle = page.Dot(peer.color)
+	p.Add(dot)
 	if peer.folder != "" {
-		dot.Shape = vgdraw.RingGlyph{}
+		hole, err := plotter.NewScatter(at)
+		if err != nil {
+			return err
+		}
+		hole.GlyphStyle = page.Dot(color.White)
+		hole.Radius *= 0.6
+		p.Add(hole)
 	}
 	name := plain[peer.name]
 	label, err := plotter.NewLabels(plotter.XYLabels{XYs: at, Labels: []string{name.title}})
@@ -87,8 +95,8 @@ func addDot(p *plot.Plot, peer peer, x, y float64) error {
 	style.YAlign = vgdraw.YCenter
 	label.Offset = vg.Point{X: away, Y: vg.Length(name.up * line)}
 	if name.left {
-		style.XAlign, label.Offset.X = vgdraw.XRight, -away
+		style.XAlign, label.Offset.X = vgdraw.XRight, -2*away
 	}
-	p.Add(dot, label)
+	p.Add(label)
 	return nil
 }
