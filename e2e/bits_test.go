@@ -61,7 +61,8 @@ func TestSameBits(t *testing.T) {
 	models := []string{"mtcnn", "yunet", "pigo"}
 	flags := append(yunet(t), "--model", "mtcnn", "--model", "pigo", "--timeout", "10m", "--default-timeout", "10m", "--queue", "100")
 	programs := []struct{ name, path string }{
-		{"assembly", binary}, {"no assembly", build("mien-purego", nil, "-tags", "purego")},
+		{"assembly", binary},
+		{"no assembly", build("mien-purego", nil, "-tags", "purego")},
 		{"AVX2", imitated("avx2", tool(t, "qemu-x86_64")+" -cpu max", build("mien-amd64", []string{"GOARCH=amd64"}))},
 		{"arm64", imitated("arm64", tool(t, "qemu-aarch64"), build("mien-arm64", []string{"GOARCH=arm64"}))},
 	}

@@ -39,7 +39,6 @@ func TestPeers(t *testing.T) {
 			t.Errorf("%+v", s)
 		}
 	}
-	refused := 0
 	for _, one := range r.Runs {
 		runs[one.Peer]++
 		if one.Good == 0 || one.CPU <= 0 || one.PSS < 5e6 || one.P99 < one.P50 || one.P50 <= 0 {
@@ -48,9 +47,6 @@ func TestPeers(t *testing.T) {
 		if one.Kind == closedLoop && one.Good != one.Offered {
 			t.Errorf("not every call was answered: %+v", one)
 		}
-		if one.Kind == openLoop && one.OwnRefusedP99 > 0 {
-			refused += one.Refused
-		}
 	}
 	for name, n := range doors {
 		// One and two callers by each door, and two multiples.
@@ -58,7 +54,7 @@ func TestPeers(t *testing.T) {
 			t.Errorf("%s: %d runs after %d starts, want %d and 2", name, runs[name], starts[name], want)
 		}
 		a := r.Accuracy[name]
-		if floor := map[string]float64{"pigo-server": .1}[name]; a.mean() < max(floor, .1) || a.mean() > 1 {
+		if a.mean() < .1 || a.mean() > 1 {
 			t.Errorf("%s: %+v", name, a)
 		}
 		if r.Installed[name] < 1e6 {
