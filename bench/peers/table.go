@@ -89,7 +89,7 @@ var peers = []peer{
 	},
 	{
 		name: "dlib", title: "dlib 20, FastAPI", folder: "dlib",
-		sees:       "HOG on a pyramid of twice the size of the image, faces from 40 pixels on there",
+		sees:       "HOG on a pyramid from twice the size of the image on, faces of about 40 pixels of the image or more",
 		confidence: "0", scores: "-1", command: uvicorn, doors: file, color: page.Purple,
 	},
 	{
