@@ -128,7 +128,7 @@ func TestPeers(t *testing.T) {
 			switch r.PathValue("what") {
 			case "nothing":
 				continue
-			case "odd": // no landmarks, scores that are no probabilities, and the worst ones first
+			case "odd": // no landmarks, scores that are not probabilities, and the worst ones first
 				a.Score, a.Landmarks = -7, nil
 				worse := a
 				worse.Box[0] += l.Box.Width() / 4
@@ -165,7 +165,7 @@ func TestPeers(t *testing.T) {
 		`\| .nothing. +\| +.000 .000 .000 \| +.00 \| +.000 .000 .000 \| +.00 \| +– \| +– \| +– \| +.00 \| +0 \|`,
 	} {
 		if !regexp.MustCompile(row).MatchString(stdout.String()) {
-			t.Errorf("the report has no row %s:\n%s", row, stdout.String())
+			t.Errorf("the report lacks the row %s:\n%s", row, stdout.String())
 		}
 	}
 	text, err := os.ReadFile(file)

@@ -27,7 +27,7 @@ type peer struct {
 func (p *peer) UnmarshalText(text []byte) error {
 	name, address, ok := strings.Cut(string(text), "=")
 	if !ok || name == "" {
-		return fmt.Errorf("%q has no name; write it as NAME=PROTOCOL+URL#MINCONFIDENCE, such as opencv=file+http://127.0.0.1:9001/predict#0.9", text)
+		return fmt.Errorf("%q lacks a name; write it as NAME=PROTOCOL+URL#MINCONFIDENCE, such as opencv=file+http://127.0.0.1:9001/predict#0.9", text)
 	}
 	protocol, rest, _ := strings.Cut(address, "+")
 	if protocols := slices.Concat(calls.Protocols, calls.Others); !slices.Contains(protocols, protocol) {

@@ -15,6 +15,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/mienproject/mien/bench/calls"
 	"github.com/mienproject/mien/bench/server"
 	"github.com/mienproject/mien/engine"
 	"github.com/mienproject/mien/face"
@@ -200,26 +201,13 @@ func (w *throughService) ask(ctx context.Context, name string, p *photograph, q 
 	}
 	a := answer{detect: res.GetTiming().GetDetect().AsDuration(), call: took}
 	for _, r := range res.GetResults() {
-		from, to := point(r.GetBox().GetUpLeft()), point(r.GetBox().GetLowerRight())
-		f := face.Face{
-			Box:        face.Box{MinX: from.X, MinY: from.Y, MaxX: to.X, MaxY: to.Y},
-			Confidence: r.GetConfidence(),
-		}
-		if l := r.GetLandmarks(); l != nil {
-			f.Landmarks = &face.Landmarks{
-				LeftEye: point(l.GetLeftEye()), RightEye: point(l.GetRightEye()), Nose: point(l.GetNose()),
-				MouthLeft: point(l.GetMouthLeft()), MouthRight: point(l.GetMouthRight()),
-			}
-		} else if !q.skipLandmarks {
+		f := calls.FaceOf(r)
+		if f.Landmarks == nil && !q.skipLandmarks {
 			return answer{}, fmt.Errorf("%s through the service: %s: a face without landmarks: %v", name, p.path, r)
 		}
 		a.faces = append(a.faces, f)
 	}
 	return a, nil
-}
-
-func point(p *inferencev1.Point) face.Point {
-	return face.Point{X: float64(p.GetX()), Y: float64(p.GetY())}
 }
 
 func (w *throughService) close() error { return w.server.Close() }

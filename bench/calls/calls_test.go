@@ -100,11 +100,11 @@ func TestQuantile(t *testing.T) {
 		d = append(d, time.Duration(i+1))
 	}
 	for q, want := range map[float64]time.Duration{0: 1, .5: 50, .99: 99, 1: 100} {
-		if got := Quantile(d, q); got != want {
+		if got := quantile(d, q); got != want {
 			t.Errorf("%v: %d, want %d", q, got, want)
 		}
 	}
-	if got := Quantile(d[:1], .99); got != 1 {
+	if got := quantile(d[:1], .99); got != 1 {
 		t.Errorf("of one: %d", got)
 	}
 }

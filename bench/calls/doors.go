@@ -58,6 +58,18 @@ type Door interface {
 	Close()
 }
 
+// Messages returns the messages of all images.
+func Messages(d Door, images [][]byte) ([][]byte, error) {
+	messages := make([][]byte, len(images))
+	for i, image := range images {
+		var err error
+		if messages[i], err = d.Message(image); err != nil {
+			return nil, err
+		}
+	}
+	return messages, nil
+}
+
 // An Answer is what a server answered.
 type Answer struct {
 	body  []byte
@@ -208,12 +220,13 @@ func (c *rpc) faces(body []byte) ([]face.Face, error) {
 	}
 	var faces []face.Face
 	for _, r := range res.GetResults() {
-		faces = append(faces, faceOf(r))
+		faces = append(faces, FaceOf(r))
 	}
 	return faces, nil
 }
 
-func faceOf(r *inferencev1.Result) face.Face {
+// FaceOf returns a result of the contract as a face.
+func FaceOf(r *inferencev1.Result) face.Face {
 	from, to := point(r.GetBox().GetUpLeft()), point(r.GetBox().GetLowerRight())
 	f := face.Face{
 		Box:        face.Box{MinX: from.X, MinY: from.Y, MaxX: to.X, MaxY: to.Y},
@@ -368,7 +381,7 @@ func facesOfPredict(body []byte) ([]face.Face, error) {
 		if err := protojson.Unmarshal(result, &r); err != nil {
 			return nil, err
 		}
-		faces = append(faces, faceOf(&r))
+		faces = append(faces, FaceOf(&r))
 	}
 	return faces, nil
 }

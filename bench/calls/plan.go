@@ -191,9 +191,20 @@ func (t *Tally) Refusals() []time.Duration {
 	return slices.Concat(slices.Collect(maps.Values(t.Refused))...)
 }
 
-// Quantile returns the smallest value that at least a share q of sorted, which must not
+// Percentiles sorts times and returns the median and the 99th percentile in milliseconds,
+// or 0 of nothing.
+func Percentiles(times []time.Duration) (p50, p99 float64) {
+	if len(times) == 0 {
+		return 0, 0
+	}
+	slices.Sort(times)
+	ms := func(q float64) float64 { return float64(quantile(times, q)) / float64(time.Millisecond) }
+	return ms(.5), ms(.99)
+}
+
+// quantile returns the smallest value that at least a share q of sorted, which must not
 // be empty, does not exceed.
-func Quantile(sorted []time.Duration, q float64) time.Duration {
+func quantile(sorted []time.Duration, q float64) time.Duration {
 	i := int(q * float64(len(sorted)))
 	if float64(i) == q*float64(len(sorted)) {
 		i--

@@ -176,11 +176,9 @@ func measure(ctx context.Context, o options, progress func(string, ...any)) (r *
 		return nil, err
 	}
 	defer door.Close()
-	messages := make([][]byte, len(images))
-	for i, image := range images {
-		if messages[i], err = door.Message(image); err != nil {
-			return nil, err
-		}
+	messages, err := calls.Messages(door, images)
+	if err != nil {
+		return nil, err
 	}
 
 	quiet, err := newCalm(ctx, door, messages[smallest(images)])

@@ -109,9 +109,8 @@ func quantiles(d []time.Duration) string {
 	if len(d) == 0 {
 		return "–"
 	}
-	slices.Sort(d)
-	ms := func(q float64) float64 { return float64(calls.Quantile(d, q)) / float64(time.Millisecond) }
-	return fmt.Sprintf("%.1f / %.1f ms", ms(.5), ms(.99))
+	p50, p99 := calls.Percentiles(d)
+	return fmt.Sprintf("%.1f / %.1f ms", p50, p99)
 }
 
 // quarter returns the sample after n quarters of the time.

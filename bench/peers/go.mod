@@ -1,5 +1,5 @@
 // Mien beside what people would pick instead. A module of its own, because one of them is
-// written in Go, and a server that someone else would write is no part of Mien.
+// written in Go, and a server that someone else would write is not a part of Mien.
 module github.com/mienproject/mien/bench/peers
 
 go 1.26.0

@@ -112,38 +112,31 @@ func (b *bench) open(p *program, d door) (*opened, error) {
 	if o.Door, err = calls.Open(d.protocol, fmt.Sprintf("http://127.0.0.1:%d%s", p.port, d.path), calls.Options{}); err != nil {
 		return nil, err
 	}
-	for _, photo := range b.photos {
-		m, err := o.Message(photo)
-		if err != nil {
-			return nil, err
-		}
-		o.messages = append(o.messages, m)
-	}
-	return o, nil
+	o.messages, err = calls.Messages(o, b.photos)
+	return o, err
 }
 
 // startPatience is for the slowest peer on a slow machine.
 const startPatience = 3 * time.Minute
 
-// firstAnswer asks until there is an answer, and returns the time since the start, and the
-// number of faces in it.
-func firstAnswer(ctx context.Context, p *program, o *opened) (seconds float64, faces int, err error) {
+// firstAnswer asks until there is an answer, and returns the time since the start.
+func firstAnswer(ctx context.Context, p *program, o *opened) (seconds float64, err error) {
 	for {
 		a, err := o.Call(ctx, o.messages[0])
 		if err == nil {
 			took := time.Since(p.started)
-			found, err := a.Faces()
-			return took.Seconds(), len(found), err
+			_, err := a.Faces()
+			return took.Seconds(), err
 		}
 		if ended := p.ended(); ended != nil {
-			return 0, 0, ended
+			return 0, ended
 		}
 		if time.Since(p.started) > startPatience {
-			return 0, 0, fmt.Errorf("%s: no answer after %v: %w", p.name, startPatience, err)
+			return 0, fmt.Errorf("%s: no answer after %v: %w", p.name, startPatience, err)
 		}
 		select {
 		case <-ctx.Done():
-			return 0, 0, ctx.Err()
+			return 0, ctx.Err()
 		case <-time.After(2 * time.Millisecond):
 		}
 	}
@@ -187,7 +180,7 @@ func (b *bench) once(ctx context.Context, p *peer, round int, r *results) error 
 		doors = append(doors, o)
 	}
 	s := start{Peer: p.name, Round: round}
-	if s.First, s.People, err = firstAnswer(ctx, running, doors[0]); err != nil {
+	if s.First, err = firstAnswer(ctx, running, doors[0]); err != nil {
 		return err
 	}
 	if err := running.settle(ctx, patience); err != nil {
@@ -325,7 +318,7 @@ func refusalsOf(log string, from int64) (float64, error) {
 			times = append(times, time.Duration(record.MS*float64(time.Millisecond)))
 		}
 	}
-	_, p99 := quantiles(times)
+	_, p99 := calls.Percentiles(times)
 	return p99, nil
 }
 
@@ -394,7 +387,7 @@ func (b *bench) judge(ctx context.Context, p *peer) (accuracy, error) {
 		return accuracy{}, err
 	}
 	defer o.Close()
-	if _, _, err := firstAnswer(ctx, running, o); err != nil {
+	if _, err := firstAnswer(ctx, running, o); err != nil {
 		return accuracy{}, err
 	}
 	summary := filepath.Join(b.folder, p.name+".json")

@@ -14,28 +14,6 @@ import (
 	"github.com/mienproject/mien/bench/page"
 )
 
-// plain has the titles of the peers in the plot, which knows no Markdown, and where they stand
-// beside their dots, so that none is on another.
-var plain = map[string]struct {
-	title string
-	left  bool
-	up    float64 // in lines
-}{
-	replaced:           {title: "replaced", up: 1.2},
-	"replaced-3":       {title: "replaced ×3"},
-	"replaced-front":   {title: "replaced ×3, Flask", up: -1.2},
-	"opencv":           {title: "OpenCV"},
-	"bentoml":          {title: "BentoML", up: -1.2},
-	"litserve":         {title: "LitServe", up: -2.4},
-	"mediapipe":        {title: "MediaPipe"},
-	"dlib":             {title: "dlib"},
-	"pigo-server":      {title: "pigo"},
-	bare:               {title: "Mien mtcnn"},
-	mienOf + "yunet":   {title: "Mien yunet", up: .6},
-	mienOf + "yunet-s": {title: "Mien yunet-s", left: true},
-	mienOf + "pigo":    {title: "Mien pigo"},
-}
-
 // draw draws accuracy against processor time, as SVG. Mien's dots are full, the others' are
 // rings.
 func draw(r *results) ([]byte, error) {
@@ -84,8 +62,7 @@ func addDot(p *plot.Plot, peer peer, x, y float64) error {
 		hole.Radius *= 0.6
 		p.Add(hole)
 	}
-	name := plain[peer.name]
-	label, err := plotter.NewLabels(plotter.XYLabels{XYs: at, Labels: []string{name.title}})
+	label, err := plotter.NewLabels(plotter.XYLabels{XYs: at, Labels: []string{peer.label}})
 	if err != nil {
 		return err
 	}
@@ -93,8 +70,8 @@ func addDot(p *plot.Plot, peer peer, x, y float64) error {
 	style.Font.Variant, style.Font.Size, style.Color = "Sans", page.TextSize, color.Gray{0x22}
 	const away, line = 7, 13
 	style.YAlign = vgdraw.YCenter
-	label.Offset = vg.Point{X: away, Y: vg.Length(name.up * line)}
-	if name.left {
+	label.Offset = vg.Point{X: away, Y: vg.Length(peer.up * line)}
+	if peer.left {
 		style.XAlign, label.Offset.X = vgdraw.XRight, -2*away
 	}
 	p.Add(label)

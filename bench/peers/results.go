@@ -28,27 +28,25 @@ type results struct {
 
 // machine is where and when it was measured.
 type machine struct {
-	CPU       string        `json:"cpu"`
-	Cores     int           `json:"cores"`
-	Go        string        `json:"go"`
-	AVX512    bool          `json:"avx512"`
-	Date      string        `json:"date"`
-	Photos    int           `json:"photos"`
-	Pixels    float64       `json:"pixels"` // mean, in megapixels
-	Time      time.Duration `json:"time"`
-	OpenTime  time.Duration `json:"openTime"`
-	Deadline  time.Duration `json:"deadline"`
-	CallerLog []int         `json:"callers"`
+	CPU      string        `json:"cpu"`
+	Cores    int           `json:"cores"`
+	Go       string        `json:"go"`
+	AVX512   bool          `json:"avx512"`
+	Date     string        `json:"date"`
+	Photos   int           `json:"photos"`
+	Pixels   float64       `json:"pixels"` // mean, in megapixels
+	Time     time.Duration `json:"time"`
+	OpenTime time.Duration `json:"openTime"`
+	Deadline time.Duration `json:"deadline"`
 }
 
 // A start is one start of a peer.
 type start struct {
-	Peer   string  `json:"peer"`
-	Round  int     `json:"round"`
-	First  float64 `json:"first"` // seconds until the first answer
-	Rest   float64 `json:"rest"`  // PSS in bytes after it
-	Faces  int     `json:"faces"` // in all photographs
-	People int     `json:"people"`
+	Peer  string  `json:"peer"`
+	Round int     `json:"round"`
+	First float64 `json:"first"` // seconds until the first answer
+	Rest  float64 `json:"rest"`  // PSS in bytes after it
+	Faces int     `json:"faces"` // in all photographs
 }
 
 // A run is one loop of one peer.
@@ -112,19 +110,9 @@ func (r run) of(t *calls.Tally) run {
 	}
 	refused := t.Refusals()
 	r.Refused = len(refused)
-	r.P50, r.P99 = quantiles(t.Good)
-	r.RefusedP50, r.RefusedP99 = quantiles(refused)
+	r.P50, r.P99 = calls.Percentiles(t.Good)
+	r.RefusedP50, r.RefusedP99 = calls.Percentiles(refused)
 	return r
-}
-
-// quantiles returns the median and the 99th percentile in milliseconds, or 0 of nothing.
-func quantiles(times []time.Duration) (p50, p99 float64) {
-	if len(times) == 0 {
-		return 0, 0
-	}
-	times = slices.Sorted(slices.Values(times))
-	ms := func(q float64) float64 { return float64(calls.Quantile(times, q)) / float64(time.Millisecond) }
-	return ms(0.5), ms(0.99)
 }
 
 // readResults reads what was kept.

@@ -29,5 +29,5 @@ class Faces:
     def predict(self, image: Annotated[Path, ContentType("image/*")], /) -> dict:
         faces = self.yunet.detect(image.read_bytes())
         if faces is None:
-            raise InvalidArgument("the body is no image")
+            raise InvalidArgument("the body is not an image")
         return {"faces": faces}

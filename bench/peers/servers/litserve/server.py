@@ -25,7 +25,7 @@ class Faces(litserve.LitAPI):
     def predict(self, body):
         faces = self.yunet.detect(body)
         if faces is None:
-            raise HTTPException(400, "the file is no image")
+            raise HTTPException(400, "the file is not an image")
         return faces
 
     def encode_response(self, faces):

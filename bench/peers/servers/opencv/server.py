@@ -11,53 +11,27 @@ defaults of the class, and of OpenCV's example: .9, .3, 5000
 """
 
 import os
-import threading
-from contextlib import asynccontextmanager
 
-import anyio.to_thread
 import cv2
-import numpy as np
-from fastapi import Depends, FastAPI, HTTPException, Request
+from web import new_app
 
 MIN_SCORE = float(os.environ.get("MIN_SCORE", "0.9"))
 
-cv2.setNumThreads(1)
-local = threading.local()
+
+def new_detect():
+    yunet = cv2.FaceDetectorYN.create(os.environ["YUNET"], "", (320, 320), MIN_SCORE, 0.3, 5000)
+
+    def detect(image):
+        height, width = image.shape[:2]
+        yunet.setInputSize((width, height))
+        _, found = yunet.detect(image)
+        faces = []
+        for x, y, w, h, *points, score in [] if found is None else found.tolist():
+            landmarks = [points[i : i + 2] for i in range(0, 10, 2)]
+            faces.append({"box": [x, y, x + w, y + h], "score": score, "landmarks": landmarks})
+        return faces
+
+    return detect
 
 
-def detector():
-    """A detector for each thread, because a detector keeps the size of its image."""
-    if not hasattr(local, "detector"):
-        local.detector = cv2.FaceDetectorYN.create(os.environ["YUNET"], "", (320, 320), MIN_SCORE, 0.3, 5000)
-    return local.detector
-
-
-@asynccontextmanager
-async def lifespan(_):
-    # Connections stay with the worker that accepted them, and may all be of the same one, so that each can use all
-    # cores, but no more threads than that (https://www.starlette.io/threadpool).
-    anyio.to_thread.current_default_thread_limiter().total_tokens = int(os.environ["CORES"])
-    yield
-
-
-app = FastAPI(lifespan=lifespan)
-
-
-async def read(request: Request):
-    return await request.body()
-
-
-@app.post("/predict")
-def predict(body: bytes = Depends(read)):
-    image = cv2.imdecode(np.frombuffer(body, np.uint8), cv2.IMREAD_COLOR) if body else None
-    if image is None:
-        raise HTTPException(400, "the body is no image")
-    height, width = image.shape[:2]
-    yunet = detector()
-    yunet.setInputSize((width, height))
-    _, found = yunet.detect(image)
-    faces = []
-    for x, y, w, h, *points, score in [] if found is None else found.tolist():
-        landmarks = [points[i : i + 2] for i in range(0, 10, 2)]
-        faces.append({"box": [x, y, x + w, y + h], "score": score, "landmarks": landmarks})
-    return {"faces": faces}
+app = new_app(new_detect)

@@ -26,14 +26,14 @@ type face struct {
 func main() {
 	cores, err := strconv.Atoi(os.Getenv("CORES"))
 	if err != nil {
-		log.Fatalf("CORES is no number: %v", err)
+		log.Fatalf("CORES is not a number: %v", err)
 	}
 	runtime.GOMAXPROCS(cores)
 	minScore := float32(5)
 	if text := os.Getenv("MIN_SCORE"); text != "" {
 		score, err := strconv.ParseFloat(text, 32)
 		if err != nil {
-			log.Fatalf("MIN_SCORE is no number: %v", err)
+			log.Fatalf("MIN_SCORE is not a number: %v", err)
 		}
 		minScore = float32(score)
 	}

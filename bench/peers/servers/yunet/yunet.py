@@ -27,7 +27,7 @@ class YuNet:
         self.session = onnxruntime.InferenceSession(os.environ["YUNET"], options, providers=["CPUExecutionProvider"])
 
     def detect(self, body):
-        """Finds the faces in the bytes of an image. Returns None if they are no image."""
+        """Finds the faces in the bytes of an image. Returns None if they are not an image."""
         image = cv2.imdecode(np.frombuffer(body, np.uint8), cv2.IMREAD_COLOR) if body else None
         if image is None:
             return None
