@@ -3,6 +3,7 @@
 package cores
 
 import (
+	"context"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -24,18 +25,44 @@ func (g *Gate) Cores() int { return int(g.cores) }
 // Idle returns the number of cores on which nothing computes.
 func (g *Gate) Idle() int { return int(max(0, g.cores-g.busy.Load())) }
 
-// Enter counts the calling goroutine until Leave, whether or not a core is free.
-func (g *Gate) Enter() { g.busy.Add(1) }
+// Enter counts the calling goroutine until Leave, whether or not a core is free. It does
+// nothing if ctx is of Within.
+func (g *Gate) Enter(ctx context.Context) { g.busy.Add(1 - g.within(ctx)) }
 
-// Leave undoes Enter.
-func (g *Gate) Leave() { g.busy.Add(-1) }
+// Leave undoes Enter with the same context.
+func (g *Gate) Leave(ctx context.Context) { g.busy.Add(g.within(ctx) - 1) }
 
 // EnterAlone takes all cores for the calling goroutine until LeaveAlone, and returns
 // true, if nothing else computes. Otherwise it returns false.
-func (g *Gate) EnterAlone() bool { return g.busy.CompareAndSwap(0, g.cores) }
+func (g *Gate) EnterAlone(ctx context.Context) bool {
+	return g.busy.CompareAndSwap(g.within(ctx), g.cores)
+}
 
-// LeaveAlone undoes EnterAlone.
-func (g *Gate) LeaveAlone() { g.busy.Add(-g.cores) }
+// LeaveAlone undoes EnterAlone with the same context.
+func (g *Gate) LeaveAlone(ctx context.Context) { g.busy.Add(g.within(ctx) - g.cores) }
+
+// Hold counts the calling goroutine until Release. Parts of its work that enter with a context
+// of Within are not counted again.
+func (g *Gate) Hold() { g.busy.Add(1) }
+
+// Release undoes Hold.
+func (g *Gate) Release() { g.busy.Add(-1) }
+
+// Within returns a context for the parts of what a goroutine does between Hold and Release.
+func (g *Gate) Within(ctx context.Context) context.Context {
+	return context.WithValue(ctx, entry{g}, true)
+}
+
+// entry is the key of a context of Within.
+type entry struct{ gate *Gate }
+
+// within returns 1 if ctx is of Within, and 0 otherwise.
+func (g *Gate) within(ctx context.Context) int64 {
+	if ctx.Value(entry{g}) == nil {
+		return 0
+	}
+	return 1
+}
 
 // Do calls do with each number from 0 to n-1, until a call fails, and returns its
 // error. It uses the calling goroutine, which must have entered, and helper goroutines
@@ -106,7 +133,7 @@ func (w *work) one() bool {
 
 func (w *work) help() {
 	defer w.helpers.Done()
-	defer w.gate.Leave()
+	defer w.gate.Release()
 	defer func() {
 		if p := recover(); p != nil {
 			w.next.Store(w.n)

@@ -21,7 +21,7 @@ func newGate(t *testing.T, cores, callers int) *Gate {
 	t.Helper()
 	g := NewGate(cores)
 	for range callers {
-		g.Enter()
+		g.Enter(t.Context())
 	}
 	t.Cleanup(func() {
 		if left := g.busy.Load(); left != int64(callers) {
@@ -34,27 +34,55 @@ func newGate(t *testing.T, cores, callers int) *Gate {
 // TestEnterAlone checks that EnterAlone takes all cores or none.
 func TestEnterAlone(t *testing.T) {
 	g := newGate(t, 3, 0)
-	if !g.EnterAlone() {
+	if !g.EnterAlone(t.Context()) {
 		t.Fatal("not alone in an empty gate")
 	}
-	if g.EnterAlone() {
+	if g.EnterAlone(t.Context()) {
 		t.Error("two are alone")
 	}
-	g.Enter()
-	g.LeaveAlone()
-	if g.EnterAlone() {
+	g.Enter(t.Context())
+	g.LeaveAlone(t.Context())
+	if g.EnterAlone(t.Context()) {
 		t.Error("alone beside another")
 	}
 	calls := 0 // not guarded: the race detector would report a second goroutine
-	g.Leave()
-	if !g.EnterAlone() {
+	g.Leave(t.Context())
+	if !g.EnterAlone(t.Context()) {
 		t.Fatal("not alone once the other has left")
 	}
 	_ = g.Do(100, func(int) error { calls++; return nil })
-	g.LeaveAlone()
+	g.LeaveAlone(t.Context())
 	if calls != 100 {
 		t.Errorf("%d calls, want 100", calls)
 	}
+}
+
+// TestWithin checks that the parts of what a goroutine does are counted once.
+func TestWithin(t *testing.T) {
+	g := newGate(t, 2, 0)
+	g.Hold()
+	within := g.Within(t.Context())
+	g.Enter(within)
+	if n := g.Idle(); n != 1 {
+		t.Errorf("%d idle beside one goroutine, want 1", n)
+	}
+	g.Leave(within)
+	if !g.EnterAlone(within) {
+		t.Error("not alone")
+	}
+	if n := g.Idle(); n != 0 {
+		t.Errorf("%d idle, want 0", n)
+	}
+	g.LeaveAlone(within)
+	g.Hold() // another
+	if g.EnterAlone(within) {
+		t.Error("alone beside another")
+	}
+	g.Release()
+	if other := NewGate(2); other.within(within) != 0 {
+		t.Error("within another gate")
+	}
+	g.Release()
 }
 
 // TestIdle counts the cores that are left, also when more have entered than there are.
@@ -64,7 +92,7 @@ func TestIdle(t *testing.T) {
 		if n := g.Idle(); n != want {
 			t.Errorf("%d idle, want %d", n, want)
 		}
-		g.Enter()
+		g.Enter(t.Context())
 	}
 }
 
@@ -116,17 +144,17 @@ func TestHelpersGiveCoresBack(t *testing.T) {
 	calls := 0
 	w := &work{gate: g, n: 1000, do: func(int) error {
 		if calls++; calls == 10 {
-			g.Enter() // another call
+			g.Enter(t.Context()) // another call
 		}
 		return nil
 	}}
-	g.Enter() // the helper
+	g.Enter(t.Context()) // the helper
 	w.helpers.Add(1)
 	w.help()
 	if calls != 10 {
 		t.Errorf("%d calls, want 10", calls)
 	}
-	g.Leave()
+	g.Leave(t.Context())
 }
 
 func TestDoStopsAtErrors(t *testing.T) {

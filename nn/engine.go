@@ -7,10 +7,10 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"sync"
 
 	"github.com/mienproject/mien/cores"
 	"github.com/mienproject/mien/engine"
+	"github.com/mienproject/mien/internal/freelist"
 	"github.com/mienproject/mien/nn/onnxfile"
 )
 
@@ -28,9 +28,9 @@ type Engine struct {
 	network         *network
 	options         Options
 	inputs, outputs []engine.Value
-	// These are memory for the next runs: *run, *room and, for bands, *room. The garbage
-	// collector frees what was not used for a while.
-	runs, rooms, cutRooms sync.Pool
+	// These are memory for the next runs.
+	runs            freelist.List[*run]
+	rooms, cutRooms freelist.List[*room] // cutRooms are for bands
 	// floats is the network if it is computed with float32.
 	floats *floatNetwork
 }
@@ -72,8 +72,8 @@ func newEngine(g *onnxfile.Graph, o Options) (*Engine, error) {
 		o.Gate = cores.NewGate(1)
 	}
 	e := &Engine{network: n, options: o, inputs: values(g.Inputs), outputs: values(g.Outputs)}
-	e.runs.New = func() any { return newRun(e) }
-	e.rooms.New = func() any { return newRoom(n) }
+	e.runs.New = func() *run { return newRun(e) }
+	e.rooms.New = func() *room { return newRoom(n) }
 	e.cutRooms.New = e.rooms.New
 	if n.isDense() {
 		e.floats, err = n.floats()
@@ -84,7 +84,7 @@ func newEngine(g *onnxfile.Graph, o Options) (*Engine, error) {
 		return nil, err
 	}
 	if e.floats != nil {
-		e.floats.runs.New = func() any { return newFloatRun(e) }
+		e.floats.runs.New = func() *floatRun { return newFloatRun(e) }
 	}
 	return e, nil
 }
@@ -166,14 +166,14 @@ func (e *Engine) Run(ctx context.Context, input engine.Tensor, outputs []engine.
 		return err
 	}
 	gate := e.options.Gate
-	gate.Enter()
-	defer gate.Leave()
+	gate.Enter(ctx)
+	defer gate.Leave(ctx)
 	if f := e.floats; f != nil {
-		r := f.runs.Get().(*floatRun)
+		r := f.runs.Get()
 		defer f.runs.Put(r)
 		return r.run(ctx, input, outputs, int(batch), of)
 	}
-	r := e.runs.Get().(*run)
+	r := e.runs.Get()
 	defer e.runs.Put(r)
 	return r.run(ctx, input, outputs, int(batch), of)
 }

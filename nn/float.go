@@ -5,7 +5,8 @@ import (
 	"fmt"
 	"math"
 	"slices"
-	"sync"
+
+	"github.com/mienproject/mien/internal/freelist"
 )
 
 // floatNetwork is a network that is computed with float32: one of dense convolutions without
@@ -21,8 +22,9 @@ type floatNetwork struct {
 	stages []floatStage
 	// chains are the stages of each chain, from the input on.
 	chains [][]int
-	// runs and rooms are memory for the next runs: *floatRun and *floatRoom.
-	runs, rooms sync.Pool
+	// These are memory for the next runs.
+	runs  freelist.List[*floatRun]
+	rooms freelist.List[*floatRoom]
 }
 
 // floatStage is a stage, and its weights for the kernels.
@@ -82,7 +84,7 @@ func (n *network) floats() (*floatNetwork, error) {
 		return nil, errors.New("a network of dense convolutions has to take images whose channels come last")
 	}
 	f := &floatNetwork{network: n}
-	f.rooms.New = func() any { return newFloatRoom(f) }
+	f.rooms.New = func() *floatRoom { return newFloatRoom(f) }
 	bounds := make([]float64, len(n.stages))
 	for i, s := range n.stages {
 		t := floatStage{stage: s, pixel: 8 * vectorsOf(s.channels), source: n.channels}

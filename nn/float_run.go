@@ -211,7 +211,7 @@ func (r *floatRun) images(batch, cores int) {
 // task does one of the tasks.
 func (r *floatRun) task(i int) error {
 	t := r.tasks[i]
-	m := r.network.rooms.Get().(*floatRoom)
+	m := r.network.rooms.Get()
 	defer r.network.rooms.Put(m)
 	m.fit(r)
 	defer func() { m.run, m.image = nil, nil }()

@@ -215,7 +215,7 @@ func (r *run) part(t *task) error {
 	if r.plan.cut {
 		rooms = &e.cutRooms
 	}
-	m := rooms.Get().(*room)
+	m := rooms.Get()
 	defer rooms.Put(m)
 	m.fit(r)
 	defer func() { m.run, m.planes, m.band = nil, nil, nil }()

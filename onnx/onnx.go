@@ -247,13 +247,13 @@ func (s *session) Run(ctx context.Context, input engine.Tensor, outputs []engine
 		defer close(terminated)
 		_ = options.Terminate() // if this fails, the run ends on its own
 	})
-	if s.parallel != nil && s.gate.EnterAlone() {
+	if s.parallel != nil && s.gate.EnterAlone(ctx) {
 		err = s.parallel.RunWithOptions(values[:1], values[1:], options)
-		s.gate.LeaveAlone()
+		s.gate.LeaveAlone(ctx)
 	} else {
-		s.gate.Enter()
+		s.gate.Enter(ctx)
 		err = s.single.RunWithOptions(values[:1], values[1:], options)
-		s.gate.Leave()
+		s.gate.Leave(ctx)
 	}
 	if !stop() {
 		// options must not be destroyed while it is in use.

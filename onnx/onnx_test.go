@@ -105,7 +105,7 @@ func TestRunEntersTheGate(t *testing.T) {
 	for _, beside := range []bool{false, true} {
 		done := make(chan error)
 		if beside {
-			options.Gate.Enter()
+			options.Gate.Enter(t.Context())
 		}
 		go func() { done <- e.Run(t.Context(), b.Input, b.Outputs) }()
 		seen := false
@@ -117,29 +117,29 @@ func TestRunEntersTheGate(t *testing.T) {
 				}
 			default:
 				if beside {
-					options.Gate.Leave()
+					options.Gate.Leave(t.Context())
 				}
-				if options.Gate.EnterAlone() {
-					options.Gate.LeaveAlone()
+				if options.Gate.EnterAlone(t.Context()) {
+					options.Gate.LeaveAlone(t.Context())
 				} else {
 					seen = true
 				}
 				if beside {
-					options.Gate.Enter()
+					options.Gate.Enter(t.Context())
 				}
 				time.Sleep(time.Millisecond)
 			}
 		}
 		if beside {
-			options.Gate.Leave()
+			options.Gate.Leave(t.Context())
 		}
 		if !seen {
 			t.Errorf("beside another %t: the gate was empty during the run", beside)
 		}
-		if !options.Gate.EnterAlone() {
+		if !options.Gate.EnterAlone(t.Context()) {
 			t.Fatalf("beside another %t: the gate is not empty after the run", beside)
 		}
-		options.Gate.LeaveAlone()
+		options.Gate.LeaveAlone(t.Context())
 	}
 }
 

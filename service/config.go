@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/mienproject/mien/cores"
 	"github.com/mienproject/mien/face"
 	inferencev1 "github.com/mienproject/mien/gen/inference/v1"
 )
@@ -52,6 +53,9 @@ type Config struct {
 	// Workers is the number of images that are decoded or searched at the same time,
 	// each on one core.
 	Workers int
+	// Gate counts each image for which a worker decodes or searches, so that models of the
+	// same gate use the other cores only while those are free. Nil means a new gate.
+	Gate *cores.Gate
 	// Queue is the maximum number of images that wait for a worker. Images over the
 	// limit are refused as OVERLOADED.
 	Queue int

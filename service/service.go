@@ -19,6 +19,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/mienproject/mien/admission"
+	"github.com/mienproject/mien/cores"
 	"github.com/mienproject/mien/face"
 	inferencev1 "github.com/mienproject/mien/gen/inference/v1"
 	"github.com/mienproject/mien/photo"
@@ -49,6 +50,9 @@ func New(c Config) (*Service, error) {
 	}
 	if err := checkProcedures(); err != nil {
 		return nil, err
+	}
+	if c.Gate == nil {
+		c.Gate = cores.NewGate(c.Workers)
 	}
 	return &Service{
 		errorWriter: connect.NewErrorWriter(),
@@ -124,7 +128,7 @@ func (s *Service) infer(ctx context.Context, rq *request, req *inferencev1.Image
 	// before.
 	defer func() { src.leave() }()
 	opts.Truncated = func() { record.Truncated = true }
-	faces, err := face.Detect(ctx, model.Detector, src, opts)
+	faces, err := face.Detect(s.config.Gate.Within(ctx), model.Detector, src, opts)
 	if !src.decoded.IsZero() {
 		record.Detect = time.Since(src.decoded)
 	}
@@ -247,7 +251,11 @@ func (s *source) admit(ctx context.Context, memory int64) error {
 	if err != nil {
 		return err
 	}
-	s.leave = leave
+	s.service.config.Gate.Hold()
+	s.leave = func() {
+		s.service.config.Gate.Release()
+		leave()
+	}
 	return nil
 }
 

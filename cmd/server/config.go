@@ -24,6 +24,7 @@ import (
 	"github.com/dustin/go-humanize"
 
 	"github.com/mienproject/mien/auth"
+	"github.com/mienproject/mien/cores"
 	inferencev1 "github.com/mienproject/mien/gen/inference/v1"
 	"github.com/mienproject/mien/internal/version"
 	"github.com/mienproject/mien/onnx"
@@ -217,13 +218,15 @@ func (c *config) service(ctx context.Context, log *slog.Logger, progress io.Writ
 	// An invalid mirror is an error even if nothing must be downloaded now, because the
 	// next model may need it.
 	var models []service.Model
+	gate := cores.NewGate(c.limits.workers)
 	if err = c.store().Validate(); err != nil {
 		err = fmt.Errorf("--model-mirror (or MIEN_MODEL_MIRROR): it %w", err)
 	} else {
-		models, err = c.models(ctx, log, progress)
+		models, err = c.models(ctx, gate, log, progress)
 	}
 	errs = append(errs, err)
 	s := c.build(models, environment, log)
+	s.Gate = gate
 	if err == nil { // otherwise models are missing for another reason
 		errs = append(errs, flagErrors(s.Validate()))
 	}

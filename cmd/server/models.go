@@ -77,9 +77,9 @@ func (o *opener) openBuiltIn(name string) (face.Detector, error) {
 // store returns the store that downloads known models.
 func (c *config) store() *modelstore.Store { return &modelstore.Store{Mirror: c.ModelMirror} }
 
-// models opens the models of --model, and downloads them if necessary.
-func (c *config) models(ctx context.Context, log *slog.Logger, progress io.Writer) ([]service.Model, error) {
-	o := &opener{config: c, gate: cores.NewGate(c.limits.workers), store: c.store()}
+// models opens the models of --model, which share the gate, and downloads them if necessary.
+func (c *config) models(ctx context.Context, gate *cores.Gate, log *slog.Logger, progress io.Writer) ([]service.Model, error) {
+	o := &opener{config: c, gate: gate, store: c.store()}
 	o.store.Logger, o.store.Progress = log, progress
 	var models []service.Model
 	for _, arg := range c.Model {

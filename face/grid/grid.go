@@ -11,13 +11,13 @@ import (
 	"image"
 	"math"
 	"slices"
-	"sync"
 
 	"github.com/mienproject/mien/engine"
 	"github.com/mienproject/mien/face"
 	"github.com/mienproject/mien/face/landmark"
 	"github.com/mienproject/mien/face/luma"
 	"github.com/mienproject/mien/internal/exact"
+	"github.com/mienproject/mien/internal/freelist"
 )
 
 // Detector is a face.Detector whose network has outputs for each cell of three grids,
@@ -49,11 +49,11 @@ type Detector struct {
 	// refined.
 	landmarker *landmark.Landmarker
 
-	workspaces sync.Pool // contains *workspace
+	workspaces freelist.List[*workspace]
 }
 
 // codeVersion changes whenever this package finds different faces in the same outputs.
-const codeVersion = "+6"
+const codeVersion = "+7"
 
 var strides = [...]int{8, 16, 32}
 
@@ -80,9 +80,10 @@ type workspace struct {
 	candidates []detection
 	// truncated is whether there were more than maxCandidates.
 	truncated bool
-	// hints is the frame of the hints of this image and their surroundings; see
-	// pass.hintsTo. It is empty if there are none.
-	hints face.Box
+	// hints are the surroundings of this image's hints; see pass.hintsTo. windows are those
+	// of the pass that follows them.
+	hints   []face.Box
+	windows []image.Rectangle
 }
 
 // Info implements face.Detector.
@@ -159,7 +160,7 @@ func (g *Detector) Detect(ctx context.Context, img image.Image, opts face.Option
 	if b.Empty() {
 		return nil, ctx.Err()
 	}
-	work := g.workspaces.Get().(*workspace)
+	work := g.workspaces.Get()
 	defer g.workspaces.Put(work)
 	if err := work.source.set(ctx, img); err != nil {
 		return nil, err
@@ -215,17 +216,17 @@ func (g *Detector) convert(ctx context.Context, img image.Image, candidates []de
 // candidates runs all passes over an image of that size, and returns the candidates,
 // the best first. The result is in the memory of work.
 func (g *Detector) candidates(ctx context.Context, work *workspace, size image.Point, opts face.Options) ([]detection, error) {
-	work.candidates, work.hints, work.truncated = work.candidates[:0], face.Box{}, false
+	work.candidates, work.hints, work.truncated = work.candidates[:0], work.hints[:0], false
 	for _, p := range g.passes(size.X, size.Y, opts.MinFaceSize) {
+		work.windows = append(work.windows[:0], image.Rectangle{})
 		if p.narrowed {
-			if work.hints == (face.Box{}) {
-				continue
-			}
-			p = p.narrow(work.hints)
+			work.windows = p.windows(work.hints, work.windows[:0])
 		}
 		first := len(work.candidates)
-		if err := g.pass(ctx, work, p, opts.MinConfidence); err != nil {
-			return nil, err
+		for _, p.window = range work.windows {
+			if err := g.pass(ctx, work, p, opts.MinConfidence); err != nil {
+				return nil, err
+			}
 		}
 		// Most candidates are the same few faces.
 		kept, err := suppress(ctx, work.candidates[first:])
@@ -295,7 +296,7 @@ func (g *Detector) check() error {
 
 // checked returns g, or the error of check.
 func checked(g *Detector) (*Detector, error) {
-	g.workspaces.New = func() any { return &workspace{} }
+	g.workspaces.New = func() *workspace { return &workspace{} }
 	if err := g.check(); err != nil {
 		return nil, err
 	}
@@ -408,12 +409,7 @@ func (g *Detector) pass(ctx context.Context, work *workspace, p pass, minConfide
 // hint adds the surroundings of c to the hints.
 func (w *workspace) hint(c detection) {
 	margin := float64(hintMargin * c.size)
-	b := face.Box{MinX: c.box.MinX - margin, MinY: c.box.MinY - margin, MaxX: c.box.MaxX + margin, MaxY: c.box.MaxY + margin}
-	if w.hints != (face.Box{}) {
-		b.MinX, b.MinY = min(b.MinX, w.hints.MinX), min(b.MinY, w.hints.MinY)
-		b.MaxX, b.MaxY = max(b.MaxX, w.hints.MaxX), max(b.MaxY, w.hints.MaxY)
-	}
-	w.hints = b
+	w.hints = append(w.hints, face.Box{MinX: c.box.MinX - margin, MinY: c.box.MinY - margin, MaxX: c.box.MaxX + margin, MaxY: c.box.MaxY + margin})
 }
 
 func eachPoint(l face.Landmarks, f func(face.Point) face.Point) face.Landmarks {

@@ -3,6 +3,7 @@ package grid
 import (
 	"image"
 	"math"
+	"slices"
 
 	"github.com/mienproject/mien/face"
 )
@@ -16,8 +17,8 @@ type pass struct {
 	// core contains the centers of this pass's faces. Of the faces in the overlap of
 	// two tiles, each tile takes those that are nearer to it.
 	core face.Box
-	// narrowed means that the pass is run only over the part in which an earlier pass
-	// has hints, and not at all if there are none. window is that part, in pixels of the
+	// narrowed means that the pass is run only over the windows in which an earlier pass
+	// has hints, and not at all if there are none. window is one of them, in pixels of the
 	// input, if it is not empty.
 	narrowed bool
 	window   image.Rectangle
@@ -68,26 +69,37 @@ func sideOf(width, height int) float64 {
 }
 
 // minHint is the minimum raw score of a candidate that is a hint for a finer pass. On the
-// WIDER images, the coarse pass has such a candidate at each face that the fine pass
-// finds with a confidence of .9 (docs/accuracy.md).
+// WIDER images, the coarse pass has such a candidate at nearly each face of which the fine
+// pass is sure (docs/accuracy.md).
 const minHint = 0.1
 
 // hintMargin is the margin around a hint that the network must see to find the same face
 // as in the whole image, in sizes of the hint.
-const hintMargin = 1.5
+const hintMargin = 1
 
 // alignment of inputs and of windows, in pixels: the width of the largest cells.
 const alignment = 32
 
-// narrow returns p for the part of the image in which there are hints, whose frame, in
-// pixels of the image, is hints. A window is aligned to the largest cells, so that the
-// network sees the same values there as in a pass over the whole image.
-func (p pass) narrow(hints face.Box) pass {
+// windows returns the parts of p's input, in pixels, that show the hints, each of which is
+// given with its surroundings, in pixels of the image. Parts that overlap are one. All are
+// aligned to the largest cells, so that the network sees the same values there as in a pass
+// over the whole image. They are appended to the given ones, of which there are none.
+func (p pass) windows(hints []face.Box, windows []image.Rectangle) []image.Rectangle {
 	down := func(v float64) int { return int(v*p.scale) / alignment * alignment }
 	up := func(v float64) int { return aligned(int(math.Ceil(v * p.scale))) }
-	hints = hints.Clamp(p.part.Dx(), p.part.Dy())
-	p.window = image.Rect(down(hints.MinX), down(hints.MinY), up(hints.MaxX), up(hints.MaxY))
-	return p
+	for _, h := range hints {
+		h = h.Clamp(p.part.Dx(), p.part.Dy())
+		w := image.Rect(down(h.MinX), down(h.MinY), up(h.MaxX), up(h.MaxY))
+		for i := 0; i < len(windows); i++ {
+			if windows[i].Overlaps(w) {
+				w = w.Union(windows[i])
+				windows = slices.Delete(windows, i, i+1)
+				i = -1 // it may overlap those before, now
+			}
+		}
+		windows = append(windows, w)
+	}
+	return windows
 }
 
 // aligned rounds n up to a multiple of alignment.

@@ -89,27 +89,31 @@ func (c *cascade) mirrored() *cascade {
 // guess is a possible position of a landmark, and the scale of the search, in pixels.
 type guess struct{ row, col, scale float32 }
 
-// perturbations is the number of guesses for each landmark, a multiple of four. The
-// library uses 63 random ones; this number of evenly spread ones is as good
-// (docs/calibration.md).
-const perturbations = 24
-
 // jitter has the perturbation of each guess, with values in [0, 1), as the library
 // takes them from its random source.
 type jitter [][3]float32
 
-// fixedJitter is a rank-1 lattice (Sloan and Joe, "Lattice Methods for Multiple
-// Integration", 1994). Unlike random numbers, it is spread evenly over the cube and
-// along each of its axes, and it is the same on every call.
-var fixedJitter = func() jitter {
-	j := make(jitter, perturbations)
+// The guesses for each landmark. The library uses 63 random ones. Where their spread tells
+// faces from other windows, 24 evenly spread ones are as good (docs/calibration.md). Where
+// landmarks are refined that a network has found, 12 are as good (docs/accuracy.md).
+var (
+	manyWalks = lattice(24, 1, 7, 11)
+	fewWalks  = lattice(12, 1, 5, 7)
+)
+
+// lattice returns a rank-1 lattice of n points (Sloan and Joe, "Lattice Methods for
+// Multiple Integration", 1994). n must be a multiple of four, and have no divisor in
+// common with the generators. Unlike random numbers, the points are spread evenly over the
+// cube and along each of its axes, and they are the same on every call.
+func lattice(n int, generators ...int) jitter {
+	j := make(jitter, n)
 	for i := range j {
-		for k, z := range [3]int{1, 7, 11} { // none has a common divisor with perturbations
-			j[i][k] = (float32(i*z%perturbations) + 0.5) / perturbations
+		for k, z := range generators {
+			j[i][k] = (float32(i*z%n) + 0.5) / float32(n)
 		}
 	}
 	return j
-}()
+}
 
 // maxPerturbations is the maximum number of perturbations in a walk: the library's 63,
 // rounded up to a multiple of four.

@@ -75,7 +75,7 @@ func (l *Landmarker) Refine(img luma.Plane, rough face.Landmarks) (refined face.
 	p := l.patches.Get().(*patch)
 	defer l.patches.Put(p)
 	p.cut(img, face.Point{X: middle.X - float64(eyesAbove*across.Y), Y: middle.Y + float64(eyesAbove*across.X)}, across)
-	refined, s := l.find(img, p, rough.LeftEye, rough.RightEye)
+	refined, s := l.find(img, p, rough.LeftEye, rough.RightEye, fewWalks)
 	return refined, (s.LeftEye + s.RightEye + s.Nose + s.MouthLeft + s.MouthRight) / 5
 }
 
@@ -107,25 +107,25 @@ func (l *Landmarker) Find(img luma.Plane, center face.Point, size float64) Found
 	defer l.patches.Put(p)
 	p.cut(img, center, face.Point{X: size})
 	y, aside := center.Y-float64(eyesAbove*size), float64(eyesAside*size)
-	points, s := l.find(img, p, face.Point{X: center.X - aside, Y: y}, face.Point{X: center.X + aside, Y: y})
+	points, s := l.find(img, p, face.Point{X: center.X - aside, Y: y}, face.Point{X: center.X + aside, Y: y}, manyWalks)
 	return Found{points, s, p.repetition()}
 }
 
 // find finds the landmarks of the face that was cut out of img into p, starting at the
 // possible positions of its eyes in img. The search for pupils has a scale of a quarter
 // of the window's size.
-func (l *Landmarker) find(img luma.Plane, p *patch, leftEye, rightEye face.Point) (face.Landmarks, Spreads) {
+func (l *Landmarker) find(img luma.Plane, p *patch, leftEye, rightEye face.Point, j jitter) (face.Landmarks, Spreads) {
 	at := func(q face.Point) guess {
 		row, col := p.fromImage(q)
 		return guess{row, col, float32(0.25 * patchWindow)}
 	}
-	left, leftSpread := l.eye.find(at(leftEye), &p.pix, fixedJitter)
-	right, rightSpread := l.eye.find(at(rightEye), &p.pix, fixedJitter)
+	left, leftSpread := l.eye.find(at(leftEye), &p.pix, j)
+	right, rightSpread := l.eye.find(at(rightEye), &p.pix, j)
 
 	rest := belowEyes(left, right)
-	nose, noseSpread := l.nose.find(rest, &p.pix, fixedJitter)
-	mouthLeft, mouthLeftSpread := l.mouthLeft.find(rest, &p.pix, fixedJitter)
-	mouthRight, mouthRightSpread := l.mouthRight.find(rest, &p.pix, fixedJitter)
+	nose, noseSpread := l.nose.find(rest, &p.pix, j)
+	mouthLeft, mouthLeftSpread := l.mouthLeft.find(rest, &p.pix, j)
+	mouthRight, mouthRightSpread := l.mouthRight.find(rest, &p.pix, j)
 
 	point := func(g guess) face.Point {
 		q := p.toImage(g)

@@ -68,18 +68,23 @@ func TestLandmarksAreTheLibrarys(t *testing.T) {
 	}
 }
 
-// TestFixedJitterIsEven checks that perturbations have no bias, which would move every
+// TestLatticesAreEven checks that perturbations have no bias, which would move every
 // landmark.
-func TestFixedJitterIsEven(t *testing.T) {
-	for k := range 3 {
-		var values []float32
-		for _, u := range fixedJitter {
-			values = append(values, u[k])
+func TestLatticesAreEven(t *testing.T) {
+	for _, j := range []jitter{manyWalks, fewWalks} {
+		if len(j)%4 != 0 || len(j) > maxPerturbations {
+			t.Errorf("%d walks", len(j))
 		}
-		slices.Sort(values)
-		for i, v := range values {
-			if want := (float32(i) + 0.5) / perturbations; v != want {
-				t.Errorf("axis %d: %v in place %d, want %v", k, v, i, want)
+		for k := range 3 {
+			var values []float32
+			for _, u := range j {
+				values = append(values, u[k])
+			}
+			slices.Sort(values)
+			for i, v := range values {
+				if want := (float32(i) + 0.5) / float32(len(j)); v != want {
+					t.Errorf("%d walks, axis %d: %v in place %d, want %v", len(j), k, v, i, want)
+				}
 			}
 		}
 	}
@@ -96,8 +101,8 @@ func FuzzParseCascade(f *testing.F) {
 			return
 		}
 		// Whatever its leaves are, it must stay within the image.
-		c.find(guess{120, 115, 30}, &p.pix, fixedJitter)
-		c.find(guess{-1e9, 15, 300}, &p.pix, fixedJitter)
+		c.find(guess{120, 115, 30}, &p.pix, manyWalks)
+		c.find(guess{-1e9, 15, 300}, &p.pix, manyWalks)
 	})
 }
 

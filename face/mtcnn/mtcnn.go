@@ -10,12 +10,12 @@ import (
 	"maps"
 	"math"
 	"slices"
-	"sync"
 
 	"github.com/mienproject/mien/engine"
 	"github.com/mienproject/mien/face"
 	"github.com/mienproject/mien/face/mtcnn/area"
 	"github.com/mienproject/mien/face/rgba"
+	"github.com/mienproject/mien/internal/freelist"
 )
 
 // Detector is the cascade of Zhang, Zhang, Li and Qiao, "Joint Face Detection and
@@ -41,7 +41,7 @@ type Detector struct {
 	rOffsets, rScores          int
 	oOffsets, oScores, oPoints int
 	version                    string
-	workspaces                 sync.Pool
+	workspaces                 freelist.List[*workspace]
 }
 
 var _ face.Detector = (*Detector)(nil)
@@ -113,7 +113,7 @@ func New(networks []engine.Engine, version string) (*Detector, error) {
 		return nil, fmt.Errorf("%d networks; MTCNN has %d", len(networks), len(Files))
 	}
 	d := &Detector{pnet: networks[0], rnet: networks[1], onet: networks[2], version: version + codeVersion}
-	d.workspaces.New = func() any { return &workspace{} }
+	d.workspaces.New = func() *workspace { return &workspace{} }
 	for i, n := range d.layout() {
 		if err := n.check(networks[i]); err != nil {
 			return nil, fmt.Errorf("%s is not MTCNN's %s: %w", Files[i], n.name, err)
@@ -250,7 +250,7 @@ func (d *Detector) Detect(ctx context.Context, img image.Image, opts face.Option
 	if b.Empty() {
 		return nil, nil
 	}
-	w := d.workspaces.Get().(*workspace)
+	w := d.workspaces.Get()
 	defer d.workspaces.Put(w)
 	w.truncated = false
 	if err := d.cascade(ctx, w, img, opts.MinFaceSize); err != nil {

@@ -357,7 +357,7 @@ func TestAccuracyOnCrowd(t *testing.T) {
 	if few := find(people, face.Options{MinFaceSize: 1}); len(few) < 4 || told != 0 {
 		t.Errorf("%d faces of four people, told %d times that some may be missing", len(few), told)
 	}
-	w := d.workspaces.Get().(*workspace)
+	w := d.workspaces.Get()
 	if err := d.cascade(t.Context(), w, crowd, 1); err != nil {
 		t.Fatal(err)
 	}

@@ -343,8 +343,8 @@ func BenchmarkScan(b *testing.B) {
 		var found []window
 		gate := cores.NewGate(runtime.GOMAXPROCS(0))
 		once := func() {
-			gate.Enter()
-			defer gate.Leave()
+			gate.Hold()
+			defer gate.Release()
 			bands = s.bands(bands[:0], img, 1)
 			var err error
 			if found, err = faces.scanParallel(b.Context(), gate, bands, found[:0]); err != nil {

@@ -11,12 +11,12 @@ import (
 	"image"
 	"math"
 	"slices"
-	"sync"
 
 	"github.com/mienproject/mien/cores"
 	"github.com/mienproject/mien/face"
 	"github.com/mienproject/mien/face/landmark"
 	"github.com/mienproject/mien/face/luma"
+	"github.com/mienproject/mien/internal/freelist"
 )
 
 // faceFinder is the cascade of github.com/esimov/pigo v1.4.6, MIT licensed; see
@@ -36,7 +36,7 @@ type Detector struct {
 	faces      *faceCascade
 	gate       *cores.Gate
 
-	workspaces sync.Pool // contains *workspace
+	workspaces freelist.List[*workspace]
 }
 
 var _ face.Detector = (*Detector)(nil)
@@ -57,7 +57,7 @@ func New(gate *cores.Gate) (*Detector, error) {
 		return nil, err
 	}
 	d := &Detector{landmarker: l, faces: faces, gate: gate}
-	d.workspaces.New = func() any { return new(workspace) }
+	d.workspaces.New = func() *workspace { return new(workspace) }
 	return d, nil
 }
 
@@ -77,9 +77,9 @@ func (d *Detector) Info() face.Info {
 // caller lets the detector choose the smallest face, it is 20 pixels up to a megapixel,
 // and above that it grows with the square root of the area.
 func (d *Detector) Detect(ctx context.Context, img image.Image, opts face.Options) ([]face.Face, error) {
-	d.gate.Enter()
-	defer d.gate.Leave()
-	w := d.workspaces.Get().(*workspace)
+	d.gate.Enter(ctx)
+	defer d.gate.Leave(ctx)
+	w := d.workspaces.Get()
 	defer d.release(w)
 	g := luma.Of(img, &w.luminance)
 	candidates, truncated, err := d.candidates(ctx, w, g, smallestFor(g.Width, g.Height, opts.MinFaceSize))

@@ -40,8 +40,9 @@ FRAME_FILLING, COARSE, FINE = 256, 640, 1128
 FRAME_FILLING_FROM = 0.35  # of the side of the image
 COARSE_FROM, FINE_TO = 32, 128
 # A candidate of the coarse pass that the finest would take is a hint from this raw score
-# on. The finest pass sees the part with all hints, each with a margin in its own sizes.
-HINT, HINT_MARGIN = 0.1, 1.5
+# on. The finest pass sees the parts with hints, each with a margin in its own sizes. Parts
+# that overlap are one.
+HINT, HINT_MARGIN = 0.1, 1
 OVERLAP = 0.4  # of two boxes of the same face
 CANDIDATE, TOLD = 0.02, 0.25  # raw scores
 
@@ -159,29 +160,39 @@ def passes(network, picture):
         yield scale, smallest, largest, pixels
 
 
-def window(picture, scale, hints):
-    """The part of a pass over the image in which the hints are, in whole cells of 32
+def windows(picture, scale, hints):
+    """The parts of a pass over the image in which the hints are, in whole cells of 32
     pixels: left, top, right and bottom."""
-    margin = HINT_MARGIN * np.max(hints[:, 2:4] - hints[:, :2], axis=1, keepdims=True)
     size = [picture.width, picture.height]
-    low = np.clip((hints[:, :2] - margin).min(axis=0), 0, size)
-    high = np.clip((hints[:, 2:4] + margin).max(axis=0), 0, size)
-    return *(np.floor(low * scale / 32).astype(int) * 32), *(np.ceil(np.ceil(high * scale) / 32).astype(int) * 32)
+    parts = []
+    for hint in hints:
+        margin = HINT_MARGIN * np.max(hint[2:4] - hint[:2])
+        low = np.floor(np.clip(hint[:2] - margin, 0, size) * scale / 32).astype(int) * 32
+        high = np.ceil(np.ceil(np.clip(hint[2:4] + margin, 0, size) * scale) / 32).astype(int) * 32
+        while True:
+            near = [i for i, (a, b) in enumerate(parts) if (a < high).all() and (low < b).all()]
+            if not near:
+                break
+            a, b = parts.pop(near[0])
+            low, high = np.minimum(low, a), np.maximum(high, b)
+        parts.append((low, high))
+    return [(*low, *high) for low, high in parts]
 
 
 def detect(network, picture):
     found = [np.empty((0, 15))]
     hints = None
     for scale, smallest, largest, pixels in passes(network, picture):
-        left = top = 0
+        parts = [(0, 0, pixels.shape[2], pixels.shape[1])]
         if smallest == 0 and not network.fixed:
-            if len(hints) == 0:
-                continue
-            left, top, right, bottom = window(picture, scale, hints)
-            pixels = pixels[:, top:bottom, left:right]
-        faces = network.run(pixels)
-        faces[:, :4] += [left, top, left, top]
-        faces[:, 5:] += [left, top] * 5
+            parts = windows(picture, scale, hints)
+        faces = [np.empty((0, 15))]
+        for left, top, right, bottom in parts:
+            seen = network.run(pixels[:, top:bottom, left:right])
+            seen[:, :4] += [left, top, left, top]
+            seen[:, 5:] += [left, top] * 5
+            faces.append(seen)
+        faces = np.concatenate(faces)
         faces[:, :4] /= scale
         faces[:, 5:] /= scale
         side = np.max(faces[:, 2:4] - faces[:, :2], axis=1, initial=0)
