@@ -34,8 +34,8 @@ var mayImport = map[string][]string{
 	"face/landmark": {"face", "face/luma", "internal/exact"},
 	"face/pigo":     {"cores", "face", "face/landmark", "face/luma", "internal/exact", "internal/freelist"},
 	"face/grid":     {"engine", "face", "face/grid/resample", "face/landmark", "face/luma", "face/rgba", "internal/exact", "internal/freelist"},
-	"face/mtcnn":    {"engine", "face", "face/mtcnn/area", "face/rgba", "internal/freelist"},
-	"face/networks": {"engine", "face", "face/grid", "face/mtcnn"},
+	"face/mtcnn":    {"cores", "engine", "face", "face/mtcnn/area", "face/rgba", "internal/freelist"},
+	"face/networks": {"cores", "engine", "face", "face/grid", "face/mtcnn"},
 	// They scale pixels for the networks, and know nothing of them.
 	"face/grid/resample": {},
 	"face/mtcnn/area":    {},

@@ -66,7 +66,7 @@ const (
 var detectors = []detector{
 	{name: recommended, file: "yunet_n_dynamic.onnx", color: page.Blue},
 	{name: "yunet-s", file: "yunet_s_dynamic.onnx", color: page.Blue, dashed: true},
-	{name: oldSystem, builtIn: func() (face.Detector, error) { return networks.MTCNN(options{}.network) }, color: page.Orange},
+	{name: oldSystem, builtIn: func() (face.Detector, error) { return networks.MTCNN(nil, options{}.network) }, color: page.Orange},
 	{name: "scrfd-2.5g", file: "scrfd_2.5g_kps_640.onnx", onRuntime: true, color: page.Green},
 	{name: "scrfd-500m", file: "scrfd_500m_kps_640.onnx", onRuntime: true, color: page.Green, dashed: true},
 	{name: "pigo", builtIn: func() (face.Detector, error) { return pigo.New(nil) }, color: page.Purple},

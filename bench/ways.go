@@ -83,7 +83,7 @@ func openInProcess(o options) (inProcess, error) {
 		if d.builtIn != nil {
 			opened[d.name], err = d.builtIn()
 		} else {
-			opened[d.name], err = networks.Open(filepath.Join(o.Models, d.file), o.network)
+			opened[d.name], err = networks.Open(filepath.Join(o.Models, d.file), nil, o.network)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", d.name, err)

@@ -3,9 +3,12 @@ package service
 import (
 	"context"
 	_ "embed" // for the image
+	"errors"
 	"fmt"
+	"image"
 	"math"
 	"strings"
+	"sync"
 
 	"github.com/mienproject/mien/face"
 	"github.com/mienproject/mien/photo"
@@ -25,7 +28,7 @@ var (
 )
 
 // SelfTest runs every model on a built-in image with one face. An error names the
-// model, and says what it found instead.
+// models that failed, and says what they found instead.
 func (s *Service) SelfTest(ctx context.Context) error {
 	// This does not use the limits for clients, which may be lower.
 	opened, err := photo.Open(selfTestImage, photo.Limits{MaxPixels: 1 << 20})
@@ -36,16 +39,30 @@ func (s *Service) SelfTest(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("self-test image: %w", err)
 	}
-	for _, m := range s.config.Models {
-		info := m.Detector.Info()
-		faces, err := face.Detect(ctx, m.Detector, face.Whole(img, photo.Turn), face.Options{MinConfidence: info.MinConfidence})
-		if err != nil {
-			return fmt.Errorf("model %q: self-test: %w", m.Name, err)
-		}
-		if !isSelfTestFace(faces, info.Landmarks) {
-			return fmt.Errorf("model %q: self-test: the built-in image has one face, at %s; this model finds %s; its file may be damaged, or may contain another network than expected",
-				m.Name, place(face.Face{Box: selfTestBox, Landmarks: &face.Landmarks{LeftEye: selfTestLeft, RightEye: selfTestRight}}), places(faces))
-		}
+	// Beside each other, so that the server is ready sooner.
+	errs := make([]error, len(s.config.Models))
+	var all sync.WaitGroup
+	for i, m := range s.config.Models {
+		all.Go(func() {
+			if err := selfTest(ctx, m.Detector, img); err != nil {
+				errs[i] = fmt.Errorf("model %q: self-test: %w", m.Name, err)
+			}
+		})
+	}
+	all.Wait()
+	return errors.Join(errs...)
+}
+
+// selfTest runs a model on the built-in image.
+func selfTest(ctx context.Context, d face.Detector, img image.Image) error {
+	info := d.Info()
+	faces, err := face.Detect(ctx, d, face.Whole(img, photo.Turn), face.Options{MinConfidence: info.MinConfidence})
+	if err != nil {
+		return err
+	}
+	if !isSelfTestFace(faces, info.Landmarks) {
+		return fmt.Errorf("the built-in image has one face, at %s; this model finds %s; its file may be damaged, or may contain another network than expected",
+			place(face.Face{Box: selfTestBox, Landmarks: &face.Landmarks{LeftEye: selfTestLeft, RightEye: selfTestRight}}), places(faces))
 	}
 	return nil
 }

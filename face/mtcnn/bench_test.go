@@ -33,7 +33,7 @@ func BenchmarkAsONNXRuntime(b *testing.B) {
 	}
 	people := []image.Image{facetest.Decode(b, facetest.Path(b, "peoples.jpg"))}
 	on := func(networks []engine.Engine) face.Detector {
-		d, err := New(networks, "")
+		d, err := New(networks, "", nil)
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -50,7 +50,7 @@ func BenchmarkAsONNXRuntime(b *testing.B) {
 // BenchmarkAsPigo compares with the embedded cascade, on one thread.
 func BenchmarkAsPigo(b *testing.B) {
 	people := []image.Image{facetest.Decode(b, facetest.Path(b, "peoples.jpg"))}
-	own, err := New(openOwn(b), "")
+	own, err := New(openOwn(b), "", nil)
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -11,6 +11,7 @@ import (
 	"math"
 	"slices"
 
+	"github.com/mienproject/mien/cores"
 	"github.com/mienproject/mien/engine"
 	"github.com/mienproject/mien/face"
 	"github.com/mienproject/mien/face/mtcnn/area"
@@ -41,6 +42,7 @@ type Detector struct {
 	rOffsets, rScores          int
 	oOffsets, oScores, oPoints int
 	version                    string
+	gate                       *cores.Gate
 	workspaces                 freelist.List[*workspace]
 }
 
@@ -107,12 +109,16 @@ var Files = []string{"pnet.onnx", "rnet.onnx", "onet.onnx"}
 // New returns a detector of MTCNN's three networks, in the order of Files. Channels
 // come last, a batch may have any size, and the two spatial axes are swapped relative
 // to the image's. New runs each network once, and rejects networks of another kind.
-// version names these networks.
-func New(networks []engine.Engine, version string) (*Detector, error) {
+// version names these networks. A call uses a second core of the gate while one is idle, with
+// the same faces. Nil is a gate to one core.
+func New(networks []engine.Engine, version string, gate *cores.Gate) (*Detector, error) {
 	if len(networks) != len(Files) {
 		return nil, fmt.Errorf("%d networks; MTCNN has %d", len(networks), len(Files))
 	}
-	d := &Detector{pnet: networks[0], rnet: networks[1], onet: networks[2], version: version + codeVersion}
+	if gate == nil {
+		gate = cores.NewGate(1)
+	}
+	d := &Detector{pnet: networks[0], rnet: networks[1], onet: networks[2], version: version + codeVersion, gate: gate}
 	d.workspaces.New = func() *workspace { return &workspace{} }
 	for i, n := range d.layout() {
 		if err := n.check(networks[i]); err != nil {
@@ -209,7 +215,7 @@ func (d *Detector) Input(width, height int, opts face.Options) face.Input {
 	const (
 		rgba = 4 // a copy in RGBA
 		// tables are the candidates, at their limits, and what the networks take for a
-		// tile of P-net and for the batches of the others.
+		// tile of P-net on each of two cores, and for the batches of the others.
 		tables = 14 << 20
 	)
 	side, _ := smallestFace(width, height, opts.MinFaceSize)
@@ -221,13 +227,22 @@ func (d *Detector) Input(width, height int, opts face.Options) face.Input {
 // workspace is the memory of one call.
 type workspace struct {
 	pixels              []uint8
-	pnet, rnet, onet    engine.Buffers
+	searches            [2]search
+	rnet, onet          engine.Buffers
 	scaler              area.Scaler
-	proposals           []proposal
-	kept                []bool
 	candidates, batches []candidate
 	// truncated is whether faces may be missing because of a limit.
 	truncated bool
+}
+
+// search is the memory in which a goroutine searches levels of the pyramid with P-net.
+type search struct {
+	scaler     area.Scaler
+	pnet       engine.Buffers
+	proposals  []proposal
+	kept       []bool
+	candidates []candidate
+	truncated  bool
 }
 
 // candidate is a box that may be a face. As in the package, it is 1-based, and both of
@@ -241,7 +256,7 @@ type candidate struct {
 // Products are rounded before they are added to others, on all processors alike.
 func (c candidate) area() float64 { return float64((c.x2 - c.x1 + 1) * (c.y2 - c.y1 + 1)) }
 
-// Detect implements face.Detector. It runs on one core.
+// Detect implements face.Detector.
 func (d *Detector) Detect(ctx context.Context, img image.Image, opts face.Options) ([]face.Face, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -250,9 +265,11 @@ func (d *Detector) Detect(ctx context.Context, img image.Image, opts face.Option
 	if b.Empty() {
 		return nil, nil
 	}
+	d.gate.Enter(ctx)
+	defer d.gate.Leave(ctx)
+	ctx = d.gate.Within(ctx)
 	w := d.workspaces.Get()
 	defer d.workspaces.Put(w)
-	w.truncated = false
 	if err := d.cascade(ctx, w, img, opts.MinFaceSize); err != nil {
 		return nil, err
 	}
@@ -303,10 +320,8 @@ func (d *Detector) cascade(ctx context.Context, w *workspace, img image.Image, s
 	if err != nil {
 		return err
 	}
-	for _, scale := range levels {
-		if err := d.propose(ctx, w, src, scale); err != nil {
-			return err
-		}
+	if err := d.searchAll(ctx, w, src, levels); err != nil {
+		return err
 	}
 	// At this point the package suppresses boxes across levels, above 0.7 of the union.
 	// That never has an effect, because boxes of two levels differ by half in area. But
@@ -378,20 +393,45 @@ type proposal struct {
 	offset [4]float32
 }
 
+// searchAll runs P-net on all levels of the pyramid. What it finds is in w.candidates.
+func (d *Detector) searchAll(ctx context.Context, w *workspace, src *image.RGBA, levels []float64) error {
+	// The first level has as many pixels as all others together.
+	parts := [][]float64{levels}
+	if d.gate.Idle() > 0 {
+		parts = [][]float64{levels[:1], levels[1:]}
+	}
+	err := d.gate.Do(len(parts), func(i int) error {
+		s := &w.searches[i]
+		s.candidates, s.truncated = s.candidates[:0], false
+		for _, scale := range parts[i] {
+			if err := d.propose(ctx, s, src, scale); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	for i := range parts {
+		s := &w.searches[i]
+		w.candidates = append(w.candidates, s.candidates...)
+		w.truncated = w.truncated || s.truncated
+	}
+	return err
+}
+
 // propose runs P-net on one level of the pyramid, and appends what it finds to
-// w.candidates: squares in whole pixels.
-func (d *Detector) propose(ctx context.Context, w *workspace, src *image.RGBA, scale float64) error {
+// s.candidates: squares in whole pixels.
+func (d *Detector) propose(ctx context.Context, s *search, src *image.RGBA, scale float64) error {
 	l := level{
 		width:  int(math.Ceil(float64(src.Rect.Dx()) * scale)),
 		height: int(math.Ceil(float64(src.Rect.Dy()) * scale)),
 	}
 	l.columns, l.rows = cellsOf(l.width), cellsOf(l.height)
-	w.scaler.Scale(src, src.Rect, image.Pt(l.width, l.height))
-	w.proposals = w.proposals[:0]
+	s.scaler.Scale(src, src.Rect, image.Pt(l.width, l.height))
+	s.proposals = s.proposals[:0]
 	for y := 0; y < l.rows; y += tileCells {
 		for x := 0; x < l.columns; x += tileCells {
 			cells := image.Rect(x, y, min(x+tileCells, l.columns), min(y+tileCells, l.rows))
-			offsets, scores, err := d.runPNet(ctx, w, l, cells)
+			offsets, scores, err := d.runPNet(ctx, s, l, cells)
 			if err != nil {
 				return err
 			}
@@ -407,20 +447,20 @@ func (d *Detector) propose(ctx context.Context, w *workspace, src *image.RGBA, s
 				if !engine.Finite(offset...) {
 					return fmt.Errorf("in P-net: %w", engine.ErrNotFinite)
 				}
-				w.proposals = append(w.proposals, proposal{x + i/cells.Dy(), y + i%cells.Dy(), score, [4]float32(offset)})
+				s.proposals = append(s.proposals, proposal{x + i/cells.Dy(), y + i%cells.Dy(), score, [4]float32(offset)})
 			}
-			if len(w.proposals) > 2*maxProposals {
-				w.sortProposals()
+			if len(s.proposals) > 2*maxProposals {
+				s.sortProposals()
 			}
 		}
 	}
-	if len(w.proposals) == 1 {
+	if len(s.proposals) == 1 {
 		// If there is only one proposal, the package mirrors the map of offsets. Its
 		// model in MATLAB had to transpose one there; in the package this is a mistake.
 		// Without it, large faces would differ from the package's.
-		p := &w.proposals[0]
+		p := &s.proposals[0]
 		mirrored := image.Rect(l.columns-1-p.x, p.y, l.columns-p.x, p.y+1)
-		offsets, _, err := d.runPNet(ctx, w, l, mirrored)
+		offsets, _, err := d.runPNet(ctx, s, l, mirrored)
 		if err != nil {
 			return err
 		}
@@ -428,12 +468,12 @@ func (d *Detector) propose(ctx context.Context, w *workspace, src *image.RGBA, s
 			return fmt.Errorf("in P-net: %w", engine.ErrNotFinite)
 		}
 	}
-	return w.squares(ctx, l, scale)
+	return s.squares(ctx, l, scale)
 }
 
 // runPNet returns the offsets and the probabilities of some of a level's cells, column
 // by column.
-func (d *Detector) runPNet(ctx context.Context, w *workspace, l level, cells image.Rectangle) (offsets, scores []float32, err error) {
+func (d *Detector) runPNet(ctx context.Context, s *search, l level, cells image.Rectangle) (offsets, scores []float32, err error) {
 	const margin = pnetWindow - pnetStride
 	pixels := image.Rect(
 		pnetStride*cells.Min.X, pnetStride*cells.Min.Y,
@@ -443,32 +483,32 @@ func (d *Detector) runPNet(ctx context.Context, w *workspace, l level, cells ima
 	shapes := make([]engine.Shape, 2)
 	shapes[d.pOffsets] = engine.Shape{1, columns, rows, 4}
 	shapes[d.pScores] = engine.Shape{1, columns, rows, 2}
-	w.pnet.Resize(engine.Shape{1, int64(pixels.Dx()), int64(pixels.Dy()), 3}, shapes)
-	if err := w.scaler.Part(ctx, w.pnet.Input.Data, pixels, area.Rounded); err != nil {
+	s.pnet.Resize(engine.Shape{1, int64(pixels.Dx()), int64(pixels.Dy()), 3}, shapes)
+	if err := s.scaler.Part(ctx, s.pnet.Input.Data, pixels, area.Rounded); err != nil {
 		return nil, nil, err
 	}
-	if err := d.pnet.Run(ctx, w.pnet.Input, w.pnet.Outputs); err != nil {
+	if err := d.pnet.Run(ctx, s.pnet.Input, s.pnet.Outputs); err != nil {
 		return nil, nil, err
 	}
-	return w.pnet.Outputs[d.pOffsets].Data, w.pnet.Outputs[d.pScores].Data, nil
+	return s.pnet.Outputs[d.pOffsets].Data, s.pnet.Outputs[d.pScores].Data, nil
 }
 
 // sortProposals sorts the proposals of a level, and keeps the first maxProposals. The
 // package sorts by columns and processes the result from the end, with a sort that does not
 // define the order of equal proposals. Here the last of them comes first.
-func (w *workspace) sortProposals() {
-	slices.SortFunc(w.proposals, func(a, b proposal) int {
+func (s *search) sortProposals() {
+	slices.SortFunc(s.proposals, func(a, b proposal) int {
 		return cmp.Or(cmp.Compare(b.score, a.score), cmp.Compare(b.x, a.x), cmp.Compare(b.y, a.y))
 	})
-	if len(w.proposals) > maxProposals {
-		w.proposals, w.truncated = w.proposals[:maxProposals], true
+	if len(s.proposals) > maxProposals {
+		s.proposals, s.truncated = s.proposals[:maxProposals], true
 	}
 }
 
 // squares suppresses the weaker of proposals at the same place, moves the others by
 // their offsets, and makes them square.
-func (w *workspace) squares(ctx context.Context, l level, scale float64) error {
-	w.sortProposals()
+func (s *search) squares(ctx context.Context, l level, scale float64) error {
+	s.sortProposals()
 	box := func(x, y int) candidate {
 		at := func(cell, pixel int) float64 { return math.Trunc(float64(pnetStride*cell+pixel) / scale) }
 		return candidate{x1: at(x, 1), y1: at(y, 1), x2: at(x, pnetWindow), y2: at(y, pnetWindow)}
@@ -477,31 +517,31 @@ func (w *workspace) squares(ctx context.Context, l level, scale float64) error {
 	// by half. Checking only the kept proposals around each one makes this linear.
 	const reach = 3
 	n := l.columns * l.rows
-	w.kept = slices.Grow(w.kept[:0], n)[:n]
-	clear(w.kept)
-	for i, p := range w.proposals {
+	s.kept = slices.Grow(s.kept[:0], n)[:n]
+	clear(s.kept)
+	for i, p := range s.proposals {
 		if i%1024 == 0 {
 			if err := ctx.Err(); err != nil {
 				return err
 			}
 		}
 		c := box(p.x, p.y)
-		if w.suppressed(l, p, c, box, reach) {
+		if s.suppressed(l, p, c, box, reach) {
 			continue
 		}
-		w.kept[p.y*l.columns+p.x] = true
+		s.kept[p.y*l.columns+p.x] = true
 		c = c.shifted(p.offset, c.x2-c.x1, c.y2-c.y1)
 		c.score = p.score
-		w.candidates = append(w.candidates, c.square().whole())
+		s.candidates = append(s.candidates, c.square().whole())
 	}
 	return nil
 }
 
 // suppressed reports whether a kept box covers the place of c, the box of p.
-func (w *workspace) suppressed(l level, p proposal, c candidate, box func(x, y int) candidate, reach int) bool {
+func (s *search) suppressed(l level, p proposal, c candidate, box func(x, y int) candidate, reach int) bool {
 	for y := max(p.y-reach, 0); y <= min(p.y+reach, l.rows-1); y++ {
 		for x := max(p.x-reach, 0); x <= min(p.x+reach, l.columns-1); x++ {
-			if w.kept[y*l.columns+x] && overUnion(box(x, y), c) > levelOverlap {
+			if s.kept[y*l.columns+x] && overUnion(box(x, y), c) > levelOverlap {
 				return true
 			}
 		}

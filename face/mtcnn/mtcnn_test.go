@@ -24,6 +24,7 @@ import (
 
 	xdraw "golang.org/x/image/draw"
 
+	"github.com/mienproject/mien/cores"
 	"github.com/mienproject/mien/engine"
 	"github.com/mienproject/mien/engine/enginetest"
 	"github.com/mienproject/mien/face"
@@ -33,7 +34,7 @@ import (
 // newMTCNN returns the detector of the embedded networks.
 func newMTCNN(t testing.TB) *Detector {
 	t.Helper()
-	d, err := New(openOwn(t), "")
+	d, err := New(openOwn(t), "", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -441,6 +442,37 @@ func TestMTCNNOptions(t *testing.T) {
 	}
 }
 
+// TestMTCNNOnTwoCores checks that a second core changes nothing, and that it is used.
+func TestMTCNNOnTwoCores(t *testing.T) {
+	one := newMTCNN(t)
+	gate := cores.NewGate(2)
+	two, err := New(openOwn(t), "", gate)
+	if err != nil {
+		t.Fatal(err)
+	}
+	used := 0
+	for _, name := range []string{"peoples.jpg", "wider_val_416/images/0_Parade_Parade_0_194.jpg", "lfw_5pt/images/Agnes_Bruckner_0001.jpg"} {
+		img := facetest.Decode(t, facetest.Path(t, name))
+		want, got := detectMTCNN(t, one, img, face.Options{}), detectMTCNN(t, two, img, face.Options{})
+		if len(want) == 0 || !slices.EqualFunc(want, got, func(a, b face.Face) bool {
+			return a.Box == b.Box && a.Confidence == b.Confidence && *a.Landmarks == *b.Landmarks
+		}) {
+			t.Errorf("%s: %d faces on one core, and %d or others on two", name, len(want), len(got))
+		}
+		w := two.workspaces.Get()
+		if len(w.searches[1].pnet.Input.Data) > 0 {
+			used++
+		}
+		two.workspaces.Put(w)
+		if n := gate.Idle(); n != 2 {
+			t.Errorf("%s: %d cores are idle afterward, want 2", name, n)
+		}
+	}
+	if used == 0 {
+		t.Error("the second search was never used")
+	}
+}
+
 // opaqueImage hides the type of an image.
 type opaqueImage struct{ image.Image }
 
@@ -450,7 +482,7 @@ func TestMTCNNTiles(t *testing.T) {
 	d := newMTCNN(t)
 	for _, size := range []image.Point{{301, 290}, {300, 291}} {
 		img := mtcnnNoise(size.X, size.Y)
-		w := &workspace{}
+		w := &search{}
 		l := level{width: size.X, height: size.Y, columns: cellsOf(size.X), rows: cellsOf(size.Y)}
 		w.scaler.Scale(img, img.Rect, size)
 		run := func(cells image.Rectangle) []float32 {
@@ -535,7 +567,7 @@ func TestMTCNNWrongNetworks(t *testing.T) {
 		{[]engine.Engine{d.pnet, d.rnet, d.pnet}, "MTCNN's O-net"},
 		{[]engine.Engine{d.pnet, d.rnet}, "2 networks"},
 	} {
-		if _, err := New(c.networks, ""); err == nil || !strings.Contains(err.Error(), c.say) {
+		if _, err := New(c.networks, "", nil); err == nil || !strings.Contains(err.Error(), c.say) {
 			t.Errorf("%v, want one about %s", err, c.say)
 		}
 	}

@@ -88,7 +88,7 @@ func TestMTCNNPackageAccuracy(t *testing.T) {
 	recorded := recordedFaces(t, images)
 	for name, open := range map[string]func(testing.TB) []engine.Engine{"nn": openOwn, "ONNX Runtime": openWeights} {
 		t.Run(name, func(t *testing.T) {
-			d, err := New(open(t), "")
+			d, err := New(open(t), "", nil)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/mienproject/mien/cores"
 	"github.com/mienproject/mien/engine"
 	"github.com/mienproject/mien/face"
 	"github.com/mienproject/mien/face/grid"
@@ -40,27 +41,27 @@ type family struct {
 	oneCore bool
 	// open checks the networks, which are in the order of files, and returns the
 	// detector. version names them.
-	open func(networks []engine.Engine, version string) (face.Detector, error)
+	open func(networks []engine.Engine, version string, gate *cores.Gate) (face.Detector, error)
 }
 
 // families has a row for each family. To add a family, add a row.
 var families = []family{
 	{
 		name: "YuNet", known: "YuNet (cls_8 … kps_32)", recognizes: grid.IsYuNet,
-		open: func(networks []engine.Engine, version string) (face.Detector, error) {
+		open: func(networks []engine.Engine, version string, _ *cores.Gate) (face.Detector, error) {
 			return detector(grid.NewYuNet(networks[0], version))
 		},
 	},
 	{
 		name: "SCRFD", known: "SCRFD with points (three scores, boxes and points)", recognizes: grid.IsSCRFD,
-		open: func(networks []engine.Engine, version string) (face.Detector, error) {
+		open: func(networks []engine.Engine, version string, _ *cores.Gate) (face.Detector, error) {
 			return detector(grid.NewSCRFD(networks[0], version))
 		},
 	},
 	{
 		name: "MTCNN", known: "MTCNN as a folder", files: mtcnn.Files, oneCore: true,
-		open: func(networks []engine.Engine, version string) (face.Detector, error) {
-			return detector(mtcnn.New(networks, version))
+		open: func(networks []engine.Engine, version string, gate *cores.Gate) (face.Detector, error) {
+			return detector(mtcnn.New(networks, version, gate))
 		},
 	},
 }
@@ -89,8 +90,9 @@ type Opener func(file File, oneCore bool) (engine.Engine, error)
 const maxFile = 1 << 30
 
 // Open opens the model at path: a file of YuNet or SCRFD, or a folder with MTCNN's
-// pnet.onnx, rnet.onnx and onet.onnx; see OpenFiles.
-func Open(path string, open Opener) (face.Detector, error) {
+// pnet.onnx, rnet.onnx and onet.onnx; see OpenFiles. The gate is that of the networks; nil
+// means one core.
+func Open(path string, gate *cores.Gate, open Opener) (face.Detector, error) {
 	info, err := os.Stat(path)
 	if err != nil {
 		return nil, err
@@ -109,14 +111,14 @@ func Open(path string, open Opener) (face.Detector, error) {
 		}
 		files = append(files, File{path, data})
 	}
-	return OpenFiles(files, open)
+	return OpenFiles(files, gate, open)
 }
 
 // OpenFiles opens the model in one file, or in MTCNN's three files in the order of
 // mtcnn.Files. It opens each network with open and runs it once, and rejects networks that
 // the family does not support. The version of the detector depends on the contents of the
 // files.
-func OpenFiles(files []File, open Opener) (face.Detector, error) {
+func OpenFiles(files []File, gate *cores.Gate, open Opener) (face.Detector, error) {
 	of := func(f family) bool { return len(f.files) == len(files) }
 	oneCore := slices.ContainsFunc(families, func(f family) bool { return of(f) && f.oneCore })
 	var opened []engine.Engine
@@ -137,7 +139,7 @@ func OpenFiles(files []File, open Opener) (face.Detector, error) {
 		if !of(f) && !(len(files) == 1 && f.recognizes != nil && f.recognizes(opened[0])) {
 			continue
 		}
-		d, err := f.open(opened, version(files))
+		d, err := f.open(opened, version(files), gate)
 		if err != nil && f.recognizes != nil {
 			err = fmt.Errorf("it appears to be %s, but %w", f.name, err)
 		}
@@ -157,13 +159,13 @@ func OpenFiles(files []File, open Opener) (face.Detector, error) {
 		engine.Describe(opened[0].Inputs()), engine.Describe(opened[0].Outputs()), strings.Join(known, ", ")))
 }
 
-// MTCNN opens the networks that are built in; see mtcnn.Weights.
-func MTCNN(open Opener) (face.Detector, error) {
+// MTCNN opens the networks that are built in, with the gate of Open; see mtcnn.Weights.
+func MTCNN(gate *cores.Gate, open Opener) (face.Detector, error) {
 	var files []File
 	for i, data := range mtcnn.Weights() {
 		files = append(files, File{mtcnn.Files[i], data})
 	}
-	return OpenFiles(files, open)
+	return OpenFiles(files, gate, open)
 }
 
 // place returns the path of a model's file, or the folder of its files.

@@ -31,7 +31,7 @@ const sample = "../../service/selftest/sample.jpg"
 func openOn(t testing.TB, path string, threads int) (face.Detector, error) {
 	t.Helper()
 	gate := cores.NewGate(threads)
-	return networks.Open(path, func(file networks.File, oneCore bool) (engine.Engine, error) {
+	return networks.Open(path, gate, func(file networks.File, oneCore bool) (engine.Engine, error) {
 		if e, err := nn.New(file.Data, nn.Options{Gate: gate, OneCore: oneCore}); err == nil {
 			return e, nil
 		}
