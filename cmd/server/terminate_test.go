@@ -360,9 +360,9 @@ func TestSecondSignal(t *testing.T) {
 	if code := p.wait(t); code != 1 {
 		t.Errorf("exit code %d", code)
 	}
-	last := fmt.Sprint(p.log[len(p.log)-1])
-	if !strings.Contains(last, "another SIGTERM") {
-		t.Errorf("its last word: %s", last)
+	// The request that it ended may have the last word.
+	if last := fmt.Sprint(p.log[max(0, len(p.log)-2):]); !strings.Contains(last, "another SIGTERM") {
+		t.Errorf("its last words: %s", last)
 	}
 }
 

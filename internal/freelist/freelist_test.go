@@ -73,7 +73,7 @@ func TestListDrops(t *testing.T) {
 	}
 }
 
-func TestListIsConcurrent(t *testing.T) {
+func TestListIsConcurrent(*testing.T) {
 	l := &List[*int]{New: func() *int { return new(int) }}
 	var all sync.WaitGroup
 	for range 8 {
