@@ -135,6 +135,10 @@ func testLoop(t *testing.T) {
 	if rate := got.Rate(); math.Abs(rate-21/1.1) > .01 {
 		t.Errorf("%v a second", rate)
 	}
+	// Of the answers, which come in pairs every 100 ms, eight are in these 400 ms.
+	if rate := got.RateIn(350*time.Millisecond, 750*time.Millisecond); math.Abs(rate-20) > .01 {
+		t.Errorf("%v a second in a part", rate)
+	}
 	l.Check = func(message int, _ Answer) error {
 		if message == 0 {
 			return errors.New("wrong")

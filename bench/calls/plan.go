@@ -46,6 +46,8 @@ func (p Plan) arrivals() (at []time.Duration, message []int) {
 type Tally struct {
 	Offered int
 	Good    []time.Duration
+	// Came has, for each good answer, the time from the first arrival on.
+	Came    []time.Duration
 	Refused map[string][]time.Duration // by reason
 	Failed  map[string]int             // by error
 	// Unsent counts the calls that were not made because too many were open.
@@ -104,6 +106,9 @@ func (p Plan) Run(ctx context.Context, d Door) (*Tally, error) {
 			mu.Lock()
 			defer mu.Unlock()
 			t.add(took, err)
+			if err == nil {
+				t.Came = append(t.Came, time.Since(began))
+			}
 		})
 	}
 	all.Wait()
@@ -165,6 +170,9 @@ func (l Loop) Run(ctx context.Context, d Door) (*Tally, error) {
 				}
 				mu.Lock()
 				t.add(took, err)
+				if err == nil {
+					t.Came = append(t.Came, time.Since(began))
+				}
 				mu.Unlock()
 			}
 		})
@@ -172,6 +180,19 @@ func (l Loop) Run(ctx context.Context, d Door) (*Tally, error) {
 	all.Wait()
 	t.Took = time.Since(began)
 	return t, ctx.Err()
+}
+
+// RateIn returns the good answers per second that came in a part of the run: without its
+// beginning, when callers find nobody before them, and its end, when nobody comes any more, it is
+// the rate that lasts.
+func (t *Tally) RateIn(from, to time.Duration) float64 {
+	n := 0
+	for _, at := range t.Came {
+		if at >= from && at < to {
+			n++
+		}
+	}
+	return float64(n) / (to - from).Seconds()
 }
 
 // Rate returns the good answers per second.

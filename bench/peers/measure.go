@@ -296,6 +296,7 @@ func (b *bench) overload(ctx context.Context, p *program, o *opened, multiple in
 		return r, err
 	}
 	r = r.of(t)
+	r.Lasting = t.RateIn(plan.Time/4, plan.Time)
 	r.OwnRefusedP99, err = refusalsOf(p.log, logged.Size())
 	return r, err
 }

@@ -220,6 +220,25 @@ func (r *reporter) sum(p peer, want func(run) bool) (failed, offered int) {
 	return failed, offered
 }
 
+// ofBest is the rate of good answers in an open loop, for each round, as the share of the rate
+// with callers that wait: as many of them as the peer answered best, by the medians of all
+// rounds.
+func (r *reporter) ofBest(p peer, multiple int) series {
+	var best series // of each round
+	for _, n := range r.levels(closedLoop) {
+		rates := r.each(p.name, loop(closedLoop, p.doors[0].name, n), run.rate)
+		if len(best) == 0 || rates.median() > best.median() {
+			best = rates
+		}
+	}
+	lasting := r.each(p.name, loop(openLoop, p.doors[0].name, multiple), func(one run) float64 { return one.Lasting })
+	var shares series
+	for i := range min(len(lasting), len(best)) {
+		shares = append(shares, lasting[i]/best[i])
+	}
+	return shares
+}
+
 func (r *reporter) open() string {
 	rows := [][]string{{"server", "load", "offered/s", "good/s", "of its best", "good, ms", "refused", "refused, ms", "left", "memory, MB"}}
 	for _, p := range r.measured() {
@@ -232,8 +251,8 @@ func (r *reporter) open() string {
 			rows = append(rows, []string{
 				p.title, fmt.Sprintf("%d ×", n),
 				number(each(func(one run) float64 { return float64(one.Offered) / one.Seconds }).median()),
-				each(run.rate).spread(),
-				each(func(one run) float64 { return one.rate() / one.Capacity }).spread(),
+				each(func(one run) float64 { return one.Lasting }).spread(),
+				r.ofBest(p, n).spread(),
 				r.times(p, want),
 				share(func(one run) int { return one.Refused }),
 				pair(each(func(one run) float64 { return one.RefusedP50 }), each(func(one run) float64 { return one.RefusedP99 })),

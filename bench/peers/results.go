@@ -72,8 +72,11 @@ type run struct {
 	RefusedP99 float64 `json:"refusedP99,omitempty"`
 	// OwnRefusedP99 is what the server itself says of its refusals, if it does.
 	OwnRefusedP99 float64 `json:"ownRefusedP99,omitempty"`
-	CPU           float64 `json:"cpu"` // seconds of all processes
-	PSS           float64 `json:"pss"` // the highest, in bytes
+	// Lasting is the rate of good answers in an open loop, without its first quarter, and until
+	// callers stop to come.
+	Lasting float64 `json:"lasting,omitempty"`
+	CPU     float64 `json:"cpu"` // seconds of all processes
+	PSS     float64 `json:"pss"` // the highest, in bytes
 }
 
 // rate returns the good answers per second.
