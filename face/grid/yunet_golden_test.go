@@ -115,8 +115,11 @@ func TestYuNetGolden(t *testing.T) {
 				}
 				all.compare(t, want, got, img.Bounds().Dx(), img.Bounds().Dy())
 			}
-			t.Logf("%d faces on %d photographs: least IoU %.4f, points at most %.4f pixels apart, raw scores %.5f",
-				all.faces, len(yunetPhotos), all.iou, all.points, all.score)
+			t.Logf("%d faces on %d photographs, %d with another box: least IoU %.4f, points at most %.4f pixels apart, raw scores %.5f",
+				all.faces, len(yunetPhotos), all.others, all.iou, all.points, all.score)
+			if all.others > 1 {
+				t.Errorf("%d faces have another box, want at most one", all.others)
+			}
 			if all.faces < n.faces {
 				t.Errorf("%d faces to compare, want at least %d", all.faces, n.faces)
 			}
@@ -126,7 +129,9 @@ func TestYuNetGolden(t *testing.T) {
 
 // yunetAgreement is the number of faces that agree, and the largest differences.
 type yunetAgreement struct {
-	faces              int
+	faces int
+	// others are faces for which another box was kept, with nearly the same score.
+	others             int
 	iou, points, score float64
 }
 
@@ -136,9 +141,11 @@ func (a *yunetAgreement) compare(t *testing.T, want yunetGoldenPhoto, got []face
 	t.Helper()
 	const floor = 0.3 // minimum raw score
 	// Scores of package nn differ by some thousandths, so that of two boxes of a face
-	// that are nearly as good the other one may be kept: one of 312 faces has the boxes of two
-	// passes, whose scores differ by .002 and whose IoU is .872. All others are above .92.
-	const sameBox = .87
+	// that are nearly as good the other one may be kept.
+	const sameBox = .92
+	other := func(f, nearest face.Face, iou float64) bool {
+		return iou >= .85 && math.Abs(f.Confidence-nearest.Confidence) <= .005
+	}
 	expected := make([]face.Face, len(want.Faces))
 	for i, w := range want.Faces {
 		// Its points have (0, 0) at the corner of the first pixel.
@@ -164,6 +171,10 @@ func (a *yunetAgreement) compare(t *testing.T, want yunetGoldenPhoto, got []face
 		}
 		a.faces++
 		i, iou := nearest(f, got)
+		if iou < sameBox && other(f, got[i], iou) {
+			a.others++
+			continue
+		}
 		a.iou = min(a.iou, iou)
 		if iou < sameBox {
 			t.Errorf("%s: no face at %.1f, of raw score %.3f: the nearest has an IoU of %.3f", want.File, f.Box, f.Confidence, iou)
@@ -187,7 +198,7 @@ func (a *yunetAgreement) compare(t *testing.T, want yunetGoldenPhoto, got []face
 		if f.Confidence < floor {
 			continue
 		}
-		if _, iou := nearest(f, expected); iou < sameBox {
+		if i, iou := nearest(f, expected); iou < sameBox && !other(f, expected[i], iou) {
 			t.Errorf("%s: face at %.1f, of raw score %.3f, is ours only", want.File, f.Box, f.Confidence)
 		}
 	}
