@@ -55,12 +55,13 @@ type Tally struct {
 	Took   time.Duration // from the first arrival to the last answer
 }
 
-// add counts one call.
-func (t *Tally) add(took time.Duration, err error) {
+// add counts one call, which ended that long after the first arrival.
+func (t *Tally) add(took, ended time.Duration, err error) {
 	var r *RefusedError
 	switch {
 	case err == nil:
 		t.Good = append(t.Good, took)
+		t.Came = append(t.Came, ended)
 	case errors.As(err, &r) && r.Reason != "":
 		t.Refused[r.Reason] = append(t.Refused[r.Reason], took)
 	default:
@@ -105,10 +106,7 @@ func (p Plan) Run(ctx context.Context, d Door) (*Tally, error) {
 			took := time.Since(due)
 			mu.Lock()
 			defer mu.Unlock()
-			t.add(took, err)
-			if err == nil {
-				t.Came = append(t.Came, time.Since(began))
-			}
+			t.add(took, time.Since(began), err)
 		})
 	}
 	all.Wait()
@@ -169,10 +167,7 @@ func (l Loop) Run(ctx context.Context, d Door) (*Tally, error) {
 					err = l.Check(i, a)
 				}
 				mu.Lock()
-				t.add(took, err)
-				if err == nil {
-					t.Came = append(t.Came, time.Since(began))
-				}
+				t.add(took, time.Since(began), err)
 				mu.Unlock()
 			}
 		})

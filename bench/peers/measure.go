@@ -280,7 +280,7 @@ func (p *program) metered(r *run, makeCalls func() (*calls.Tally, error)) (*call
 // overload measures callers that come at random times, at a multiple of what the peer
 // answered at best, and leave after the deadline.
 func (b *bench) overload(ctx context.Context, p *program, o *opened, multiple int, best float64, round int) (run, error) {
-	r := run{Door: o.name, Kind: openLoop, Level: multiple, Capacity: best}
+	r := run{Door: o.name, Kind: openLoop, Level: multiple}
 	logged, err := os.Stat(p.log)
 	if err != nil {
 		return r, err

@@ -57,8 +57,7 @@ type run struct {
 	Kind  string `json:"kind"`
 	// Level is the number of callers of a closed loop, and the multiple of the capacity of
 	// an open one.
-	Level    int     `json:"level"`
-	Capacity float64 `json:"capacity,omitempty"` // of the peer, in images a second, for an open loop
+	Level int `json:"level"`
 
 	Offered int            `json:"offered"`
 	Good    int            `json:"good"`
