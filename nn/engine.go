@@ -60,7 +60,15 @@ func New(file []byte, o Options) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	return newEngine(g, o)
+	e, err := newEngine(g, o)
+	if err != nil {
+		return nil, err
+	}
+	// The kernels have theirs.
+	for _, s := range e.network.stages {
+		s.weights = nil
+	}
+	return e, nil
 }
 
 func newEngine(g *onnxfile.Graph, o Options) (*Engine, error) {

@@ -40,6 +40,8 @@ type floatStage struct {
 	pixel, source int
 	// taps are those of a matrix product: its window is the whole map.
 	taps []int
+	// products is how many products a convolution adds up for a pixel.
+	products int
 }
 
 // appendTaps appends where each tap is in a window, for a source whose rows have that distance.
@@ -117,6 +119,7 @@ func (s *floatStage) convolution(bound float64, flattened bool) (float64, error)
 	if w := s.window; w.same || w.top+w.left+w.bottom+w.right > 0 {
 		return 0, fmt.Errorf("%s: padding is not supported in a network without depthwise convolutions", s.name)
 	}
+	s.products = len(s.weights)
 	sums := float64(bound * s.largest())
 	if !flattened {
 		s.image, s.tiles = newImageFilter(s, sums), newWinograds(s, sums)

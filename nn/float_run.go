@@ -196,7 +196,7 @@ func (r *floatRun) bands(cores int) {
 
 // work is the number of products for a map.
 func (s *floatStage) work(of size) int {
-	return of.height * of.width * len(s.weights)
+	return of.height * of.width * s.products
 }
 
 // images makes tasks of the images of a batch, the same number on each core.

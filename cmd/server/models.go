@@ -8,6 +8,8 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 
 	"github.com/mienproject/mien/cores"
 	"github.com/mienproject/mien/engine"
@@ -77,52 +79,80 @@ func (o *opener) openBuiltIn(name string) (face.Detector, error) {
 // store returns the store that downloads known models.
 func (c *config) store() *modelstore.Store { return &modelstore.Store{Mirror: c.ModelMirror} }
 
-// models opens the models of --model, which share the gate, and downloads them if necessary.
+// models finds the models of --model, downloads them if necessary, and opens them. They share
+// the gate.
 func (c *config) models(ctx context.Context, gate *cores.Gate, log *slog.Logger, progress io.Writer) ([]service.Model, error) {
 	o := &opener{config: c, gate: gate, store: c.store()}
 	o.store.Logger, o.store.Progress = log, progress
-	var models []service.Model
-	for _, arg := range c.Model {
-		name, path, named := strings.Cut(arg, "=")
-		d, err := o.model(ctx, name, path, named)
-		if err != nil {
+	found := make([]foundModel, len(c.Model))
+	for i, arg := range c.Model {
+		var err error
+		if found[i], err = o.find(ctx, arg); err != nil {
 			return nil, fmt.Errorf("--model: %w", err)
 		}
-		models = append(models, service.Model{Name: name, Detector: d})
+	}
+	// Beside each other, so that the server starts sooner.
+	models := make([]service.Model, len(found))
+	errs := make([]error, len(found))
+	var all sync.WaitGroup
+	for i, m := range found {
+		all.Go(func() {
+			d, err := o.open(m)
+			if err != nil {
+				errs[i] = fmt.Errorf("--model: %w", err)
+			}
+			models[i] = service.Model{Name: m.name, Detector: d}
+		})
+	}
+	all.Wait()
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
 	}
 	o.unused(log)
 	return models, nil
 }
 
-// opener opens models.
+// opener opens models. Once they are found, it is safe for concurrent use.
 type opener struct {
 	*config
 
 	gate  *cores.Gate
 	store *modelstore.Store
 	// fetched and onRuntime say what the models needed: the store, and ONNX Runtime.
-	fetched, onRuntime bool
+	fetched   bool
+	onRuntime atomic.Bool
 }
 
-// model opens a known model, or the one at path.
-func (o *opener) model(ctx context.Context, name, path string, named bool) (face.Detector, error) {
-	if named && (name == "" || path == "") {
-		return nil, fmt.Errorf("%q: write it as NAME=PATH", name+"="+path)
+// foundModel is where a model is: at path, or in this binary if that is empty.
+type foundModel struct{ name, path string }
+
+// find finds the model that a value of --model names, and downloads it if necessary.
+func (o *opener) find(ctx context.Context, arg string) (foundModel, error) {
+	name, path, named := strings.Cut(arg, "=")
+	switch {
+	case named && (name == "" || path == ""):
+		return foundModel{}, fmt.Errorf("%q: write it as NAME=PATH", arg)
+	case named:
+		return foundModel{name, path}, nil
+	case slices.Contains(builtIn(), name):
+		return foundModel{name: name}, nil
+	case !slices.Contains(modelNames(), name):
+		return foundModel{}, fmt.Errorf("%q is unknown; known models are %s; to serve an ONNX file of a known family, use NAME=PATH", name, describeModels())
 	}
-	if !named {
-		if slices.Contains(builtIn(), name) {
-			return o.openBuiltIn(name)
-		}
-		if !slices.Contains(modelNames(), name) {
-			return nil, fmt.Errorf("%q is unknown; known models are %s; to serve an ONNX file of a known family, use NAME=PATH", name, describeModels())
-		}
-		var err error
-		o.fetched = true
-		if path, err = o.store.Fetch(ctx, name); err != nil {
-			return nil, explainFetch(err, o.store.Mirror != "")
-		}
+	o.fetched = true
+	path, err := o.store.Fetch(ctx, name)
+	if err != nil {
+		return foundModel{}, explainFetch(err, o.store.Mirror != "")
 	}
-	return networks.Open(path, o.gate, o.network)
+	return foundModel{name, path}, nil
+}
+
+// open opens a model.
+func (o *opener) open(m foundModel) (face.Detector, error) {
+	if m.path == "" {
+		return o.openBuiltIn(m.name)
+	}
+	return networks.Open(m.path, o.gate, o.network)
 }
 
 // own opens a network with package nn.
@@ -153,7 +183,7 @@ func (o *opener) network(file networks.File, oneCore bool) (engine.Engine, error
 		}
 		return nil, err
 	}
-	o.onRuntime = true
+	o.onRuntime.Store(true)
 	return e, nil
 }
 
@@ -174,10 +204,10 @@ func (o *opener) runtime(path string, oneCore bool) (engine.Engine, error) {
 // unused warns about settings that no model uses. That is not an error, because several
 // servers may share an environment.
 func (o *opener) unused(log *slog.Logger) {
-	if o.ONNXRuntime != "" && !o.onRuntime {
+	if o.ONNXRuntime != "" && !o.onRuntime.Load() {
 		log.Warn("--onnxruntime (or MIEN_ONNXRUNTIME) has no effect: no model needs ONNX Runtime", "onnxruntime", o.ONNXRuntime, "models", o.Model)
 	}
-	if o.Provider != string(onnx.CPU) && !o.onRuntime {
+	if o.Provider != string(onnx.CPU) && !o.onRuntime.Load() {
 		log.Warn("--execution-provider (or MIEN_EXECUTION_PROVIDER) has no effect: models that are built in run on the CPU", "execution_provider", o.Provider, "models", o.Model)
 	}
 	if o.ModelMirror != "" && !o.fetched {

@@ -45,7 +45,7 @@ func memoryOf(t *testing.T, model string, data []byte) int64 {
 	if err != nil {
 		t.Fatal(err)
 	}
-	detector, err := (&opener{config: &config{}}).model(t.Context(), model, "", false)
+	detector, err := (&opener{config: &config{}}).open(foundModel{name: model})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,22 +5,28 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+	"time"
 	"weak"
 )
+
+// keep is for how long a List keeps values that are not needed, at least. Under load, garbage
+// collections can follow each other sooner than the values are needed again.
+const keep = 2 * time.Second
 
 // A List has values that are not in use. It is like a sync.Pool, but has one list for all of the
 // runtime's processors, and gives what was returned last. So there are as many values as were in
 // use at the same time, where a sync.Pool has some for each processor. Values that were not
-// needed between two garbage collections are dropped. A List is safe for concurrent use, and
-// must not be copied.
+// needed for some seconds are dropped by the next garbage collection. A List is safe for
+// concurrent use, and must not be copied.
 type List[T any] struct {
 	// New makes a value if none is free.
 	New func() T
 
 	mu   sync.Mutex
 	free []T
-	// unused is how many were free all the time since the last garbage collection.
+	// unused is how many were free all the time since then.
 	unused  int
+	since   time.Time
 	watched bool
 }
 
@@ -64,12 +70,14 @@ func (l *List[T]) watch() {
 	}, list)
 }
 
-// collected drops what was not needed since the garbage collection before.
+// collected drops what was not needed for long enough.
 func (l *List[T]) collected() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.free = slices.Delete(l.free, 0, l.unused)
-	l.unused = len(l.free)
+	if time.Since(l.since) >= keep {
+		l.free = slices.Delete(l.free, 0, l.unused)
+		l.unused, l.since = len(l.free), time.Now()
+	}
 	if l.watched = len(l.free) > 0; l.watched {
 		l.watch()
 	}
