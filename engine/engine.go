@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/mienproject/mien/internal/freelist"
 )
 
 // An Engine runs one network with one input. It is safe for concurrent use.
@@ -111,11 +113,7 @@ func (b *Buffers) Resize(input Shape, outputs []Shape) {
 }
 
 func (t *Tensor) resize(shape Shape) {
-	n := shape.Size()
-	if cap(t.Data) < n {
-		t.Data = make([]float32, n)
-	}
-	t.Shape, t.Data = shape, t.Data[:n]
+	t.Shape, t.Data = shape, freelist.Resize(t.Data, int(shape.Size()))
 }
 
 // CheckFloat32 returns an error unless all inputs and outputs are tensors of float32,

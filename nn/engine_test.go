@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"hash/fnv"
 	"math"
+	"os"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -282,5 +284,33 @@ func testRunRefuses(t *testing.T, of Options) {
 		if err := e.Run(t.Context(), c.input, c.outputs); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v, want %q", c.name, err, c.want)
 		}
+	}
+}
+
+// TestEngineKeepsWeightsOnce checks that an engine keeps its kernels' copy of the weights, and
+// neither the file's nor the graph.
+func TestEngineKeepsWeightsOnce(t *testing.T) {
+	file, err := os.ReadFile("../face/mtcnn/weights/onet.onnx")
+	if err != nil {
+		t.Fatal(err)
+	}
+	heap := func() float64 {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return float64(m.HeapAlloc)
+	}
+	engines := make([]*Engine, 8)
+	before := heap()
+	for i := range engines {
+		if engines[i], err = New(file, Options{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	each := (heap() - before) / float64(len(engines))
+	runtime.KeepAlive(engines)
+	// In tiles, weights take up to four times as much.
+	if ratio := each / float64(len(file)); ratio < .8 || ratio > 2 {
+		t.Errorf("an engine takes %.2f times as much memory as its file", ratio)
 	}
 }

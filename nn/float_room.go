@@ -1,5 +1,7 @@
 package nn
 
+import "github.com/mienproject/mien/internal/freelist"
+
 // floatRoom is the memory in which one goroutine runs chains.
 type floatRoom struct {
 	run     *floatRun
@@ -160,7 +162,7 @@ func (r *floatRoom) products(first, count int) error {
 		for k := range count {
 			r.places = append(r.places, int32(k*s.window.rows*s.window.columns*s.source))
 		}
-		dst := grown(r.features[i], (count+tile)*s.pixel)
+		dst := freelist.Resize(r.features[i], (count+tile)*s.pixel)
 		r.features[i] = dst
 		s.filter.convolve(dst, r.features[s.from.stage], r.places, s.taps, count)
 		if s.linear() {

@@ -13,7 +13,7 @@ import (
 // activation goes into the stage before it, and so on.
 type reader struct {
 	graph   *onnxfile.Graph
-	network network
+	network *network
 	// input is the size of the input; -1 is any.
 	input size
 	// values are the maps by their names in the graph, and numbers are constants or shapes.
@@ -74,7 +74,7 @@ var operators = map[string]struct {
 
 // read makes a network of a graph.
 func read(g *onnxfile.Graph) (*network, error) {
-	r := &reader{graph: g, values: map[string]value{}, numbers: map[string][]int64{}, uses: map[string]int{}}
+	r := &reader{graph: g, network: &network{}, values: map[string]value{}, numbers: map[string][]int64{}, uses: map[string]int{}}
 	if err := r.begin(); err != nil {
 		return nil, err
 	}
@@ -96,7 +96,7 @@ func read(g *onnxfile.Graph) (*network, error) {
 	if err := r.end(); err != nil {
 		return nil, err
 	}
-	return &r.network, nil
+	return r.network, nil
 }
 
 // begin reads the input.

@@ -1,6 +1,10 @@
 package nn
 
-import "slices"
+import (
+	"slices"
+
+	"github.com/mienproject/mien/internal/freelist"
+)
 
 // room is the memory in which one goroutine runs segments, and their state.
 type room struct {
@@ -34,7 +38,7 @@ type stageRoom struct {
 	next, nextSums int
 }
 
-// resized returns a buffer of n zeros in the memory of b, if that is enough.
+// resized returns n zeros, in the memory of b if they fit.
 func resized[T any](b []T, n int) []T {
 	if cap(b) < n {
 		return make([]T, n)
@@ -221,22 +225,13 @@ func (r *room) product(i int, s *stage, count int) {
 		}
 	}
 	if n := 2 * f.blocks * block; s.linear() {
-		t.floats = grown(t.floats, n+margin)
+		t.floats = freelist.Resize(t.floats, n+margin)
 		convSums(t.floats, src, taps, f, block, pixel, count)
 		r.run.writeVectors(i, t.floats, block, r.item, count)
 	} else {
-		t.full = grown(t.full, n+margin)
+		t.full = freelist.Resize(t.full, n+margin)
 		convInts(t.full, src, taps, f, f.after, block, pixel, count)
 	}
-}
-
-// grown returns a buffer of n values in the memory of b, if that is enough. What is in it is
-// undefined.
-func grown[T any](b []T, n int) []T {
-	if cap(b) < n {
-		return make([]T, n)
-	}
-	return b[:n]
 }
 
 // begin sets where the stages of a segment begin, so that its last one begins at row y,

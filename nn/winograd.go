@@ -1,6 +1,10 @@
 package nn
 
-import "math"
+import (
+	"math"
+
+	"github.com/mienproject/mien/internal/freelist"
+)
 
 // winograd is what a dense 3×3 convolution of stride 1 multiplies by, in the way of Lavin and
 // Gray, "Fast Algorithms for Convolutional Neural Networks" (2016): F(2×2, 3×3), which takes 4
@@ -161,8 +165,8 @@ func (f *winograd) convolve(r *winogradRoom, l *floatLink, dst, src []float32, s
 		n := min(maxTiles, all-first)
 		blocks := blocksOf(n)
 		srcPlane, sumPlane := blocks*tile*source, blocks*tile*pixel
-		r.tiles = grown(r.tiles, f.positions*srcPlane)
-		r.sums = grown(r.sums, f.positions*sumPlane)
+		r.tiles = freelist.Resize(r.tiles, f.positions*srcPlane)
+		r.sums = freelist.Resize(r.sums, f.positions*sumPlane)
 		// Tiles of one row lie side by side.
 		for i := 0; i < n; {
 			y, x := (first+i)/perRow, (first+i)%perRow
@@ -195,7 +199,7 @@ func (f *winograd) read(r *winogradRoom, l *floatLink, dst, src []float32, sourc
 		return
 	}
 	row := window * source
-	r.edge = grown(r.edge, window*row)
+	r.edge = freelist.Resize(r.edge, window*row)
 	for t := inside; t < tiles; t++ {
 		clear(r.edge)
 		left := f.side * t

@@ -8,6 +8,7 @@ import (
 	"github.com/mienproject/mien/face/grid/resample"
 	"github.com/mienproject/mien/face/luma"
 	"github.com/mienproject/mien/face/rgba"
+	"github.com/mienproject/mien/internal/freelist"
 )
 
 // plane is one channel of an image: height rows of stride bytes, of which every step-th
@@ -123,14 +124,6 @@ func (s *source) release() {
 	s.levels = s.levels[:0]
 }
 
-// grown returns n undefined values, in the memory of b if they fit.
-func grown[T any](b []T, n int) []T {
-	if cap(b) < n {
-		return make([]T, n)
-	}
-	return b[:n]
-}
-
 // halveFrom is the scale below which an image is halved before it is interpolated.
 const halveFrom = 0.7
 
@@ -163,7 +156,7 @@ func (s *source) halve() bool {
 	if at == len(s.buffers) {
 		s.buffers = append(s.buffers, nil)
 	}
-	s.buffers[at] = grown(s.buffers[at], size)
+	s.buffers[at] = freelist.Resize(s.buffers[at], size)
 	into := s.buffers[at]
 	for i, p := range from.planes {
 		n := (p.width / 2) * (p.height / 2)
@@ -211,7 +204,7 @@ func (c *channel) fit(p plane, window image.Rectangle, scaleX, scaleY float64) {
 	c.across.Fit(p.width, window.Min.X, window.Dx(), scaleX)
 	c.down.Fit(p.height, window.Min.Y, window.Dy(), scaleY)
 	for i := range c.rows {
-		c.rows[i], c.at[i] = grown(c.rows[i], window.Dx()), -1
+		c.rows[i], c.at[i] = freelist.Resize(c.rows[i], window.Dx()), -1
 	}
 }
 

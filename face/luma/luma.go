@@ -6,7 +6,8 @@ import (
 	"encoding/binary"
 	"image"
 	"image/color"
-	"slices"
+
+	"github.com/mienproject/mien/internal/freelist"
 )
 
 // Plane is a luminance plane. A row has Stride bytes, of which the first Width are
@@ -41,7 +42,7 @@ func Of(img image.Image, buffer *[]uint8) Plane {
 		g.Pix, g.Stride = img.Y[img.YOffset(b.Min.X, b.Min.Y):], img.YStride
 		return g
 	}
-	*buffer = slices.Grow((*buffer)[:0], g.Width*g.Height)[:g.Width*g.Height]
+	*buffer = freelist.Resize(*buffer, g.Width*g.Height)
 	g.Pix = *buffer
 	switch img := img.(type) {
 	case *image.RGBA:
@@ -128,7 +129,7 @@ func weigh(r, g, b uint32) uint8 {
 // The result is in buffer if it fits.
 func (g Plane) Half(buffer []uint8) Plane {
 	h := Plane{Width: g.Width / 2, Height: g.Height / 2, Stride: g.Width / 2}
-	h.Pix = slices.Grow(buffer[:0], h.Width*h.Height)[:h.Width*h.Height]
+	h.Pix = freelist.Resize(buffer, h.Width*h.Height)
 	for y := range h.Height {
 		HalveRow(h.Pix[y*h.Stride:][:h.Width], g.Pix[2*y*g.Stride:][:2*h.Width], g.Pix[(2*y+1)*g.Stride:][:2*h.Width])
 	}

@@ -517,7 +517,7 @@ func (s *search) squares(ctx context.Context, l level, scale float64) error {
 	// by half. Checking only the kept proposals around each one makes this linear.
 	const reach = 3
 	n := l.columns * l.rows
-	s.kept = slices.Grow(s.kept[:0], n)[:n]
+	s.kept = freelist.Resize(s.kept, n)
 	clear(s.kept)
 	for i, p := range s.proposals {
 		if i%1024 == 0 {

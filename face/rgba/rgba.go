@@ -6,7 +6,8 @@ import (
 	"image"
 	"image/color"
 	"image/draw"
-	"slices"
+
+	"github.com/mienproject/mien/internal/freelist"
 )
 
 // band is the number of rows between two checks of the context.
@@ -26,7 +27,7 @@ func Of(ctx context.Context, img image.Image, buffer *[]uint8) (*image.RGBA, err
 		return &image.RGBA{Pix: m.Pix[m.PixOffset(b.Min.X, b.Min.Y):], Stride: m.Stride, Rect: r}, nil
 	}
 	n := 4 * b.Dx() * b.Dy()
-	*buffer = slices.Grow((*buffer)[:0], n)[:n]
+	*buffer = freelist.Resize(*buffer, n)
 	out := &image.RGBA{Pix: *buffer, Stride: 4 * b.Dx(), Rect: r}
 	// image/draw has fast paths for all types that decoders return, except for this one.
 	paletted, _ := img.(*image.Paletted)

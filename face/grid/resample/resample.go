@@ -6,6 +6,8 @@
 // for the last outputs of a row (rows.go).
 package resample
 
+import "github.com/mienproject/mien/internal/freelist"
+
 // Axis has the outputs of a linear interpolation along one axis. It keeps its memory for the next
 // use. It is not safe for concurrent use. The zero value has no outputs.
 type Axis struct {
@@ -33,7 +35,7 @@ const vector = 8
 // first or the last input.
 func (a *Axis) Fit(size, from, n int, scale float64) {
 	a.size = size
-	a.First, a.Weight = grown(a.First, n), grown(a.Weight, n)
+	a.First, a.Weight = freelist.Resize(a.First, n), freelist.Resize(a.Weight, n)
 	for i := range n {
 		at := min(max((float64(from+i)+0.5)/scale-0.5, 0), float64(size-1))
 		first := min(int(at), max(size-2, 0))
@@ -54,14 +56,6 @@ func (a *Axis) Fit(size, from, n int, scale float64) {
 		}
 		a.windows = append(a.windows, w)
 	}
-}
-
-// grown returns n undefined values, in the memory of b if they fit.
-func grown[T any](b []T, n int) []T {
-	if cap(b) < n {
-		return make([]T, n)
-	}
-	return b[:n]
 }
 
 // Row scales the inputs src, as many as Fit was given, to all outputs.
@@ -90,7 +84,7 @@ type Chroma struct{ Red, Green, Blue []float32 }
 
 // Resize makes room for a number of contributions.
 func (c *Chroma) Resize(n int) {
-	c.Red, c.Green, c.Blue = grown(c.Red, n), grown(c.Green, n), grown(c.Blue, n)
+	c.Red, c.Green, c.Blue = freelist.Resize(c.Red, n), freelist.Resize(c.Green, n), freelist.Resize(c.Blue, n)
 }
 
 // from returns the contributions from the n-th on.
