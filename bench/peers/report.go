@@ -141,7 +141,7 @@ func (r *reporter) cpu(p peer) series {
 	if levels := r.levels(closedLoop); !slices.Contains(levels, level) && len(levels) > 0 {
 		level = levels[0]
 	}
-	return r.each(p.name, loop(closedLoop, p.doors[0].name, level), func(one run) float64 { return one.CPU * 1e3 / float64(max(one.Good, 1)) })
+	return r.each(p.name, loop(closedLoop, p.doors[0].name, level), run.processorTime)
 }
 
 func (r *reporter) accuracy() string {
@@ -240,7 +240,7 @@ func (r *reporter) ofBest(p peer, multiple int) series {
 }
 
 func (r *reporter) open() string {
-	rows := [][]string{{"server", "load", "offered/s", "good/s", "of its best", "good, ms", "refused", "refused, ms", "left", "memory, MB"}}
+	rows := [][]string{{"server", "load", "offered/s", "good/s", "of its best", "processor time, ms an image", "good, ms", "refused", "refused, ms", "left", "memory, MB"}}
 	for _, p := range r.measured() {
 		for _, n := range r.levels(openLoop) {
 			want := loop(openLoop, p.doors[0].name, n)
@@ -253,6 +253,7 @@ func (r *reporter) open() string {
 				number(each(func(one run) float64 { return float64(one.Offered) / one.Seconds }).median()),
 				each(func(one run) float64 { return one.Lasting }).spread(),
 				r.ofBest(p, n).spread(),
+				each(run.processorTime).spread(),
 				r.times(p, want),
 				share(func(one run) int { return one.Refused }),
 				pair(each(func(one run) float64 { return one.RefusedP50 }), each(func(one run) float64 { return one.RefusedP99 })),

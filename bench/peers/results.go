@@ -81,6 +81,9 @@ type run struct {
 // rate returns the good answers per second.
 func (r run) rate() float64 { return float64(r.Good) / r.Seconds }
 
+// processorTime returns the milliseconds of processor time for a good answer.
+func (r run) processorTime() float64 { return r.CPU * 1e3 / float64(max(r.Good, 1)) }
+
 // failures returns the number of calls that were neither answered nor refused.
 func (r run) failures() int { return r.Offered - r.Good - r.Refused }
 

@@ -58,7 +58,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 
 // heapGrowth is by how many percent the heap grows between garbage collections, unless GOGC says
 // so. Images are memory without pointers, which costs the collector little: at Go's own 100
-// percent, about as many images a second take a fifth more memory (docs/performance.md).
+// percent, about as many images a second take a quarter more memory (docs/performance.md).
 const heapGrowth = 40
 
 // runServer runs the server that cfg describes. It returns the exit code: 0 after a graceful stop, 1 after a
