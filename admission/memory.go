@@ -20,9 +20,11 @@ type Memory struct {
 	collect    func()
 }
 
-// NewMemory returns a Memory of limit bytes.
-func NewMemory(limit int64) *Memory {
+// NewMemory returns a Memory of limit bytes. It calls empty before it collects garbage, to drop
+// what earlier work has left for later work.
+func NewMemory(limit int64, empty func()) *Memory {
 	return &Memory{pool: pool{limit: limit}, collect: func() {
+		empty()
 		runtime.GC()
 		runtime.GC() // a sync.Pool keeps what it has for one more round
 	}}

@@ -12,7 +12,7 @@ import (
 // collected when it and the work under way could exceed the limit.
 func TestMemory(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m := NewMemory(100)
+		m := NewMemory(100, nil)
 		collected := 0
 		m.collect = func() { collected++ }
 		acquire := func(n int64) func() {

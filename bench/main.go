@@ -245,32 +245,14 @@ func write(o options, m *measurement, text string) error {
 			return fmt.Errorf("--json: %w", err)
 		}
 	}
-	if o.Write {
-		return writeDocs(m, text)
-	}
-	return nil
-}
-
-const readable fs.FileMode = 0o644
-
-// writeDocs writes the report to the docs.
-func writeDocs(m *measurement, text string) error {
-	docs := filepath.Join(server.Root(), "docs")
-	path := filepath.Join(docs, "accuracy.md")
-	before, err := os.ReadFile(filepath.Clean(path))
-	if err != nil {
-		return err
-	}
-	after, err := page.Replace(before, "make eval", text)
-	if err != nil {
-		return fmt.Errorf("%s: %w", path, err)
+	if !o.Write {
+		return nil
 	}
 	svg, err := drawCurves(m)
 	if err != nil {
 		return err
 	}
-	return errors.Join(
-		os.WriteFile(path, after, readable),
-		os.WriteFile(filepath.Join(docs, "accuracy-curves.svg"), svg, readable),
-	)
+	return page.Write(filepath.Join(server.Root(), "docs", "accuracy.md"), "make eval", text, "accuracy-curves.svg", svg)
 }
+
+const readable fs.FileMode = 0o644

@@ -45,8 +45,9 @@ func imageWeights(s *floatStage, width, vectors int) (weights, after []float32) 
 		vector, lane := c/width, c%width
 		after[2*vector*width+lane], after[(2*vector+1)*width+lane] = s.bias[c], s.slope[c]
 		for k := range 3 {
-			for p, v := range transformed(2, s.weights[(c*3+k)*9:][:9]) {
-				weights[(vector*imageTile+3*p+k)*width+lane] = v
+			u := transformed(2, s.weights[(c*3+k)*9:][:9])
+			for p := range imageWindow * imageWindow {
+				weights[(vector*imageTile+3*p+k)*width+lane] = u[p]
 			}
 		}
 	}

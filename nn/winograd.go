@@ -82,34 +82,43 @@ func newWinograd(s *floatStage, side int) *winograd {
 	for c := range s.channels {
 		weights, width := f.block(c / 16)
 		for k := range inputs {
-			for p, v := range transformed(side, s.weights[(c*inputs+k)*9:][:9]) {
-				weights[(p*f.inputs+k)*width+c%16] = v
+			u := transformed(side, s.weights[(c*inputs+k)*9:][:9])
+			for p := range f.positions {
+				weights[(p*f.inputs+k)*width+c%16] = u[p]
 			}
 		}
 	}
 	return f
 }
 
-// transformed returns G g Gᵀ for a side of tiles. Its products are with powers of 2, and therefore exact.
-func transformed(side int, g []float32) []float32 {
-	// spread multiplies by G.
-	spread := func(a, b, c float64) []float64 {
-		if side == 2 {
-			return []float64{a, (a + b + c) / 2, (a - b + c) / 2, c}
-		}
-		return []float64{a / 4, -(a + b + c) / 6, -(a - b + c) / 6, (a + float64(2*b) + float64(4*c)) / 24, (a - float64(2*b) + float64(4*c)) / 24, c}
-	}
-	var rows [3][]float64
+// transformed returns G g Gᵀ for a side of tiles, row by row. Its products are with powers of 2,
+// and therefore exact.
+func transformed(side int, g []float32) (u [maxPositions]float32) {
+	var rows [3][maxWindow]float64
 	for i := range rows {
-		rows[i] = spread(float64(g[3*i]), float64(g[3*i+1]), float64(g[3*i+2]))
+		rows[i] = spread(side, float64(g[3*i]), float64(g[3*i+1]), float64(g[3*i+2]))
 	}
-	u := make([]float32, (side+2)*(side+2))
-	for j := range rows[0] {
-		for i, v := range spread(rows[0][j], rows[1][j], rows[2][j]) {
-			u[(side+2)*i+j] = float32(v)
+	for j := range side + 2 {
+		column := spread(side, rows[0][j], rows[1][j], rows[2][j])
+		for i := range side + 2 {
+			u[(side+2)*i+j] = float32(column[i])
 		}
 	}
 	return u
+}
+
+// maxWindow is the side of what the larger tiles read, and maxPositions how many values that has.
+const (
+	maxWindow    = 6
+	maxPositions = maxWindow * maxWindow
+)
+
+// spread multiplies by G.
+func spread(side int, a, b, c float64) [maxWindow]float64 {
+	if side == 2 {
+		return [maxWindow]float64{a, (a + b + c) / 2, (a - b + c) / 2, c}
+	}
+	return [maxWindow]float64{a / 4, -(a + b + c) / 6, -(a - b + c) / 6, (a + float64(2*b) + float64(4*c)) / 24, (a - float64(2*b) + float64(4*c)) / 24, c}
 }
 
 // block returns the weights for up to 16 outputs: width of them, which is 16 or 8.

@@ -21,6 +21,7 @@ import (
 	"github.com/mienproject/mien/admission"
 	"github.com/mienproject/mien/cores"
 	"github.com/mienproject/mien/face"
+	"github.com/mienproject/mien/internal/freelist"
 	inferencev1 "github.com/mienproject/mien/gen/inference/v1"
 	"github.com/mienproject/mien/photo"
 )
@@ -59,7 +60,7 @@ func New(c Config) (*Service, error) {
 		config:      c,
 		ledger:      newLedger(c),
 		queue:       admission.NewQueue(c.Workers, c.Queue),
-		memory:      admission.NewMemory(c.MaxInflightBytes),
+		memory:      admission.NewMemory(c.MaxInflightBytes, freelist.Empty),
 		drained:     make(chan struct{}),
 		statistics:  newStatistics(c.Models),
 	}, nil

@@ -3,8 +3,12 @@ package page
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
+	"io/fs"
 	"math"
+	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -66,4 +70,19 @@ func Replace(page []byte, command, report string) ([]byte, error) {
 		return nil, fmt.Errorf("no lines %s and %s to write between", strings.TrimSpace(begin), strings.TrimSpace(end))
 	}
 	return bytes.Join([][]byte{before, []byte(begin), []byte(report), []byte(end), after}, nil), nil
+}
+
+// Write replaces the report of the page at path, as Replace does, and writes the drawing that it
+// shows beside the page.
+func Write(path, command, report, drawing string, svg []byte) error {
+	before, err := os.ReadFile(filepath.Clean(path))
+	if err != nil {
+		return err
+	}
+	after, err := Replace(before, command, report)
+	if err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	const readable fs.FileMode = 0o644
+	return errors.Join(os.WriteFile(path, after, readable), os.WriteFile(filepath.Join(filepath.Dir(path), drawing), svg, readable))
 }

@@ -166,10 +166,14 @@ func (o *options) do(ctx context.Context, progress func(string, ...any)) (text s
 	if text, err = report(r); err != nil {
 		return "", err
 	}
-	if o.Write {
-		err = o.write(r, text)
+	if !o.Write {
+		return text, nil
 	}
-	return text, err
+	svg, err := draw(r)
+	if err != nil {
+		return "", err
+	}
+	return text, page.Write(filepath.Join(o.root, "docs", "peers.md"), "make peers", text, "peers.svg", svg)
 }
 
 // measure fills the results.
@@ -262,24 +266,4 @@ func megapixels(photos [][]byte) (float64, error) {
 		sum += float64(c.Width*c.Height) / 1e6
 	}
 	return sum / float64(len(photos)), nil
-}
-
-// write writes the report to the docs.
-func (o *options) write(r *results, text string) error {
-	docs := filepath.Join(o.root, "docs")
-	path := filepath.Join(docs, "peers.md")
-	before, err := os.ReadFile(filepath.Clean(path))
-	if err != nil {
-		return err
-	}
-	after, err := page.Replace(before, "make peers", text)
-	if err != nil {
-		return fmt.Errorf("%s: %w", path, err)
-	}
-	svg, err := draw(r)
-	if err != nil {
-		return err
-	}
-	const readable fs.FileMode = 0o644
-	return errors.Join(os.WriteFile(path, after, readable), os.WriteFile(filepath.Join(docs, "peers.svg"), svg, readable))
 }

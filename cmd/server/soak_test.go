@@ -18,6 +18,7 @@ import (
 
 	inferencev1 "github.com/mienproject/mien/gen/inference/v1"
 	inferencev1connect "github.com/mienproject/mien/gen/inference/v1/inferencev1connect"
+	"github.com/mienproject/mien/internal/freelist"
 )
 
 var soak = flag.Bool("soak", false, "send 100,000 images through one stream, and as many in batches, rather than a tenth of that")
@@ -114,8 +115,9 @@ func TestSoakBombs(t *testing.T) {
 
 // inUse returns the memory in use by clients and server together.
 func inUse() uint64 {
+	freelist.Empty()
 	runtime.GC()
-	runtime.GC() // pools keep their contents for one more collection
+	runtime.GC() // pools of the standard library keep their contents for one more collection
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
 	return m.HeapAlloc + m.StackInuse

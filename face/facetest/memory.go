@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/mienproject/mien/face"
+	"github.com/mienproject/mien/internal/freelist"
 )
 
 // Allocated returns how many bytes f allocates, garbage included, when all pools are empty.
@@ -15,6 +16,7 @@ func Allocated(f func()) int64 {
 	// in its pools.
 	used := int64(math.MaxInt64)
 	for range 3 {
+		freelist.Empty()
 		runtime.GC()
 		runtime.GC() // empties the pools
 		var before, after runtime.MemStats

@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/mienproject/mien/cores"
 	"github.com/mienproject/mien/engine"
@@ -83,7 +84,7 @@ type File struct {
 }
 
 // Opener opens the network in a file. With oneCore, its runs never need more than one
-// core.
+// core. It may be called concurrently.
 type Opener func(file File, oneCore bool) (engine.Engine, error)
 
 // maxFile is the maximum size of a file. Those of the known families are far below it.
@@ -115,25 +116,31 @@ func Open(path string, gate *cores.Gate, open Opener) (face.Detector, error) {
 }
 
 // OpenFiles opens the model in one file, or in MTCNN's three files in the order of
-// mtcnn.Files. It opens each network with open and runs it once, and rejects networks that
-// the family does not support. The version of the detector depends on the contents of the
+// mtcnn.Files. It opens each network with open, one beside the other, and runs it once, and
+// rejects networks that the family does not support. The version of the detector depends on the contents of the
 // files.
 func OpenFiles(files []File, gate *cores.Gate, open Opener) (face.Detector, error) {
 	of := func(f family) bool { return len(f.files) == len(files) }
 	oneCore := slices.ContainsFunc(families, func(f family) bool { return of(f) && f.oneCore })
-	var opened []engine.Engine
+	opened := make([]engine.Engine, len(files))
 	fail := func(err error) (face.Detector, error) {
 		for _, e := range opened {
-			err = errors.Join(err, e.Close())
+			if e != nil {
+				err = errors.Join(err, e.Close())
+			}
 		}
 		return nil, err
 	}
-	for _, file := range files {
-		e, err := open(file, oneCore)
+	errs := make([]error, len(files))
+	var all sync.WaitGroup
+	for i, file := range files {
+		all.Go(func() { opened[i], errs[i] = open(file, oneCore) })
+	}
+	all.Wait()
+	for _, err := range errs {
 		if err != nil {
 			return fail(err)
 		}
-		opened = append(opened, e)
 	}
 	for _, f := range families {
 		if !of(f) && !(len(files) == 1 && f.recognizes != nil && f.recognizes(opened[0])) {

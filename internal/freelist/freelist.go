@@ -16,8 +16,8 @@ const keep = 2 * time.Second
 // A List has values that are not in use. It is like a sync.Pool, but has one list for all of the
 // runtime's processors, and gives what was returned last. So there are as many values as were in
 // use at the same time, where a sync.Pool has some for each processor. Values that were not
-// needed for some seconds are dropped by the next garbage collection. A List is safe for
-// concurrent use, and must not be copied.
+// needed for some seconds are dropped by the next garbage collection, and Empty drops all at
+// once. A List is safe for concurrent use, and must not be copied.
 type List[T any] struct {
 	// New makes a value if none is free.
 	New func() T
@@ -28,6 +28,7 @@ type List[T any] struct {
 	unused  int
 	since   time.Time
 	watched bool
+	known   bool // to Empty
 }
 
 // Get returns a free value, or a new one.
@@ -50,6 +51,10 @@ func (l *List[T]) Put(v T) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.free = append(l.free, v)
+	if !l.known {
+		l.known = true
+		lists.add(weakList[T]{weak.Make(l)})
+	}
 	if !l.watched {
 		l.watched = true
 		l.watch()
@@ -81,4 +86,41 @@ func (l *List[T]) collected() {
 	if l.watched = len(l.free) > 0; l.watched {
 		l.watch()
 	}
+}
+
+// lists are those that Empty empties.
+var lists registry
+
+type registry struct {
+	mu  sync.Mutex
+	all []interface{ empty() (gone bool) }
+}
+
+func (r *registry) add(l interface{ empty() (gone bool) }) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.all = append(r.all, l)
+}
+
+// weakList is a list, unless it has been collected.
+type weakList[T any] struct{ weak.Pointer[List[T]] }
+
+func (w weakList[T]) empty() (gone bool) {
+	l := w.Value()
+	if l == nil {
+		return true
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	clear(l.free)
+	l.free, l.unused = l.free[:0], 0
+	return false
+}
+
+// Empty drops the values of all lists that are not in use, so that the next garbage collection
+// frees them.
+func Empty() {
+	lists.mu.Lock()
+	defer lists.mu.Unlock()
+	lists.all = slices.DeleteFunc(lists.all, func(l interface{ empty() (gone bool) }) bool { return l.empty() })
 }

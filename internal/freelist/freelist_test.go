@@ -93,3 +93,23 @@ func TestListIsConcurrent(*testing.T) {
 	}
 	all.Wait()
 }
+
+// TestEmpty checks that Empty drops what is free, and nothing else.
+func TestEmpty(t *testing.T) {
+	made := 0
+	l := &List[*int]{New: func() *int { made++; return new(int) }}
+	for range 2 {
+		a, b := l.Get(), l.Get()
+		l.Put(a)
+		Empty()
+		l.Put(b)
+		if l.Get() != b {
+			t.Error("a value that was in use is gone")
+		}
+		l.Put(b)
+		Empty()
+	}
+	if made != 4 {
+		t.Errorf("%d were made, want 4: two in each turn", made)
+	}
+}
