@@ -56,10 +56,20 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	return runServer(ctx, cfg, stderr)
 }
 
-// heapGrowth is by how many percent the heap grows between garbage collections, unless GOGC says
-// so. Images are memory without pointers, which costs the collector little: at Go's own 100
-// percent, about as many images a second take a quarter more memory (docs/performance.md).
-const heapGrowth = 40
+// By how many percent the heap grows between garbage collections, unless GOGC says so. Images are
+// memory without pointers, which costs the collector little: at Go's own 100 percent, about as
+// many images a second take a quarter more memory (docs/performance.md). Until the server is
+// ready, most of what it allocates stays.
+const (
+	heapGrowth      = 40
+	heapGrowthFirst = 200
+)
+
+func growHeap(percent int) {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(percent)
+	}
+}
 
 // runServer runs the server that cfg describes. It returns the exit code: 0 after a graceful stop, 1 after a
 // failure, and 2 if the configuration is wrong.
@@ -77,6 +87,7 @@ func runServer(ctx context.Context, cfg *config, stderr io.Writer) int {
 	defer signal.Stop(hangup)
 	ignoreBrokenPipes()
 
+	growHeap(heapGrowthFirst)
 	log := cfg.logger(stderr, isTerminal(stderr))
 	var progress io.Writer // only on a terminal
 	if isTerminal(stderr) {
@@ -96,9 +107,6 @@ func runServer(ctx context.Context, cfg *config, stderr io.Writer) int {
 		return misconfigured(stderr, err)
 	}
 	defer sec.files.start(ctx, hangup)()
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(heapGrowth)
-	}
 	// The garbage collector works more often before the heap exceeds this.
 	if os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(cfg.limits.heap)
@@ -206,6 +214,7 @@ func serve(ctx context.Context, terminated <-chan os.Signal, cfg *config, svc *s
 	if admin != nil {
 		log.Info("admin", "metrics", localURL(admin.Addr(), sec.adminTLS)+"/metrics", "profiles", localURL(admin.Addr(), sec.adminTLS)+"/debug/pprof/")
 	}
+	growHeap(heapGrowth)
 	log.Info("ready", "version", version.Number, "models", svc.Models(), "workers", cfg.limits.workers,
 		"self_test_ms", milliseconds(time.Since(started)))
 
