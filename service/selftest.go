@@ -15,7 +15,9 @@ import (
 )
 
 // selfTestImage is testdata/sample.jpg of github.com/esimov/pigo v1.4.6, MIT
-// licensed; see selftest/LICENSE. It shows one face.
+// licensed; see selftest/LICENSE. It shows one face. The file was progressive; as a
+// baseline file, made by "jpegtran -copy none -optimize", it has the same pixels, and is
+// decoded in a third of the time.
 //
 //go:embed selftest/sample.jpg
 var selfTestImage []byte

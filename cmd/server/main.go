@@ -188,9 +188,8 @@ func serve(ctx context.Context, terminated <-chan os.Signal, cfg *config, svc *s
 		defer serveAdmin(admin, obs.metrics, sec, newSites(cfg.AllowedHost, nil, nil), log)()
 	}
 	started := time.Now()
-	if err := svc.SelfTest(ctx); err != nil {
-		return err
-	}
+	tested := make(chan error, 1)
+	go func() { tested <- svc.SelfTest(ctx) }()
 
 	state := newHealth()
 	page, err := web.Page(version.Number)
@@ -201,6 +200,9 @@ func serve(ctx context.Context, terminated <-chan os.Signal, cfg *config, svc *s
 	defer stopNow()
 	server, err := newServer(cfg, routes(stopping, cfg, svc, state, page, obs, sec), sec.tls(), log)
 	if err != nil {
+		return err
+	}
+	if err := <-tested; err != nil {
 		return err
 	}
 	failed := make(chan error, len(listeners))

@@ -136,6 +136,8 @@ func OpenFiles(files []File, gate *cores.Gate, open Opener) (face.Detector, erro
 	for i, file := range files {
 		all.Go(func() { opened[i], errs[i] = open(file, oneCore) })
 	}
+	var name string
+	all.Go(func() { name = version(files) })
 	all.Wait()
 	for _, err := range errs {
 		if err != nil {
@@ -146,7 +148,7 @@ func OpenFiles(files []File, gate *cores.Gate, open Opener) (face.Detector, erro
 		if !of(f) && !(len(files) == 1 && f.recognizes != nil && f.recognizes(opened[0])) {
 			continue
 		}
-		d, err := f.open(opened, version(files), gate)
+		d, err := f.open(opened, name, gate)
 		if err != nil && f.recognizes != nil {
 			err = fmt.Errorf("it appears to be %s, but %w", f.name, err)
 		}
