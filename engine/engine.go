@@ -113,7 +113,7 @@ func (b *Buffers) Resize(input Shape, outputs []Shape) {
 }
 
 func (t *Tensor) resize(shape Shape) {
-	t.Shape, t.Data = shape, freelist.Resize(t.Data, int(shape.Size()))
+	t.Shape, t.Data = shape, freelist.Resize(t.Data, shape.Size())
 }
 
 // CheckFloat32 returns an error unless all inputs and outputs are tensors of float32,

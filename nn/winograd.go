@@ -99,9 +99,10 @@ func transformed(side int, g []float32) (u [maxPositions]float32) {
 		rows[i] = spread(side, float64(g[3*i]), float64(g[3*i+1]), float64(g[3*i+2]))
 	}
 	for j := range side + 2 {
-		column := spread(side, rows[0][j], rows[1][j], rows[2][j])
-		for i := range side + 2 {
-			u[(side+2)*i+j] = float32(column[i])
+		for i, v := range spread(side, rows[0][j], rows[1][j], rows[2][j]) {
+			if i < side+2 {
+				u[(side+2)*i+j] = float32(v)
+			}
 		}
 	}
 	return u

@@ -21,8 +21,8 @@ import (
 	"github.com/mienproject/mien/admission"
 	"github.com/mienproject/mien/cores"
 	"github.com/mienproject/mien/face"
-	"github.com/mienproject/mien/internal/freelist"
 	inferencev1 "github.com/mienproject/mien/gen/inference/v1"
+	"github.com/mienproject/mien/internal/freelist"
 	"github.com/mienproject/mien/photo"
 )
 

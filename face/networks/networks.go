@@ -122,7 +122,7 @@ func Open(path string, gate *cores.Gate, open Opener) (face.Detector, error) {
 func OpenFiles(files []File, gate *cores.Gate, open Opener) (face.Detector, error) {
 	of := func(f family) bool { return len(f.files) == len(files) }
 	oneCore := slices.ContainsFunc(families, func(f family) bool { return of(f) && f.oneCore })
-	opened := make([]engine.Engine, len(files))
+	opened, name, err := openAll(files, oneCore, open)
 	fail := func(err error) (face.Detector, error) {
 		for _, e := range opened {
 			if e != nil {
@@ -131,18 +131,8 @@ func OpenFiles(files []File, gate *cores.Gate, open Opener) (face.Detector, erro
 		}
 		return nil, err
 	}
-	errs := make([]error, len(files))
-	var all sync.WaitGroup
-	for i, file := range files {
-		all.Go(func() { opened[i], errs[i] = open(file, oneCore) })
-	}
-	var name string
-	all.Go(func() { name = version(files) })
-	all.Wait()
-	for _, err := range errs {
-		if err != nil {
-			return fail(err)
-		}
+	if err != nil {
+		return fail(err)
 	}
 	for _, f := range families {
 		if !of(f) && !(len(files) == 1 && f.recognizes != nil && f.recognizes(opened[0])) {
@@ -166,6 +156,25 @@ func OpenFiles(files []File, gate *cores.Gate, open Opener) (face.Detector, erro
 	}
 	return fail(fmt.Errorf("%s: %w: it has the inputs %s and the outputs %s; known families are %s", files[0].Path, ErrUnknownFamily,
 		engine.Describe(opened[0].Inputs()), engine.Describe(opened[0].Outputs()), strings.Join(known, ", ")))
+}
+
+// openAll opens the networks beside each other, and returns those that it could open, their
+// version, and the first error.
+func openAll(files []File, oneCore bool, open Opener) (opened []engine.Engine, name string, err error) {
+	opened = make([]engine.Engine, len(files))
+	errs := make([]error, len(files))
+	var all sync.WaitGroup
+	for i, file := range files {
+		all.Go(func() { opened[i], errs[i] = open(file, oneCore) })
+	}
+	all.Go(func() { name = version(files) })
+	all.Wait()
+	for _, err := range errs {
+		if err != nil {
+			return opened, name, err
+		}
+	}
+	return opened, name, nil
 }
 
 // MTCNN opens the networks that are built in, with the gate of Open; see mtcnn.Weights.
