@@ -667,7 +667,7 @@ func TestAccessLog(t *testing.T) {
 	}
 	has(lines[0], map[string]any{
 		"protocol": "grpc", "path": "/inference.v1.Inference/Predict", "code": "ok", "http": "HTTP/2.0", "caller": "127.0.0.1",
-		"model": "mtcnn", "bytes": 90716.0, "width": 320.0, "height": 400.0, "faces": 1.0,
+		"model": "mtcnn", "bytes": float64(len(readFile(t, samplePath))), "width": 320.0, "height": 400.0, "faces": 1.0,
 	})
 	if lines[0]["detect_ms"].(float64) <= 0 || lines[0]["decode_ms"].(float64) <= 0 || lines[0]["request_id"] == "" {
 		t.Errorf("%v", lines[0])
