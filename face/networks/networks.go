@@ -164,10 +164,10 @@ func openAll(files []File, oneCore bool, open Opener) (opened []engine.Engine, n
 	opened = make([]engine.Engine, len(files))
 	errs := make([]error, len(files))
 	var all sync.WaitGroup
+	all.Go(func() { name = version(files) })
 	for i, file := range files {
 		all.Go(func() { opened[i], errs[i] = open(file, oneCore) })
 	}
-	all.Go(func() { name = version(files) })
 	all.Wait()
 	for _, err := range errs {
 		if err != nil {
