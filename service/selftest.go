@@ -29,8 +29,8 @@ var (
 	selfTestRight = face.Point{X: 203, Y: 183}
 )
 
-// selfTestMinFace is the smallest face that the test looks for: searching for faces of all sizes
-// would take most of the time until the server is ready.
+// selfTestMinFace is the smallest face that the test looks for: a search for smaller ones would
+// delay each start by some milliseconds.
 const selfTestMinFace = 100
 
 // SelfTest runs every model on a built-in image with one face. An error names the

@@ -57,9 +57,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 }
 
 // By how many percent the heap grows between garbage collections, unless GOGC says so. Images are
-// memory without pointers, which costs the collector little: at Go's own 100 percent, about as
-// many images a second take a quarter more memory (docs/performance.md). Until the server is
-// ready, most of what it allocates stays.
+// memory without pointers, which costs the collector little: Go's own 100 percent give some
+// percent more images a second, in a quarter more memory (docs/performance.md). Until the server
+// is ready, most of what it allocates stays.
 const (
 	heapGrowth      = 40
 	heapGrowthFirst = 200

@@ -116,9 +116,9 @@ func Open(path string, gate *cores.Gate, open Opener) (face.Detector, error) {
 }
 
 // OpenFiles opens the model in one file, or in MTCNN's three files in the order of
-// mtcnn.Files. It opens each network with open, one beside the other, and runs it once, and
-// rejects networks that the family does not support. The version of the detector depends on the contents of the
-// files.
+// mtcnn.Files. It opens the networks with open, beside each other, and runs each once, and
+// rejects networks that the family does not support. The version of the detector depends on
+// the contents of the files.
 func OpenFiles(files []File, gate *cores.Gate, open Opener) (face.Detector, error) {
 	of := func(f family) bool { return len(f.files) == len(files) }
 	oneCore := slices.ContainsFunc(families, func(f family) bool { return of(f) && f.oneCore })

@@ -24,7 +24,7 @@ type List[T any] struct {
 
 	mu   sync.Mutex
 	free []T
-	// unused is how many were free all the time since then.
+	// unused is how many were free all the time since a point in time.
 	unused  int
 	since   time.Time
 	watched bool
@@ -51,7 +51,7 @@ func (l *List[T]) Put(v T) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.free = append(l.free, v)
-	if !l.known {
+	if !l.known { // so Empty cannot wait for l's lock here
 		l.known = true
 		lists.add(weakList[T]{weak.Make(l)})
 	}
@@ -93,10 +93,12 @@ var lists registry
 
 type registry struct {
 	mu  sync.Mutex
-	all []interface{ empty() (gone bool) }
+	all []emptier
 }
 
-func (r *registry) add(l interface{ empty() (gone bool) }) {
+type emptier interface{ empty() (gone bool) }
+
+func (r *registry) add(l emptier) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.all = append(r.all, l)
@@ -122,5 +124,5 @@ func (w weakList[T]) empty() (gone bool) {
 func Empty() {
 	lists.mu.Lock()
 	defer lists.mu.Unlock()
-	lists.all = slices.DeleteFunc(lists.all, func(l interface{ empty() (gone bool) }) bool { return l.empty() })
+	lists.all = slices.DeleteFunc(lists.all, emptier.empty)
 }
