@@ -302,7 +302,7 @@ func (l *Lease) Admit() error {
 }
 
 // BecomeStream makes the lease that of a stream, with its place and all that it holds, or
-// returns an error that wraps ErrOverloaded.
+// gives its bytes back and returns an error that wraps ErrOverloaded.
 func (l *Lease) BecomeStream() error {
 	g := l.ledger
 	g.mu.Lock()
@@ -314,15 +314,25 @@ func (l *Lease) BecomeStream() error {
 		return nil
 	}
 	if err := g.admitStream(); err != nil {
-		return err
+		return l.refused(err)
 	}
 	if err := g.makeStreamRoom(max(1, l.bytes)); err != nil {
-		return err
+		return l.refused(err)
 	}
 	l.stream = true
 	g.streams++
 	g.streamBytes += l.bytes
 	return nil
+}
+
+// refused gives back the bytes of a request that will be answered with err, which it
+// returns. Requests that arrive together and grow alike would otherwise all be refused,
+// each because of the bytes of others that were refused before it. The caller holds the
+// lock.
+func (l *Lease) refused(err error) error {
+	l.take(-l.bytes)
+	l.ledger.serve(false)
+	return err
 }
 
 // take adds n bytes that are there. The caller holds the lock.
@@ -378,8 +388,8 @@ func (l *Lease) CheckRoom(n int64) error {
 	return g.makeRoom(n, l.stream)
 }
 
-// Grow makes the lease hold n bytes if it holds fewer, or returns at once an error that
-// wraps ErrOverloaded.
+// Grow makes the lease hold n bytes if it holds fewer, or gives all of its bytes back and
+// returns at once an error that wraps ErrOverloaded.
 func (l *Lease) Grow(n int64) error {
 	g := l.ledger
 	g.mu.Lock()
@@ -392,7 +402,7 @@ func (l *Lease) Grow(n int64) error {
 		return nil
 	}
 	if err := g.makeRoom(more, l.stream); err != nil {
-		return err
+		return l.refused(err)
 	}
 	if l.revoked { // to make room for itself
 		return ErrRevoked

@@ -58,6 +58,19 @@ func (h *house) admit(stream bool, n int64) *Lease {
 	return l
 }
 
+// refused checks that ask, which asks for more for l, is refused and leaves l nothing. Then l
+// takes again what it had.
+func (h *house) refused(what string, l *Lease, ask func() error) {
+	h.Helper()
+	had, stats := l.Bytes(), h.Stats()
+	if err := ask(); !errors.Is(err, ErrOverloaded) || l.Bytes() != 0 || h.Stats() != (LedgerStats{stats.Requests, stats.Streams, stats.Bytes - had}) {
+		h.Errorf("%s: %v, %d bytes left, %+v", what, err, l.Bytes(), h.Stats())
+	}
+	if err := l.Grow(had); err != nil {
+		h.Error(err)
+	}
+}
+
 // want compares what is in flight.
 func (h *house) want(requests, streams, bytes int64) {
 	h.Helper()
@@ -71,7 +84,7 @@ func (h *house) isRevoked(l *Lease) bool {
 	h.Helper()
 	_, err := l.StopReading()
 	revoked := l.Revoked()
-	if revoked != errors.Is(err, ErrRevoked) || revoked != (h.revoked.count(l) == 1) || revoked != errors.Is(l.Grow(1<<40), ErrRevoked) {
+	if revoked != errors.Is(err, ErrRevoked) || revoked != (h.revoked.count(l) == 1) || revoked != errors.Is(l.Grow(0), ErrRevoked) {
 		h.Errorf("revoked: %v; StopReading: %v; called back %d times", revoked, err, h.revoked.count(l))
 	}
 	return revoked
@@ -88,22 +101,12 @@ func TestLedgerCounts(t *testing.T) {
 		}
 		single := h.admit(false, 10)
 		h.want(3, 2, 60)
-		for name, c := range map[string]struct {
-			lease *Lease
-			n     int64
-			fits  bool
-		}{
-			"all that is left":       {single, 50, true},
-			"a byte too many":        {single, 51, false},
-			"no stream has any left": {stream, 21, false},
-		} {
-			if err := c.lease.Grow(c.n); (err == nil) != c.fits || (err != nil && !errors.Is(err, ErrOverloaded)) {
-				t.Errorf("%s: %v", name, err)
-			}
-			if c.lease == single {
-				single.Shrink(10)
-			}
+		if err := single.Grow(50); err != nil {
+			t.Errorf("all that is left: %v", err)
 		}
+		single.Shrink(10)
+		h.refused("a byte too many", single, func() error { return single.Grow(51) })
+		h.refused("no stream has any left", stream, func() error { return stream.Grow(21) })
 		if err := single.CheckRoom(40); err != nil {
 			t.Error(err)
 		}
@@ -127,6 +130,35 @@ func TestLedgerCounts(t *testing.T) {
 	})
 }
 
+// TestNotAllAreRefused: of requests that grow alike, some are refused, and what those give
+// back lets the others grow to the end.
+func TestNotAllAreRefused(t *testing.T) {
+	for _, stream := range []bool{false, true} {
+		h := newHouse(t, Limits{Requests: 20, Bytes: 100, StreamBytes: 100})
+		var leases []*Lease
+		for range 10 {
+			leases = append(leases, h.admit(stream, 0))
+		}
+		refused := map[*Lease]bool{}
+		for n := int64(1); n <= 25; n++ {
+			for _, l := range leases {
+				if !refused[l] {
+					refused[l] = l.Grow(n) != nil
+				}
+			}
+		}
+		grown := 0
+		for _, l := range leases {
+			if !refused[l] {
+				grown++
+			}
+		}
+		if grown != 4 || h.Stats().Bytes != 100 {
+			t.Errorf("streams: %t: %d of 10 requests for a quarter of the room were not refused; %+v", stream, grown, h.Stats())
+		}
+	}
+}
+
 // TestSlowMakeRoom: requests that are slow have to go when others need their room, the
 // slowest first, and only if that helps.
 func TestSlowMakeRoom(t *testing.T) {
@@ -142,12 +174,11 @@ func TestSlowMakeRoom(t *testing.T) {
 		}
 		time.Sleep(SlowTime - 2*time.Millisecond)
 		fast := h.admit(false, 20)
-		if err := fast.Grow(30); !errors.Is(err, ErrOverloaded) {
-			t.Errorf("nobody is slow yet: %v", err)
-		}
+		h.refused("nobody is slow yet", fast, func() error { return fast.Grow(30) })
 		time.Sleep(2 * time.Millisecond)
-		if err := fast.Grow(100); !errors.Is(err, ErrOverloaded) || h.revoked.total() > 0 {
-			t.Errorf("all that are slow have not so much: %v, %d revoked", err, h.revoked.total())
+		h.refused("all that are slow have not so much", fast, func() error { return fast.Grow(100) })
+		if h.revoked.total() > 0 {
+			t.Errorf("%d revoked", h.revoked.total())
 		}
 		if err := fast.Grow(30); err != nil {
 			t.Error(err)
@@ -465,12 +496,11 @@ func TestBecomeStream(t *testing.T) {
 				t.Fatalf("%v, %+v, %d bytes of streams", err, h.Stats(), h.streamBytes)
 			}
 		}
-		if err := call.Grow(501); !errors.Is(err, ErrOverloaded) {
-			t.Errorf("grew over the part of streams: %v", err)
-		}
+		h.refused("more than the part of streams", call, func() error { return call.Grow(501) })
 		large := h.admit(false, 300)
-		if err := large.BecomeStream(); !errors.Is(err, ErrOverloaded) || h.streamBytes != 400 || h.Stats() != (LedgerStats{2, 1, 700}) {
-			t.Errorf("%v, %+v, %d bytes of streams", err, h.Stats(), h.streamBytes)
+		h.refused("no room for a stream", large, large.BecomeStream)
+		if h.streamBytes != 400 {
+			t.Errorf("%d bytes of streams", h.streamBytes)
 		}
 		// A slow stream has to go for it.
 		time.Sleep(SlowTime + time.Second)
@@ -482,9 +512,7 @@ func TestBecomeStream(t *testing.T) {
 		}
 		second := h.admit(true, 0)
 		small := h.admit(false, 1)
-		if err := small.BecomeStream(); !errors.Is(err, ErrOverloaded) {
-			t.Errorf("a third of four requests: %v", err)
-		}
+		h.refused("a third of four requests", small, small.BecomeStream)
 		for _, l := range []*Lease{call, large, second, small} {
 			l.Close()
 		}

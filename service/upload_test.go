@@ -123,7 +123,7 @@ func TestUploadsOfBatchesLeaveRoom(t *testing.T) {
 					})
 				}
 				eventually(t, "a batch is refused", func() bool { return len(refused) > 0 })
-				// One may be refused before the others have begun.
+				// Undeclared ones count as streams only later.
 				eventually(t, "batches count as streams", func() bool { return svc.Stats().Streams > 0 })
 				if s := svc.Stats(); s.Streams > c.max {
 					t.Errorf("%d batches count as streams", s.Streams)
