@@ -277,7 +277,7 @@ finish_openapi = sed -i.generated -E -e '/^      additionalProperties: false$$/d
 write_licenses = go run ./internal/licenses ./cmd/server ./cmd/client > $(1).new && mv $(1).new $(1)
 
 # The kernels of a package, in the folder that is given.
-kernels := nn face/mtcnn/area face/grid/resample photo/dct
+kernels := nn face/mtcnn/area face/grid/resample face/rgba photo/dct
 generate_kernels = cd $(1) && nnkernels -kernels $(notdir $(1)) -out kernels_amd64.s -stubs kernels_amd64.go -pkg $(notdir $(1))
 .PHONY: $(BIN)/nnkernels
 $(BIN)/nnkernels:

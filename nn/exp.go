@@ -39,6 +39,13 @@ func softmax2(values *[2]float32) {
 	values[less], values[greatest] = float32(power/(power+1)), float32(1/(power+1))
 }
 
+// softmaxPairsGo makes probabilities of pairs of values, whose number is a multiple of four.
+func softmaxPairsGo(values []float32) {
+	for ; len(values) > 0; values = values[8:] {
+		softmax4((*[8]float32)(values))
+	}
+}
+
 // softmax4 is softmax2 of four pairs of values, with the same bits.
 func softmax4(values *[8]float32) {
 	var powers [4]float64

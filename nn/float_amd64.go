@@ -28,3 +28,12 @@ func poolFloats(dst []float32, rows *[3][]float32, side int, columns [2]int, pix
 		poolFloats3(&dst[0], &rows[0][0], &rows[1][0], &rows[2][0], columns[0], columns[1], pixel, pixels)
 	}
 }
+
+// softmaxPairs makes probabilities of pairs of values, whose number is a multiple of four.
+func softmaxPairs(values []float32) {
+	if !assembly || len(values) == 0 {
+		softmaxPairsGo(values)
+		return
+	}
+	softmaxFours(&values[0], len(values)/8)
+}

@@ -99,3 +99,6 @@ func poolFloats2(dst *float32, r0 *float32, r1 *float32, column1 int, pixel int,
 
 //go:noescape
 func poolFloats3(dst *float32, r0 *float32, r1 *float32, r2 *float32, column1 int, column2 int, pixel int, pixels int)
+
+//go:noescape
+func softmaxFours(values *float32, fours int)

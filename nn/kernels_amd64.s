@@ -5561,3 +5561,163 @@ vector:
 	JNE     pixel
 	VZEROUPPER
 	RET
+
+// func softmaxFours(values *float32, fours int)
+// Requires: AVX, AVX2
+TEXT ·softmaxFours(SB), NOSPLIT, $0-16
+	MOVQ         values+0(FP), AX
+	MOVQ         fours+8(FP), CX
+	LEAQ         softmaxConstants<>+0(SB), DX
+	MOVL         $0x000003ff, BX
+	VMOVD        BX, X0
+	VPBROADCASTD X0, X0
+
+four:
+	VMOVUPS    (AX), X1
+	VMOVUPS    16(AX), X2
+	VSHUFPS    $0x88, X2, X1, X3
+	VSHUFPS    $0xdd, X2, X1, X1
+	VCVTPS2PD  X3, Y2
+	VCVTPS2PD  X1, Y4
+	VSUBPD     Y4, Y2, Y2
+	VORPD      (DX), Y2, Y2
+	VMOVUPD    32(DX), Y4
+	VMAXPD     Y2, Y4, Y2
+	VMULPD     64(DX), Y2, Y5
+	VROUNDPD   $0x08, Y5, Y5
+	VMULPD     96(DX), Y5, Y4
+	VSUBPD     Y4, Y2, Y2
+	VMULPD     128(DX), Y5, Y4
+	VSUBPD     Y4, Y2, Y2
+	VMOVUPD    192(DX), Y6
+	VMULPD     Y2, Y6, Y6
+	VADDPD     224(DX), Y6, Y6
+	VMULPD     Y2, Y6, Y6
+	VADDPD     256(DX), Y6, Y6
+	VMULPD     Y2, Y6, Y6
+	VADDPD     288(DX), Y6, Y6
+	VMULPD     Y2, Y6, Y6
+	VADDPD     320(DX), Y6, Y6
+	VMULPD     Y2, Y6, Y6
+	VADDPD     352(DX), Y6, Y6
+	VMULPD     Y2, Y6, Y6
+	VADDPD     384(DX), Y6, Y6
+	VMULPD     Y2, Y6, Y6
+	VADDPD     416(DX), Y6, Y6
+	VMULPD     Y2, Y6, Y6
+	VADDPD     448(DX), Y6, Y6
+	VMULPD     Y2, Y6, Y6
+	VADDPD     480(DX), Y6, Y6
+	VMULPD     Y2, Y6, Y6
+	VADDPD     512(DX), Y6, Y6
+	VMULPD     Y2, Y6, Y6
+	VADDPD     544(DX), Y6, Y6
+	VMULPD     Y2, Y6, Y6
+	VADDPD     576(DX), Y6, Y6
+	VMULPD     Y2, Y6, Y6
+	VADDPD     608(DX), Y6, Y6
+	VCVTPD2DQY Y5, X5
+	VPADDD     X0, X5, X5
+	VPMOVSXDQ  X5, Y5
+	VPSLLQ     $0x34, Y5, Y5
+	VMULPD     Y5, Y6, Y6
+	VADDPD     160(DX), Y6, Y4
+	VDIVPD     Y4, Y6, Y6
+	VMOVUPD    160(DX), Y2
+	VDIVPD     Y4, Y2, Y4
+	VCVTPD2PSY Y6, X2
+	VCVTPD2PSY Y4, X4
+	VCMPPS     $0x12, X1, X3, X3
+	VBLENDVPS  X3, X2, X4, X1
+	VBLENDVPS  X3, X4, X2, X2
+	VUNPCKLPS  X2, X1, X3
+	VUNPCKHPS  X2, X1, X1
+	VMOVUPS    X3, (AX)
+	VMOVUPS    X1, 16(AX)
+	ADDQ       $0x20, AX
+	DECQ       CX
+	JNE        four
+	VZEROUPPER
+	RET
+
+DATA softmaxConstants<>+0(SB)/8, $(-0.0)
+DATA softmaxConstants<>+8(SB)/8, $(-0.0)
+DATA softmaxConstants<>+16(SB)/8, $(-0.0)
+DATA softmaxConstants<>+24(SB)/8, $(-0.0)
+DATA softmaxConstants<>+32(SB)/8, $(-700.0)
+DATA softmaxConstants<>+40(SB)/8, $(-700.0)
+DATA softmaxConstants<>+48(SB)/8, $(-700.0)
+DATA softmaxConstants<>+56(SB)/8, $(-700.0)
+DATA softmaxConstants<>+64(SB)/8, $(1.4426950408889634)
+DATA softmaxConstants<>+72(SB)/8, $(1.4426950408889634)
+DATA softmaxConstants<>+80(SB)/8, $(1.4426950408889634)
+DATA softmaxConstants<>+88(SB)/8, $(1.4426950408889634)
+DATA softmaxConstants<>+96(SB)/8, $(0.6931471803691238)
+DATA softmaxConstants<>+104(SB)/8, $(0.6931471803691238)
+DATA softmaxConstants<>+112(SB)/8, $(0.6931471803691238)
+DATA softmaxConstants<>+120(SB)/8, $(0.6931471803691238)
+DATA softmaxConstants<>+128(SB)/8, $(0.00000000019082149292705877)
+DATA softmaxConstants<>+136(SB)/8, $(0.00000000019082149292705877)
+DATA softmaxConstants<>+144(SB)/8, $(0.00000000019082149292705877)
+DATA softmaxConstants<>+152(SB)/8, $(0.00000000019082149292705877)
+DATA softmaxConstants<>+160(SB)/8, $(1.0)
+DATA softmaxConstants<>+168(SB)/8, $(1.0)
+DATA softmaxConstants<>+176(SB)/8, $(1.0)
+DATA softmaxConstants<>+184(SB)/8, $(1.0)
+DATA softmaxConstants<>+192(SB)/8, $(0.00000000016059043836821613)
+DATA softmaxConstants<>+200(SB)/8, $(0.00000000016059043836821613)
+DATA softmaxConstants<>+208(SB)/8, $(0.00000000016059043836821613)
+DATA softmaxConstants<>+216(SB)/8, $(0.00000000016059043836821613)
+DATA softmaxConstants<>+224(SB)/8, $(0.00000000208767569878681)
+DATA softmaxConstants<>+232(SB)/8, $(0.00000000208767569878681)
+DATA softmaxConstants<>+240(SB)/8, $(0.00000000208767569878681)
+DATA softmaxConstants<>+248(SB)/8, $(0.00000000208767569878681)
+DATA softmaxConstants<>+256(SB)/8, $(0.00000002505210838544172)
+DATA softmaxConstants<>+264(SB)/8, $(0.00000002505210838544172)
+DATA softmaxConstants<>+272(SB)/8, $(0.00000002505210838544172)
+DATA softmaxConstants<>+280(SB)/8, $(0.00000002505210838544172)
+DATA softmaxConstants<>+288(SB)/8, $(0.0000002755731922398589)
+DATA softmaxConstants<>+296(SB)/8, $(0.0000002755731922398589)
+DATA softmaxConstants<>+304(SB)/8, $(0.0000002755731922398589)
+DATA softmaxConstants<>+312(SB)/8, $(0.0000002755731922398589)
+DATA softmaxConstants<>+320(SB)/8, $(0.0000027557319223985893)
+DATA softmaxConstants<>+328(SB)/8, $(0.0000027557319223985893)
+DATA softmaxConstants<>+336(SB)/8, $(0.0000027557319223985893)
+DATA softmaxConstants<>+344(SB)/8, $(0.0000027557319223985893)
+DATA softmaxConstants<>+352(SB)/8, $(0.0000248015873015873)
+DATA softmaxConstants<>+360(SB)/8, $(0.0000248015873015873)
+DATA softmaxConstants<>+368(SB)/8, $(0.0000248015873015873)
+DATA softmaxConstants<>+376(SB)/8, $(0.0000248015873015873)
+DATA softmaxConstants<>+384(SB)/8, $(0.0001984126984126984)
+DATA softmaxConstants<>+392(SB)/8, $(0.0001984126984126984)
+DATA softmaxConstants<>+400(SB)/8, $(0.0001984126984126984)
+DATA softmaxConstants<>+408(SB)/8, $(0.0001984126984126984)
+DATA softmaxConstants<>+416(SB)/8, $(0.001388888888888889)
+DATA softmaxConstants<>+424(SB)/8, $(0.001388888888888889)
+DATA softmaxConstants<>+432(SB)/8, $(0.001388888888888889)
+DATA softmaxConstants<>+440(SB)/8, $(0.001388888888888889)
+DATA softmaxConstants<>+448(SB)/8, $(0.008333333333333333)
+DATA softmaxConstants<>+456(SB)/8, $(0.008333333333333333)
+DATA softmaxConstants<>+464(SB)/8, $(0.008333333333333333)
+DATA softmaxConstants<>+472(SB)/8, $(0.008333333333333333)
+DATA softmaxConstants<>+480(SB)/8, $(0.041666666666666664)
+DATA softmaxConstants<>+488(SB)/8, $(0.041666666666666664)
+DATA softmaxConstants<>+496(SB)/8, $(0.041666666666666664)
+DATA softmaxConstants<>+504(SB)/8, $(0.041666666666666664)
+DATA softmaxConstants<>+512(SB)/8, $(0.16666666666666666)
+DATA softmaxConstants<>+520(SB)/8, $(0.16666666666666666)
+DATA softmaxConstants<>+528(SB)/8, $(0.16666666666666666)
+DATA softmaxConstants<>+536(SB)/8, $(0.16666666666666666)
+DATA softmaxConstants<>+544(SB)/8, $(0.5)
+DATA softmaxConstants<>+552(SB)/8, $(0.5)
+DATA softmaxConstants<>+560(SB)/8, $(0.5)
+DATA softmaxConstants<>+568(SB)/8, $(0.5)
+DATA softmaxConstants<>+576(SB)/8, $(1.0)
+DATA softmaxConstants<>+584(SB)/8, $(1.0)
+DATA softmaxConstants<>+592(SB)/8, $(1.0)
+DATA softmaxConstants<>+600(SB)/8, $(1.0)
+DATA softmaxConstants<>+608(SB)/8, $(1.0)
+DATA softmaxConstants<>+616(SB)/8, $(1.0)
+DATA softmaxConstants<>+624(SB)/8, $(1.0)
+DATA softmaxConstants<>+632(SB)/8, $(1.0)
+GLOBL softmaxConstants<>(SB), RODATA|NOPTR, $640

@@ -37,10 +37,9 @@ func (o *output) finish(values []float32) {
 		}
 	case softmaxes:
 		if o.channels == 2 {
-			for len(values) >= 8 {
-				softmax4((*[8]float32)(values))
-				values = values[8:]
-			}
+			whole := len(values) &^ 7
+			softmaxPairs(values[:whole])
+			values = values[whole:]
 		}
 		for k := 0; k < len(values); k += o.channels {
 			softmax(values[k:][:o.channels])

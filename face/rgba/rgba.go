@@ -1,4 +1,6 @@
-// Package rgba converts images for detectors whose networks take red, green and blue.
+// Package rgba converts images for detectors whose networks take red, green and blue. What
+// converts most photographs is assembly that tools/nnkernels generates, or image/draw, with the
+// same colors.
 package rgba
 
 import (
@@ -29,6 +31,7 @@ func Of(ctx context.Context, img image.Image, buffer *[]uint8) (*image.RGBA, err
 	n := 4 * b.Dx() * b.Dy()
 	*buffer = freelist.Resize(*buffer, n)
 	out := &image.RGBA{Pix: *buffer, Stride: 4 * b.Dx(), Rect: r}
+	yCbCr, _ := img.(*image.YCbCr)
 	// image/draw has fast paths for all types that decoders return, except for this one.
 	paletted, _ := img.(*image.Paletted)
 	var colors [256][4]uint8
@@ -40,9 +43,10 @@ func Of(ctx context.Context, img image.Image, buffer *[]uint8) (*image.RGBA, err
 			return nil, err
 		}
 		rows := image.Rect(0, y, b.Dx(), min(y+band, b.Dy()))
-		if paletted != nil {
+		switch {
+		case paletted != nil:
 			drawPaletted(out, rows, paletted, &colors)
-		} else {
+		case yCbCr == nil || !drawYCbCr(out, rows, yCbCr):
 			draw.Draw(out, rows, img, b.Min.Add(rows.Min), draw.Src)
 		}
 	}

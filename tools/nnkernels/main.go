@@ -1,10 +1,10 @@
-// Command nnkernels writes the assembly of package nn, or with -kernels area, dct or resample
-// that of package face/mtcnn/area, photo/dct or face/grid/resample, and its declarations. "make
-// generate" runs it.
+// Command nnkernels writes the assembly of package nn, or with -kernels area, dct, resample
+// or rgba that of package face/mtcnn/area, photo/dct, face/grid/resample or face/rgba, and its
+// declarations. "make generate" runs it.
 //
 // What each kernel computes is said where its pure Go twin is: in nn/twin.go,
-// nn/float_twin.go, nn/winograd_twin.go and nn/image_twin.go, in rows.go of area and resample,
-// and in dct.go.
+// nn/float_twin.go, nn/winograd_twin.go, nn/image_twin.go and nn/exp.go, in rows.go of area
+// and resample, and in dct.go; the twin of rgba's is image/draw.
 package main
 
 import (
@@ -15,7 +15,7 @@ import (
 )
 
 func main() {
-	kernels := flag.String("kernels", "nn", "the package whose kernels to write: nn, area, dct or resample")
+	kernels := flag.String("kernels", "nn", "the package whose kernels to write: nn, area, dct, resample or rgba")
 	flag.Parse()
 	build.ConstraintExpr("amd64")
 	build.ConstraintExpr("!purego")
@@ -31,8 +31,10 @@ func main() {
 		inverseDCT()
 	case "resample":
 		resample()
+	case "rgba":
+		rgba()
 	default:
-		log.Fatalf("-kernels %s is not supported: it is nn, area, dct or resample", *kernels)
+		log.Fatalf("-kernels %s is not supported: it is nn, area, dct, resample or rgba", *kernels)
 	}
 	build.Generate()
 }
@@ -71,4 +73,5 @@ func floats() {
 	image()
 	poolFloats("poolFloats2", 2)
 	poolFloats("poolFloats3", 3)
+	softmaxPairs()
 }
