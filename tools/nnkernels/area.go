@@ -17,14 +17,78 @@ func constant(value float32) reg.VecVirtual {
 	return v
 }
 
+// addRows adds rows of bytes that are stride bytes apart, 32 bytes of each at once.
+func addRows() {
+	TEXT("addRowsAVX2", NOSPLIT, "func(dst *uint16, src *uint8, stride, rows, blocks int)")
+	Pragma("noescape")
+	dst := Load(Param("dst"), GP64())
+	src := Load(Param("src"), GP64())
+	stride := Load(Param("stride"), GP64())
+	rows := Load(Param("rows"), GP64())
+	blocks := Load(Param("blocks"), GP64())
+	Label("block")
+	from, left := GP64(), GP64()
+	MOVQ(src, from)
+	MOVQ(rows, left)
+	var all, row [2]reg.VecVirtual
+	for i := range all {
+		all[i], row[i] = YMM(), YMM()
+		VPXOR(all[i], all[i], all[i])
+	}
+	Label("row")
+	for i := range all {
+		VPMOVZXBW(Mem{Base: from, Disp: 16 * i}, row[i])
+		VPADDW(row[i], all[i], all[i])
+	}
+	ADDQ(stride, from)
+	DECQ(left)
+	JNE(LabelRef("row"))
+	for i := range all {
+		VMOVDQU(all[i], Mem{Base: dst, Disp: 32 * i})
+	}
+	ADDQ(Imm(32), src)
+	ADDQ(Imm(64), dst)
+	DECQ(blocks)
+	JNE(LabelRef("block"))
+	VZEROUPPER()
+	RET()
+}
+
+// values is the type of a row's values: bytes, or sums of rows as uint16.
+type values struct {
+	name, kind string
+	// size is that of a pixel in bytes.
+	size int
+	// load loads a pixel, and extend makes int32 of its values, or of those of two.
+	load   func(m Mem, x reg.VecVirtual)
+	second func(m Mem, x reg.VecVirtual)
+	extend func(from Op, to reg.VecVirtual)
+}
+
+// scaleRows generates scaleRow for both.
+func scaleRows() {
+	scaleRow(values{
+		"scaleBytesAVX2", "uint8", 4,
+		func(m Mem, x reg.VecVirtual) { VMOVD(m, x) },
+		func(m Mem, x reg.VecVirtual) { VPINSRD(Imm(1), m, x, x) },
+		func(from Op, to reg.VecVirtual) { VPMOVZXBD(from, to) },
+	})
+	scaleRow(values{
+		"scaleSumsAVX2", "uint16", 8,
+		func(m Mem, x reg.VecVirtual) { VMOVQ(m, x) },
+		func(m Mem, x reg.VecVirtual) { VPINSRQ(Imm(1), m, x, x) },
+		func(from Op, to reg.VecVirtual) { VPMOVZXWD(from, to) },
+	})
+}
+
 // scaleRow computes the sums of RGBA pixels from the start of the row, and then pairs of
 // outputs. All four values of a pixel are computed at once.
-func scaleRow() {
-	TEXT("scaleRowAVX2", NOSPLIT, "func(dst *float32, src *uint8, pairs *int32, sums *int32, pixels, count int)")
+func scaleRow(of values) {
+	TEXT(of.name, NOSPLIT, "func(dst *float32, src *"+of.kind+", pairs *int32, sums *int32, pixels, count int)")
 	Pragma("noescape")
 	src := Load(Param("src"), GP64())
 	sums := Load(Param("sums"), GP64())
-	sumRow(src, sums)
+	sumRow(of, src, sums)
 	dst := Load(Param("dst"), GP64())
 	pairs := Load(Param("pairs"), GP64())
 	count := Load(Param("count"), GP64())
@@ -37,9 +101,10 @@ func scaleRow() {
 	}
 	pixels := func(at [2]reg.Register) reg.VecVirtual {
 		v := YMM()
-		VMOVD(Mem{Base: src, Index: at[0], Scale: 2}, v.AsX())
-		VPINSRD(Imm(1), Mem{Base: src, Index: at[1], Scale: 2}, v.AsX(), v.AsX())
-		VPMOVZXBD(v.AsX(), v)
+		x := XMM()
+		of.load(Mem{Base: src, Index: at[0], Scale: uint8(of.size / 2)}, x)
+		of.second(Mem{Base: src, Index: at[1], Scale: uint8(of.size / 2)}, x)
+		of.extend(x, v)
 		return v
 	}
 	sumsAt := func(at [2]reg.Register, disp int) reg.VecVirtual {
@@ -66,7 +131,7 @@ func scaleRow() {
 }
 
 // sumRow computes the sums of the pixels before each one, and of all.
-func sumRow(src, sums reg.Register) {
+func sumRow(of values, src, sums reg.Register) {
 	from, to, rest := GP64(), GP64(), Load(Param("pixels"), GP64())
 	MOVQ(src, from)
 	MOVQ(sums, to)
@@ -76,21 +141,21 @@ func sumRow(src, sums reg.Register) {
 	SUBQ(Imm(2), rest)
 	JL(LabelRef("last"))
 	Label("two")
-	VPMOVZXBD(Mem{Base: from}, first)
-	VPMOVZXBD(Mem{Base: from, Disp: 4}, second)
+	of.extend(Mem{Base: from}, first)
+	of.extend(Mem{Base: from, Disp: of.size}, second)
 	VPADDD(first, second, second)
 	VPADDD(first, sum, first)
 	VPADDD(second, sum, sum)
 	VMOVDQU(first, Mem{Base: to, Disp: 16})
 	VMOVDQU(sum, Mem{Base: to, Disp: 32})
-	ADDQ(Imm(8), from)
+	ADDQ(Imm(uint64(2*of.size)), from)
 	ADDQ(Imm(32), to)
 	SUBQ(Imm(2), rest)
 	JGE(LabelRef("two"))
 	Label("last")
 	ADDQ(Imm(2), rest)
 	JEQ(LabelRef("summed"))
-	VPMOVZXBD(Mem{Base: from}, first)
+	of.extend(Mem{Base: from}, first)
 	VPADDD(first, sum, sum)
 	VMOVDQU(sum, Mem{Base: to, Disp: 16})
 	Label("summed")

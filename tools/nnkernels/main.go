@@ -24,7 +24,8 @@ func main() {
 		integers()
 		floats()
 	case "area":
-		scaleRow()
+		addRows()
+		scaleRows()
 		addRow()
 		store()
 	case "dct":

@@ -5,9 +5,10 @@
 // it is an interpolation between two pixels, with weights that are areas too. This gives the
 // same results as OpenCV, except for the rounding of sums.
 //
-// Rows are scaled first, and then added. In a row, an output is made of a first and a last
-// pixel, of which it may cover a part, and of the whole pixels between them, whose sum is
-// exact: it is the difference of two sums from the start of the row on. So the time does not
+// An output is made of a first and a last row, of which it may cover a part, and of the whole
+// rows between them, which are added first. Each of the three is scaled, and then added. In a
+// row, it is made of a first and a last pixel, and of the whole pixels between them, whose sum
+// is exact: it is the difference of two sums from the start of the row on. So the time does not
 // depend on how many pixels an output covers. What computes a row is assembly that
 // tools/nnkernels generates, or Go on other processors (rows.go).
 package area
@@ -28,7 +29,9 @@ type Scaler struct {
 	// halved means that both sides shrink to exactly a half.
 	halved bool
 	pairs  []pair
-	sums   []int32
+	// rows has a sum of rows of src, and sums that of the pixels before each one.
+	rows []uint16
+	sums []int32
 	// row has a row of src scaled horizontally, and sum a sum of such rows: four values for
 	// each pixel, the last of which is not used.
 	row, sum []float32
@@ -41,6 +44,9 @@ type span struct {
 	// input is the first.
 	weights [3]float32
 }
+
+// last returns the last input.
+func (s *span) last() int { return s.first + s.n - 1 }
 
 // weight returns that of the k-th input.
 func (s *span) weight(k int) float32 {
@@ -162,8 +168,12 @@ func normalize(v float32) float32 { return (v - 127.5) * (1.0 / 128) }
 // Black is what Part makes of black.
 const Black = -127.5 / 128
 
-// band is how many rows of the source are processed between two checks of the context.
-const band = 16
+const (
+	// band is how many rows of the source are processed between two checks of the context.
+	band = 16
+	// maxRows is how many rows of bytes may be added as uint16.
+	maxRows = 256
+)
 
 // Part writes a part of the scaled image to dst in the format of MTCNN's networks: column by
 // column, three values from -1 to 1 for each pixel. dst has 3·width·height values. It returns
@@ -182,7 +192,16 @@ func (s *Scaler) Part(ctx context.Context, dst []float32, part image.Rectangle, 
 	case rounding == Rounded:
 		r = halfEven
 	}
+	s.rows = slices.Grow(s.rows[:0], 4*pixels)[:4*pixels]
+	source := func(at int) []uint8 { return s.src.Pix[at*s.src.Stride+4*from:] }
 	have := -1 // which row of the image s.row is made of
+	add := func(at int, weight float32) {
+		if at != have {
+			scaleBytes(s.row, source(at)[:4*pixels], s.pairs, s.sums)
+			have = at
+		}
+		addRow(s.sum, s.row, weight)
+	}
 	done := band
 	for y := range part.Dy() {
 		clear(s.sum)
@@ -190,18 +209,29 @@ func (s *Scaler) Part(ctx context.Context, dst []float32, part image.Rectangle, 
 		if pixels == 0 {
 			down.n = 0
 		}
-		for k := range down.n {
-			if at := down.first + k; at != have {
-				if done++; done > band {
-					if err := ctx.Err(); err != nil {
-						return err
-					}
-					done = 0
-				}
-				scaleRow(s.row, s.src.Pix[at*s.src.Stride+4*from:][:4*pixels], s.pairs, s.sums)
-				have = at
+		if done += down.n; done > band {
+			if err := ctx.Err(); err != nil {
+				return err
 			}
-			addRow(s.sum, s.row, down.weight(k))
+			done = 0
+		}
+		if down.n > 0 {
+			add(down.first, down.weights[0])
+		}
+		for at := down.first + 1; at < down.last(); {
+			n := min(down.last()-at, maxRows)
+			if n == 1 {
+				add(at, down.weights[1])
+			} else {
+				addRows(s.rows, source(at), s.src.Stride, n)
+				scaleSums(s.row, s.rows, s.pairs, s.sums)
+				have = -1
+				addRow(s.sum, s.row, down.weights[1])
+			}
+			at += n
+		}
+		if down.n > 1 {
+			add(down.last(), down.weights[2])
 		}
 		store(dst[3*y:], s.sum, 3*part.Dy(), part.Dx(), r)
 	}
@@ -252,7 +282,7 @@ func (p *pair) set(i int, c span, from int) {
 	case 1:
 		w[1], w[2] = 0, 0
 	}
-	p.first[i], p.last[i] = int32(2*(c.first-from)), int32(2*(c.first+c.n-1-from))
+	p.first[i], p.last[i] = int32(2*(c.first-from)), int32(2*(c.last()-from))
 	for k, v := range w {
 		for lane := range 4 {
 			p.weights[k][4*i+lane] = v

@@ -5,7 +5,13 @@
 package area
 
 //go:noescape
-func scaleRowAVX2(dst *float32, src *uint8, pairs *int32, sums *int32, pixels int, count int)
+func addRowsAVX2(dst *uint16, src *uint8, stride int, rows int, blocks int)
+
+//go:noescape
+func scaleBytesAVX2(dst *float32, src *uint8, pairs *int32, sums *int32, pixels int, count int)
+
+//go:noescape
+func scaleSumsAVX2(dst *float32, src *uint16, pairs *int32, sums *int32, pixels int, count int)
 
 //go:noescape
 func addRowAVX2(sum *float32, row *float32, weight float32, vectors int)

@@ -4,9 +4,41 @@
 
 #include "textflag.h"
 
-// func scaleRowAVX2(dst *float32, src *uint8, pairs *int32, sums *int32, pixels int, count int)
+// func addRowsAVX2(dst *uint16, src *uint8, stride int, rows int, blocks int)
 // Requires: AVX, AVX2
-TEXT ·scaleRowAVX2(SB), NOSPLIT, $0-48
+TEXT ·addRowsAVX2(SB), NOSPLIT, $0-40
+	MOVQ dst+0(FP), AX
+	MOVQ src+8(FP), CX
+	MOVQ stride+16(FP), DX
+	MOVQ rows+24(FP), BX
+	MOVQ blocks+32(FP), SI
+
+block:
+	MOVQ  CX, DI
+	MOVQ  BX, R8
+	VPXOR Y0, Y0, Y0
+	VPXOR Y2, Y2, Y2
+
+row:
+	VPMOVZXBW (DI), Y1
+	VPADDW    Y1, Y0, Y0
+	VPMOVZXBW 16(DI), Y1
+	VPADDW    Y1, Y2, Y2
+	ADDQ      DX, DI
+	DECQ      R8
+	JNE       row
+	VMOVDQU   Y0, (AX)
+	VMOVDQU   Y2, 32(AX)
+	ADDQ      $0x20, CX
+	ADDQ      $0x40, AX
+	DECQ      SI
+	JNE       block
+	VZEROUPPER
+	RET
+
+// func scaleBytesAVX2(dst *float32, src *uint8, pairs *int32, sums *int32, pixels int, count int)
+// Requires: AVX, AVX2
+TEXT ·scaleBytesAVX2(SB), NOSPLIT, $0-48
 	MOVQ    src+8(FP), AX
 	MOVQ    sums+24(FP), CX
 	MOVQ    pixels+32(FP), SI
@@ -55,6 +87,76 @@ pair:
 	VMOVD       (AX)(R8*2), X2
 	VPINSRD     $0x01, (AX)(R10*2), X2, X2
 	VPMOVZXBD   X2, Y2
+	VMOVDQU     16(CX)(DI*8), X3
+	VINSERTI128 $0x01, 16(CX)(R9*8), Y3, Y3
+	VPSUBD      Y3, Y1, Y1
+	VCVTDQ2PS   Y0, Y0
+	VMULPS      16(BX), Y0, Y0
+	VCVTDQ2PS   Y1, Y1
+	VMULPS      48(BX), Y1, Y1
+	VCVTDQ2PS   Y2, Y2
+	VMULPS      80(BX), Y2, Y2
+	VADDPS      Y1, Y0, Y0
+	VADDPS      Y2, Y0, Y0
+	VMOVUPS     Y0, (DX)
+	ADDQ        $0x70, BX
+	ADDQ        $0x20, DX
+	DECQ        SI
+	JNE         pair
+	VZEROUPPER
+	RET
+
+// func scaleSumsAVX2(dst *float32, src *uint16, pairs *int32, sums *int32, pixels int, count int)
+// Requires: AVX, AVX2
+TEXT ·scaleSumsAVX2(SB), NOSPLIT, $0-48
+	MOVQ    src+8(FP), AX
+	MOVQ    sums+24(FP), CX
+	MOVQ    pixels+32(FP), SI
+	MOVQ    AX, DX
+	MOVQ    CX, BX
+	VPXOR   X0, X0, X0
+	VMOVDQU X0, (BX)
+	SUBQ    $0x02, SI
+	JL      last
+
+two:
+	VPMOVZXWD (DX), X1
+	VPMOVZXWD 8(DX), X2
+	VPADDD    X1, X2, X2
+	VPADDD    X1, X0, X1
+	VPADDD    X2, X0, X0
+	VMOVDQU   X1, 16(BX)
+	VMOVDQU   X0, 32(BX)
+	ADDQ      $0x10, DX
+	ADDQ      $0x20, BX
+	SUBQ      $0x02, SI
+	JGE       two
+
+last:
+	ADDQ      $0x02, SI
+	JEQ       summed
+	VPMOVZXWD (DX), X1
+	VPADDD    X1, X0, X0
+	VMOVDQU   X0, 16(BX)
+
+summed:
+	MOVQ dst+0(FP), DX
+	MOVQ pairs+16(FP), BX
+	MOVQ count+40(FP), SI
+
+pair:
+	MOVLQSX     (BX), DI
+	MOVLQSX     8(BX), R8
+	MOVLQSX     4(BX), R9
+	MOVLQSX     12(BX), R10
+	VMOVQ       (AX)(DI*4), X0
+	VPINSRQ     $0x01, (AX)(R9*4), X0, X0
+	VPMOVZXWD   X0, Y0
+	VMOVDQU     (CX)(R8*8), X1
+	VINSERTI128 $0x01, (CX)(R10*8), Y1, Y1
+	VMOVQ       (AX)(R8*4), X2
+	VPINSRQ     $0x01, (AX)(R10*4), X2, X2
+	VPMOVZXWD   X2, Y2
 	VMOVDQU     16(CX)(DI*8), X3
 	VINSERTI128 $0x01, 16(CX)(R9*8), Y3, Y3
 	VPSUBD      Y3, Y1, Y1

@@ -11,9 +11,20 @@ const (
 	halfUp
 )
 
-// scaleRowGo makes pairs of outputs of RGBA pixels. sums is memory for the sums of pixels from
-// the start on.
-func scaleRowGo(dst []float32, src []uint8, pairs []pair, sums []int32) {
+// addRowsGo makes dst the sum of rows, 256 at most, that are stride bytes apart.
+func addRowsGo(dst []uint16, src []uint8, stride, rows int) {
+	clear(dst)
+	for y := range rows {
+		for i, v := range src[y*stride:][:len(dst)] {
+			dst[i] += uint16(v)
+		}
+	}
+}
+
+// scaleRowGo makes pairs of outputs of RGBA pixels, or of sums of several rows of them. sums is
+// memory for the sums of pixels from the start on, which may overflow: their differences do
+// not.
+func scaleRowGo[T uint8 | uint16](dst []float32, src []T, pairs []pair, sums []int32) {
 	var r, g, b int32
 	to := sums
 	for from := src; len(from) >= 4 && len(to) >= 4; from, to = from[4:], to[4:] {

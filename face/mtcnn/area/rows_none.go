@@ -2,7 +2,13 @@
 
 package area
 
-func scaleRow(dst []float32, src []uint8, pairs []pair, sums []int32) {
+func addRows(dst []uint16, src []uint8, stride, rows int) { addRowsGo(dst, src, stride, rows) }
+
+func scaleBytes(dst []float32, src []uint8, pairs []pair, sums []int32) {
+	scaleRowGo(dst, src, pairs, sums)
+}
+
+func scaleSums(dst []float32, src []uint16, pairs []pair, sums []int32) {
 	scaleRowGo(dst, src, pairs, sums)
 }
 
