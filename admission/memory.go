@@ -3,6 +3,7 @@ package admission
 import (
 	"context"
 	"runtime"
+	"runtime/metrics"
 	"sync"
 	"sync/atomic"
 )
@@ -18,6 +19,8 @@ type Memory struct {
 	// collecting is held while garbage is collected, so that others wait for that.
 	collecting sync.Mutex
 	collect    func()
+	// heap returns how many bytes the heap has, with garbage that was not collected yet.
+	heap func() int64
 }
 
 // NewMemory returns a Memory of limit bytes. It calls empty before it collects garbage, to drop
@@ -27,7 +30,13 @@ func NewMemory(limit int64, empty func()) *Memory {
 		empty()
 		runtime.GC()
 		runtime.GC() // a sync.Pool keeps what it has for one more round
-	}}
+	}, heap: heapBytes}
+}
+
+func heapBytes() int64 {
+	objects := []metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}}
+	metrics.Read(objects)
+	return int64(objects[0].Value.Uint64())
 }
 
 // Acquire takes n bytes, and waits for them until ctx ends, in the order of arrival.
@@ -41,8 +50,13 @@ func (m *Memory) Acquire(ctx context.Context, n int64) (release func(), err erro
 	m.collecting.Lock()
 	defer m.collecting.Unlock()
 	if garbage := m.garbage.Load(); m.pool.inUse()+garbage > m.pool.limit {
-		m.collect()
-		m.garbage.Add(-garbage)
+		// The runtime may have collected most of it by itself.
+		left := min(garbage, m.heap())
+		if m.pool.inUse()+left > m.pool.limit {
+			m.collect()
+			left = 0
+		}
+		m.garbage.Add(left - garbage)
 	}
 	return func() {
 		m.garbage.Add(n)

@@ -15,6 +15,8 @@ func TestMemory(t *testing.T) {
 		m := NewMemory(100, nil)
 		collected := 0
 		m.collect = func() { collected++ }
+		heap := int64(1000)
+		m.heap = func() int64 { return heap }
 		acquire := func(n int64) func() {
 			t.Helper()
 			release, err := m.Acquire(t.Context(), n)
@@ -54,6 +56,18 @@ func TestMemory(t *testing.T) {
 		acquire(1)()
 		if collected > before+1 {
 			t.Errorf("collected %d times for 11 bytes", collected-before)
+		}
+		// What the runtime has collected by itself is no garbage.
+		before, heap = collected, 5
+		for range 1000 {
+			acquire(90)()
+		}
+		if collected > before {
+			t.Errorf("collected %d times for what is not in the heap", collected-before)
+		}
+		heap = 11
+		if acquire(90)(); collected != before+1 {
+			t.Errorf("collected %d times for 90 bytes beside 11 in the heap", collected-before)
 		}
 	})
 }
