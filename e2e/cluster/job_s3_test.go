@@ -40,10 +40,10 @@ func storage(t *testing.T) (*minio.Client, string) {
 	return client, "http://" + l.Addr().String()
 }
 
-// testJobS3 runs deploy/kubernetes/job-s3, and kills a pod of it each two seconds. Each photograph
+// testJobS3 runs deploy/kubernetes/job-s3, and kills a pod of it each second. Each photograph
 // must have one line with its faces, in all objects together.
 func testJobS3(t *testing.T, image []byte) {
-	const shares, photos = 4, 600
+	const shares, photos = 4, 1800
 	deploy(t)
 	client, endpoint := storage(t)
 	want := map[string]int{}

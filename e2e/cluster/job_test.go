@@ -27,10 +27,10 @@ metadata: {name: archive}
 spec: {accessModes: [ReadWriteMany], resources: {requests: {storage: 1Gi}}, storageClassName: "", volumeName: archive}
 `
 
-// testJob runs deploy/kubernetes/job on a folder of photographs, and kills a pod of it each two
-// seconds. Each photograph must have one line with its faces.
+// testJob runs deploy/kubernetes/job on a folder of photographs, and kills a pod of it each
+// second. Each photograph must have one line with its faces.
 func testJob(t *testing.T, image []byte) {
-	const shares, photos = 4, 600
+	const shares, photos = 4, 1800
 	deploy(t)
 	folder := filepath.Join(*clusterRun, "archive")
 	for _, name := range []string{"out", "photos"} {
@@ -63,7 +63,8 @@ func testJob(t *testing.T, image []byte) {
 	kubectl(t, "delete", "job/mien-archive", "persistentvolumeclaim/archive", "persistentvolume/archive", "--wait=false")
 }
 
-// runJob runs a job of deploy/kubernetes, and kills a pod of it each two seconds, four times.
+// runJob runs a job of deploy/kubernetes, and kills a pod of it each second, four times. A job has
+// several times as many photographs as that takes.
 func runJob(t *testing.T, folder string, shares int) {
 	t.Helper()
 	job := kubectl(t, "kustomize", root+"/deploy/kubernetes/"+folder)
@@ -77,7 +78,7 @@ func runJob(t *testing.T, folder string, shares int) {
 		if kubectl(t, "get", "job", "mien-archive", "-o", `jsonpath={.status.succeeded}`) == strconv.Itoa(shares) {
 			return true
 		}
-		time.Sleep(2 * time.Second)
+		time.Sleep(time.Second)
 		names := strings.Fields(kubectl(t, "get", "pods", "-l", "job-name=mien-archive", "--field-selector=status.phase=Running", "-o", "name"))
 		if len(names) > 0 && killed < 4 {
 			kubectl(t, "delete", names[killed%len(names)], "--grace-period=0", "--force", "--wait=false")
