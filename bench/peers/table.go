@@ -63,12 +63,12 @@ var peers = []peer{
 	{
 		name: "replaced-3", title: "replaced: gRPC, three processes", folder: replaced,
 		sees:       "the same, in three processes that share the port",
-		confidence: "0.7", command: []string{"sh", "-c", "PROCESSES=3 exec python server.py"}, doors: []door{oldGRPC}, color: page.Orange, label: "replaced ×3",
+		confidence: "0.7", command: []string{"sh", "-c", "PROCESSES=3 exec python server.py"}, doors: []door{oldGRPC}, color: page.Orange, label: "replaced ×3", up: -1.2,
 	},
 	{
 		name: "replaced-front", title: "replaced: Flask before three processes", folder: replaced,
 		sees:       "the same, behind Flask and gunicorn, with the image as base64 in JSON",
-		confidence: "0.7", command: []string{"python", "stack.py"}, doors: []door{{"HTTP", "flask", "/predict"}}, color: page.Orange, label: "replaced ×3, Flask", up: -1.2,
+		confidence: "0.7", command: []string{"python", "stack.py"}, doors: []door{{"HTTP", "flask", "/predict"}}, color: page.Orange, label: "replaced ×3, Flask", up: -2.4,
 	},
 	{
 		name: "opencv", title: "OpenCV 5.0, FastAPI", folder: "opencv",
