@@ -330,9 +330,14 @@ func (l *Lease) BecomeStream() error {
 // each because of the bytes of others that were refused before it. The caller holds the
 // lock.
 func (l *Lease) refused(err error) error {
-	l.take(-l.bytes)
-	l.ledger.serve(false)
+	l.giveBack(l.bytes)
 	return err
+}
+
+// giveBack lets waiting streams have n of the bytes. The caller holds the lock.
+func (l *Lease) giveBack(n int64) {
+	l.take(-n)
+	l.ledger.serve(false)
 }
 
 // take adds n bytes that are there. The caller holds the lock.
@@ -486,8 +491,7 @@ func (l *Lease) Shrink(n int64) {
 	g.mu.Lock()
 	defer g.unlock()
 	if l.bytes > n {
-		l.take(n - l.bytes)
-		g.serve(false)
+		l.giveBack(l.bytes - n)
 	}
 }
 
@@ -497,8 +501,7 @@ func (l *Lease) Release(n int64) {
 	g := l.ledger
 	g.mu.Lock()
 	defer g.unlock()
-	l.take(-n)
-	g.serve(false)
+	l.giveBack(n)
 }
 
 // Detach moves the bytes, and the overflow allowance, to a lease of their own, which has

@@ -57,7 +57,7 @@ func TestMemory(t *testing.T) {
 		if collected > before+1 {
 			t.Errorf("collected %d times for 11 bytes", collected-before)
 		}
-		// What the runtime has collected by itself is no garbage.
+		// What the runtime has collected by itself does not count as garbage.
 		before, heap = collected, 5
 		for range 1000 {
 			acquire(90)()

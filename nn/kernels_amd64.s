@@ -5570,7 +5570,7 @@ TEXT ·softmaxFours(SB), NOSPLIT, $0-16
 	LEAQ         softmaxConstants<>+0(SB), DX
 	MOVL         $0x000003ff, BX
 	VMOVD        BX, X0
-	VPBROADCASTD X0, X0
+	VPBROADCASTD X0, Y0
 
 four:
 	VMOVUPS    (AX), X1

@@ -4,6 +4,36 @@
 
 #include "textflag.h"
 
+DATA lumaOrder<>+0(SB)/4, $0x80000000
+DATA lumaOrder<>+4(SB)/4, $0x80010101
+DATA lumaOrder<>+8(SB)/4, $0x80020202
+DATA lumaOrder<>+12(SB)/4, $0x80030303
+DATA lumaOrder<>+16(SB)/4, $0x80040404
+DATA lumaOrder<>+20(SB)/4, $0x80050505
+DATA lumaOrder<>+24(SB)/4, $0x80060606
+DATA lumaOrder<>+28(SB)/4, $0x80070707
+GLOBL lumaOrder<>(SB), RODATA|NOPTR, $32
+
+DATA pixelOrder<>+0(SB)/4, $0x0c080400
+DATA pixelOrder<>+4(SB)/4, $0x0d090501
+DATA pixelOrder<>+8(SB)/4, $0x0e0a0602
+DATA pixelOrder<>+12(SB)/4, $0x0f0b0703
+DATA pixelOrder<>+16(SB)/4, $0x0c080400
+DATA pixelOrder<>+20(SB)/4, $0x0d090501
+DATA pixelOrder<>+24(SB)/4, $0x0e0a0602
+DATA pixelOrder<>+28(SB)/4, $0x0f0b0703
+GLOBL pixelOrder<>(SB), RODATA|NOPTR, $32
+
+DATA chromaOrder<>+0(SB)/4, $0x80808000
+DATA chromaOrder<>+4(SB)/4, $0x80808001
+DATA chromaOrder<>+8(SB)/4, $0x80808002
+DATA chromaOrder<>+12(SB)/4, $0x80808003
+DATA chromaOrder<>+16(SB)/4, $0x80808004
+DATA chromaOrder<>+20(SB)/4, $0x80808005
+DATA chromaOrder<>+24(SB)/4, $0x80808006
+DATA chromaOrder<>+28(SB)/4, $0x80808007
+GLOBL chromaOrder<>(SB), RODATA|NOPTR, $32
+
 // func convertAVX2(dst *uint8, luma *uint8, blue *uint8, red *uint8, eights int)
 // Requires: AVX, AVX2
 TEXT ·convertAVX2(SB), NOSPLIT, $0-40
@@ -12,9 +42,9 @@ TEXT ·convertAVX2(SB), NOSPLIT, $0-40
 	MOVQ         blue+16(FP), DX
 	MOVQ         red+24(FP), BX
 	MOVQ         eights+32(FP), SI
-	VMOVDQU      convertAVX2Luma<>+0(SB), Y0
-	VMOVDQU      convertAVX2Chroma<>+0(SB), Y1
-	VMOVDQU      convertAVX2Pixels<>+0(SB), Y2
+	VMOVDQU      lumaOrder<>+0(SB), Y0
+	VMOVDQU      chromaOrder<>+0(SB), Y1
+	VMOVDQU      pixelOrder<>+0(SB), Y2
 	MOVL         $0x00000080, DI
 	VMOVD        DI, X3
 	VPBROADCASTD X3, Y3
@@ -68,35 +98,15 @@ pixels:
 	VZEROUPPER
 	RET
 
-DATA convertAVX2Luma<>+0(SB)/4, $0x80000000
-DATA convertAVX2Luma<>+4(SB)/4, $0x80010101
-DATA convertAVX2Luma<>+8(SB)/4, $0x80020202
-DATA convertAVX2Luma<>+12(SB)/4, $0x80030303
-DATA convertAVX2Luma<>+16(SB)/4, $0x80040404
-DATA convertAVX2Luma<>+20(SB)/4, $0x80050505
-DATA convertAVX2Luma<>+24(SB)/4, $0x80060606
-DATA convertAVX2Luma<>+28(SB)/4, $0x80070707
-GLOBL convertAVX2Luma<>(SB), RODATA|NOPTR, $32
-
-DATA convertAVX2Chroma<>+0(SB)/4, $0x80808000
-DATA convertAVX2Chroma<>+4(SB)/4, $0x80808001
-DATA convertAVX2Chroma<>+8(SB)/4, $0x80808002
-DATA convertAVX2Chroma<>+12(SB)/4, $0x80808003
-DATA convertAVX2Chroma<>+16(SB)/4, $0x80808004
-DATA convertAVX2Chroma<>+20(SB)/4, $0x80808005
-DATA convertAVX2Chroma<>+24(SB)/4, $0x80808006
-DATA convertAVX2Chroma<>+28(SB)/4, $0x80808007
-GLOBL convertAVX2Chroma<>(SB), RODATA|NOPTR, $32
-
-DATA convertAVX2Pixels<>+0(SB)/4, $0x0c080400
-DATA convertAVX2Pixels<>+4(SB)/4, $0x0d090501
-DATA convertAVX2Pixels<>+8(SB)/4, $0x0e0a0602
-DATA convertAVX2Pixels<>+12(SB)/4, $0x0f0b0703
-DATA convertAVX2Pixels<>+16(SB)/4, $0x0c080400
-DATA convertAVX2Pixels<>+20(SB)/4, $0x0d090501
-DATA convertAVX2Pixels<>+24(SB)/4, $0x0e0a0602
-DATA convertAVX2Pixels<>+28(SB)/4, $0x0f0b0703
-GLOBL convertAVX2Pixels<>(SB), RODATA|NOPTR, $32
+DATA halvedOrder<>+0(SB)/4, $0x80808000
+DATA halvedOrder<>+4(SB)/4, $0x80808000
+DATA halvedOrder<>+8(SB)/4, $0x80808001
+DATA halvedOrder<>+12(SB)/4, $0x80808001
+DATA halvedOrder<>+16(SB)/4, $0x80808002
+DATA halvedOrder<>+20(SB)/4, $0x80808002
+DATA halvedOrder<>+24(SB)/4, $0x80808003
+DATA halvedOrder<>+28(SB)/4, $0x80808003
+GLOBL halvedOrder<>(SB), RODATA|NOPTR, $32
 
 // func convertHalvedAVX2(dst *uint8, luma *uint8, blue *uint8, red *uint8, eights int)
 // Requires: AVX, AVX2
@@ -106,9 +116,9 @@ TEXT ·convertHalvedAVX2(SB), NOSPLIT, $0-40
 	MOVQ         blue+16(FP), DX
 	MOVQ         red+24(FP), BX
 	MOVQ         eights+32(FP), SI
-	VMOVDQU      convertHalvedAVX2Luma<>+0(SB), Y0
-	VMOVDQU      convertHalvedAVX2Chroma<>+0(SB), Y1
-	VMOVDQU      convertHalvedAVX2Pixels<>+0(SB), Y2
+	VMOVDQU      lumaOrder<>+0(SB), Y0
+	VMOVDQU      halvedOrder<>+0(SB), Y1
+	VMOVDQU      pixelOrder<>+0(SB), Y2
 	MOVL         $0x00000080, DI
 	VMOVD        DI, X3
 	VPBROADCASTD X3, Y3
@@ -161,33 +171,3 @@ pixels:
 	JNE          pixels
 	VZEROUPPER
 	RET
-
-DATA convertHalvedAVX2Luma<>+0(SB)/4, $0x80000000
-DATA convertHalvedAVX2Luma<>+4(SB)/4, $0x80010101
-DATA convertHalvedAVX2Luma<>+8(SB)/4, $0x80020202
-DATA convertHalvedAVX2Luma<>+12(SB)/4, $0x80030303
-DATA convertHalvedAVX2Luma<>+16(SB)/4, $0x80040404
-DATA convertHalvedAVX2Luma<>+20(SB)/4, $0x80050505
-DATA convertHalvedAVX2Luma<>+24(SB)/4, $0x80060606
-DATA convertHalvedAVX2Luma<>+28(SB)/4, $0x80070707
-GLOBL convertHalvedAVX2Luma<>(SB), RODATA|NOPTR, $32
-
-DATA convertHalvedAVX2Chroma<>+0(SB)/4, $0x80808000
-DATA convertHalvedAVX2Chroma<>+4(SB)/4, $0x80808000
-DATA convertHalvedAVX2Chroma<>+8(SB)/4, $0x80808001
-DATA convertHalvedAVX2Chroma<>+12(SB)/4, $0x80808001
-DATA convertHalvedAVX2Chroma<>+16(SB)/4, $0x80808002
-DATA convertHalvedAVX2Chroma<>+20(SB)/4, $0x80808002
-DATA convertHalvedAVX2Chroma<>+24(SB)/4, $0x80808003
-DATA convertHalvedAVX2Chroma<>+28(SB)/4, $0x80808003
-GLOBL convertHalvedAVX2Chroma<>(SB), RODATA|NOPTR, $32
-
-DATA convertHalvedAVX2Pixels<>+0(SB)/4, $0x0c080400
-DATA convertHalvedAVX2Pixels<>+4(SB)/4, $0x0d090501
-DATA convertHalvedAVX2Pixels<>+8(SB)/4, $0x0e0a0602
-DATA convertHalvedAVX2Pixels<>+12(SB)/4, $0x0f0b0703
-DATA convertHalvedAVX2Pixels<>+16(SB)/4, $0x0c080400
-DATA convertHalvedAVX2Pixels<>+20(SB)/4, $0x0d090501
-DATA convertHalvedAVX2Pixels<>+24(SB)/4, $0x0e0a0602
-DATA convertHalvedAVX2Pixels<>+28(SB)/4, $0x0f0b0703
-GLOBL convertHalvedAVX2Pixels<>(SB), RODATA|NOPTR, $32

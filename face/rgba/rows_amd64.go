@@ -13,7 +13,8 @@ import (
 var assembly = cpu.X86.HasAVX2
 
 // drawYCbCr sets some rows of out to those of img, whose upper left corners are the same pixel.
-// It returns false without the assembly, and for what that has no kernel for.
+// It returns false, and sets nothing, without the assembly, and for images that the kernels do
+// not support.
 func drawYCbCr(out *image.RGBA, rows image.Rectangle, img *image.YCbCr) bool {
 	convert, perSample := convertAVX2, 1
 	switch img.SubsampleRatio {

@@ -59,26 +59,16 @@ type values struct {
 	name, kind string
 	// size is that of a pixel in bytes.
 	size int
-	// load loads a pixel, and extend makes int32 of its values, or of those of two.
-	load   func(m Mem, x reg.VecVirtual)
-	second func(m Mem, x reg.VecVirtual)
-	extend func(from Op, to reg.VecVirtual)
+	// load loads a pixel, and insert another beside it. extend makes int32 of their values.
+	load   func(pixel, x Op)
+	insert func(at, pixel, x, both Op)
+	extend func(...Op)
 }
 
 // scaleRows generates scaleRow for both.
 func scaleRows() {
-	scaleRow(values{
-		"scaleBytesAVX2", "uint8", 4,
-		func(m Mem, x reg.VecVirtual) { VMOVD(m, x) },
-		func(m Mem, x reg.VecVirtual) { VPINSRD(Imm(1), m, x, x) },
-		func(from Op, to reg.VecVirtual) { VPMOVZXBD(from, to) },
-	})
-	scaleRow(values{
-		"scaleSumsAVX2", "uint16", 8,
-		func(m Mem, x reg.VecVirtual) { VMOVQ(m, x) },
-		func(m Mem, x reg.VecVirtual) { VPINSRQ(Imm(1), m, x, x) },
-		func(from Op, to reg.VecVirtual) { VPMOVZXWD(from, to) },
-	})
+	scaleRow(values{"scaleBytesAVX2", "uint8", 4, VMOVD, VPINSRD, VPMOVZXBD})
+	scaleRow(values{"scaleSumsAVX2", "uint16", 8, VMOVQ, VPINSRQ, VPMOVZXWD})
 }
 
 // scaleRow computes the sums of RGBA pixels from the start of the row, and then pairs of
@@ -101,10 +91,10 @@ func scaleRow(of values) {
 	}
 	pixels := func(at [2]reg.Register) reg.VecVirtual {
 		v := YMM()
-		x := XMM()
-		of.load(Mem{Base: src, Index: at[0], Scale: uint8(of.size / 2)}, x)
-		of.second(Mem{Base: src, Index: at[1], Scale: uint8(of.size / 2)}, x)
-		of.extend(x, v)
+		scale := uint8(of.size / 2)
+		of.load(Mem{Base: src, Index: at[0], Scale: scale}, v.AsX())
+		of.insert(Imm(1), Mem{Base: src, Index: at[1], Scale: scale}, v.AsX(), v.AsX())
+		of.extend(v.AsX(), v)
 		return v
 	}
 	sumsAt := func(at [2]reg.Register, disp int) reg.VecVirtual {

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"math"
+
 	. "github.com/mmcloughlin/avo/build"
 	. "github.com/mmcloughlin/avo/operand"
 	"github.com/mmcloughlin/avo/reg"
@@ -15,9 +17,14 @@ func resample() {
 }
 
 // wideConstant returns a vector of 8 copies of a number.
-func wideConstant(value float32) reg.VecVirtual {
-	v := YMM()
-	VBROADCASTSS(constant(value).AsX(), v)
+func wideConstant(value float32) reg.VecVirtual { return wideBits(math.Float32bits(value)) }
+
+// wideBits returns a vector of 8 copies of 32 bits.
+func wideBits(value uint32) reg.VecVirtual {
+	bits, v := GP32(), YMM()
+	MOVL(U32(value), bits)
+	VMOVD(bits, v.AsX())
+	VPBROADCASTD(v.AsX(), v)
 	return v
 }
 

@@ -9,25 +9,24 @@ import (
 
 // rgba generates the kernels of face/rgba.
 func rgba() {
-	convert("convertAVX2", false)
-	convert("convertHalvedAVX2", true)
+	// The bytes of each pixel: Y three times, so that it is multiplied by 0x10101; its chroma; and
+	// what becomes of vectors of red, green, blue and alpha.
+	var luma, chroma, halved, pixels [8]uint32
+	const zero = 0x80
+	for i := range uint32(8) {
+		luma[i] = i | i<<8 | i<<16 | zero<<24
+		chroma[i] = i | zero<<8 | zero<<16 | zero<<24
+		halved[i] = i/2 | zero<<8 | zero<<16 | zero<<24
+		pixels[i] = i%4 | (4+i%4)<<8 | (8+i%4)<<16 | (12+i%4)<<24
+	}
+	lumaOrder, pixelOrder := table("lumaOrder", luma), table("pixelOrder", pixels)
+	convert("convertAVX2", [3]Mem{lumaOrder, table("chromaOrder", chroma), pixelOrder}, false)
+	convert("convertHalvedAVX2", [3]Mem{lumaOrder, table("halvedOrder", halved), pixelOrder}, true)
 }
 
-// convert makes RGBA of eight pixels in Y'CbCr at once. If halved is true, two pixels that lie
-// side by side share a sample of Cb and one of Cr.
-func convert(name string, halved bool) {
-	// Y three times, so that it is multiplied by 0x10101.
-	var lumaOrder, chromaOrder, pixelOrder [8]uint32
-	for i := range uint32(8) {
-		chroma := i
-		if halved {
-			chroma /= 2
-		}
-		const zero = 0x80
-		lumaOrder[i] = i | i<<8 | i<<16 | zero<<24
-		chromaOrder[i] = chroma | zero<<8 | zero<<16 | zero<<24
-		pixelOrder[i] = i%4 | (4+i%4)<<8 | (8+i%4)<<16 | (12+i%4)<<24
-	}
+// convert makes RGBA of eight pixels in Y'CbCr at once, whose bytes are shuffled by tables. If
+// halved is true, two pixels that lie side by side share a sample of Cb and one of Cr.
+func convert(name string, tables [3]Mem, halved bool) {
 	TEXT(name, NOSPLIT, "func(dst, luma, blue, red *uint8, eights int)")
 	Pragma("noescape")
 	dst := Load(Param("dst"), GP64())
@@ -35,13 +34,14 @@ func convert(name string, halved bool) {
 	blue := Load(Param("blue"), GP64())
 	red := Load(Param("red"), GP64())
 	n := Load(Param("eights"), GP64())
-	orders := [3]reg.VecVirtual{YMM(), YMM(), YMM()}
-	for i, order := range [][8]uint32{lumaOrder, chromaOrder, pixelOrder} {
-		VMOVDQU(table(name+[]string{"Luma", "Chroma", "Pixels"}[i], order), orders[i])
+	var orders [3]reg.VecVirtual
+	for i, t := range tables {
+		orders[i] = YMM()
+		VMOVDQU(t, orders[i])
 	}
 	// The factors of JFIF in units of 2⁻¹⁶, as in color.YCbCrToRGB.
-	middle, alpha := whole(128), whole(255)
-	redOfRed, greenOfBlue, greenOfRed, blueOfBlue := whole(91881), whole(22554), whole(46802), whole(116130)
+	middle, alpha := wideBits(128), wideBits(255)
+	redOfRed, greenOfBlue, greenOfRed, blueOfBlue := wideBits(91881), wideBits(22554), wideBits(46802), wideBits(116130)
 
 	Label("pixels")
 	y, cb, cr := YMM(), YMM(), YMM()
@@ -89,15 +89,6 @@ func convert(name string, halved bool) {
 	JNE(LabelRef("pixels"))
 	VZEROUPPER()
 	RET()
-}
-
-// whole returns a vector of 8 copies of a whole number.
-func whole(value uint32) reg.VecVirtual {
-	bits, v := GP32(), YMM()
-	MOVL(U32(value), bits)
-	VMOVD(bits, v.AsX())
-	VPBROADCASTD(v.AsX(), v)
-	return v
 }
 
 // table returns eight numbers in memory that is only read.

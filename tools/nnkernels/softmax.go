@@ -31,11 +31,7 @@ func softmaxPairs() {
 	LEAQ(table, base)
 	at := func(i int) Mem { return Mem{Base: base, Disp: 32 * i} }
 	const sign, limit, log2E, high, low, one, taylor = 0, 1, 2, 3, 4, 5, 6
-	bias := XMM()
-	exponent := GP32()
-	MOVL(U32(1023), exponent)
-	VMOVD(exponent, bias)
-	VPBROADCASTD(bias, bias)
+	bias := wideBits(1023).AsX()
 
 	Label("four")
 	first, second := XMM(), XMM()
