@@ -175,7 +175,8 @@ func checkBill(t *testing.T, path string, onnx bool) {
 // TestDockerfile builds deploy/Dockerfile with buildah. The image that it builds in cannot
 // be fetched without a registry, so that a small one takes its place: busybox, and the Go
 // that runs this test. Modules come from the cache, as from a proxy, and so do packages that
-// have been compiled already.
+// have been compiled already. Its processes run in runc, since buildah's own isolation copies
+// itself to memory that it seals, which Linux refuses now and then (EBUSY).
 func TestDockerfile(t *testing.T) {
 	if *imagesFolder == "" {
 		t.Skip("needs -images, which e2e/cluster/run.sh gives")
@@ -185,15 +186,19 @@ func TestDockerfile(t *testing.T) {
 		t.Helper()
 		return strings.TrimSpace(run(t, 5*patience, "buildah", append(slices.Clone(storage), args...)...))
 	}
+	inRunc := func(command string, args ...string) string {
+		t.Helper()
+		return buildah(append([]string{command, "--isolation", "oci", "--network", "host"}, args...)...)
+	}
 	builder := buildah("from", "scratch")
 	buildah("copy", "--quiet", builder, "/bin/busybox", "/bin/sh")
 	buildah("copy", "--quiet", builder, "/etc/ssl/certs/ca-certificates.crt", "/etc/ssl/certs/ca-certificates.crt")
-	buildah("run", "--isolation", "chroot", builder, "/bin/sh", "-c", "/bin/sh --install -s /bin 2>/dev/null || true; mkdir -p /tmp")
+	inRunc("run", builder, "/bin/sh", "-c", "/bin/sh --install -s /bin 2>/dev/null || true; mkdir -p /tmp")
 	buildah("config", "--env", "PATH=/usr/local/go/bin:/bin", "--env", "GOPROXY=file:///proxy", "--env", "GOCACHE=/cache", builder)
 	buildah("commit", "--quiet", "--rm", builder, "mien-test-builder")
 	folders := strings.Fields(run(t, patience, "go", "env", "GOROOT", "GOMODCACHE", "GOCACHE"))
 	for _, c := range []struct{ target, entrypoint string }{{"server", "/mien"}, {"client", "/mien-client"}} {
-		buildah("build", "--isolation", "chroot", "--pull-never", "--quiet", "--file", root+"/deploy/Dockerfile", "--target", c.target,
+		inRunc("build", "--pull-never", "--quiet", "--file", root+"/deploy/Dockerfile", "--target", c.target,
 			"--build-arg", "GO_IMAGE=localhost/mien-test-builder", "--build-arg", "TARGETARCH=amd64",
 			"--volume", folders[0]+":/usr/local/go:ro",
 			"--volume", folders[1]+"/cache/download:/proxy:ro", "--volume", folders[2]+":/cache", "--tag", "mien-test-"+c.target, root)
@@ -202,7 +207,7 @@ func TestDockerfile(t *testing.T) {
 			t.Errorf("%s: its configuration is %+v", c.target, image)
 		}
 		container := buildah("from", "--pull-never", "mien-test-"+c.target)
-		if out := buildah("run", "--isolation", "chroot", container, c.entrypoint, "--help"); !strings.Contains(out, "Usage: mien") {
+		if out := inRunc("run", container, c.entrypoint, "--help"); !strings.Contains(out, "Usage: mien") {
 			t.Errorf("%s --help prints %q", c.target, out)
 		}
 	}
