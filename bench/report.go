@@ -44,7 +44,7 @@ func report(m *measurement) (string, error) {
 		"Ways": m.ways, "Peers": m.peers, "Rounds": rounds, "CountedFrom": facetest.CountedFrom,
 		"Originals": len(m.photos[original]), "Pooled": len(pooled),
 		"Turned": m.turnedPhotos(),
-		"CPU":    cpuid.CPU.BrandName, "Cores": runtime.NumCPU(), "Go": runtime.Version(),
+		"CPU":    cpuid.CPU.BrandName, "AVX512": cpuid.CPU.Supports(cpuid.AVX512F, cpuid.AVX512VNNI), "Cores": runtime.NumCPU(), "Go": runtime.Version(),
 	})
 	return b.String(), err
 }
