@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"log/slog"
 	"math"
@@ -8,6 +9,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"sort"
+	"strconv"
 	"strings"
 
 	"github.com/mienproject/mien/service"
@@ -159,7 +161,8 @@ func (c *config) logLimits(log *slog.Logger) {
 		"max_image_bytes", c.MaxImageBytes.String(),
 		"max_pixels", l.pixels,
 		"max_requests", l.requests,
-		"gomemlimit", byteSize(debug.SetMemoryLimit(-1)).String())...)
+		"gomemlimit", byteSize(debug.SetMemoryLimit(-1)).String(),
+		"gogc", cmp.Or(os.Getenv("GOGC"), strconv.Itoa(heapGrowth)))...)
 	if r.memory > 0 && l.memory > r.memory/100*heapShare {
 		log.Warn("the limits set by flags add up to more memory than this process may use, so it may be killed",
 			"needed", byteSize(l.memory*100/heapShare).String(), "memory", byteSize(r.memory).String(), "memory_from", r.memoryFrom)

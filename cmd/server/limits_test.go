@@ -8,6 +8,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -251,6 +252,18 @@ func TestChosenProcs(t *testing.T) {
 		}
 		if err := cfg.limit(); err != nil || cfg.limits.workers != want {
 			t.Errorf("GOMAXPROCS=%q: %d workers, want %d, %v", value, cfg.limits.workers, want, err)
+		}
+	}
+}
+
+// TestLogOfHeapGrowth checks that the log says what the runtime uses, as its metrics have it.
+func TestLogOfHeapGrowth(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ env, want string }{{"GOGC=", "40"}, {"GOGC=70", "70"}} {
+		p := startCommand(t, "env", c.env, os.Args[0], "--model", "pigo", "--admin-listen", "127.0.0.1:0")
+		_, metrics := get(t, p.admin+"/metrics")
+		if p.limits["gogc"] != c.want || !bytes.Contains(metrics, []byte("\ngo_gc_gogc_percent "+c.want+"\n")) {
+			t.Errorf("%s: the log says %v, the metrics %q", c.env, p.limits["gogc"], regexp.MustCompile(`(?m)^go_gc_gogc_percent.*`).Find(metrics))
 		}
 	}
 }
