@@ -163,8 +163,10 @@ reproducible: ## Build the server and the client twice, in different folders wit
 	cd $(BIN)/reproducible/another/folder && sha256sum -c ../../SHA256SUMS
 	rm -rf $(BIN)/reproducible
 
+# Those that are left out take a minute.
 .PHONY: bench-test
-bench-test: onnxruntime ## Test the evaluation and the load tool with a few photographs, and the comparison with a few peers.
+bench-test: onnxruntime ## Run every benchmark once, and test the evaluation and the load tool with a few photographs, and the comparison with a few peers.
+	go test $(PATIENCE) -run '^$$' -bench . -benchtime 1x -skip '^Benchmark(Keys|KeysNeighbor|Scale)$$|^BenchmarkAsONNXRuntime$$/^wider$$' ./...
 	cd bench && go vet ./... && go test $(PATIENCE) -count=1 ./...
 	bench/peers/setup.sh opencv
 	cd bench/peers && go vet ./... && go test $(PATIENCE) -count=1 ./...

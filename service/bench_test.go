@@ -80,8 +80,8 @@ func BenchmarkRequest(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
 				res, err := s.Predict(b.Context(), &inferencev1.Image{RawData: picture.data})
-				if err != nil || len(res.GetResults()) != 4 {
-					b.Fatal(res, err)
+				if n := len(res.GetResults()); err != nil || n < 4 {
+					b.Fatalf("%d faces, %v", n, err)
 				}
 			}
 		})
