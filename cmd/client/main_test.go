@@ -653,11 +653,11 @@ func TestServerAway(t *testing.T) {
 	const n = 60
 	dir := folder(t, n)
 	real1 := handler(service.DefaultConfig())
-	served := 0
+	var served atomic.Int32
 	away := make(chan struct{})
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == inferencev1connect.InferencePredictProcedure {
-			if served++; served == 20 {
+			if served.Add(1) == 20 {
 				close(away)
 			}
 		}
@@ -679,9 +679,9 @@ func TestServerAway(t *testing.T) {
 		t.Errorf("%d answers", len(got))
 	}
 
-	flaky := 0
+	var requests atomic.Int32
 	restarting := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if flaky++; flaky > 5 && flaky <= 15 {
+		if n := requests.Add(1); n > 5 && n <= 15 {
 			panic(http.ErrAbortHandler)
 		}
 		real1.ServeHTTP(w, r)

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -41,9 +42,9 @@ func onnxShelf(t *testing.T) (library, models string) {
 func TestModels(t *testing.T) {
 	library, models := onnxShelf(t)
 	t.Setenv("XDG_CACHE_HOME", t.TempDir())
-	requests := 0
+	var requests atomic.Int32
 	mirror := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		requests++
+		requests.Add(1)
 		if r.URL.Path != "/yunet/yunet_n_dynamic.onnx" {
 			http.NotFound(w, r)
 			return
@@ -56,8 +57,8 @@ func TestModels(t *testing.T) {
 		"--model", "scrfd=" + filepath.Join(models, "scrfd_2.5g_kps_640.onnx"),
 	}
 	s := start(t, args...)
-	if requests != 1 {
-		t.Errorf("%d requests to the mirror, want 1", requests)
+	if n := requests.Load(); n != 1 {
+		t.Errorf("%d requests to the mirror, want 1", n)
 	}
 	mirror.Close()
 
