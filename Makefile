@@ -163,7 +163,7 @@ reproducible: ## Build the server and the client twice, in different folders wit
 	cd $(BIN)/reproducible/another/folder && sha256sum -c ../../SHA256SUMS
 	rm -rf $(BIN)/reproducible
 
-# Those that are left out take a minute.
+# The benchmarks that are skipped take a minute, and only measure a running server or ONNX Runtime.
 .PHONY: bench-test
 bench-test: onnxruntime ## Run every benchmark once, and test the evaluation and the load tool with a few photographs, and the comparison with a few peers.
 	go test $(PATIENCE) -run '^$$' -bench . -benchtime 1x -skip '^Benchmark(Keys|KeysNeighbor|Scale)$$|^BenchmarkAsONNXRuntime$$/^wider$$' ./...
