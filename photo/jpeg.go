@@ -321,7 +321,7 @@ func (f *jpegFile) memory(gray bool, shift uint) (decode, orient int64) {
 		if f.progressive {
 			decode += 8 * blocks // jpegPlane.nonzero
 			if wanted {
-				decode += 4 * 64 * blocks // jpegPlane.blocks
+				decode += 2 * 64 * blocks // jpegPlane.blocks
 			}
 		}
 		if !wanted {

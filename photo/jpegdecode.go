@@ -38,10 +38,16 @@ type jpegDecoder struct {
 	quant     [4][64]int32
 	dc, ac    [4]huffman
 	block     jpegBlock
+	unneeded  quantizedBlock // of a component that is decoded, but not needed
 }
 
-// jpegBlock holds the coefficients of 8×8 samples, row by row.
+// jpegBlock holds the coefficients of 8×8 samples, row by row, multiplied by the quantization
+// table.
 type jpegBlock [64]int32
+
+// A quantizedBlock holds coefficients as a progressive file has them, row by row. Valid ones
+// need 12 bits; larger ones lose their high bits, as in libjpeg.
+type quantizedBlock [64]int16
 
 // jpegPlane is a component and its samples.
 type jpegPlane struct {
@@ -55,7 +61,7 @@ type jpegPlane struct {
 	// For progressive files only: the coefficients of all blocks, if the component is
 	// needed, and a bit for each coefficient of a block that is not 0, in the order of
 	// the file. The DC coefficient, which is the first one in that order, has no bit.
-	blocks  []jpegBlock
+	blocks  []quantizedBlock
 	nonzero []uint64
 
 	// decoded is the number of blocks that have been decoded, out of total. In
@@ -270,7 +276,7 @@ func (d *jpegDecoder) scan(p []byte) error {
 		if n := d.across * d.down * c.h * c.v; d.progressive && c.nonzero == nil {
 			c.nonzero = make([]uint64, n)
 			if c.needed {
-				c.blocks = make([]jpegBlock, n)
+				c.blocks = make([]quantizedBlock, n)
 			}
 		}
 	}
@@ -523,18 +529,18 @@ func (d *jpegDecoder) fillGray(p *jpegPlane, x, y int) {
 func (d *jpegDecoder) decodeBlock(s *jpegScan, c *jpegScanComponent, x, y int) error {
 	if d.progressive {
 		at := y*d.across*c.h + x
-		b := &d.block
+		b := &d.unneeded
 		if c.needed {
 			b = &c.blocks[at]
 		}
 		switch {
 		case s.first == 0 && s.high == 0:
 			err := d.decodeDC(c)
-			b[0] = c.lastDC << s.low
+			b[0] = int16(c.lastDC << s.low)
 			return err
 		case s.first == 0:
 			bit, err := d.bits(1)
-			b[0] |= int32(bit) << s.low
+			b[0] |= int16(bit) << s.low
 			return err
 		case s.high == 0:
 			return d.firstPass(s, c, b, &c.nonzero[at])
@@ -646,7 +652,7 @@ func (d *jpegDecoder) readEndOfBand(run int) error {
 
 // firstPass decodes the first pass over the coefficients of a block in a progressive
 // scan.
-func (d *jpegDecoder) firstPass(s *jpegScan, c *jpegScanComponent, b *jpegBlock, nonzero *uint64) error {
+func (d *jpegDecoder) firstPass(s *jpegScan, c *jpegScanComponent, b *quantizedBlock, nonzero *uint64) error {
 	if d.endOfBand > 0 {
 		d.endOfBand--
 		return nil
@@ -665,7 +671,7 @@ func (d *jpegDecoder) firstPass(s *jpegScan, c *jpegScanComponent, b *jpegBlock,
 			if k+run <= s.last {
 				k += run
 				d.drop(uint(e & 0xff))
-				b[zigzag[k&63]&63] = int32(e>>16) << s.low
+				b[zigzag[k&63]&63] = int16(e>>16) << s.low
 				*nonzero |= 1 << k
 				continue
 			}
@@ -684,7 +690,7 @@ func (d *jpegDecoder) firstPass(s *jpegScan, c *jpegScanComponent, b *jpegBlock,
 			if err != nil {
 				return err
 			}
-			b[zigzag[k&63]&63] = v << s.low
+			b[zigzag[k&63]&63] = int16(v << s.low)
 			*nonzero |= 1 << k
 		case run == 15:
 			k += 15
@@ -697,8 +703,8 @@ func (d *jpegDecoder) firstPass(s *jpegScan, c *jpegScanComponent, b *jpegBlock,
 
 // refine decodes one more bit of each coefficient of a block in a progressive scan
 // (T.81, G.1.2.3).
-func (d *jpegDecoder) refine(s *jpegScan, c *jpegScanComponent, b *jpegBlock, nonzero *uint64) error {
-	k, delta := s.first, int32(1)<<s.low
+func (d *jpegDecoder) refine(s *jpegScan, c *jpegScanComponent, b *quantizedBlock, nonzero *uint64) error {
+	k, delta := s.first, int16(1)<<s.low
 	before := *nonzero & (2<<s.last - 1) // coefficients that this scan refines
 	if d.endOfBand == 0 {
 		var err error
@@ -720,14 +726,14 @@ func (d *jpegDecoder) refine(s *jpegScan, c *jpegScanComponent, b *jpegBlock, no
 // refineBand reads the new coefficients of a block, and refines those between them. It
 // returns the position at which it stopped. If d.endOfBand is then above 0, the rest of
 // the block has yet to be refined.
-func (d *jpegDecoder) refineBand(s *jpegScan, c *jpegScanComponent, b *jpegBlock, nonzero *uint64, before uint64) (int, error) {
-	k, delta := s.first, int32(1)<<s.low
+func (d *jpegDecoder) refineBand(s *jpegScan, c *jpegScanComponent, b *quantizedBlock, nonzero *uint64, before uint64) (int, error) {
+	k, delta := s.first, int16(1)<<s.low
 	for ; k <= s.last; k++ {
 		symbol, err := d.symbol(c.acTable)
 		if err != nil {
 			return k, err
 		}
-		run, value := int(symbol>>4), int32(0)
+		run, value := int(symbol>>4), int16(0)
 		switch symbol & 15 {
 		case 0:
 			if run < 15 {
@@ -763,7 +769,7 @@ func (d *jpegDecoder) refineBand(s *jpegScan, c *jpegScanComponent, b *jpegBlock
 
 // refineNonZero refines the nonzero coefficients from k on until it has passed the
 // given number of zeros. It returns the position of the next zero.
-func (d *jpegDecoder) refineNonZero(b *jpegBlock, nonzero uint64, k, zeros int, delta int32) (int, error) {
+func (d *jpegDecoder) refineNonZero(b *quantizedBlock, nonzero uint64, k, zeros int, delta int16) (int, error) {
 	for {
 		left := nonzero >> k
 		next := bits.TrailingZeros64(left)
@@ -865,8 +871,7 @@ func (d *jpegDecoder) ycck() (*image.CMYK, error) {
 	return &image.CMYK{Pix: out.Pix, Stride: out.Stride, Rect: r}, d.interleave(out.Pix, r, []int{3}, 0xff)
 }
 
-// reconstructAll converts the coefficients of a progressive file to samples. The
-// coefficients are overwritten.
+// reconstructAll converts the coefficients of a progressive file to samples.
 func (d *jpegDecoder) reconstructAll() error {
 	for i := range d.planes {
 		p := &d.planes[i]
@@ -880,13 +885,13 @@ func (d *jpegDecoder) reconstructAll() error {
 			}
 			first := row * d.across * p.h
 			for column := range p.columns {
-				b := &p.blocks[first+column]
+				quantized, b := &p.blocks[first+column], &d.block
+				*b = jpegBlock{int32(quantized[0]) * quant[0]}
 				set := uint64(0)
-				b[0] *= quant[0]
 				for left := p.nonzero[first+column]; left != 0; left &= left - 1 {
 					k := bits.TrailingZeros64(left)
 					to := zigzag[k&63]
-					b[to&63] *= quant[k&63]
+					b[to&63] = int32(quantized[to&63]) * quant[k&63]
 					set |= 1 << to
 				}
 				d.reconstruct(p, b, set, column, row)
