@@ -188,14 +188,19 @@ func newFloatFilter(s *floatStage) *floatFilter {
 	}
 	f.weights = make([]float32, 8*f.vectors*len(order))
 	f.after = make([]float32, 16*f.vectors)
-	for c := range s.channels {
-		weights, after, width := f.block(c / 16)
+	for first := 0; first < s.channels; first += 16 {
+		weights, after, width := f.block(first / 16)
+		n := min(16, s.channels-first)
 		for k, from := range order {
-			weights[k*width+c%16] = s.weights[c*len(order)+from]
+			for c := range n {
+				weights[k*width+c] = s.weights[(first+c)*len(order)+from]
+			}
 		}
-		after[c%16], after[width+c%16] = s.bias[c], 1
-		if s.slope != nil {
-			after[width+c%16] = s.slope[c]
+		for c := range n {
+			after[c], after[width+c] = s.bias[first+c], 1
+			if s.slope != nil {
+				after[width+c] = s.slope[first+c]
+			}
 		}
 	}
 	return f

@@ -231,18 +231,25 @@ func (r *reader) product(n *node, matrix []float32, inputs, outputs int, transpo
 	}
 	// To [outputs][channels][height][width].
 	weights := make([]float32, len(matrix))
-	for o := range outputs {
-		for i := range inputs {
-			from := i*outputs + o
-			if transposed {
-				from = o*inputs + i
+	place := make([]int, inputs) // of each input
+	for i := range place {
+		place[i] = i
+		if v.layout == flatLast {
+			pixel, channel := i/channels, i%channels
+			place[i] = channel*of.height*of.width + pixel
+		}
+	}
+	perOutput, perInput := 1, outputs
+	if transposed {
+		perOutput, perInput = inputs, 1
+	}
+	// Those of a few inputs and all outputs stay in the cache.
+	const few = 16
+	for first := 0; first < inputs; first += few {
+		for o := range outputs {
+			for i := first; i < min(first+few, inputs); i++ {
+				weights[o*inputs+place[i]] = matrix[i*perInput+o*perOutput]
 			}
-			to := i
-			if v.layout == flatLast {
-				pixel, channel := i/channels, i%channels
-				to = channel*of.height*of.width + pixel
-			}
-			weights[o*inputs+to] = matrix[from]
 		}
 	}
 	s := &stage{

@@ -79,12 +79,18 @@ func newWinograd(s *floatStage, side int) *winograd {
 	f.weights = make([]float32, 8*vectors*f.positions*f.inputs)
 	copy(f.bias, s.bias)
 	copy(f.slope, s.slope)
-	for c := range s.channels {
-		weights, width := f.block(c / 16)
+	for first := 0; first < s.channels; first += 16 {
+		weights, width := f.block(first / 16)
 		for k := range inputs {
-			u := transformed(side, s.weights[(c*inputs+k)*9:][:9])
+			var positions [maxPositions][16]float32
+			for c := range min(16, s.channels-first) {
+				u := transformed(side, s.weights[((first+c)*inputs+k)*9:][:9])
+				for p, v := range u {
+					positions[p][c] = v
+				}
+			}
 			for p := range f.positions {
-				weights[(p*f.inputs+k)*width+c%16] = u[p]
+				copy(weights[(p*f.inputs+k)*width:][:width], positions[p][:])
 			}
 		}
 	}
@@ -94,15 +100,17 @@ func newWinograd(s *floatStage, side int) *winograd {
 // transformed returns G g Gᵀ for a side of tiles, row by row. Its products are with powers of 2,
 // and therefore exact.
 func transformed(side int, g []float32) (u [maxPositions]float32) {
+	n := side + 2
 	var rows [3][maxWindow]float64
 	for i := range rows {
-		rows[i] = spread(side, float64(g[3*i]), float64(g[3*i+1]), float64(g[3*i+2]))
+		r := &rows[i]
+		r[0], r[1], r[2], r[3], r[4], r[5] = spread(side, float64(g[3*i]), float64(g[3*i+1]), float64(g[3*i+2]))
 	}
-	for j := range side + 2 {
-		for i, v := range spread(side, rows[0][j], rows[1][j], rows[2][j]) {
-			if i < side+2 {
-				u[(side+2)*i+j] = float32(v)
-			}
+	for j := range n {
+		a, b, c, d, e, f := spread(side, rows[0][j], rows[1][j], rows[2][j])
+		u[j], u[n+j], u[2*n+j], u[3*n+j] = float32(a), float32(b), float32(c), float32(d)
+		if side == 4 {
+			u[4*n+j], u[5*n+j] = float32(e), float32(f)
 		}
 	}
 	return u
@@ -114,12 +122,12 @@ const (
 	maxPositions = maxWindow * maxWindow
 )
 
-// spread multiplies by G.
-func spread(side int, a, b, c float64) [maxWindow]float64 {
+// spread multiplies by G, which has as many rows as the tiles' side and two more.
+func spread(side int, a, b, c float64) (v0, v1, v2, v3, v4, v5 float64) {
 	if side == 2 {
-		return [maxWindow]float64{a, (a + b + c) / 2, (a - b + c) / 2, c}
+		return a, (a + b + c) / 2, (a - b + c) / 2, c, 0, 0
 	}
-	return [maxWindow]float64{a / 4, -(a + b + c) / 6, -(a - b + c) / 6, (a + float64(2*b) + float64(4*c)) / 24, (a - float64(2*b) + float64(4*c)) / 24, c}
+	return a / 4, -(a + b + c) / 6, -(a - b + c) / 6, (a + float64(2*b) + float64(4*c)) / 24, (a - float64(2*b) + float64(4*c)) / 24, c
 }
 
 // block returns the weights for up to 16 outputs: width of them, which is 16 or 8.

@@ -1,6 +1,7 @@
 package onnxfile
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -147,10 +148,10 @@ func (f field) floats(to *[]float32) error {
 		if len(f.bytes)%4 != 0 {
 			return fmt.Errorf("%d bytes of floats, which take four each", len(f.bytes))
 		}
-		*to = slices.Grow(*to, len(f.bytes)/4)
-		for b := f.bytes; len(b) > 0; b = b[4:] {
-			v, _ := protowire.ConsumeFixed32(b)
-			*to = append(*to, math.Float32frombits(v))
+		first := len(*to)
+		*to = slices.Grow(*to, len(f.bytes)/4)[:first+len(f.bytes)/4]
+		for i := range (*to)[first:] {
+			(*to)[first+i] = math.Float32frombits(binary.LittleEndian.Uint32(f.bytes[4*i:]))
 		}
 		return nil
 	}
