@@ -17,6 +17,7 @@ import (
 	"path"
 	"strconv"
 	"strings"
+	"sync"
 )
 
 //go:embed page
@@ -54,19 +55,22 @@ func Page(version string) (http.Handler, error) {
 		return nil, err
 	}
 	for _, entry := range entries {
-		data, err := fs.ReadFile(files, path.Join("page", entry.Name()))
-		if err != nil {
-			return nil, err
-		}
-		url := "/page/" + entry.Name()
-		if entry.Name() == "index.html" {
-			url = "/"
-			if data, err = render(data, version); err != nil {
-				return nil, err
-			}
-		}
-		resources[url] = resource(entry.Name(), data)
+		name := entry.Name()
+		resources["/page/"+name] = later(func() http.Handler {
+			data, _ := fs.ReadFile(files, path.Join("page", name)) // the files are part of this program
+			return resource(name, data)
+		})
 	}
+	const index = "index.html"
+	data, err := fs.ReadFile(files, path.Join("page", index))
+	if err == nil {
+		data, err = render(data, version)
+	}
+	if err != nil {
+		return nil, err
+	}
+	delete(resources, "/page/"+index)
+	resources["/"] = resource(index, data)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if h, ok := resources[r.URL.Path]; ok {
 			h.ServeHTTP(w, r)
@@ -90,7 +94,16 @@ func render(page []byte, version string) ([]byte, error) {
 
 // OpenAPI returns the handler of the OpenAPI 3.1 description of the JSON interface. It
 // is safe for concurrent use.
-func OpenAPI() http.Handler { return resource("openapi.yaml", openAPI) }
+func OpenAPI() http.Handler {
+	return later(func() http.Handler { return resource("openapi.yaml", openAPI) })
+}
+
+// later serves what open returns, which is called at the first request: most servers are asked for
+// faces only, and half a megabyte stays where it is.
+func later(open func() http.Handler) http.Handler {
+	open = sync.OnceValue(open)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { open().ServeHTTP(w, r) })
+}
 
 // resource serves data. Browsers revalidate it by its ETag on each use, so that they
 // show the page of a new version of the server at once.
