@@ -229,19 +229,31 @@ func (r *reader) product(n *node, matrix []float32, inputs, outputs int, transpo
 	if inputs != of.height*of.width*channels {
 		return n.errorf("its matrix is for %d values, its input has %d", inputs, of.height*of.width*channels)
 	}
-	// To [outputs][channels][height][width].
 	weights := make([]float32, len(matrix))
+	if v.layout == flatLast {
+		arrange(weights, matrix, of.height*of.width, channels, outputs, transposed)
+	} else {
+		arrange(weights, matrix, 1, inputs, outputs, transposed)
+	}
+	s := &stage{
+		op: convolve, from: v.source, channels: outputs, weights: weights, bias: bias, vector: true,
+		window: windowing{rows: of.height, columns: of.width, stride: 1},
+	}
+	return r.append(n, s, vector)
+}
+
+// arrange writes a matrix of [pixels][channels][outputs] to weights as
+// [outputs][channels][pixels]. If it is transposed, it has the outputs first.
+func arrange(weights, matrix []float32, pixels, channels, outputs int, transposed bool) {
+	inputs := pixels * channels
 	place := make([]int, inputs) // of each input
 	for i := range place {
-		place[i] = i
-		if v.layout == flatLast {
-			pixel, channel := i/channels, i%channels
-			place[i] = channel*of.height*of.width + pixel
-		}
+		pixel, channel := i/channels, i%channels
+		place[i] = channel*pixels + pixel
 	}
-	perOutput, perInput := 1, outputs
+	perInput, perOutput := outputs, 1
 	if transposed {
-		perOutput, perInput = inputs, 1
+		perInput, perOutput = 1, inputs
 	}
 	// Those of a few inputs and all outputs stay in the cache.
 	const few = 16
@@ -252,11 +264,6 @@ func (r *reader) product(n *node, matrix []float32, inputs, outputs int, transpo
 			}
 		}
 	}
-	s := &stage{
-		op: convolve, from: v.source, channels: outputs, weights: weights, bias: bias, vector: true,
-		window: windowing{rows: of.height, columns: of.width, stride: 1},
-	}
-	return r.append(n, s, vector)
 }
 
 func (r *reader) sigmoid(n *node) error { return r.finish(n, sigmoids) }

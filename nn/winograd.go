@@ -108,7 +108,7 @@ func transformed(side int, g []float32) (u [maxPositions]float32) {
 	}
 	for j := range n {
 		a, b, c, d, e, f := spread(side, rows[0][j], rows[1][j], rows[2][j])
-		u[j], u[n+j], u[2*n+j], u[3*n+j] = float32(a), float32(b), float32(c), float32(d)
+		u[j], u[n+j], u[2*n+j], u[3*n+j] = float32(a), float32(b), float32(c), float32(d) //nolint:gosec // n is up to maxWindow
 		if side == 4 {
 			u[4*n+j], u[5*n+j] = float32(e), float32(f)
 		}
