@@ -10,6 +10,7 @@ import (
 	"image/jpeg"
 	"io"
 	"io/fs"
+	"iter"
 	"math"
 	"math/rand/v2"
 	"os"
@@ -43,9 +44,10 @@ func jpegs(t testing.TB) map[string][]byte {
 type standardKnows int
 
 const (
-	standardRejects  standardKnows = iota // it rejects the file, as it should
-	standardLacks                         // it rejects a feature that this package reads
-	standardMiscount                      // it decodes the file wrongly: see standardMiscounts
+	standardRejects   standardKnows = iota // it rejects the file, as it should
+	standardLacks                          // it rejects a feature that this package reads
+	standardMiscount                       // it decodes the file wrongly: see standardMiscounts
+	standardKeepsMore                      // of damaged coefficients: see isWide
 	standardReads
 )
 
@@ -54,6 +56,9 @@ const (
 func standard(data []byte) (image.Image, standardKnows) {
 	if standardMiscounts(data) {
 		return nil, standardMiscount
+	}
+	if isWide(data) {
+		return nil, standardKeepsMore
 	}
 	return standardMended(data, false, false)
 }
@@ -84,18 +89,7 @@ func standardMended(data []byte, ended, tabled bool) (image.Image, standardKnows
 func standardMiscounts(data []byte) bool {
 	var sampling map[byte]int
 	width, height, h, v, restart := 0, 0, 0, 0, false
-	for i := 2; i+4 <= len(data); {
-		if data[i] != 0xff || data[i+1] == 0 || data[i+1] == 0xff || data[i+1]&0xf8 == 0xd0 {
-			i++
-			continue
-		}
-		marker, p := data[i+1], data[i+4:]
-		size := int(binary.BigEndian.Uint16(data[i+2:]))
-		if marker == 0xd9 || size < 2 || size > len(data)-i-2 {
-			return false
-		}
-		p = p[:size-2]
-		i += 2 + size
+	for marker, p := range segments(data) {
 		switch {
 		case marker >= 0xc0 && marker <= 0xc2 && sampling == nil && len(p) >= 6:
 			sampling = map[byte]int{}
@@ -118,6 +112,54 @@ func standardMiscounts(data []byte) bool {
 		}
 	}
 	return false
+}
+
+// segments returns the segments of a JPEG that have a length, with their markers, up to the end
+// marker or the first segment that is damaged.
+func segments(data []byte) iter.Seq2[byte, []byte] {
+	return func(yield func(byte, []byte) bool) {
+		for i := 2; i+4 <= len(data); {
+			if data[i] != 0xff || data[i+1] == 0 || data[i+1] == 0xff || data[i+1]&0xf8 == 0xd0 {
+				i++
+				continue
+			}
+			marker, size := data[i+1], int(binary.BigEndian.Uint16(data[i+2:]))
+			if marker == 0xd9 || size < 2 || size > len(data)-i-2 || !yield(marker, data[i+4:][:size-2]) {
+				return
+			}
+			i += 2 + size
+		}
+	}
+}
+
+// isWide reports whether the Huffman tables and scans of a progressive JPEG allow for AC
+// coefficients of more than 15 bits. Valid ones have 10 bits and a sign. This package and
+// libjpeg keep 16 bits of each, and the standard library 32.
+func isWide(data []byte) bool {
+	progressive, size, low := false, byte(0), byte(0)
+	for marker, p := range segments(data) {
+		switch {
+		case marker == 0xc2:
+			progressive = true
+		case marker == 0xda && len(p) > 0:
+			low = max(low, p[len(p)-1]&15)
+		case marker == 0xc4:
+			for len(p) > 17 {
+				n := 0
+				for _, codes := range p[1:17] {
+					n += int(codes)
+				}
+				symbols := p[17:min(17+n, len(p))]
+				for _, symbol := range symbols {
+					if p[0]>>4 == 1 {
+						size = max(size, symbol&15)
+					}
+				}
+				p = p[17+len(symbols):]
+			}
+		}
+	}
+	return progressive && size+low > 14
 }
 
 // asStandard returns an error unless the result for data is that of the standard
@@ -497,6 +539,39 @@ func TestCancelInScan(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestJPEGWideDC damages the tables of progressive JPEGs so that DC coefficients need more than
+// 16 bits. The samples are still those of the standard library, which keeps 32, as the transform
+// uses only the low 15 bits of them.
+func TestJPEGWideDC(t *testing.T) {
+	wide := 0
+	for name, data := range jpegs(t) {
+		if filepath.Dir(name) != "." || !strings.Contains(name, "progressive") {
+			continue
+		}
+		for marker, p := range segments(data) {
+			if marker != 0xc4 || p[0]>>4 != 0 {
+				continue
+			}
+			for i := 17; i < len(p); i++ {
+				symbol := p[i]
+				for p[i] = 11; p[i] < 16; p[i]++ {
+					if _, err := jpeg.Decode(bytes.NewReader(data)); err == nil {
+						wide++
+					}
+					if err := asStandard(data); err != nil {
+						t.Errorf("%s, symbol %d is %d: %v", name, i-17, p[i], err)
+					}
+				}
+				p[i] = symbol
+			}
+		}
+	}
+	if wide == 0 {
+		t.Error("the standard library reads none of the damaged files")
+	}
+	t.Logf("%d damaged files that the standard library reads", wide)
 }
 
 func FuzzDecodeJPEG(f *testing.F) {
