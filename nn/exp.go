@@ -9,6 +9,21 @@ import (
 // sigmoid returns 1 / (1 + exp(-x)).
 func sigmoid(x float32) float32 { return float32(exact.Logistic(float64(x))) }
 
+// sigmoidAll replaces each value with its sigmoid, four at a time.
+func sigmoidAll(values []float32) {
+	for ; len(values) >= 4; values = values[4:] {
+		v := (*[4]float32)(values)
+		powers := [4]float64{-float64(v[0]), -float64(v[1]), -float64(v[2]), -float64(v[3])}
+		exact.Exp4(&powers)
+		for i, power := range powers {
+			v[i] = float32(1 / (1 + power))
+		}
+	}
+	for i, v := range values {
+		values[i] = sigmoid(v)
+	}
+}
+
 // softmax makes probabilities of the values, in place.
 func softmax(values []float32) {
 	if len(values) == 2 {

@@ -32,9 +32,7 @@ func (o *output) finish(values []float32) {
 	switch o.post {
 	case asIs:
 	case sigmoids:
-		for k, v := range values {
-			values[k] = sigmoid(v)
-		}
+		sigmoidAll(values)
 	case softmaxes:
 		if o.channels == 2 {
 			whole := len(values) &^ 7
