@@ -133,29 +133,20 @@ func segments(data []byte) iter.Seq2[byte, []byte] {
 }
 
 // isWide reports whether the Huffman tables and scans of a progressive JPEG allow for AC
-// coefficients of more than 15 bits. Valid ones have 10 bits and a sign. This package and
-// libjpeg keep 16 bits of each, and the standard library 32.
+// coefficients of 15 bits or more and a sign. Valid ones have 10. This package and libjpeg keep
+// 16 bits of each with its sign, and the standard library 32.
 func isWide(data []byte) bool {
 	progressive, size, low := false, byte(0), byte(0)
 	for marker, p := range segments(data) {
-		switch {
-		case marker == 0xc2:
-			progressive = true
-		case marker == 0xda && len(p) > 0:
+		progressive = progressive || marker == 0xc2
+		if marker == 0xda && len(p) > 0 {
 			low = max(low, p[len(p)-1]&15)
-		case marker == 0xc4:
-			for len(p) > 17 {
-				n := 0
-				for _, codes := range p[1:17] {
-					n += int(codes)
-				}
-				symbols := p[17:min(17+n, len(p))]
-				for _, symbol := range symbols {
-					if p[0]>>4 == 1 {
-						size = max(size, symbol&15)
-					}
-				}
-				p = p[17+len(symbols):]
+		}
+	}
+	for table := range huffmanTables(data) {
+		if table[0]>>4 == 1 {
+			for _, symbol := range table[17:] {
+				size = max(size, symbol&15)
 			}
 		}
 	}
@@ -550,21 +541,21 @@ func TestJPEGWideDC(t *testing.T) {
 		if filepath.Dir(name) != "." || !strings.Contains(name, "progressive") {
 			continue
 		}
-		for marker, p := range segments(data) {
-			if marker != 0xc4 || p[0]>>4 != 0 {
+		for table := range huffmanTables(data) {
+			if table[0]>>4 != 0 {
 				continue
 			}
-			for i := 17; i < len(p); i++ {
-				symbol := p[i]
-				for p[i] = 11; p[i] < 16; p[i]++ {
+			for i, symbol := range table[17:] {
+				for damaged := byte(11); damaged < 16; damaged++ {
+					table[17+i] = damaged
 					if _, err := jpeg.Decode(bytes.NewReader(data)); err == nil {
 						wide++
 					}
 					if err := asStandard(data); err != nil {
-						t.Errorf("%s, symbol %d is %d: %v", name, i-17, p[i], err)
+						t.Errorf("%s, symbol %d is %d: %v", name, i, damaged, err)
 					}
 				}
-				p[i] = symbol
+				table[17+i] = symbol
 			}
 		}
 	}

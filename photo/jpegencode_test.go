@@ -5,7 +5,9 @@ import (
 	"encoding/binary"
 	"image"
 	"image/jpeg"
+	"iter"
 	"math/rand/v2"
+	"slices"
 	"testing"
 )
 
@@ -327,7 +329,7 @@ type testCode struct{ code, length int }
 // standardCodes are the codes of the standard tables: luma DC, luma AC, chroma DC,
 // chroma AC.
 var standardCodes = func() (codes []map[byte]testCode) {
-	for _, table := range splitDHT(standardDHT()) {
+	for table := range huffmanTables(slices.Concat([]byte{0xff, 0xd8}, standardDHT())) {
 		symbols, code := table[17:], 0
 		m := map[byte]testCode{}
 		for length, count := range table[1:17] {
@@ -359,21 +361,24 @@ func standardDHT() (segments []byte) {
 	return segments
 }
 
-// splitDHT returns each table: class and number, 16 counts, and the symbols.
-func splitDHT(segments []byte) (tables [][]byte) {
-	for len(segments) > 0 {
-		size := 2 + int(binary.BigEndian.Uint16(segments[2:]))
-		for p := segments[4:size]; len(p) > 0; {
-			n := 17
-			for _, count := range p[1:17] {
-				n += int(count)
+// huffmanTables returns the Huffman tables of a JPEG: class and number, 16 counts, and the
+// symbols, as far as the file has them.
+func huffmanTables(data []byte) iter.Seq[[]byte] {
+	return func(yield func([]byte) bool) {
+		for marker, p := range segments(data) {
+			for marker == 0xc4 && len(p) >= 17 {
+				n := 17
+				for _, count := range p[1:17] {
+					n += int(count)
+				}
+				n = min(n, len(p))
+				if !yield(p[:n]) {
+					return
+				}
+				p = p[n:]
 			}
-			tables = append(tables, p[:n])
-			p = p[n:]
 		}
-		segments = segments[size:]
 	}
-	return tables
 }
 
 // component returns the samples that image/jpeg decodes from component i alone.

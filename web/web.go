@@ -55,22 +55,23 @@ func Page(version string) (http.Handler, error) {
 		return nil, err
 	}
 	for _, entry := range entries {
-		name := entry.Name()
-		resources["/page/"+name] = later(func() http.Handler {
-			data, _ := fs.ReadFile(files, path.Join("page", name)) // the files are part of this program
-			return resource(name, data)
+		name := path.Join("page", entry.Name())
+		resources["/"+name] = resource(name, func() []byte {
+			data, _ := files.ReadFile(name) // it is part of this program
+			return data
 		})
 	}
-	const index = "index.html"
-	data, err := fs.ReadFile(files, path.Join("page", index))
+	// The page itself is at / only.
+	const index = "page/index.html"
+	delete(resources, "/"+index)
+	data, err := files.ReadFile(index)
 	if err == nil {
 		data, err = render(data, version)
 	}
 	if err != nil {
 		return nil, err
 	}
-	delete(resources, "/page/"+index)
-	resources["/"] = resource(index, data)
+	resources["/"] = resource(index, func() []byte { return data })
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if h, ok := resources[r.URL.Path]; ok {
 			h.ServeHTTP(w, r)
@@ -95,22 +96,20 @@ func render(page []byte, version string) ([]byte, error) {
 // OpenAPI returns the handler of the OpenAPI 3.1 description of the JSON interface. It
 // is safe for concurrent use.
 func OpenAPI() http.Handler {
-	return later(func() http.Handler { return resource("openapi.yaml", openAPI) })
+	return resource("openapi.yaml", func() []byte { return openAPI })
 }
 
-// later serves what open returns, which is called at the first request: most servers are asked for
-// faces only, and half a megabyte stays where it is.
-func later(open func() http.Handler) http.Handler {
-	open = sync.OnceValue(open)
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { open().ServeHTTP(w, r) })
-}
-
-// resource serves data. Browsers revalidate it by its ETag on each use, so that they
-// show the page of a new version of the server at once.
-func resource(name string, data []byte) http.Handler {
-	sum := sha256.Sum256(data)
-	etag := `"` + base64.RawURLEncoding.EncodeToString(sum[:12]) + `"`
+// resource serves the data that read returns, which is called at the first request: most
+// servers are asked for faces only. Browsers revalidate it by its ETag on each use, so that
+// they show the page of a new version of the server at once.
+func resource(name string, read func() []byte) http.Handler {
+	content := sync.OnceValues(func() (data []byte, etag string) {
+		data = read()
+		sum := sha256.Sum256(data)
+		return data, `"` + base64.RawURLEncoding.EncodeToString(sum[:12]) + `"`
+	})
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		data, etag := content()
 		h := w.Header()
 		h.Set("Content-Type", contentTypes[path.Ext(name)])
 		h.Set("Cache-Control", "no-cache")
